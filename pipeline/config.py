@@ -1,0 +1,329 @@
+"""The configuration: what a user writes in YAML, checked before anything starts.
+
+Every key is documented by its ``description``; ``docs/configuration.md`` and the JSON Schema are generated from here.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+
+
+def parse_duration(value: Any) -> Any:
+    """``5m``, ``30s``, ``1h30m`` → timedelta. Anything else is left for pydantic to refuse."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if parts and _DURATION.sub("", value).strip() == "":
+            return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+    raise ValueError("write a duration such as 30s, 5m, 1h30m or 7d")
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest spelling that ``parse_duration`` reads back."""
+    rest, out = round(value / timedelta(milliseconds=1)), ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        out += f"{count}{unit}" if count else ""
+    return out or "0s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["30s", "5m", "1h30m", "7d"]}),
+]
+
+
+class Model(BaseModel):
+    """Unknown keys are errors: a misspelt key must not pass silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Secret(Model):
+    """A secret comes from the environment or from a file, never from the config itself."""
+
+    env: str | None = Field(None, description="name of the environment variable that holds it")
+    file: Path | None = Field(None, description="path of the file that holds it (surrounding white space is cut off)")
+
+    @model_validator(mode="after")
+    def _one(self) -> Secret:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give exactly one of env and file")
+        return self
+
+    def reveal(self) -> SecretStr:
+        """Read the secret now. Raises ValueError that names the missing variable or file, never its content."""
+        import os
+
+        if self.env is not None:
+            if self.env not in os.environ:
+                raise ValueError(f"environment variable {self.env} is not set")
+            return SecretStr(os.environ[self.env])
+        assert self.file is not None
+        try:
+            return SecretStr(self.file.read_text().strip())
+        except OSError as error:
+            raise ValueError(f"cannot read the secret file {self.file}: {error.strerror}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------- sources
+
+
+class KafkaSource(Model):
+    """Topics of an Apache Kafka cluster, read as one consumer group."""
+
+    brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
+    topics: list[str] = Field(min_length=1, description="topics to read; partitions that are added later are found")
+    group: str | None = Field(None, description="consumer group; left out: forewatch-<stream>")
+    start: str = Field("earliest", description="where a partition without a position begins: earliest, latest, or an ISO 8601 time")
+    on_gap: Literal["fail", "resume-earliest"] = Field(
+        "fail", description="what to do when the position is older than retention or the topic was made again"
+    )
+    client: Literal["kafka-python", "confluent"] = Field("kafka-python", description="confluent needs the extra forewatch[confluent]")
+    security: dict[str, Any] = Field(
+        default_factory=dict, description="SASL and TLS settings, passed to the client as they are (kafka-python's names)"
+    )
+    password: Secret | None = Field(None, description="SASL password")
+    session_timeout: Duration = Field(timedelta(seconds=10), description="a member silent for this long is replaced")
+    max_poll_interval: Duration = Field(timedelta(minutes=5), description="a batch that takes longer loses its partitions")
+
+
+class FilesSource(Model):
+    """CSV or Parquet files; each file is one partition, each row one record."""
+
+    paths: list[str] = Field(min_length=1, description="paths or glob patterns; the ending says which: .csv, .csv.gz, .parquet")
+    follow: bool = Field(False, description="go on watching for new files and appended rows")
+
+
+class TelemetrySource(Model):
+    """This machine's own CPU, memory, disk and network counters (psutil)."""
+
+    every: Duration = Field(timedelta(seconds=1), description="time between two readings")
+
+
+class MemorySource(Model):
+    """Records that a program puts in (tests, `forewatch demo --no-kafka`)."""
+
+    name: str = Field("memory", description="name of the in-process log")
+
+
+class Source(Model):
+    """Where records come from; exactly one of the keys."""
+
+    kafka: KafkaSource | None = None
+    files: FilesSource | None = None
+    telemetry: TelemetrySource | None = None
+    memory: MemorySource | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of kafka, files, telemetry, memory")
+        return self
+
+    @property
+    def chosen(self) -> KafkaSource | FilesSource | TelemetrySource | MemorySource:
+        return next(v for v in (self.kafka, self.files, self.telemetry, self.memory) if v is not None)
+
+
+# ---------------------------------------------------------------------------------------------------------- formats
+
+Fields = list[str] | dict[str, str]
+
+
+class RecordFormat(Model):
+    """How one record becomes points: which fields name the series, the time and the values."""
+
+    series: str | list[str] | dict[str, str] = Field(
+        description="field, or fields, that name the series; a mapping gives labels other names: {site: meta.site}"
+    )
+    time: str = Field(description="field of the event time: epoch in s, ms, µs or ns, or ISO 8601")
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field("auto", description="auto tells epochs apart by their size")
+    timezone: str = Field("UTC", description="zone of times that name none")
+    values: str | Fields = Field(description="numeric fields, one channel each; a mapping names channels: {bytes: octets}")
+
+    @property
+    def label_fields(self) -> dict[str, str]:
+        """label name → field"""
+        if isinstance(self.series, dict):
+            return self.series
+        return {f: f for f in ([self.series] if isinstance(self.series, str) else self.series)}
+
+    @property
+    def value_fields(self) -> dict[str, str]:
+        """channel name → field"""
+        if isinstance(self.values, dict):
+            return self.values
+        return {f: f for f in ([self.values] if isinstance(self.values, str) else self.values)}
+
+
+class JsonFormat(RecordFormat):
+    """JSON objects; a dot descends: ``meta.site``."""
+
+    samples: str | None = Field(None, description="field that holds an array of samples; fields are looked for there, then in the record")
+
+
+class CsvFormat(RecordFormat):
+    """Comma-separated text, or the columns of a columnar file (Parquet, telemetry)."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1, description="field separator")
+    header: list[str] | None = Field(None, description="column names of records that carry no header line (Kafka)")
+
+
+class Format(Model):
+    """How records are decoded; exactly one of the keys."""
+
+    json_: JsonFormat | None = Field(None, alias="json")
+    csv: CsvFormat | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Format:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of json, csv")
+        return self
+
+    @property
+    def chosen(self) -> JsonFormat | CsvFormat:
+        chosen = self.json_ or self.csv
+        assert chosen is not None
+        return chosen
+
+
+# ---------------------------------------------------------------------------------------------------------- streams
+
+AggregateName = Literal["sum", "count", "mean", "last", "min", "max", "nunique", "open", "high", "low", "close"]
+
+
+class Aggregate(Model):
+    """Irregular or event-like input is aggregated to one point a series and interval."""
+
+    every: Duration = Field(description="length of an interval; intervals are aligned to the epoch")
+    values: dict[str, AggregateName | Annotated[dict[AggregateName, str], Field(min_length=1, max_length=1)]] = Field(
+        min_length=1,
+        description="channel → function (of the channel of the same name), or channel → {function: field}; these become the channels",
+    )
+
+
+class Limit(Model):
+    """Static limits of a channel; a value outside is flagged from the first point on."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Gap(Model):
+    """What happens where points are missing."""
+
+    policy: Literal["gap", "hold", "linear"] = Field(
+        "gap",
+        description="gap: the model is told; hold: the last value is repeated; linear: filled on a line (known only when the next point is there)",
+    )
+    restart_after: int | None = Field(None, ge=1, description="this many missing points begin the series anew")
+
+
+class DeadLetterLimit(Model):
+    """When bad records mean that the stream itself is broken: it stops, nothing is skipped."""
+
+    ratio: float = Field(0.5, gt=0, le=1, description="share of bad records among the last `window` records")
+    window: int = Field(1000, ge=1, description="records the ratio is taken over")
+    run: int = Field(500, ge=1, description="bad records in a row")
+
+
+class Stream(Model):
+    """One configured input: a source, a message format, a preset and a detector."""
+
+    source: Source
+    format: Format
+    preset: Literal["sensor", "network", "stock"] = Field("sensor", description="what kind of numbers these are")
+    detector: str = Field("standard", description="light, standard, strong, or the name of a registered detector")
+    every: Duration | None = Field(None, description="cadence of a series; left out: learned from the data")
+    lateness: Duration = Field(timedelta(0), description="how long to wait for points that come out of order")
+    future: Duration | None = Field(
+        timedelta(hours=1), description="a point further ahead than this of the log's own clock is quarantined; null: never"
+    )
+    aggregate: Aggregate | None = None
+    counters: list[str] = Field(default_factory=list, description="channels that only grow (resets apart); they become rates per second")
+    calendar: str | None = Field(None, description="an exchange_calendars name such as XNYS: no gap where the market is closed")
+    gap: Gap = Field(default_factory=Gap)
+    limits: dict[str, Limit] = Field(default_factory=dict, description="static limits by channel")
+    direction: Literal["both", "up", "down"] = Field("both", description="which deviations count")
+    min_deviation: float = Field(0.0, ge=0, description="smaller deviations, relative to what was expected, are never flagged")
+    alarm_rate: float = Field(1e-4, gt=0, lt=1, description="wanted share of alarms among undisturbed points")
+    close_after: int = Field(3, ge=1, description="points without a flag that end an anomaly")
+    history: Path | None = Field(None, description="file or folder of past points that the models learn from at the start")
+    dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
+    idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")
+
+    @model_validator(mode="after")
+    def _channels(self) -> Stream:
+        known = set(self.channels)
+        for key, names in (("counters", self.counters), ("limits", self.limits)):
+            if unknown := set(names) - known:
+                raise ValueError(f"{key}: no channel {', '.join(sorted(unknown))}; there are {', '.join(self.channels)}")
+        return self
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that the detector sees, in order."""
+        if self.aggregate is not None:
+            return tuple(self.aggregate.values)
+        return tuple(self.format.chosen.value_fields)
+
+
+class Storage(Model):
+    """How much is kept, and for how long."""
+
+    snapshot_every: Duration = Field(timedelta(seconds=30), description="time between two snapshots of the series' state")
+    history_path: str | None = Field(None, description="folder or fsspec URL of the history segments; left out: <database name>.history")
+    history: bool = Field(True, description="keep recent points and verdicts (for explain, training and plots)")
+    keep_history: Duration = Field(timedelta(days=30), description="age after which history segments are deleted")
+    keep_history_bytes: int | None = Field(None, ge=1, description="total size above which the oldest segments are deleted")
+    keep_anomalies: Duration = Field(timedelta(days=365), description="age after which closed anomalies are deleted")
+    keep_dead_letters: Duration = Field(timedelta(days=30), description="age after which dead letters and late records are deleted")
+
+
+class Http(Model):
+    """Where /healthz, /readyz and /metrics are served."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(9464, ge=0, le=65535, description="port; 0 picks a free one and logs it")
+
+
+class Engine(Model):
+    """The loop. The defaults are right for nearly everybody."""
+
+    max_batch: int = Field(20_000, ge=1, description="most records of one batch and one transaction")
+    watchdog: Duration = Field(timedelta(minutes=2), description="the process exits (code 70) when the loop has not turned for this long")
+
+
+class Config(Model):
+    """The whole file."""
+
+    database: str = Field(
+        "sqlite:///forewatch.db", description="SQLAlchemy URL: sqlite:///file.db or postgresql+psycopg://user@host/name"
+    )
+    database_password: Secret | None = Field(None, description="password of the database user")
+    storage: Storage = Field(default_factory=Storage)
+    http: Http | None = Field(default_factory=Http, description="null: serve nothing")
+    engine: Engine = Field(default_factory=Engine)
+    streams: dict[str, Stream] = Field(min_length=1, description="name → stream")

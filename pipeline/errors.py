@@ -1,0 +1,52 @@
+"""What can go wrong, as a tree. The message of each says what was wrong, where, and what to do.
+
+    ForewatchError
+    ├── ConfigError             a config that cannot be used: names the file, line and key
+    ├── InputError              a command-line argument or an input file that cannot be used
+    ├── SourceError             a source that cannot be read
+    │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
+    │   └── SourceUnavailable   the broker or file is away; worth trying again
+    └── StorageUnavailable      the database is away; worth trying again
+
+The fence of ``storage.positions`` raises its own ``Fenced``: not an error of the user's, but the end of an ownership.
+"""
+
+from __future__ import annotations
+
+
+class ForewatchError(Exception):
+    """Base of every error that is shown to the user as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(ForewatchError):
+    """A configuration that cannot be used."""
+
+    exit_code = 2
+
+
+class InputError(ForewatchError):
+    """An argument or an input file that cannot be used."""
+
+    exit_code = 2
+
+
+class SourceError(ForewatchError):
+    """A source that cannot be read."""
+
+    exit_code = 3
+
+
+class SourceUnavailable(SourceError):
+    """The source does not answer; the engine waits and tries again."""
+
+
+class OffsetOutOfRange(SourceError):
+    """The stored position lies outside what the source still holds."""
+
+
+class StorageUnavailable(ForewatchError):
+    """The database does not answer; the engine pauses and tries again."""
+
+    exit_code = 4

@@ -1,0 +1,172 @@
+"""The record types: what flows through the pipeline and what storage keeps.
+
+Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in ``_ns`` or an array is called ``time``.
+Offsets follow Kafka: an offset names a record, ``next_offset`` is always the record to read next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("0d6e5f7e-3f0c-5b2e-9c3e-6d2c2f7a1a57")
+
+
+class Partition(NamedTuple):
+    """One ordered log: a Kafka topic partition, or a file (topic = its path, number = 0)."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+@dataclass(slots=True)
+class Counts:
+    """Outcome of records, cumulative per partition: their sum plus ``held`` is what was read.
+
+    ``held`` is not cumulative: records read and waiting for the watermark (they come out as one of the others).
+    """
+
+    scored: int = 0
+    late: int = 0
+    duplicate: int = 0
+    dead_lettered: int = 0
+    filtered: int = 0
+    held: int = 0
+
+    def read(self) -> int:
+        return self.scored + self.late + self.duplicate + self.dead_lettered + self.filtered + self.held
+
+
+@dataclass(slots=True)
+class Position:
+    """What one owner knows of one partition: its fencing epoch, where it reads next, and the outcomes so far.
+
+    ``next_offset`` is None before the first commit of a partition; ``identity`` is the source's name for this very log
+    (Kafka's topic id), so that a topic deleted and created again is noticed.
+    """
+
+    stream: str
+    partition: Partition
+    epoch: int
+    next_offset: int | None
+    start_offset: int | None
+    identity: str
+    counts: Counts = field(default_factory=Counts)
+
+
+class Severity(StrEnum):
+    """Four levels, by how rare the peak is (see ``pipeline.anomalies``)."""
+
+    INFO = "info"
+    WARNING = "warning"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+class AnomalyState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Anomaly:
+    """An interval of one series in which points were flagged, with the provenance that ``explain`` recomputes it from.
+
+    ``contribution`` sums to 1 over ``channels``; observed, expected, lower and upper are those of the peak point, per
+    channel, in the units of the input (NaN where the input was missing). ``surprise`` is −log10 of the tail probability of the peak, ``score``
+    is 1 − that probability. ``last_flag_seq`` counts points of the series, so that closing needs no write per point.
+    """
+
+    id: UUID
+    stream: str
+    series: str
+    labels: dict[str, str]
+    state: AnomalyState
+    severity: Severity
+    direction: str  # up | down | mixed
+    start_ns: int
+    end_ns: int
+    peak_ns: int
+    points: int
+    score: float
+    surprise: float
+    channels: list[str]
+    observed: list[float]
+    expected: list[float]
+    lower: list[float]
+    upper: list[float]
+    contribution: list[float]
+    guard: str
+    model_version: str
+    config_hash: str
+    partition: Partition
+    first_offset: int
+    last_offset: int
+    peak_offset: int
+    last_flag_seq: int
+    revision: int = 0
+
+    @staticmethod
+    def identify(stream: str, series: str, start_ns: int) -> UUID:
+        """The same interval has the same id in the daemon, in a replay and in a backfill."""
+        return uuid5(NAMESPACE, f"{stream}\x00{series}\x00{start_ns}")
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """A record that could not be decoded or validated, with its original bytes and where it came from."""
+
+    stream: str
+    partition: Partition
+    offset: int
+    timestamp_ns: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    reason: str  # a word of ``pipeline.decode.REASONS``
+    detail: str
+
+
+@dataclass(slots=True)
+class LateRecord:
+    """A valid point older than what its series was already scored up to."""
+
+    stream: str
+    partition: Partition
+    offset: int
+    series: str
+    time_ns: int
+    values: list[float]
+
+
+class FaultKind(StrEnum):
+    """Pipeline faults: something is wrong with the watching, not with the watched."""
+
+    RETENTION_GAP = "retention_gap"
+    TOPIC_RECREATED = "topic_recreated"
+    STUCK_STREAM = "stuck_stream"
+    SCHEMA_BREAK = "schema_break"
+    LAG_GROWTH = "lag_growth"
+    CLOCK_SKEW = "clock_skew"
+    DATABASE_DOWN = "database_down"
+    SOURCE_DOWN = "source_down"
+    FENCED = "fenced"
+    ENDPOINT_FAILING = "endpoint_failing"
+
+
+@dataclass(slots=True)
+class Fault:
+    """One pipeline fault. The same (stream, kind, partition) that is still open is not opened again."""
+
+    stream: str
+    kind: FaultKind
+    message: str  # what is wrong, where, and what to do
+    started_ns: int
+    partition: Partition | None = None
+    ended_ns: int | None = None
+    detail: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,130 @@
+"""What every source is: ordered, seekable partitions, read in batches by one thread.
+
+A source is written in one file here and registered in ``pipeline.sources.SOURCES``; ``tests/contract/test_sources.py``
+says when it is done. The engine calls it like this::
+
+    while not stopped:
+        poll = source.poll(max_records, timeout)
+        drop(poll.revoked)                      # state of partitions that are no longer ours
+        for partition in poll.assigned:         # they are paused until the engine says where to read
+            source.seek(partition, position)
+            source.resume([partition])
+        process(poll.records)
+        source.mirror(positions)                # after the COMMIT: for operators only, the truth is in the database
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import Partition
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Headers = list[tuple[str, bytes | None]]
+
+
+@dataclass(slots=True)
+class Records:
+    """Consecutive records of one partition, as bytes, in offset order.
+
+    ``offsets`` and ``timestamps`` are int64 (N,); timestamps are the log's own in ns (−1: it has none). ``next_offset``
+    is where the partition reads on; it may be past ``offsets[-1] + 1`` (compacted or control records: *filtered*).
+    ``first_offset`` is where this batch began to read, so offsets read = next_offset − first_offset, always.
+    """
+
+    partition: Partition
+    first_offset: int
+    next_offset: int
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    headers: Sequence[Headers] | None = None  # None: no record has any
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@dataclass(slots=True)
+class TableRecords:
+    """The same for a columnar source (Parquet, CSV, telemetry): row i of ``table`` has offset ``offsets[i]``.
+
+    ``rejected`` holds rows that the reader could not even split: (offset, original bytes, why).
+    """
+
+    partition: Partition
+    first_offset: int
+    next_offset: int
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    table: pa.Table
+    rejected: list[tuple[int, bytes, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class Bounds(NamedTuple):
+    """``beginning`` is the oldest offset still held, ``end`` the offset of the next record to be written."""
+
+    beginning: int
+    end: int
+
+
+@dataclass(slots=True)
+class Poll:
+    """What one call of ``poll`` brought. ``finished`` is True once a bounded source has given everything."""
+
+    records: list[Records | TableRecords] = field(default_factory=list)
+    assigned: list[Partition] = field(default_factory=list)
+    revoked: list[Partition] = field(default_factory=list)
+    finished: bool = False
+
+
+class Source(Protocol):
+    """A set of partitions that may grow, shrink and move between members of a group."""
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        """Wait up to ``timeout`` seconds for something to do.
+
+        A partition that is newly ``assigned`` is paused: no record of it comes before ``seek`` and ``resume``.
+        Raises OffsetOutOfRange (with ``partition``) and SourceUnavailable; both leave the source usable.
+        """
+        ...
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        """What each partition holds now."""
+        ...
+
+    def start_offset(self, partition: Partition) -> int:
+        """Where to begin when the database knows no position: by the configured start (earliest, latest, a time)."""
+        ...
+
+    def identity(self, partition: Partition) -> str:
+        """A name of this very log, other once it was deleted and made again ("" if the source cannot tell)."""
+        ...
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """The next record of ``partition`` is the first whose offset is ≥ ``offset``."""
+        ...
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """No record of these until ``resume``; polling goes on, so that the group membership stays."""
+        ...
+
+    def resume(self, partitions: Sequence[Partition]) -> None: ...
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        """Show committed positions where operators look for the lag. Never waits; failures are logged only."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group and release everything. Calling it twice is fine."""
+        ...
