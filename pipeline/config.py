@@ -319,9 +319,7 @@ class Engine(Model):
 class Config(Model):
     """The whole file."""
 
-    database: str = Field(
-        "sqlite:///forewatch.db", description="SQLAlchemy URL: sqlite:///file.db or postgresql+psycopg://user@host/name"
-    )
+    database: str = Field("sqlite:///forewatch.db", description="SQLAlchemy URL: sqlite:///file.db or postgresql+psycopg://user@host/name")
     database_password: Secret | None = Field(None, description="password of the database user")
     storage: Storage = Field(default_factory=Storage)
     http: Http | None = Field(default_factory=Http, description="null: serve nothing")
