@@ -1,0 +1,161 @@
+"""Consecutive flagged points of a series become one anomaly: opened, updated, closed.
+
+An anomaly is identified by its stream, series and first flagged time, so that the daemon, a replay and a backfill name it alike. The open
+ones of a partition are read from the database when the partition is taken over: what was committed is the truth, never a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import GUARDS, Points, Verdicts
+from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+
+#: How much rarer than the threshold (in decades of tail probability) a peak must be for each level.
+SEVERITIES = ((6.0, Severity.CRITICAL), (3.0, Severity.MAJOR), (1.0, Severity.WARNING))
+
+
+def severity_of(surprise: float, alarm_rate: float) -> Severity:
+    """Severity of a peak: decades of −log10 p above the configured alarm rate."""
+    excess = surprise + float(np.log10(alarm_rate))
+    return next((level for least, level in SEVERITIES if excess >= least), Severity.INFO)
+
+
+@dataclass(slots=True)
+class Scored:
+    """Points of one batch with their verdicts, M rows; rows of one slot stand in event-time order.
+
+    offset (M,) int64, −1 for a point that was filled in; seq (M,) int64 counts the points of its series.
+    """
+
+    points: Points
+    verdicts: Verdicts
+    offset: NDArray[np.int64]
+    seq: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the anomalies of a stream have in common."""
+
+    stream: str
+    channels: tuple[str, ...]
+    alarm_rate: float
+    close_after: int
+    config_hash: str
+    model_version: str
+
+
+class Intervals:
+    """The open anomalies of a stream, by slot."""
+
+    def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
+        """``name_of(slot)`` gives partition, series name and labels."""
+        self._name_of = name_of
+        self._open: dict[int, Anomaly] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def restore(self, slot: int, anomaly: Anomaly, seq: int) -> None:
+        """Take up an open anomaly from the database; ``seq`` is where its series stands now."""
+        # A series whose windows began anew counts from zero again; the anomaly must still be able to close.
+        anomaly.last_flag_seq = min(anomaly.last_flag_seq, seq)
+        self._open[slot] = anomaly
+
+    def forget(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._open.pop(int(slot), None)
+
+    def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
+        """Fold the verdicts of a batch in; ``seq_now`` is the point counter of each slot after it. Returns what changed."""
+        changed: dict[int, Anomaly] = {}
+        closed: list[Anomaly] = []
+        slots = scored.points.slot
+        for row in np.flatnonzero(scored.verdicts.flag):
+            slot, seq = int(slots[row]), int(scored.seq[row])
+            current = self._open.get(slot)
+            if current is not None and seq - current.last_flag_seq > provenance.close_after:
+                closed.append(self._close(slot))
+                changed.pop(slot, None)
+                current = None
+            if current is None:
+                current = self._open[slot] = self._begin(scored, row, provenance)
+            self._extend(current, scored, row, provenance)
+            changed[slot] = current
+        for slot in [s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= provenance.close_after]:
+            changed.pop(slot, None)
+            closed.append(self._close(slot))
+        for anomaly in changed.values():
+            anomaly.revision += 1
+        return closed + list(changed.values())
+
+    def _close(self, slot: int) -> Anomaly:
+        anomaly = self._open.pop(slot)
+        anomaly.state = AnomalyState.CLOSED
+        anomaly.revision += 1
+        return anomaly
+
+    def _begin(self, scored: Scored, row: np.intp, provenance: Provenance) -> Anomaly:
+        partition, series, labels = self._name_of(int(scored.points.slot[row]))
+        time, offset = int(scored.points.time[row]), int(scored.offset[row])
+        nothing = [float("nan")] * len(provenance.channels)
+        return Anomaly(
+            id=Anomaly.identify(provenance.stream, series, time),
+            stream=provenance.stream,
+            series=series,
+            labels=labels,
+            state=AnomalyState.OPEN,
+            severity=Severity.INFO,
+            direction="mixed",
+            start_ns=time,
+            end_ns=time,
+            peak_ns=time,
+            points=0,
+            score=0.0,
+            surprise=-1.0,
+            channels=list(provenance.channels),
+            observed=nothing,
+            expected=nothing,
+            lower=nothing,
+            upper=nothing,
+            contribution=[0.0] * len(provenance.channels),
+            guard=GUARDS[0],
+            model_version=provenance.model_version,
+            config_hash=provenance.config_hash,
+            partition=partition,
+            first_offset=offset,
+            last_offset=offset,
+            peak_offset=offset,
+            last_flag_seq=int(scored.seq[row]),
+        )
+
+    @staticmethod
+    def _extend(anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
+        verdicts, points = scored.verdicts, scored.points
+        anomaly.end_ns = int(points.time[row])
+        anomaly.last_offset = max(anomaly.last_offset, int(scored.offset[row]))
+        anomaly.last_flag_seq = int(scored.seq[row])
+        anomaly.points += 1
+        surprise = float(verdicts.surprise[row])
+        if surprise <= anomaly.surprise:
+            return
+        anomaly.peak_ns, anomaly.peak_offset = anomaly.end_ns, int(scored.offset[row])
+        anomaly.score, anomaly.surprise = float(verdicts.score[row]), surprise
+        anomaly.observed = points.values[row].tolist()
+        anomaly.expected, anomaly.lower, anomaly.upper = (a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper))
+        anomaly.contribution = verdicts.contribution[row].tolist()
+        anomaly.guard = GUARDS[verdicts.guard[row]]
+        anomaly.direction = _direction(points.values[row], verdicts.expected[row], verdicts.contribution[row])
+        anomaly.severity = severity_of(surprise, provenance.alarm_rate)
+
+
+def _direction(observed: NDArray[np.float64], expected: NDArray[np.float32], contribution: NDArray[np.float32]) -> str:
+    """up or down where the channels that matter agree, else mixed."""
+    deviation = np.where(contribution >= 0.25 * contribution.max(), observed - expected, 0.0)
+    signs = set(np.sign(deviation[np.isfinite(deviation) & (deviation != 0)]).tolist())
+    return {1.0: "up", -1.0: "down"}[signs.pop()] if len(signs) == 1 else "mixed"
