@@ -1,0 +1,83 @@
+"""Intervals: opening, growing, closing, restoring."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.base import Points, Verdicts
+from pipeline.anomalies import Intervals, Provenance, Scored, severity_of
+from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+
+P = Partition("t", 0)
+PROVENANCE = Provenance("plant", ("x",), alarm_rate=1e-4, close_after=2, config_hash="c", model_version="m")
+
+
+def scored(flags: list[bool], first: int = 0, surprise: list[float] | None = None, slot: int = 0) -> Scored:
+    n = len(flags)
+    f32 = np.float32
+    seq = np.arange(first, first + n, dtype=np.int64)
+    points = Points(
+        np.full(n, slot, np.int32), seq * 60, np.full((n, 1), 5.0), np.zeros(n, np.int32), np.full(n, 60, np.int64)
+    )
+    rare = np.array(surprise or [5.0] * n, f32)
+    column = np.ones((n, 1), f32)
+    verdicts = Verdicts(1 - 10.0**-rare, rare, np.array(flags), column, column * 0, column * 2, column, np.full(n, 2, np.uint8))
+    return Scored(points, verdicts, seq + 100, seq)
+
+
+def run(intervals: Intervals, batch: Scored) -> list[Anomaly]:
+    now = np.array([batch.seq[-1] if len(batch.seq) else 0])
+    return intervals.advance(batch, PROVENANCE, now)
+
+
+def intervals() -> Intervals:
+    return Intervals(lambda slot: (P, f"s{slot}", {"sensor": f"s{slot}"}))
+
+
+def test_an_anomaly_opens_grows_and_closes() -> None:
+    it = intervals()
+    (opened,) = run(it, scored([False, True, True], surprise=[0, 5, 7.5]))
+    assert (opened.state, opened.points, opened.start_ns, opened.peak_offset) == (AnomalyState.OPEN, 2, 60, 102)
+    assert (opened.severity, opened.direction, opened.guard) == (Severity.MAJOR, "up", "seasonal")
+    assert run(it, scored([False], first=3)) == []
+    (closed,) = run(it, scored([False], first=4))
+    assert (closed.id, closed.state, closed.end_ns, closed.revision) == (opened.id, AnomalyState.CLOSED, 120, 2)
+    assert len(it) == 0
+
+
+def test_the_identity_does_not_depend_on_who_found_it() -> None:
+    (a,) = run(intervals(), scored([True]))
+    (b,) = run(intervals(), scored([True, False, True]))
+    assert a.id == b.id
+
+
+def test_a_restored_anomaly_closes_even_if_its_series_counts_anew() -> None:
+    it = intervals()
+    (opened,) = run(it, scored([True], first=500))
+    other = intervals()
+    other.restore(0, opened, seq=0)
+    (closed,) = run(other, scored([False, False, False]))
+    assert closed.id == opened.id
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.data())
+def test_how_the_stream_is_cut_into_batches_does_not_matter(flags: list[bool], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(flags)))) | {len(flags)})
+
+    def ended(pieces: list[int]) -> dict:
+        it, found, start = intervals(), {}, 0
+        for end in pieces:
+            for anomaly in run(it, scored(flags[start:end], first=start)):
+                found[anomaly.id] = (anomaly.start_ns, anomaly.end_ns, anomaly.points, anomaly.state)
+            start = end
+        return found
+
+    assert ended(cuts) == ended([len(flags)])
+
+
+@pytest.mark.parametrize(("surprise", "level"), [(4.2, "info"), (5, "warning"), (7.1, "major"), (30, "critical")])
+def test_severity_counts_decades_over_the_alarm_rate(surprise: float, level: str) -> None:
+    assert severity_of(surprise, 1e-4) == level
