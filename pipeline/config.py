@@ -49,7 +49,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["30s", "5m", "1h30m", "7d"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$", "examples": ["30s", "5m", "1h30m", "7d"]}),
 ]
 
 
@@ -227,8 +227,8 @@ class Aggregate(Model):
 class Limit(Model):
     """Static limits of a channel; a value outside is flagged from the first point on."""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="lowest value that is normal")
+    max: float | None = Field(None, description="highest value that is normal")
 
 
 class Gap(Model):

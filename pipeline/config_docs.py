@@ -1,0 +1,116 @@
+"""The configuration explained: the JSON Schema for editors and ``docs/configuration.md``, both made from the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from pipeline.config import Config, format_duration
+
+Schema = dict[str, Any]
+
+_HEAD = """# Configuration
+
+Generated from `pipeline/config.py` by `make docs`; do not edit. `forewatch init` writes a commented file to begin with, `forewatch check FILE`
+names what is wrong with a file by line and key, and `forewatch schema` prints the JSON Schema that gives editors completion.
+
+- Durations are written `30s`, `5m`, `1h30m`, `7d` (units: ms, s, m, h, d, w).
+- An unknown key is an error. A key that is left out has the default of the table.
+- Secrets never stand in the file: they are named, and read from the environment or from a file ([Secret](#secret)).
+- Paths are relative to the folder that forewatch is started in.
+- A running daemon takes a changed file on SIGHUP, or by itself with `run --watch`; a file with mistakes is refused and the old one stays.
+"""
+
+
+class _Generator(GenerateJsonSchema):
+    """Writes default durations as a user writes them."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+
+def json_schema() -> Schema:
+    """JSON Schema (draft 2020-12) of a config file."""
+    schema = Config.model_json_schema(schema_generator=_Generator)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "forewatch configuration"}
+
+
+def configuration_markdown() -> str:
+    """The text of ``docs/configuration.md``."""
+    schema = json_schema()
+    sections = dict(_sections("", schema, schema["$defs"]))
+    parts = [_HEAD]
+    for name, title in sections.items():
+        model = schema["$defs"][name] if name else schema
+        parts.append(f"## {title}\n\n{_text(model.get('description', ''))}\n\n{_table(model, sections, schema['$defs'])}")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _sections(name: str, model: Schema, defs: Schema, title: str = "The file", path: str = "") -> Iterator[tuple[str, str]]:
+    """(model, title of its section), each model once, in the order in which a reader comes to it."""
+    yield name, title
+    for key, value in model["properties"].items():
+        for inner, step in _models(value, key):
+            here = f"{path}.{step}".removeprefix(".")
+            heading = inner if inner == "Secret" else f"`{here}`"
+            yield from _sections(inner, defs[inner], defs, heading, here)
+
+
+def _models(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    """Models that stand somewhere in a key's schema, with the path to them."""
+    if "$ref" in schema:
+        yield schema["$ref"].rpartition("/")[2], path
+    for option in schema.get("anyOf", ()):
+        yield from _models(option, path)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from _models(schema["additionalProperties"], f"{path}.NAME")
+    if "items" in schema:
+        yield from _models(schema["items"], f"{path}[]")
+
+
+def _table(model: Schema, sections: dict[str, str], defs: Schema) -> str:
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, schema in model["properties"].items():
+        kind = _kind(schema, sections)
+        meaning = schema.get("description") or next((defs[name]["description"] for name, _ in _models(schema, "")), "")
+        rows.append(f"| `{key}` | {kind} | {_default(key, schema, model)} | {_text(meaning)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(key: str, schema: Schema, model: Schema) -> str:
+    if key in model.get("required", ()):
+        return "required"
+    if schema.get("default") is None:
+        return ""
+    return f"`{schema['default']}`" if not isinstance(schema["default"], bool) else f"`{str(schema['default']).lower()}`"
+
+
+def _kind(schema: Schema, sections: dict[str, str]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{_anchor(sections[name])})"
+    if "anyOf" in schema:
+        return " or ".join(_kind(option, sections) for option in schema["anyOf"] if option.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'], sections)}"
+    if schema.get("type") == "object":
+        values = schema.get("additionalProperties")
+        return f"mapping of {_kind(values, sections)}" if isinstance(values, dict) else "mapping"
+    if schema.get("examples"):
+        return "duration"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
+    return "path" if schema.get("format") == "path" else words.get(schema.get("type", ""), "any")
+
+
+def _anchor(title: str) -> str:
+    """How Markdown viewers name a heading."""
+    return "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
+
+
+def _text(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,0 +1,142 @@
+"""From a YAML file to a ``Config``: every mistake is named with its line, its key, and what to do about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.config import Config, Stream
+from pipeline.config_problems import Key, KeyPath, Problem, explain
+from pipeline.config_rules import broken_rules
+from pipeline.errors import ConfigError
+
+
+class ConfigFileError(ConfigError):
+    """Everything that is wrong with one config file; ``problems`` holds it for programs."""
+
+    def __init__(self, file: Path, problems: list[Problem]) -> None:
+        self.file = file
+        self.problems = problems
+        super().__init__("\n".join(problem.show(file) for problem in problems))
+
+
+def load_config(path: Path | str) -> Config:
+    """Read and check a config file. Raises ConfigFileError with all that is wrong, in the order of the lines."""
+    file = Path(path)
+    tree = _parse(file, _read(file))
+    lines = _Lines(tree)
+    plain = _plain(tree, {})
+    try:
+        config = Config.model_validate(plain)
+    except ValidationError as error:
+        found = explain(error, plain)
+    else:
+        found = broken_rules(config)
+        if not found:
+            return config
+    problems = [Problem(lines.of(path), path, what, remedy) for path, what, remedy in found]
+    raise ConfigFileError(file, sorted(problems, key=lambda problem: problem.line))
+
+
+def config_hash(stream: Stream) -> str:
+    """12 hex digits that change when anything that a stream's config says changes (spelling and order of keys do not count)."""
+    canonical = json.dumps(stream.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what, remedy = "no such file", "`forewatch init` writes one to begin with"
+    except UnicodeDecodeError as error:
+        what, remedy = f"byte {error.start} is not UTF-8", "save the file as UTF-8"
+    except OSError as error:
+        what, remedy = f"cannot be read: {error.strerror}", "give the path of a readable YAML file"
+    raise ConfigFileError(file, [Problem(0, (), what, remedy)])
+
+
+class _Constructor(RoundTripConstructor):
+    """Leaves times as they were written: the models read them."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
+
+
+def _parse(file: Path, text: str) -> dict[Key, Any]:
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
+    try:
+        tree = yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigFileError(file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]) from None
+    except YAMLError as error:
+        raise ConfigFileError(file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]) from None
+    if tree is None:
+        raise ConfigFileError(file, [Problem(0, (), "the file is empty", "`forewatch init` writes one to begin with")])
+    if not isinstance(tree, dict):
+        remedy = "begin with keys such as `streams:`; see `forewatch init`"
+        kind = "a list" if isinstance(tree, list) else "a single value"
+        raise ConfigFileError(file, [Problem(1, (), f"must be a mapping of keys, not {kind}", remedy)])
+    return tree
+
+
+def _yaml_remedy(what: str) -> str:
+    if "'\\t'" in what:
+        return "indent with spaces"
+    if "duplicate key" in what:
+        return "remove one of the two"
+    if "undefined alias" in what:
+        return "define it with & before it is used with *, or put the text in quotes"
+    return "look at the indentation, colons, brackets and quotes here and on the line before"
+
+
+def _plain(node: Any, seen: dict[int, Any]) -> Any:
+    """The same tree of plain dicts, lists and scalars (an alias stays one object, even where it holds itself)."""
+    if id(node) in seen:
+        return seen[id(node)]
+    if isinstance(node, dict):
+        mapping: dict[Any, Any] = {}
+        seen[id(node)] = mapping
+        mapping.update((_plain(key, seen), _plain(value, seen)) for key, value in node.items())
+        return mapping
+    if isinstance(node, list):
+        items: list[Any] = []
+        seen[id(node)] = items
+        items.extend(_plain(item, seen) for item in node)
+        return items
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+class _Lines:
+    """Line numbers (from 1) of the keys of a parsed file."""
+
+    def __init__(self, tree: dict[Key, Any]) -> None:
+        self._tree = tree
+
+    def of(self, path: KeyPath) -> int:
+        """Line of the deepest key of ``path`` that stands in the file; 0 for the file as a whole."""
+        node: Any = self._tree
+        line = 0
+        for key in path:
+            with suppress(AttributeError, KeyError, TypeError):  # not written here: missing, or merged from an anchor
+                line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
+            try:
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                break
+        return line

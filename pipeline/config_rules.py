@@ -1,0 +1,138 @@
+"""What a config must also satisfy, beyond the type of each key: keys that must agree, names that must exist, secrets left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
+from pipeline.config_problems import Finding, KeyPath, closest
+
+_BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
+_PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}
+_PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only this user may read"
+
+
+def broken_rules(config: Config) -> list[Finding]:
+    """Every rule that ``config`` breaks."""
+    found = [*_database(config), *_groups(config)]
+    for name, stream in config.streams.items():
+        for rule in STREAM_RULES:
+            found += rule(stream, ("streams", name))
+    return found
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    path = ("database",)
+    example = "write sqlite:///file.db or postgresql+psycopg://user@host/name"
+    try:
+        url = urlsplit(config.database)
+        password = url.password
+    except ValueError:
+        yield Finding(path, "this is not a database URL", example)
+        return
+    if url.scheme not in ("sqlite", "postgresql+psycopg"):
+        yield Finding(path, f"the kind of database {url.scheme!r} is not supported", example)
+    elif url.scheme == "sqlite" and not config.database.startswith("sqlite:///"):
+        yield Finding(path, "a SQLite URL has three slashes, then the path", "write sqlite:///file.db, or sqlite:////absolute/file.db")
+    if password is not None or re.search(r"[?&]password=", config.database):
+        yield Finding(path, "a password stands in the URL", "take it out and write `database_password: {env: NAME}` or {file: PATH}")
+
+
+def _groups(config: Config) -> Iterator[Finding]:
+    """Two streams in one consumer group would share the partitions between them: each would see a part."""
+    owner: dict[str, str] = {}
+    for name, stream in config.streams.items():
+        if stream.source.kafka is not None and stream.source.kafka.group is not None:
+            group = stream.source.kafka.group
+            if group in owner:
+                path = ("streams", name, "source", "kafka", "group")
+                yield Finding(
+                    path, f"stream {owner[group]} already uses the group {group!r}", "give each stream a group of its own, or none"
+                )
+            owner.setdefault(group, name)
+
+
+def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    source = stream.source.chosen
+    if not isinstance(source, KafkaSource):
+        return
+    at = (*at, "source", "kafka")
+    for number, broker in enumerate(source.brokers):
+        if not _BROKER.fullmatch(broker):
+            yield Finding((*at, "brokers", number), f"{broker!r} is not host:port", "write for example localhost:9092")
+    if source.start not in ("earliest", "latest") and _instant(source.start) is None:
+        yield Finding((*at, "start"), f"{source.start!r} is no time", "write earliest, latest, or a time such as 2025-01-31T00:00:00Z")
+    if source.client == "confluent" and importlib.util.find_spec("confluent_kafka") is None:
+        yield Finding((*at, "client"), "confluent-kafka is not installed", "install forewatch[confluent], or leave this key out")
+    for key, remedy in _PASSWORDS.items():
+        if key in source.security:
+            yield Finding((*at, "security", key), "a password stands in the config", remedy)
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    at = (*at, "format")
+    if isinstance(stream.source.chosen, FilesSource | TelemetrySource) and isinstance(stream.format.chosen, JsonFormat):
+        yield Finding((*at, "json"), "files and telemetry have columns, not JSON records", "write `csv:` with the names of the columns")
+    if (
+        isinstance(stream.source.chosen, KafkaSource)
+        and isinstance(stream.format.chosen, CsvFormat)
+        and stream.format.chosen.header is None
+    ):
+        yield Finding((*at, "csv"), "records of Kafka carry no header line", "name their columns in order: `header: [time, site, value]`")
+    kind = "json" if isinstance(stream.format.chosen, JsonFormat) else "csv"
+    try:
+        ZoneInfo(stream.format.chosen.timezone)
+    except (ValueError, OSError, LookupError):
+        path = (*at, kind, "timezone")
+        yield Finding(path, f"there is no time zone {stream.format.chosen.timezone!r}", "write a name such as UTC or Europe/Berlin")
+    for key, names in (("series", stream.format.chosen.label_fields), ("values", stream.format.chosen.value_fields)):
+        if not names:
+            yield Finding((*at, kind, key), "names no field", "name at least one")
+
+
+def _aggregate(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.aggregate is None:
+        return
+    fields = stream.format.chosen.value_fields
+    for channel, function in stream.aggregate.values.items():
+        if isinstance(function, str) and function != "count" and channel not in fields:
+            remedy = f"write {{{function}: FIELD}}, or name one of the values of the format: {', '.join(fields)}"
+            yield Finding((*at, "aggregate", "values", channel), f"there is no value {channel!r} to take the {function} of", remedy)
+
+
+def _limits(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    for channel, limit in stream.limits.items():
+        if limit.min is not None and limit.max is not None and limit.min > limit.max:
+            yield Finding((*at, "limits", channel), f"min {limit.min:g} is above max {limit.max:g}", "exchange them")
+
+
+def _calendar(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.calendar is None:
+        return
+    import exchange_calendars  # over a second to import, and few streams have a calendar
+
+    names = exchange_calendars.get_calendar_names()
+    if stream.calendar not in names:
+        near = closest(stream.calendar, names) if len(stream.calendar) > 2 else ""
+        remedy = near if near.startswith("did") else "write the market's code, such as XNYS, XLON or 24/7"
+        yield Finding((*at, "calendar"), f"there is no calendar {stream.calendar!r}", remedy)
+
+
+def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.history is not None and not stream.history.exists():
+        yield Finding((*at, "history"), f"there is nothing at {stream.history}", "give the path of a file or folder, or leave the key out")
+
+
+STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (_kafka, _format, _aggregate, _limits, _calendar, _history)

@@ -1,0 +1,134 @@
+"""The commented config that ``forewatch init`` writes: the keys of an example, then every other key with its default, commented out."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from datetime import timedelta
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pipeline.config import Config, Format, Secret, Source, Stream, format_duration
+
+_HEAD = """\
+# What forewatch watches, how its records look, and where the results go.
+# `forewatch check FILE` says what is wrong with this file (with --connect: tries it), `forewatch run FILE` starts it.
+# Lines that are commented out show the defaults. Every key is explained in docs/configuration.md.
+# For completion in an editor: forewatch schema > forewatch.schema.json
+# yaml-language-server: $schema=./forewatch.schema.json
+"""
+
+_KAFKA = {"brokers": ["localhost:9092"]}
+
+#: One stream to begin with, by preset.
+STREAMS: dict[str, dict[str, Any]] = {
+    "sensor": {
+        "plant": {
+            "source": {"kafka": {**_KAFKA, "topics": ["sensors"]}},
+            "format": {"json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}},
+            "preset": "sensor",
+        }
+    },
+    "network": {
+        "edge": {
+            "source": {"kafka": {**_KAFKA, "topics": ["netflow"]}},
+            "format": {"json": {"series": ["host", "interface"], "time": "time_ms", "values": {"bytes": "octets", "packets": "pkts"}}},
+            "preset": "network",
+            "aggregate": {"every": "10s", "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}}},
+        }
+    },
+    "stock": {
+        "market": {
+            "source": {"files": {"paths": ["ticks/*.parquet"], "follow": True}},
+            "format": {"csv": {"series": "symbol", "time": "date", "values": ["close", "volume"]}},
+            "preset": "stock",
+            "calendar": "XNYS",
+        }
+    },
+}
+
+_COLUMN, _WIDTH = 48, 140
+_BARE = re.compile(r"[\w./*+@][\w ./*:+@-]*")
+
+
+def template(preset: str) -> str:
+    """A config file for ``preset`` (a key of STREAMS) that ``forewatch check`` accepts as it is."""
+    values = {"database": Config.model_fields["database"].default, "streams": STREAMS[preset]}
+    return _HEAD + "\n".join(_model(Config, values, "")) + "\n"
+
+
+def _model(model: type[BaseModel], values: dict[str, Any], indent: str) -> list[str]:
+    """Lines of the keys that have a value, then those of the others, commented out."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    lines = []
+    for key in values:
+        lines += _key(key, fields[key], values[key], indent)
+    for key, field in fields.items():
+        if key in values:
+            continue
+        if model in (Source, Format):  # exactly one of its keys may stand there
+            lines.append(_line(f"{indent}# or {key}:", _meaning(field)))
+        else:
+            lines += _key(key, field, _default(field), indent if "#" in indent else f"{indent}# ")
+    return lines
+
+
+def _key(key: str, field: FieldInfo, value: Any, indent: str) -> list[str]:
+    inner = _inner_model(field)
+    if inner is None or inner is Secret or not value:
+        return [_line(f"{indent}{key}: {_inline(value)}", _meaning(field))]
+    lines = [_line(f"{indent}{key}:", _meaning(field))]
+    if inner is Stream:  # a mapping of names to models
+        for name, stream in value.items():
+            lines += [f"{indent}  {name}:", *_model(inner, stream, f"{indent}    ")]
+        return lines
+    return lines + _model(inner, value, f"{indent}  ")
+
+
+def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model that the field holds, also as ``X | None`` or ``dict[str, X]``."""
+    candidates = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _meaning(field: FieldInfo) -> str:
+    if field.description is not None:
+        return field.description
+    inner = _inner_model(field)
+    return (inner.__doc__ or "").split("\n")[0].replace("``", "`") if inner is not None else ""
+
+
+def _default(field: FieldInfo) -> Any:
+    if _inner_model(field) is Secret:
+        return {"env": "NAME"}
+    value = field.get_default(call_default_factory=True)
+    assert value is not PydanticUndefined, "a required key must stand in the example"
+    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+
+
+def _inline(value: Any) -> str:
+    """YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) else json.dumps(value)
+    return f"{value:.10g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _line(text: str, meaning: str) -> str:
+    """``text`` with its meaning beside it, or above it where it is too long for that."""
+    if not meaning:
+        return text
+    if len(text) < _COLUMN and len(meaning) <= _WIDTH - _COLUMN - 2:
+        return f"{text:<{_COLUMN}}# {meaning}"
+    indent = text[: len(text) - len(text.lstrip(" #"))] + "# "
+    above = textwrap.wrap(meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join([*above, text])

@@ -1,0 +1,198 @@
+"""What a user reads when a config is wrong, and what comes out when it is right."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Config, Stream
+from pipeline.config_load import ConfigFileError, config_hash, load_config
+from pipeline.errors import ConfigError
+
+GOOD = """\
+database: sqlite:///x.db
+streams:
+  plant:
+    source: {kafka: {brokers: ["localhost:9092"], topics: [sensors]}}
+    format: {json: {series: [site, sensor], time: ts, values: [temperature, pressure]}}
+    every: 1m
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "forewatch.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str) -> list[str]:
+    """The lines shown for ``text``, without the folder."""
+    with pytest.raises(ConfigFileError) as caught:
+        load_config(write(folder, text))
+    return str(caught.value).replace(f"{folder}/", "").split("\n")
+
+
+def test_a_good_file_becomes_a_config(tmp_path):
+    config = load_config(write(tmp_path, GOOD))
+    plant = config.streams["plant"]
+    assert plant.channels == ("temperature", "pressure")
+    assert plant.every is not None
+    assert plant.every.total_seconds() == 60
+    assert type(plant.source.kafka.topics[0]) is str
+
+
+def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_path):
+    text = GOOD.replace("every: 1m", "every: 60\n    preset: senzor\n    alarm_rate: 2\n    lateness: soon").replace("topics", "topcs")
+    assert refusal(tmp_path, text) == [
+        "forewatch.yaml:4: streams.plant.source.kafka.topics: is missing — add it: topics to read; partitions that are added later are found",
+        "forewatch.yaml:4: streams.plant.source.kafka.topcs: there is no such key — did you mean topics?",
+        "forewatch.yaml:6: streams.plant.every: 60 does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
+        "forewatch.yaml:7: streams.plant.preset: 'senzor' is not one of sensor, network, stock — did you mean sensor?",
+        "forewatch.yaml:8: streams.plant.alarm_rate: 2 must be less than 1 — wanted share of alarms among undisturbed points",
+        "forewatch.yaml:9: streams.plant.lateness: 'soon' does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "series: [site, sensor]",
+            "series: 5",
+            "5: streams.plant.format.json.series: 5 does not fit — give text, or a list: [text, text], or a mapping",
+        ),
+        ("[sensors]", "[7]", "4: streams.plant.source.kafka.topics[0]: 7 does not fit — put it in quotes"),
+        ("[sensors]", "[]", "4: streams.plant.source.kafka.topics: is empty — topics to read; partitions that are added later are found"),
+        ("every: 1m", "counters: [bytes]", "6: streams.plant.counters: no channel bytes — there are temperature, pressure"),
+        ("every: 1m", "aggregate: {every: 1m, values: {a: {nuniq: b}}}", "did you mean nunique?"),
+        (
+            "every: 1m",
+            "aggregate: {every: 1m, values: {a: summ}}",
+            "6: streams.plant.aggregate.values.a: 'summ' does not fit — give one of sum, ",
+        ),
+        (
+            "every: 1m",
+            "aggregate: {every: 1m, values: {a: sum}}",
+            "6: streams.plant.aggregate.values.a: there is no value 'a' to take the sum of",
+        ),
+        ("every: 1m", "limits: {pressure: {min: 2, max: 1}}", "6: streams.plant.limits.pressure: min 2 is above max 1 — exchange them"),
+        ("every: 1m", "calendar: XNYZ", "6: streams.plant.calendar: there is no calendar 'XNYZ' — did you mean"),
+        ("every: 1m", "history: no/such.csv", "6: streams.plant.history: there is nothing at no/such.csv"),
+        ("time: ts", "time: ts, timezone: Mars/Phobos", "5: streams.plant.format.json.timezone: there is no time zone 'Mars/Phobos'"),
+        ('"localhost:9092"', "localhost", "4: streams.plant.source.kafka.brokers[0]: 'localhost' is not host:port"),
+        ("[sensors]", "[sensors], start: 2024-13-01", "4: streams.plant.source.kafka.start: '2024-13-01' is no time"),
+        (
+            "{kafka:",
+            "{memory: {}, kafka:",
+            "4: streams.plant.source: has memory, kafka — give exactly one of kafka, files, telemetry, memory",
+        ),
+        ("json:", "csv:", "5: streams.plant.format.csv: records of Kafka carry no header line"),
+        ("sqlite:///x.db", "mysql://x/y", "1: database: the kind of database 'mysql' is not supported"),
+        ("sqlite:///x.db", "sqlite://x.db", "1: database: a SQLite URL has three slashes"),
+        ("every: 1m", "every: 1m\n   bad: 1", "7: not YAML: "),
+        ("every: 1m", "every: 1m\n\tbad: 1", "indent with spaces"),
+        ("every: 1m", "every: 1m\n    every: 2m", "7: not YAML: while constructing a mapping found duplicate key"),
+        ("every: 1m", "every: *nothing", "put the text in quotes"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, old, new, expected):
+    assert old in GOOD
+    lines = refusal(tmp_path, GOOD.replace(old, new))
+    assert any(expected in line for line in lines), lines
+    assert all(" — " in line for line in lines), "each says what to do"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "[1, 2]", "just text", "\x00", "a: &a [*a]", "streams: {1: 2}", "streams: !!python/object:os.system {}"]
+)
+def test_what_is_no_config_at_all_is_refused_too(tmp_path, text):
+    assert refusal(tmp_path, text)[0].startswith("forewatch.yaml")
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.yaml: no such file — `forewatch init`"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"database: \xe9")
+    with pytest.raises(ConfigError, match="byte 10 is not UTF-8"):
+        load_config(tmp_path / "latin.yaml")
+
+
+def test_two_streams_may_not_share_a_consumer_group(tmp_path):
+    stream = '{source: {kafka: {brokers: ["a:1"], topics: [t], group: g}}, format: {json: {series: s, time: t, values: v}}}'
+    lines = refusal(tmp_path, f"streams:\n  a: {stream}\n  b: {stream}\n")
+    assert lines == [
+        "forewatch.yaml:3: streams.b.source.kafka.group: stream a already uses the group 'g' — give each stream a group of its own, or none"
+    ]
+
+
+def test_times_keep_their_spelling_and_anchors_work(tmp_path):
+    text = GOOD.replace("topics: [sensors]", "topics: [sensors], start: 2025-01-31T00:00:00Z")
+    assert load_config(write(tmp_path, text)).streams["plant"].source.kafka.start == "2025-01-31T00:00:00Z"
+    text = GOOD.replace("  plant:", "  plant: &plant") + "  other:\n    <<: *plant\n    every: 5m\n"
+    streams = load_config(write(tmp_path, text)).streams
+    assert streams["other"].source == streams["plant"].source
+    assert streams["other"].every != streams["plant"].every
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sqlite:///x.db", "postgresql+psycopg://me:hunter2@host/db"),
+        ("sqlite:///x.db", "postgresql+psycopg:///db?password=hunter2"),
+        ("[sensors]", "[sensors], password: hunter2"),
+        ("[sensors]", "[sensors], security: {sasl_plain_password: hunter2}"),
+        ("[sensors]", "[sensors], security: hunter2"),
+        ("[sensors]", "[sensors], password: {env: [hunter2]}"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_never_shown(tmp_path, old, new):
+    lines = refusal(tmp_path, GOOD.replace(old, new))
+    assert lines
+    assert "hunter2" not in "\n".join(lines)
+
+
+def test_a_config_with_secrets_shows_their_names_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
+    (tmp_path / "db").write_text("hunter3\n")
+    text = GOOD.replace("[sensors]", "[sensors], password: {env: KAFKA_PASSWORD}") + f"database_password: {{file: {tmp_path / 'db'}}}\n"
+    config = load_config(write(tmp_path, text))
+    kafka, database = config.streams["plant"].source.kafka.password, config.database_password
+    assert (kafka.reveal().get_secret_value(), database.reveal().get_secret_value()) == ("hunter2", "hunter3")
+    shown = repr(config) + str(config) + config.model_dump_json() + repr(kafka.reveal())
+    assert "hunter" not in shown
+
+
+def stream(**changes: object) -> Stream:
+    base = {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": ["v"]}}}
+    return Config.model_validate({"streams": {"one": base | changes}}).streams["one"]
+
+
+def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
+    plain = config_hash(stream())
+    assert len(plain) == 12
+    assert config_hash(stream(preset="sensor", lateness="0s")) == plain, "defaults written out mean the same"
+    assert config_hash(stream(lateness="60s")) == config_hash(stream(lateness="1m"))
+    changed = {config_hash(stream(**change)) for change in ({"lateness": "1m"}, {"alarm_rate": 0.001}, {"limits": {"v": {"max": 1}}})}
+    assert len(changed | {plain}) == 4
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_loaded_or_refused_with_a_message(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(ConfigFileError, match=r"any\.yaml"):
+        load_config(path)
+
+
+@given(st.integers(0, len(GOOD)), st.sampled_from([":", "-", "{", "}", "[", "]", "\t", "&a", "*a", "!x", '"', "#", "\n", " ", "1", "null"]))
+def test_one_stray_token_never_raises_anything_else(tmp_path_factory, place, token):
+    path = tmp_path_factory.getbasetemp() / "stray.yaml"
+    path.write_text(GOOD[:place] + token + GOOD[place:])
+    with suppress(ConfigFileError):
+        assert isinstance(load_config(path), Config)
