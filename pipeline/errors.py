@@ -6,7 +6,8 @@
     ├── SourceError             a source that cannot be read
     │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
     │   └── SourceUnavailable   the broker or file is away; worth trying again
-    └── StorageUnavailable      the database is away; worth trying again
+    └── StorageError            a database that cannot be used as it is: locked by another process, wrong version
+        └── StorageUnavailable  the database is away; worth trying again
 
 The fence of ``storage.positions`` raises its own ``Fenced``: not an error of the user's, but the end of an ownership.
 """
@@ -46,7 +47,11 @@ class OffsetOutOfRange(SourceError):
     """The stored position lies outside what the source still holds."""
 
 
-class StorageUnavailable(ForewatchError):
-    """The database does not answer; the engine pauses and tries again."""
+class StorageError(ForewatchError):
+    """The database cannot be used as it is; trying again does not help."""
 
     exit_code = 4
+
+
+class StorageUnavailable(StorageError):
+    """The database does not answer; the engine pauses and tries again."""

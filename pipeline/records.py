@@ -47,7 +47,8 @@ class Position:
     """What one owner knows of one partition: its fencing epoch, where it reads next, and the outcomes so far.
 
     ``next_offset`` is None before the first commit of a partition; ``identity`` is the source's name for this very log
-    (Kafka's topic id), so that a topic deleted and created again is noticed.
+    (Kafka's topic id), so that a topic deleted and created again is noticed. ``commits`` counts the commits of the
+    partition: it tells a COMMIT whose reply was lost from one that never was, even where the offset did not move.
     """
 
     stream: str
@@ -57,6 +58,8 @@ class Position:
     start_offset: int | None
     identity: str
     counts: Counts = field(default_factory=Counts)
+    watermark_ns: int | None = None
+    commits: int = 0
 
 
 class Severity(StrEnum):
