@@ -1,0 +1,103 @@
+"""Logs on stderr: for people on a terminal, JSON lines otherwise; the same for our own and for the libraries' loggers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+#: Libraries that tell more than an operator wants to read.
+_LIBRARIES = {
+    "kafka": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "alembic": logging.WARNING,
+    "uvicorn": logging.WARNING,
+    "apscheduler": logging.WARNING,
+    "distributed": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "matplotlib": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "numba": logging.WARNING,
+    "py4j": logging.WARNING,
+    "jgo": logging.WARNING,
+    "cjdk": logging.WARNING,
+}
+
+_SECRET_KEY = re.compile(r"pass(word|wd|phrase)|secret|token|credential|authorization|api_?key", re.IGNORECASE)
+_SECRET_TEXT = (
+    (re.compile(r"(\w[\w+.-]*://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), r"\1***"),
+    (
+        re.compile(r"((?:pass(?:word|wd|phrase)|secret|token|api_?key)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&)}]+)", re.IGNORECASE),
+        r"\1***",
+    ),
+    (re.compile(r"whsec_[\w+/=-]+"), "whsec_***"),
+    (re.compile(r"(Bearer\s+)\S+", re.IGNORECASE), r"\1***"),
+)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is now: a progress bar puts itself in its place while it is drawn."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
+    """Set up logging for this process. ``human`` left out: what stderr is decides."""
+    human = sys.stderr.isatty() if human is None else human
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: Processor = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = _Stderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared[:-1], structlog.stdlib.ExtraAdder(), redact],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(True)
+    for name, quiet in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(quiet)
+
+
+def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Blacken what looks like a secret, in keys and within texts (messages of drivers, tracebacks)."""
+    return {key: "***" if _SECRET_KEY.search(key) else _blackened(value) for key, value in event.items()}
+
+
+def _blackened(value: object) -> object:
+    if isinstance(value, BaseException):
+        value = str(value)
+    if isinstance(value, str):
+        for pattern, replacement in _SECRET_TEXT:
+            value = pattern.sub(replacement, value)
+        return value
+    if isinstance(value, dict):
+        return {key: "***" if _SECRET_KEY.search(str(key)) else _blackened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_blackened(item) for item in value]
+    return value

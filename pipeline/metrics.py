@@ -1,0 +1,120 @@
+"""Every metric in one place, on a registry of its own; ``docs/metrics.md`` is made from here.
+
+Names, labels and meaning follow the words of the database: an ``outcome`` is a field of ``Counts``, a ``kind`` a ``FaultKind``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from pipeline.records import Partition
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PARTITION = ("stream", "topic", "partition")
+
+
+class Description(NamedTuple):
+    """One row of ``docs/metrics.md``."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+class Metrics:
+    """The metrics of one process. Label values come as keywords: ``metrics.records.labels(stream="plant", outcome="late").inc(3)``."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.described: list[Description] = []
+        ProcessCollector(registry=self.registry)
+        self._build = self._gauge("build_info", "Always 1; the label tells which version runs", "version")
+        self._build.labels(version=version("forewatch")).set(1)
+        self._flow()
+        self._state()
+        self._operation()
+
+    def _flow(self) -> None:
+        self.records = self._counter(
+            "records", "Records that were committed, by outcome: scored, late, duplicate, dead_lettered, filtered", "stream", "outcome"
+        )
+        self.held = self._gauge("held_records", "Records read that wait for the watermark (lateness, aggregation)", *_PARTITION)
+        self.lag = self._gauge("lag_records", "Records of the log behind its end that are not committed yet", *_PARTITION)
+        self.batch_seconds = self._histogram("batch_seconds", "Time from a batch read to its commit", "stream")
+        self.commit_seconds = self._histogram("commit_seconds", "Time of the SQL transaction of a batch", "stream")
+        self.stage_seconds = self._counter(
+            "stage_seconds", "Time spent in each stage of the loop; rate() is its share of one core", "stream", "stage"
+        )
+        self.dead_letters = self._counter("dead_letters", "Records that could not be decoded or validated, by reason", "stream", "reason")
+        self.fenced_commits = self._counter("fenced_commits", "Commits refused because another process owns the partition now", "stream")
+
+    def _state(self) -> None:
+        self.series = self._gauge("series", "Series in memory", "stream")
+        self.evictions = self._counter("evictions", "Idle series moved from memory to the database", "stream")
+        self.anomalies = self._counter("anomalies", "Anomalies opened, by the severity that they had then", "stream", "severity")
+        self.open_anomalies = self._gauge("open_anomalies", "Anomalies that are open now", "stream")
+        self.snapshot_time = self._gauge(
+            "snapshot_timestamp_seconds", "When the last snapshot was committed; time() minus this is its age", *_PARTITION
+        )
+        self.snapshot_seconds = self._histogram("snapshot_seconds", "Time to encode and store a snapshot", "stream")
+        self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the last snapshot", *_PARTITION)
+        self.history_segments = self._counter("history_segments", "History segments written", "stream")
+        self.history_bytes = self._counter("history_bytes", "Bytes of history segments written", "stream")
+        self.history_errors = self._counter("history_errors", "History segments that could not be written", "stream")
+
+    def _operation(self) -> None:
+        self.database_up = self._gauge("database_up", "1: the database answers, 0: partitions are paused until it does")
+        self.source_up = self._gauge("source_up", "1: the source of the stream answers, 0: it is tried again", "stream")
+        self.faults = self._counter("faults", "Pipeline faults opened, by kind", "stream", "kind")
+        self.open_faults = self._gauge("open_faults", "Pipeline faults that are open now, by kind", "stream", "kind")
+        self.config_reloads = self._counter("config_reloads", "Changed configs read: taken, or refused with the old one kept", "result")
+
+    def forget(self, stream: str, partition: Partition) -> None:
+        """The partition is no longer ours: another process reports it."""
+        for gauge in (self.held, self.lag, self.snapshot_time, self.snapshot_bytes):
+            gauge.remove(stream, partition.topic, str(partition.number))
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))
+        return Counter(f"forewatch_{name}", meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        self.described.append(Description(f"forewatch_{name}", "gauge", labels, meaning))
+        return Gauge(f"forewatch_{name}", meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
+        self.described.append(Description(f"forewatch_{name}", "histogram", labels, meaning))
+        return Histogram(f"forewatch_{name}", meaning, labels, buckets=_SECONDS, registry=self.registry)
+
+
+_HEAD = """# Metrics
+
+Generated from `pipeline/metrics.py` by `make docs`; do not edit. A running daemon serves them at `/metrics` (config key `http`) in the text format of
+Prometheus. Counters begin at zero with each process: use `rate()` and `increase()`.
+
+Every offset is accounted for: over any span without a restart, the sum of `forewatch_records_total` over its outcomes is the number of offsets that were
+committed, and records that were read but wait for the watermark stand in `forewatch_held_records`.
+
+Worth an alert: `forewatch_database_up == 0`, `forewatch_source_up == 0`, any `forewatch_open_faults > 0`, a `forewatch_lag_records` that grows, and
+`time() - forewatch_snapshot_timestamp_seconds` far above `storage.snapshot_every`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+_TAIL = """
+From the process itself come `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds`,
+`process_max_fds` and `process_start_time_seconds` (Linux).
+"""
+
+
+def metrics_markdown() -> str:
+    """The text of ``docs/metrics.md``."""
+    rows = (
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |" for one in Metrics().described
+    )
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL

@@ -1,0 +1,79 @@
+"""A thread that ends the process when a loop no longer turns: some blocking calls of client libraries have no timeout."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+
+EXIT_CODE = 70
+
+
+class Watchdog:
+    """Loops call ``beat``; when one has not for ``limit`` seconds, all stacks are written to stderr and the process exits with 70.
+
+    A supervisor starts it anew, and the fence in the database makes that safe at any moment.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._tick = min(1.0, limit / 4)
+        self._lock = threading.Lock()
+        self._beats: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def beat(self, loop: str = "engine") -> None:
+        """``loop`` turned just now (its first beat makes it known)."""
+        with self._lock:
+            self._beats[loop] = time.monotonic()
+
+    def forget(self, loop: str = "engine") -> None:
+        """``loop`` ended on purpose."""
+        with self._lock:
+            self._beats.pop(loop, None)
+
+    def idle(self) -> float:
+        """Seconds since the loop that stands still for longest turned; 0 without any loop."""
+        return self._stillest()[1]
+
+    def _stillest(self) -> tuple[str, float]:
+        now = time.monotonic()
+        with self._lock:
+            return max(((loop, now - beat) for loop, beat in self._beats.items()), key=lambda one: one[1], default=("", 0.0))
+
+    def __enter__(self) -> Watchdog:
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._stopped.wait(self._tick):
+            # Time in which the whole process was frozen (SIGSTOP, a suspended machine) is nobody's fault: the loops get it back.
+            now = time.monotonic()
+            frozen = now - before - self._tick
+            before = now
+            if frozen > self._tick:
+                with self._lock:
+                    self._beats = {loop: beat + frozen for loop, beat in self._beats.items()}
+            loop, still = self._stillest()
+            if still > self.limit:
+                self._end(loop, still)
+
+    def _end(self, loop: str, still: float) -> None:
+        print(
+            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; all stacks follow, then exit code {EXIT_CODE}",
+            file=sys.stderr,
+            flush=True,
+        )
+        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
+        os._exit(EXIT_CODE)

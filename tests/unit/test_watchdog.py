@@ -1,0 +1,62 @@
+"""The watchdog ends a process whose loop stands still, and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from pipeline.watchdog import Watchdog
+
+STUCK = """
+import threading, time
+from pipeline.watchdog import Watchdog
+with Watchdog(0.4) as watchdog:
+    for _ in range(4):
+        watchdog.beat("plant")
+        time.sleep(0.2)
+    print("turned", flush=True)
+    threading.Event().wait()  # the client library that never returns
+"""
+
+TURNING = """
+import time
+from pipeline.watchdog import Watchdog
+print("up", flush=True)
+with Watchdog(1.0) as watchdog:
+    end = time.monotonic() + 4.0
+    while time.monotonic() < end:
+        watchdog.beat()
+        time.sleep(0.05)
+"""
+
+
+def test_a_stuck_loop_ends_the_process_with_70_and_all_stacks():
+    run = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (70, "turned\n")
+    assert "the loop 'plant' has not turned" in run.stderr
+    assert "in wait" in run.stderr
+
+
+def test_a_frozen_process_is_not_taken_for_a_stuck_one():
+    with subprocess.Popen([sys.executable, "-c", TURNING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=60) == 0
+
+
+def test_the_loop_that_stands_still_for_longest_counts():
+    watchdog = Watchdog(60)
+    assert watchdog.idle() == 0.0
+    watchdog.beat("a")
+    time.sleep(0.05)
+    watchdog.beat("b")
+    assert watchdog.idle() >= 0.05
+    watchdog.forget("a")
+    assert watchdog.idle() < 0.05
