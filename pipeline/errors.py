@@ -14,6 +14,11 @@ The fence of ``storage.positions`` raises its own ``Fenced``: not an error of th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.records import Partition
+
 
 class ForewatchError(Exception):
     """Base of every error that is shown to the user as one message, without a traceback."""
@@ -34,9 +39,14 @@ class InputError(ForewatchError):
 
 
 class SourceError(ForewatchError):
-    """A source that cannot be read."""
+    """A source that cannot be read. ``partition`` and ``offset`` say where, if it is one partition that fails."""
 
     exit_code = 3
+
+    def __init__(self, message: str, partition: Partition | None = None, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
+        self.offset = offset
 
 
 class SourceUnavailable(SourceError):
@@ -44,7 +54,7 @@ class SourceUnavailable(SourceError):
 
 
 class OffsetOutOfRange(SourceError):
-    """The stored position lies outside what the source still holds."""
+    """The position of ``partition`` lies outside what the source holds; the partition is paused until it is sought anew."""
 
 
 class StorageError(ForewatchError):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.kafka_server import FaultyBroker, Topics
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,3 +21,34 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the open data sets (../shared/data) are not on this machine")
     return path
+
+
+# ------------------------------------------------------------------------------------------------------------- Kafka
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of a real Apache Kafka that the whole run shares (each pytest-xdist worker has its own). Do not stop it."""
+    from tests.kafka_server import running_broker
+
+    with running_broker(tmp_path_factory.mktemp("kafka")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def topics(kafka_broker: str) -> Iterator[Topics]:
+    """Makes topics on ``kafka_broker`` (``topics.create(partitions=4)``) and writes to them (``topics.produce``)."""
+    from tests.kafka_server import Topics
+
+    made = Topics(kafka_broker)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def faulty_broker(tmp_path: Path) -> Iterator[FaultyBroker]:
+    """A real Apache Kafka of this test alone: ``up``, ``down``, ``kill``, ``freeze``, ``thaw``, ``address``."""
+    from tests.kafka_server import faulty_broker as start
+
+    with start(tmp_path / "kafka") as broker:
+        yield broker

@@ -1,0 +1,110 @@
+"""The jars of the local Kafka broker: named with their hashes in ``kafka_jars.json``, fetched once per user, by jgo.
+
+``python -m pipeline.jars org.apache.kafka:kafka_2.13:4.2.0`` resolves that artifact anew and rewrites the list.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ForewatchError
+
+LOCK = "kafka_jars.json"
+PARALLEL_DOWNLOADS = 8
+
+
+class DownloadError(ForewatchError):
+    """The jars of the broker could not be fetched."""
+
+    exit_code = 3
+
+
+def cache_home() -> Path:
+    """The per-user cache folder: ``$XDG_CACHE_HOME/forewatch``, else ``~/.cache/forewatch``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forewatch"
+
+
+def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> Path:
+    """The folder that holds the broker's jars; what is missing is downloaded, which ``announce`` says in one line.
+
+    Two processes may ask at once: one downloads, the other waits. The folder appears whole or not at all.
+    Raises DownloadError.
+    """
+    lock = json.loads(files("pipeline").joinpath(LOCK).read_text())
+    digest = hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()[:8]
+    cache = cache or cache_home()
+    folder = cache / f"kafka-{lock['version']}-{digest}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "kafka.lock", "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            announce(f"downloading Apache Kafka {lock['version']} ({len(lock['jars'])} jars, {lock['megabytes']} MB, once) to {folder}")
+            _download(lock["jars"], folder)
+    return folder
+
+
+def _download(jars: dict[str, str], folder: Path) -> None:
+    """Fetch ``{group:artifact:version: sha256}`` beside ``folder``, then move it in place at once."""
+    scratch = Path(tempfile.mkdtemp(prefix=".kafka-", dir=folder.parent))
+    try:
+        context, flat = _context(scratch / "repository"), scratch / "jars"
+        flat.mkdir()
+
+        def fetch(item: tuple[str, str]) -> None:
+            path = _artifact(context, item[0]).resolve()
+            if hashlib.sha256(path.read_bytes()).hexdigest() != item[1]:
+                raise DownloadError(f"{item[0]}: the downloaded file is not the one that {LOCK} names; try again, or check the mirror")
+            path.rename(flat / path.name)
+
+        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+            list(pool.map(fetch, jars.items()))
+        flat.rename(folder)
+    except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's own are RuntimeErrors
+        raise DownloadError(f"could not download Apache Kafka: {error}; check the network, or the mirror in jgo's settings") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _context(repository: Path) -> Any:
+    """jgo's resolver over a private repository, so that an interrupted download leaves no half file for the next one."""
+    from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
+    from jgo.maven import MavenContext
+
+    mirrors = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
+    return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=30)
+
+
+def _artifact(context: Any, coordinate: str) -> Any:
+    group, artifact, version = coordinate.split(":")
+    return context.project(group, artifact).at_version(version).artifact()
+
+
+def _relock(endpoint: str) -> None:
+    """Resolve ``endpoint`` with all it needs and write the list of jars with their hashes."""
+    import jgo
+
+    resolved = {f"{a.groupId}:{a.artifactId}:{a.version}": a.resolve().read_bytes() for a in jgo.resolve(endpoint)}
+    lock = {
+        "version": endpoint.rpartition(":")[2],
+        "megabytes": round(sum(map(len, resolved.values())) / 1e6),
+        "jars": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(resolved.items())},
+    }
+    Path(__file__).with_name(LOCK).write_text(json.dumps(lock, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    _relock(sys.argv[1])

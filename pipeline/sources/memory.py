@@ -1,0 +1,278 @@
+"""A partitioned log inside this process: for tests, for ``forewatch demo --no-kafka``, and for programs that embed the engine.
+
+It behaves as Kafka does where the engine can tell: groups that share partitions, cooperative rebalances that are learned at the next poll,
+retention, gaps in the offsets, a log that was made again, and a broker that is away.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Condition
+
+import numpy as np
+
+from pipeline.config import MemorySource as MemoryConfig
+from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.records import Partition
+from pipeline.sources.base import Bounds, Headers, Poll, Records
+from pipeline.sources.start import EARLIEST, LATEST, parse_start
+
+
+@dataclass(slots=True)
+class _Log:
+    """Records of one partition in parallel lists; ``offsets`` ascend and may have gaps."""
+
+    offsets: list[int] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    headers: list[Headers] = field(default_factory=list)
+    any_headers: bool = False
+    beginning: int = 0
+    end: int = 0
+
+
+@dataclass(slots=True)
+class _Group:
+    """Members in the order in which they joined, and who holds what now."""
+
+    members: list[MemorySource] = field(default_factory=list)
+    owners: dict[Partition, MemorySource] = field(default_factory=dict)
+
+
+class MemoryLog:
+    """A topic in this process. Any thread may append; sources of it may live in several threads."""
+
+    def __init__(self, topic: str = "memory", partitions: int = 1) -> None:
+        self.topic = topic
+        self.mirrored: dict[Partition, int] = {}
+        self.unavailable = False  # True: polls raise SourceUnavailable, as if the broker were away
+        self._changed = Condition()
+        self._identity = str(uuid.uuid4())
+        self._finished = False
+        self._groups: dict[str, _Group] = {}
+        self._logs = [_Log() for _ in range(partitions)]
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return [Partition(self.topic, number) for number in range(len(self._logs))]
+
+    def append(
+        self,
+        value: bytes | None,
+        partition: int = 0,
+        *,
+        key: bytes | None = None,
+        timestamp_ns: int | None = None,
+        headers: Headers | None = None,
+    ) -> int:
+        """Add one record and return its offset. ``timestamp_ns`` None means now."""
+        return self.extend(
+            [value], partition, keys=[key], timestamps_ns=None if timestamp_ns is None else [timestamp_ns], headers=[headers or []]
+        )
+
+    def extend(
+        self,
+        values: Sequence[bytes | None],
+        partition: int = 0,
+        *,
+        keys: Sequence[bytes | None] | None = None,
+        timestamps_ns: Sequence[int] | None = None,
+        headers: Sequence[Headers] | None = None,
+    ) -> int:
+        """Add records and return the offset of the first."""
+        with self._changed:
+            log = self._logs[partition]
+            first, count = log.end, len(values)
+            log.offsets.extend(range(first, first + count))
+            log.values.extend(values)
+            log.keys.extend(keys if keys is not None else [None] * count)
+            log.timestamps.extend(timestamps_ns if timestamps_ns is not None else [time.time_ns()] * count)
+            log.headers.extend(headers if headers is not None else [[] for _ in range(count)])
+            log.any_headers = log.any_headers or any(headers or ())
+            log.end += count
+            self._changed.notify_all()
+            return first
+
+    def skip(self, count: int, partition: int = 0) -> None:
+        """Use up offsets without records, as compaction and transaction markers do."""
+        with self._changed:
+            self._logs[partition].end += count
+            self._changed.notify_all()
+
+    def add_partitions(self, count: int) -> None:
+        """Grow the topic; members learn of it at their next poll."""
+        with self._changed:
+            self._logs += [_Log() for _ in range(count)]
+            self._changed.notify_all()
+
+    def trim(self, before: int, partition: int = 0) -> None:
+        """Retention: drop the records whose offset is below ``before``."""
+        with self._changed:
+            log = self._logs[partition]
+            cut = bisect_left(log.offsets, before)
+            for column in (log.offsets, log.timestamps, log.values, log.keys, log.headers):
+                del column[:cut]
+            log.beginning = max(log.beginning, before)
+            log.end = max(log.end, before)
+
+    def recreate(self) -> None:
+        """Delete the topic and make it anew: other identity, no records, offsets from 0. Every member loses what it held."""
+        with self._changed:
+            self._identity = str(uuid.uuid4())
+            self._logs = [_Log() for _ in self._logs]
+            for group in self._groups.values():
+                group.owners.clear()
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """No more records will come: sources say ``finished`` once they gave everything."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def expel(self, member: MemorySource) -> None:
+        """End the session of a member that went silent: others take over at once, it learns of it at its next poll."""
+        with self._changed:
+            group = self._groups[member.group]
+            group.members.remove(member)
+            group.owners = {p: m for p, m in group.owners.items() if m is not member}
+            self._changed.notify_all()
+
+
+class MemorySource:
+    """One member of a group that reads a MemoryLog."""
+
+    def __init__(self, log: MemoryLog, group: str = "forewatch", start: str = EARLIEST) -> None:
+        self.group = group
+        self._log = log
+        self._start = parse_start(start)
+        self._next: dict[Partition, int] = {}  # of what is ours
+        self._paused: set[Partition] = set()
+        self._closed = False
+        with log._changed:
+            log._groups.setdefault(group, _Group()).members.append(self)
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        deadline = time.monotonic() + timeout
+        log = self._log
+        with log._changed:
+            while True:
+                if log.unavailable:
+                    raise SourceUnavailable(f"the in-memory log {log.topic} is set to be unavailable")
+                poll = self._rebalance()
+                poll.records.extend(self._take(max_records))
+                poll.finished = log._finished and all(offset >= log._logs[p.number].end for p, offset in self._next.items())
+                remaining = deadline - time.monotonic()
+                if poll.records or poll.assigned or poll.revoked or poll.finished or remaining <= 0:
+                    return poll
+                log._changed.wait(remaining)
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        with self._log._changed:
+            return {p: Bounds(self._log._logs[p.number].beginning, self._log._logs[p.number].end) for p in partitions}
+
+    def start_offset(self, partition: Partition) -> int:
+        with self._log._changed:
+            log = self._log._logs[partition.number]
+            if self._start == EARLIEST:
+                return log.beginning
+            if self._start == LATEST:
+                return log.end
+            return next((o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= int(self._start)), log.end)
+
+    def identity(self, partition: Partition) -> str:
+        return self._log._identity
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        if partition not in self._next:
+            raise SourceError(f"{partition} is not assigned to this member", partition)
+        self._next[partition] = offset
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        self._paused.update(partitions)
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        self._paused.difference_update(partitions)
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        self._log.mirrored.update(positions)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with self._log._changed:
+                group = self._log._groups[self.group]
+                group.members = [m for m in group.members if m is not self]
+                group.owners = {p: m for p, m in group.owners.items() if m is not self}
+                self._log._changed.notify_all()
+
+    def _rebalance(self) -> Poll:
+        """Give up what others should have, take what is ours and free: a partition moves only once its owner has let go."""
+        group = self._log._groups[self.group]
+        if self not in group.members:  # we were expelled: join again
+            group.members.append(self)
+        rank, size = group.members.index(self), len(group.members)
+        target = {p for p in self._log.partitions if p.number % size == rank}
+        kept = {p for p in self._next if group.owners.get(p) is self and p in target}
+        revoked = [p for p in self._next if p not in kept]
+        for partition in revoked:
+            del self._next[partition]
+            if group.owners.get(partition) is self:
+                del group.owners[partition]
+                self._log._changed.notify_all()
+        assigned = [p for p in sorted(target - kept) if p not in group.owners]
+        for partition in assigned:
+            group.owners[partition] = self
+            self._next[partition] = 0
+        self._paused = (self._paused & kept) | set(assigned)
+        return Poll(assigned=assigned, revoked=revoked)
+
+    def _take(self, room: int) -> list[Records]:
+        taken: list[Records] = []
+        for partition in [p for p in self._next if p not in self._paused]:
+            log, first = self._log._logs[partition.number], self._next[partition]
+            if not log.beginning <= first <= log.end:
+                if taken:  # these first; the gap is told at the next poll
+                    break
+                self._paused.add(partition)
+                message = f"{partition}: offset {first} is outside of what the log holds ({log.beginning} to {log.end})"
+                raise OffsetOutOfRange(message, partition, first)
+            if first < log.end and room > 0:
+                taken.append(self._slice(partition, log, first, room))
+                room -= len(taken[-1])
+                self._next[partition] = self._next.pop(partition)  # to the end of the row: the others come first next time
+        return taken
+
+    def _slice(self, partition: Partition, log: _Log, first: int, room: int) -> Records:
+        start = bisect_left(log.offsets, first)
+        stop = min(start + room, len(log.offsets))
+        after = log.offsets[stop] if stop < len(log.offsets) else log.end
+        self._next[partition] = after
+        return Records(
+            partition=partition,
+            first_offset=first,
+            next_offset=after,
+            offsets=np.array(log.offsets[start:stop], np.int64),
+            timestamps=np.array(log.timestamps[start:stop], np.int64),
+            values=log.values[start:stop],
+            keys=log.keys[start:stop],
+            headers=log.headers[start:stop] if log.any_headers else None,
+        )
+
+
+_named: dict[str, MemoryLog] = {}
+
+
+def memory_log(name: str = "memory") -> MemoryLog:
+    """The log of that name in this process, made when first asked for: what ``source: {memory: {name: …}}`` reads."""
+    return _named.setdefault(name, MemoryLog(name))
+
+
+def from_config(stream_name: str, config: MemoryConfig) -> MemorySource:
+    """What ``make_source`` calls. Streams that name the same log read it as groups of their own."""
+    return MemorySource(memory_log(config.name), group=f"forewatch-{stream_name}")
