@@ -5,14 +5,18 @@ Names, labels and meaning follow the words of the database: an ``outcome`` is a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from time import perf_counter
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from pipeline.records import Partition
+from pipeline.records import Counts, Partition
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_OUTCOMES = ("scored", "late", "duplicate", "dead_lettered", "filtered")
 _PARTITION = ("stream", "topic", "partition")
 
 
@@ -73,11 +77,6 @@ class Metrics:
         self.open_faults = self._gauge("open_faults", "Pipeline faults that are open now, by kind", "stream", "kind")
         self.config_reloads = self._counter("config_reloads", "Changed configs read: taken, or refused with the old one kept", "result")
 
-    def forget(self, stream: str, partition: Partition) -> None:
-        """The partition is no longer ours: another process reports it."""
-        for gauge in (self.held, self.lag, self.snapshot_time, self.snapshot_bytes):
-            gauge.remove(stream, partition.topic, str(partition.number))
-
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))
         return Counter(f"forewatch_{name}", meaning, labels, registry=self.registry)
@@ -89,6 +88,72 @@ class Metrics:
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
         self.described.append(Description(f"forewatch_{name}", "histogram", labels, meaning))
         return Histogram(f"forewatch_{name}", meaning, labels, buckets=_SECONDS, registry=self.registry)
+
+
+class StreamMetrics:
+    """The metrics of one stream: what its engine writes to, without naming the stream again."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        self._metrics = metrics
+        self._stream = stream
+        self.batch_seconds = metrics.batch_seconds.labels(stream)
+        self.commit_seconds = metrics.commit_seconds.labels(stream)
+        self.snapshot_seconds = metrics.snapshot_seconds.labels(stream)
+        self.fenced = metrics.fenced_commits.labels(stream)
+        self.series = metrics.series.labels(stream)
+        self.evictions = metrics.evictions.labels(stream)
+        self.open_anomalies = metrics.open_anomalies.labels(stream)
+        self.history_segments = metrics.history_segments.labels(stream)
+        self.history_bytes = metrics.history_bytes.labels(stream)
+        self.history_errors = metrics.history_errors.labels(stream)
+        self.source_up = metrics.source_up.labels(stream)
+        self.source_up.set(1)
+        for outcome in _OUTCOMES:  # a series that is there from the start makes rate() right from the first record on
+            metrics.records.labels(stream, outcome)
+
+    def committed(self, before: Counts, after: Counts) -> None:
+        """The cumulative outcomes of one partition before and after a commit."""
+        for outcome in _OUTCOMES:
+            self._metrics.records.labels(self._stream, outcome).inc(getattr(after, outcome) - getattr(before, outcome))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block as that of stage ``name``."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self._metrics.stage_seconds.labels(self._stream, name).inc(perf_counter() - start)
+
+    def dead_letter(self, reason: str) -> None:
+        self._metrics.dead_letters.labels(self._stream, reason).inc()
+
+    def anomaly(self, severity: str) -> None:
+        """An anomaly was opened."""
+        self._metrics.anomalies.labels(self._stream, severity).inc()
+
+    def fault_opened(self, kind: str) -> None:
+        self._metrics.faults.labels(self._stream, kind).inc()
+        self._metrics.open_faults.labels(self._stream, kind).inc()
+
+    def fault_closed(self, kind: str) -> None:
+        self._metrics.open_faults.labels(self._stream, kind).dec()
+
+    def lag(self, partition: Partition, records: int) -> None:
+        self._metrics.lag.labels(self._stream, partition.topic, partition.number).set(records)
+
+    def held(self, partition: Partition, records: int) -> None:
+        self._metrics.held.labels(self._stream, partition.topic, partition.number).set(records)
+
+    def snapshot(self, partition: Partition, size: int) -> None:
+        """A snapshot of ``size`` bytes was committed just now."""
+        self._metrics.snapshot_time.labels(self._stream, partition.topic, partition.number).set_to_current_time()
+        self._metrics.snapshot_bytes.labels(self._stream, partition.topic, partition.number).set(size)
+
+    def forget(self, partition: Partition) -> None:
+        """The partition is no longer ours: another process reports it."""
+        for gauge in (self._metrics.held, self._metrics.lag, self._metrics.snapshot_time, self._metrics.snapshot_bytes):
+            gauge.remove(self._stream, partition.topic, str(partition.number))
 
 
 _HEAD = """# Metrics
