@@ -1,0 +1,170 @@
+"""When a planned silence is in force: cron expressions and iCalendar events, in civil time, right across DST changes.
+
+Everything recurs on the wall clock: the rule is evaluated on naive local times and only its result is placed on the time line. A
+beginning in the hour that spring leaves out happens when that hour would have begun; one in the hour that autumn repeats happens once,
+the first time. A silence from cron lasts its length in elapsed time; an event of a calendar ends when its own end says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from pipeline.errors import ConfigError
+
+#: More than any wall clock jumps.
+_JUMP = timedelta(hours=3)
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Window(NamedTuple):
+    """A time in which a silence is in force: ``start`` ≤ t < ``end``, both aware."""
+
+    start: datetime
+    end: datetime
+
+
+def check_cron(expression: str) -> None:
+    """Raise ValueError, with what to write, unless this is a crontab expression of five fields."""
+    _trigger(expression)
+
+
+def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> Window | None:
+    """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows the last to end."""
+    trigger = _trigger(expression)
+    found: Window | None = None
+    around = now.astimezone(zone).replace(tzinfo=UTC)
+    latest = around + _JUMP
+    wall = trigger.get_next_fire_time(None, around - length - _JUMP)
+    while wall is not None and wall <= latest:
+        start = _place(wall.replace(tzinfo=None), zone)
+        if start <= now < start + length:
+            found = Window(start, start + length)
+        wall = trigger.get_next_fire_time(None, wall + timedelta(seconds=1))
+    return found
+
+
+class Calendar:
+    """The events of an iCalendar file (RFC 5545): single and recurring ones, whole days, exceptions and moved instances.
+
+    ``window(now)`` reads the file again when it was changed. Raises ConfigError if it cannot be read.
+    """
+
+    def __init__(self, path: Path, zone: ZoneInfo) -> None:
+        self._path = path
+        self._zone = zone
+        self._read_at: float | None = None
+        self._events: list[Any] = []
+
+    def window(self, now: datetime) -> Window | None:
+        """The event that holds ``now``, None outside; of overlapping events the last to end."""
+        self._refresh()
+        windows = [w for event in self._events for w in self._instances(event, now) if w.start <= now < w.end]
+        return max(windows, key=lambda w: w.end, default=None)
+
+    def _refresh(self) -> None:
+        from icalendar import Calendar as ICalendar
+
+        try:
+            changed = self._path.stat().st_mtime
+            if changed != self._read_at:
+                self._events = list(ICalendar.from_ical(self._path.read_bytes()).walk("VEVENT"))
+                self._read_at = changed
+        except OSError as error:
+            raise ConfigError(f"the calendar {self._path} cannot be read: {error.strerror}; check the path and its rights") from None
+        except ValueError as error:
+            raise ConfigError(f"{self._path} is not an iCalendar file: {error}") from None
+
+    def _instances(self, event: Any, now: datetime) -> Iterator[Window]:
+        """Windows of the event that may hold ``now``."""
+        start, length = self._wall(event["DTSTART"].dt), self._length(event)
+        zone = self._zone_of(event["DTSTART"].dt)
+        if str(event.get("STATUS", "")).upper() == "CANCELLED":
+            return
+        if "RRULE" not in event and "RDATE" not in event:
+            yield self._placed(start, length, zone)
+            return
+        moved = self._moved(event)
+        around = now.astimezone(zone).replace(tzinfo=None)
+        for wall in self._recurrence(event, start, zone).between(around - length - _JUMP, around + _JUMP, inc=True):
+            if _place(wall, zone) not in moved:
+                yield self._placed(wall, length, zone)
+
+    def _recurrence(self, event: Any, start: datetime, zone: ZoneInfo) -> Any:
+        from dateutil.rrule import rruleset, rrulestr
+
+        occasions = rruleset()
+        occasions.rdate(start)
+        for rule in _many(event.get("RRULE")):
+            text = rule.to_ical().decode()
+            # UNTIL is in UTC where DTSTART has a zone; on the wall clock of the event it is local.
+            text = re.sub(r"UNTIL=(\d{8}T\d{6})Z", lambda m: "UNTIL=" + _local(m[1], zone), text)
+            occasions.rrule(rrulestr(text, dtstart=start))
+        for kind, add in (("RDATE", occasions.rdate), ("EXDATE", occasions.exdate)):
+            for dates in _many(event.get(kind)):
+                for entry in dates.dts:
+                    add(self._wall_in(entry.dt, zone))
+        return occasions
+
+    def _moved(self, event: Any) -> set[datetime]:
+        """Instances of a recurring event that stand in the file as events of their own."""
+        uid = event.get("UID")
+        return {
+            _place(self._wall(e["RECURRENCE-ID"].dt), self._zone_of(e["RECURRENCE-ID"].dt))
+            for e in self._events
+            if e.get("UID") == uid and "RECURRENCE-ID" in e
+        }
+
+    def _length(self, event: Any) -> timedelta:
+        start = event["DTSTART"].dt
+        if "DTEND" in event:
+            return self._wall(event["DTEND"].dt) - self._wall(start)
+        if "DURATION" in event:
+            return event["DURATION"].dt
+        return timedelta(0) if isinstance(start, datetime) else timedelta(days=1)
+
+    def _placed(self, wall: datetime, length: timedelta, zone: ZoneInfo) -> Window:
+        return Window(_place(wall, zone), _place(wall + length, zone))
+
+    def _zone_of(self, moment: date | datetime) -> Any:
+        return moment.tzinfo if isinstance(moment, datetime) and moment.tzinfo is not None else self._zone
+
+    def _wall(self, moment: date | datetime) -> datetime:
+        if not isinstance(moment, datetime):
+            return datetime.combine(moment, time())
+        return moment.replace(tzinfo=None)
+
+    def _wall_in(self, moment: date | datetime, zone: Any) -> datetime:
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            moment = moment.astimezone(zone)
+        return self._wall(moment)
+
+
+def _trigger(expression: str) -> Any:
+    from apscheduler.triggers.cron import CronTrigger
+
+    fields = expression.lower().split()
+    if len(fields) == 5:
+        # In crontab 0 and 7 are Sunday; APScheduler counts from Monday.
+        fields[4] = re.sub(r"(?<![\d/])[0-7](?!\d)", lambda m: _DAYS[int(m[0])], fields[4])
+    try:
+        return CronTrigger.from_crontab(" ".join(fields), timezone=UTC)
+    except ValueError as error:
+        raise ValueError(f"{expression!r} is not a cron expression ({error}); write minute hour day month weekday: 0 2 * * sun") from None
+
+
+def _place(wall: datetime, zone: Any) -> datetime:
+    """The moment at which a clock in ``zone`` shows ``wall``, the first of two, in UTC."""
+    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def _local(stamp: str, zone: Any) -> str:
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).astimezone(zone).strftime("%Y%m%dT%H%M%S")
+
+
+def _many(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
