@@ -1,0 +1,114 @@
+"""Anomalies: intervals of one series, written with the batch that changed them, found again by whoever looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, Select, delete, select
+
+from pipeline.errors import InputError
+from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+from storage.tables import AnomalyRow
+from storage.types import insert, matches
+
+_COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != "updated_ns"]
+
+
+def upsert(connection: Connection, anomalies: Sequence[Anomaly]) -> None:
+    """Write each anomaly as it is now. The same one twice is one row; an older revision never replaces a newer one."""
+    if not anomalies:
+        return
+    statement = insert(connection, AnomalyRow)
+    statement = statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={column.name: column for column in statement.excluded if column.name != "id"},
+        where=AnomalyRow.revision <= statement.excluded.revision,
+    )
+    now = time.time_ns()
+    # PostgreSQL refuses to touch a row twice in one statement, and the last state of an anomaly is the one that counts.
+    latest = {anomaly.id: anomaly for anomaly in anomalies}
+    connection.execute(statement, [_values(anomaly) | {"updated_ns": now} for anomaly in latest.values()])
+
+
+def open_of(connection: Connection, stream: str, partition: Partition) -> list[Anomaly]:
+    """The anomalies that a new owner of ``partition`` goes on with."""
+    statement = _select().where(AnomalyRow.stream == stream, AnomalyRow.topic == partition.topic)
+    statement = statement.where(AnomalyRow.partition == partition.number, AnomalyRow.state == AnomalyState.OPEN.value)
+    return [_anomaly(row) for row in connection.execute(statement)]
+
+
+def query(
+    connection: Connection,
+    *,
+    stream: str | None = None,
+    series: str | None = None,
+    state: AnomalyState | None = None,
+    severity: Severity | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    limit: int | None = None,
+) -> list[Anomaly]:
+    """Anomalies by start, newest first.
+
+    ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the least that counts; those that touch the time
+    range [since_ns, until_ns) are meant.
+    """
+    statement = _select().order_by(AnomalyRow.start_ns.desc(), AnomalyRow.id)
+    if stream is not None:
+        statement = statement.where(AnomalyRow.stream == stream)
+    if series is not None:
+        statement = statement.where(matches(AnomalyRow.series, series))
+    if state is not None:
+        statement = statement.where(AnomalyRow.state == state.value)
+    if severity is not None:
+        levels = list(Severity)
+        statement = statement.where(AnomalyRow.severity.in_([level.value for level in levels[levels.index(severity) :]]))
+    if since_ns is not None:
+        statement = statement.where(AnomalyRow.end_ns >= since_ns)
+    if until_ns is not None:
+        statement = statement.where(AnomalyRow.start_ns < until_ns)
+    return [_anomaly(row) for row in connection.execute(statement.limit(limit))]
+
+
+def get(connection: Connection, prefix: str) -> Anomaly:
+    """The anomaly whose id begins with ``prefix`` (dashes do not matter). Raises InputError if there is none, or more than one."""
+    digits = prefix.replace("-", "").lower()
+    if not 1 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
+        raise InputError(
+            f"{prefix!r} is not an anomaly id: give at least the first characters of one, as `forewatch anomalies list` shows it"
+        )
+    within = AnomalyRow.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+    rows = connection.execute(_select().where(within).order_by(AnomalyRow.id).limit(6)).all()
+    if not rows:
+        raise InputError(f"there is no anomaly {prefix}; `forewatch anomalies list` shows those there are")
+    if len(rows) > 1:
+        shown = ", ".join(str(row.id) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
+        raise InputError(f"{prefix} is the beginning of several anomalies: {shown}; give more of it")
+    return _anomaly(rows[0])
+
+
+def prune(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` closed anomalies that ended before ``before_ns``; returns how many."""
+    old = select(AnomalyRow.id).where(AnomalyRow.end_ns < before_ns, AnomalyRow.state == AnomalyState.CLOSED.value).limit(limit)
+    return connection.execute(delete(AnomalyRow).where(AnomalyRow.id.in_(old))).rowcount
+
+
+def _select() -> Select[Any]:
+    return select(*_COLUMNS)
+
+
+def _values(anomaly: Anomaly) -> dict[str, Any]:
+    values = asdict(anomaly)
+    values["topic"], values["partition"] = anomaly.partition
+    return values | {"state": anomaly.state.value, "severity": anomaly.severity.value}
+
+
+def _anomaly(row: Row[Any]) -> Anomaly:
+    values = dict(row._mapping)
+    values["partition"] = Partition(values.pop("topic"), values["partition"])
+    values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
+    return Anomaly(**values)

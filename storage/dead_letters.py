@@ -1,0 +1,108 @@
+"""Records that could not be decoded, with everything that is needed to put them in again."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from pipeline.errors import InputError
+from pipeline.records import DeadLetter, Partition
+from storage.tables import DeadLetterRow
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A dead letter in the database. ``replayed_ns`` is None until it was put in again."""
+
+    id: int
+    letter: DeadLetter
+    created_ns: int
+    replayed_ns: int | None
+
+
+def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    if letters:
+        now = time.time_ns()
+        connection.execute(insert(DeadLetterRow), [_values(letter) | {"created_ns": now} for letter in letters])
+
+
+def query(
+    connection: Connection,
+    *,
+    stream: str | None = None,
+    reason: str | None = None,
+    replayed: bool | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    limit: int | None = None,
+) -> list[Kept]:
+    """Dead letters, newest first; the time range is that of their arrival here."""
+    statement = select(*DeadLetterRow.__table__.columns).order_by(DeadLetterRow.id.desc()).limit(limit)
+    if stream is not None:
+        statement = statement.where(DeadLetterRow.stream == stream)
+    if reason is not None:
+        statement = statement.where(DeadLetterRow.reason == reason)
+    if replayed is not None:
+        statement = statement.where(DeadLetterRow.replayed_ns.is_not(None) if replayed else DeadLetterRow.replayed_ns.is_(None))
+    if since_ns is not None:
+        statement = statement.where(DeadLetterRow.created_ns >= since_ns)
+    if until_ns is not None:
+        statement = statement.where(DeadLetterRow.created_ns < until_ns)
+    return [_kept(row) for row in connection.execute(statement)]
+
+
+def get(connection: Connection, id: int) -> Kept:
+    """Raises InputError if there is none of this id."""
+    row = connection.execute(select(*DeadLetterRow.__table__.columns).where(DeadLetterRow.id == id)).one_or_none()
+    if row is None:
+        raise InputError(f"there is no dead letter {id}; `forewatch deadletters list` shows those there are")
+    return _kept(row)
+
+
+def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
+    """Dead letters that were not replayed, by reason."""
+    statement = select(DeadLetterRow.reason, func.count()).where(DeadLetterRow.replayed_ns.is_(None)).group_by(DeadLetterRow.reason)
+    if stream is not None:
+        statement = statement.where(DeadLetterRow.stream == stream)
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:
+    """These were put in again: they stay visible, but are not offered a second time."""
+    now = time.time_ns()
+    for start in range(0, len(ids), 1000):
+        chosen = DeadLetterRow.id.in_(ids[start : start + 1000])
+        connection.execute(update(DeadLetterRow).where(chosen).values(replayed_ns=now))
+
+
+def prune(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` dead letters that came before ``before_ns``; returns how many."""
+    old = select(DeadLetterRow.id).where(DeadLetterRow.created_ns < before_ns).limit(limit)
+    return connection.execute(delete(DeadLetterRow).where(DeadLetterRow.id.in_(old))).rowcount
+
+
+def _values(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "stream": letter.stream,
+        "topic": letter.partition.topic,
+        "partition": letter.partition.number,
+        "offset": letter.offset,
+        "timestamp_ns": letter.timestamp_ns,
+        "key": letter.key,
+        "value": letter.value,
+        "headers": [[name, None if value is None else b64encode(value).decode()] for name, value in letter.headers],
+        "reason": letter.reason,
+        "detail": letter.detail,
+    }
+
+
+def _kept(row: Row[Any]) -> Kept:
+    headers = [(name, None if value is None else b64decode(value)) for name, value in row.headers]
+    partition = Partition(row.topic, row.partition)
+    letter = DeadLetter(row.stream, partition, row.offset, row.timestamp_ns, row.key, row.value, headers, row.reason, row.detail)
+    return Kept(row.id, letter, row.created_ns, row.replayed_ns)

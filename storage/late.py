@@ -1,0 +1,54 @@
+"""Points that came after their series had been scored past them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select
+
+from pipeline.records import LateRecord, Partition
+from storage.tables import LateRow
+
+
+def add(connection: Connection, records: Sequence[LateRecord]) -> None:
+    if not records:
+        return
+    now = time.time_ns()
+    rows = [
+        {
+            "stream": record.stream,
+            "topic": record.partition.topic,
+            "partition": record.partition.number,
+            "offset": record.offset,
+            "series": record.series,
+            "time_ns": record.time_ns,
+            "values": record.values,
+            "created_ns": now,
+        }
+        for record in records
+    ]
+    connection.execute(insert(LateRow), rows)
+
+
+def query(
+    connection: Connection, *, stream: str | None = None, series: str | None = None, since_ns: int | None = None, limit: int | None = None
+) -> list[LateRecord]:
+    """Late records, newest arrival first; ``since_ns`` is a time of arrival."""
+    statement = select(*LateRow.__table__.columns).order_by(LateRow.id.desc()).limit(limit)
+    if stream is not None:
+        statement = statement.where(LateRow.stream == stream)
+    if series is not None:
+        statement = statement.where(LateRow.series == series)
+    if since_ns is not None:
+        statement = statement.where(LateRow.created_ns >= since_ns)
+    return [
+        LateRecord(row.stream, Partition(row.topic, row.partition), row.offset, row.series, row.time_ns, row.values)
+        for row in connection.execute(statement)
+    ]
+
+
+def prune(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` late records that came before ``before_ns``; returns how many."""
+    old = select(LateRow.id).where(LateRow.created_ns < before_ns).limit(limit)
+    return connection.execute(delete(LateRow).where(LateRow.id.in_(old))).rowcount

@@ -1,0 +1,17 @@
+"""Alembic's entry: always on the connection, and in the transaction, that ``storage.migrate`` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from storage.migrate import VERSION_TABLE
+from storage.tables import Base
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+context.run_migrations()

@@ -1,0 +1,211 @@
+"""Who may commit for a partition, and from where: the fence of every batch.
+
+One row a partition. The owner that takes over raises ``epoch``; every batch begins with a compare-and-set on (epoch, next_offset)
+that must touch exactly one row, so that an owner which was replaced while it slept can commit nothing.
+
+    take_over ─► advance ─► advance ─► … ─► Fenced (someone else took over)
+
+On PostgreSQL an owner that is frozen inside its transaction holds the row's lock. The successor waits for ``PATIENCE_MS``, then ends
+that transaction. Which server process that is, is read from the row itself: ``xmax`` names the transaction that has it
+locked and ``pg_locks`` that transaction's process. (A process id recorded by the last commit may be another
+connection of the owner's pool, or by now somebody else.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Executable, Row, select, text, update
+
+from pipeline.errors import StorageUnavailable
+from pipeline.records import Counts, Partition, Position
+from storage.session import Database, RowLocked
+from storage.tables import PositionRow
+from storage.types import insert
+
+T = TypeVar("T")
+
+PATIENCE_MS = 500
+ATTEMPTS = 10
+_COUNTS = ("scored", "late", "duplicate", "dead_lettered", "filtered", "held")
+
+_LOCK_HOLDERS = text("""
+    SELECT pg_terminate_backend(l.pid)
+    FROM positions p JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = p.xmax AND l.granted
+    WHERE p.stream = :stream AND p.topic = :topic AND p.partition = :partition
+""")
+
+
+class Fenced(Exception):
+    """Another owner has taken ``partition`` over, or has moved it: drop its state, commit nothing."""
+
+    def __init__(self, stream: str, partition: Partition) -> None:
+        super().__init__(f"stream {stream}: {partition} has another owner now")
+        self.stream = stream
+        self.partition = partition
+
+
+class Outcome(Enum):
+    COMMITTED = "committed"
+    NOT_COMMITTED = "not committed"
+    FENCED = "fenced"
+
+
+def take_over(database: Database, stream: str, partition: Partition, owner: str, identity: str) -> Position:
+    """Become the owner of ``partition``: whoever was it before can commit nothing any more.
+
+    ``identity`` is kept from the first take-over; the position that comes back holds the stored one, so that the caller can compare.
+    Raises StorageUnavailable.
+    """
+    now = time.time_ns()
+    first = dict.fromkeys(_COUNTS, 0) | {"epoch": 1, "commits": 0, "owner": owner, "identity": identity, "updated_ns": now}
+
+    def claim() -> Position:
+        # Autocommit: frozen anywhere in here, this process holds no lock.
+        with database.autocommit() as connection:
+            statement = insert(connection, PositionRow).values(_key(stream, partition) | first)
+            upsert = statement.on_conflict_do_update(
+                index_elements=["stream", "topic", "partition"],
+                set_={"epoch": PositionRow.epoch + 1, "owner": owner, "updated_ns": now},
+            ).returning(*PositionRow.__table__.columns)
+            return _position(_patiently(connection, upsert))
+
+    return _unblocking(database, stream, partition, claim)
+
+
+def advance(connection: Connection, position: Position, next_offset: int, counts: Counts, watermark_ns: int | None) -> Position:
+    """Move the position; the first statement of a batch's transaction. ``counts`` are the cumulative ones after the batch.
+
+    A transaction that advances several partitions does so in the order of (stream, partition), or two of them could deadlock.
+    Advancing a new partition to where it will start, with no counts, pins that start: a crash before the first batch must
+    not move ``latest`` on. Raises Fenced.
+    """
+    after = advanced(position, next_offset, counts, watermark_ns)
+    statement = (
+        update(PositionRow)
+        .where(*_is(position.stream, position.partition), PositionRow.epoch == position.epoch)
+        .where(PositionRow.next_offset.is_not_distinct_from(position.next_offset))
+        .values(_values(after))
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise Fenced(position.stream, position.partition)
+    return after
+
+
+def advanced(position: Position, next_offset: int, counts: Counts, watermark_ns: int | None = None) -> Position:
+    """What ``advance`` makes of ``position``, without a database. Offsets read = ``counts.read()``, so that gives the start."""
+    start = next_offset - counts.read() if position.start_offset is None else position.start_offset
+    return Position(
+        position.stream,
+        position.partition,
+        position.epoch,
+        next_offset,
+        start,
+        position.identity,
+        counts,
+        watermark_ns,
+        position.commits + 1,
+    )
+
+
+def restart(connection: Connection, position: Position, identity: str, next_offset: int, counts: Counts) -> Position:
+    """Go on at another place, or in another log of the same name: a gap that the policy accepts.
+
+    ``counts`` are what is carried over (records still held); the rest begins at zero with the new start. A snapshot that
+    belongs to the new place is to be saved in the same transaction. Raises Fenced.
+    """
+    moved = Position(position.stream, position.partition, position.epoch, position.next_offset, None, identity, commits=position.commits)
+    return advance(connection, moved, next_offset, counts, position.watermark_ns)
+
+
+def hold(connection: Connection, position: Position) -> None:
+    """Make sure that ``position`` is still ours until the end of this transaction. Raises Fenced."""
+    statement = select(PositionRow.epoch).where(*_is(position.stream, position.partition)).with_for_update()
+    if connection.execute(statement).scalar() != position.epoch:
+        raise Fenced(position.stream, position.partition)
+
+
+def confirm(database: Database, position: Position, next_offset: int) -> Outcome:
+    """What became of an ``advance(…, position, next_offset, …)`` whose COMMIT was not answered.
+
+    Waits for a transaction that is still open on the server (and ends it if it goes nowhere), so that the answer is final.
+    Raises StorageUnavailable.
+    """
+    statement = select(*PositionRow.__table__.columns).where(*_is(position.stream, position.partition)).with_for_update()
+
+    def read() -> Outcome:
+        with database.autocommit() as connection:
+            row = _patiently(connection, statement)
+        if row.epoch != position.epoch:
+            return Outcome.FENCED
+        if row.commits == position.commits:
+            return Outcome.NOT_COMMITTED
+        return Outcome.COMMITTED if row.next_offset == next_offset else Outcome.FENCED
+
+    return _unblocking(database, position.stream, position.partition, read)
+
+
+def get(connection: Connection, stream: str, partition: Partition) -> Position | None:
+    """The position as committed, for readers; owners use ``take_over``."""
+    row = connection.execute(select(*PositionRow.__table__.columns).where(*_is(stream, partition))).one_or_none()
+    return None if row is None else _position(row)
+
+
+def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
+    """Every position, or those of one stream, in order."""
+    statement = select(*PositionRow.__table__.columns).order_by(PositionRow.stream, PositionRow.topic, PositionRow.partition)
+    if stream is not None:
+        statement = statement.where(PositionRow.stream == stream)
+    return [_position(row) for row in connection.execute(statement)]
+
+
+def _unblocking(database: Database, stream: str, partition: Partition, action: Callable[[], T]) -> T:
+    for _ in range(ATTEMPTS):
+        try:
+            return action()
+        except RowLocked:
+            with database.autocommit() as connection:
+                connection.execute(_LOCK_HOLDERS, _key(stream, partition))
+    raise StorageUnavailable(f"{database}: the row of {partition} in stream {stream} stays locked")
+
+
+def _patiently(connection: Connection, statement: Executable) -> Row[Any]:
+    """Execute a statement that locks one row, waiting for ``PATIENCE_MS`` at most. Raises RowLocked through ``Database``."""
+    if connection.dialect.name == "sqlite":
+        return connection.execute(statement).one()
+    connection.exec_driver_sql(f"SET lock_timeout = {PATIENCE_MS}")
+    try:
+        return connection.execute(statement).one()
+    finally:
+        if not connection.invalidated:
+            connection.exec_driver_sql("RESET lock_timeout")
+
+
+def _key(stream: str, partition: Partition) -> dict[str, Any]:
+    return {"stream": stream, "topic": partition.topic, "partition": partition.number}
+
+
+def _is(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
+    return (PositionRow.stream == stream, PositionRow.topic == partition.topic, PositionRow.partition == partition.number)
+
+
+def _values(position: Position) -> dict[str, Any]:
+    values = {name: getattr(position, name) for name in ("next_offset", "start_offset", "identity", "watermark_ns", "commits")}
+    return values | {name: getattr(position.counts, name) for name in _COUNTS} | {"updated_ns": time.time_ns()}
+
+
+def _position(row: Row[Any]) -> Position:
+    return Position(
+        row.stream,
+        Partition(row.topic, row.partition),
+        row.epoch,
+        row.next_offset,
+        row.start_offset,
+        row.identity,
+        Counts(*(getattr(row, name) for name in _COUNTS)),
+        row.watermark_ns,
+        row.commits,
+    )

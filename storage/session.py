@@ -1,0 +1,218 @@
+"""The database: how to reach it, one transaction at a time, and what its failures mean to the caller.
+
+SQLite runs in WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` just as well (the log is in the kernel's cache),
+but a power cut could take back the last commits, and not everything that follows a commit can be done again: a webhook that was
+sent, an operator's label, a reading of this machine's own telemetry. FULL costs one fsync a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from pipeline.errors import ConfigError, StorageError, StorageUnavailable
+from storage.lock import ProcessLock
+
+#: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.
+LOCK_TIMEOUT = 5.0
+
+_POSTGRES_OPTIONS = {
+    "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
+    "statement_timeout": "60s",
+    # A process frozen inside its transaction must not keep its row locks for good, even if no successor comes.
+    "idle_in_transaction_session_timeout": "60s",
+}
+_POSTGRES_ARGS: dict[str, Any] = {
+    "application_name": "forewatch",
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed in 20 s instead of the kernel's quarter of an hour.
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class CommitUnknown(StorageUnavailable):
+    """The connection broke while COMMIT was on its way: ask ``positions.confirm``, never assume."""
+
+
+class RowLocked(StorageUnavailable):
+    """Another transaction kept a row locked for longer than this one wanted to wait."""
+
+
+class Database:
+    """One database, safe to share between threads.
+
+    ``exclusive`` is for processes that own partitions: on SQLite there may be one of them (StorageError otherwise). Commands
+    that only look, or write a row now and then, run beside it without.
+    """
+
+    def __init__(self, url: str, password: str | None = None, *, exclusive: bool = False) -> None:
+        self.url = _checked(url, password)
+        self.dialect = self.url.get_backend_name()
+        self._file = Path(self.url.database or "") if self.dialect == "sqlite" else None
+        self._lock = ProcessLock(self._file) if exclusive and self._file is not None else None
+        if self._lock is not None:
+            self._lock.acquire()
+        self._engine = _sqlite(self._file) if self._file is not None else _postgres(self.url)
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One writing transaction: committed at the end of the block, rolled back on an exception.
+
+        Raises StorageUnavailable when the database is away (nothing was committed), CommitUnknown when the reply to COMMIT
+        was lost, StorageError when trying again is of no use.
+        """
+        with self._connect() as connection, connection.begin() as transaction:
+            yield connection
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                raise CommitUnknown(f"{self}: no answer to COMMIT: {_first_line(error)}") from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view, without a write lock. Raises as ``begin`` does."""
+        with self._connect() as connection:
+            yield connection.execution_options(reading=True)
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Each statement commits on the server by itself, so that a process frozen in between holds no lock."""
+        if self._file is not None:
+            # SQLite has no server: the process that commits is this one.
+            with self.begin() as connection:
+                yield connection
+            return
+        with self._connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def upgrade(self) -> None:
+        """Create the schema or bring it to this version. Raises StorageError if a newer forewatch has written it."""
+        from storage import migrate
+
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.touch()
+        with self.begin() as connection:
+            migrate.upgrade(connection)
+
+    def current(self) -> str | None:
+        """Revision of the schema in the database, None before the first ``upgrade``."""
+        from storage import migrate
+
+        if self._file is not None and not self._file.exists():
+            return None
+        with self.read() as connection:
+            return migrate.current(connection)
+
+    def head(self) -> str:
+        """Revision of the schema that this code works with."""
+        from storage import migrate
+
+        return migrate.head()
+
+    def require_head(self) -> None:
+        """Raise StorageError, with what to do, unless the schema is the one this code works with."""
+        from storage import migrate
+
+        migrate.require_head(self.current(), str(self))
+
+    def close(self) -> None:
+        """Close every connection and give up the lock. Calling it twice is fine."""
+        self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        if self._file is not None and not self._file.exists():
+            raise StorageError(f"there is no database {self._file}; create it with: forewatch db upgrade")
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise StorageUnavailable(f"{self}: every connection is busy") from error
+        except DBAPIError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: DBAPIError) -> Exception:
+        reason = _first_line(error)
+        if _is_missing_table(error):
+            return StorageError(f"{self} does not have the tables of this version ({reason}); run: forewatch db upgrade")
+        if getattr(error.orig, "sqlstate", None) == "55P03":
+            return RowLocked(f"{self}: {reason}")
+        if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+            return StorageUnavailable(f"{self}: {reason}")
+        if type(error) is DatabaseError:  # SQLite: not a database, or malformed
+            return StorageError(f"{self}: {reason}; restore it from a backup or choose another file")
+        return error
+
+
+def _checked(text: str, password: str | None) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigError("database: not a URL; write sqlite:///file.db or postgresql+psycopg://user@host/name") from None
+    if url.drivername in {"postgresql", "postgres"}:
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise ConfigError(f"database: {url.drivername} is not supported; use sqlite or postgresql+psycopg")
+    if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise ConfigError("database: SQLite needs a file, for example sqlite:///forewatch.db")
+    return url if password is None else url.set(password=password)
+
+
+def _sqlite(file: Path) -> Engine:
+    # mode=rw: a misspelt path must not quietly become a new, empty database.
+    url = URL.create("sqlite", database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
+    engine = create_engine(url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later could not get the write lock any more: writers ask for it at once.
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(url: URL) -> Engine:
+    options = " ".join(f"-c {name}={value}" for name, value in _POSTGRES_OPTIONS.items())
+    given = url.query.get("options", "")
+    arguments = {name: value for name, value in _POSTGRES_ARGS.items() if name not in url.query}
+    return create_engine(
+        url,
+        connect_args=arguments | {"options": f"{options} {given}".strip()},
+        pool_size=4,
+        max_overflow=4,
+        pool_timeout=10,
+        pool_pre_ping=True,  # after a restart of the server every pooled connection is dead
+        hide_parameters=True,
+    )
+
+
+def _first_line(error: DBAPIError) -> str:
+    """The driver's own message: no SQL, no parameters, no password."""
+    return str(error.orig).strip().partition("\n")[0]
+
+
+def _is_missing_table(error: DBAPIError) -> bool:
+    if isinstance(error, ProgrammingError):
+        return getattr(error.orig, "sqlstate", None) in {"42P01", "42703"}
+    return isinstance(error, OperationalError) and str(error.orig).startswith(("no such table", "no such column"))

@@ -1,0 +1,226 @@
+"""Every table of the main job. A column is called as the field of ``pipeline.records`` that it keeps; times are ns since the epoch, UTC.
+
+No foreign keys point at ``positions``: they would make its row locks harder to see through (see ``positions.take_over``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from storage.types import Floats, RowId, SafeJson, SafeText
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={"ix": "ix_%(column_0_N_label)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"}
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger,
+        float: Double,
+        str: Text,
+        bytes: LargeBinary,
+        UUID: Uuid,
+        list[float]: Floats,
+        list[str]: SafeJson,
+        dict[str, str]: SafeJson,
+        dict[str, Any]: SafeJson,
+    }
+
+
+class PositionRow(Base):
+    """Who owns a partition (epoch), where it reads on, and what became of every record so far."""
+
+    __tablename__ = "positions"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+    epoch: Mapped[int]
+    commits: Mapped[int]
+    next_offset: Mapped[int | None]
+    start_offset: Mapped[int | None]
+    identity: Mapped[str]
+    owner: Mapped[str]
+    scored: Mapped[int]
+    late: Mapped[int]
+    duplicate: Mapped[int]
+    dead_lettered: Mapped[int]
+    filtered: Mapped[int]
+    held: Mapped[int]
+    watermark_ns: Mapped[int | None]
+    updated_ns: Mapped[int]
+
+
+class SnapshotRow(Base):
+    """The one snapshot of a partition; its bytes are in ``snapshot_pages``."""
+
+    __tablename__ = "snapshots"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+    snapshot_offset: Mapped[int]
+    state_version: Mapped[str]
+    meta: Mapped[dict[str, Any]]
+    pages: Mapped[int] = mapped_column(Integer)
+    bytes: Mapped[int]
+    created_ns: Mapped[int]
+
+
+class SnapshotPageRow(Base):
+    __tablename__ = "snapshot_pages"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+    page: Mapped[int] = mapped_column(Integer, primary_key=True)
+    data: Mapped[bytes]
+
+
+class SeriesStateRow(Base):
+    """State of a series that was idle for so long that it left memory."""
+
+    __tablename__ = "series_states"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+    series: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    state: Mapped[bytes]
+    state_version: Mapped[str]
+    last_ns: Mapped[int]
+
+
+class AnomalyRow(Base):
+    __tablename__ = "anomalies"
+    __table_args__ = (
+        Index(
+            "ix_anomalies_open",
+            "stream",
+            "topic",
+            "partition",
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+        Index("ix_anomalies_stream_start_ns", "stream", "start_ns"),
+        Index("ix_anomalies_start_ns", "start_ns"),
+        Index("ix_anomalies_end_ns", "end_ns"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str]
+    series: Mapped[str] = mapped_column(SafeText)
+    labels: Mapped[dict[str, str]]
+    state: Mapped[str]
+    severity: Mapped[str]
+    direction: Mapped[str]
+    start_ns: Mapped[int]
+    end_ns: Mapped[int]
+    peak_ns: Mapped[int]
+    points: Mapped[int]
+    score: Mapped[float]
+    surprise: Mapped[float]
+    channels: Mapped[list[str]]
+    observed: Mapped[list[float]]
+    expected: Mapped[list[float]]
+    lower: Mapped[list[float]]
+    upper: Mapped[list[float]]
+    contribution: Mapped[list[float]]
+    guard: Mapped[str]
+    model_version: Mapped[str]
+    config_hash: Mapped[str]
+    topic: Mapped[str]
+    partition: Mapped[int] = mapped_column(Integer)
+    first_offset: Mapped[int]
+    last_offset: Mapped[int]
+    peak_offset: Mapped[int]
+    last_flag_seq: Mapped[int]
+    revision: Mapped[int]
+    updated_ns: Mapped[int]
+
+
+class DeadLetterRow(Base):
+    __tablename__ = "dead_letters"
+    __table_args__ = (Index("ix_dead_letters_stream_created_ns", "stream", "created_ns"), Index("ix_dead_letters_created_ns", "created_ns"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    stream: Mapped[str]
+    topic: Mapped[str]
+    partition: Mapped[int] = mapped_column(Integer)
+    offset: Mapped[int]
+    timestamp_ns: Mapped[int]
+    key: Mapped[bytes | None]
+    value: Mapped[bytes | None]
+    headers: Mapped[list[str]]  # [[name, base64 or null], …]
+    reason: Mapped[str]
+    detail: Mapped[str] = mapped_column(SafeText)
+    created_ns: Mapped[int]
+    replayed_ns: Mapped[int | None]
+
+
+class LateRow(Base):
+    __tablename__ = "late_records"
+    __table_args__ = (Index("ix_late_records_stream_created_ns", "stream", "created_ns"), Index("ix_late_records_created_ns", "created_ns"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    stream: Mapped[str]
+    topic: Mapped[str]
+    partition: Mapped[int] = mapped_column(Integer)
+    offset: Mapped[int]
+    series: Mapped[str] = mapped_column(SafeText)
+    time_ns: Mapped[int]
+    values: Mapped[list[float]]
+    created_ns: Mapped[int]
+
+
+class FaultRow(Base):
+    """A fault of the whole stream has no partition: topic "" and partition −1, because NULLs are never equal in a unique index."""
+
+    __tablename__ = "faults"
+    __table_args__ = (
+        Index(
+            "uq_faults_open",
+            "stream",
+            "kind",
+            "topic",
+            "partition",
+            unique=True,
+            postgresql_where=text("ended_ns IS NULL"),
+            sqlite_where=text("ended_ns IS NULL"),
+        ),
+        Index("uq_faults_started_ns", "stream", "kind", "topic", "partition", "started_ns", unique=True),
+        Index("ix_faults_started_ns", "started_ns"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    stream: Mapped[str]
+    kind: Mapped[str]
+    topic: Mapped[str]
+    partition: Mapped[int] = mapped_column(Integer)
+    message: Mapped[str] = mapped_column(SafeText)
+    detail: Mapped[dict[str, Any]]
+    started_ns: Mapped[int]
+    ended_ns: Mapped[int | None]
+
+
+class OutboxRow(Base):
+    """An alert event, written in the transaction of the batch that caused it; the delivery loop takes it from here."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("uq_outbox_anomaly_id_sequence", "anomaly_id", "sequence", unique=True),
+        Index("ix_outbox_pending", "id", postgresql_where=text("state = 'pending'"), sqlite_where=text("state = 'pending'")),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    stream: Mapped[str]
+    anomaly_id: Mapped[UUID]
+    sequence: Mapped[int]
+    kind: Mapped[str]  # opened | updated | resolved | revised | retracted
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str]  # pending | …
+    created_ns: Mapped[int]

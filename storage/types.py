@@ -1,0 +1,85 @@
+"""Column types that both databases store alike, and the little SQL that they spell differently."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ColumnElement, Connection, Dialect, Integer, Text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeDecorator
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+#: SQLite numbers rows by itself only where the type is spelt INTEGER.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class SafeText(TypeDecorator[str]):
+    """Text from outside: PostgreSQL refuses NUL and lone surrogates, and a record must not be able to stop the pipeline."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else safe(value)
+
+
+class Floats(TypeDecorator[list[float]]):
+    """A list of floats as JSON; NaN and the infinities, which JSON lacks, as the strings ``nan``, ``inf`` and ``-inf``."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(Json.dialect_impl(dialect))
+
+    def process_bind_param(self, value: list[float] | None, dialect: Dialect) -> Any:
+        return None if value is None else [float(x) if math.isfinite(x) else str(float(x)) for x in value]
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> list[float] | None:
+        return None if value is None else [float(x) for x in value]
+
+
+class SafeJson(TypeDecorator[Any]):
+    """JSON whose strings come from outside (see ``SafeText``); tuples come back as lists."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(Json.dialect_impl(dialect))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return _safe_tree(value)
+
+
+def safe(text: str) -> str:
+    """``text`` without what a PostgreSQL text column cannot hold; NUL is shown as ␀."""
+    return text.replace("\x00", "␀").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _safe_tree(value: Any) -> Any:
+    if isinstance(value, str):
+        return safe(value)
+    if isinstance(value, dict):
+        return {safe(str(key)): _safe_tree(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe_tree(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def insert(connection: Connection, table: Any) -> postgresql.Insert:
+    """The database's own INSERT, which knows ON CONFLICT (both spell it alike)."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]
+
+
+def matches(column: InstrumentedAttribute[str], glob: str) -> ColumnElement[bool]:
+    """``column`` matches a pattern in which ``*`` stands for any text and ``?`` for one character; case matters."""
+    pattern = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in safe(glob))
+    return column.regexp_match(f"(?s)^{pattern}\\Z")
