@@ -85,6 +85,8 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """One consistent view, without a write lock. Raises as ``begin`` does."""
         with self._connect() as connection:
+            if self._file is None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection.execution_options(reading=True)
 
     @contextmanager
