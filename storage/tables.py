@@ -67,7 +67,7 @@ class SnapshotRow(Base):
     state_version: Mapped[str]
     meta: Mapped[dict[str, Any]]
     pages: Mapped[int] = mapped_column(Integer)
-    bytes: Mapped[int]
+    size_bytes: Mapped[int]
     created_ns: Mapped[int]
 
 

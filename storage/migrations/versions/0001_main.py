@@ -80,7 +80,7 @@ def _snapshots() -> None:
         sa.Column("state_version", sa.Text(), nullable=False),
         sa.Column("meta", JSON, nullable=False),
         sa.Column("pages", sa.Integer(), nullable=False),
-        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("stream", "topic", "partition", name="pk_snapshots"),
     )

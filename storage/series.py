@@ -1,0 +1,85 @@
+"""State of series that were silent for so long that they left memory.
+
+Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it: ``evict`` and ``forget`` are called in the
+transaction that saves a snapshot, ``revive`` only reads. A series that came back after the snapshot is then still found by the replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select
+
+from pipeline.records import Partition, Position
+from storage.positions import hold
+from storage.tables import SeriesStateRow
+from storage.types import insert, safe
+
+T = TypeVar("T")
+
+CHUNK = 500  # keys of one statement
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """The state of one series as its codec wrote it, and the event time of its last point."""
+
+    series: str
+    state: bytes
+    state_version: str
+    last_ns: int
+
+
+def evict(connection: Connection, position: Position, states: Iterable[SeriesState]) -> int:
+    """Store these states, replacing older ones; returns how many. Raises Fenced."""
+    hold(connection, position)
+    statement = insert(connection, SeriesStateRow)
+    changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns")}
+    statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series"], set_=changed)
+    key = {"stream": position.stream, "topic": position.partition.topic, "partition": position.partition.number}
+    count = 0
+    for some in _chunks(states):
+        rows: list[dict[str, Any]] = [
+            key | {"series": s.series, "state": s.state, "state_version": s.state_version, "last_ns": s.last_ns} for s in some
+        ]
+        connection.execute(statement, rows)
+        count += len(rows)
+    return count
+
+
+def revive(connection: Connection, stream: str, partition: Partition, keys: Sequence[str]) -> dict[str, SeriesState]:
+    """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""
+    found: dict[str, SeriesState] = {}
+    asked = {safe(key): key for key in keys}
+    for some in _chunks(keys):
+        columns = (SeriesStateRow.series, SeriesStateRow.state, SeriesStateRow.state_version, SeriesStateRow.last_ns)
+        statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series.in_(some))
+        for row in connection.execute(statement):
+            key = asked[row.series]
+            found[key] = SeriesState(key, row.state, row.state_version, row.last_ns)
+    return found
+
+
+def forget(connection: Connection, position: Position, keys: Sequence[str]) -> None:
+    """These live in memory, and in the snapshot of this transaction, again. Raises Fenced."""
+    hold(connection, position)
+    for some in _chunks(keys):
+        connection.execute(delete(SeriesStateRow).where(*_of(position.stream, position.partition), SeriesStateRow.series.in_(some)))
+
+
+def count(connection: Connection, stream: str, partition: Partition) -> int:
+    """How many series of the partition are stored."""
+    return connection.execute(select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))).scalar_one()
+
+
+def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
+    return (SeriesStateRow.stream == stream, SeriesStateRow.topic == partition.topic, SeriesStateRow.partition == partition.number)
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk

@@ -1,0 +1,106 @@
+"""Snapshots and the state of idle series, on both databases."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pipeline.records import Counts, Partition
+from storage import positions, series, snapshots
+from storage.positions import Fenced
+from storage.series import SeriesState
+
+P = Partition("sensors", 0)
+
+
+@pytest.fixture
+def owned(database):
+    return positions.take_over(database, "plant", P, "me", "")
+
+
+def test_a_snapshot_comes_back_page_by_page(database, owned):
+    pages = [os.urandom(100_000), b"", b"\x00\xff" * 10]
+    with database.begin() as connection:
+        size = snapshots.save(connection, owned, 42, iter(pages), state_version="v1", meta={"held": [1, None], "note": "a\x00b"})
+    with database.read() as connection:
+        found = snapshots.load(connection, "plant", P)
+        assert (found.offset, found.state_version, found.meta) == (42, "v1", {"held": [1, None], "note": "a␀b"})
+        assert found.size_bytes == size == 100_020
+        assert list(found.pages) == pages
+        assert snapshots.load(connection, "plant", Partition("sensors", 1)) is None
+        assert snapshots.offsets(connection, "plant") == {P: 42}
+
+
+def test_a_new_snapshot_replaces_the_old_one_whole(database, owned):
+    with database.begin() as connection:
+        snapshots.save(connection, owned, 1, [b"a", b"b", b"c"])
+    with database.begin() as connection:
+        snapshots.save(connection, owned, 2, [b"d"])
+    with database.read() as connection:
+        found = snapshots.load(connection, "plant", P)
+        assert (found.offset, list(found.pages)) == (2, [b"d"])
+
+
+def test_a_snapshot_that_fails_halfway_leaves_the_old_one(database, owned):
+    with database.begin() as connection:
+        snapshots.save(connection, owned, 1, [b"old"])
+
+    def broken():
+        yield b"new"
+        raise RuntimeError("the codec failed")
+
+    with pytest.raises(RuntimeError), database.begin() as connection:
+        snapshots.save(connection, owned, 2, broken())
+    with database.read() as connection:
+        assert list(snapshots.load(connection, "plant", P).pages) == [b"old"]
+
+
+def test_only_the_owner_saves(database, owned):
+    with database.begin() as connection:
+        snapshots.save(connection, owned, 1, [b"old"])
+    positions.take_over(database, "plant", P, "other", "")
+    for write in (
+        lambda c: snapshots.save(c, owned, 2, [b"zombie"]),
+        lambda c: snapshots.delete(c, owned),
+        lambda c: series.evict(c, owned, [SeriesState("a", b"", "v", 0)]),
+        lambda c: series.forget(c, owned, ["a"]),
+    ):
+        with pytest.raises(Fenced), database.begin() as connection:
+            write(connection)
+    with database.read() as connection:
+        assert list(snapshots.load(connection, "plant", P).pages) == [b"old"]
+
+
+def test_a_snapshot_in_the_transaction_of_a_batch(database, owned):
+    with database.begin() as connection:
+        position = positions.advance(connection, owned, 10, Counts(scored=10), None)
+        snapshots.save(connection, position, 10, [b"state"])
+    with database.begin() as connection:
+        snapshots.delete(connection, position)
+    with database.read() as connection:
+        assert snapshots.load(connection, "plant", P) is None
+
+
+def test_idle_series_leave_and_come_back(database, owned):
+    states = [SeriesState(f"s{i}", f"state {i}".encode(), "v1", i) for i in range(1200)]
+    with database.begin() as connection:
+        assert series.evict(connection, owned, iter(states)) == 1200
+    with database.read() as connection:
+        assert series.count(connection, "plant", P) == 1200
+        assert series.count(connection, "plant", Partition("sensors", 1)) == 0
+        found = series.revive(connection, "plant", P, [f"s{i}" for i in range(0, 2400, 2)])
+        assert found == {f"s{i}": states[i] for i in range(0, 1200, 2)}
+    with database.begin() as connection:
+        series.forget(connection, owned, list(found))
+    with database.read() as connection:
+        assert series.count(connection, "plant", P) == 600
+        assert series.revive(connection, "plant", P, ["s0", "s1"]) == {"s1": states[1]}
+
+
+def test_evicting_again_replaces(database, owned):
+    for state in (b"old", b"new"):
+        with database.begin() as connection:
+            series.evict(connection, owned, [SeriesState('odd "key" é\x00', state, "v1", 5)])
+    with database.read() as connection:
+        assert series.revive(connection, "plant", P, ['odd "key" é\x00'])['odd "key" é\x00'].state == b"new"
