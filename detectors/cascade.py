@@ -1,0 +1,134 @@
+"""The detector: working units → scale → rhythm → forecast → scorers → calibration → combiner → threshold, a batch at a time.
+
+Each stage runs once over all rows of a batch, sequentially inside a compiled kernel, and keeps its state under its own names; so the
+cost a point is the same for one series of a million rows and for a million series of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import DetectorSpec, Points, State, Verdicts
+from detectors.calibration import Calibration
+from detectors.combine import Combiner
+from detectors.forecast import Forecast
+from detectors.ladder import Ladder
+from detectors.lanes import Floats, Lanes, to_lanes
+from detectors.presets import PRESETS
+from detectors.rhythm import Rhythm
+from detectors.scale import Scale
+from detectors.scorers.base import Scorer
+from detectors.scorers.bounds import Bounds
+from detectors.scorers.change import Change
+from detectors.scorers.level import Level
+from detectors.scorers.seasonal import Seasonal
+from detectors.scorers.shape import Shape
+from detectors.thresholds.event import Event
+from detectors.tiers import TIERS, Tier
+from detectors.verdicts import assemble
+
+if TYPE_CHECKING:
+    from detectors.forecasters.shared import SharedLSTM
+
+STATE_VERSION = "1"
+LARGEST = 1e30  # of a value in working units; its square is still a float64
+
+
+def scorers(tier: Tier) -> tuple[Scorer, ...]:
+    """The scorers of a tier, in the order of their tracks."""
+    chosen: list[Scorer] = [Change(), Level()]
+    if tier.seen:
+        chosen.append(Bounds(tier.seen))
+    if tier.bins_of_day:
+        chosen.append(Seasonal(tier.bins_of_day))
+    if tier.shapes:
+        chosen.append(Shape(tier.shapes))
+    return tuple(chosen)
+
+
+class Cascade:
+    """A detector of one tier; see ``detectors.base.Detector``."""
+
+    def __init__(self, spec: DetectorSpec, tier: Tier, module: SharedLSTM | None) -> None:
+        self.spec = spec
+        self.preset = PRESETS[spec.preset]()
+        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
+        self.forecast = Forecast(module, tier.lags) if module is not None else None
+        self.scorers = scorers(tier)
+        tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
+        tracks += self.forecast.tracks if self.forecast else ()
+        self.tracks = tracks
+        self.calibration = Calibration(len(tracks), tier.bins, tier.quantile)
+        self.combiner = Combiner(tier.groups, tracks)
+        self.event = Event(spec.alarm_rate)
+        digest = hashlib.sha256(repr((spec, tier)).encode())
+        for tensor in module.state_dict().values() if module is not None else ():
+            digest.update(tensor.numpy().tobytes())
+        self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
+        self.state_version = f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), tier)).encode()).hexdigest()[:12]}"
+
+    def initial(self, n: int) -> State:
+        channels = len(self.spec.channels)
+        parts: list[Any] = [
+            self.scale,
+            self.rhythm,
+            self.ladder,
+            self.calibration,
+            *self.scorers,
+            *([self.forecast] if self.forecast else []),
+        ]
+        state = self.event.initial(n)
+        for part in parts:
+            for name, array in part.initial(n * channels).items():
+                state[name] = array.reshape(n, channels, *array.shape[1:])
+        return state
+
+    def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
+        flat = {name: array if name.startswith("event.") else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
+        lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
+        errors, expected, guard = self._errors(flat, lanes)
+        surprises, half = self.calibration.run(flat, lanes.lane, errors, self.tracks.index("surplus"), self.event.threshold)
+        raw = self.combiner.run(surprises)
+        return state, assemble(self, flat, points, lanes, raw, expected, guard, half)
+
+    def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Floats, NDArray[np.uint8]]:
+        """Raw errors of every track (M, K), expected v (M,) and who expected it (M,)."""
+        self.scale.run(state, lanes)
+        self.rhythm.run(state, lanes)
+        errors = np.empty((len(lanes), len(self.tracks)), np.float32)
+        at = 0
+        for scorer in self.scorers:
+            scorer.run(state, lanes, errors[:, at : at + len(scorer.tracks)])
+            at += len(scorer.tracks)
+        readout = self.forecast.run(state, lanes, errors[:, at + 1 :]) if self.forecast else None
+        expected, guard = self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
+        return errors, expected, guard
+
+
+def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
+    """The shared LSTM: of this package, or with the given weights."""
+    import torch
+
+    from detectors.forecasters.shared import SharedLSTM
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = SharedLSTM()
+    if weights is not None:
+        module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    return module.requires_grad_(False).eval()
+
+
+def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
+    """Raises ValueError for a tier or preset that does not exist."""
+    if spec.tier not in TIERS:
+        raise ValueError(f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY")
+    if spec.preset not in PRESETS:
+        raise ValueError(f"preset {spec.preset!r} is unknown; there are {', '.join(PRESETS)}")
+    tier = TIERS[spec.tier]
+    return Cascade(spec, tier, network(weights) if tier.lags else None)

@@ -1,0 +1,176 @@
+"""One suite that every detector passes: ``check(detector)`` raises ``CheckFailed`` with what is wrong, or returns.
+
+    causality       changing the future moves no verdict of the past
+    determinism     the same points give the same verdicts
+    batching        cutting the points into batches moves no verdict (1e-3: a batched LSTM step rounds by the company it is in)
+    round trip      state as bytes and back goes on as if nothing had happened
+    independence    series do not see each other, wherever they lie in the state
+    robustness      missing, constant and huge values give finite surprises, scores in [0, 1], contributions that sum to 1 or 0
+
+No label can be seen: ``Points`` has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from detectors.base import GUARDS, Detector, Points, State, Verdicts
+
+MINUTE = 60_000_000_000
+START = 1_700_000_000_000_000_000
+TOLERANCE = 1e-3
+ROWS = 700
+
+
+class CheckFailed(AssertionError):
+    """A detector broke the contract of ``detectors.base.Detector``."""
+
+
+def points(slot: NDArray[np.int32], values: NDArray[np.float64], row: NDArray[np.int64]) -> Points:
+    """Points at a cadence of one minute; ``row`` (N,) numbers the points of each series."""
+    n = len(slot)
+    return Points(slot, START + row * MINUTE, values, np.zeros(n, np.int32), np.full(n, MINUTE, np.int64))
+
+
+def example(channels: int, series: int = 3, rows: int = ROWS, seed: int = 0) -> Points:
+    """Interleaved series with a season, noise, a spike, a level shift, missing values and a stuck stretch."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(rows)
+    x = rng.normal(size=(rows, series, channels)) + 8 * np.sin(t / 6.0)[:, None, None] * np.arange(1, series + 1)[:, None]
+    x[rows // 2] += 60
+    x[int(rows * 0.7) :] += 25
+    x[rng.random(x.shape) < 0.02] = np.nan
+    x[int(rows * 0.85) : int(rows * 0.9)] = 3.0
+    slot = np.tile(np.arange(series, dtype=np.int32), rows)
+    return points(slot, x.reshape(-1, channels), np.repeat(t, series))
+
+
+def select(given: Points, rows: NDArray[np.bool_] | slice) -> Points:
+    return Points(*(getattr(given, f.name)[rows] for f in fields(Points)))
+
+
+def run(detector: Detector, given: Points, cuts: tuple[int, ...] = (), state: State | None = None) -> Verdicts:
+    """Verdicts of ``given`` in batches that end at ``cuts``."""
+    state = detector.initial(int(given.slot.max()) + 1) if state is None else state
+    parts, start = [], 0
+    for end in (*cuts, len(given)):
+        state, verdicts = detector.step(state, select(given, slice(start, end)))
+        parts.append(verdicts)
+        start = end
+    return Verdicts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Verdicts)))
+
+
+def same(left: Verdicts, right: Verdicts, what: str, rows: slice | NDArray[np.bool_] = slice(None), tolerance: float = TOLERANCE) -> None:
+    for name in ("score", "surprise", "expected", "contribution"):
+        a, b = (np.asarray(getattr(v, name), np.float64)[rows] for v in (left, right))
+        off = np.abs(a - b) > tolerance * (1 + np.abs(a))
+        off |= np.isnan(a) != np.isnan(b)
+        if off.any():
+            where = np.argwhere(off)[0]
+            raise CheckFailed(
+                f"{what}: {name} of row {where[0]} is {a[tuple(where)]:.6g} in one run and {b[tuple(where)]:.6g} in the other"
+            )
+    if (differ := np.flatnonzero(left.flag[rows] != right.flag[rows])).size:
+        raise CheckFailed(f"{what}: row {differ[0]} is flagged in one run only")
+
+
+def causality(detector: Detector) -> None:
+    given = example(len(detector.spec.channels))
+    past = len(given) * 3 // 5
+    changed = select(given, slice(None))
+    changed.values = given.values.copy()
+    changed.values[past:] = -1000.0 - 3.0 * given.values[past:]
+    same(run(detector, given), run(detector, changed), "the future changed and with it the past", slice(0, past), 1e-6)
+    cut = select(given, slice(0, past))
+    same(run(detector, given), run(detector, cut), "the past looks different once the future is there", slice(0, past))
+
+
+def determinism(detector: Detector) -> None:
+    given = example(len(detector.spec.channels))
+    same(run(detector, given), run(detector, given), "two runs over the same points", tolerance=0.0)
+
+
+def batching(detector: Detector) -> None:
+    given = example(len(detector.spec.channels))
+    whole = run(detector, given)
+    same(whole, run(detector, given, (1, 2, 50, 51, 600, 1111)), "the points cut into batches")
+    same(whole, run(detector, given, tuple(range(97, len(given), 97))), "the points cut into batches of 97")
+
+
+def round_trip(detector: Detector) -> None:
+    given = example(len(detector.spec.channels))
+    half = len(given) // 2
+    state, _ = detector.step(detector.initial(3), select(given, slice(0, half)))
+    again = load(save({name: np.ascontiguousarray(array) for name, array in state.items()}))
+    rest = select(given, slice(half, None))
+    same(run(detector, rest, state=state), run(detector, rest, state=again), "the state after a round trip through bytes", tolerance=0.0)
+
+
+def independence(detector: Detector) -> None:
+    given = example(len(detector.spec.channels))
+    together = run(detector, given)
+    for series in range(3):
+        rows = given.slot == series
+        alone = select(given, rows)
+        alone.slot = np.full(len(alone), 4 - 2 * series % 5, np.int32)
+        same(
+            Verdicts(*(getattr(together, f.name)[rows] for f in fields(Verdicts))),
+            run(detector, alone),
+            f"series {series} alone in another slot",
+        )
+    before = detector.initial(5)
+    kept = {name: array.copy() for name, array in before.items()}
+    after, _ = detector.step(before, given)
+    for name, array in after.items():
+        if not np.array_equal(array[3:], kept[name][3:], equal_nan=array.dtype.kind == "f"):
+            raise CheckFailed(f"a step wrote to rows of {name} that no point names")
+
+
+def sound(verdicts: Verdicts, what: str) -> None:
+    if not (np.isfinite(verdicts.surprise).all() and (verdicts.surprise >= 0).all()):
+        raise CheckFailed(f"{what}: a surprise is negative or not finite")
+    if not ((verdicts.score >= 0) & (verdicts.score <= 1)).all():
+        raise CheckFailed(f"{what}: a score lies outside [0, 1]")
+    total = verdicts.contribution.sum(axis=1)
+    if not (np.isclose(total, 1, atol=1e-4) | np.isclose(total, 0)).all():
+        raise CheckFailed(f"{what}: contributions sum to {total.min():.3g} … {total.max():.3g}, not to 1 or 0")
+    if np.isinf(verdicts.expected).any():
+        raise CheckFailed(f"{what}: an expected value is infinite")
+    if verdicts.guard.max(initial=0) >= len(GUARDS):
+        raise CheckFailed(f"{what}: a guard is not in GUARDS")
+
+
+def robustness(detector: Detector) -> None:
+    channels, rows = len(detector.spec.channels), np.arange(400)
+    slot = np.zeros(400, np.int32)
+    wave = 100 + np.sin(rows / 5.0)
+    cases = {
+        "constant": np.full(400, 7.0),
+        "zeros": np.zeros(400),
+        "all missing": np.full(400, np.nan),
+        "first half missing": np.where(rows < 200, np.nan, wave),
+        "huge": wave * 1e300,
+        "one huge spike": np.where(rows == 300, 1e308, wave),
+        "tiny": wave * 1e-300,
+        "constant, then a step": np.where(rows < 300, 5.0, 6.0),
+    }
+    for what, x in cases.items():
+        verdicts = run(detector, points(slot, np.repeat(x[:, None], channels, axis=1), rows))
+        sound(verdicts, what)
+        if what in ("constant", "zeros", "all missing") and verdicts.flag.any():
+            raise CheckFailed(f"{what}: nothing happens and row {int(np.argmax(verdicts.flag))} is flagged")
+    sound(run(detector, example(channels)), "the example")
+
+
+CHECKS: tuple[Callable[[Detector], None], ...] = (causality, determinism, batching, round_trip, independence, robustness)
+
+
+def check(detector: Detector) -> None:
+    """Run every check. Raises CheckFailed at the first that fails."""
+    for one in CHECKS:
+        one(detector)

@@ -1,0 +1,50 @@
+"""What kind of numbers a stream brings: how they become working units, and back again for the band.
+
+sensor   as they are
+network  sign(x) · log(1 + |x|): rates span decades, and what matters is the factor
+stock    log(x): a step is a return; zero or less is no price and counts as missing
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+class Preset(Protocol):
+    def forward(self, values: Values) -> Values:
+        """Input units → working units, elementwise and monotone; NaN: missing."""
+        ...
+
+    def inverse(self, x: Values) -> Values: ...
+
+
+class Sensor:
+    def forward(self, values: Values) -> Values:
+        return values
+
+    def inverse(self, x: Values) -> Values:
+        return x
+
+
+class Network:
+    def forward(self, values: Values) -> Values:
+        return np.sign(values) * np.log1p(np.abs(values))
+
+    def inverse(self, x: Values) -> Values:
+        return np.sign(x) * np.expm1(np.minimum(np.abs(x), 700.0))
+
+
+class Stock:
+    def forward(self, values: Values) -> Values:
+        return np.log(np.where(values > 0, values, np.nan))
+
+    def inverse(self, x: Values) -> Values:
+        return np.exp(np.minimum(x, 700.0))
+
+
+PRESETS: dict[str, type[Preset]] = {"sensor": Sensor, "network": Network, "stock": Stock}

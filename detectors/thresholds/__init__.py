@@ -1,0 +1,1 @@
+"""Thresholds: surprise → alarm. One file each."""

@@ -1,0 +1,59 @@
+"""One alarm per event: a row alarms when it is rare enough and rarer than what the last alarm already told.
+
+After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far. What does not
+pass keeps its order but stays below the threshold. A flag lasts (hysteresis) while the raw surprise stays above ``HOLD`` · threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import State
+from detectors.kernel import kernel
+from detectors.lanes import Ints
+
+REPEAT = 1.2
+SHARE = 0.08
+HOLD = 0.6
+CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
+ROWS, LEVEL, AGE, ACTIVE = range(4)
+
+
+class Event:
+    """State: 16 bytes a series."""
+
+    def __init__(self, alarm_rate: float) -> None:
+        self.threshold = float(-np.log10(alarm_rate))
+
+    def initial(self, n: int) -> State:
+        return {"event.alarm": np.zeros((n, 4), np.float32)}
+
+    def run(
+        self, state: State, slot: Ints, raw: NDArray[np.float32], allowed: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Raw surprise (N,) and whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
+        surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
+        _event(state["event.alarm"], np.float32(self.threshold), slot, raw, allowed, surprise, flag)
+        return surprise, flag
+
+
+@kernel
+def _event(alarm, threshold, slot, raw, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        a = alarm[slot[i]]
+        a[ROWS] += 1
+        a[AGE] += 1
+        u = raw[i]
+        gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (SHARE * a[ROWS] + 1)) if a[LEVEL] > 0 else 0.0
+        if u >= threshold and u > gate and allowed[i]:
+            a[LEVEL], a[AGE], a[ACTIVE] = u, 0.0, 1.0
+            flag[i] = True
+        else:
+            a[ACTIVE] = 1.0 if a[ACTIVE] > 0 and u >= HOLD * threshold and allowed[i] else 0.0
+            flag[i] = a[ACTIVE] > 0
+            if u > 0.9 * threshold:
+                u = threshold * (1 - 0.1 / (1 + u - 0.9 * threshold))
+        if u > 8:
+            u = 8 + (CEILING - 8) * (1 - np.exp(-(u - 8) / (CEILING - 8)))
+        surprise[i] = u

@@ -1,0 +1,72 @@
+"""From lanes back to points: the joint surprise of the channels, static limits, rules, the alarm, and the band in input units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Points, State, Verdicts
+from detectors.ladder import STATIC
+from detectors.lanes import Floats, Lanes
+from detectors.scale import ANCHOR
+
+BIG = float(np.finfo(np.float32).max)
+
+if TYPE_CHECKING:
+    from detectors.cascade import Cascade
+
+
+def assemble(
+    detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, expected: Floats, guard: NDArray[np.uint8], half: Floats
+) -> Verdicts:
+    """``raw``, ``expected``, ``guard`` and ``half`` (band in steps) are per lane (M,); the verdicts are per point (N,)."""
+    shape = points.values.shape
+    centre = expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
+    width = (half * lanes.step).astype(np.float64)
+    inverse = detector.preset.inverse
+    middle, low, high = (np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width))
+    by_channel, guards = raw.reshape(shape).copy(), guard.reshape(shape)
+    by_channel[np.isnan(points.values)] = 0
+    outside = _limits(detector, points, low, high)
+    by_channel[outside] = np.maximum(by_channel[outside], detector.event.threshold * 1.5)
+    peak = by_channel.argmax(axis=1)
+    rows = np.arange(len(points))
+    joint = by_channel[rows, peak]
+    allowed = _allowed(detector, points.values[rows, peak], middle[rows, peak]) | outside.any(axis=1)
+    surprise, flag = detector.event.run(state, points.slot, joint, allowed)
+    total = by_channel.sum(axis=1, keepdims=True)
+    contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
+    who = np.where(outside.any(axis=1), np.uint8(STATIC), guards[rows, peak])
+    return Verdicts(
+        (1.0 - 10.0 ** -surprise.astype(np.float64)).astype(np.float32),
+        surprise,
+        flag,
+        middle.astype(np.float32),
+        low.astype(np.float32),
+        high.astype(np.float32),
+        contribution,
+        who,
+    )
+
+
+def _limits(detector: Cascade, points: Points, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values lie outside their static limits (N, C); narrows the band to the limits."""
+    outside = np.zeros(points.values.shape, np.bool_)
+    for c, limit in enumerate(detector.spec.limits):
+        outside[:, c] = (points.values[:, c] < limit.low) | (points.values[:, c] > limit.high)
+        low[:, c], high[:, c] = np.fmax(low[:, c], limit.low), np.fmin(high[:, c], limit.high)
+    return outside
+
+
+def _allowed(detector: Cascade, value: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Direction and least deviation (N,)."""
+    spec = detector.spec
+    off = value - expected
+    allowed = ~(np.abs(off) < spec.min_deviation * np.abs(expected)) if spec.min_deviation > 0 else np.ones(len(value), np.bool_)
+    if spec.direction == "up":
+        allowed &= ~(off < 0)
+    if spec.direction == "down":
+        allowed &= ~(off > 0)
+    return allowed
