@@ -12,7 +12,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 #: Libraries that tell more than an operator wants to read.
 _LIBRARIES = {
-    "kafka": logging.WARNING,
+    "kafka": logging.CRITICAL,  # it reports every failed attempt to connect as an error; we say once what is away
     "sqlalchemy": logging.WARNING,
     "alembic": logging.WARNING,
     "uvicorn": logging.WARNING,

@@ -18,8 +18,8 @@ log = structlog.get_logger("pipeline.engine")
 log.info("batch", stream="plant", records=3)
 log.debug("too much")
 log.warning("cannot connect", url="postgresql+psycopg://me:hunter2@host/db", password="hunter2")
-logging.getLogger("kafka.conn").info("chatter")
-logging.getLogger("kafka.conn").warning("broker %s away, sasl_plain_password='hunter2'", "a:1")
+logging.getLogger("apscheduler.jobs").info("chatter")
+logging.getLogger("apscheduler.jobs").warning("broker %s away, sasl_plain_password='hunter2'", "a:1")
 try:
     raise ValueError("bad dsn: host=x password=hunter2 user=me")
 except ValueError:
@@ -40,7 +40,7 @@ def test_json_lines_on_stderr():
         "event": "batch", "stream": "plant", "records": 3, "level": "info", "logger": "pipeline.engine", "timestamp": "",
     }  # fmt: skip
     assert events[0]["timestamp"].endswith("Z")
-    assert events[2]["logger"] == "kafka.conn"
+    assert events[2]["logger"] == "apscheduler.jobs"
     assert "ValueError" in events[3]["exception"]
     assert "hunter2" not in run.stderr
 

@@ -1,0 +1,134 @@
+"""``anomalies list|show|explain``: what was found, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
+from pipeline.cli.output import number, show_fields, show_json, show_table
+from pipeline.cli.times import show_time
+from pipeline.records import Anomaly, AnomalyState, Severity
+
+app = typer.Typer(no_args_is_help=True, help="What was found: list, look at one, explain one.")
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    series: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only series like this; * stands for any text, ? for one character.")
+    ] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only this severe, or worse.")] = None,
+    state: Annotated[AnomalyState | None, typer.Option(help="Only open or only closed ones.")] = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    limit: LimitOption = 50,
+    json: JsonOption = False,
+) -> None:
+    """List anomalies, newest first."""
+    from storage import anomalies
+
+    with opened(config) as (_, database), database.read() as connection:
+        found = anomalies.query(
+            connection, stream=stream, series=series, state=state, severity=severity, since_ns=since, until_ns=until, limit=limit
+        )
+    if json:
+        show_json([as_dict(anomaly) for anomaly in found])
+        return
+    columns = ("id", "start", "end", "stream", "series", "severity", "channel", "observed", "expected", "band", "points")
+    show_table(columns, map(_row, found), "no anomalies")
+
+
+@app.command()
+def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show one anomaly with all that is stored of it."""
+    from storage import anomalies
+
+    with opened(config) as (_, database), database.read() as connection:
+        anomaly = anomalies.get(connection, id_)
+    if json:
+        show_json(as_dict(anomaly))
+        return
+    fields = {key: value for key, value in as_dict(anomaly).items() if key not in ("channels", "labels")}
+    show_fields(fields | {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())})
+    print()
+    columns = ("channel", "observed", "expected", "lower", "upper", "contribution")
+    show_table(columns, (tuple(channel.values()) for channel in _channels(anomaly)), "no channels")
+
+
+@app.command()
+def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Say why a verdict was given, and whether it still holds.
+
+    It is computed again from the stored points.
+    """
+    from pipeline.explain import explain as recompute
+    from storage import anomalies
+
+    with opened(config) as (loaded, database):
+        with database.read() as connection:
+            anomaly = anomalies.get(connection, id_)
+        explanation = recompute(loaded, database, anomaly)
+    if json:
+        show_json(asdict(explanation))
+    else:
+        print(explanation)
+
+
+def as_dict(anomaly: Anomaly) -> dict[str, Any]:
+    """An anomaly for programs: times in ISO 8601, one object a channel."""
+    return {
+        "id": str(anomaly.id),
+        "stream": anomaly.stream,
+        "series": anomaly.series,
+        "labels": anomaly.labels,
+        "state": anomaly.state.value,
+        "severity": anomaly.severity.value,
+        "direction": anomaly.direction,
+        "start": show_time(anomaly.start_ns),
+        "end": show_time(anomaly.end_ns),
+        "peak": show_time(anomaly.peak_ns),
+        "points": anomaly.points,
+        "score": anomaly.score,
+        "surprise": anomaly.surprise,
+        "guard": anomaly.guard,
+        "model_version": anomaly.model_version,
+        "config_hash": anomaly.config_hash,
+        "topic": anomaly.partition.topic,
+        "partition": anomaly.partition.number,
+        "first_offset": anomaly.first_offset,
+        "last_offset": anomaly.last_offset,
+        "peak_offset": anomaly.peak_offset,
+        "revision": anomaly.revision,
+        "channels": _channels(anomaly),
+    }
+
+
+def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
+    names = ("channel", "observed", "expected", "lower", "upper", "contribution")
+    columns = (anomaly.channels, anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _row(anomaly: Anomaly) -> tuple[Any, ...]:
+    """One line: the channel that contributed most speaks for the anomaly."""
+    most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
+    return (
+        str(anomaly.id)[:8],
+        show_time(anomaly.start_ns),
+        show_time(anomaly.end_ns) if anomaly.state is AnomalyState.CLOSED else "open",
+        anomaly.stream,
+        anomaly.series,
+        anomaly.severity.value,
+        most["channel"],
+        most["observed"],
+        most["expected"],
+        f"{number(most['lower'])} … {number(most['upper'])}",
+        anomaly.points,
+    )

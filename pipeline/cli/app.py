@@ -1,0 +1,54 @@
+"""All commands put together. A new command group is one module here and one line below."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import anomalies, check, db, deadletters, faults, kafka, run, start
+from pipeline.cli.exits import epilog
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=epilog(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # its tracebacks would show local variables, and among them secrets
+)
+
+
+@app.callback()
+def options(
+    level: Annotated[
+        LogLevel, typer.Option("--log-level", envvar="FOREWATCH_LOG_LEVEL", help="How much is logged on stderr.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Streaming anomaly detection: Kafka in, calibrated and explained verdicts out, nothing lost on a crash."""
+    from pipeline.logs import configure_logs
+
+    configure_logs(level.value)
+
+
+app.command("init")(start.init)
+app.command("check")(check.check)
+app.command("run")(run.run)
+app.command("backfill")(run.backfill)
+app.add_typer(anomalies.app, name="anomalies")
+app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(faults.app, name="faults")
+app.add_typer(db.app, name="db")
+app.add_typer(kafka.app, name="kafka")
+app.command("schema")(start.schema)
+app.command("version")(start.version)

@@ -1,0 +1,102 @@
+"""``check``: is the config right, and with ``--connect``, does everything that it names answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, JsonOption
+from pipeline.cli.output import note, number, show_json, show_table
+from pipeline.cli.times import show_time
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.probe import StreamProbe
+
+
+def check(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    connect: Annotated[
+        bool,
+        typer.Option("--connect", help="Also try it: database, source, and whether a sample of real records decodes. Changes nothing."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check a config.
+
+    Every mistake is named with its line, its key and what to do about it.
+    """
+    from pipeline.config_load import ConfigFileError, load_config
+
+    try:
+        loaded = load_config(config)
+    except ConfigFileError as error:
+        if not json:
+            raise
+        problems = [{"line": p.line, "key": p.key, "what": p.what, "remedy": p.remedy} for p in error.problems]
+        show_json({"file": str(config), "valid": False, "problems": problems})
+        raise typer.Exit(error.exit_code) from None
+    if connect:
+        _connect(config.name, loaded, json)
+    elif json:
+        show_json({"file": str(config), "valid": True, "problems": []})
+    else:
+        note(f"{config}: valid")
+        columns = ("stream", "source", "format", "preset", "detector", "channels")
+        show_table(columns, ((name, *row) for name, row in _summary(loaded).items()), "")
+
+
+def _summary(config: Config) -> dict[str, tuple[str, ...]]:
+    return {
+        name: (
+            next(iter(stream.source.model_fields_set)),
+            "json" if stream.format.json_ else "csv",
+            stream.preset,
+            stream.detector,
+            ", ".join(stream.channels),
+        )
+        for name, stream in config.streams.items()
+    }
+
+
+def _connect(file: str, config: Config, json: bool) -> None:
+    from pipeline.probe import probe_database, probe_stream
+
+    database = probe_database(config)
+    streams = [probe_stream(name, stream) for name, stream in config.streams.items()]
+    exit_code = max([database.exit_code, *(stream.exit_code for stream in streams)])
+    if json:
+        show_json({"file": file, "valid": True, "database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]})
+    else:
+        print(f"database: {database.said}")
+        for one in streams:
+            _show_stream(one)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _stream_dict(one: StreamProbe) -> dict[str, Any]:
+    return {
+        "stream": one.stream,
+        "error": one.error,
+        "partitions": one.partitions,
+        "records_read": one.read,
+        "records_decoded": one.decoded,
+        "dead_letters": one.refused,
+        "sample": [{"series": s.series, "time": show_time(s.time_ns), "values": s.values} for s in one.samples],
+    }
+
+
+def _show_stream(one: StreamProbe) -> None:
+    if one.error is not None:
+        print(f"stream {one.stream}: {one.error}")
+        return
+    print(f"stream {one.stream}: {one.partitions} partitions, {one.read} records read, {one.decoded} decoded")
+    if one.read == 0:
+        print("  there is no record to try the format on yet")
+    if one.samples:
+        columns = ("series", "time", *one.samples[0].values)
+        show_table(columns, ((s.series, show_time(s.time_ns), *map(number, s.values.values())) for s in one.samples), "")
+    for reason, (count, example) in one.refused.items():
+        print(f"  {count} dead letters: {reason}, for example {example}")

@@ -1,0 +1,114 @@
+"""``deadletters list|show|replay``: records that could not be decoded, kept with their original bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
+from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.times import show_time
+
+if TYPE_CHECKING:
+    from storage.dead_letters import Kept
+
+app = typer.Typer(no_args_is_help=True, help="Records that could not be decoded.")
+
+ReasonOption = Annotated[str | None, typer.Option(metavar="REASON", help="Only those with this reason.")]
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    reason: ReasonOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also those that were put in again.")] = False,
+    since: FromOption = None,
+    until: ToOption = None,
+    limit: LimitOption = 50,
+    json: JsonOption = False,
+) -> None:
+    """List dead letters, newest first."""
+    from storage import dead_letters
+
+    with opened(config) as (_, database), database.read() as connection:
+        replayed = None if all_ else False
+        found = dead_letters.query(connection, stream=stream, reason=reason, replayed=replayed, since_ns=since, until_ns=until, limit=limit)
+    if json:
+        show_json([as_dict(kept) for kept in found])
+        return
+    rows = (
+        (k.id, show_time(k.created_ns), k.letter.stream, k.letter.partition, k.letter.offset, k.letter.reason, k.letter.detail)
+        for k in found
+    )
+    show_table(("id", "kept", "stream", "partition", "offset", "reason", "detail"), rows, "no dead letters")
+
+
+@app.command()
+def show(
+    id_: Annotated[int, typer.Argument(metavar="ID", help="Its number in the list.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show one dead letter with its original bytes."""
+    from storage import dead_letters
+
+    with opened(config) as (_, database), database.read() as connection:
+        fields = as_dict(dead_letters.get(connection, id_))
+    if json:
+        show_json(fields)
+    else:
+        show_fields(fields)
+
+
+@app.command()
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False)] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    reason: ReasonOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of them.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Put dead letters in again.
+
+    They are decoded anew with the config as it is now, and those that decode are written to the end of their Kafka topic. The daemon then reads them like any record: points that are older than what their series was scored up to count as late.
+    """
+    from pipeline.replay import replay as put_in_again
+
+    with opened(config) as (loaded, database):
+        report = put_in_again(loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run)
+    if json:
+        show_json(report.as_dict())
+        return
+    note(
+        f"{report.decodable} of {report.considered} decode now"
+        + ("; nothing was written" if dry_run else f", {report.replayed} were written again")
+    )
+    if report.refused:
+        show_table(("still refused because", "records"), sorted(report.refused.items()), "")
+
+
+def as_dict(kept: Kept) -> dict[str, Any]:
+    """A dead letter for programs: bytes as text where they are text, else with escapes."""
+    letter = kept.letter
+    return {
+        "id": kept.id,
+        "stream": letter.stream,
+        "topic": letter.partition.topic,
+        "partition": letter.partition.number,
+        "offset": letter.offset,
+        "timestamp": show_time(letter.timestamp_ns) if letter.timestamp_ns >= 0 else None,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "key": _text(letter.key),
+        "value": _text(letter.value),
+        "headers": [[name, _text(value)] for name, value in letter.headers],
+        "kept": show_time(kept.created_ns),
+        "replayed": show_time(kept.replayed_ns),
+    }
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode("utf-8", "backslashreplace")

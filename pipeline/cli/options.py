@@ -1,0 +1,55 @@
+"""Options that several commands share: one name, one meaning, one help text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.times import parse_time
+
+if TYPE_CHECKING:
+    from pipeline.config import Config, Stream
+    from storage.session import Database
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file.", show_default=True)]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", envvar="FOREWATCH_CONFIG", help="Config file.")]
+StreamOption = Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")]
+FromOption = Annotated[
+    Any,
+    typer.Option(
+        "--from", parser=parse_time, metavar="TIME", help="Begin here: ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d."
+    ),
+]
+ToOption = Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help="End before this; written like --from.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, the newest.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
+
+DEFAULT_CONFIG = Path("forewatch.yaml")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[tuple[Config, Database]]:
+    """The config and its database, for commands that look into it; it is closed at the end of the block."""
+    from pipeline.config_load import load_config
+    from pipeline.database import open_database
+
+    config = load_config(file)
+    database = open_database(config)
+    try:
+        yield config, database
+    finally:
+        database.close()
+
+
+def stream_of(config: Config, name: str) -> Stream:
+    """The stream called ``name``. Raises InputError with the names that there are."""
+    from pipeline.config_problems import closest
+    from pipeline.errors import InputError
+
+    if name not in config.streams:
+        raise InputError(f"the config has no stream {name!r}: {closest(name, config.streams)}")
+    return config.streams[name]

@@ -1,0 +1,84 @@
+"""What commands print: tables for people, JSON for programs. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+#: Wide enough that no column of a table is cut where it is piped into a file.
+_PIPE_WIDTH = 400
+
+
+def show_json(value: Any) -> None:
+    """Print ``value`` as JSON (NaN and infinity, which JSON lacks, as null)."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
+    """Print rows under headings; ``empty`` (on stderr) where there are none."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(_text(cell)) for cell in row))
+    if table.row_count:
+        _print(table)
+    else:
+        note(empty)
+
+
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """Print one thing: a line for each of its fields."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, Text(_text(value)))
+    _print(table)
+
+
+def note(text: str) -> None:
+    """Say something that is no data."""
+    print(text, file=sys.stderr)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console(width=_PIPE_WIDTH)
+    with console.capture() as lines:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in lines.get().splitlines()))
+
+
+def number(value: float) -> str:
+    """Six significant digits are more than a person compares."""
+    return "missing" if math.isnan(value) else f"{value:.6g}"
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return number(cell)
+    return str(cell)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,62 @@
+#!/bin/sh
+# What `make TARGET` runs, for machines without make: sh tools/dev.sh TARGET.
+# Needs Python 3.11 or newer and the network, once; everything is installed into .venv from the hash-locked requirements.lock.
+set -eu
+cd "$(dirname "$0")/.."
+
+VENV=.venv
+BIN=$VENV/bin
+STAMP=$VENV/.installed
+PROJECT_PYTHON=${PYTHON:-}
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONUNBUFFERED=1
+
+find_python() {
+    for candidate in $PROJECT_PYTHON python3 python3.13 python3.12 python3.11 python; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "forewatch needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv); set PYTHON=/path/to/python if it has another name" >&2
+    exit 2
+}
+
+# Installs once: the stamp holds what it was made from, so a changed lock or pyproject installs again.
+setup() {
+    wanted=$(cksum requirements.lock pyproject.toml)
+    if [ -x "$BIN/python" ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    [ -x "$BIN/python" ] || "$(find_python)" -m venv "$VENV"
+    echo "installing into $VENV (about 6 GB, most of it PyTorch; once)" >&2
+    "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
+    "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+    echo "$wanted" >"$STAMP"
+}
+
+lint() {
+    "$BIN/ruff" check .
+    "$BIN/ruff" format --check .
+    "$BIN/mypy"
+}
+
+target=${1:-help}
+[ $# -eq 0 ] || shift
+case $target in
+    setup) setup ;;
+    demo) setup; exec "$BIN/forewatch" demo "$@" ;;
+    test) setup; lint; exec "$BIN/pytest" -q -m "not long" "$@" </dev/null ;;
+    lint) setup; lint ;;
+    format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
+    docs) setup; "$BIN/python" -m pipeline.docs docs ;;
+    lock)
+        setup
+        "$BIN/python" -m pip install --quiet uv
+        "$BIN/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
+        ;;
+    clean) rm -rf "$VENV" build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis ;;
+    *)
+        echo "usage: make setup|demo|test|lint|format|docs|lock|clean (or: sh tools/dev.sh TARGET)" >&2
+        exit 2
+        ;;
+esac
