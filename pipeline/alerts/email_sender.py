@@ -1,0 +1,128 @@
+"""Mail over SMTP: one message as plain text and HTML with the picture inside, threaded by alert."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import smtplib
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+from pipeline.alerts import guard, text
+from pipeline.alerts.call import Message, Outcome, Picture, redacted
+from pipeline.alerts.endpoint_config import EmailEndpoint
+from pipeline.alerts.formats.common import CALM, COLOURS
+from pipeline.alerts.http_sender import tls
+from pipeline.alerts.payload import Alert
+
+
+class EmailSender:
+    """smtplib blocks, so every mail in flight has a thread. A code of 4xx or 5xx from the server is a failed attempt."""
+
+    def __init__(self, endpoint: EmailEndpoint, picture: Picture) -> None:
+        self._endpoint = endpoint
+        self._picture = picture
+        self._threads = ThreadPoolExecutor(endpoint.in_flight, thread_name_prefix="email")
+
+    async def send(self, message: Message) -> Outcome:
+        timeout = self._endpoint.timeout.total_seconds()
+        try:
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, self._send, message), timeout)
+        except TimeoutError:
+            return Outcome(False, f"no complete answer within {timeout:g} s", unanswered=True)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, message: Message) -> Outcome:
+        secrets: list[str] = []
+        try:
+            password = self._endpoint.password.reveal().get_secret_value() if self._endpoint.password is not None else None
+            secrets = [password] if password is not None else []
+            with self._connected() as server:
+                if self._endpoint.user is not None and password is not None:
+                    server.login(self._endpoint.user, password)
+                refused = server.send_message(mail(self._endpoint, message, self._picture(message.payload)))
+        except guard.Forbidden as error:
+            return Outcome(False, f"refused: {error}")
+        except smtplib.SMTPResponseException as error:
+            answer = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
+            return Outcome(False, redacted(answer, secrets), status=error.smtp_code)
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            return Outcome(False, redacted(f"{type(error).__name__}: {error}", secrets))
+        if refused:
+            return Outcome(True, redacted(f"refused for {', '.join(refused)}", secrets), status=250)
+        return Outcome(True, "accepted", status=250)
+
+    def _connected(self) -> smtplib.SMTP:
+        endpoint = self._endpoint
+        server = _GuardedSmtp(endpoint)
+        server.connect(endpoint.host, endpoint.port)
+        if endpoint.security == "starttls":
+            # Without this check a man in the middle could take STARTTLS out of the answer and read the mail.
+            server.ehlo_or_helo_if_needed()
+            if not server.has_extn("starttls"):
+                server.close()
+                raise ValueError("the mail server does not offer STARTTLS; nothing was sent")
+            server.starttls(context=tls(endpoint.ca))
+        return server
+
+
+class _GuardedSmtp(smtplib.SMTP):
+    def __init__(self, endpoint: EmailEndpoint) -> None:
+        super().__init__(timeout=endpoint.timeout.total_seconds(), local_hostname="forewatch")
+        self._endpoint = endpoint
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket | ssl.SSLSocket:
+        self._host = host  # the name that STARTTLS verifies
+        plain = guard.connect(host, port, guard.networks(self._endpoint.allow), timeout)
+        return tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host) if self._endpoint.security == "tls" else plain
+
+
+def mail(endpoint: EmailEndpoint, message: Message, picture: bytes | None) -> EmailMessage:
+    """The mail of a message. Repetitions have one Message-ID, and all mails of an alert are one thread."""
+    alert = message.payload.data
+    letter = EmailMessage()
+    letter["Subject"] = text.clean(alert.title)
+    letter["From"] = Address("forewatch", addr_spec=endpoint.sender)
+    letter["To"] = ", ".join(endpoint.to)
+    letter["Date"] = format_datetime(message.attempted)
+    letter["Message-ID"] = f"<{message.delivery.hex}@forewatch>"
+    letter["References"] = f"<{alert.alert_id}@forewatch>"
+    letter["X-Forewatch-Event"] = message.payload.type
+    letter["Auto-Submitted"] = "auto-generated"
+    letter.set_content(f"{alert.title}\n\n{text.body(alert)}\n")
+    letter.add_alternative(_html(alert, picture is not None), subtype="html")
+    if picture is not None:
+        page = letter.get_payload()[1]  # type: ignore[index]
+        assert isinstance(page, EmailMessage)
+        page.add_related(picture, "image", "png", cid="<series@forewatch>", filename="series.png", disposition="inline")
+    return letter
+
+
+def _html(alert: Alert, pictured: bool) -> str:
+    over = alert.status in ("resolved", "retracted")
+    colour = CALM if over else COLOURS.get(alert.severity, CALM)
+    rows = "".join(
+        f'<tr><td style="padding:3px 14px 3px 0;color:#666;vertical-align:top;white-space:nowrap">{_escape(line.label)}</td>'
+        f'<td style="padding:3px 0">{_escape(line.text)}</td></tr>'
+        for line in text.lines(alert)
+    )
+    commands = "\n".join(_escape(line.text) for line in text.commands(alert))
+    image = '<img src="cid:series@forewatch" alt="the series with its expected band" width="600" style="margin:14px 0">' if pictured else ""
+    return (
+        '<!doctype html><html><head><meta charset="utf-8"></head>'
+        '<body style="font:14px/1.45 -apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#222;margin:0;padding:16px">'
+        f'<div style="border-left:5px solid {colour};padding-left:14px;max-width:680px">'
+        f'<h2 style="margin:0 0 10px;font-size:18px">{_escape(alert.title)}</h2>'
+        f'<table style="border-collapse:collapse;font-size:14px">{rows}</table>{image}'
+        f'<pre style="background:#f5f5f5;padding:10px;font-size:12px;white-space:pre-wrap">{commands}</pre></div></body></html>'
+    )
+
+
+def _escape(value: str) -> str:
+    return html.escape(value, quote=True)

@@ -1,0 +1,48 @@
+"""What the formats share: addresses and headers that may be secrets, and texts of bounded length."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.alerts.endpoint_config import HttpEndpoint, check_header, check_url
+from pipeline.config_types import Secret
+
+JSON = ("content-type", "application/json")
+
+#: Severity → how loud it looks.
+COLOURS = {"info": "#4a7ebb", "warning": "#d9a400", "major": "#e06c00", "critical": "#c4162a"}
+CALM = "#2e8b57"
+
+
+def address(endpoint: HttpEndpoint) -> str:
+    """The address to call. Raises ValueError if it is a secret that is missing or may not be called."""
+    if isinstance(endpoint.url, str):
+        return endpoint.url
+    url = endpoint.url.reveal().get_secret_value()
+    check_url(url, inside=bool(endpoint.allow))
+    return url
+
+
+def headers(endpoint: HttpEndpoint) -> list[tuple[str, str]]:
+    """The user's own headers. Raises ValueError if a secret is missing or cannot be sent as a header."""
+    found = []
+    for name, value in endpoint.headers.items():
+        text = value if isinstance(value, str) else value.reveal().get_secret_value()
+        check_header(name, text)
+        found.append((name.lower(), text))
+    return found
+
+
+def http_secrets(endpoint: HttpEndpoint) -> list[str]:
+    """Secret address and secret headers."""
+    hidden = [endpoint.url, *endpoint.headers.values()]
+    return [s.reveal().get_secret_value() for s in hidden if isinstance(s, Secret)]
+
+
+def dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,16 @@
+"""The payload of a webhook as plain JSON, without a signature; ``webhook-id`` still tells repetitions."""
+
+from __future__ import annotations
+
+from pipeline.alerts.call import Call, Message
+from pipeline.alerts.endpoint_config import JsonEndpoint
+from pipeline.alerts.formats.common import JSON, address, headers, http_secrets
+from pipeline.alerts.signing import message_id
+
+
+def render(endpoint: JsonEndpoint, message: Message) -> Call:
+    return Call(address(endpoint), message.body, [JSON, ("webhook-id", message_id(message.delivery)), *headers(endpoint)])
+
+
+def secrets(endpoint: JsonEndpoint) -> list[str]:
+    return http_secrets(endpoint)

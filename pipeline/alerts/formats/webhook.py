@@ -1,0 +1,19 @@
+"""Standard Webhooks 1.0: the stored payload, signed with one secret or, while it is exchanged, with two."""
+
+from __future__ import annotations
+
+from pipeline.alerts.call import Call, Message
+from pipeline.alerts.endpoint_config import WebhookEndpoint
+from pipeline.alerts.formats.common import JSON, address, headers, http_secrets
+from pipeline.alerts.signing import check_secret, signed_headers
+
+
+def render(endpoint: WebhookEndpoint, message: Message) -> Call:
+    keys = [check_secret(s.reveal().get_secret_value()) for s in endpoint.secrets]
+    signed = signed_headers(keys, message.delivery, message.attempted, message.body)
+    return Call(address(endpoint), message.body, [JSON, *signed, *headers(endpoint)])
+
+
+def secrets(endpoint: WebhookEndpoint) -> list[str]:
+    keys = [s.reveal().get_secret_value() for s in endpoint.secrets]
+    return [*keys, *(k.removeprefix("whsec_") for k in keys), *http_secrets(endpoint)]

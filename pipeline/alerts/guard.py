@@ -1,0 +1,134 @@
+"""The SSRF guard: which addresses an alert may be sent to, decided on the resolved address at the moment of connecting.
+
+Whoever can put an address into the configuration (or into the DNS) must not be able to make this process call its own machine, the network
+around it or the metadata service of its cloud. A name is resolved once, every address of the answer is judged, and the connection goes to
+the very address that was judged: there is no second look-up that could answer differently (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+
+import httpcore
+
+from pipeline.alerts.endpoint_config import NETWORKS
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Never, whatever ``allow`` says: link-local (with the metadata services of AWS, GCP, Azure), multicast, "this network", reserved.
+_NEVER = [
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",  # Azure's platform address, in the public range
+        "100.100.100.200/32",  # Alibaba's metadata service, in the carrier-grade NAT range
+        "fd00:ec2::254/128",  # AWS's metadata service over IPv6
+        "::/128",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+]
+
+#: IPv6 addresses that carry an IPv4 address where a gateway would take them: the answer is no, the plain address can be written instead.
+_TUNNELS = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96", "::/96")]
+
+
+class Forbidden(Exception):
+    """The address may not be called. The message says which, and how an internal receiver is allowed."""
+
+
+def networks(allow: Iterable[str]) -> tuple[Network, ...]:
+    """The networks that an ``allow`` list names."""
+    return tuple(ipaddress.ip_network(n) for entry in allow for n in NETWORKS.get(entry, (entry,)))
+
+
+def judge(address: str, allowed: Sequence[Network]) -> Address:
+    """``address`` (as getaddrinfo gives it) if it may be called; raises Forbidden.
+
+    Public addresses may always; addresses inside if ``allowed`` holds them; link-local, metadata, multicast and tunnelled ones never.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if "%" in address or _within(ip, _NEVER):
+        raise Forbidden(f"{ip} is a link-local, metadata, multicast or reserved address, which is never called")
+    if _within(ip, allowed):
+        return ip
+    if _within(ip, _TUNNELS):
+        raise Forbidden(f"{ip} hides an IPv4 address behind a gateway, which is never called; write the address itself")
+    if not ip.is_global:
+        raise Forbidden(f"{ip} is not a public address; if the receiver is inside, name its network: allow: [{ip}/{ip.max_prefixlen}]")
+    return ip
+
+
+def judge_all(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
+    """The addresses to try, in the order of the answer. One forbidden address condemns the whole answer of a name."""
+    try:
+        return [str(judge(a, allowed)) for a in answers]
+    except Forbidden as error:
+        raise Forbidden(f"{host}: {error}") from None
+
+
+async def resolve(host: str, port: int, allowed: Sequence[Network]) -> list[str]:
+    """Resolve and judge. Raises OSError (no answer) and Forbidden."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return judge_all(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+
+
+def connect(host: str, port: int, allowed: Sequence[Network], timeout: float) -> socket.socket:
+    """A blocking connection to a judged address. Raises OSError and Forbidden."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = judge_all(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+    for address in addresses[:-1]:
+        try:
+            return socket.create_connection((address, port), timeout)
+        except OSError:
+            continue
+    return socket.create_connection((addresses[-1], port), timeout)
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Network of an HTTP client that connects to judged addresses only; TLS still verifies the name, not the address."""
+
+    def __init__(self, allow: Iterable[str]) -> None:
+        self._allowed = networks(allow)
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            addresses = await resolve(host, port, self._allowed)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host} does not resolve: {error.strerror or error}") from None
+        for address in addresses[:-1]:
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except httpcore.ConnectError:
+                continue
+        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        raise Forbidden("unix sockets are never called")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+
+def _within(ip: Address, among: Sequence[Network]) -> bool:
+    return any(ip.version == n.version and ip in n for n in among)

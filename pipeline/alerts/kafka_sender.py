@@ -1,0 +1,78 @@
+"""A Kafka topic as receiver: the key is the series, so that its messages stay in order; the value is the payload of a webhook."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline.alerts.call import Message, Outcome, redacted
+from pipeline.alerts.endpoint_config import KafkaEndpoint
+from pipeline.alerts.signing import message_id
+
+
+class KafkaSender:
+    """One idempotent producer that waits for all in-sync replicas. It is made at the first message, in a thread: it may block."""
+
+    def __init__(self, endpoint: KafkaEndpoint) -> None:
+        self._endpoint = endpoint
+        self._producer: Any = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-alerts")
+
+    async def send(self, message: Message) -> Outcome:
+        timeout = self._endpoint.timeout.total_seconds()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._produce(message)
+        except TimeoutError:
+            return Outcome(False, f"no answer from the brokers within {timeout:g} s", unanswered=True)
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._producer.close(timeout=2))
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _produce(self, message: Message) -> Outcome:
+        from kafka.errors import KafkaError
+
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+        try:
+            sent = await loop.run_in_executor(self._thread, self._hand_over, message)
+            sent.add_both(lambda *_: loop.call_soon_threadsafe(lambda: answered.done() or answered.set_result(None)))
+            await answered
+            record = sent.get(timeout=0)
+        except (KafkaError, ValueError, OSError) as error:
+            return Outcome(False, redacted(f"{type(error).__name__}: {error}", self._secrets()))
+        return Outcome(True, f"partition {record.partition}, offset {record.offset}")
+
+    def _hand_over(self, message: Message) -> Any:
+        if self._producer is None:
+            from kafka import KafkaProducer
+
+            endpoint = self._endpoint
+            password = {"sasl_plain_password": endpoint.password.reveal().get_secret_value()} if endpoint.password is not None else {}
+            timeout = int(endpoint.timeout.total_seconds() * 1000)
+            self._producer = KafkaProducer(
+                bootstrap_servers=endpoint.brokers,
+                acks="all",
+                enable_idempotence=True,
+                delivery_timeout_ms=timeout,
+                request_timeout_ms=max(timeout // 2, 1000),
+                max_block_ms=timeout,
+                linger_ms=0,
+                **endpoint.security,
+                **password,
+            )
+        headers = [
+            ("webhook-id", message_id(message.delivery).encode()),
+            ("type", message.payload.type.encode()),
+            ("content-type", b"application/json"),
+        ]
+        return self._producer.send(self._endpoint.topic, value=message.body, key=message.lane.encode(), headers=headers)
+
+    def _secrets(self) -> list[str]:
+        try:
+            return [self._endpoint.password.reveal().get_secret_value()] if self._endpoint.password is not None else []
+        except ValueError:
+            return []

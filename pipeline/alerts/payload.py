@@ -1,0 +1,193 @@
+"""What is sent: one payload for every receiver, published as ``docs/alert-payload.schema.json``; the other formats are made from it.
+
+Times are RFC 3339 in UTC with microseconds. The type names carry the version of the schema: a change that a receiver could trip over gets
+a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Kind = Literal["opened", "updated", "repeated", "acknowledged", "resolved", "revised", "retracted", "test"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Anomalies that one payload lists; further ones are only counted, so that it stays below about 20 kB.
+LISTED = 10
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One channel of the peak point, in the units of the input; null where there is no number."""
+
+    name: str
+    unit: str | None
+    observed: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    contribution: Annotated[float | None, Meta(description="share of the channel in the surprise; shares sum to 1")]
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where the records lie that the anomaly was seen in."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    peak_offset: int
+    last_offset: int
+
+
+class AnomalyView(msgspec.Struct, frozen=True):
+    """One interval of one series."""
+
+    id: str
+    series: str
+    labels: dict[str, str]
+    state: Literal["open", "closed", "retracted"]
+    severity: str
+    direction: Annotated[str, Meta(description="up, down or mixed")]
+    start: str
+    peak: str
+    end: Annotated[str, Meta(description="time of the last flagged point so far")]
+    points: Annotated[int, Meta(description="flagged points")]
+    score: Annotated[float, Meta(description="1 minus the tail probability of the peak")]
+    surprise: Annotated[float, Meta(description="minus log10 of that probability")]
+    channels: list[Channel]
+    guard: Annotated[str, Meta(description="which detector decided: static, seasonal, river or lstm")]
+    model_version: str
+    config_hash: str
+    origin: Origin
+
+
+class FaultView(msgspec.Struct, frozen=True):
+    """Something that is wrong with the watching, not with the watched."""
+
+    kind: str
+    message: str
+    started: str
+    ended: str | None
+    partition: str | None
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """A series that may be the root cause: it started before the others, now and in past alerts that it was part of."""
+
+    series: str
+    started: str
+    together: Annotated[int, Meta(description="past alerts in which it was anomalous together with others")]
+    first: Annotated[int, Meta(description="those in which it was the first")]
+
+
+class BudgetView(msgspec.Struct, frozen=True):
+    """Why this alert pages or not."""
+
+    pages_per_day: float
+    p_value: Annotated[float, Meta(description="chance that an undisturbed candidate of the stream is at least as surprising")]
+    threshold: Annotated[float, Meta(description="p-values up to this one page")]
+    used: Annotated[float, Meta(description="pages of the last 24 hours")]
+
+
+class Commands(msgspec.Struct, frozen=True):
+    """What to type next."""
+
+    explain: str | None
+    acknowledge: str
+    label: str | None
+    silence: str
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One alert: one series, or several that were grouped."""
+
+    alert_id: Annotated[str, Meta(description="the same from opened to resolved")]
+    dedup_key: Annotated[str, Meta(description="the same for every alert_id of this series or group: forewatch/stream/rule/group")]
+    sequence: Annotated[int, Meta(description="counts the messages of this series or group; a lower one is older")]
+    stream: str
+    class_: Literal["data", "fault"] = msgspec.field(name="class")
+    rule: str
+    urgency: Literal["page", "notice"]
+    severity: str
+    severities: Annotated[list[str], Meta(description="every severity that this alert has had in messages, this one included")]
+    status: Literal["open", "acknowledged", "resolved", "retracted"]
+    title: str
+    text: str
+    labels: Annotated[dict[str, str], Meta(description="labels that all its series have in common")]
+    opened: str
+    resolved: str | None
+    expires: Annotated[str, Meta(description="if nothing newer came by then, consider it over")]
+    flapping: bool
+    count: Annotated[int, Meta(description="anomalies in this alert, listed or not")]
+    open_count: Annotated[int, Meta(description="those that last")]
+    anomalies: Annotated[list[AnomalyView], Meta(description=f"the {LISTED} most surprising ones")]
+    fault: FaultView | None
+    root_cause: list[Hint]
+    elsewhere: Annotated[list[str], Meta(description="other series that broke at the same time, not part of this alert")]
+    budget: BudgetView | None
+    commands: Commands
+    link: str | None
+    picture: Annotated[str | None, Meta(description="address of a PNG of the series with its band")]
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """The body of a message: Standard Webhooks' type, timestamp, data."""
+
+    type: Annotated[str, Meta(pattern=r"^alert\.[a-z]+\.v1$")]
+    timestamp: Annotated[str, Meta(description="when it happened, not when it was sent")]
+    data: Alert
+
+    @property
+    def kind(self) -> str:
+        return self.type.split(".")[1]
+
+
+def encode(payload: Payload) -> bytes:
+    return msgspec.json.encode(payload)
+
+
+def decode(body: bytes | str) -> Payload:
+    return msgspec.json.decode(body, type=Payload)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the payload."""
+    (top,), definitions = msgspec.json.schema_components([Payload], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "forewatch alert, version 1",
+        **top,
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """The text of ``docs/alert-payload.schema.json``."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def stamp(time_ns: int) -> str:
+    """ns since the epoch → RFC 3339 in UTC."""
+    return (_EPOCH + timedelta(microseconds=time_ns // 1000)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(text: str) -> datetime:
+    """The inverse of ``stamp``, as an aware datetime."""
+    return datetime.fromisoformat(text)
+
+
+def number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def leading_name(alert: Alert) -> str:
+    """Name of the channel that contributes most to the most surprising anomaly; the kind of fault where there is none."""
+    if alert.fault is not None:
+        return alert.fault.kind
+    if not alert.anomalies:
+        return alert.stream
+    return max(alert.anomalies[0].channels, key=lambda c: c.contribution or 0.0).name

@@ -1,0 +1,29 @@
+"""Which sender serves which type of endpoint."""
+
+from __future__ import annotations
+
+from pipeline.alerts.call import Picture, Sender
+from pipeline.alerts.endpoint_config import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
+from pipeline.alerts.formats import FORMATS
+from pipeline.alerts.http_sender import HttpSender
+
+
+def sender_of(endpoint: EndpointBase, picture: Picture) -> Sender:
+    """The way out for one configured endpoint; nothing is connected yet."""
+    if isinstance(endpoint, EmailEndpoint):
+        from pipeline.alerts.email_sender import EmailSender
+
+        return EmailSender(endpoint, picture)
+    if isinstance(endpoint, KafkaEndpoint):
+        from pipeline.alerts.kafka_sender import KafkaSender
+
+        return KafkaSender(endpoint)
+    assert isinstance(endpoint, HttpEndpoint)
+    chosen = FORMATS[endpoint.type]  # type: ignore[attr-defined]
+    return HttpSender(
+        render=lambda message: chosen.render(endpoint, message),
+        secrets=lambda: chosen.secrets(endpoint),
+        allow=endpoint.allow,
+        ca=endpoint.ca,
+        timeout_s=endpoint.timeout.total_seconds(),
+    )

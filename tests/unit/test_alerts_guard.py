@@ -1,0 +1,140 @@
+"""The SSRF guard: every kind of address that must not be called, and the ones that may."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import httpcore
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.alerts.guard import Forbidden, GuardedBackend, judge, judge_all, networks
+
+INSIDE = networks(["private", "loopback"])
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "2a00:1450:4001:80b::200e"])
+def test_public_addresses_may_be_called(address: str):
+    assert str(judge(address, ())) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.8.8.8",
+        "::1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",  # carrier-grade NAT
+        "192.0.2.1",  # documentation
+        "198.18.0.1",  # benchmarking
+        "fc00::1",
+        "fd12:3456::1",
+        "::ffff:127.0.0.1",  # IPv4-mapped
+        "::ffff:10.0.0.1",
+        "::127.0.0.1",  # IPv4-compatible
+        "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
+        "64:ff9b:1::1",
+        "2002:7f00:1::",  # 6to4 of 127.0.0.1
+        "2002:a9fe:a9fe::1",  # 6to4 of 169.254.169.254
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",  # Teredo
+        "2001:db8::1",
+    ],
+)
+def test_addresses_inside_are_refused_unless_allowed(address: str):
+    with pytest.raises(Forbidden):
+        judge(address, ())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "169.254.170.2",
+        "::ffff:169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "224.0.0.1",
+        "239.255.255.250",
+        "ff02::1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "::",
+    ],
+)
+def test_metadata_link_local_and_multicast_are_refused_whatever_is_allowed(address: str):
+    with pytest.raises(Forbidden):
+        judge(address, networks(["0.0.0.0/0", "::/0"]))
+
+
+def test_the_allow_list_opens_what_it_names_and_nothing_else():
+    allowed = networks(["10.1.0.0/16"])
+    assert str(judge("10.1.2.3", allowed)) == "10.1.2.3"
+    assert str(judge("::ffff:10.1.2.3", allowed)) == "10.1.2.3"
+    with pytest.raises(Forbidden, match=r"allow: \[10\.2\.0\.1/32\]"):
+        judge("10.2.0.1", allowed)
+    assert judge("192.168.3.4", INSIDE)
+    assert judge("fd12::1", INSIDE)
+
+
+@given(st.ip_addresses())
+def test_nothing_but_public_addresses_passes_an_empty_list(address: ipaddress.IPv4Address | ipaddress.IPv6Address):
+    try:
+        judge(str(address), ())
+    except Forbidden:
+        return
+    assert address.is_global
+    assert not address.is_multicast
+    assert not address.is_link_local
+
+
+def test_one_bad_address_condemns_the_answer():
+    with pytest.raises(Forbidden, match=r"evil\.example: 127\.0\.0\.1"):
+        judge_all("evil.example", ["93.184.216.34", "127.0.0.1"], ())
+
+
+def test_the_backend_connects_to_the_judged_address_and_asks_the_dns_once(monkeypatch):
+    """Rebinding: the first answer is public, a second one would be loopback. There is no second look-up."""
+    asked: list[str] = []
+
+    async def getaddrinfo(self, host, port, **kw):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34" if len(asked) == 1 else "127.0.0.1", port))]
+
+    called: list[str] = []
+
+    async def connect_tcp(self, host, *rest):
+        called.append(host)
+        raise httpcore.ConnectError("no network in this test")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+
+    async def call() -> None:
+        async with httpcore.AsyncConnectionPool(network_backend=GuardedBackend([])) as pool:
+            await pool.request("POST", "http://rebind.example/", content=b"x")
+
+    with pytest.raises(httpcore.ConnectError):
+        asyncio.run(call())
+    assert (asked, called) == (["rebind.example"], ["93.184.216.34"])
+    with pytest.raises(Forbidden):
+        asyncio.run(call())
+    assert called == ["93.184.216.34"]
+
+
+def test_a_name_of_this_machine_is_refused():
+    async def call() -> None:
+        async with httpcore.AsyncConnectionPool(network_backend=GuardedBackend([])) as pool:
+            await pool.request("POST", "http://localhost:9/", content=b"x")
+
+    with pytest.raises(Forbidden, match="not a public address"):
+        asyncio.run(call())
