@@ -148,6 +148,17 @@ def count_rows(flag: Bools, label: Bools) -> Rows:
     return Rows(int((flag & label).sum()), int((flag & ~label).sum()), int((~flag & ~label).sum()), int((~flag & label).sum()))
 
 
+def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> float:
+    """The threshold (``score >= threshold`` is flagged) of the highest row F1 among those that flag at most this share of the normal rows."""
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    hits = np.cumsum(label[order])[last_of_tie]
+    f1 = 2 * hits / (last_of_tie + 1 + np.sum(label))
+    bearable = last_of_tie + 1 - hits <= most_false * np.sum(~label)
+    return float(ranked[last_of_tie[np.argmax(np.where(bearable, f1, -1.0))]]) if bearable.any() else np.inf
+
+
 def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> bool:
     """UCR archive: is the first row of highest score, among those after the training part, within ``slack`` rows of the only anomaly?
 

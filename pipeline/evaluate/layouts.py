@@ -1,0 +1,210 @@
+"""Data sets on disk, by layout: which series there are, and one series read into columns with its labels.
+
+    nab       data/**/*.csv (timestamp, value) and combined_windows.json: file → [[first, last], …]
+    labelled  CSVs (timestamp, one or more values, label; also .gz) and, there or one folder up, manifest.csv (file, rows, train_rows)
+    skab      **/*.csv separated by ';' (datetime, eight sensors, anomaly, changepoint)
+
+A new layout is one function in ``LAYOUTS``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import md5
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.evaluate.metrics import Segments, segments
+from pipeline.evaluate.nab import probation
+
+#: Rows of a SKAB file that its benchmark trains on.
+SKAB_WARM_UP = 400
+
+
+@dataclass(slots=True)
+class Labelled:
+    """One series with its labels: n rows, C channels.
+
+    stamps (n,) are the times as the file writes them, time (n,) int64 ns since the epoch, values (n, C) float64, label (n,) bool,
+    windows (k, 2) first and last labelled row; the first ``warm_up`` rows earn no credit.
+    """
+
+    name: str
+    stamps: NDArray[np.object_]
+    time: NDArray[np.int64]
+    values: NDArray[np.float64]
+    channels: tuple[str, ...]
+    label: NDArray[np.bool_]
+    windows: Segments
+    warm_up: int
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A series that was found and not read yet: its file within the data set, and how to read it.
+
+    ``read`` raises InputError that names the file and what is wrong with it.
+    """
+
+    file: str
+    read: Callable[[], Labelled]
+
+    @property
+    def name(self) -> str:
+        return _stem(self.file)
+
+    @property
+    def half(self) -> str:
+        """``a`` or ``b``, by the md5 of the file's name: parameters are chosen on one half and reported on both."""
+        return "ab"[int(md5(self.file.encode(), usedforsecurity=False).hexdigest(), 16) % 2]
+
+
+def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
+    """The series of a data set in order of name, at most ``limit``. Raises InputError."""
+    if not dataset.is_dir():
+        raise InputError(f"{dataset}: no such folder; DATASET is the folder that holds the series")
+    if layout not in LAYOUTS:
+        raise InputError(f"layout {layout}: there are {', '.join(LAYOUTS)}")
+    entries = sorted(LAYOUTS[layout](dataset), key=lambda entry: entry.name)
+    if not entries:
+        raise InputError(f"{dataset}: no series in layout {layout}; `forewatch evaluate --help` shows what each layout expects")
+    return entries[:limit]
+
+
+# -------------------------------------------------------------------------------------------------------------- layouts
+
+
+def _nab(dataset: Path) -> list[Entry]:
+    labels = dataset / "combined_windows.json"
+    try:
+        windows = json.loads(labels.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{labels}: cannot read the windows: {error}") from None
+
+    def entry(file: str, spans: list[list[str]]) -> Entry:
+        path = dataset / "data" / file
+        return Entry(file, lambda: _read_nab(path, _stem(file), spans))
+
+    return [entry(file, spans) for file, spans in windows.items()]
+
+
+def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
+    series = _columns(_csv(path), path, name, time="timestamp")
+    starts: dict[int, int] = {}
+    for row, time in enumerate(series.time.tolist()):
+        starts.setdefault(time, row)  # of repeated times the first counts, as in the official scorer
+    try:
+        rows = [[starts[pd.Timestamp(edge).value] for edge in span] for span in spans]
+    except KeyError as error:
+        raise InputError(f"{path}: a window begins or ends at {pd.Timestamp(error.args[0])}, and no row has that time") from None
+    windows = np.array(sorted(rows), np.int64).reshape(-1, 2)
+    label = np.zeros(len(series), bool)
+    for first, last in windows:
+        label[first : last + 1] = True
+    return replace(series, label=label, windows=windows)
+
+
+def _labelled(dataset: Path) -> list[Entry]:
+    train = _manifest(dataset)
+    if train is None:
+        train = {path.relative_to(dataset).as_posix(): None for path in _csvs(dataset) if path.name != "manifest.csv"}
+
+    def entry(file: str, train_rows: int | None) -> Entry:
+        path = dataset / file
+        return Entry(file, lambda: _columns(_csv(path), path, _stem(file), "timestamp", "label", train_rows))
+
+    return [entry(file, train_rows) for file, train_rows in train.items()]
+
+
+def _manifest(dataset: Path) -> dict[str, int | None] | None:
+    """file → train_rows, from manifest.csv in the folder or, with the folder's name before each file, one folder up."""
+    for folder, prefix in ((dataset, ""), (dataset.resolve().parent, dataset.resolve().name + "/")):
+        path = folder / "manifest.csv"
+        if not path.is_file():
+            continue
+        table = _csv(path)
+        if missing := {"file", "train_rows"} - set(table.columns):
+            raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, rows, train_rows")
+        rows = {str(file): int(train) for file, train in zip(table["file"], table["train_rows"], strict=True)}
+        if inside := {file.removeprefix(prefix): train for file, train in rows.items() if file.startswith(prefix)}:
+            return dict(inside)
+    return None
+
+
+def _skab(dataset: Path) -> list[Entry]:
+    def entry(path: Path) -> Entry:
+        file = path.relative_to(dataset).as_posix()
+        return Entry(file, lambda: _read_skab(path, _stem(file)))
+
+    return [entry(path) for path in _csvs(dataset)]
+
+
+def _read_skab(path: Path, name: str) -> Labelled:
+    table = _csv(path, ";").drop(columns="changepoint", errors="ignore")
+    if "anomaly" not in table:
+        table["anomaly"] = 0.0  # the recording of normal operation has no labels
+    return _columns(table, path, name, "datetime", "anomaly", SKAB_WARM_UP)
+
+
+LAYOUTS: dict[str, Callable[[Path], list[Entry]]] = {"nab": _nab, "labelled": _labelled, "skab": _skab}
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def _csvs(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.csv*") if path.name.endswith((".csv", ".csv.gz"))]
+
+
+def _stem(file: str) -> str:
+    return file.removesuffix(".gz").removesuffix(".csv")
+
+
+def _csv(path: Path, separator: str = ",") -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, sep=separator)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from None
+
+
+def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str | None = None, warm_up: int | None = None) -> Labelled:
+    """Split a table into time, values (all other columns, in order) and label; without ``warm_up`` NAB's rule holds."""
+    if missing := [column for column in (time, label) if column is not None and column not in table]:
+        raise InputError(f"{path}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}")
+    channels = tuple(str(column) for column in table.columns if column not in (time, label))
+    if not channels or not len(table):
+        raise InputError(f"{path}: {'no value column' if len(table) else 'no rows'}")
+    try:
+        values = table[list(channels)].to_numpy(np.float64)
+        marked = np.zeros(len(table), bool) if label is None else table[label].to_numpy(np.float64) > 0.5
+        when = _nanoseconds(table[time])
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from None
+    return Labelled(
+        name=name,
+        stamps=table[time].to_numpy(object),
+        time=when,
+        values=values,
+        channels=channels,
+        label=marked,
+        windows=segments(marked),
+        warm_up=min(probation(len(table)) if warm_up is None else warm_up, len(table)),
+    )
+
+
+def _nanoseconds(column: pd.Series) -> NDArray[np.int64]:
+    """Numbers are epoch seconds, text is ISO 8601 (UTC where it names no zone)."""
+    if pd.api.types.is_integer_dtype(column):
+        return column.to_numpy(np.int64) * 1_000_000_000
+    if pd.api.types.is_numeric_dtype(column):
+        return np.round(column.to_numpy(np.float64) * 1e9).astype(np.int64)
+    return pd.DatetimeIndex(pd.to_datetime(column, utc=True, format="ISO8601")).as_unit("ns").asi8

@@ -1,0 +1,45 @@
+"""Which code made a figure: the commit for people, a digest of the sources for the decision whether scores on disk still hold."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: What the scores depend on; the measuring code may change without scoring anew.
+_SCORING = (
+    "detectors/**/*.py",
+    "detectors/**/*.safetensors",
+    "pipeline/*.py",
+    "pipeline/evaluate/scores.py",
+    "pipeline/evaluate/layouts.py",
+)
+
+
+@cache
+def commit() -> str:
+    """Short commit of the checkout, with ``+`` where the sources differ from it; the released version where there is no checkout."""
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--", "detectors", "pipeline") else "")
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return version("forewatch")
+        except PackageNotFoundError:
+            return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the sources and weights that scores depend on."""
+    digest = sha256()
+    for path in sorted(path for pattern in _SCORING for path in _ROOT.glob(pattern)):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

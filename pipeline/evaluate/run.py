@@ -1,0 +1,181 @@
+"""Run a detector over a data set: batches of series, in processes, resumable; what fails is reported and the rest goes on.
+
+entries ─► read ─► batches ─► score (reused from disk where it holds) ─► Run
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import structlog
+
+import detectors
+from pipeline.config_problems import closest
+from pipeline.errors import ForewatchError, InputError
+from pipeline.evaluate import layouts
+from pipeline.evaluate.layouts import Entry, Labelled
+from pipeline.evaluate.provenance import code_digest
+from pipeline.evaluate.scores import YARDSTICKS, Scores, score_series
+from pipeline.evaluate.store import Store
+from pipeline.progress import Progress, progress
+
+log = structlog.get_logger(__name__)
+
+#: Series that are scored side by side. One batched step serves them all, so more is faster; a batch is what an interruption loses.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to evaluate, and how."""
+
+    dataset: Path
+    layout: str
+    detector: str = "standard"
+    preset: str = "sensor"
+    scores: Path | None = None
+    jobs: int = 1
+    limit: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Names all that the scores depend on."""
+        return f"{self.detector} {self.preset} {self.layout} {code_digest()}"
+
+
+@dataclass(slots=True)
+class Run:
+    """Series with their scores, and what went wrong: name → message. ``seconds`` is time spent in scoring, summed over processes."""
+
+    task: Task
+    series: list[Labelled] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    halves: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    @property
+    def points(self) -> int:
+        return sum(map(len, self.series))
+
+
+@dataclass(slots=True)
+class _Done:
+    scores: list[tuple[int, Scores]]  # index within the batch
+    errors: dict[str, str]
+    seconds: float
+
+
+def evaluate(task: Task) -> Run:
+    """Score every series of the data set. Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``."""
+    start = time.monotonic()
+    _check_names(task)
+    entries = layouts.find(task.dataset, task.layout, task.limit)
+    run = Run(task)
+    halves = {entry.name: entry.half for entry in entries}
+    store = Store.open(task.scores, task.detector, task.key, task.layout == "nab") if task.scores else None
+    finished = store.finished() if store else {}
+    with progress(f"{task.detector} on {task.dataset.name}", "points") as bar:
+        todo = []
+        for series in _read(entries, run.errors):
+            if store is not None and series.name in finished:
+                _take(run, [(series, store.get(series))], finished[series.name])
+            else:
+                todo.append(series)
+        bar.expect(sum(map(len, todo)))
+        batches = _batches(todo, max(task.jobs, 1))
+        for batch, done in _score(task, batches, bar):
+            pairs = [(batch[i], scores) for i, scores in done.scores]
+            run.errors |= done.errors
+            if store is not None:
+                share = done.seconds / max(sum(len(series) for series, _ in pairs), 1)
+                store.put({series.name: share * len(series) for series, _ in pairs}, pairs)
+            _take(run, pairs, done.seconds)
+    order = sorted(range(len(run.series)), key=lambda i: run.series[i].name)
+    run.series, run.scores = [run.series[i] for i in order], [run.scores[i] for i in order]
+    run.halves = [halves[series.name] for series in run.series]
+    run.wall_seconds = time.monotonic() - start
+    return run
+
+
+def _check_names(task: Task) -> None:
+    known = (*detectors.names(), *YARDSTICKS)
+    if task.detector not in known:
+        raise InputError(f"detector {task.detector}: {closest(task.detector, known)}")
+
+
+def yardstick(run: Run, name: str) -> Run:
+    """The same series with the scores of a yardstick."""
+    return Run(run.task, run.series, [YARDSTICKS[name](series) for series in run.series], run.halves)
+
+
+def _take(run: Run, pairs: Iterable[tuple[Labelled, Scores]], seconds: float) -> None:
+    for series, scores in pairs:
+        run.series.append(series)
+        run.scores.append(scores)
+    run.seconds += seconds
+
+
+def _read(entries: list[Entry], errors: dict[str, str]) -> Iterator[Labelled]:
+    for entry in entries:
+        try:
+            yield entry.read()
+        except ForewatchError as error:
+            _fail(errors, entry.name, error)
+
+
+def _fail(errors: dict[str, str], name: str, error: Exception) -> None:
+    errors[name] = str(error) if isinstance(error, ForewatchError) else f"{type(error).__name__}: {error}"
+    log.warning("series failed", series=name, error=errors[name])
+
+
+def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
+    """Batches of series of the same channels and about the same length, so that none waits long for the longest; a share for each process."""
+    size = min(_BATCH, max(1, -(-len(series) // jobs)))
+    groups: dict[tuple[str, ...], list[Labelled]] = {}
+    for one in sorted(series, key=len):
+        groups.setdefault(one.channels, []).append(one)
+    return list(chain.from_iterable([group[i : i + size] for i in range(0, len(group), size)] for group in groups.values()))
+
+
+def _score(task: Task, batches: list[list[Labelled]], bar: Progress) -> Iterator[tuple[list[Labelled], _Done]]:
+    work = partial(_score_batch, task.detector, task.preset)
+    if task.jobs <= 1 or len(batches) <= 1:
+        results: Iterable[_Done] = map(work, batches)
+        yield from _advance(zip(batches, results, strict=True), bar)
+        return
+    # Spawned, not forked: a fork would copy torch's threads and any accelerator context in an unusable state.
+    with ProcessPoolExecutor(task.jobs, mp_context=get_context("spawn")) as pool:
+        yield from _advance(zip(batches, pool.map(work, batches), strict=True), bar)
+
+
+def _advance(pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress) -> Iterator[tuple[list[Labelled], _Done]]:
+    for batch, done in pairs:
+        bar.advance(sum(map(len, batch)))
+        yield batch, done
+
+
+def _score_batch(detector: str, preset: str, batch: list[Labelled]) -> _Done:
+    """Score a batch; where it fails, each series alone, so that one bad series does not take the others with it."""
+    start = time.monotonic()
+    if detector in YARDSTICKS:
+        scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
+        return _Done(scores, {}, time.monotonic() - start)
+    try:
+        return _Done(list(enumerate(score_series(batch, detector, preset))), {}, time.monotonic() - start)
+    except Exception as error:  # a data set must not stop because one series breaks a detector that is under work
+        if len(batch) == 1:
+            errors: dict[str, str] = {}
+            _fail(errors, batch[0].name, error)
+            return _Done([], errors, time.monotonic() - start)
+    alone = [_score_batch(detector, preset, [series]) for series in batch]
+    pairs = [(i, scores) for i, done in enumerate(alone) for _, scores in done.scores]
+    return _Done(pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start)

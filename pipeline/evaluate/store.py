@@ -1,0 +1,110 @@
+"""Per-row scores on disk: CSVs that any scorer can read, written as series finish and read back when a run is resumed.
+
+    DIR/run.json                                        what made these scores; other scores are never reused
+    DIR/<series>.csv                                    timestamp,value,score,expected,lower,upper,flag,surprise
+    DIR/results/<detector>/<group>/<detector>_<file>.csv  layout nab: timestamp,value,anomaly_score,label, for its official scorer
+
+``score`` is 1 − 10^−surprise: above a surprise of about 15 it is 1, so a scorer that ranks should read ``surprise``. With several channels there are
+expected_<channel>, lower_<channel>, upper_<channel>; a missing value is an empty field.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.evaluate.layouts import Labelled
+from pipeline.evaluate.scores import Scores
+
+_BAND = ("expected", "lower", "upper")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of scores. ``key`` names all that the scores depend on but the series itself."""
+
+    folder: Path
+    detector: str
+    key: str
+    official: bool  # also in the layout of NAB's scorer
+
+    @classmethod
+    def open(cls, folder: Path, detector: str, key: str, official: bool) -> Store:
+        """Make the folder, or take it up again; scores of another key are overwritten as their series finish. Raises InputError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            run = folder / "run.json"
+            if not run.is_file() or json.loads(run.read_text()).get("key") != key:
+                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}}))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: cannot write scores there: {error}") from None
+        return cls(folder, detector, key, official)
+
+    def finished(self) -> dict[str, float]:
+        """Series whose scores are here → seconds that they took."""
+        return dict(json.loads((self.folder / "run.json").read_text())["seconds"])
+
+    def put(self, finished: dict[str, float], batch: list[tuple[Labelled, Scores]]) -> None:
+        """Write the scores of some series, then say that they are there."""
+        for series, scores in batch:
+            self._write(series, scores)
+        run = self.folder / "run.json"
+        state = json.loads(run.read_text())
+        state["seconds"] |= finished
+        partial = run.with_suffix(".partial")
+        partial.write_text(json.dumps(state))
+        partial.replace(run)
+
+    def get(self, series: Labelled) -> Scores:
+        """Read back what ``put`` wrote. Raises InputError where the file was changed."""
+        path = self._path(series)
+        try:
+            table = pa_csv.read_csv(path)
+            bands = [np.stack([_floats(table, name) for name in _names(part, series.channels)], axis=1) for part in _BAND]
+            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), *(b.astype(np.float32) for b in bands))
+        except (OSError, KeyError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: cannot read the scores back: {error}; remove the folder to score anew") from None
+        if len(scores.flag) != len(series):
+            raise InputError(f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder to score anew")
+        return scores
+
+    def _path(self, series: Labelled) -> Path:
+        return self.folder / f"{series.name}.csv"
+
+    def _write(self, series: Labelled, scores: Scores) -> None:
+        columns: dict[str, Any] = {"timestamp": series.stamps}
+        columns |= {name: series.values[:, c] for c, name in enumerate(series.channels)}
+        columns["score"] = scores.score
+        for part in _BAND:
+            columns |= {name: getattr(scores, part)[:, c] for c, name in enumerate(_names(part, series.channels))}
+        columns |= {"flag": scores.flag.astype(np.int8), "surprise": scores.surprise}
+        _write_csv(self._path(series), columns)
+        if self.official:
+            name = PurePosixPath(series.name)
+            path = self.folder / "results" / self.detector / name.parent / f"{self.detector}_{name.name}.csv"
+            official = {"timestamp": series.stamps, "value": series.values[:, 0], "anomaly_score": scores.score}
+            _write_csv(path, official | {"label": series.label.astype(np.int8)})
+
+
+def _names(part: str, channels: tuple[str, ...]) -> list[str]:
+    return [part] if len(channels) == 1 else [f"{part}_{channel}" for channel in channels]
+
+
+def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
+    return np.asarray(table[name].cast(pa.float64()).to_numpy(), np.float64)
+
+
+def _write_csv(path: Path, columns: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}  # NaN becomes an empty field
+    partial = path.with_suffix(".partial")
+    pa_csv.write_csv(pa.table(arrays), partial, pa_csv.WriteOptions(quoting_style="needed"))
+    partial.replace(path)
