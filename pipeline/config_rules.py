@@ -39,7 +39,7 @@ def _database(config: Config) -> Iterator[Finding]:
         yield Finding(path, f"the kind of database {url.scheme!r} is not supported", example)
     elif url.scheme == "sqlite" and not config.database.startswith("sqlite:///"):
         yield Finding(path, "a SQLite URL has three slashes, then the path", "write sqlite:///file.db, or sqlite:////absolute/file.db")
-    if password is not None or re.search(r"[?&]password=", config.database):
+    if password or re.search(r"[?&]password=", config.database):
         yield Finding(path, "a password stands in the URL", "take it out and write `database_password: {env: NAME}` or `{file: PATH}`")
 
 

@@ -1,0 +1,328 @@
+"""Every command as a user runs it, in a process of its own: what it prints, what it returns, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from pipeline.records import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, Partition, Severity
+from storage import anomalies, dead_letters, faults
+from storage.session import Database
+
+FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+MANY = """
+import contextlib, io, json, sys
+from pipeline.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["forewatch", *arguments, "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    print(json.dumps(json.loads(out.getvalue())))
+"""
+HOUR = 3_600_000_000_000
+
+CONFIG = """\
+database: {database}
+http: null
+streams:
+  plant:
+    source: {{kafka: {{brokers: ["{broker}"], topics: [{topic}]}}}}
+    format: {{json: {{series: [site, sensor], time: ts, values: [temperature, pressure]}}}}
+"""
+
+
+class Shell:
+    """Runs forewatch in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "NO_COLOR": "1"}
+
+    def run(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*FOREWATCH, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, done.stderr or done.stdout
+        return done
+
+    def json(self, *arguments: object, code: int = 0) -> object:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def json_of_each(self, commands: list[tuple[str, ...]]) -> list[object]:
+        """Several commands in one process, because starting one takes a second."""
+        done = subprocess.run(
+            [sys.executable, "-c", MANY, json.dumps(commands)],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def config(self, database: str = "sqlite:///forewatch.db", broker: str = "127.0.0.1:1", topic: str = "sensors") -> None:
+        (self.folder / "forewatch.yaml").write_text(CONFIG.format(database=database, broker=broker, topic=topic))
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.folder}/forewatch.db"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- config and usage
+
+
+def test_a_new_user_gets_a_config_that_is_valid(shell):
+    assert "wrote forewatch.yaml" in shell.run("init").stderr
+    done = shell.run("check")
+    assert "forewatch.yaml: valid" in done.stderr
+    assert done.stdout.splitlines()[1].split() == ["plant", "kafka", "json", "sensor", "standard", "temperature,", "pressure"]
+    assert "is there already" in shell.run("init", code=2).stderr
+    shell.run("init", "--force", "--preset", "stock")
+    assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": []}
+    assert "cannot be written" in shell.run("init", "no/such/folder/x.yaml", code=2).stderr
+
+
+def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
+    shell.config()
+    path = shell.folder / "forewatch.yaml"
+    path.write_text(path.read_text().replace("topics", "topcs") + "bad\n")
+    assert "forewatch.yaml:7: not YAML" in shell.run("check", code=2).stderr
+    path.write_text(path.read_text().replace("bad\n", "storag: {}\n"))
+    lines = shell.run("check", code=2).stderr.splitlines()
+    assert [line.split(" — ")[0] for line in lines] == [
+        "forewatch.yaml:5: streams.plant.source.kafka.topics: is missing",
+        "forewatch.yaml:5: streams.plant.source.kafka.topcs: there is no such key",
+        "forewatch.yaml:7: storag: there is no such key",
+    ]
+    found = shell.json("check", code=2)
+    assert [problem["line"] for problem in found["problems"]] == [5, 5, 7]
+    for command in (
+        ["run"],
+        ["backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"],
+        ["anomalies", "list"],
+        ["db", "upgrade"],
+        ["faults", "list"],
+    ):
+        assert "forewatch.yaml:7: storag: there is no such key — did you mean storage?" in shell.run(*command, code=2).stderr
+
+
+def test_usage_mistakes(shell):
+    assert "no such file — `forewatch init` writes one" in shell.run("check", "none.yaml", code=2).stderr
+    assert "No such command 'nope'" in shell.run("nope", code=2).stderr
+    assert "Missing option '--stream'" in shell.run("backfill", "forewatch.yaml", code=2).stderr
+    assert "'soon' is no time; write" in shell.run("anomalies", "list", "--from", "soon", code=2).stderr
+    assert "'terrible' is not one of" in shell.run("anomalies", "list", "--severity", "terrible", code=2).stderr
+    assert "Exit codes:" in shell.run(code=2).stderr + shell.run("--help").stdout
+
+
+def test_backfill_mistakes(shell):
+    shell.config()
+    backfill = ("backfill", "forewatch.yaml", "--stream", "plant")
+    assert "no stream 'plan': did you mean plant?" in shell.run("backfill", "forewatch.yaml", "-s", "plan", "-i", "x.csv", code=2).stderr
+    assert "--input x.csv: no such file" in shell.run(*backfill, "--input", "x.csv", code=2).stderr
+    assert "backfill what?" in shell.run(*backfill, code=2).stderr
+    assert "--from is not before --to" in shell.run(*backfill, "--from", "1h", "--to", "2h", code=2).stderr
+    assert "give .csv or .parquet" in shell.run(*backfill, "--from", "1h", "--scores", "x.json", code=2).stderr
+
+
+def test_schema_and_version(shell):
+    assert json.loads(shell.run("schema").stdout)["properties"]["streams"]
+    assert shell.run("version").stdout.strip()[0].isdigit()
+
+
+# -------------------------------------------------------------------------------------------------------- database
+
+
+def test_the_database_is_made_and_its_version_shown(shell):
+    shell.config()
+    before = shell.json("db", "current")
+    assert before["current"] is None
+    assert "run: forewatch db upgrade" in shell.run("anomalies", "list", code=4).stderr.replace("create it with", "run")
+    assert "empty → " in shell.run("db", "upgrade").stderr
+    assert "is up to date" in shell.run("db", "upgrade").stderr
+    assert shell.json("db", "current")["current"] == before["needed"]
+    assert "no anomalies" in shell.run("anomalies", "list").stderr
+
+
+def test_a_database_on_postgresql(shell, postgres_url):
+    url = make_url(postgres_url)
+    shell.env["PGPASSWORD"] = url.password or ""
+    shell.config(database=url.set(password=None).render_as_string())
+    shell.run("db", "upgrade")
+    assert shell.json("anomalies", "list") == []
+    shell.config(database=url.set(password=None, port=1).render_as_string())
+    assert "127.0.0.1" in shell.run("anomalies", "list", code=4).stderr
+
+
+def test_secrets_come_from_the_environment_and_are_never_shown(shell, postgres_url):
+    url = make_url(postgres_url).set(password=None).render_as_string()
+    shell.config(database=url + "\ndatabase_password: {env: DB_SECRET}")
+    assert "environment variable DB_SECRET is not set" in shell.run("db", "current", code=2).stderr
+    shell.env["DB_SECRET"] = make_url(postgres_url).password or "hunter2"
+    done = shell.run("--log-level", "debug", "db", "upgrade")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_file_that_is_no_database(shell):
+    shell.config()
+    (shell.folder / "forewatch.db").write_bytes(b"not a database at all" * 100)
+    assert "forewatch.db" in shell.run("anomalies", "list", code=4).stderr
+
+
+def test_a_locked_sqlite_file(shell):
+    shell.config()
+    shell.run("db", "upgrade")
+    owner = Database(shell.database, exclusive=True)
+    try:
+        assert f"is in use by another forewatch (process {os.getpid()})" in shell.run("run", code=4).stderr
+        assert shell.json("anomalies", "list") == [], "looking is allowed"
+    finally:
+        owner.close()
+    with sqlite3.connect(shell.folder / "forewatch.db", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert "locked" in shell.run("db", "upgrade", code=4).stderr
+
+
+# --------------------------------------------------------------------------------------- what is in the database
+
+
+def anomaly(number: int, **changes: object) -> Anomaly:
+    start = number * HOUR
+    plain = Anomaly(
+        id=Anomaly.identify("plant", f"s{number}", start), stream="plant", series=f"s{number}", labels={"site": "a", "sensor": f"s{number}"},
+        state=AnomalyState.CLOSED, severity=Severity.WARNING, direction="up", start_ns=start, end_ns=start + 60 * 10**9, peak_ns=start, points=3,
+        score=0.999999, surprise=6.0, channels=["temperature", "pressure"], observed=[81.5, float("nan")], expected=[60.25, 1.0],
+        lower=[55.0, 0.5], upper=[65.0, 1.5], contribution=[0.9, 0.1], guard="seasonal", model_version="m1", config_hash="c1",
+        partition=Partition("sensors", 0), first_offset=10, last_offset=12, peak_offset=11, last_flag_seq=12,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+@pytest.fixture
+def filled(shell: Shell) -> Shell:
+    shell.config()
+    database = Database(shell.database)
+    database.upgrade()
+    with database.begin() as connection:
+        found = [anomaly(1), anomaly(2, severity=Severity.CRITICAL), anomaly(3, state=AnomalyState.OPEN, stream="edge")]
+        anomalies.upsert(connection, found)
+        letters = [
+            DeadLetter(
+                "plant",
+                Partition("sensors", 0),
+                7,
+                10**18,
+                b"k",
+                b'{"site": "a", "ts": 1}',
+                [("trace", b"1")],
+                "missing",
+                "no field sensor",
+            ),
+            DeadLetter("plant", Partition("sensors", 0), 9, -1, None, b"\xff\x00", [], "json", "not JSON"),
+        ]
+        dead_letters.add(connection, letters)
+        faults.save(connection, Fault("plant", FaultKind.SOURCE_DOWN, "Kafka is away", 10**18))
+        faults.save(connection, Fault("plant", FaultKind.CLOCK_SKEW, "the clock is wrong", 10**18, Partition("sensors", 0), 2 * 10**18))
+    database.close()
+    return shell
+
+
+def test_anomalies_are_listed_and_filtered(filled):
+    lines = filled.run("anomalies", "list").stdout.splitlines()
+    assert lines[0].split() == ["id", "start", "end", "stream", "series", "severity", "channel", "observed", "expected", "band", "points"]
+    assert [line.split()[4] for line in lines[1:]] == ["s3", "s2", "s1"]
+    assert "open" in lines[1]
+    assert "55 … 65" in lines[2]
+    ids = {one["series"]: one["id"] for one in filled.json("anomalies", "list")}
+    listed = {
+        ("--stream", "edge"): ["s3"],
+        ("--series", "s?"): ["s3", "s2", "s1"],
+        ("--series", "x*"): [],
+        ("--severity", "major"): ["s2"],
+        ("--state", "open"): ["s3"],
+        ("--limit", "1"): ["s3"],
+        ("--from", "1970-01-01T01:30:00Z", "--to", "1970-01-01T02:30:00Z"): ["s2"],
+        ("--from", "7d"): [],
+    }
+    found = filled.json_of_each([("anomalies", "list", *options) for options in listed])
+    assert [[one["series"] for one in each] for each in found] == list(listed.values())
+    shown = filled.json("anomalies", "show", ids["s1"][:6])
+    assert (shown["id"], shown["start"], shown["peak_offset"]) == (ids["s1"], "1970-01-01T01:00:00Z", 11)
+    assert shown["channels"][1] == {
+        "channel": "pressure",
+        "observed": None,
+        "expected": 1.0,
+        "lower": 0.5,
+        "upper": 1.5,
+        "contribution": 0.1,
+    }
+    text = filled.run("anomalies", "show", ids["s1"]).stdout
+    assert "seasonal" in text
+    assert "missing" in text
+    assert "there is no anomaly 00000000" in filled.run("anomalies", "show", "00000000", code=2).stderr
+    assert "is not an anomaly id" in filled.run("anomalies", "show", "plant", code=2).stderr
+
+
+def test_dead_letters_are_listed_and_shown(filled):
+    assert [one["offset"] for one in filled.json("deadletters", "list")] == [9, 7]
+    assert [one["offset"] for one in filled.json("deadletters", "list", "--reason", "missing")] == [7]
+    assert "no field sensor" in filled.run("deadletters", "list").stdout
+    binary, text = filled.json("deadletters", "list")
+    assert (binary["value"], binary["key"], binary["timestamp"]) == ("\\xff\x00", None, None)
+    assert filled.json("deadletters", "show", text["id"]) == text
+    assert '{"site": "a", "ts": 1}' in filled.run("deadletters", "show", text["id"]).stdout
+    assert "there is no dead letter 999" in filled.run("deadletters", "show", 999, code=2).stderr
+
+
+def test_faults_are_listed(filled):
+    assert [one["kind"] for one in filled.json("faults", "list", "--open")] == ["source_down"]
+    everything = filled.json("faults", "list")
+    assert {one["ended"] for one in everything} == {None, "2033-05-18T03:33:20Z"}
+    assert "lasts" in filled.run("faults", "list").stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(filled):
+    command = " ".join(f"'{part}'" for part in [*FOREWATCH, "anomalies", "list", "--json"]) + " | head -c 10"
+    done = subprocess.run(command, shell=True, cwd=filled.folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("[")
+    assert "Traceback" not in done.stderr
+
+
+# ----------------------------------------------------------------------------------------------------------- Kafka
+
+
+@pytest.mark.kafka
+def test_the_local_broker_goes_up_and_down(shell):
+    folder = shell.folder / "kafka"
+    assert shell.json("kafka", "status", "--dir", folder, code=3)["running"] is False
+    assert "no broker runs" in shell.run("kafka", "down", "--dir", folder).stderr
+    try:
+        address = shell.run("kafka", "up", "--dir", folder).stdout.strip()
+        status = shell.json("kafka", "status", "--dir", folder)
+        assert (status["address"], status["running"], status["answers"]) == (address, True, True)
+        assert "yes" in shell.run("kafka", "status", "--dir", folder).stdout
+        assert shell.run("kafka", "up", "--dir", folder).stdout.strip() == address, "it runs: that is fine"
+    finally:
+        assert "stopped" in shell.run("kafka", "down", "--dir", folder).stderr
+    assert shell.json("kafka", "status", "--dir", folder, code=3)["running"] is False
