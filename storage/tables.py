@@ -205,22 +205,3 @@ class FaultRow(Base):
     detail: Mapped[dict[str, Any]]
     started_ns: Mapped[int]
     ended_ns: Mapped[int | None]
-
-
-class OutboxRow(Base):
-    """An alert event, written in the transaction of the batch that caused it; the delivery loop takes it from here."""
-
-    __tablename__ = "outbox"
-    __table_args__ = (
-        Index("uq_outbox_anomaly_id_sequence", "anomaly_id", "sequence", unique=True),
-        Index("ix_outbox_pending", "id", postgresql_where=text("state = 'pending'"), sqlite_where=text("state = 'pending'")),
-    )
-
-    id: Mapped[int] = mapped_column(RowId, primary_key=True)
-    stream: Mapped[str]
-    anomaly_id: Mapped[UUID]
-    sequence: Mapped[int]
-    kind: Mapped[str]  # opened | updated | resolved | revised | retracted
-    payload: Mapped[dict[str, Any]]
-    state: Mapped[str]  # pending | …
-    created_ns: Mapped[int]

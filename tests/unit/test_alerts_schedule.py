@@ -112,7 +112,7 @@ END:VCALENDAR
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def calendar(tmp_path: Path) -> Calendar:
     path = tmp_path / "plant.ics"
     path.write_text(ICAL.replace("\n", "\r\n"))

@@ -1,4 +1,4 @@
-"""The tables of the main job: positions, state, anomalies, what could not be scored, faults, and the outbox of alerts."""
+"""The tables of the main job: positions, state, anomalies, what could not be scored, and faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def upgrade() -> None:
     _dead_letters()
     _late_records()
     _faults()
-    _outbox()
     if op.get_bind().dialect.name == "postgresql":
         # Pages are float arrays, or already compressed: trying to compress them again costs more than writing them.
         for table, column in (("snapshot_pages", "data"), ("series_states", "state")):
@@ -33,7 +32,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        "outbox",
         "faults",
         "late_records",
         "dead_letters",
@@ -223,22 +221,3 @@ def _faults() -> None:
     )
     op.create_index("uq_faults_started_ns", "faults", ["stream", "kind", "topic", "partition", "started_ns"], unique=True)
     op.create_index("ix_faults_started_ns", "faults", ["started_ns"])
-
-
-def _outbox() -> None:
-    op.create_table(
-        "outbox",
-        sa.Column("id", ROW_ID, nullable=False),
-        sa.Column("stream", sa.Text(), nullable=False),
-        sa.Column("anomaly_id", sa.Uuid(), nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("payload", JSON, nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("created_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_outbox"),
-    )
-    op.create_index("uq_outbox_anomaly_id_sequence", "outbox", ["anomaly_id", "sequence"], unique=True)
-    op.create_index(
-        "ix_outbox_pending", "outbox", ["id"], postgresql_where=sa.text("state = 'pending'"), sqlite_where=sa.text("state = 'pending'")
-    )

@@ -1,0 +1,266 @@
+"""The tables of the alerts: what happened, what is open, what was said about it, and every attempt to say it.
+
+    alert_events ─► alerts, alert_members ─► notices ─► deliveries ─► delivery_attempts
+      (engine)            (router)           (router)    (router)       (delivery loop)
+
+Everything that must outlive a process is a row: timers are ``flush_ns`` and ``due_ns``, never memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Boolean, Index, Integer, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.tables import Base
+from storage.types import RowId, SafeJson, SafeText
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
+class AlertEventRow(Base):
+    """The outbox: a change of an anomaly or a fault, written in the transaction that made it.
+
+    ``state``: pending (not routed yet), waiting (part of an alert that has not spoken since), sent (folded into a notice), suppressed
+    (by ``reason``). ``body`` is the record as JSON; ``event_id`` names the change, so that a repetition is not a second event.
+    """
+
+    __tablename__ = "alert_events"
+    __table_args__ = (
+        Index("uq_alert_events_event_id", "event_id", unique=True),
+        _partial("ix_alert_events_pending", "stream", "id", where="state = 'pending'"),
+        _partial("ix_alert_events_waiting", "alert_id", where="state = 'waiting'"),
+        Index("ix_alert_events_created_ns", "created_ns"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    event_id: Mapped[UUID]
+    stream: Mapped[str]
+    kind: Mapped[str]  # anomaly | fault | acknowledged
+    subject: Mapped[UUID]
+    body: Mapped[str]
+    created_ns: Mapped[int]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    alert_id: Mapped[UUID | None]
+
+
+class AlertRow(Base):
+    """One alert, from its first anomaly to its end. ``flush_ns`` is when it must be looked at next.
+
+    ``state``: waiting (nothing was sent yet), open, closed. What was sent last is in ``sent_*``, so that a look tells what is new.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        _partial("uq_alerts_live", "stream", "rule", "group_key", where="state <> 'closed'", unique=True),
+        _partial("ix_alerts_flush_ns", "stream", "flush_ns", where="flush_ns IS NOT NULL"),
+        Index("ix_alerts_created_ns", "created_ns"),
+    )
+
+    alert_id: Mapped[UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str]
+    kind: Mapped[str]  # data | fault
+    rule: Mapped[str]
+    group_key: Mapped[str] = mapped_column(SafeText)
+    lane: Mapped[str] = mapped_column(SafeText)
+    labels: Mapped[dict[str, str]]
+    state: Mapped[str]
+    outcome: Mapped[str | None]  # of a closed one: resolved, retracted, or why nothing was sent
+    urgency: Mapped[str]
+    severity: Mapped[str]
+    surprise: Mapped[float]
+    count: Mapped[int] = mapped_column(Integer)
+    open_count: Mapped[int] = mapped_column(Integer)
+    opened_ns: Mapped[int]
+    resolved_ns: Mapped[int | None]
+    created_ns: Mapped[int]
+    flush_ns: Mapped[int | None]
+    quiet_ns: Mapped[int | None]  # since when no anomaly of it is open
+    sent_ns: Mapped[int | None]
+    sent_count: Mapped[int] = mapped_column(Integer)
+    sent_surprise: Mapped[float]
+    severities: Mapped[list[str]]
+    held_by: Mapped[str | None]  # silence:<name>, fault:<kind>: why it does not speak now
+    flapping: Mapped[bool] = mapped_column(Boolean)
+    acked_ns: Mapped[int | None]
+    acked_by: Mapped[str | None] = mapped_column(SafeText)
+
+
+class AlertMemberRow(Base):
+    """An anomaly (or fault) as part of its alert; ``body`` is its last known state as JSON."""
+
+    __tablename__ = "alert_members"
+    __table_args__ = (
+        Index("ix_alert_members_alert_id_surprise", "alert_id", "surprise"),
+        Index("ix_alert_members_start_ns", "start_ns"),
+        Index("ix_alert_members_stream_series", "stream", "series"),
+    )
+
+    subject: Mapped[UUID] = mapped_column(primary_key=True)
+    alert_id: Mapped[UUID]
+    stream: Mapped[str]
+    series: Mapped[str] = mapped_column(SafeText)
+    state: Mapped[str]  # open | closed | retracted
+    severity: Mapped[str]
+    surprise: Mapped[float]
+    start_ns: Mapped[int]
+    revision: Mapped[int]
+    body: Mapped[str]
+
+
+class AlertLaneRow(Base):
+    """What is remembered of a series (or group) between its alerts: message counter, last end, recent beginnings."""
+
+    __tablename__ = "alert_lanes"
+
+    lane: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    sequence: Mapped[int]
+    resolved_ns: Mapped[int | None]
+    openings: Mapped[list[int]] = mapped_column(SafeJson)
+
+
+class AlertStreamRow(Base):
+    """One row a stream: who has it locked routes its events; ``recent`` are beginnings of alerts, for the storm limit."""
+
+    __tablename__ = "alert_streams"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    recent: Mapped[list[int]] = mapped_column(SafeJson)
+
+
+class AlertBudgetRow(Base):
+    """State of the budget of a stream or a team (see ``pipeline.alerts.budget``)."""
+
+    __tablename__ = "alert_budgets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[dict[str, Any]]
+    updated_ns: Mapped[int]
+
+
+class NoticeRow(Base):
+    """One message about an alert; ``body`` is the payload as it is signed, byte for byte."""
+
+    __tablename__ = "notices"
+    __table_args__ = (Index("ix_notices_alert_id", "alert_id"), Index("ix_notices_created_ns", "created_ns"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    alert_id: Mapped[UUID]
+    stream: Mapped[str]
+    lane: Mapped[str] = mapped_column(SafeText)
+    sequence: Mapped[int]
+    kind: Mapped[str]
+    events: Mapped[int] = mapped_column(Integer)
+    body: Mapped[str]
+    created_ns: Mapped[int]
+
+
+class DeliveryRow(Base):
+    """One notice on its way to one endpoint. ``state``: pending, delivered, dead, suppressed (by ``reason``)."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        _partial("ix_deliveries_pending", "endpoint", "lane", "sequence", where="state = 'pending'"),
+        Index("ix_deliveries_created_ns", "created_ns"),
+        Index("ix_deliveries_alert_id_endpoint", "alert_id", "endpoint"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    notice_id: Mapped[UUID]
+    alert_id: Mapped[UUID]
+    endpoint: Mapped[str]
+    lane: Mapped[str] = mapped_column(SafeText)
+    sequence: Mapped[int]
+    kind: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(Integer)
+    repeats: Mapped[int] = mapped_column(Integer)  # attempts after one whose answer was lost: the receiver may know the message
+    created_ns: Mapped[int]
+    finished_ns: Mapped[int | None]
+
+
+class DeliveryLaneRow(Base):
+    """The queue of one series (or group) to one endpoint: when its head is due, and which worker has it in hand."""
+
+    __tablename__ = "delivery_lanes"
+    __table_args__ = (
+        _partial("ix_delivery_lanes_due", "endpoint", "due_ns", where="due_ns IS NOT NULL AND owner IS NULL"),
+        _partial("ix_delivery_lanes_owner", "owner", where="owner IS NOT NULL"),
+    )
+
+    endpoint: Mapped[str] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    due_ns: Mapped[int | None]
+    owner: Mapped[str | None]
+
+
+class DeliveryAttemptRow(Base):
+    __tablename__ = "delivery_attempts"
+    __table_args__ = (Index("ix_delivery_attempts_delivery_id", "delivery_id"), Index("ix_delivery_attempts_started_ns", "started_ns"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    delivery_id: Mapped[UUID]
+    attempt: Mapped[int] = mapped_column(Integer)
+    started_ns: Mapped[int]
+    latency_ns: Mapped[int]
+    outcome: Mapped[str]  # delivered | failed | lost
+    status: Mapped[int | None] = mapped_column(Integer)
+    answer: Mapped[str] = mapped_column(SafeText)
+    next_ns: Mapped[int | None]
+
+
+class DeliveryWorkerRow(Base):
+    """A process that delivers; ``beat`` grows while it lives (see ``storage.workers``)."""
+
+    __tablename__ = "delivery_workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    beat: Mapped[int]
+    started_ns: Mapped[int]
+
+
+class EndpointStateRow(Base):
+    """What is known of an endpoint across processes: since when it only fails, until when it wants quiet, whether it is disabled."""
+
+    __tablename__ = "endpoint_states"
+
+    endpoint: Mapped[str] = mapped_column(primary_key=True)
+    disabled_ns: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(SafeText)
+    failing_ns: Mapped[int | None]
+    quiet_until_ns: Mapped[int | None]
+    delivered_ns: Mapped[int | None]
+
+
+class SilenceRow(Base):
+    """A silence that somebody set by hand; planned ones stand in the configuration."""
+
+    __tablename__ = "silences"
+    __table_args__ = (Index("ix_silences_ends_ns", "ends_ns"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str | None]
+    match: Mapped[dict[str, Any]]
+    starts_ns: Mapped[int]
+    ends_ns: Mapped[int]
+    author: Mapped[str] = mapped_column(SafeText)
+    comment: Mapped[str] = mapped_column(SafeText)
+    created_ns: Mapped[int]
+
+
+class LabelRow(Base):
+    """What a person says of an anomaly: whether it was one."""
+
+    __tablename__ = "labels"
+
+    anomaly_id: Mapped[UUID] = mapped_column(primary_key=True)
+    label: Mapped[str]  # true | false
+    author: Mapped[str] = mapped_column(SafeText)
+    comment: Mapped[str] = mapped_column(SafeText)
+    created_ns: Mapped[int]
