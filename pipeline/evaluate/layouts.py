@@ -1,7 +1,8 @@
 """Data sets on disk, by layout: which series there are, and one series read into columns with its labels.
 
     nab       data/**/*.csv (timestamp, value) and combined_windows.json: file → [[first, last], …]
-    labelled  CSVs (timestamp, one or more values, label; also .gz) and, there or one folder up, manifest.csv (file, rows, train_rows)
+    labelled  CSVs (timestamp, one or more values, label; also .gz); there or one folder up, manifest.csv (file, rows, train_rows);
+              there, if the kinds of anomaly are known, events.csv (file, kind, first, last: rows from 0)
     skab      **/*.csv separated by ';' (datetime, eight sensors, anomaly, changepoint)
 
 A new layout is one function in ``LAYOUTS``.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import md5
 from pathlib import Path
 
@@ -32,7 +34,7 @@ class Labelled:
     """One series with its labels: n rows, C channels.
 
     stamps (n,) are the times as the file writes them, time (n,) int64 ns since the epoch, values (n, C) float64, label (n,) bool,
-    windows (k, 2) first and last labelled row; the first ``warm_up`` rows earn no credit.
+    windows (k, 2) first and last labelled row, ``kinds`` what each of them is where the set says so; the first ``warm_up`` rows earn no credit.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Labelled:
     label: NDArray[np.bool_]
     windows: Segments
     warm_up: int
+    kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -90,11 +93,7 @@ def _nab(dataset: Path) -> list[Entry]:
     except (OSError, ValueError) as error:
         raise InputError(f"{labels}: cannot read the windows: {error}") from None
 
-    def entry(file: str, spans: list[list[str]]) -> Entry:
-        path = dataset / "data" / file
-        return Entry(file, lambda: _read_nab(path, _stem(file), spans))
-
-    return [entry(file, spans) for file, spans in windows.items()]
+    return [Entry(file, partial(_read_nab, dataset / "data" / file, _stem(file), spans)) for file, spans in windows.items()]
 
 
 def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
@@ -116,13 +115,30 @@ def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
 def _labelled(dataset: Path) -> list[Entry]:
     train = _manifest(dataset)
     if train is None:
-        train = {path.relative_to(dataset).as_posix(): None for path in _csvs(dataset) if path.name != "manifest.csv"}
+        train = {path.relative_to(dataset).as_posix(): None for path in _csvs(dataset) if path.name not in ("manifest.csv", "events.csv")}
 
-    def entry(file: str, train_rows: int | None) -> Entry:
+    kinds = _kinds(dataset)
+
+    def read(file: str, train_rows: int | None) -> Labelled:
         path = dataset / file
-        return Entry(file, lambda: _columns(_csv(path), path, _stem(file), "timestamp", "label", train_rows))
+        series = _columns(_csv(path), path, _stem(file), "timestamp", "label", train_rows)
+        if file not in kinds:
+            return series
+        rows = kinds[file]
+        return replace(series, windows=rows[["first", "last"]].to_numpy(np.int64), kinds=tuple(rows["kind"]))
 
-    return [entry(file, train_rows) for file, train_rows in train.items()]
+    return [Entry(file, partial(read, file, train_rows)) for file, train_rows in train.items()]
+
+
+def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
+    """Optional events.csv (file, kind, first, last), first and last being rows: file → its events in order."""
+    path = dataset / "events.csv"
+    if not path.is_file():
+        return {}
+    table = _csv(path)
+    if missing := {"file", "kind", "first", "last"} - set(table.columns):
+        raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, kind, first, last")
+    return {str(file): rows.sort_values("first") for file, rows in table.groupby("file")}
 
 
 def _manifest(dataset: Path) -> dict[str, int | None] | None:
@@ -141,11 +157,8 @@ def _manifest(dataset: Path) -> dict[str, int | None] | None:
 
 
 def _skab(dataset: Path) -> list[Entry]:
-    def entry(path: Path) -> Entry:
-        file = path.relative_to(dataset).as_posix()
-        return Entry(file, lambda: _read_skab(path, _stem(file)))
-
-    return [entry(path) for path in _csvs(dataset)]
+    files = {path.relative_to(dataset).as_posix(): path for path in _csvs(dataset)}
+    return [Entry(file, partial(_read_skab, path, _stem(file))) for file, path in files.items()]
 
 
 def _read_skab(path: Path, name: str) -> Labelled:

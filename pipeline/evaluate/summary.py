@@ -37,6 +37,7 @@ class Measures:
     hit: bool | None
     events: Events
     confusion: Rows
+    kinds: dict[str, Events]  # where the set names the kinds of its anomalies
     nab_gain: float = NAN  # layout nab: what its detections win over silence at the best threshold of the corpus
 
 
@@ -56,7 +57,14 @@ def measure(series: Labelled, scores: Scores, half: str) -> Measures:
         hit=ucr_hit(scores.surprise, series.label, series.warm_up) if only_one else None,
         events=count_events(flag, label),
         confusion=count_rows(flag, label),
+        kinds={kind: _of_kind(series, scores, kind) for kind in sorted(set(series.kinds))},
     )
+
+
+def _of_kind(series: Labelled, scores: Scores, kind: str) -> Events:
+    """Events of one kind; only ``events`` and ``found`` have a meaning, because no alarm says what kind it means."""
+    spans = [span for span, name in zip(series.windows, series.kinds, strict=True) if name == kind and span[0] >= series.warm_up]
+    return Events(events=len(spans), found=sum(bool(scores.flag[first : last + 1].any()) for first, last in spans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,10 @@ def _mean(attribute: str) -> Callable[[Sequence[Measures]], float]:
 
 def _events(attribute: str) -> Callable[[Sequence[Measures]], float]:
     return lambda measures: float(getattr(reduce(add, (m.events for m in measures), Events()), attribute)) if measures else NAN
+
+
+def _recall_of(kind: str) -> Metric:
+    return Metric(f"recall, {kind}", 1, lambda measures: reduce(add, (m.kinds[kind] for m in measures if kind in m.kinds), Events()).recall)
 
 
 def _confusion(attribute: str) -> Callable[[Sequence[Measures]], float]:
@@ -144,7 +156,8 @@ def summarise(run: Run) -> Summary:
     """Measure every series and the set; figures that have no meaning for the set are left out."""
     measures = [measure(series, scores, half) for series, scores, half in zip(run.series, run.scores, run.halves, strict=True)]
     figures = _nab_figures(run, measures) if run.task.layout == "nab" and run.series else []
-    figures += _figures(METRICS, measures) + _best_rows(run, measures)
+    kinds = sorted({kind for m in measures for kind in m.kinds})
+    figures += _figures((*METRICS, *map(_recall_of, kinds)), measures) + _best_rows(run, measures)
     return Summary([figure for figure in figures if not np.isnan(figure.all)], measures)
 
 
