@@ -90,6 +90,11 @@ class RecordFormat(Model):
     time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field("auto", description="auto tells epochs apart by their size")
     timezone: str = Field("UTC", description="zone of times that name none")
     values: str | Fields = Field(description="numeric fields, one channel each; a mapping names channels: {bytes: octets}")
+    optional: list[str] = Field(
+        default_factory=list,
+        description="channels (or fields that the aggregate reads) that a record may lack: a missing value then; a record that lacks any "
+        "other field is a dead letter",
+    )
 
     @property
     def label_fields(self) -> dict[str, str]:

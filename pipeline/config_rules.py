@@ -100,6 +100,11 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     for key, names in (("series", stream.format.chosen.label_fields), ("values", stream.format.chosen.value_fields)):
         if not names:
             yield Finding((*at, kind, key), "names no field", "name at least one")
+    functions = stream.aggregate.values.values() if stream.aggregate else ()
+    known = {*stream.format.chosen.value_fields, *(field for f in functions if isinstance(f, dict) for field in f.values())}
+    for number, name in enumerate(stream.format.chosen.optional):
+        if name not in known:
+            yield Finding((*at, kind, "optional", number), f"there is no value {name!r}", f"name some of {', '.join(sorted(known))}")
 
 
 def _aggregate(stream: Stream, at: KeyPath) -> Iterator[Finding]:

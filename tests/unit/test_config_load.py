@@ -83,6 +83,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         ("every: 1m", "calendar: XNYZ", "6: streams.plant.calendar: there is no calendar 'XNYZ' — did you mean"),
         ("every: 1m", "history: no/such.csv", "6: streams.plant.history: there is nothing at no/such.csv"),
         ("time: ts", "time: ts, timezone: Mars/Phobos", "5: streams.plant.format.json.timezone: there is no time zone 'Mars/Phobos'"),
+        ("time: ts", "time: ts, optional: [presure]", "5: streams.plant.format.json.optional[0]: there is no value 'presure'"),
         ('"localhost:9092"', "localhost", "4: streams.plant.source.kafka.brokers[0]: 'localhost' is not host:port"),
         ("[sensors]", "[sensors], start: 2024-13-01", "4: streams.plant.source.kafka.start: '2024-13-01' is no time"),
         (
