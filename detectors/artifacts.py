@@ -1,0 +1,150 @@
+"""A trained model as two plain files: NAME.safetensors (tensors) and NAME.json (manifest), on any fsspec path. Never pickle.
+
+    ArtifactError            cannot be read or written: the path, and what to do
+    └── CorruptArtifact      truncated, swapped or hostile: refused before a byte of it is used
+
+The manifest is written last and holds the sha256 of the tensors, so a reader sees a whole model or an error. ``save`` returns the sha256 of the
+manifest: the name of exactly this model. Who keeps it (a registry row) and gives it to ``load`` notices any change of either file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse
+from safetensors.numpy import save as serialise
+
+FORMAT: Final = 1
+LARGEST: Final = 1 << 30  # bytes; larger tensors are refused before they are read
+LARGEST_MANIFEST: Final = 1 << 22
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class ArtifactError(Exception):
+    """A model that cannot be read or written."""
+
+
+class CorruptArtifact(ArtifactError):
+    """A model whose files are not what they were when they were saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model as it was saved: ``tensors`` by name, the ``manifest``, and ``digest``, the sha256 of the manifest file."""
+
+    tensors: Arrays
+    manifest: dict[str, Any]
+    digest: str
+
+
+def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> str:
+    """Write ``path``.safetensors, then ``path``.json; returns the digest.
+
+    Raises ArtifactError where the path cannot be written, ValueError where a tensor is not finite or the manifest is not JSON.
+    """
+    for name, value in tensors.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(f"tensor {name} of {path} holds NaN or infinity: this model diverged and is not worth saving")
+    data = serialise({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    content = {"format": FORMAT, **manifest, "tensors": {"bytes": len(data), "sha256": _sha256(data), "shapes": _shapes(tensors)}}
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+    _write(f"{path}.safetensors", data)
+    _write(f"{path}.json", text)
+    return _sha256(text)
+
+
+def load(path: str, digest: str | None = None, shapes: Mapping[str, list[int]] | None = None) -> Artifact:
+    """Read and check ``path``.json and ``path``.safetensors.
+
+    ``digest`` is what ``save`` returned; ``shapes`` the tensors that the caller is going to use. Raises CorruptArtifact where the files are not those,
+    ArtifactError where they cannot be read.
+    """
+    text = _read(f"{path}.json", LARGEST_MANIFEST)
+    if digest is not None and _sha256(text) != digest:
+        raise CorruptArtifact(f"{path}.json has sha256 {_sha256(text)}, not {digest}: it was changed after it was saved; restore it or train again")
+    manifest = _manifest(path, text)
+    about = manifest["tensors"]
+    data = _read(f"{path}.safetensors", LARGEST)
+    if len(data) != about["bytes"] or _sha256(data) != about["sha256"]:
+        raise CorruptArtifact(
+            f"{path}.safetensors has {len(data)} bytes with sha256 {_sha256(data)[:12]}…, but its manifest says {about['bytes']} bytes with "
+            f"{about['sha256'][:12]}…: truncated or swapped; restore it or train again"
+        )
+    try:
+        tensors = parse(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CorruptArtifact(f"{path}.safetensors is not a safetensors file: {error}") from error
+    _check(path, tensors, about["shapes"] if shapes is None else shapes)
+    return Artifact(tensors, manifest, _sha256(text))
+
+
+def _manifest(path: str, text: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifact(f"{path}.json is not JSON ({error}): truncated or not a manifest") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CorruptArtifact(f"{path}.json is not a manifest of format {FORMAT}: it was written by another version or is no manifest at all")
+    about = manifest.get("tensors")
+    kinds = {"bytes": int, "sha256": str, "shapes": dict}
+    if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in kinds.items()):
+        raise CorruptArtifact(f'{path}.json has no whole "tensors" entry (bytes, sha256, shapes): restore it or train again')
+    return manifest
+
+
+def _check(path: str, tensors: Arrays, shapes: Mapping[str, Any]) -> None:
+    found = _shapes(tensors)
+    if found != dict(shapes):
+        wrong = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
+        what = ", ".join(f"{name} {found.get(name, 'is missing')} instead of {shapes.get(name, 'nothing')}" for name in wrong[:3])
+        raise CorruptArtifact(f"{path}.safetensors does not hold the expected tensors: {what}")
+    for name, value in tensors.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CorruptArtifact(f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used")
+
+
+def _shapes(tensors: Mapping[str, NDArray[Any]]) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in tensors.items()}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: str, most: int) -> bytes:
+    try:
+        with fsspec.open(path, "rb") as file:
+            data: bytes = file.read(most + 1)
+    except (OSError, ValueError, ImportError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}") from error
+    if len(data) > most:
+        raise CorruptArtifact(f"{path} is larger than {most} bytes: not a model of ours")
+    return data
+
+
+def _write(path: str, data: bytes) -> None:
+    """Under another name first, then renamed: a file appears whole or not at all."""
+    try:
+        fs, name = fsspec.core.url_to_fs(path)
+        fs.makedirs(fs._parent(name), exist_ok=True)
+        part = f"{name}.{uuid4().hex}.part"
+        try:
+            fs.pipe_file(part, data)
+            fs.mv(part, name)
+        except BaseException:
+            with suppress(OSError):
+                fs.rm(part)
+            raise
+    except (OSError, ValueError, ImportError) as error:
+        raise ArtifactError(f"cannot write {path}: {error}; check that the folder may be written and has room") from error
