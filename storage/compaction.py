@@ -1,0 +1,84 @@
+"""Many small segments become few large ones, sorted by series so that one series is read without the others."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+import pyarrow as pa
+
+from storage import parquet
+from storage.segments import Segment, SegmentStore, valid
+
+TARGET_BYTES = 16 << 20
+FEWEST = 4  # segments that are worth a merge
+DAY_S = 86_400
+
+
+def compact(store: SegmentStore, folder: str, below: int) -> int:
+    """Merge segments of one log that end at or before ``below``, delete what is superseded; returns how many files fewer there are.
+
+    ``below`` is the offset of a committed snapshot: what lies before it is never written again. A merged file is complete before its parts are
+    deleted, and counts instead of them from then on, so a crash in between does no harm.
+    """
+    listed = [segment for segment in store.list(folder) if segment.next <= below]
+    current = valid(listed)
+    superseded = set(listed).difference(current)
+    for segment in superseded:
+        store.delete(segment)
+    groups = [group for run in _runs(current) if (group := _worthwhile(run))]
+    return len(superseded) + sum(_merge(store, group) for group in groups)
+
+
+def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Adjacent small segments, of one day each so that retention by age keeps its grain."""
+    run: list[Segment] = []
+    for segment in segments:
+        if segment.size_bytes >= TARGET_BYTES // 2:
+            continue
+        if run and (run[-1].next != segment.first or run[-1].written_s // DAY_S != segment.written_s // DAY_S):
+            yield run
+            run = []
+        run.append(segment)
+    yield run
+
+
+def _worthwhile(run: list[Segment]) -> list[Segment]:
+    """The longest part of a run that may be merged: sizes alike, or a large file would be written again for every few small ones."""
+    for start in range(len(run) - FEWEST + 1):
+        sizes = list(accumulate(segment.size_bytes for segment in run[start:]))
+        group = run[start : start + bisect_right(sizes, TARGET_BYTES)]
+        if len(group) >= FEWEST and 2 * max(segment.size_bytes for segment in group) <= sizes[len(group) - 1]:
+            return group
+    return []
+
+
+def _merge(store: SegmentStore, group: list[Segment]) -> int:
+    try:
+        tables = [_read(store, segment) for segment in group]
+    except FileNotFoundError:
+        return 0  # a former owner was at it
+    merged = Segment(
+        folder=group[0].folder,
+        first=group[0].first,
+        next=group[-1].next,
+        epoch=max(segment.epoch for segment in group),
+        oldest_ns=min(segment.oldest_ns for segment in group),
+        newest_ns=max(segment.newest_ns for segment in group),
+        written_s=max(segment.written_s for segment in group),
+    )
+    store.write(merged, parquet.encode(parquet.ordered(parquet.joined(tables))))
+    there = {segment.path for segment in store.list(merged.folder)}
+    if not there.issuperset(segment.path for segment in group):
+        # A former owner merged some of them otherwise: its file holds them, and the two would overlap.
+        store.delete(merged)
+        return 0
+    for segment in group:
+        store.delete(segment)
+    return len(group) - 1
+
+
+def _read(store: SegmentStore, segment: Segment) -> pa.Table:
+    with store.open(segment) as file:
+        return parquet.decode(file)

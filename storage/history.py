@@ -1,0 +1,302 @@
+"""History: recent points and their verdicts, written in the background and read by ``explain``, training and plots.
+
+    engine ── append ──► queue ──► one thread: a buffer per partition ──► segments on disk ──► merged segments
+           ◄─ barrier ── "everything below this offset is on disk"
+
+The owner appends what it has committed. Before a snapshot commits it asks for a ``barrier`` at the snapshot's offset; after a crash it replays
+from there, and so appends again exactly what a buffer in memory may have lost. Disk errors cost history, never scoring.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.records import Partition
+from storage import parquet
+from storage.compaction import compact
+from storage.segments import Segment, SegmentStore, folder_of, valid
+
+FLUSH_SECONDS = 10.0
+SEGMENT_BYTES = 16 << 20  # in memory; about a third of that on disk
+MEMORY_BYTES = 128 << 20
+#: How long ``append`` waits for room while the disk keeps up. While writing fails, what has no room is dropped at once.
+PATIENCE = 5.0
+RETRY_AFTER = (0.1, 0.5, 2.0)
+READ_ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class HistoryStats:
+    """Since the start of the writer. ``dropped_rows`` were scored, but are lost to history."""
+
+    rows: int = 0
+    segments: int = 0
+    bytes: int = 0
+    dropped_rows: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """What one partition has not written yet: the positions [first, next) and the rows that came of them."""
+
+    folder: str
+    epoch: int
+    first: int = 0
+    next: int = 0
+    tables: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    since: float = 0.0
+    whole: bool = True  # nothing was lost since the last barrier
+
+    def clear(self) -> None:
+        self.first, self.tables, self.rows, self.bytes = self.next, [], 0, 0
+
+
+class HistoryWriter:
+    """Writes the history of one stream. The engine's thread calls the methods; they wait for the disk only where they say so.
+
+    ``on_error`` is called with every failure, from the writer's threads.
+    """
+
+    def __init__(self, path: str, stream: str, on_error: Callable[[Exception], None] | None = None) -> None:
+        self.stats = HistoryStats()
+        self._stream = stream
+        self._store = SegmentStore(path)
+        self._on_error = on_error
+        self._folders: dict[Partition, str] = {}  # of the caller's thread
+        self._buffers: dict[Partition, _Buffer] = {}  # of the writer's thread
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._memory = 0
+        self._failing = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"history {stream}", daemon=True)
+        self._thread.start()
+        self._merger = ThreadPoolExecutor(1, f"history merge {stream}")
+        self._merging: dict[str, Future[None]] = {}
+
+    def open(self, partition: Partition, identity: str, epoch: int, offset: int) -> None:
+        """We own ``partition`` from ``epoch`` on and append from ``offset`` on (the snapshot's): what older owners wrote behind it goes."""
+        folder = self._folders[partition] = folder_of(self._stream, partition, identity)
+
+        def begin() -> None:
+            self._buffers[partition] = _Buffer(folder, epoch, offset, offset)
+            for segment in self._store.list(folder):
+                if segment.epoch < epoch and segment.next > offset:
+                    self._store.delete(segment)
+
+        self._do(begin)
+
+    def append(self, partition: Partition, first_offset: int, next_offset: int, table: pa.Table) -> None:
+        """Rows (``storage.parquet.rows``) that came of reading [first_offset, next_offset), which is committed or is being replayed."""
+        size = 4 * table.num_rows + sum(column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type))
+        if self._reserve(size):
+            self._do(lambda: self._keep(self._buffers[partition], first_offset, next_offset, table, size))
+        else:
+            self._do(lambda: self._lose(self._buffers[partition], table.num_rows))
+
+    def flush(self) -> None:
+        """Write soon what is there: called a moment before ``barrier``, it makes that one short."""
+        self._do(self._flush)
+
+    def barrier(self, partition: Partition, offset: int, timeout: float = 30.0) -> bool:
+        """Wait until everything that was appended to ``partition`` is on disk, in segments that end at ``offset`` or before.
+
+        False: something was lost since the last barrier, or the disk does not keep up; history has a hole, nothing else is wrong.
+        """
+        done = threading.Event()
+        whole: list[bool] = []
+
+        def cut() -> None:
+            buffer = self._buffers[partition]
+            self._write(buffer)
+            whole.append(buffer.whole and buffer.next <= offset)
+            buffer.whole = True
+            done.set()
+
+        self._do(cut)
+        return done.wait(0 if self._failing else timeout) and whole[0]
+
+    def settle(self, partition: Partition, offset: int) -> None:
+        """The snapshot at ``offset`` is committed: what lies before it is final, and small segments of it are merged."""
+        folder = self._folders[partition]
+        if folder not in self._merging or self._merging[folder].done():
+            self._merging[folder] = self._merger.submit(self._guarded, lambda: compact(self._store, folder, offset))
+
+    def drop(self, partition: Partition) -> None:
+        """The partition is no longer ours: what is not written yet is its new owner's business."""
+
+        def forget() -> None:
+            self._release(self._buffers.pop(partition).bytes)
+
+        if self._folders.pop(partition, None) is not None:
+            self._do(forget)
+
+    def close(self) -> None:
+        """Write everything and stop the threads. Calling it twice is fine."""
+        if self._thread.is_alive():
+            self._do(self._flush)
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self._thread.join()
+        self._merger.shutdown()
+
+    # ------------------------------------------------------------------------------------------ the caller's side
+
+    def _do(self, task: Callable[[], None]) -> None:
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify_all()
+
+    def _reserve(self, size: int) -> bool:
+        """Room for ``size`` bytes; one batch alone always has it."""
+
+        def room() -> bool:
+            return self._memory == 0 or self._memory + size <= MEMORY_BYTES
+
+        with self._changed:
+            granted = self._changed.wait_for(lambda: room() or self._failing, PATIENCE) and room()
+            if granted:
+                self._memory += size
+            return granted
+
+    # ------------------------------------------------------------------------------------------ the writer's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._tasks or self._closing, timeout=1.0)
+                task = self._tasks.popleft() if self._tasks else None
+            if task is not None:
+                self._guarded(task)
+            elif self._closing:
+                return
+            self._guarded(self._flush_due)
+
+    def _guarded(self, task: Callable[[], object]) -> None:
+        try:
+            task()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.stats.errors += 1
+        if self._on_error is not None:
+            self._on_error(error)
+
+    def _keep(self, buffer: _Buffer, first: int, next: int, table: pa.Table, size: int) -> None:
+        if first != buffer.next:
+            self._write(buffer)
+            buffer.first = first
+        if not buffer.rows:
+            buffer.since = time.monotonic()
+        buffer.next = next
+        buffer.tables.append(parquet.compacted(table))
+        buffer.rows += table.num_rows
+        buffer.bytes += size
+
+    def _lose(self, buffer: _Buffer, rows: int) -> None:
+        self.stats.dropped_rows += rows
+        buffer.whole = False
+
+    def _flush_due(self) -> None:
+        short = self._memory > MEMORY_BYTES // 2
+        now = time.monotonic()
+        for buffer in self._buffers.values():
+            if buffer.bytes >= SEGMENT_BYTES or (buffer.rows and (short or now - buffer.since >= FLUSH_SECONDS)):
+                self._write(buffer)
+
+    def _flush(self) -> None:
+        for buffer in self._buffers.values():
+            self._write(buffer)
+
+    def _write(self, buffer: _Buffer) -> None:
+        if buffer.rows:
+            table = parquet.joined(buffer.tables)
+            times = pc.min_max(table.column("time")).as_py()
+            written = int(time.time())
+            segment = Segment(buffer.folder, buffer.first, buffer.next, buffer.epoch, times["min"], times["max"], written)
+            if not self._put(segment, parquet.encode(table), buffer.rows):
+                self._lose(buffer, buffer.rows)
+        size = buffer.bytes
+        buffer.clear()
+        self._release(size)
+
+    def _put(self, segment: Segment, data: bytes, rows: int) -> bool:
+        for delay in (*RETRY_AFTER, None):
+            try:
+                self._store.write(segment, data)
+            except Exception as error:
+                self._failed(error)
+                self._set_failing(True)
+                if delay is not None:
+                    time.sleep(delay)
+            else:
+                self._set_failing(False)
+                self.stats.rows += rows
+                self.stats.segments += 1
+                self.stats.bytes += len(data)
+                return True
+        return False
+
+    def _set_failing(self, failing: bool) -> None:
+        with self._changed:
+            self._failing = failing
+            self._changed.notify_all()
+
+    def _release(self, size: int) -> None:
+        with self._changed:
+            self._memory -= size
+            self._changed.notify_all()
+
+
+class HistoryReader:
+    """Reads what writers, also of other processes, have put on disk; the last ``FLUSH_SECONDS`` may be missing."""
+
+    def __init__(self, path: str) -> None:
+        self._store = SegmentStore(path)
+
+    def read(
+        self,
+        stream: str,
+        *,
+        series: str | Sequence[str] | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows (see ``storage.parquet``) with since_ns ≤ time < until_ns, by series and time; each read offset's rows once.
+
+        ``series`` names one, or several, exactly. ``columns`` chooses further ones beside ``series`` and ``time``; left out: all.
+        Raises OSError, or what the fsspec file system raises.
+        """
+        names = [series] if isinstance(series, str) else series
+        wanted = None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
+        for _ in range(READ_ATTEMPTS):
+            try:
+                tables = [
+                    self._rows(segment, names, since_ns, until_ns, wanted)
+                    for segment in valid(self._store.list(folder_of(stream)))
+                    if (since_ns is None or segment.newest_ns >= since_ns) and (until_ns is None or segment.oldest_ns < until_ns)
+                ]
+            except FileNotFoundError:
+                continue  # merged or pruned since it was listed
+            return parquet.ordered(parquet.joined(tables or [parquet.empty()]))
+        raise FileNotFoundError(f"the history of stream {stream} changes faster than it can be read")
+
+    def _rows(
+        self, segment: Segment, series: Sequence[str] | None, since_ns: int | None, until_ns: int | None, columns: Sequence[str] | None
+    ) -> pa.Table:
+        with self._store.open(segment) as file:
+            return parquet.decode(file, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)

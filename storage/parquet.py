@@ -1,0 +1,121 @@
+"""Rows of history as a table and as Parquet bytes.
+
+A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), one column per value that a point has once (``score``, ``flag``, …) and
+one column ``name:channel`` per value that it has per channel (``value:temperature``, ``expected:temperature``, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import and_
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROW_GROUP = 1 << 16
+
+
+def empty() -> pa.Table:
+    """No rows at all."""
+    nothing = np.empty(0, np.int64)
+    return rows(nothing, nothing, nothing.astype(np.int32), pa.nulls(0, pa.string()), [], {}, {})
+
+
+def rows(
+    offset: NDArray[np.int64],
+    time: NDArray[np.int64],
+    series: NDArray[np.int32],
+    names: pa.Array,
+    channels: Sequence[str],
+    per_point: Mapping[str, NDArray[Any]],
+    per_channel: Mapping[str, NDArray[Any]],
+) -> pa.Table:
+    """A batch of N points as a table, copying as little as possible.
+
+    offset, time (N,); series (N,) indices into ``names``, an Arrow string array that may hold many more; each array of ``per_point`` (N,), of
+    ``per_channel`` (N, C). The arrays belong to the table afterwards and must not change.
+    """
+    columns: dict[str, Any] = {
+        "offset": column(offset),
+        "series": pa.DictionaryArray.from_arrays(column(series), names),
+        "time": column(time),
+    }
+    columns |= {name: column(values) for name, values in per_point.items()}
+    for name, values in per_channel.items():
+        columns |= {f"{name}:{channel}": column(values[:, i]) for i, channel in enumerate(channels)}
+    return pa.table(columns)
+
+
+def column(values: NDArray[Any]) -> pa.Array:
+    """The Arrow array of a NumPy vector, without a copy where it can be; NaN stays NaN. (``pa.array`` would import pandas first.)"""
+    bits = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
+
+
+def compacted(table: pa.Table) -> pa.Table:
+    """The same rows with a dictionary of only those series that occur in them."""
+    at = table.schema.get_field_index("series")
+    series = table.column(at).unify_dictionaries().combine_chunks()
+    used, index = np.unique(series.indices.to_numpy(), return_inverse=True)
+    names = series.dictionary.take(column(used))
+    return table.set_column(at, "series", pa.DictionaryArray.from_arrays(column(index.astype(np.int32)), names))
+
+
+def ordered(table: pa.Table) -> pa.Table:
+    """The rows by series, then time, then as they came."""
+    if table.num_rows == 0:
+        return table
+    series = table.column("series").unify_dictionaries().combine_chunks()
+    rank = np.empty(len(series.dictionary), np.int64)
+    rank[pc.sort_indices(series.dictionary).to_numpy()] = np.arange(len(rank))
+    order = np.lexsort((table.column("time").to_numpy(), rank[series.indices.to_numpy()]))
+    return table.take(column(order))
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of several; a column that some lack (a channel was added) is null there."""
+    return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+
+
+def encode(table: pa.Table) -> bytes:
+    """Parquet with zstd. Times and offsets differ little from row to row, and the bytes of floats compress when they stand by significance."""
+    packed = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_int64(field.type)}
+    split = {field.name: "BYTE_STREAM_SPLIT" for field in table.schema if pa.types.is_floating(field.type)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["series"],
+        column_encoding=packed | split,
+    )
+    return bytes(sink.getvalue())
+
+
+def decode(
+    file: BinaryIO,
+    *,
+    series: Sequence[str] | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The rows of some series with since_ns ≤ time < until_ns; row groups without any are not read."""
+    bounds = (
+        None if series is None else pc.field("series").isin(list(series)),
+        None if since_ns is None else pc.field("time") >= since_ns,
+        None if until_ns is None else pc.field("time") < until_ns,
+    )
+    filters = reduce(and_, (bound for bound in bounds if bound is not None)) if any(bound is not None for bound in bounds) else None
+    if columns is not None:
+        there = set(pq.read_schema(file).names)
+        columns = [name for name in columns if name in there]
+        file.seek(0)
+    return pq.read_table(file, columns=columns, filters=filters, read_dictionary=["series"], use_threads=False)

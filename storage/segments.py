@@ -1,0 +1,155 @@
+"""Where history lies: Parquet files on any fsspec path, whose names say all that is needed to choose among them.
+
+    <root>/<stream>/<topic>/<partition>/<log>/<first>-<next>.e<epoch>.t<oldest>_<newest>.w<written>.parquet
+
+``first`` and ``next`` are positions: the file holds what came of reading the offsets in [first, next). ``log`` is a hash of the source's
+identity of the log, so that a topic that was made again does not mix with what it was. ``epoch`` is the owner's: an owner that takes over
+replays from its snapshot and writes again what lies behind it, so that of two files that overlap the one of the higher epoch is valid.
+``oldest`` and ``newest`` are event times in ns, ``written`` is the wall clock in s.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.records import Partition
+
+_NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of history. ``size_bytes`` is 0 for one that is about to be written."""
+
+    folder: str  # below the root: that of one log
+    first: int
+    next: int
+    epoch: int
+    oldest_ns: int
+    newest_ns: int
+    written_s: int
+    size_bytes: int = 0
+
+    @property
+    def path(self) -> str:
+        """Below the root."""
+        return f"{self.folder}/{self.first}-{self.next}.e{self.epoch}.t{self.oldest_ns}_{self.newest_ns}.w{self.written_s}.parquet"
+
+    @staticmethod
+    def parse(path: str, size_bytes: int) -> Segment | None:
+        """The segment of a path below the root; None for any other file."""
+        folder, _, name = path.rpartition("/")
+        found = _NAME.fullmatch(name)
+        if found is None:
+            return None
+        first, next_, epoch, oldest, newest, written = map(int, found.groups())
+        return Segment(folder, first, next_, epoch, oldest, newest, written, size_bytes)
+
+
+def folder_of(stream: str, partition: Partition | None = None, identity: str | None = None) -> str:
+    """The folder, below the root, of a stream, of one of its partitions, or of one log of that."""
+    folder = _quoted(stream)
+    if partition is not None:
+        folder += f"/{_quoted(partition.topic)}/{partition.number}"
+        if identity is not None:
+            folder += f"/{blake2b(identity.encode(), digest_size=4).hexdigest()}"
+    return folder
+
+
+def _quoted(text: str) -> str:
+    """A folder's name; those too long for a file system (a file's path as a topic) end in a hash."""
+    name = quote(text, safe="").replace(".", "%2E")
+    return name if len(name) <= 200 else f"{name[:180]}{blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def valid(segments: Iterable[Segment]) -> list[Segment]:
+    """Those of ``segments`` that together hold each position once, in order.
+
+    A higher epoch beats a lower one; within an epoch a merged file beats its parts, which are deleted only after it is written.
+    """
+    chosen: list[Segment] = []
+    for _, same_log in groupby(sorted(segments, key=attrgetter("folder")), attrgetter("folder")):
+        kept: list[Segment] = []  # sorted by first
+        for segment in sorted(same_log, key=lambda s: (-s.epoch, s.first - s.next, s.first)):
+            at = bisect_left(kept, (segment.first, segment.next), key=lambda s: (s.first, s.next))
+            if not any(_overlap(segment, other) for other in kept[max(0, at - 1) : at + 1]):
+                kept.insert(at, segment)
+        chosen += kept
+    return chosen
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return (one.first < other.next and other.first < one.next) or (one.first, one.next) == (other.first, other.next)
+
+
+class SegmentStore:
+    """The files below one root. Raises OSError, or what the fsspec file system raises."""
+
+    def __init__(self, path: str) -> None:
+        self.fs, root = url_to_fs(path)
+        self.root = root.rstrip("/")
+        self._local = isinstance(self.fs, LocalFileSystem)
+
+    def list(self, folder: str = "") -> list[Segment]:
+        """Every segment below ``folder`` (see ``folder_of``), also those that are not valid any more."""
+        below = f"{self.root}/{folder}".rstrip("/")
+        self.fs.invalidate_cache()
+        files = self.fs.find(below, detail=True) if self.fs.exists(below) else {}
+        return [segment for path, info in files.items() if (segment := self._parsed(path, info)) is not None]
+
+    def _parsed(self, path: str, info: dict[str, Any]) -> Segment | None:
+        return Segment.parse(path.removeprefix(self.root).lstrip("/"), int(info.get("size") or 0))
+
+    def write(self, segment: Segment, data: bytes) -> None:
+        """Put the file there whole or not at all; it is on the disk when this returns."""
+        path = f"{self.root}/{segment.path}"
+        if not self._local:
+            self.fs.makedirs(f"{self.root}/{segment.folder}", exist_ok=True)
+            self.fs.pipe_file(path, data)  # object stores show a file when it is complete
+            return
+        folder = f"{self.root}/{segment.folder}"
+        os.makedirs(folder, exist_ok=True)
+        partial = f"{path}.{os.getpid()}.partial"
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            if os.path.exists(partial):
+                os.unlink(partial)
+            raise
+        self._sync_folder(folder)
+
+    def open(self, segment: Segment) -> BinaryIO:
+        """For reading. Raises FileNotFoundError if it was merged, superseded or pruned since it was listed."""
+        file: BinaryIO = self.fs.open(f"{self.root}/{segment.path}", "rb")
+        return file
+
+    def delete(self, segment: Segment) -> None:
+        """It is gone afterwards, also if somebody else was faster."""
+        try:
+            self.fs.rm_file(f"{self.root}/{segment.path}")
+        except FileNotFoundError:
+            return
+
+    @staticmethod
+    def _sync_folder(folder: str) -> None:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

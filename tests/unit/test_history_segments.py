@@ -1,0 +1,171 @@
+"""Names of history files, and which of them count."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.records import Partition
+from storage import parquet
+from storage.compaction import FEWEST, compact
+from storage.segments import Segment, SegmentStore, folder_of, valid
+
+FOLDER = folder_of("plant", Partition("sensors", 0), "log")
+
+
+def segment(first, next, epoch=1, folder=FOLDER, written=1_700_000_000, size=0):
+    return Segment(folder, first, next, epoch, first, max(first, next - 1), written, size)
+
+
+@given(st.text(), st.text(min_size=1), st.integers(0, 9999), st.text(), st.integers(-(2**63), 2**63 - 1))
+def test_a_name_says_everything_again(stream, topic, number, identity, oldest):
+    folder = folder_of(stream, Partition(topic, number), identity)
+    made = Segment(folder, 5, 9, 3, oldest, oldest, 12, 77)
+    assert Segment.parse(made.path, 77) == made
+    assert len(folder.split("/")) == 4
+    assert all(len(part.encode()) <= 255 and part not in {".", ".."} for part in folder.split("/"))
+
+
+def test_other_files_are_no_segments():
+    for path in ("a/b/0/c/notes.txt", f"{segment(0, 1).path}.12.partial", "x.parquet"):
+        assert Segment.parse(path, 1) is None
+
+
+def test_logs_of_one_topic_do_not_mix():
+    other = folder_of("plant", Partition("sensors", 0), "made again")
+    both = [segment(0, 10), segment(0, 10, folder=other)]
+    assert set(valid(both)) == set(both)
+
+
+def test_a_new_owner_replaces_what_it_writes_again():
+    old = [segment(0, 10), segment(10, 20), segment(20, 30)]
+    assert valid([*old, segment(20, 25, epoch=2)]) == [*old[:2], segment(20, 25, epoch=2)]
+
+
+def test_what_a_zombie_writes_later_does_not_count():
+    new = [segment(20, 40, epoch=2), segment(40, 60, epoch=2)]
+    assert valid([segment(0, 20), segment(20, 30), segment(30, 50), *new]) == [segment(0, 20), *new]
+
+
+def test_a_merged_file_counts_instead_of_its_parts():
+    assert valid([segment(0, 10), segment(10, 20), segment(0, 20), segment(20, 30)]) == [segment(0, 20), segment(20, 30)]
+
+
+def test_rows_that_came_without_reading_keep_their_place():
+    end = segment(30, 30)
+    assert valid([segment(0, 30), end]) == [segment(0, 30), end]
+    assert valid([segment(0, 30), end, segment(20, 30, epoch=2), segment(30, 30, epoch=2)]) == [
+        segment(20, 30, epoch=2),
+        segment(30, 30, epoch=2),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), st.integers(1, 4)), max_size=25))
+def test_no_position_is_held_twice_and_the_highest_epoch_is_never_lost(spans):
+    given_ = [segment(first, first + length, epoch) for first, length, epoch in spans]
+    chosen = valid(given_)
+    held = [position for s in chosen for position in range(s.first, s.next)]
+    assert len(held) == len(set(held))
+    assert chosen == sorted(chosen, key=lambda s: (s.first, s.next))
+    for left_out in set(given_) - set(chosen):
+        better = [s for s in chosen if s.epoch >= left_out.epoch]
+        assert any(s.first < left_out.next and left_out.first < s.next for s in better) or left_out.first == left_out.next
+
+
+def table(first, next):
+    n = next - first
+    return pa.table(
+        {
+            "offset": np.arange(first, next),
+            "series": pa.array([f"s{i % 3}" for i in range(n)]).dictionary_encode(),
+            "time": np.arange(first, next) * 10,
+            "score": np.linspace(0, 1, n, dtype=np.float32),
+        }
+    )
+
+
+def put(store, *segments):
+    for s in segments:
+        store.write(s, parquet.encode(table(s.first, s.next)))
+
+
+def offsets(store):
+    found = []
+    for s in valid(store.list(FOLDER)):
+        with store.open(s) as file:
+            found += parquet.decode(file).column("offset").to_pylist()
+    return sorted(found)
+
+
+def test_small_segments_are_merged_below_the_snapshot_only(tmp_path):
+    store = SegmentStore(str(tmp_path))
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(FEWEST + 2)))
+    assert compact(store, FOLDER, FEWEST * 10) == FEWEST - 1
+    assert sorted((s.first, s.next) for s in store.list(FOLDER)) == [
+        (0, FEWEST * 10),
+        *((i * 10, i * 10 + 10) for i in (FEWEST, FEWEST + 1)),
+    ]
+    assert offsets(store) == list(range((FEWEST + 2) * 10))
+    assert compact(store, FOLDER, 10**9) == 0, "too few of them, and the merged one is large among them"
+
+
+def test_a_merge_that_died_before_its_parts_were_deleted(tmp_path):
+    store = SegmentStore(str(tmp_path))
+    put(store, segment(0, 10), segment(10, 20), segment(0, 20), segment(20, 30))
+    assert offsets(store) == list(range(30))
+    assert compact(store, FOLDER, 30) == 2
+    assert [(s.first, s.next) for s in valid(store.list(FOLDER))] == [(0, 20), (20, 30)]
+    assert offsets(store) == list(range(30))
+
+
+def test_two_days_are_not_merged_into_one(tmp_path):
+    store = SegmentStore(str(tmp_path))
+    day = 86_400
+    put(store, *(segment(i * 10, i * 10 + 10, written=day * (2 * i // FEWEST)) for i in range(FEWEST)))
+    assert compact(store, FOLDER, 10**9) == 0
+
+
+def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
+    """It has read the parts when the new owner merges and deletes them; its own file must not come to overlap."""
+    store, zombie = SegmentStore(str(tmp_path)), SegmentStore(str(tmp_path))
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(FEWEST + 1)))
+    write = zombie.write
+
+    def frozen_before_writing(merged, data):
+        put(store, segment((FEWEST + 1) * 10, (FEWEST + 2) * 10))
+        monkeypatch.setattr("storage.compaction.TARGET_BYTES", 1 << 30)
+        assert compact(store, FOLDER, 10**9) == FEWEST + 1
+        write(merged, data)
+
+    monkeypatch.setattr(zombie, "write", frozen_before_writing)
+    assert compact(zombie, FOLDER, FEWEST * 10) == 0
+    assert offsets(store) == list(range((FEWEST + 2) * 10))
+
+
+def test_a_segment_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    store = SegmentStore(str(tmp_path))
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            put(store, segment(0, 10))
+    assert store.list() == []
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names]
+
+
+def test_a_store_that_is_no_local_folder():
+    store = SegmentStore("memory://history-test")
+    put(store, segment(0, 10), segment(10, 20))
+    assert offsets(store) == list(range(20))
+    for s in store.list():
+        store.delete(s)
+        store.delete(s)
+    assert store.list() == []
