@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, WithJsonSchema, model_validator
 
+from pipeline.errors import ConfigError
+
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
@@ -48,6 +50,10 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+class SecretMissing(ConfigError, ValueError):
+    """What the config names as the place of a secret is not there."""
+
+
 class Secret(Model):
     """A secret comes from the environment or from a file, never from the config itself."""
 
@@ -61,13 +67,16 @@ class Secret(Model):
         return self
 
     def reveal(self) -> SecretStr:
-        """Read the secret now. Raises ValueError that names the missing variable or file, never its content."""
+        """Read the secret now. Raises SecretMissing that names the variable or file, never its content."""
         if self.env is not None:
             if self.env not in os.environ:
-                raise ValueError(f"environment variable {self.env} is not set")
+                raise SecretMissing(f"environment variable {self.env} is not set — set it, or name another one in the config")
             return SecretStr(os.environ[self.env])
         assert self.file is not None
         try:
             return SecretStr(self.file.read_text().strip())
-        except OSError as error:
-            raise ValueError(f"cannot read the secret file {self.file}: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            raise SecretMissing(
+                f"cannot read the secret file {self.file}: {why} — give the path of a readable file in the config"
+            ) from None

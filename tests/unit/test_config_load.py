@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config, Stream
+from pipeline.config import Config, Secret, Stream
 from pipeline.config_load import ConfigFileError, config_hash, load_config
 from pipeline.errors import ConfigError
 
@@ -167,6 +167,17 @@ def test_a_config_with_secrets_shows_their_names_only(tmp_path, monkeypatch):
     assert (kafka.reveal().get_secret_value(), database.reveal().get_secret_value()) == ("hunter2", "hunter3")
     shown = repr(config) + str(config) + config.model_dump_json() + repr(kafka.reveal())
     assert "hunter" not in shown
+
+
+def test_a_secret_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(ConfigError, match="environment variable NOT_SET is not set — "):
+        Secret(env="NOT_SET").reveal()
+    with pytest.raises(ConfigError, match="cannot read the secret file .*: No such file"):
+        Secret(file=tmp_path / "none").reveal()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="it is not text"):
+        Secret(file=tmp_path / "binary").reveal()
 
 
 def stream(**changes: object) -> Stream:
