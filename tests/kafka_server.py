@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewPartitions, NewTopic
 
 from pipeline.broker import LocalBroker
 from pipeline.sources.kafka_client import connect
@@ -124,6 +125,35 @@ class Topics:
         producer.flush(30)
         for future in sent:
             future.get(30)
+
+    def abort(self, topic: str, partition: int = 0) -> None:
+        """Write one record in a transaction and take it back: two offsets without a record that readers see."""
+        producer = connect(KafkaProducer, [self.broker], 20, transactional_id=uuid.uuid4().hex)
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(topic, b"aborted", partition=partition).get(30)
+        producer.abort_transaction()
+        producer.close(timeout=5)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        self.admin.create_partitions({topic: NewPartitions(partitions)})
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Delete the records below the offset ``before``, as retention does."""
+        self.admin.delete_records({TopicPartition(topic, partition): before})
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        self.admin.delete_topics([topic])
+        deadline = time.monotonic() + 20
+        while topic in self.admin.list_topics():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def recreate(self, topic: str, partitions: int = 1) -> None:
+        """Delete a topic and make it anew."""
+        self.delete(topic)
+        self.create(partitions, topic)
 
     def _producer(self, compression: str | None) -> KafkaProducer:
         if compression not in self._producers:

@@ -16,6 +16,7 @@ __all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRe
 
 #: config model → "module:function"; the function gets the stream's name and the model, and returns a Source.
 SOURCES: dict[type[Any], str] = {
+    config.KafkaSource: "pipeline.sources.kafka:from_config",
     config.MemorySource: "pipeline.sources.memory:from_config",
 }
 

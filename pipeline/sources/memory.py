@@ -31,7 +31,6 @@ class _Log:
     values: list[bytes | None] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
     headers: list[Headers] = field(default_factory=list)
-    any_headers: bool = False
     beginning: int = 0
     end: int = 0
 
@@ -93,7 +92,6 @@ class MemoryLog:
             log.keys.extend(keys if keys is not None else [None] * count)
             log.timestamps.extend(timestamps_ns if timestamps_ns is not None else [time.time_ns()] * count)
             log.headers.extend(headers if headers is not None else [[] for _ in range(count)])
-            log.any_headers = log.any_headers or any(headers or ())
             log.end += count
             self._changed.notify_all()
             return first
@@ -155,6 +153,7 @@ class MemorySource:
         self._paused: set[Partition] = set()
         self._closed = False
         with log._changed:
+            self._first_seen = len(log._logs)
             log._groups.setdefault(group, _Group()).members.append(self)
 
     def poll(self, max_records: int, timeout: float) -> Poll:
@@ -179,7 +178,8 @@ class MemorySource:
     def start_offset(self, partition: Partition) -> int:
         with self._log._changed:
             log = self._log._logs[partition.number]
-            if self._start == EARLIEST:
+            grown = partition.number >= self._first_seen  # what a new partition got before we knew it counts as new
+            if self._start == EARLIEST or (self._start == LATEST and grown):
                 return log.beginning
             if self._start == LATEST:
                 return log.end
@@ -261,7 +261,7 @@ class MemorySource:
             timestamps=np.array(log.timestamps[start:stop], np.int64),
             values=log.values[start:stop],
             keys=log.keys[start:stop],
-            headers=log.headers[start:stop] if log.any_headers else None,
+            headers=log.headers[start:stop] if any(log.headers[start:stop]) else None,
         )
 
 
