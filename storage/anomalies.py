@@ -92,8 +92,11 @@ def get(connection: Connection, prefix: str) -> Anomaly:
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` closed anomalies that ended before ``before_ns``; returns how many."""
-    old = select(AnomalyRow.id).where(AnomalyRow.end_ns < before_ns, AnomalyRow.state == AnomalyState.CLOSED.value).limit(limit)
+    """Delete up to ``limit`` closed anomalies that nobody has changed since ``before_ns``; returns how many.
+
+    By the wall clock, not by event time: what a backfill found in old data is new to whoever asked for it.
+    """
+    old = select(AnomalyRow.id).where(AnomalyRow.updated_ns < before_ns, AnomalyRow.state == AnomalyState.CLOSED.value).limit(limit)
     return connection.execute(delete(AnomalyRow).where(AnomalyRow.id.in_(old))).rowcount
 
 

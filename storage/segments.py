@@ -14,10 +14,12 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -139,12 +141,20 @@ class SegmentStore:
         file: BinaryIO = self.fs.open(f"{self.root}/{segment.path}", "rb")
         return file
 
+    def sweep(self, before_s: float) -> int:
+        """Delete half-written files that a process left behind when it died before ``before_s``; returns how many."""
+        swept = 0
+        for path in Path(self.root).rglob("*.partial") if self._local else ():
+            with suppress(FileNotFoundError):  # it was finished meanwhile
+                if path.stat().st_mtime < before_s:
+                    path.unlink()
+                    swept += 1
+        return swept
+
     def delete(self, segment: Segment) -> None:
         """It is gone afterwards, also if somebody else was faster."""
-        try:
+        with suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.root}/{segment.path}")
-        except FileNotFoundError:
-            return
 
     @staticmethod
     def _sync_folder(folder: str) -> None:

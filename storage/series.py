@@ -6,12 +6,13 @@ transaction that saves a snapshot, ``revive`` only reads. A series that came bac
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_
 
 from pipeline.records import Partition, Position
 from storage.positions import hold
@@ -37,9 +38,10 @@ def evict(connection: Connection, position: Position, states: Iterable[SeriesSta
     """Store these states, replacing older ones; returns how many. Raises Fenced."""
     hold(connection, position)
     statement = insert(connection, SeriesStateRow)
-    changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns")}
+    changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns", "evicted_ns")}
     statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series"], set_=changed)
-    key = {"stream": position.stream, "topic": position.partition.topic, "partition": position.partition.number}
+    topic, number = position.partition
+    key = {"stream": position.stream, "topic": topic, "partition": number, "evicted_ns": time.time_ns()}
     count = 0
     for some in _chunks(states):
         rows: list[dict[str, Any]] = [
@@ -73,6 +75,14 @@ def forget(connection: Connection, position: Position, keys: Sequence[str]) -> N
 def count(connection: Connection, stream: str, partition: Partition) -> int:
     """How many series of the partition are stored."""
     return connection.execute(select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))).scalar_one()
+
+
+def prune(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series since. Returns how many."""
+    names = ("stream", "topic", "partition", "series")
+    key = tuple_(*(getattr(SeriesStateRow, name) for name in names))
+    old = select(*(getattr(SeriesStateRow, name) for name in names)).where(SeriesStateRow.evicted_ns < before_ns).limit(limit)
+    return connection.execute(delete(SeriesStateRow).where(key.in_(old))).rowcount
 
 
 def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:

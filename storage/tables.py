@@ -85,6 +85,7 @@ class SeriesStateRow(Base):
     """State of a series that was idle for so long that it left memory."""
 
     __tablename__ = "series_states"
+    __table_args__ = (Index("ix_series_states_evicted_ns", "evicted_ns"),)
 
     stream: Mapped[str] = mapped_column(primary_key=True)
     topic: Mapped[str] = mapped_column(primary_key=True)
@@ -93,6 +94,7 @@ class SeriesStateRow(Base):
     state: Mapped[bytes]
     state_version: Mapped[str]
     last_ns: Mapped[int]
+    evicted_ns: Mapped[int]
 
 
 class AnomalyRow(Base):
@@ -108,7 +110,7 @@ class AnomalyRow(Base):
         ),
         Index("ix_anomalies_stream_start_ns", "stream", "start_ns"),
         Index("ix_anomalies_start_ns", "start_ns"),
-        Index("ix_anomalies_end_ns", "end_ns"),
+        Index("ix_anomalies_updated_ns", "updated_ns"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

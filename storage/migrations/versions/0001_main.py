@@ -106,8 +106,10 @@ def _series_states() -> None:
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("state_version", sa.Text(), nullable=False),
         sa.Column("last_ns", sa.BigInteger(), nullable=False),
+        sa.Column("evicted_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("stream", "topic", "partition", "series", name="pk_series_states"),
     )
+    op.create_index("ix_series_states_evicted_ns", "series_states", ["evicted_ns"])
 
 
 def _anomalies() -> None:
@@ -154,7 +156,7 @@ def _anomalies() -> None:
     )
     op.create_index("ix_anomalies_stream_start_ns", "anomalies", ["stream", "start_ns"])
     op.create_index("ix_anomalies_start_ns", "anomalies", ["start_ns"])
-    op.create_index("ix_anomalies_end_ns", "anomalies", ["end_ns"])
+    op.create_index("ix_anomalies_updated_ns", "anomalies", ["updated_ns"])
 
 
 def _dead_letters() -> None:

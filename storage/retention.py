@@ -1,0 +1,80 @@
+"""Old rows and files go, a little at a time, so that scoring never waits long for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from storage import anomalies, dead_letters, faults, late, series
+from storage.segments import SegmentStore, valid
+from storage.session import Database
+
+CHUNK = 1000  # rows of one transaction
+_SECOND = 1_000_000_000
+#: A file that is half written for longer than this was left by a process that died.
+_PARTIAL_S = 86_400
+
+
+class Policy(Protocol):
+    """What of ``pipeline.config.Storage`` says how much is kept."""
+
+    @property
+    def keep_anomalies(self) -> timedelta: ...
+    @property
+    def keep_dead_letters(self) -> timedelta: ...
+    @property
+    def keep_history(self) -> timedelta: ...
+    @property
+    def keep_history_bytes(self) -> int | None: ...
+
+
+def prune(database: Database, policy: Policy) -> dict[str, int]:
+    """Delete rows older than ``policy`` allows; returns how many of each table.
+
+    Ages are those of the wall clock. State of idle series and ended faults are kept as long as anomalies. Raises StorageUnavailable.
+    """
+    old = _before(policy.keep_anomalies)
+    undecoded = _before(policy.keep_dead_letters)
+    work: dict[str, tuple[Callable[[Connection, int, int], int], int]] = {
+        "anomalies": (anomalies.prune, old),
+        "dead_letters": (dead_letters.prune, undecoded),
+        "late_records": (late.prune, undecoded),
+        "faults": (faults.prune, old),
+        "series_states": (series.prune, old),
+    }
+    return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
+
+
+def prune_history(path: str, policy: Policy) -> int:
+    """Delete history segments by age, then the oldest while there are too many bytes; returns how many files. Raises as fsspec does."""
+    store = SegmentStore(path)
+    oldest_s = _before(policy.keep_history) // _SECOND
+    listed = store.list()
+    current = set(valid(listed))
+    # What is superseded counts for nothing, whatever its age.
+    kept = sorted((s for s in current if s.written_s >= oldest_s), key=lambda s: (s.written_s, s.first))
+    total = sum(segment.size_bytes for segment in kept)
+    while policy.keep_history_bytes is not None and total > policy.keep_history_bytes:
+        total -= kept.pop(0).size_bytes
+    gone = set(listed) - set(kept)
+    for segment in gone:
+        store.delete(segment)
+    return len(gone) + store.sweep(time.time() - _PARTIAL_S)
+
+
+def _before(keep: timedelta) -> int:
+    return time.time_ns() - int(keep.total_seconds()) * _SECOND
+
+
+def _in_chunks(database: Database, delete: Callable[[Connection, int, int], int], before_ns: int) -> int:
+    total = 0
+    while True:
+        with database.begin() as connection:
+            deleted = delete(connection, before_ns, CHUNK)
+        total += deleted
+        if deleted < CHUNK:
+            return total
