@@ -72,7 +72,9 @@ def load(path: str, digest: str | None = None, shapes: Mapping[str, list[int]] |
     """
     text = _read(f"{path}.json", LARGEST_MANIFEST)
     if digest is not None and _sha256(text) != digest:
-        raise CorruptArtifact(f"{path}.json has sha256 {_sha256(text)}, not {digest}: it was changed after it was saved; restore it or train again")
+        raise CorruptArtifact(
+            f"{path}.json has sha256 {_sha256(text)}, not {digest}: it was changed after it was saved; restore it or train again"
+        )
     manifest = _manifest(path, text)
     about = manifest["tensors"]
     data = _read(f"{path}.safetensors", LARGEST)
@@ -95,7 +97,9 @@ def _manifest(path: str, text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{path}.json is not JSON ({error}): truncated or not a manifest") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CorruptArtifact(f"{path}.json is not a manifest of format {FORMAT}: it was written by another version or is no manifest at all")
+        raise CorruptArtifact(
+            f"{path}.json is not a manifest of format {FORMAT}: it was written by another version or is no manifest at all"
+        )
     about = manifest.get("tensors")
     kinds = {"bytes": int, "sha256": str, "shapes": dict}
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in kinds.items()):

@@ -82,7 +82,10 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
         losses.append(train_round(stepper, module, data))
         if number % 25 == 24:
             norms = stepper.monitor.summary()
-            print(f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
         if number % 100 == 99:
             artifacts.save(checkpoint, stepper.tensors(), {"round": number + 1, "recipe": asdict(recipe)})
     return module, {"loss": float(np.mean(losses[-25:])), "gradient": stepper.monitor.summary(), "updates": sum(chunks)}
@@ -91,7 +94,7 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
 def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
     """Chunk after chunk with the state carried on; returns the mean loss."""
     state, total = None, []
-    for inputs, target in zip(data.inputs.split(CHUNK), data.target.split(CHUNK), strict=True):
+    for inputs, target in zip(torch.split(data.inputs, CHUNK), torch.split(data.target, CHUNK), strict=True):
         location, log_scale, _, state = module(inputs, state)
         total.append(stepper.step(loss_of(module, location, log_scale, target)))
         state = (state[0].detach(), state[1].detach())

@@ -116,7 +116,11 @@ def _saw(rng: Generator, phase: Series) -> Series:
 def _bumps(rng: Generator, phase: Series) -> Series:
     """A few Gaussian bumps a cycle: heart beats, machine strokes."""
     count = rng.integers(1, 6)
-    centre, width, height = rng.random((count, 1)), _log_uniform(rng, 0.01, 0.1) * rng.uniform(0.5, 2, (count, 1)), rng.normal(0, 1, (count, 1))
+    centre, width, height = (
+        rng.random((count, 1)),
+        _log_uniform(rng, 0.01, 0.1) * rng.uniform(0.5, 2, (count, 1)),
+        rng.normal(0, 1, (count, 1)),
+    )
     distance = (phase - centre + 0.5) % 1.0 - 0.5
     return (height * np.exp(-0.5 * (distance / width) ** 2)).sum(0)
 

@@ -64,11 +64,13 @@ class Stepper:
     def step(self, loss: Tensor) -> float:
         """One update down the gradient of ``loss`` (a scalar); returns its value. Raises Diverged before any weight is touched."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.monitor.clip))
         value = float(loss.detach())
         if not (math.isfinite(norm) and math.isfinite(value)):
-            raise Diverged(f"loss {value}, gradient norm {norm} at step {len(self.monitor.norms)}: lower the learning rate or look at the data")
+            raise Diverged(
+                f"loss {value}, gradient norm {norm} at step {len(self.monitor.norms)}: lower the learning rate or look at the data"
+            )
         self.monitor.see(norm)
         self.optimiser.step()
         self.schedule.step()
@@ -84,7 +86,9 @@ class Stepper:
 
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Go on from what ``tensors`` returned."""
-        self.module.load_state_dict({name.removeprefix("module."): torch.from_numpy(tensors[name]) for name in tensors if name.startswith("module.")})
+        self.module.load_state_dict(
+            {name.removeprefix("module."): torch.from_numpy(tensors[name]) for name in tensors if name.startswith("module.")}
+        )
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("adam."):

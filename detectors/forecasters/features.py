@@ -331,11 +331,11 @@ def _rebase(past: Array, n: int) -> float:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _difference(x: Array, lag: int, out_of: int) -> float:
+def _difference(x: Array, lag: int, out_of: int) -> np.float32:
     total = np.float32(0.0)
     for i in range(lag, out_of):
         total += abs(x[i] - x[i - lag])
-    return total / (out_of - lag)
+    return np.float32(total / (out_of - lag))
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,144 @@
+"""What every forecaster is: a pure step from (weights, state, x) to (state, forecast), batched over series.
+
+    x (B, T, F) ─► body with state ─► hidden (B, T, H) ─► head ─► raw (B, T', K, P) ─► output ─► parameters (B, T', K, P)
+
+B series, T steps, F inputs (the first is the series itself, the others are known beside it), K steps ahead, P parameters of the output. T' is T for
+many-to-many, 1 for the other heads. State is a tuple of tensors with the series as first axis: passed in, passed out, never kept inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from detectors.forecasters.outputs import OUTPUTS, Output
+
+State = tuple[Tensor, ...]
+HEADS: Final = ("many_to_one", "one_to_many", "many_to_many")
+
+
+class NotCausal(Exception):
+    """A forecaster that looks at the future was asked for where only the past is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides a forecaster's shape and its first weights.
+
+    head: many_to_one (the next step, after the last of T), one_to_many (K steps unrolled from the last state), many_to_many (K steps after
+    every one of T). output: point, gaussian, student or quantile.
+    """
+
+    inputs: int = 1
+    hidden: int = 32
+    layers: int = 1
+    horizon: int = 1
+    head: str = "many_to_many"
+    output: str = "student"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(f"head {self.head!r} is unknown; there are {', '.join(HEADS)}")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output {self.output!r} is unknown; there are {', '.join(OUTPUTS)}")
+        if self.head == "many_to_one" and self.horizon != 1:
+            raise ValueError(f"many_to_one forecasts one step, not {self.horizon}: use one_to_many or many_to_many")
+        if min(self.inputs, self.hidden, self.layers, self.horizon) < 1:
+            raise ValueError("inputs, hidden, layers and horizon must be at least 1")
+
+
+class Forecaster(nn.Module):
+    """Base of all forecasters. A subclass gives ``config_class``, ``initial`` and ``body`` (or its own ``forward``)."""
+
+    config_class: ClassVar[type[Config]] = Config
+    causal: ClassVar[bool] = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.output: Output = OUTPUTS[config.output]
+
+    def make_head(self, width: int) -> None:
+        """Give the forecaster the head that its config names, over hidden vectors of ``width``."""
+        kind = UnrolledHead if self.config.head == "one_to_many" else DirectHead
+        self.head: nn.Module = kind(width, self.config.horizon, self.output)
+
+    def initial(self, batch: int) -> State:
+        """State of ``batch`` series of which nothing is known."""
+        raise NotImplementedError
+
+    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """``x`` (B, T, F) → hidden (B, T, H) and the state after the last step."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """``x`` (B, T, F) → parameters (B, T', K, P) and the state after the last step."""
+        hidden, state = self.body(x, state)
+        anchor = x[..., 0]  # (B, T)
+        if self.config.head != "many_to_many":
+            hidden, anchor = hidden[:, -1:], anchor[:, -1:]
+        return self.head(hidden, anchor), state
+
+    def step(self, weights: Mapping[str, Tensor], state: State, x: Tensor) -> tuple[State, Tensor]:
+        """``x`` (B, F), one new point of each series → new state and parameters (B, K, P); pure, the module's own weights are not used."""
+        if not self.causal:
+            raise NotCausal(f"{type(self).__name__} needs the points after t to say something of t: use it on whole series, offline")
+        parameters, state = torch.func.functional_call(self, dict(weights), (x[:, None], state))
+        return state, parameters[:, 0]
+
+    def state_bytes(self) -> int:
+        """Of one series."""
+        return sum(part[0].numel() * part.element_size() for part in self.initial(1))
+
+
+class DirectHead(nn.Module):
+    """One linear map from the hidden vector to all K steps ahead."""
+
+    def __init__(self, width: int, horizon: int, output: Output) -> None:
+        super().__init__()
+        self.horizon, self.output = horizon, output
+        self.linear = nn.Linear(width, horizon * output.size)
+
+    def forward(self, hidden: Tensor, anchor: Tensor) -> Tensor:
+        """``hidden`` (B, T, H), ``anchor`` (B, T) → parameters (B, T, K, P)."""
+        raw = self.linear(hidden).view(*anchor.shape, self.horizon, self.output.size)
+        return self.output.natural(raw, anchor[..., None].expand(raw.shape[:-1]))
+
+
+class UnrolledHead(nn.Module):
+    """One-to-many: a GRU cell takes its own forecast of step k in and says step k + 1."""
+
+    def __init__(self, width: int, horizon: int, output: Output) -> None:
+        super().__init__()
+        self.horizon, self.output = horizon, output
+        self.cell = nn.GRUCell(1, width)
+        self.linear = nn.Linear(width, output.size)
+
+    def forward(self, hidden: Tensor, anchor: Tensor) -> Tensor:
+        """``hidden`` (B, T, H), ``anchor`` (B, T) → parameters (B, T, K, P)."""
+        out = self.unroll(hidden.flatten(0, 1), anchor.flatten(), self.horizon)
+        return out.view(*anchor.shape, self.horizon, self.output.size)
+
+    def unroll(self, hidden: Tensor, anchor: Tensor, steps: int) -> Tensor:
+        """``hidden`` (N, H), ``anchor`` (N) → parameters (N, steps, P)."""
+        moved, out = torch.zeros_like(anchor), []  # how far the forecast has come from the anchor (N)
+        for _ in range(steps):
+            hidden = self.cell(moved[:, None], hidden)
+            out.append(self.output.natural(self.linear(hidden), anchor + moved))
+            moved = self.output.location(out[-1]) - anchor
+        return torch.stack(out, 1)
+
+
+def require_causal(forecaster: Forecaster) -> Forecaster:
+    """What the daemon and every causal evaluation call first. Raises NotCausal."""
+    if not forecaster.causal:
+        raise NotCausal(
+            f"forecaster {type(forecaster).__name__} looks at points after the one it speaks of; it cannot run on a live stream or in a causal "
+            "evaluation. Use it to fill gaps in a finished series, or choose another forecaster"
+        )
+    return forecaster

@@ -1,0 +1,58 @@
+"""Exponential smoothing: EWMA, Holt's trend and Holt–Winters' additive season (Hyndman & Athanasopoulos, ch. 8), its rates fitted by gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detectors.forecasters.base import Config, Forecaster, State
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialConfig(Config):
+    """trend: follow a slope; period: of the season in steps, 0 for none. Neither: EWMA."""
+
+    output: str = "point"
+    trend: bool = False
+    period: int = 0
+
+
+class Exponential(Forecaster):
+    """State: level (B), slope (B), season (B, max(period, 1)) with the next step's first, and steps seen (B)."""
+
+    config_class = ExponentialConfig
+
+    def __init__(self, config: ExponentialConfig) -> None:
+        if config.output != "point":
+            raise ValueError("exponential smoothing gives points only: output must be point")
+        super().__init__(config)
+        self.trend, self.period = config.trend, config.period
+        self.rates = nn.Parameter(torch.logit(torch.tensor([0.3, 0.05, 0.2])))  # of level, slope and season
+
+    def initial(self, batch: int) -> State:
+        return torch.zeros(batch), torch.zeros(batch), torch.zeros(batch, max(self.period, 1)), torch.zeros(batch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        level, slope, season, seen = state
+        alpha, beta, gamma = self.rates.sigmoid()
+        out = []
+        for value in x[..., 0].unbind(1):  # (B)
+            start = seen == 0
+            rate = torch.maximum(alpha, 1.0 / (seen + 1.0))
+            before = level
+            level = torch.where(start, value, rate * (value - season[:, 0]) + (1 - rate) * (level + slope))
+            if self.trend:
+                slope = torch.where(start, slope, beta * (level - before) + (1 - beta) * slope)
+            if self.period:
+                season = torch.cat((season[:, 1:], (gamma * (value - level) + (1 - gamma) * season[:, 0])[:, None]), 1)
+            seen = seen + 1.0
+            out.append(self._ahead(level, slope, season))
+        forecast = torch.stack(out, 1)[..., None]  # (B, T, K, 1)
+        return (forecast if self.config.head == "many_to_many" else forecast[:, -1:]), (level, slope, season, seen)
+
+    def _ahead(self, level: Tensor, slope: Tensor, season: Tensor) -> Tensor:
+        """(B, K)."""
+        steps = torch.arange(self.config.horizon)
+        return level[:, None] + slope[:, None] * (steps + 1) + season[:, steps % season.shape[1]]

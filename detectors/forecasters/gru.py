@@ -1,0 +1,14 @@
+"""Gated recurrent unit (Cho et al. 2014), any number of stacked layers: an LSTM with three quarters of its weights and half of its state."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from detectors.forecasters.recurrent import Recurrent
+
+
+class GRU(Recurrent):
+    """State: hidden, (B, layers, H)."""
+
+    cells = nn.GRU
+    parts = 1

@@ -1,0 +1,58 @@
+"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU: the shortest memory of the recurrent ones, and why LSTM was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from detectors.forecasters.base import Config, Forecaster, State
+
+NONLINEARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "leaky_relu": nn.functional.leaky_relu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RNNConfig(Config):
+    """nonlinearity: tanh, relu or leaky_relu."""
+
+    nonlinearity: str = "tanh"
+
+    def __post_init__(self) -> None:
+        Config.__post_init__(self)
+        if self.nonlinearity not in NONLINEARITIES:
+            raise ValueError(f"nonlinearity {self.nonlinearity!r} is unknown; there are {', '.join(NONLINEARITIES)}")
+
+
+class RNN(Forecaster):
+    """h_t = f(W x_t + U h_(t−1) + b) in each layer. torch.nn.RNN knows no leaky ReLU, so the recurrence is written out. State: (B, layers, H)."""
+
+    config_class = RNNConfig
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__(config)
+        widths = [config.inputs] + [config.hidden] * (config.layers - 1)
+        self.inward = nn.ModuleList(nn.Linear(width, config.hidden) for width in widths)
+        self.again = nn.ModuleList(nn.Linear(config.hidden, config.hidden, bias=False) for _ in widths)
+        self.activate = NONLINEARITIES[config.nonlinearity]
+        self.make_head(config.hidden)
+
+    def initial(self, batch: int) -> State:
+        return (torch.zeros(batch, self.config.layers, self.config.hidden),)
+
+    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        last = []
+        for layer, (inward, again) in enumerate(zip(self.inward, self.again, strict=True)):
+            h, out = state[0][:, layer], []  # (B, H)
+            for drive in inward(x).unbind(1):
+                h = self.activate(drive + again(h))
+                out.append(h)
+            x = torch.stack(out, 1)  # (B, T, H)
+            last.append(h)
+        return x, (torch.stack(last, 1),)

@@ -1,0 +1,44 @@
+"""Seasonal naive: the value one period ago, or the last one while there is none. What every forecaster has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detectors.forecasters.base import Config, Forecaster, State
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalNaiveConfig(Config):
+    """period: in steps; 1 is the naive forecast."""
+
+    output: str = "point"
+    period: int = 1
+
+
+class SeasonalNaive(Forecaster):
+    """State: the last ``period`` values (B, period), NaN before the series began. No weights."""
+
+    config_class = SeasonalNaiveConfig
+
+    def __init__(self, config: SeasonalNaiveConfig) -> None:
+        if config.output != "point":
+            raise ValueError("seasonal_naive gives points only: output must be point")
+        super().__init__(config)
+        self.period = config.period
+
+    def initial(self, batch: int) -> State:
+        return (torch.full((batch, self.period), torch.nan),)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        value = x[..., 0]
+        seen = torch.cat((state[0], value), 1)  # (B, period + T)
+        last = self.period + torch.arange(x.shape[1])  # where x_t stands in seen
+        if self.config.head != "many_to_many":
+            value, last = value[:, -1:], last[-1:]
+        ahead = torch.arange(self.config.horizon) % self.period + 1  # K steps, again and again through the last period
+        forecast = seen[:, last[:, None] + ahead - self.period]  # (B, T', K)
+        forecast = torch.where(forecast.isnan(), value[..., None], forecast)
+        return forecast[..., None], (seen[:, x.shape[1] :],)
