@@ -1,0 +1,144 @@
+"""Dead letters are put in again: decoded with the config as it is now, and what decodes is written to the end of its Kafka topic.
+
+They go the way of every record, through the log: the position, the accounting and a backfill see them like any other. A record that was written twice
+(the process died before it was marked) is dropped as a duplicate of its time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Config, KafkaSource
+from pipeline.decode import make_decoder
+from pipeline.errors import InputError, SourceUnavailable
+from pipeline.records import DeadLetter, Partition
+from pipeline.sources.base import Records
+from storage import dead_letters
+from storage.dead_letters import Kept
+from storage.session import Database
+
+#: Added to each record that is written again: where it came from.
+HEADER = "forewatch-replay"
+_TIMEOUT = 30.0
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What became of the dead letters; ``refused`` counts those that still do not decode, by reason."""
+
+    considered: int = 0
+    decodable: int = 0
+    replayed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"considered": self.considered, "decodable": self.decodable, "replayed": self.replayed, "refused": self.refused}
+
+
+def replay(
+    config: Config,
+    database: Database,
+    *,
+    ids: Sequence[int] | None = None,
+    stream: str | None = None,
+    reason: str | None = None,
+    dry_run: bool = False,
+) -> ReplayReport:
+    """Put dead letters in again that were not yet: those of ``ids``, or all that match.
+
+    Raises InputError for streams that have no log to write to, SourceUnavailable when Kafka is away.
+    """
+    with database.read() as connection:
+        if ids is not None:
+            letters = [dead_letters.get(connection, one) for one in dict.fromkeys(ids)]
+        else:
+            letters = dead_letters.query(connection, stream=stream, reason=reason, replayed=False)
+    report = ReplayReport(considered=len(letters))
+    refused: Counter[str] = Counter()
+    for name, of_stream in groupby(sorted(letters, key=lambda kept: kept.letter.stream), key=lambda kept: kept.letter.stream):
+        good = list(_decodable(config, name, list(of_stream), refused))
+        report.decodable += len(good)
+        if good and not dry_run:
+            _write(_kafka_of(config, name), database, good)
+            report.replayed += len(good)
+    report.refused = dict(refused)
+    return report
+
+
+def _decodable(config: Config, stream: str, letters: list[Kept], refused: Counter[str]) -> Iterable[Kept]:
+    """Those that decode now, in the order of their log."""
+    if stream not in config.streams:
+        raise InputError(f"the config has no stream {stream!r} any more; give another one with --stream")
+    decoder = make_decoder(stream, config.streams[stream])
+    ordered = sorted(letters, key=lambda kept: (kept.letter.partition, kept.letter.offset))
+    for partition, group in groupby(ordered, key=lambda kept: kept.letter.partition):
+        kept = list(group)
+        _, dead = decoder.decode(_records(partition, [one.letter for one in kept]))
+        still = {letter.offset: letter.reason for letter in dead}
+        refused.update(still.values())
+        yield from (one for one in kept if one.letter.offset not in still)
+
+
+def _records(partition: Partition, letters: list[DeadLetter]) -> Records:
+    offsets = np.array([letter.offset for letter in letters], np.int64)
+    return Records(
+        partition=partition,
+        first_offset=int(offsets[0]),
+        next_offset=int(offsets[-1]) + 1,
+        offsets=offsets,
+        timestamps=np.array([letter.timestamp_ns for letter in letters], np.int64),
+        values=[letter.value for letter in letters],
+        keys=[letter.key for letter in letters],
+        headers=[letter.headers for letter in letters],
+    )
+
+
+def _kafka_of(config: Config, stream: str) -> KafkaSource:
+    kafka = config.streams[stream].source.kafka
+    if kafka is None:
+        raise InputError(f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and backfill it")
+    return kafka
+
+
+def _write(kafka: KafkaSource, database: Database, letters: list[Kept]) -> None:
+    """Produce them and mark those that the brokers have, also when not all of them went through."""
+    from kafka import KafkaProducer
+    from kafka.errors import KafkaError
+
+    from pipeline.sources.kafka_client import connect
+
+    password = {"sasl_plain_password": kafka.password.reveal().get_secret_value()} if kafka.password else {}
+    producer: Any = connect(KafkaProducer, kafka.brokers, _TIMEOUT, acks="all", **kafka.security, **password)
+    written: list[int] = []
+    try:
+        sent = [(kept.id, producer.send(**_message(kept.letter))) for kept in letters]
+        producer.flush(timeout=_TIMEOUT)
+        for id_, future in sent:
+            future.get(timeout=_TIMEOUT)
+            written.append(id_)
+    except KafkaError as error:
+        raise SourceUnavailable(
+            f"Kafka took {len(written)} of {len(letters)} records, then: {error!r}; run it again for the others"
+        ) from error
+    finally:
+        producer.close(timeout=5)
+        with database.begin() as connection:
+            dead_letters.mark_replayed(connection, written)
+
+
+def _message(letter: DeadLetter) -> dict[str, Any]:
+    origin = f"{letter.partition} offset {letter.offset}".encode()
+    return {
+        "topic": letter.partition.topic,
+        "partition": letter.partition.number,
+        "key": letter.key,
+        "value": letter.value,
+        "headers": [*letter.headers, (HEADER, origin)],
+        "timestamp_ms": letter.timestamp_ns // 1_000_000 if letter.timestamp_ns >= 0 else None,
+    }

@@ -1,0 +1,192 @@
+"""The commands that touch a broker, on a real Apache Kafka: check --connect, run with reload, dead letters put in again, backfill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.test_cli_process import FOREWATCH, Shell
+from tests.postgres_server import free_port
+
+pytestmark = pytest.mark.kafka
+
+MINUTE_MS = 60_000
+START_MS = 1_750_000_000_000
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def reading(i: int, **changes: Any) -> bytes:
+    return json.dumps(
+        {"site": "a", "sensor": f"s{i % 2}", "ts": START_MS + i // 2 * MINUTE_MS, "temperature": 20.0 + i % 7, "pressure": 1.0} | changes
+    ).encode()
+
+
+def bad(i: int) -> bytes:
+    """The sender renamed a field."""
+    return reading(i).replace(b"temperature", b"temp")
+
+
+# --------------------------------------------------------------------------------------------------- check --connect
+
+
+def test_check_connect_shows_decoded_records_and_dead_letters(shell, topics):
+    topic = topics.create(partitions=2)
+    topics.produce(topic, [reading(i) for i in range(10)], partition=0)
+    topics.produce(topic, [reading(0), bad(1), b"not json", reading(2, pressure=None)], partition=1)
+    shell.config(broker=topics.broker, topic=topic)
+    text = shell.run("check", "--connect").stdout
+    assert "has no tables yet" in text
+    assert "stream plant: 2 partitions, 14 records read, 12 decoded" in text
+    assert "series" in text
+    assert "1 dead letters: missing_field, for example" in text
+    found = shell.json("check", "--connect")
+    (plant,) = found["streams"]
+    assert found["database"]["usable"] is True
+    assert {reason: count for reason, (count, _) in plant["dead_letters"].items()} == {"missing_field": 1, "malformed": 1}
+    assert len(plant["sample"]) == 3
+    assert plant["sample"][0]["time"].startswith("2025-06-15T")
+    assert set(plant["sample"][0]["values"]) == {"temperature", "pressure"}
+    assert not (shell.folder / "forewatch.db").exists(), "it changes nothing"
+
+
+def test_check_connect_on_an_empty_topic_says_so(shell, topics):
+    shell.config(broker=topics.broker, topic=topics.create())
+    text = shell.run("check", "--connect").stdout
+    assert "0 records read" in text
+    assert "there is no record to try the format on yet" in text
+
+
+def test_check_connect_names_what_does_not_answer(shell, topics):
+    shell.config(broker="127.0.0.1:1")
+    assert "Kafka at 127.0.0.1:1: no answer" in shell.run("check", "--connect", code=3).stdout
+    shell.config(broker=topics.broker, topic="no-such-topic")
+    assert "no-such-topic" in shell.run("check", "--connect", code=3).stdout
+    shell.config(broker=topics.broker, topic=topics.create(), database="postgresql+psycopg://me@127.0.0.1:1/db")
+    assert "127.0.0.1" in shell.run("check", "--connect", code=4).stdout.splitlines()[0]
+
+
+def test_an_interrupted_command_ends_with_130(shell):
+    shell.config()
+    with subprocess.Popen([*FOREWATCH, "check", "--connect"], cwd=shell.folder, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(4)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+# -------------------------------------------------------------------------------------------------------------- run
+
+
+class Running:
+    """A daemon in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, trust_env=False)
+
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if condition():
+                    return
+            except httpx.TransportError:
+                pass  # it does not listen yet
+            time.sleep(0.1)
+        raise AssertionError(f"{what}: not within {timeout:.0f} s; {self.log.read_text()[-3000:]}")
+
+    def records(self, outcome: str) -> float:
+        name = f'forewatch_records_total{{outcome="{outcome}",stream="plant"}} '
+        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(name)]
+        return float(lines[0].removeprefix(name)) if lines else 0.0
+
+
+@contextmanager
+def daemon(shell: Shell, *options: str) -> Iterator[Running]:
+    port = free_port()
+    path = shell.folder / "forewatch.yaml"
+    path.write_text(path.read_text().replace("http: null", f"http: {{port: {port}}}"))
+    log = shell.folder / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen([*FOREWATCH, "run", *options], cwd=shell.folder, env=shell.env, stdout=out, stderr=out, text=True)
+    running = Running(process, f"http://127.0.0.1:{port}", log)
+    try:
+        running.until(lambda: running.get("/readyz").status_code == 200, "ready")
+        yield running
+        assert process.poll() is None, log.read_text()
+        process.terminate()
+        assert process.wait(timeout=30) == 0, log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_daemon_reloads_and_dead_letters_are_put_in_again(shell, topics):
+    topic = topics.create()
+    topics.produce(topic, [reading(i) for i in range(40)] + [bad(i) for i in range(40, 60)])
+    shell.config(broker=topics.broker, topic=topic)
+    path = shell.folder / "forewatch.yaml"
+    with daemon(shell, "--watch") as running:
+        running.until(lambda: running.records("scored") + running.records("dead_lettered") == 60, "all records accounted for")
+        assert running.records("dead_lettered") == 20
+        assert running.get("/healthz").json()["alive"] is True
+        assert [one["reason"] for one in shell.json("deadletters", "list", "-n", "1")] == ["missing_field"]
+
+        good = path.read_text()
+        path.write_text(good.replace("pressure]", "pressure], tim: x"))
+        running.until(lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text, "refused")
+        assert "there is no such key — did you mean time?" in running.log.read_text()
+
+        path.write_text(good.replace("[temperature, pressure]", "{temperature: temp, pressure: pressure}"))
+        running.until(lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text, "taken")
+        running.until(lambda: running.get("/readyz").status_code == 200, "ready again")
+        assert shell.json("deadletters", "replay", "--dry-run")["decodable"] == 20
+        assert shell.json("deadletters", "replay", "--reason", "missing_field")["replayed"] == 20
+        before = running.records("scored")
+        running.until(lambda: running.records("scored") >= before + 1 or running.records("scored") == 60, "scored after all")
+        running.until(lambda: running.records("scored") == 60, "all of them")
+        assert shell.json("deadletters", "list") == []
+        assert len(shell.json("deadletters", "list", "--all")) == 20
+    assert shell.json("faults", "list", "--open") == []
+
+
+def test_sighup_reloads_without_watch(shell, topics):
+    topic = topics.create()
+    shell.config(broker=topics.broker, topic=topic)
+    path = shell.folder / "forewatch.yaml"
+    with daemon(shell) as running:
+        path.write_text(path.read_text() + "    alarm_rate: 0.01\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.until(lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text, "taken")
+        path.write_text("nonsense")
+        running.process.send_signal(signal.SIGHUP)
+        running.until(lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text, "refused")
+        assert running.get("/healthz").status_code == 200
+
+
+def test_replay_needs_a_log_to_write_to(shell, topics):
+    shell.config(broker=topics.broker, topic=topics.create())
+    shell.run("db", "upgrade")
+    assert shell.json("deadletters", "replay") == {"considered": 0, "decodable": 0, "replayed": 0, "refused": {}}
+    assert "there is no dead letter 5" in shell.run("deadletters", "replay", "5", code=2).stderr
