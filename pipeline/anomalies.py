@@ -61,6 +61,9 @@ class Intervals:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._open
+
     def restore(self, slot: int, anomaly: Anomaly, seq: int) -> None:
         """Take up an open anomaly from the database; ``seq`` is where its series stands now."""
         # A series whose windows began anew counts from zero again; the anomaly must still be able to close.

@@ -103,9 +103,6 @@ class StreamMetrics:
         self.series = metrics.series.labels(stream)
         self.evictions = metrics.evictions.labels(stream)
         self.open_anomalies = metrics.open_anomalies.labels(stream)
-        self.history_segments = metrics.history_segments.labels(stream)
-        self.history_bytes = metrics.history_bytes.labels(stream)
-        self.history_errors = metrics.history_errors.labels(stream)
         self.source_up = metrics.source_up.labels(stream)
         self.source_up.set(1)
         for outcome in _OUTCOMES:  # a series that is there from the start makes rate() right from the first record on
@@ -149,6 +146,12 @@ class StreamMetrics:
         """A snapshot of ``size`` bytes was committed just now."""
         self._metrics.snapshot_time.labels(self._stream, partition.topic, partition.number).set_to_current_time()
         self._metrics.snapshot_bytes.labels(self._stream, partition.topic, partition.number).set(size)
+
+    def history(self, segments: int, size: int, errors: int) -> None:
+        """What the history writer has done since the last call."""
+        self._metrics.history_segments.labels(self._stream).inc(segments)
+        self._metrics.history_bytes.labels(self._stream).inc(size)
+        self._metrics.history_errors.labels(self._stream).inc(errors)
 
     def forget(self, partition: Partition) -> None:
         """The partition is no longer ours: another process reports it."""

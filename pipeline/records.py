@@ -6,7 +6,7 @@ Offsets follow Kafka: an offset names a record, ``next_offset`` is always the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -37,6 +37,11 @@ class Counts:
     dead_lettered: int = 0
     filtered: int = 0
     held: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Outcomes add up; what is held is as the later one says."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Counts(**(sums | {"held": other.held}))
 
     def read(self) -> int:
         return self.scored + self.late + self.duplicate + self.dead_lettered + self.filtered + self.held

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from pipeline.decode import Key
 from pipeline.records import Partition
 
-Key = str | tuple[str, ...]
 LayerState = dict[str, NDArray[Any]]
 
 BLOCK = 1024  # slots that are added at once at the least
@@ -49,6 +49,8 @@ class SeriesTable:
         self._partition: list[Partition | None] = []
         self._free: list[int] = []
         self._capacity = 0
+        #: Changes whenever a slot gets another series.
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._keys) - len(self._free)
@@ -68,8 +70,10 @@ class SeriesTable:
         assert partition is not None, f"slot {slot} is free"
         return partition
 
-    def keys(self, partition: Partition) -> Iterable[Key]:
-        return self._index.get(partition, {}).keys()
+    @property
+    def by_slot(self) -> Sequence[Key | None]:
+        """The key of every slot, None where it is free."""
+        return self._keys
 
     def slots(self, partition: Partition) -> NDArray[np.int32]:
         index = self._index.get(partition, {})
@@ -86,6 +90,7 @@ class SeriesTable:
         return np.array(found, np.int32), new
 
     def _add(self, partition: Partition, index: dict[Key, int], keys: list[Key]) -> None:
+        self.generation += 1
         missing = len(keys) - len(self._free)
         if missing > 0:
             first = len(self._keys)
@@ -113,10 +118,6 @@ class SeriesTable:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
-    def copy_rows(self, layer: str, source: NDArray[np.int32], target: NDArray[np.int32]) -> None:
-        for array in self.state[layer].values():
-            array[target] = array[source]
-
     def drop(self, partition: Partition) -> None:
         """Forget a whole partition: it is no longer ours, or its state in memory can no longer be trusted."""
         self.release(partition, list(self._index.get(partition, {})))
@@ -128,6 +129,7 @@ class SeriesTable:
         slots = [index.pop(key) for key in keys]
         if not slots:
             return
+        self.generation += 1
         freed = np.array(slots, np.int32)
         for layer in self.layers:
             self.reset(freed, layer)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,19 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def until(self, offset: int) -> Self:
+        """The part before ``offset``."""
+        return self._cut(slice(0, int(np.searchsorted(self.offsets, offset))), self.first_offset, offset)
+
+    def since(self, offset: int) -> Self:
+        """The part from ``offset`` on."""
+        return self._cut(slice(int(np.searchsorted(self.offsets, offset)), None), offset, self.next_offset)
+
+    def _cut(self, rows: slice, first_offset: int, next_offset: int) -> Self:
+        headers = None if self.headers is None else self.headers[rows]
+        columns = (self.offsets[rows], self.timestamps[rows], self.values[rows], self.keys[rows], headers)
+        return type(self)(self.partition, first_offset, next_offset, *columns)
+
 
 @dataclass(slots=True)
 class TableRecords:
@@ -69,6 +82,19 @@ class TableRecords:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def until(self, offset: int) -> Self:
+        """The part before ``offset``."""
+        return self._cut(slice(0, int(np.searchsorted(self.offsets, offset))), self.first_offset, offset)
+
+    def since(self, offset: int) -> Self:
+        """The part from ``offset`` on."""
+        return self._cut(slice(int(np.searchsorted(self.offsets, offset)), len(self)), offset, self.next_offset)
+
+    def _cut(self, rows: slice, first_offset: int, next_offset: int) -> Self:
+        table = self.table.slice(rows.start, rows.stop - rows.start)
+        rejected = [r for r in self.rejected if first_offset <= r[0] < next_offset]
+        return type(self)(self.partition, first_offset, next_offset, self.offsets[rows], self.timestamps[rows], table, rejected)
 
 
 class Bounds(NamedTuple):

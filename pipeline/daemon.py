@@ -1,0 +1,127 @@
+"""The always-on daemon: every stream of a config, one thread, until SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from pipeline.build import build_engine
+from pipeline.config import Config
+from pipeline.config_load import load_config
+from pipeline.engine import Engine
+from pipeline.errors import ConfigError
+from pipeline.health import Health
+from pipeline.http import HttpServer, operating_routes
+from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.records import FaultKind
+from pipeline.reload import Reloader
+from pipeline.sources import make_source
+from pipeline.watchdog import Watchdog
+from storage.retention import prune
+from storage.session import Database
+
+log = structlog.get_logger(__name__)
+
+#: How long an idle loop waits for records, in all streams together.
+IDLE_SECONDS = 0.1
+PRUNE_SECONDS = 3600.0
+
+
+class Daemon:
+    """The engines of all streams, turned one after the other."""
+
+    def __init__(self, config: Config, database: Database, metrics: Metrics, health: Health, watchdog: Watchdog) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._health = health
+        self._watchdog = watchdog
+        self._engines: dict[str, Engine] = {}
+        self._config = config
+        self._prune_at = time.monotonic()
+        self.stopping = False
+        for name in config.streams:
+            self._start(name)
+        health.ready("daemon")
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM, SIGINT: finish the turn, commit, take a snapshot, leave the group."""
+        self.stopping = True
+
+    def take(self, config: Config) -> None:
+        """Go on with another config: only streams that changed begin anew, from their committed positions."""
+        if (config.database, config.http) != (self._config.database, self._config.http):
+            raise ConfigError("database and http cannot change while the daemon runs; restart it")
+        old, self._config = self._config, config
+        shared = (old.storage, old.engine) != (config.storage, config.engine)
+        for name in list(self._engines):
+            if shared or old.streams[name] != config.streams.get(name):
+                self._end(name)
+        for name in config.streams:
+            if name not in self._engines:
+                self._start(name)
+
+    def run(self, reloader: Reloader) -> None:
+        while not self.stopping:
+            for name, engine in self._engines.items():
+                engine.turn(IDLE_SECONDS / len(self._engines))
+                self._report(name, engine)
+            self._watchdog.beat()
+            reloader.poll()
+            if time.monotonic() >= self._prune_at:
+                self._prune_at = time.monotonic() + PRUNE_SECONDS
+                prune(self._database, self._config.storage)
+
+    def close(self) -> None:
+        for name in list(self._engines):
+            self._end(name)
+
+    def _start(self, name: str) -> None:
+        source = make_source(name, self._config.streams[name].source)
+        self._engines[name] = build_engine(name, self._config, self._database, source, StreamMetrics(self._metrics, name))
+        log.info("stream started", stream=name)
+
+    def _end(self, name: str) -> None:
+        self._engines.pop(name).close()
+        self._health.ready(f"stream {name}")
+        log.info("stream stopped", stream=name)
+
+    def _report(self, name: str, engine: Engine) -> None:
+        faults = engine.parts.faults.current
+        down = [f.message for f in faults if f.kind in (FaultKind.DATABASE_DOWN, FaultKind.SOURCE_DOWN)]
+        if down or not engine.ready:
+            self._health.wait(f"stream {name}", "; ".join(down) or "taking its partitions over")
+        else:
+            self._health.ready(f"stream {name}")
+
+
+def run_daemon(path: Path, watch: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
+    config = load_config(path)
+    password = config.database_password.reveal().get_secret_value() if config.database_password else None
+    metrics = Metrics()
+    with ExitStack() as stack:
+        watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
+        health = Health(watchdog)
+        if config.http is not None:
+            server = HttpServer(config.http.host, config.http.port, operating_routes(health, metrics))
+            server.start()
+            stack.callback(server.stop)
+            log.info("serving", url=server.url)
+        database = Database(config.database, password, exclusive=True)
+        stack.callback(database.close)
+        if database.current() is None:
+            database.upgrade()
+        database.require_head()
+        daemon = Daemon(config, database, metrics, health, watchdog)
+        stack.callback(daemon.close)
+        reloader = Reloader(path, config, daemon.take, watch=watch, outcome=lambda result: metrics.config_reloads.labels(result).inc())
+        reloader.install()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, daemon.stop)
+        daemon.run(reloader)
+    return 0

@@ -1,0 +1,268 @@
+"""The engine: the only loop. The daemon and a backfill turn the same object.
+
+    poll ─► ownership (drop revoked, take over assigned) ─► score ─► commit ─► snapshot
+
+One thread, whole batches. At most one batch is uncommitted: while the database does not answer that batch waits, every partition is paused and
+polling goes on, so that the group membership stays and memory does not grow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from pipeline.commit import Committer, Part
+from pipeline.errors import OffsetOutOfRange, SourceUnavailable, StorageUnavailable
+from pipeline.faults import FaultLog
+from pipeline.metrics import StreamMetrics
+from pipeline.ownership import Ownership
+from pipeline.records import FaultKind, Partition
+from pipeline.scoring import Result, Scoring
+from pipeline.snapshots import Snapshots
+from pipeline.sources.base import Poll, Records, Source, TableRecords
+from storage.positions import Fenced
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 0.5
+#: How often lag and the identity of the logs are looked at.
+WATCH_SECONDS = 5.0
+#: A fenced partition that the group still gives to us is taken back after this long.
+FENCED_SECONDS = 10.0
+
+
+class Sink(Protocol):
+    """Wants every result, of new records after their commit and of replayed ones."""
+
+    def append(self, result: Result) -> None: ...
+
+
+@dataclass(slots=True)
+class EngineParts:
+    """What an engine is made of; ``pipeline.build`` puts it together."""
+
+    source: Source
+    scoring: Scoring
+    ownership: Ownership
+    committer: Committer
+    snapshots: Snapshots
+    faults: FaultLog
+    metrics: StreamMetrics
+    sinks: Sequence[Sink] = ()
+    max_batch: int = 20_000
+
+
+@dataclass(slots=True)
+class Engine:
+    """One stream's loop. ``turn`` is called again and again by one thread."""
+
+    parts: EngineParts
+    finished: bool = False
+    _pending: list[Part] = field(default_factory=list)
+    _result: Result | None = None  # what ``_pending`` was made of
+    _waiting: dict[Partition, float] = field(default_factory=dict)  # partition → when to try to take it over
+    _stopped: set[Partition] = field(default_factory=set)  # by a fault, until somebody acts
+    _retry_at: float = 0.0
+    _watched_at: float = 0.0
+
+    def turn(self, timeout: float) -> bool:
+        """Poll, score, commit. Waits up to ``timeout`` seconds for records; returns True if there were any."""
+        p = self.parts
+        poll = self._poll(timeout)
+        for partition in poll.revoked:
+            self._lose(partition)
+        now = time.monotonic()
+        self._waiting.update(dict.fromkeys(poll.assigned, now))
+        self._take_over(now)
+        records = [r for r in poll.records if r.partition in p.ownership.positions]
+        if records:
+            self._process(records)
+        elif poll.finished and self._result is None and not self._waiting and not self.finished:
+            self._plan(p.scoring.flush({q: at.next_offset for q, at in p.ownership.positions.items() if at.next_offset is not None}))
+            self.finished = True
+        if self._result is not None and now >= self._retry_at:
+            self._commit()
+        if self._result is None:
+            p.snapshots.take_due(p.ownership)
+        if now - self._watched_at >= WATCH_SECONDS:
+            self._watched_at = now
+            self._watch()
+        return bool(records)
+
+    @property
+    def done(self) -> bool:
+        """A bounded source has given everything and all of it is committed."""
+        return self.finished and self._result is None
+
+    @property
+    def ready(self) -> bool:
+        """Every partition given to us is taken over and nothing waits for the database."""
+        return not self._waiting and self._result is None
+
+    def close(self) -> None:
+        """Take a last snapshot of what is committed, leave the group. A batch that is still pending is left to the next owner's replay."""
+        if self._result is None:
+            self.parts.snapshots.take_all(self.parts.ownership)
+        self.parts.source.close()
+
+    # ------------------------------------------------------------------------------------------------ the steps
+
+    def _poll(self, timeout: float) -> Poll:
+        faults = self.parts.faults
+        try:
+            poll = self.parts.source.poll(self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout)
+        except OffsetOutOfRange as error:
+            self._out_of_range(error.partition)
+            return Poll()
+        except SourceUnavailable as error:
+            faults.open(FaultKind.SOURCE_DOWN, str(error))
+            time.sleep(min(timeout, RETRY_SECONDS))
+            return Poll()
+        if poll.records:
+            faults.close(FaultKind.SOURCE_DOWN)
+        return poll
+
+    def _take_over(self, now: float) -> None:
+        ownership, faults = self.parts.ownership, self.parts.faults
+        for partition in [p for p, when in self._waiting.items() if when <= now]:
+            try:
+                if not ownership.take_over(partition):
+                    self._stopped.add(partition)
+                elif self._retry_at:
+                    self.parts.source.pause([partition])
+            except (StorageUnavailable, SourceUnavailable) as error:
+                kind = FaultKind.DATABASE_DOWN if isinstance(error, StorageUnavailable) else FaultKind.SOURCE_DOWN
+                faults.open(kind, str(error))
+                self._waiting[partition] = now + RETRY_SECONDS
+                continue
+            del self._waiting[partition]
+
+    def _process(self, batch: list[Records | TableRecords]) -> None:
+        ownership, scoring = self.parts.ownership, self.parts.scoring
+        halves = [ownership.split(records) for records in batch]
+        for records in batch:
+            ownership.expect(records)
+        if replayed := [old for old, _ in halves if old is not None]:
+            again = scoring.process(replayed, replay=True)
+            for sink in self.parts.sinks:
+                sink.append(again)
+        if fresh := [new for _, new in halves if new is not None]:
+            self._plan(scoring.process(fresh))
+
+    def _plan(self, result: Result) -> None:
+        """A result becomes what is to be committed."""
+        positions = self.parts.ownership.positions
+        self._result = result
+        self._pending = [
+            Part(
+                position=positions[partition],
+                next_offset=outcome.next_offset,
+                counts=positions[partition].counts + outcome.counts,
+                watermark_ns=outcome.watermark_ns,
+                broken=outcome.broken,
+                dead=outcome.dead,
+                late=outcome.late,
+                anomalies=[a for a in result.anomalies if a.partition == partition],
+            )
+            for partition, outcome in result.outcomes.items()
+        ]
+
+    def _commit(self) -> None:
+        p = self.parts
+        try:
+            with p.metrics.commit_seconds.time():
+                after = p.committer.commit(self._pending)
+        except Fenced as error:
+            self._fenced(error.partition)
+            return
+        except StorageUnavailable as error:
+            p.faults.open(FaultKind.DATABASE_DOWN, str(error))
+            p.source.pause(list(p.ownership.positions))
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            return
+        if self._retry_at:
+            self._retry_at = 0.0
+            p.source.resume([q for q in p.ownership.positions if q not in self._stopped])
+            p.faults.close(FaultKind.DATABASE_DOWN)
+        p.ownership.positions.update(after)
+        p.source.mirror({q: position.next_offset for q, position in after.items() if position.next_offset is not None})
+        self._count(self._pending)
+        self._judge(self._pending)
+        assert self._result is not None
+        for sink in p.sinks:
+            sink.append(self._result)
+        self._pending, self._result = [], None
+
+    def _count(self, parts: list[Part]) -> None:
+        p = self.parts
+        for part in parts:
+            p.metrics.committed(part.position.counts, part.counts)
+            p.metrics.held(part.position.partition, part.counts.held)
+            for letter in part.dead:
+                p.metrics.dead_letter(letter.reason)
+            for anomaly in part.anomalies:
+                if anomaly.revision == 1:
+                    p.metrics.anomaly(anomaly.severity.value)
+        p.metrics.series.set(len(p.scoring.series))
+        p.metrics.open_anomalies.set(len(p.scoring.intervals))
+
+    def _judge(self, parts: list[Part]) -> None:
+        """A stream whose records no longer decode is stopped: going on would drain it into the dead letters."""
+        p = self.parts
+        for part in parts:
+            if not part.broken or not part.dead:
+                continue
+            partition, last = part.position.partition, part.dead[-1]
+            p.faults.open(
+                FaultKind.SCHEMA_BREAK,
+                f"{partition}: too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail}); reading stopped at "
+                f"offset {part.next_offset}. Mend the producer or the format, restart, then: forewatch deadletters replay",
+                partition,
+            )
+            p.source.pause([partition])
+            self._stopped.add(partition)
+
+    def _fenced(self, partition: Partition) -> None:
+        p = self.parts
+        p.metrics.fenced.inc()
+        p.faults.open(FaultKind.FENCED, f"{partition}: another process owns it now; its state here was dropped", partition)
+        p.source.pause([partition])
+        self._lose(partition)
+        # The group may not know yet that we lost it. If it still thinks it is ours after a while, it is taken back.
+        self._waiting[partition] = time.monotonic() + FENCED_SECONDS
+
+    def _lose(self, partition: Partition) -> None:
+        """The partition is no longer ours; an uncommitted batch of it is the new owner's to read again."""
+        self._pending = [part for part in self._pending if part.position.partition != partition]
+        if self._result is not None:
+            self._result.outcomes.pop(partition, None)
+        self._waiting.pop(partition, None)
+        self._stopped.discard(partition)
+        self.parts.ownership.drop(partition)
+        self.parts.metrics.forget(partition)
+
+    def _out_of_range(self, partition: Partition | None) -> None:
+        if partition is not None and not self.parts.ownership.gap(partition):
+            self._stopped.add(partition)
+
+    def _watch(self) -> None:
+        """Now and then: lag, faults that were not written, logs that were replaced under us."""
+        p = self.parts
+        p.faults.write()
+        try:
+            owned = list(p.ownership.positions)
+            for partition, bounds in p.source.bounds(owned).items():
+                p.metrics.lag(partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning))
+            replaced = [q for q in owned if p.ownership.replaced(q)]
+        except SourceUnavailable as error:
+            p.faults.open(FaultKind.SOURCE_DOWN, str(error))
+            return
+        p.faults.close(FaultKind.SOURCE_DOWN)
+        for partition in replaced:
+            p.source.pause([partition])
+            self._lose(partition)
+            self._waiting[partition] = 0.0

@@ -1,0 +1,79 @@
+"""What the engine writes into the history: every point with its verdict, as one table a batch and partition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.metrics import StreamMetrics
+from pipeline.records import Partition, Position
+from pipeline.scoring import Result, Scoring
+from storage import parquet
+from storage.history import HistoryStats, HistoryWriter
+
+
+class History:
+    """Turns results into rows for the ``HistoryWriter`` of a stream."""
+
+    def __init__(self, writer: HistoryWriter, scoring: Scoring, metrics: StreamMetrics) -> None:
+        self._writer = writer
+        self._scoring = scoring
+        self._metrics = metrics
+        self._reported = HistoryStats()
+        self._names = pa.array([], pa.string())
+        self._named = -1  # the generation of the series table that ``_names`` belongs to
+
+    def open(self, position: Position, offset: int) -> None:
+        """We own the partition and append from ``offset`` on."""
+        self._writer.open(position.partition, position.identity, position.epoch, offset)
+
+    def append(self, result: Result) -> None:
+        """The points of one batch, committed or replayed."""
+        if result.scored is None:
+            tables = {}
+        else:
+            whole = self._table(result)
+            tables = {partition: whole.slice(rows.start, rows.stop - rows.start) for partition, rows in result.rows.items()}
+        for partition, outcome in result.outcomes.items():
+            self._writer.append(partition, outcome.first_offset, outcome.next_offset, tables.get(partition, parquet.empty()))
+
+    def durable(self, partition: Partition, offset: int) -> None:
+        """Wait until everything below ``offset`` is on disk (a failing disk is reported elsewhere and does not stop us)."""
+        self._writer.barrier(partition, offset)
+
+    def settle(self, partition: Partition, offset: int) -> None:
+        """A snapshot at ``offset`` is committed."""
+        self._writer.settle(partition, offset)
+        now, before = self._writer.stats, self._reported
+        self._metrics.history(now.segments - before.segments, now.bytes - before.bytes, now.errors - before.errors)
+        self._reported = replace(now)
+
+    def drop(self, partition: Partition) -> None:
+        self._writer.drop(partition)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _table(self, result: Result) -> pa.Table:
+        assert result.scored is not None
+        scored, points, verdicts = result.scored, result.scored.points, result.scored.verdicts
+        per_point: dict[str, NDArray[Any]] = {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag, "guard": verdicts.guard}
+        per_channel: dict[str, NDArray[Any]] = {
+            "value": points.values,
+            "expected": verdicts.expected,
+            "lower": verdicts.lower,
+            "upper": verdicts.upper,
+        }
+        channels = self._scoring.provenance.channels
+        return parquet.rows(scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel)
+
+    def _series_names(self) -> pa.Array:
+        """Names by slot, made anew only when series came or went."""
+        table = self._scoring.series
+        if self._named != table.generation:
+            self._named = table.generation
+            self._names = pa.array(self._scoring.names(), pa.string())
+        return self._names

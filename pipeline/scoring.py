@@ -1,0 +1,214 @@
+"""The path of one stream from records to verdicts, with the state of all its series: the same for daemon, backfill, evaluation and frames.
+
+Records ─► decode ─► windows (held, late, duplicate, gaps) ─► detector ─► intervals
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from detectors.base import Detector, Points
+from pipeline.anomalies import Intervals, Provenance, Scored
+from pipeline.config import Stream
+from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name
+from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition
+from pipeline.series import Layer, SeriesTable
+from pipeline.sources.base import Records, TableRecords
+from pipeline.windows import DUPLICATE, LATE, SCORED, Held, Windows
+
+log = structlog.get_logger(__name__)
+
+#: Fetches the stored state of series that left memory: (partition, keys not in memory) → pages.
+Revive = Callable[[Partition, Sequence[Key]], Sequence[bytes]]
+
+
+def nothing_stored(partition: Partition, keys: Sequence[Key]) -> Sequence[bytes]:
+    """The ``Revive`` of a run that never moves series out of memory."""
+    return ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one partition's records in a batch. ``counts`` is the change, apart from ``held``, which is the new number."""
+
+    first_offset: int
+    next_offset: int
+    counts: Counts
+    watermark_ns: int | None
+    broken: bool = False  # too many records do not decode: the stream is to stop after this batch
+    dead: list[DeadLetter] = field(default_factory=list)
+    late: list[LateRecord] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Result:
+    """What one batch says. ``scored`` holds the points of all its partitions, ``rows`` which of them are whose."""
+
+    outcomes: dict[Partition, Outcome]
+    scored: Scored | None = None
+    rows: dict[Partition, slice] = field(default_factory=dict)
+    anomalies: list[Anomaly] = field(default_factory=list)
+
+
+class Scoring:
+    """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
+
+    def __init__(self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored) -> None:
+        self.provenance = provenance
+        self.stream = stream
+        self.detector = detector
+        self.windows = Windows(stream)
+        self.intervals = Intervals(self._identify)
+        self.series = SeriesTable(
+            {"windows": Layer(self.windows.version, self.windows.initial), "detector": Layer(detector.state_version, detector.initial)}
+        )
+        self._decoder = make_decoder(provenance.stream, stream)
+        self._revive = revive
+        self._held: dict[Partition, Held] = {}
+        self._gauges: dict[Partition, DeadLetterGauge] = {}
+
+    # ------------------------------------------------------------------------------------------------ records in, verdicts out
+
+    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> Result:
+        """Score records, at most one batch a partition.
+
+        ``replay``: bring the state up to date; the intervals are left as they are, for they are what was committed.
+        """
+        ready: dict[Partition, Columns] = {}
+        outcomes: dict[Partition, Outcome] = {}
+        for records in batch:
+            partition = records.partition
+            columns, dead = self._decoder.decode(records)
+            held, ready[partition] = self.windows.push(self._held_of(partition), columns)
+            self._held[partition] = held
+            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=held.records)
+            broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(columns, dead)
+            outcomes[partition] = Outcome(records.first_offset, records.next_offset, counts, held.watermark_ns, broken, dead)
+        return self._score(ready, outcomes, replay)
+
+    def flush(self, next_offsets: Mapping[Partition, int]) -> Result:
+        """The input is over: score what was held, as if the watermark had passed everything."""
+        ready: dict[Partition, Columns] = {}
+        outcomes: dict[Partition, Outcome] = {}
+        for partition, next_offset in next_offsets.items():
+            held, ready[partition] = self.windows.flush(self._held_of(partition))
+            self._held[partition] = held
+            outcomes[partition] = Outcome(next_offset, next_offset, Counts(held=held.records), held.watermark_ns)
+        return self._score(ready, outcomes, replay=False)
+
+    def _score(self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool) -> Result:
+        result = Result(outcomes)
+        admitted, offsets = [], []
+        start = 0
+        for partition, columns in ready.items():
+            one = self.windows.admit(self.series.state["windows"], self._slots(partition, columns.keys), columns)
+            self._count(outcomes[partition], columns, one.outcome)
+            admitted.append(one)
+            offsets.append(np.where(one.row >= 0, columns.offsets[one.row], -1) if len(columns) else np.empty(0, np.int64))
+            result.rows[partition] = slice(start, start := start + len(one.points))
+        if not start:
+            return result
+        if len(anew := np.concatenate([one.points.slot[one.restart] for one in admitted])):
+            self.series.reset(np.unique(anew), "detector")
+        points = _concatenated([one.points for one in admitted])
+        self.series.state["detector"], verdicts = self.detector.step(self.series.state["detector"], points)
+        result.scored = Scored(points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted]))
+        if not replay:
+            result.anomalies = self.intervals.advance(result.scored, self.provenance, self.series.state["windows"]["seq"])
+        return result
+
+    def _slots(self, partition: Partition, keys: Keys) -> NDArray[np.int32]:
+        slots, new = self.series.find(partition, keys.names)
+        for page in self._revive(partition, new) if new else ():
+            self.series.load_page(partition, page)
+        return keys.spread(slots)
+
+    def _count(self, outcome: Outcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
+        heads = verdict if columns.head is None else verdict[columns.head]
+        tally = np.bincount(heads, minlength=3)
+        outcome.counts.scored += int(tally[SCORED])
+        outcome.counts.late += int(tally[LATE])
+        outcome.counts.duplicate += int(tally[DUPLICATE])
+        for row in np.flatnonzero(verdict == LATE).tolist():
+            series, _ = series_name(self.stream, columns.keys[row])
+            late = LateRecord(
+                self.provenance.stream,
+                columns.partition,
+                int(columns.offsets[row]),
+                series,
+                int(columns.time[row]),
+                columns.values[row].tolist(),
+            )
+            outcome.late.append(late)
+
+    # ------------------------------------------------------------------------------------------------ state of a partition
+
+    def restore(self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes]) -> None:
+        """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged."""
+        pages = iter(pages)
+        if (version := meta["windows"]) == self.windows.version:
+            self._held[partition] = self.windows.load(partition, next(pages))
+        else:
+            log.warning("windows begin anew: their stored form is of another version", partition=str(partition), stored=version)
+            next(pages)
+        changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
+        if changed:
+            log.warning("state begins anew: its stored form is of another version", partition=str(partition), layers=sorted(changed))
+
+    def restore_open(self, partition: Partition, anomalies: Iterable[Anomaly]) -> None:
+        """Take up the open anomalies of a partition; those of series that are not in memory wait in the database."""
+        by_series = {series_name(self.stream, self.series.key(slot))[0]: slot for slot in self.series.slots(partition).tolist()}
+        for anomaly in anomalies:
+            if (slot := by_series.get(anomaly.series)) is not None:
+                self.intervals.restore(slot, anomaly, int(self.series.state["windows"]["seq"][slot]))
+
+    def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
+        """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it back."""
+        yield self.windows.dump(self._held_of(partition))
+        slots = self.series.slots(partition)
+        yield from self.series.pages(slots[~np.isin(slots, without)])
+
+    def meta(self) -> dict[str, Any]:
+        """What ``restore`` must know before it reads the pages."""
+        return {"windows": self.windows.version}
+
+    def drop(self, partition: Partition) -> None:
+        """Forget a partition."""
+        self.intervals.forget(self.series.slots(partition).tolist())
+        self.series.drop(partition)
+        self._held.pop(partition, None)
+        self._gauges.pop(partition, None)
+
+    def idle(self, partition: Partition) -> NDArray[np.int32]:
+        """Slots of series that have been silent for longer than ``idle_after`` and are not in an anomaly."""
+        slots = self.series.slots(partition)
+        before = (self._held_of(partition).watermark_ns or 0) - int(self.stream.idle_after.total_seconds() * 1e9)
+        silent = slots[self.last_time(slots) < before]
+        return silent[[slot not in self.intervals for slot in silent.tolist()]]
+
+    def last_time(self, slots: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Event time of the last point of each series, ns."""
+        return self.series.state["windows"]["last_time"][slots]
+
+    def names(self) -> list[str | None]:
+        """The name of the series in every slot, None where it is free."""
+        return [None if key is None else series_name(self.stream, key)[0] for key in self.series.by_slot]
+
+    def _held_of(self, partition: Partition) -> Held:
+        held = self._held.get(partition)
+        return Held.empty(partition, self.stream) if held is None else held
+
+    def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
+        return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
+
+
+def _concatenated(parts: Sequence[Points]) -> Points:
+    if len(parts) == 1:
+        return parts[0]
+    return Points(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)))

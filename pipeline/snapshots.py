@@ -1,0 +1,130 @@
+"""When and how the state of a partition is kept: snapshots, and series that leave memory.
+
+A snapshot is taken between two batches, in one transaction under the owner's fence. Series that have been silent for long are moved out in the same
+transaction, and those that came back are deleted there in it too, so that a snapshot and the stored series always belong together.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pipeline.decode import Key
+from pipeline.errors import StorageUnavailable
+from pipeline.history import History
+from pipeline.metrics import StreamMetrics
+from pipeline.ownership import Ownership
+from pipeline.records import Partition
+from pipeline.scoring import Scoring
+from storage import series, snapshots
+from storage.positions import Fenced
+from storage.session import Database
+
+log = structlog.get_logger(__name__)
+
+
+class StoredSeries:
+    """Series that left memory: asks the database only where there are any."""
+
+    def __init__(self, database: Database, ledger: str) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._count: dict[Partition, int] = {}
+        #: Came back since the last snapshot; still stored, in case that snapshot is replayed.
+        self.revived: dict[Partition, list[str]] = {}
+
+    def revive(self, partition: Partition, keys: Sequence[Key]) -> list[bytes]:
+        """Pages of those of ``keys`` that are stored. Raises StorageUnavailable."""
+        if partition not in self._count:
+            with self._database.read() as connection:
+                self._count[partition] = series.count(connection, self._ledger, partition)
+        if not self._count[partition]:
+            return []
+        with self._database.read() as connection:
+            found = series.revive(connection, self._ledger, partition, [json.dumps(key) for key in keys])
+        self.revived.setdefault(partition, []).extend(found)
+        return [state.state for state in found.values()]
+
+    def forget(self, partition: Partition) -> None:
+        """The number may have changed: somebody else wrote, or we did."""
+        self._count.pop(partition, None)
+        self.revived.pop(partition, None)
+
+
+class Snapshots:
+    """Takes the snapshots of one stream's partitions, at most one in a turn of the loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        scoring: Scoring,
+        metrics: StreamMetrics,
+        every: float,
+        stored: StoredSeries,
+        history: History | None = None,
+    ) -> None:
+        self._database = database
+        self._scoring = scoring
+        self._metrics = metrics
+        self._every = every
+        self._stored = stored
+        self._history = history
+        self._taken: dict[Partition, tuple[float, int]] = {}  # when, at which offset
+
+    def take_due(self, ownership: Ownership) -> None:
+        """Take the snapshot that is most overdue, if any is."""
+        due = [p for p in ownership.positions if self._due(ownership, p) and self._since(p) >= self._every]
+        if due:
+            self._take(ownership, max(due, key=self._since))
+
+    def take_all(self, ownership: Ownership) -> None:
+        """Take every snapshot that would differ from the stored one."""
+        for partition in [p for p in ownership.positions if self._due(ownership, p)]:
+            self._take(ownership, partition)
+
+    def _since(self, partition: Partition) -> float:
+        """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a crash has one to begin from."""
+        return time.monotonic() - self._taken[partition][0] if partition in self._taken else float("inf")
+
+    def _due(self, ownership: Ownership, partition: Partition) -> bool:
+        offset = ownership.positions[partition].next_offset
+        return offset is not None and not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != offset
+
+    def _take(self, ownership: Ownership, partition: Partition) -> None:
+        position = ownership.positions[partition]
+        assert position.next_offset is not None
+        if self._history is not None:
+            self._history.durable(partition, position.next_offset)
+        idle = self._scoring.idle(partition)
+        pages = self._scoring.pages(partition, without=idle)
+        started = time.monotonic()
+        try:
+            with self._database.begin() as connection:
+                size = snapshots.save(connection, position, position.next_offset, pages, meta=self._scoring.meta())
+                series.forget(connection, position, self._stored.revived.get(partition, []))
+                evicted = series.evict(connection, position, self._states(idle))
+        except Fenced:
+            return  # the next commit finds out, and drops the partition
+        except StorageUnavailable as error:
+            log.warning("no snapshot", partition=str(partition), error=str(error))
+            self._taken[partition] = (time.monotonic(), -1)
+            return
+        self._scoring.series.release(partition, [self._scoring.series.key(slot) for slot in idle.tolist()])
+        if self._history is not None:
+            self._history.settle(partition, position.next_offset)
+        self._stored.forget(partition)
+        self._taken[partition] = (time.monotonic(), position.next_offset)
+        self._metrics.snapshot(partition, size)
+        self._metrics.snapshot_seconds.observe(time.monotonic() - started)
+        self._metrics.evictions.inc(evicted)
+
+    def _states(self, slots: NDArray[np.int32]) -> Iterator[series.SeriesState]:
+        table = self._scoring.series
+        for slot, last in zip(slots, self._scoring.last_time(slots).tolist(), strict=True):
+            (page,) = table.pages(np.array([slot]))
+            yield series.SeriesState(json.dumps(table.key(slot)), page, "", last)
