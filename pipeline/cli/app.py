@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import anomalies, check, db, deadletters, faults, kafka, run, start
+from pipeline.cli import anomalies, check, db, deadletters, evaluate, faults, kafka, run, start
 from pipeline.cli.exits import epilog
 
 
@@ -45,6 +45,7 @@ app.command("init")(start.init)
 app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("backfill")(run.backfill)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(anomalies.app, name="anomalies")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(faults.app, name="faults")

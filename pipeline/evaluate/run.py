@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 import detectors
+from detectors.presets import PRESETS
 from pipeline.config_problems import closest
 from pipeline.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
@@ -109,7 +110,9 @@ def evaluate(task: Task) -> Run:
 def _check_names(task: Task) -> None:
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
-        raise InputError(f"detector {task.detector}: {closest(task.detector, known)}")
+        raise InputError(f"no detector {task.detector}: {closest(task.detector, known)}")
+    if task.preset not in PRESETS:
+        raise InputError(f"no preset {task.preset}: {closest(task.preset, PRESETS)}")
 
 
 def yardstick(run: Run, name: str) -> Run:

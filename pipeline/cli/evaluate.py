@@ -1,0 +1,165 @@
+"""``evaluate``: how good a detector is on labelled series, and which of two is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.evaluate.run import Run, Task
+    from pipeline.evaluate.summary import Summary
+
+
+def evaluate(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Folder of the labelled series.")] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="nab: data/**/*.csv and combined_windows.json. labelled: CSVs of timestamp, value…, label (also .gz) "
+            "and manifest.csv (file, rows, train_rows). skab: ;-separated CSVs of datetime, sensors, anomaly, changepoint."
+        ),
+    ] = "labelled",
+    detector: Annotated[str, typer.Option(help="light, standard, strong, or the name of a registered detector.")] = "standard",
+    preset: Annotated[str, typer.Option(help="What kind of numbers these are: sensor, network or stock.")] = "sensor",
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two detectors side by side on DATASET, or two JSON reports; with a paired test over the series."),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the score of every row there; what is there already is not scored again.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a report: .html for people, .json for programs (with --compare one a detector: FILE-A, FILE-B)."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first N series, by name.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")] = False,
+) -> None:
+    """Measure a detector on labelled series: one causal pass by the very path that the daemon runs."""
+    if report is not None and report.suffix not in (".json", ".html"):
+        raise InputError(f"--report {report}: name a file that ends in .json or .html")
+    if compare is not None and all(name.endswith(".json") for name in compare):
+        _compare_reports(Path(compare[0]), Path(compare[1]), json)
+        return
+    if dataset is None:
+        raise InputError("name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)")
+    from pipeline.evaluate.run import Task
+
+    tasks = [Task(dataset, layout, name, preset, scores, jobs, limit) for name in (compare or (detector,))]
+    if compare is None:
+        _evaluate(tasks[0], report, json)
+    else:
+        _compare_detectors(tasks, report, json)
+
+
+def _evaluate(task: Task, report: Path | None, json: bool) -> None:
+    from pipeline.evaluate import report as reports
+    from pipeline.evaluate.run import evaluate
+
+    run = evaluate(task)
+    summary, yardsticks = _measure(run)
+    if report is not None:
+        reports.write(report, run, summary, yardsticks)
+    made = reports.document(run, summary, yardsticks)
+    if json:
+        show_json(made)
+    else:
+        _show(made)
+    _fail_on_errors(made)
+
+
+def _measure(run: Run) -> tuple[Summary, dict[str, Summary]]:
+    from pipeline.evaluate.run import yardstick
+    from pipeline.evaluate.scores import YARDSTICKS
+    from pipeline.evaluate.summary import summarise
+
+    return summarise(run), {name: summarise(yardstick(run, name)) for name in YARDSTICKS}
+
+
+def _show(made: dict[str, Any]) -> None:
+    from pipeline.evaluate.report import number
+
+    others = made["yardsticks"]
+    rows = [
+        (
+            name,
+            *(number(figure[part]) for part in ("all", "a", "b")),
+            *(number(other.get(name, {}).get("all")) for other in others.values()),
+        )
+        for name, figure in made["metrics"].items()
+    ]
+    show_table(("metric", "all", "half a", "half b", *others), rows, "nothing could be measured")
+    print()
+    speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "read from disk"
+    show_fields(
+        {
+            "detector": f"{made['detector']}, preset {made['preset']}, commit {made['commit']}, seed {made['seed']}",
+            "size": f"{len(made['series'])} series, {made['points']:,} points",
+            "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
+        }
+    )
+
+
+def _fail_on_errors(made: dict[str, Any]) -> None:
+    if made["errors"]:
+        for name, message in made["errors"].items():
+            note(f"{name}: {message}")
+        note(f"{len(made['errors'])} series failed and are left out of the figures")
+        raise typer.Exit(1)
+
+
+def _compare_reports(a: Path, b: Path, json: bool) -> None:
+    from pipeline.evaluate.compare import load
+
+    _show_comparison(load(a), load(b), json)
+
+
+def _compare_detectors(tasks: list[Task], report: Path | None, json: bool) -> None:
+    from dataclasses import replace
+
+    from pipeline.evaluate import report as reports
+    from pipeline.evaluate.run import evaluate
+
+    documents = []
+    for task in tasks:
+        own = replace(task, scores=task.scores / task.detector) if task.scores else task
+        run = evaluate(own)
+        summary, yardsticks = _measure(run)
+        if report is not None:
+            reports.write(report.with_stem(f"{report.stem}-{task.detector}"), run, summary, yardsticks)
+        documents.append(reports.document(run, summary, yardsticks))
+    _show_comparison(documents[0], documents[1], json)
+    for made in documents:
+        _fail_on_errors(made)
+
+
+def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
+    from dataclasses import asdict
+
+    from pipeline.evaluate.compare import compare
+    from pipeline.evaluate.report import number
+
+    pairs = compare(a, b)
+    if json:
+        show_json({"a": a["metrics"], "b": b["metrics"], "pairs": [asdict(pair) for pair in pairs]})
+        return
+    names = [f"{one['detector']} ({one['commit']})" if a["detector"] == b["detector"] else one["detector"] for one in (a, b)]
+    rows = []
+    for name, figure in a["metrics"].items():
+        first, second = figure["all"], b["metrics"].get(name, {}).get("all")
+        change = second - first if first is not None and second is not None else None
+        rows.append((name, number(first), number(second), number(change)))
+    show_table(("metric of the set", *names, "change"), rows, "nothing could be measured")
+    print()
+    paired = [(p.metric, p.series, number(p.mean_a), number(p.mean_b), p.wins_a, p.wins_b, "< 0.0001" if p.p < 1e-4 else f"{p.p:.4f}") for p in pairs]
+    columns = ("by series", "series", *(f"mean {name}" for name in names), *(f"{name} wins" for name in names), "p")
+    show_table(columns, paired, "no metric that both have")
+    note("p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series")
