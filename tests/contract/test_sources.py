@@ -8,10 +8,10 @@ import pytest
 
 from pipeline.errors import OffsetOutOfRange
 from pipeline.records import Partition
-from tests.contract.source_kinds import KafkaKind, MemoryKind, Reader, numbered
+from tests.contract.source_kinds import ConfluentKind, KafkaKind, MemoryKind, Reader, numbered
 
 SECOND = 1_000_000_000
-KINDS = {"memory": MemoryKind, "kafka": KafkaKind}
+KINDS = {"memory": MemoryKind, "kafka": KafkaKind, "confluent": ConfluentKind}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[] if name == "memory" else [pytest.mark.kafka]) for name in KINDS])

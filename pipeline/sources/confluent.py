@@ -1,0 +1,323 @@
+"""Topics of an Apache Kafka cluster as a Source, by confluent-kafka (the extra ``forewatch[confluent]``, a C client).
+
+The same rules as in ``kafka``: the database holds the positions, assigned partitions come paused, nothing is reset on its own. Callbacks of this
+client run inside ``consume``, on the thread that polls.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.records import Partition
+from pipeline.sources.base import Bounds, Poll, Records
+from pipeline.sources.ownership import Mirror, Ownership
+from pipeline.sources.start import EARLIEST, LATEST, parse_start
+
+LOOKUP = 5.0  # seconds that a question to the cluster may take
+SLICE = 0.1  # seconds: the client does not come back early for a rebalance
+METADATA_AGE = 10.0
+NS_PER_MS = 1_000_000
+
+#: kafka-python's names, which the configuration speaks → librdkafka's
+SECURITY = {
+    "sasl_plain_username": "sasl.username",
+    "sasl_plain_password": "sasl.password",
+    "ssl_cafile": "ssl.ca.location",
+    "ssl_certfile": "ssl.certificate.location",
+    "ssl_keyfile": "ssl.key.location",
+    "ssl_password": "ssl.key.password",
+    "ssl_crlfile": "ssl.crl.location",
+    "ssl_ciphers": "ssl.cipher.suites",
+}
+
+log = logging.getLogger(__name__)
+
+
+class ConfluentSource:
+    """One member of a consumer group. Connects at the first poll."""
+
+    def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+        self._config = config
+        self._group = group
+        self._metadata_age = metadata_age
+        self._start = parse_start(config.start)
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._owned = Ownership()
+        self._paused: set[Partition] = set()
+        self._mirror = Mirror(self._commit)
+        self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
+        self._topic_ids: dict[str, str] = {}
+        self._asked: dict[str, Any] = {}  # topic descriptions under way
+        self._asked_at = 0.0
+        self._first_seen: dict[str, set[int]] = {}
+        self._down = False
+        self._closed = False
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        deadline = time.monotonic() + timeout
+        consumer = self._connected()
+        while True:
+            messages = self._consume(consumer, max_records, min(max(deadline - time.monotonic(), 0.0), SLICE))
+            poll = self._settle()
+            poll.records.extend(self._records(messages))
+            if poll.records or poll.assigned or poll.revoked:
+                break
+            if self._failures:
+                raise self._failures.pop(0)
+            if time.monotonic() >= deadline:
+                self._check_alive()
+                break
+        self._mirror.flush()
+        return poll
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        with self._asking("the bounds of its partitions") as consumer:
+            found = {p: consumer.get_watermark_offsets(TopicPartition(*p), timeout=LOOKUP) for p in partitions}
+        if missing := [str(p) for p, pair in found.items() if pair is None]:
+            raise SourceUnavailable(f"Kafka at {self._where} did not tell the bounds of {', '.join(missing)} within {LOOKUP:g} s")
+        return {p: Bounds(*pair) for p, pair in found.items()}
+
+    def start_offset(self, partition: Partition) -> int:
+        grown = partition.number not in self._first_seen.get(partition.topic, {partition.number})
+        if self._start == EARLIEST or (self._start == LATEST and grown):  # what a new partition got before we knew it counts as new
+            return self.bounds([partition])[partition].beginning
+        if self._start == LATEST:
+            return self.bounds([partition])[partition].end
+        with self._asking("offsets by time") as consumer:
+            asked = TopicPartition(*partition, -(-int(self._start) // NS_PER_MS))
+            (found,) = consumer.offsets_for_times([asked], timeout=LOOKUP)
+        return int(found.offset) if found.offset >= 0 else self.bounds([partition])[partition].end
+
+    def identity(self, partition: Partition) -> str:
+        with self._asking("the topic's id"):
+            described = self._describe([partition.topic])[partition.topic].result(LOOKUP)
+        self._topic_ids[partition.topic] = str(described.topic_id)
+        return str(described.topic_id)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        if partition not in self._owned.next:
+            raise SourceError(f"{partition} is not assigned to this member", partition)
+        place = TopicPartition(*partition, offset)
+        try:
+            self._consumer.seek(place)
+        except KafkaException:  # after an error, and right after an assignment, the client has nothing to seek in
+            self._consumer.incremental_unassign([TopicPartition(*partition)])
+            self._consumer.incremental_assign([place])
+            if partition in self._paused:
+                self._consumer.pause([place])
+        self._owned.next[partition] = offset
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        held = [p for p in partitions if p in self._owned.next]
+        if held:
+            self._paused.update(held)
+            self._consumer.pause([TopicPartition(*p) for p in held])
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        held = [p for p in partitions if p in self._owned.next]
+        if held:
+            self._paused.difference_update(held)
+            self._consumer.resume([TopicPartition(*p) for p in held])
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        self._mirror.show(positions)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._mirror.flush(now=True)
+            if self._consumer is not None:
+                with suppress(KafkaException, RuntimeError):
+                    self._consumer.close()
+
+    # ------------------------------------------------------------------------------------------------------ connecting
+
+    def _connected(self) -> Any:
+        if self._closed:
+            raise SourceError("this source is closed")
+        if self._consumer is None:
+            try:
+                self._consumer = Consumer(self._settings(), logger=log)
+                self._admin = AdminClient(self._connection(), logger=log)
+            except (KafkaException, TypeError, ValueError) as error:
+                raise ConfigError(f"kafka client settings: {error}") from error
+            self._consumer.subscribe(list(self._config.topics), on_assign=self._on_assign, on_revoke=self._on_lost, on_lost=self._on_lost)
+        return self._consumer
+
+    def _connection(self) -> dict[str, Any]:
+        config = self._config
+        password = {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
+        security = {
+            SECURITY.get(k, k.replace("_", ".")): v for k, v in {**config.security, **password}.items() if k != "ssl_check_hostname"
+        }
+        if config.security.get("ssl_check_hostname") is False:
+            security["ssl.endpoint.identification.algorithm"] = "none"
+        return {**security, "bootstrap.servers": ",".join(config.brokers), "error_cb": self._on_error, "reconnect.backoff.max.ms": 1000}
+
+    def _settings(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            **self._connection(),
+            "group.id": self._group,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": _ms(config.session_timeout),
+            "heartbeat.interval.ms": min(1000, _ms(config.session_timeout) // 3),
+            "max.poll.interval.ms": max(_ms(config.max_poll_interval), _ms(config.session_timeout)),
+            "topic.metadata.refresh.interval.ms": int(self._metadata_age * 1000),
+            "fetch.wait.max.ms": 100,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,  # tells the offset behind transaction markers
+            "isolation.level": "read_committed",
+            "check.crcs": True,
+            "queued.max.messages.kbytes": 16_384,  # of one partition; the default of 64 MB is too much for many
+        }
+
+    def _on_assign(self, consumer: Any, partitions: Any) -> None:
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+        consumer.pause(partitions)
+        gained = [Partition(p.topic, p.partition) for p in partitions]
+        self._paused.update(gained)
+        self._owned.gained(gained)
+
+    def _on_lost(self, consumer: Any, partitions: Any) -> None:
+        self._owned.lost([(p.topic, p.partition) for p in partitions])
+
+    def _on_error(self, error: Any) -> None:
+        """Runs inside ``consume``. Most of what is reported heals by itself; what matters is whether anybody is there."""
+        log.debug("client: %s", error)
+        self._down = self._down or error.code() == KafkaError._ALL_BROKERS_DOWN
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._failures.append(SourceUnavailable(f"Kafka at {self._where}: {error.str()}"))
+
+    # --------------------------------------------------------------------------------------------------------- polling
+
+    def _consume(self, consumer: Any, max_records: int, timeout: float) -> list[Any]:
+        """What is there, or else the first to come and what came with it: ``consume(n, timeout)`` itself would wait for all n."""
+        messages: list[Any] = consumer.consume(max_records, 0)
+        if not messages and timeout > 0:
+            messages = consumer.consume(1, timeout)
+            if messages and max_records > 1:
+                messages += consumer.consume(max_records - 1, 0)
+        return messages
+
+    def _settle(self) -> Poll:
+        self._notice_recreated()
+        poll = self._owned.settle()
+        self._mirror.drop(poll.revoked)
+        for partition in poll.assigned:
+            if partition.topic not in self._first_seen:
+                with suppress(KafkaException):
+                    known = self._consumer.list_topics(partition.topic, timeout=LOOKUP).topics[partition.topic].partitions
+                    self._first_seen[partition.topic] = set(known)
+        return poll
+
+    def _notice_recreated(self) -> None:
+        """Ask for the topics' ids now and then, without waiting for the answer; hand out anew what was made again."""
+        for topic in [t for t, answer in self._asked.items() if answer.done()]:
+            with suppress(KafkaException):
+                now = str(self._asked.pop(topic).result().topic_id)
+                again = [p for p in self._owned.next if p.topic == topic]
+                if self._topic_ids.get(topic, now) != now:
+                    self.pause(again)
+                    self._owned.lost(again)
+                    self._owned.gained(again)
+                self._topic_ids[topic] = now
+        if not self._asked and self._topic_ids and time.monotonic() - self._asked_at > self._metadata_age:
+            self._asked, self._asked_at = self._describe(list(self._topic_ids)), time.monotonic()
+
+    def _describe(self, topics: list[str]) -> dict[str, Any]:
+        return dict(self._admin.describe_topics(TopicCollection(topics), request_timeout=LOOKUP))
+
+    def _records(self, messages: list[Any]) -> Iterator[Records]:
+        for (topic, number), run in groupby(messages, key=lambda m: (m.topic(), m.partition())):
+            partition, batch = Partition(topic, number), list(run)
+            errors = [m for m in batch if m.error() is not None]
+            if errors:
+                batch = [m for m in batch if m.error() is None]
+            ends = [m.offset() for m in errors if m.error().code() == KafkaError._PARTITION_EOF]
+            first = self._owned.next.get(partition)
+            if first is not None and partition not in self._paused:
+                after = max([first, *ends, batch[-1].offset() + 1 if batch else 0])
+                if after > first:
+                    self._owned.next[partition] = after
+                    yield _to_records(partition, first, after, batch)
+            for message in errors:
+                self._judge(partition, message)
+
+    def _judge(self, partition: Partition, message: Any) -> None:
+        error = message.error()
+        if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return
+        offset = self._owned.next.get(partition)
+        if offset is None:
+            self._failures.append(SourceError(f"Kafka at {self._where}: {error.str()}"))
+            return
+        self.pause([partition])
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
+            text = f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)"
+            self._failures.append(OffsetOutOfRange(text, partition, offset))
+        else:
+            text = f"{partition}: the batch at offset {offset} is unreadable ({error.str()}); repair or delete it in the topic, or seek past it"
+            self._failures.append(SourceError(text, partition, offset))
+
+    def _check_alive(self) -> None:
+        """After all brokers were reported away: ask, until one answers."""
+        if self._down:
+            with self._asking("anything"):
+                self._consumer.list_topics(self._config.topics[0], timeout=1.0)
+            self._down = False
+
+    # ------------------------------------------------------------------------------------------------------- questions
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(self._config.brokers)
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[Any]:
+        try:
+            yield self._connected()
+        except (KafkaException, TimeoutError) as error:
+            raise SourceUnavailable(f"Kafka at {self._where} does not tell {what}: {error}") from error
+
+    def _commit(self, positions: Mapping[Partition, int]) -> None:
+        if self._consumer is None:
+            return
+        try:
+            self._consumer.commit(offsets=[TopicPartition(*p, offset) for p, offset in positions.items()], asynchronous=True)
+        except (KafkaException, RuntimeError) as error:
+            log.debug("mirror: %s", error)
+
+
+def _to_records(partition: Partition, first_offset: int, next_offset: int, messages: list[Any]) -> Records:
+    stamps = np.array([m.timestamp()[1] for m in messages], np.int64)
+    headers = [m.headers() for m in messages]
+    return Records(
+        partition=partition,
+        first_offset=first_offset,
+        next_offset=next_offset,
+        offsets=np.array([m.offset() for m in messages], np.int64),
+        timestamps=np.where(stamps < 0, -1, stamps * NS_PER_MS),
+        values=[m.value() for m in messages],
+        keys=[m.key() for m in messages],
+        headers=[h or [] for h in headers] if any(headers) else None,
+    )
+
+
+def _ms(duration: timedelta) -> int:
+    return round(duration / timedelta(milliseconds=1))
