@@ -41,8 +41,9 @@ class CorruptArtifact(ArtifactError):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model as it was saved: ``tensors`` by name, the ``manifest``, and ``digest``, the sha256 of the manifest file."""
+    """A model as it was saved to ``path``: ``tensors`` by name, the ``manifest``, and ``digest``, the sha256 of the manifest file."""
 
+    path: str
     tensors: Arrays
     manifest: dict[str, Any]
     digest: str
@@ -56,7 +57,7 @@ def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, 
     for name, value in tensors.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"tensor {name} of {path} holds NaN or infinity: this model diverged and is not worth saving")
-    data = serialise({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    data = serialise({name: np.asarray(value, order="C") for name, value in tensors.items()})
     content = {"format": FORMAT, **manifest, "tensors": {"bytes": len(data), "sha256": _sha256(data), "shapes": _shapes(tensors)}}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
     _write(f"{path}.safetensors", data)
@@ -64,11 +65,10 @@ def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, 
     return _sha256(text)
 
 
-def load(path: str, digest: str | None = None, shapes: Mapping[str, list[int]] | None = None) -> Artifact:
-    """Read and check ``path``.json and ``path``.safetensors.
+def load(path: str, digest: str | None = None) -> Artifact:
+    """Read and check ``path``.json and ``path``.safetensors; ``digest`` is what ``save`` returned.
 
-    ``digest`` is what ``save`` returned; ``shapes`` the tensors that the caller is going to use. Raises CorruptArtifact where the files are not those,
-    ArtifactError where they cannot be read.
+    Raises CorruptArtifact where the files are not those that were saved, ArtifactError where they cannot be read.
     """
     text = _read(f"{path}.json", LARGEST_MANIFEST)
     if digest is not None and _sha256(text) != digest:
@@ -87,8 +87,21 @@ def load(path: str, digest: str | None = None, shapes: Mapping[str, list[int]] |
         tensors = parse(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CorruptArtifact(f"{path}.safetensors is not a safetensors file: {error}") from error
-    _check(path, tensors, about["shapes"] if shapes is None else shapes)
-    return Artifact(tensors, manifest, _sha256(text))
+    artifact = Artifact(path, tensors, manifest, _sha256(text))
+    expect(artifact, about["shapes"])
+    return artifact
+
+
+def expect(artifact: Artifact, shapes: Mapping[str, Any]) -> None:
+    """Raises CorruptArtifact unless the tensors are finite and exactly those of ``shapes`` (name → list of lengths)."""
+    found, path = _shapes(artifact.tensors), artifact.path
+    if found != dict(shapes):
+        wrong = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
+        what = ", ".join(f"{name} {found.get(name, 'is missing')} instead of {shapes.get(name, 'nothing')}" for name in wrong[:3])
+        raise CorruptArtifact(f"{path}.safetensors does not hold the expected tensors: {what}")
+    for name, value in artifact.tensors.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CorruptArtifact(f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used")
 
 
 def _manifest(path: str, text: bytes) -> dict[str, Any]:
@@ -105,17 +118,6 @@ def _manifest(path: str, text: bytes) -> dict[str, Any]:
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in kinds.items()):
         raise CorruptArtifact(f'{path}.json has no whole "tensors" entry (bytes, sha256, shapes): restore it or train again')
     return manifest
-
-
-def _check(path: str, tensors: Arrays, shapes: Mapping[str, Any]) -> None:
-    found = _shapes(tensors)
-    if found != dict(shapes):
-        wrong = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
-        what = ", ".join(f"{name} {found.get(name, 'is missing')} instead of {shapes.get(name, 'nothing')}" for name in wrong[:3])
-        raise CorruptArtifact(f"{path}.safetensors does not hold the expected tensors: {what}")
-    for name, value in tensors.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise CorruptArtifact(f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used")
 
 
 def _shapes(tensors: Mapping[str, NDArray[Any]]) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ first points on. Hochreiter & Schmidhuber, "Long short-term memory", 1997; mixin
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors import artifacts, weights
 from detectors.forecasters import features
 
 HIDDEN: Final = 64
@@ -77,3 +79,18 @@ def pack(slot: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64],
     when = np.arange(len(slot)) - np.repeat(starts, counts)
     order = np.lexsort((np.repeat(rank, counts), when))
     return by_slot[order], np.bincount(when), ordered[starts[longest]]
+
+
+def load(path: str | None = None) -> SharedLSTM:
+    """The frozen net of this package, or that at ``path`` (without its ending). Raises ArtifactError where the files are not whole or not for us."""
+    saved = artifacts.load(path or str(Path(weights.__file__).parent / "shared_lstm"))
+    version = saved.manifest.get("features", {}).get("version")
+    if saved.manifest.get("architecture") != "shared_lstm" or version != features.VERSION:
+        raise artifacts.ArtifactError(
+            f"{path or 'the packaged model'} is a {saved.manifest.get('architecture')} for inputs of version {version}, not a shared_lstm for version "
+            f"{features.VERSION}: pretrain it again (python -m detectors.pretrain)"
+        )
+    module = SharedLSTM()
+    artifacts.expect(saved, {name: list(value.shape) for name, value in module.state_dict().items()})
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in saved.tensors.items()})
+    return module.requires_grad_(False).eval()
