@@ -16,7 +16,20 @@ import numpy as np
 
 from pipeline.evaluate import nab
 from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.metrics import Events, Rows, average_precision, best_threshold, count_events, count_rows, mean_by, recording, ucr_hit
+from pipeline.evaluate.metrics import (
+    QUIET_ROWS,
+    Bools,
+    Events,
+    Rows,
+    average_precision,
+    best_threshold,
+    count_events,
+    count_rows,
+    mean_by,
+    recording,
+    segments,
+    ucr_hit,
+)
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.scores import Scores
 from pipeline.evaluate.vus import find_length, vus_pr
@@ -182,7 +195,10 @@ def _best_rows(run: Run, measures: Sequence[Measures]) -> list[Figure]:
 
 
 def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
-    """Three profiles at the best threshold of the whole corpus (each half at that same one), and at the product's own."""
+    """Three profiles at the best threshold of the whole corpus (each half at that same one), and at the product's own.
+
+    Own threshold: every flagged row is a detection. Own alarms: only the first row of each alarm, which is what a user is told of.
+    """
     corpus = nab.corpus([len(series) for series in run.series], [series.windows for series in run.series])
     surprises = [scores.surprise for scores in run.scores]
     halves = [np.array([m.half in half for m in measures]) for half in ("ab", "a", "b")]
@@ -190,7 +206,7 @@ def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
     def figure(name: str, flags: list[Any], profile: nab.Profile) -> Figure:
         return Figure(name, 1, *(nab.score(flags, corpus, profile, half) for half in halves))
 
-    figures, own = [], [scores.flag for scores in run.scores]
+    figures = []
     for name, profile in nab.PROFILES.items():
         threshold = nab.sweep(surprises, corpus, profile).threshold
         flags = [surprise >= threshold for surprise in surprises]
@@ -198,7 +214,15 @@ def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
         if name == "standard":
             for m, gain in zip(measures, nab.file_gains(flags, corpus, profile), strict=True):
                 m.nab_gain = float(gain)
-    return figures + [figure(f"NAB {name}, own threshold", own, profile) for name, profile in nab.PROFILES.items()]
+    own = [scores.flag for scores in run.scores]
+    figures += [figure(f"NAB {name}, own threshold", own, profile) for name, profile in nab.PROFILES.items()]
+    return [*figures, figure("NAB standard, own alarms", [_onsets(flag) for flag in own], nab.PROFILES["standard"])]
+
+
+def _onsets(flag: Bools) -> Bools:
+    onset = np.zeros(len(flag), bool)
+    onset[segments(flag, QUIET_ROWS)[:, 0]] = True
+    return onset
 
 
 def as_dict(summary: Summary) -> dict[str, Any]:

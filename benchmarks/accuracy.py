@@ -1,0 +1,129 @@
+"""The whole accuracy table: every open set with one default configuration, beside the two yardsticks and the targets.
+
+    python benchmarks/accuracy.py [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out FOLDER]
+
+Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data beside the checkout (``--data``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.evaluate import inject, report
+from pipeline.evaluate.provenance import commit
+from pipeline.evaluate.run import Run, Task, evaluate, yardstick
+from pipeline.evaluate.scores import SEED, YARDSTICKS
+from pipeline.evaluate.summary import Summary, summarise
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Set:
+    """Where a set comes from, and the figures of it that stand in the table with the target of each (None: context)."""
+
+    folder: str
+    layout: str
+    figures: dict[str, float | None]
+    preset: str = "sensor"
+    maker: str | None = None  # of pipeline.evaluate.inject
+
+
+EVENTS = {"event F1": None, "median delay, rows": None, "share of rows in alarm": None, "false alarms per 10,000 rows": 1.0}
+RANKING = {"VUS-PR": None, "AUC-PR": None}
+NAB = {
+    "NAB standard": 80.0,
+    "NAB reward_low_FP_rate": 72.0,
+    "NAB reward_low_FN_rate": 85.0,
+    "NAB standard, own threshold": 70.0,
+    "NAB standard, own alarms": None,
+}
+RECALLS = {f"recall, {kind}": 0.9 for kind in inject.STOCK_FAULTS}
+SENSOR_RECALLS = {f"recall, {kind}": None for kind in inject.SENSOR_FAULTS}
+#: A trading year has 252 days: two false alarms a year are 79 in 10,000 rows.
+STOCK_FALSE = {"false alarms per 10,000 rows": 2 / 252 * 1e4}
+
+SETS = {
+    "nab": Set("nab", "nab", NAB | EVENTS),
+    "tsb-ad-u-r": Set("tsb-ad-u-r", "labelled", {"VUS-PR": 0.65, "VUS-PR, whole series": None, "AUC-PR": None} | EVENTS),
+    "ucr": Set("ucr", "labelled", {"UCR accuracy": 0.8, "UCR accuracy, by recording": None, "VUS-PR": None} | EVENTS),
+    "kpi": Set("kpi", "labelled", RANKING | EVENTS | {"event F1": 0.75, "median delay, rows": 7.0}),
+    "nasa": Set("nasa", "labelled", RANKING | EVENTS),
+    "network": Set("network", "labelled", RANKING | EVENTS, "network"),
+    "flows": Set("network", "labelled", EVENTS, "network", "flows"),
+    "skab": Set("skab", "skab", {"row F1, best at FAR ≤ 10 %": 0.85, "row F1": None, "row FAR": None} | EVENTS),
+    "sensors": Set("skab/anomaly-free", "labelled", SENSOR_RECALLS | EVENTS, "sensor", "sensors"),
+    "stocks": Set("stocks", "labelled", RECALLS | EVENTS | STOCK_FALSE, "stock", "stocks"),
+}
+
+
+def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Summary, dict[str, Summary]]:
+    """Run one set; the injected ones are made first."""
+    chosen = SETS[name]
+    folder = options.data / chosen.folder
+    if chosen.maker:
+        inject.MAKERS[chosen.maker](folder, made / name)
+        folder = made / name
+    scores = options.scores / options.detector / name if options.scores else None
+    run = evaluate(Task(folder, chosen.layout, options.detector, chosen.preset, scores, options.jobs))
+    summary = summarise(run)
+    yardsticks = {other: summarise(yardstick(run, other)) for other in YARDSTICKS}
+    if options.out:
+        for ending in ("html", "json"):
+            report.write(options.out / f"{options.detector}-{name}.{ending}", run, summary, yardsticks)
+    return run, summary, yardsticks
+
+
+def rows(name: str, summary: Summary, yardsticks: dict[str, Summary]) -> list[list[str]]:
+    """The lines of one set."""
+    lines = []
+    for figure, target in SETS[name].figures.items():
+        if not any(found.name == figure for found in summary.figures):
+            continue
+        found = summary[figure]
+        others = [next((f.all for f in other.figures if f.name == figure), None) for other in yardsticks.values()]
+        met = "" if target is None else "yes" if (found.all - target) * found.better >= 0 else "no"
+        goal = "" if target is None else ("≥ " if found.better > 0 else "≤ ") + f"{target:.3g}"
+        lines.append([name, figure, *map(report.number, (found.all, found.a, found.b, *others)), goal, met])
+    return lines
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", default="standard")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--scores", type=Path)
+    parser.add_argument("--out", type=Path, help="folder for an HTML and a JSON report of each set")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    made = {}
+    print(f"detector {options.detector}, commit {commit()}, seed {SEED}, one default configuration\n")
+    head = ["set", "metric", "all", "half a", "half b", *YARDSTICKS, "target", "met"]
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.sets:
+            run, summary, yardsticks = measure(name, options, Path(folder))
+            for line in rows(name, summary, yardsticks):
+                print("| " + " | ".join(line) + " |", flush=True)
+            made[name] = report.document(run, summary, yardsticks)
+    print("\n| set | series | points | wall s | points/s | failed |\n|" + " --- |" * 6)
+    for name, one in made.items():
+        facts = (name, len(one["series"]), one["points"], one["wall_seconds"], one["points_per_second"] or "from disk", len(one["errors"]))
+        print("| " + " | ".join(map(str, facts)) + " |")
+    print(f"\nall sets: {sum(one['wall_seconds'] for one in made.values()):.0f} s with {options.jobs} process(es)\n")
+    brief = {name: {key: value for key, value in one.items() if key != "series"} for name, one in made.items()}
+    print(json.dumps({"benchmark": "accuracy", "detector": options.detector, "commit": commit(), "seed": SEED, "sets": brief}))
+
+
+if __name__ == "__main__":
+    main()
