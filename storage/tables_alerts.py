@@ -89,6 +89,7 @@ class AlertRow(Base):
     flapping: Mapped[bool] = mapped_column(Boolean)
     acked_ns: Mapped[int | None]
     acked_by: Mapped[str | None] = mapped_column(SafeText)
+    told: Mapped[list[str]]  # endpoints that were sent something
 
 
 class AlertMemberRow(Base):
@@ -98,7 +99,7 @@ class AlertMemberRow(Base):
     __table_args__ = (
         Index("ix_alert_members_alert_id_surprise", "alert_id", "surprise"),
         Index("ix_alert_members_start_ns", "start_ns"),
-        Index("ix_alert_members_stream_series", "stream", "series"),
+        Index("ix_alert_members_stream_series_start_ns", "stream", "series", "start_ns"),
     )
 
     subject: Mapped[UUID] = mapped_column(primary_key=True)
@@ -109,7 +110,7 @@ class AlertMemberRow(Base):
     severity: Mapped[str]
     surprise: Mapped[float]
     start_ns: Mapped[int]
-    revision: Mapped[int]
+    end_ns: Mapped[int]
     body: Mapped[str]
 
 
@@ -125,12 +126,12 @@ class AlertLaneRow(Base):
 
 
 class AlertStreamRow(Base):
-    """One row a stream: who has it locked routes its events; ``recent`` are beginnings of alerts, for the storm limit."""
+    """One row a stream: who has it locked routes its events. ``recent``: rule → beginnings of alerts, for the storm limit."""
 
     __tablename__ = "alert_streams"
 
     stream: Mapped[str] = mapped_column(primary_key=True)
-    recent: Mapped[list[int]] = mapped_column(SafeJson)
+    recent: Mapped[dict[str, Any]]
 
 
 class AlertBudgetRow(Base):

@@ -107,6 +107,7 @@ def _alerts() -> None:
         sa.Column("flapping", sa.Boolean(), nullable=False),
         sa.Column("acked_ns", sa.BigInteger(), nullable=True),
         sa.Column("acked_by", sa.Text(), nullable=True),
+        sa.Column("told", JSON, nullable=False),
         sa.PrimaryKeyConstraint("alert_id", name="pk_alerts"),
     )
     op.create_index("ix_alerts_created_ns", "alerts", ["created_ns"])
@@ -125,13 +126,13 @@ def _alert_members() -> None:
         sa.Column("severity", sa.Text(), nullable=False),
         sa.Column("surprise", sa.Double(), nullable=False),
         sa.Column("start_ns", sa.BigInteger(), nullable=False),
-        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("end_ns", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("subject", name="pk_alert_members"),
     )
     op.create_index("ix_alert_members_alert_id_surprise", "alert_members", ["alert_id", "surprise"])
     op.create_index("ix_alert_members_start_ns", "alert_members", ["start_ns"])
-    op.create_index("ix_alert_members_stream_series", "alert_members", ["stream", "series"])
+    op.create_index("ix_alert_members_stream_series_start_ns", "alert_members", ["stream", "series", "start_ns"])
 
 
 def _alert_lanes() -> None:

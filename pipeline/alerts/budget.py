@@ -1,0 +1,171 @@
+"""The alert budget: which anomalies may page, so that undisturbed data pages as often as the user is willing to bear.
+
+Every anomaly is a *candidate* with a surprise. Its p-value is conformal (Vovk, Gammerman & Shafer 2005): the share of the stream's own past
+candidates, over all its series, that were at least as surprising; however the scores are calibrated, an undisturbed candidate is below
+α with probability α. It pages if p ≤ α with
+
+    α = (B / λ) · exp(−g · D / B),    B wanted pages a day,  λ candidates a day,  D pages so far − pages planned so far
+
+The first factor is per-family error-rate control over time: B expected false pages a day, as in alpha-spending, and unlike the false
+discovery rate it does not depend on how many true anomalies there are (Rebjock et al., NeurIPS 2021, discuss why that matters
+where anomalies are rare). The second is the feedback of adaptive conformal inference (Gibbs & Candès, NeurIPS 2021): drift, dependence
+and a wrong λ move D, and D moves α back; D is bounded, so that no bad day can silence the next one.
+
+Candidates far beyond the pool (p ≤ α/100 by the tail of the pool) always page, do not enter the pool (an incident must not become the
+normal case) and do not use up the budget; on undisturbed data that is one page in a hundred.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY = 86_400e9
+
+_BIN = 0.05  # decades of surprise
+_BINS = 800  # up to a surprise of 40; beyond is one bin
+_MEMORY = 10 * DAY  # time constant of pool and rate
+_RECENT = DAY / 24  # time constant of the fast rate
+_SHORTEST = DAY / 1440
+_GAIN = 0.5  # g: a debt of one day's pages changes α by e^−.5
+_MOST_DEBT = 4.0  # days' worth of pages
+_STRONG = 100.0
+_TAIL = 0.1  # share of the pool that the tail is fitted to, but no fewer than _TAIL_LEAST
+_TAIL_LEAST = 30.0
+_SEEN = 10  # so many candidates at least as surprising are enough to count instead of fitting
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whether a candidate pages, and why."""
+
+    pages: bool
+    strong: bool
+    p_value: float
+    threshold: float
+
+
+@dataclass(slots=True)
+class AlertBudget:
+    """State of one budget. Times are ns; ``per_day`` is B. A value: read from the database, changed, written back."""
+
+    per_day: float
+    started_ns: float
+    updated_ns: float
+    pool: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BINS))
+    elapsed: float = 0.0  # decayed time that the pool covers, ns
+    recent: float = 0.0  # decayed count with the short memory
+    debt: float = 0.0  # pages so far − planned so far
+    paged_ns: list[int] = field(default_factory=list)  # of the last 24 hours
+
+    @classmethod
+    def new(cls, per_day: float, now_ns: int) -> AlertBudget:
+        return cls(per_day, float(now_ns), float(now_ns))
+
+    def advance(self, now_ns: int) -> None:
+        """Let time pass: memory fades, and the plan goes on."""
+        passed = now_ns - self.updated_ns
+        if passed <= 0:  # a clock that was set back stands still here
+            return
+        fade = math.exp(-passed / _MEMORY)
+        self.pool *= fade
+        self.elapsed = self.elapsed * fade + _MEMORY * (1 - fade)
+        self.recent *= math.exp(-passed / _RECENT)
+        self.debt -= self.per_day * passed / DAY
+        self.debt = max(self.debt, -_MOST_DEBT * self.per_day)
+        self.paged_ns = [t for t in self.paged_ns if t > now_ns - DAY]
+        self.updated_ns = float(now_ns)
+
+    def observe(self, surprise: float, now_ns: int) -> None:
+        """A candidate is over and this was its peak: it joins the pool, unless it was strong."""
+        self.advance(now_ns)
+        if not self.rule(surprise).strong:
+            self.pool[_bin(surprise)] += 1.0
+            self.recent += 1.0
+
+    def rule(self, surprise: float) -> Ruling:
+        """Whether a candidate with this peak pages. Nothing changes."""
+        p, threshold = self.p_value(surprise), self.threshold()
+        # Beyond what is not known yet nothing is far.
+        strong = self.pool.sum() >= _TAIL_LEAST and self._tail(surprise) <= threshold / _STRONG
+        return Ruling(strong or p <= threshold, strong, p, threshold)
+
+    def page(self, ruling: Ruling, now_ns: int) -> None:
+        """A page goes out."""
+        self.advance(now_ns)
+        self.paged_ns.append(now_ns)
+        if not ruling.strong:
+            self.debt = min(self.debt + 1.0, _MOST_DEBT * self.per_day)
+
+    def p_value(self, surprise: float) -> float:
+        """Conformal p-value; where fewer than ten of the pool were as surprising, by the exponential tail of the pool."""
+        count, at = self.pool.sum(), _bin(surprise)
+        # Half of its own bin: a bin is far narrower than the pool, ties are broken evenly.
+        above = self.pool[at + 1 :].sum() + 0.5 * self.pool[at]
+        if above >= _SEEN or count < _SEEN:
+            return float((above + 1.0) / (count + 1.0))
+        return min(self._tail(surprise), float((above + 1.0) / (count + 1.0)))
+
+    def threshold(self) -> float:
+        """α: p-values up to it page."""
+        feedback = math.exp(-_GAIN * self.debt / self.per_day)
+        return min(self.per_day / self.candidates_per_day() * feedback, 1.0)
+
+    def candidates_per_day(self) -> float:
+        """λ. The last hour counts alone if even its lower bound is more: new series must not page for days."""
+        slow = (self.pool.sum() + 1.0) / (self.elapsed / DAY + 1.0 / self.per_day)
+        covered = _RECENT * -math.expm1(-(self.updated_ns - self.started_ns) / _RECENT)
+        fast = (self.recent - 2.0 * math.sqrt(self.recent)) / max(covered, _SHORTEST) * DAY
+        return float(max(slow, fast))
+
+    def used(self, now_ns: int) -> int:
+        """Pages of the last 24 hours."""
+        return sum(t > now_ns - DAY for t in self.paged_ns)
+
+    def dump(self) -> dict[str, Any]:
+        """The state as JSON; the pool sparse."""
+        filled = np.flatnonzero(self.pool > 1e-6)
+        return {
+            "version": 1,
+            "started_ns": self.started_ns,
+            "updated_ns": self.updated_ns,
+            "pool": [[int(i), float(f"{self.pool[i]:.6g}")] for i in filled],
+            "elapsed": self.elapsed,
+            "recent": self.recent,
+            "debt": self.debt,
+            "paged_ns": self.paged_ns,
+        }
+
+    @classmethod
+    def load(cls, state: dict[str, Any], per_day: float) -> AlertBudget:
+        """The inverse of ``dump``; the plan may have changed meanwhile."""
+        made = cls(per_day, state["started_ns"], state["updated_ns"])
+        for at, count in state["pool"]:
+            made.pool[at] = count
+        made.elapsed, made.recent, made.debt = state["elapsed"], state["recent"], state["debt"]
+        made.paged_ns = list(state["paged_ns"])
+        return made
+
+    def _tail(self, surprise: float) -> float:
+        """Tail probability by an exponential fitted to the excess over the pool's 90 % quantile, by its median: a few true anomalies
+        in the pool do not move it (cf. peaks over threshold, Siffer et al., KDD 2017)."""
+        count = self.pool.sum()
+        beyond = np.cumsum(self.pool[::-1])[::-1]  # count at or above each bin
+        start = max(int(np.searchsorted(-beyond, -max(_TAIL * count, _TAIL_LEAST), side="right")) - 1, 0)
+        middle = int(np.searchsorted(-beyond, -beyond[start] / 2, side="right")) - 1
+        scale = max(middle - start, 1) * _BIN / math.log(2.0)
+        excess = max(surprise - start * _BIN, 0.0)
+        return float(min(beyond[start] / count, 1.0) * math.exp(-excess / scale)) if count else 1.0
+
+
+def alarm_rate(per_day: float, points_per_day: float) -> float:
+    """The share of points that a detector should flag so that a budget has enough candidates to choose from: three for each page."""
+    return min(max(3.0 * per_day / points_per_day, 1e-6), 1e-2)
+
+
+def _bin(surprise: float) -> int:
+    return min(int(max(surprise, 0.0) / _BIN), _BINS - 1) if math.isfinite(surprise) else _BINS - 1

@@ -1,0 +1,69 @@
+"""Matchers: which anomalies a rule or a silence means. Compiled once, asked for every event."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from pipeline.records import Anomaly
+
+#: Properties of an anomaly that a matcher can name beside its labels. A label of the same name is reached as ``label.<name>``.
+PROPERTIES = ("stream", "series", "channel", "direction", "severity", "guard", "fault")
+
+Test = Callable[[Mapping[str, str]], bool]
+
+
+def facts(anomaly: Anomaly) -> dict[str, str]:
+    """What matchers can ask about an anomaly."""
+    known = {
+        "stream": anomaly.stream,
+        "series": anomaly.series,
+        "channel": anomaly.channels[leading(anomaly)],
+        "direction": anomaly.direction,
+        "severity": anomaly.severity.value,
+        "guard": anomaly.guard,
+    }
+    return {f"label.{k}": v for k, v in anomaly.labels.items()} | anomaly.labels | known
+
+
+def leading(anomaly: Anomaly) -> int:
+    """Index of the channel that contributes most to the peak."""
+    return max(range(len(anomaly.channels)), key=lambda i: _finite(anomaly.contribution[i]))
+
+
+def deviation(anomaly: Anomaly) -> float:
+    """How far the leading channel's peak is from what was expected, relative to that; inf where nothing else can be said."""
+    at = leading(anomaly)
+    observed, expected = anomaly.observed[at], anomaly.expected[at]
+    if not (math.isfinite(observed) and math.isfinite(expected)) or expected == 0.0:
+        return math.inf
+    return abs(observed - expected) / abs(expected)
+
+
+def compiled(match: Mapping[str, Any]) -> Test:
+    """A test of the facts of an anomaly. Every key must match; a key that the anomaly lacks counts as empty text."""
+    tests = [(key, _any_of(tuple([value] if isinstance(value, str) else value))) for key, value in match.items()]
+    return lambda known: all(test(known.get(key, "")) for key, test in tests)
+
+
+@lru_cache(4096)
+def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
+    wanted = [_regex(g) for g in globs if not g.startswith("!")]
+    refused = [_regex(g[1:]) for g in globs if g.startswith("!")]
+
+    def test(text: str) -> bool:
+        return (not wanted or any(p.match(text) for p in wanted)) and not any(p.match(text) for p in refused)
+
+    return test
+
+
+def _regex(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob))
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0

@@ -1,0 +1,107 @@
+"""The engine's side of the alerts: changes become rows of the outbox, in the transaction that commits them.
+
+Nothing is decided here and nothing is sent: rules, groups, silences and the budget are the router's, so that a burst of anomalies costs
+the engine one small insert each. An event's id names what changed, so that the same change written twice is one event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+from sqlalchemy import Connection
+
+from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from storage import alerts
+from storage.types import safe
+
+#: An open anomaly whose peak grew by less than this factor is not news.
+GROWTH = 1.25
+_FLOATS = ("observed", "expected", "lower", "upper", "contribution")
+
+
+class AlertRules:
+    """The outbox of one stream. ``enabled`` is False where no endpoint is configured: then nothing is written."""
+
+    def __init__(self, stream: str, *, enabled: bool) -> None:
+        self._stream = stream
+        self._enabled = enabled
+
+    def on_changes(self, connection: Connection, changes: Sequence[Anomaly], now_ns: int) -> int:
+        """Write the events of anomalies that were opened, changed or closed; returns how many.
+
+        An anomaly without flagged points (``points == 0``) is retracted: late or corrected data took it back.
+        """
+        if not self._enabled or not changes:
+            return 0
+        events = [alerts.Event(uuid5(a.id, _change(a)), self._stream, "anomaly", a.id, encode_anomaly(a), now_ns) for a in changes]
+        return alerts.add_events(connection, events)
+
+    def on_faults(self, connection: Connection, faults: Sequence[Fault], now_ns: int) -> int:
+        """Write the events of pipeline faults that began or ended; returns how many."""
+        if not self._enabled or not faults:
+            return 0
+        events = []
+        for fault in faults:
+            subject = fault_id(fault)
+            change = "open" if fault.ended_ns is None else f"closed/{fault.ended_ns}"
+            events.append(alerts.Event(uuid5(subject, change), self._stream, "fault", subject, _encode(fault), now_ns))
+        return alerts.add_events(connection, events)
+
+
+def fault_id(fault: Fault) -> UUID:
+    """One fault from its beginning to its end."""
+    return uuid5(NAMESPACE, f"fault\x00{fault.stream}\x00{fault.kind}\x00{fault.partition}\x00{fault.started_ns}")
+
+
+def encode_anomaly(anomaly: Anomaly) -> str:
+    """JSON; a number that JSON lacks becomes null."""
+    return _encode(anomaly)
+
+
+def decode_anomaly(body: str) -> Anomaly:
+    """The inverse of ``encode_anomaly``; null becomes NaN."""
+    values: dict[str, Any] = msgspec.json.decode(body)
+    for name in _FLOATS:
+        values[name] = [math.nan if x is None else x for x in values[name]]
+    for name in ("score", "surprise"):
+        values[name] = math.nan if values[name] is None else values[name]
+    values["id"], values["partition"] = UUID(values["id"]), Partition(*values["partition"])
+    values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
+    return Anomaly(**values)
+
+
+def decode_fault(body: str) -> Fault:
+    values: dict[str, Any] = msgspec.json.decode(body)
+    values["kind"] = FaultKind(values["kind"])
+    values["partition"] = None if values["partition"] is None else Partition(*values["partition"])
+    return Fault(**values)
+
+
+def _change(anomaly: Anomaly) -> str:
+    """What is new about an anomaly, as text. While it is open that is its severity and, in steps, its peak; afterwards every revision."""
+    if anomaly.points == 0:
+        return f"retracted/{anomaly.revision}"
+    if anomaly.state is AnomalyState.CLOSED:
+        return f"closed/{anomaly.revision}"
+    surprise = anomaly.surprise if math.isfinite(anomaly.surprise) else 0.0
+    return f"open/{anomaly.severity}/{math.floor(math.log(max(surprise, 1.0), GROWTH))}"
+
+
+def _encode(record: Anomaly | Fault) -> str:
+    try:
+        return msgspec.json.encode(record).decode()
+    except UnicodeEncodeError:
+        # A lone surrogate from a record must not stop the batch that it came with.
+        return msgspec.json.encode(_cleaned(msgspec.to_builtins(record))).decode()
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return safe(value)
+    if isinstance(value, dict):
+        return {safe(str(k)): _cleaned(v) for k, v in value.items()}
+    return [_cleaned(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,106 @@
+"""What the configuration says about one anomaly: which rule it falls under, whether it is dropped, how its alert behaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.alerts.config import Alerts, Flapping, Grouping, Policy
+from pipeline.alerts.matching import compiled, deviation, facts
+from pipeline.records import Anomaly, Severity
+
+SECOND = 1_000_000_000
+DEFAULT = "default"
+STORM = "storm"
+_LEVELS = {severity: level for level, severity in enumerate(Severity)}
+
+
+def rank(severity: str) -> int:
+    """0 for info to 3 for critical."""
+    return _LEVELS[Severity(severity)]
+
+
+def ns(span: timedelta) -> int:
+    return round(span / timedelta(microseconds=1)) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the alerts of one rule behave; spans in ns."""
+
+    rule: str
+    to: tuple[str, ...]
+    by: tuple[str, ...] | None
+    wait: int
+    interval: int
+    repeat: int | None
+    recover_after: int
+    cooldown: int
+    flapping_changes: int | None
+    flapping_within: int
+    min_deviation: float
+    min_severity: int
+    lasts: int
+
+
+class StreamRules:
+    """The rules of one stream. ``endpoints`` are all configured ones: where a rule names none, they are meant."""
+
+    def __init__(self, stream: str, config: Alerts, endpoints: tuple[str, ...]) -> None:
+        self.stream = stream
+        self.config = config
+        self._rules = [(compiled(r.match), r.drop, _behaviour(r.name or "", r, config, endpoints)) for r in config.rules]
+        self._default = _behaviour(DEFAULT, config, config, endpoints)
+        self._by_name = {b.rule: b for _, _, b in self._rules} | {DEFAULT: self._default}
+        self.faults = _behaviour("faults", Policy(to=config.faults.to), config, endpoints)
+
+    def decide(self, anomaly: Anomaly) -> tuple[Behaviour, str | None]:
+        """(behaviour, why it is dropped or None). The first rule that matches decides."""
+        known = facts(anomaly)
+        for matches, drop, behaviour in self._rules:
+            if matches(known):
+                return behaviour, f"rule:{behaviour.rule}" if drop else self._too_small(anomaly, behaviour)
+        return self._default, self._too_small(anomaly, self._default)
+
+    def behaviour(self, rule: str) -> Behaviour:
+        """Behaviour of a named rule; that of the stream where the configuration does not know the rule any more."""
+        name = rule.partition("/")[0]
+        return self.faults if name == "faults" else self._by_name.get(name, self._default)
+
+    def _too_small(self, anomaly: Anomaly, behaviour: Behaviour) -> str | None:
+        if rank(anomaly.severity) < rank(self.config.severity.notice):
+            return "severity"
+        if rank(anomaly.severity) < behaviour.min_severity:
+            return "min_severity"
+        if behaviour.min_deviation and deviation(anomaly) < behaviour.min_deviation:
+            return "min_deviation"
+        return None
+
+
+def _behaviour(name: str, policy: Policy, stream: Alerts, endpoints: tuple[str, ...]) -> Behaviour:
+    """``policy`` with the stream's own keys where it has none."""
+
+    def pick(key: str) -> object:
+        own = getattr(policy, key)
+        return own if own is not None else getattr(stream, key)
+
+    group, flapping = pick("group") or Grouping(), pick("flapping")
+    assert isinstance(group, Grouping)
+    assert flapping is None or isinstance(flapping, Flapping)
+    to, recover, cooldown, lasts = pick("to"), pick("recover_after"), pick("cooldown"), pick("lasts")
+    severity, deviation_ = pick("min_severity"), pick("min_deviation")
+    return Behaviour(
+        rule=name,
+        to=endpoints if to is None else tuple(to),  # type: ignore[arg-type]
+        by=None if group.by is None else tuple(group.by),
+        wait=ns(group.wait),
+        interval=ns(group.interval),
+        repeat=None if group.repeat is None else ns(group.repeat),
+        recover_after=0 if recover is None else ns(recover),  # type: ignore[arg-type]
+        cooldown=0 if cooldown is None else ns(cooldown),  # type: ignore[arg-type]
+        flapping_changes=None if flapping is None else flapping.changes,
+        flapping_within=0 if flapping is None else ns(flapping.within),
+        min_deviation=0.0 if deviation_ is None else float(deviation_),  # type: ignore[arg-type]
+        min_severity=0 if severity is None else rank(severity),  # type: ignore[arg-type]
+        lasts=0 if lasts is None else ns(lasts),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,351 @@
+"""Notices on their way to endpoints: queued by the router, claimed by workers, every attempt recorded.
+
+The queue of one series to one endpoint is a *lane*. A worker claims lanes, never single deliveries, and takes only the head of each: so the
+order within a series holds over any number of workers, and a claim looks at nothing but lanes that are due. Who adds to a lane and
+who finishes its head both hold the lane's row locked, so that neither overlooks the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Connection, Integer, and_, bindparam, case, delete, exists, func, literal, select, tuple_, update
+from sqlalchemy.orm import aliased
+
+from storage.tables_alerts import DeliveryAttemptRow, DeliveryLaneRow, DeliveryRow, NoticeRow
+from storage.types import insert
+
+
+@dataclass(slots=True)
+class Notice:
+    """One message about an alert; ``events`` is how many events of the outbox it stands for."""
+
+    id: UUID
+    alert_id: UUID
+    stream: str
+    lane: str
+    sequence: int
+    kind: str
+    events: int
+    body: str
+    created_ns: int
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One notice on its way to one endpoint."""
+
+    id: UUID
+    notice_id: UUID
+    alert_id: UUID
+    endpoint: str
+    lane: str
+    sequence: int
+    kind: str
+    state: str
+    reason: str | None
+    attempts: int
+    repeats: int
+    created_ns: int
+    finished_ns: int | None
+
+
+@dataclass(slots=True)
+class Claimed:
+    """The head of a lane that this worker has in hand."""
+
+    id: UUID
+    alert_id: UUID
+    endpoint: str
+    lane: str
+    kind: str
+    attempts: int
+    created_ns: int
+    lost: bool  # the answer of the attempt before is not known
+    body: str
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What came of one attempt; ``state`` is the delivery's after it, ``next_ns`` when it is tried again."""
+
+    delivery: UUID
+    endpoint: str
+    lane: str
+    attempt: int
+    started_ns: int
+    latency_ns: int
+    outcome: str
+    status: int | None
+    answer: str
+    state: str
+    next_ns: int | None
+    repeat: bool
+    reason: str | None = None
+
+
+_DELIVERY = [getattr(DeliveryRow, name) for name in Delivery.__slots__]
+
+
+def add(connection: Connection, notices: Sequence[Notice], deliveries: Sequence[Delivery], now_ns: int) -> None:
+    """Queue ``deliveries`` of ``notices``; one that is there already stays as it is."""
+    if notices:
+        connection.execute(insert(connection, NoticeRow).on_conflict_do_nothing(), [asdict(n) for n in notices])
+    if deliveries:
+        connection.execute(insert(connection, DeliveryRow).on_conflict_do_nothing(), [asdict(d) for d in deliveries])
+        _wake(connection, {(d.endpoint, d.lane) for d in deliveries if d.state == "pending"}, now_ns)
+
+
+def next_due(connection: Connection, endpoints: Collection[str]) -> int | None:
+    """When the first free lane of ``endpoints`` is due."""
+    free = (DeliveryLaneRow.endpoint.in_(endpoints), DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns.is_not(None))
+    return connection.scalar(select(func.min(DeliveryLaneRow.due_ns)).where(*free))
+
+
+def claim(connection: Connection, owner: str, endpoint: str, limit: int, now_ns: int) -> list[Claimed]:
+    """Take up to ``limit`` due lanes of ``endpoint`` in hand and return the head of each."""
+    free = (DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns <= now_ns)
+    due = (
+        select(DeliveryLaneRow.lane).where(*free).order_by(DeliveryLaneRow.due_ns).limit(limit).with_for_update(skip_locked=True).cte("due")
+    )
+    taken = update(DeliveryLaneRow).where(DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.lane.in_(select(due.c.lane)))
+    lanes = list(connection.scalars(taken.values(owner=owner).returning(DeliveryLaneRow.lane)))
+    if not lanes:
+        return []
+    heads = _heads(connection, endpoint, lanes)
+    if empty := set(lanes) - {head.lane for head in heads}:
+        _release(connection, owner, [(endpoint, lane, None) for lane in empty])
+    return heads
+
+
+def record(connection: Connection, owner: str, attempts: Sequence[Attempt], now_ns: int) -> list[Attempt]:
+    """Write what came of ``attempts`` and free their lanes. Returns those whose lane was no longer ``owner``'s: they count for nothing."""
+    mine = _locked(connection, owner, [(a.endpoint, a.lane) for a in attempts])
+    kept = [a for a in attempts if (a.endpoint, a.lane) in mine]
+    if kept:
+        finished = update(DeliveryRow).where(DeliveryRow.id == bindparam("which"), DeliveryRow.state == "pending")
+        finished = finished.values(repeats=DeliveryRow.repeats + bindparam("again", type_=Integer))
+        connection.execute(finished, [_outcome(a, now_ns) for a in kept])
+        connection.execute(insert(connection, DeliveryAttemptRow), [_attempt_values(a) for a in kept])
+        _release(connection, owner, [(a.endpoint, a.lane, a.next_ns or now_ns) for a in kept])
+    return [a for a in attempts if (a.endpoint, a.lane) not in mine]
+
+
+def abandon(connection: Connection, owner: str, now_ns: int) -> int:
+    """Free the lanes of a worker that died. Its messages may have arrived: their next attempt is a repeat. Returns how many."""
+    held = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(DeliveryLaneRow.owner == owner).with_for_update()
+    by_endpoint: dict[str, list[str]] = {}
+    for endpoint, lane in connection.execute(held.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)):
+        by_endpoint.setdefault(endpoint, []).append(lane)
+    heads = [head for endpoint, lanes in by_endpoint.items() for head in _heads(connection, endpoint, lanes)]
+    if heads:
+        rows = [
+            {
+                "delivery_id": h.id,
+                "attempt": h.attempts + 1,
+                "started_ns": now_ns,
+                "latency_ns": 0,
+                "outcome": "lost",
+                "answer": "the process ended",
+            }
+            for h in heads
+        ]
+        connection.execute(insert(connection, DeliveryAttemptRow), rows)
+    connection.execute(update(DeliveryLaneRow).where(DeliveryLaneRow.owner == owner).values(owner=None, due_ns=now_ns))
+    return len(heads)
+
+
+def hurry(connection: Connection, endpoint: str, now_ns: int) -> int:
+    """An endpoint is well again: what waits for its next attempt is due now. Returns how many lanes."""
+    waiting = (DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns > now_ns)
+    return connection.execute(update(DeliveryLaneRow).where(*waiting).values(due_ns=now_ns)).rowcount
+
+
+def finish_pending(connection: Connection, endpoint: str, state: str, reason: str, before_ns: int, now_ns: int) -> int:
+    """Settle what ``endpoint`` has pending that was created before ``before_ns``, unless a worker has it in hand. Returns how many."""
+    in_hand = exists().where(
+        DeliveryLaneRow.endpoint == DeliveryRow.endpoint, DeliveryLaneRow.lane == DeliveryRow.lane, DeliveryLaneRow.owner.is_not(None)
+    )
+    waiting = (DeliveryRow.endpoint == endpoint, DeliveryRow.state == "pending", DeliveryRow.created_ns < before_ns, ~in_hand)
+    return connection.execute(update(DeliveryRow).where(*waiting).values(state=state, reason=reason, finished_ns=now_ns)).rowcount
+
+
+def pending_endpoints(connection: Connection) -> list[str]:
+    """Endpoints that have lanes with something to deliver."""
+    return list(connection.scalars(select(DeliveryLaneRow.endpoint).where(DeliveryLaneRow.due_ns.is_not(None)).distinct()))
+
+
+def redeliver(connection: Connection, ids: Sequence[UUID], now_ns: int, *, force: bool = False) -> list[UUID]:
+    """Queue finished deliveries again, with the same id and a fresh schedule. Returns those that were queued.
+
+    Left out is one whose alert has delivered something newer to the same endpoint since, unless ``force``.
+    """
+    newer = aliased(DeliveryRow)
+    overtaken = exists().where(
+        newer.alert_id == DeliveryRow.alert_id,
+        newer.endpoint == DeliveryRow.endpoint,
+        newer.state == "delivered",
+        newer.sequence > DeliveryRow.sequence,
+    )
+    wanted = select(DeliveryRow.id, DeliveryRow.endpoint, DeliveryRow.lane).where(DeliveryRow.state != "pending")
+    if not force:
+        wanted = wanted.where(~overtaken)
+    rows = [row for i in range(0, len(ids), 500) for row in connection.execute(wanted.where(DeliveryRow.id.in_(ids[i : i + 500])))]
+    if rows:
+        again = update(DeliveryRow).where(DeliveryRow.id == bindparam("which"))
+        values = {"state": "pending", "reason": None, "attempts": 0, "finished_ns": None}
+        connection.execute(again, [{"which": row.id} | values for row in rows])
+        _wake(connection, {(row.endpoint, row.lane) for row in rows}, now_ns)
+    return [row.id for row in rows]
+
+
+def query(
+    connection: Connection,
+    *,
+    endpoint: str | None = None,
+    state: str | None = None,
+    alert_id: UUID | None = None,
+    since_ns: int | None = None,
+    limit: int | None = None,
+) -> list[Delivery]:
+    """Deliveries, the newest first."""
+    statement = select(*_DELIVERY).order_by(DeliveryRow.created_ns.desc(), DeliveryRow.sequence.desc(), DeliveryRow.endpoint).limit(limit)
+    for given, condition in (
+        (endpoint, DeliveryRow.endpoint == endpoint),
+        (state, DeliveryRow.state == state),
+        (alert_id, DeliveryRow.alert_id == alert_id),
+        (since_ns, DeliveryRow.created_ns >= (since_ns or 0)),
+    ):
+        if given is not None:
+            statement = statement.where(condition)
+    return [Delivery(*row) for row in connection.execute(statement)]
+
+
+def find(connection: Connection, prefix: str, limit: int = 6) -> list[Delivery]:
+    """Deliveries whose id begins with the hex digits ``prefix`` (1 to 32 of them)."""
+    within = DeliveryRow.id.between(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
+    return [Delivery(*row) for row in connection.execute(select(*_DELIVERY).where(within).limit(limit))]
+
+
+def attempts_of(connection: Connection, delivery: UUID) -> list[dict[str, Any]]:
+    """Every attempt of a delivery, the first first."""
+    columns = DeliveryAttemptRow.__table__.columns
+    statement = select(*columns).where(DeliveryAttemptRow.delivery_id == delivery).order_by(DeliveryAttemptRow.id)
+    return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def body_of(connection: Connection, notice: UUID) -> str | None:
+    return connection.scalar(select(NoticeRow.body).where(NoticeRow.id == notice))
+
+
+def due_of(connection: Connection, endpoint: str, lane: str) -> int | None:
+    """When the head of a lane is tried next."""
+    return connection.scalar(select(DeliveryLaneRow.due_ns).where(DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.lane == lane))
+
+
+def ledger(connection: Connection) -> dict[tuple[str, str, str | None], int]:
+    """(endpoint, state, reason) → deliveries: their sum is every delivery that was ever created and not pruned."""
+    by = (DeliveryRow.endpoint, DeliveryRow.state, DeliveryRow.reason)
+    return {(e, s, r): int(n) for e, s, r, n in connection.execute(select(*by, func.count()).group_by(*by))}
+
+
+def notice_events(connection: Connection) -> int:
+    """Events of the outbox that notices stand for."""
+    return int(connection.scalar(select(func.coalesce(func.sum(NoticeRow.events), 0))) or 0)
+
+
+def backlog(connection: Connection) -> dict[str, tuple[int, int]]:
+    """endpoint → (pending deliveries, creation time of the oldest)."""
+    statement = select(DeliveryRow.endpoint, func.count(), func.min(DeliveryRow.created_ns)).where(DeliveryRow.state == "pending")
+    return {e: (int(n), int(oldest)) for e, n, oldest in connection.execute(statement.group_by(DeliveryRow.endpoint))}
+
+
+def prune(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` finished deliveries that are older, with their attempts and notices; returns how many rows."""
+    old = list(
+        connection.scalars(select(DeliveryRow.id).where(DeliveryRow.created_ns < before_ns, DeliveryRow.state != "pending").limit(limit))
+    )
+    gone = 0
+    for i in range(0, len(old), 500):
+        gone += connection.execute(delete(DeliveryAttemptRow).where(DeliveryAttemptRow.delivery_id.in_(old[i : i + 500]))).rowcount
+        gone += connection.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(old[i : i + 500]))).rowcount
+    used = exists().where(DeliveryRow.alert_id == NoticeRow.alert_id, DeliveryRow.notice_id == NoticeRow.id)
+    orphans = select(NoticeRow.id).where(NoticeRow.created_ns < before_ns, ~used).limit(limit)
+    return gone + connection.execute(delete(NoticeRow).where(NoticeRow.id.in_(orphans))).rowcount
+
+
+def _wake(connection: Connection, lanes: set[tuple[str, str]], now_ns: int) -> None:
+    """There is something in these lanes; one whose head waits for its next attempt goes on waiting."""
+    if not lanes:
+        return
+    statement = insert(connection, DeliveryLaneRow)
+    due = func.coalesce(DeliveryLaneRow.due_ns, statement.excluded.due_ns)
+    statement = statement.on_conflict_do_update(index_elements=["endpoint", "lane"], set_={"due_ns": due})
+    # One order for everybody who locks several lanes: no deadlocks.
+    connection.execute(statement, [{"endpoint": e, "lane": lane, "due_ns": now_ns, "owner": None} for e, lane in sorted(lanes)])
+
+
+def _heads(connection: Connection, endpoint: str, lanes: Sequence[str]) -> list[Claimed]:
+    other = aliased(DeliveryRow)
+    first = select(func.min(other.sequence)).where(
+        other.endpoint == DeliveryRow.endpoint, other.lane == DeliveryRow.lane, other.state == "pending"
+    )
+    lost = (
+        select(DeliveryAttemptRow.outcome == "lost")
+        .where(DeliveryAttemptRow.delivery_id == DeliveryRow.id)
+        .order_by(DeliveryAttemptRow.id.desc())
+        .limit(1)
+    )
+    columns = (DeliveryRow.id, DeliveryRow.alert_id, DeliveryRow.endpoint, DeliveryRow.lane, DeliveryRow.kind, DeliveryRow.attempts)
+    statement = (
+        select(*columns, DeliveryRow.created_ns, func.coalesce(lost.scalar_subquery(), literal(False)), NoticeRow.body)
+        .join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
+        .where(
+            DeliveryRow.endpoint == endpoint,
+            DeliveryRow.lane.in_(lanes),
+            DeliveryRow.state == "pending",
+            DeliveryRow.sequence == first.scalar_subquery(),
+        )
+    )
+    return [Claimed(*row) for row in connection.execute(statement)]
+
+
+def _locked(connection: Connection, owner: str, lanes: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of ``lanes`` those that are still ``owner``'s, locked until the end of the transaction."""
+    key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
+    found: set[tuple[str, str]] = set()
+    ordered = sorted(lanes)
+    for i in range(0, len(ordered), 500):
+        statement = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(
+            DeliveryLaneRow.owner == owner, key.in_(ordered[i : i + 500])
+        )
+        statement = statement.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).with_for_update()
+        found |= {(endpoint, lane) for endpoint, lane in connection.execute(statement)}
+    return found
+
+
+def _release(connection: Connection, owner: str, lanes: Sequence[tuple[str, str, int | None]]) -> None:
+    """Give lanes back, due at the given time if anything is in them. Only for lanes whose rows are locked (see the module's text)."""
+    waiting = exists().where(
+        DeliveryRow.endpoint == DeliveryLaneRow.endpoint, DeliveryRow.lane == DeliveryLaneRow.lane, DeliveryRow.state == "pending"
+    )
+    due = case((waiting, bindparam("due", type_=BigInteger)), else_=None)
+    which = and_(
+        DeliveryLaneRow.endpoint == bindparam("at"), DeliveryLaneRow.lane == bindparam("which"), DeliveryLaneRow.owner == bindparam("mine")
+    )
+    rows = [{"at": endpoint, "which": lane, "mine": owner, "due": due_ns} for endpoint, lane, due_ns in lanes]
+    connection.execute(update(DeliveryLaneRow).where(which).values(owner=None, due_ns=due), rows)
+
+
+def _outcome(attempt: Attempt, now_ns: int) -> dict[str, Any]:
+    finished = now_ns if attempt.state != "pending" else None
+    values = {"state": attempt.state, "reason": attempt.reason, "attempts": attempt.attempt, "finished_ns": finished}
+    return {"which": attempt.delivery, "again": int(attempt.repeat)} | values
+
+
+def _attempt_values(attempt: Attempt) -> dict[str, Any]:
+    names = ("attempt", "started_ns", "latency_ns", "outcome", "status", "answer", "next_ns")
+    return {"delivery_id": attempt.delivery} | {name: getattr(attempt, name) for name in names}

@@ -1,0 +1,28 @@
+"""What people say of anomalies: true ones are kept out of training, false ones are not anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from storage.tables_alerts import LabelRow
+from storage.types import insert
+
+Label = Literal["true", "false"]
+
+
+def put(connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int) -> None:
+    """The last word on an anomaly counts."""
+    values = {"anomaly_id": anomaly_id, "label": label, "author": author, "comment": comment, "created_ns": now_ns}
+    statement = insert(connection, LabelRow).values(values)
+    changed = {column.name: column for column in statement.excluded if column.name != "anomaly_id"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed))
+
+
+def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:
+    """The labels of those that have one."""
+    statement = select(LabelRow.anomaly_id, LabelRow.label).where(LabelRow.anomaly_id.in_(list(anomalies)))
+    return {row.anomaly_id: row.label for row in connection.execute(statement)}
