@@ -1,0 +1,23 @@
+"""forewatch: streaming anomaly detection, from a Kafka record to a committed, explained verdict.
+
+>>> from pipeline import detect
+>>> verdicts = detect(frame, time="ts", values=["temperature"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.frame import detect
+
+__all__ = ["detect"]
+
+
+def __getattr__(name: str) -> Any:
+    # pandas and the detectors take a second to import; ``forewatch --help`` should not wait for them.
+    if name == "detect":
+        from pipeline.frame import detect
+
+        return detect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import make_url
 
 from detectors import build
 from detectors.base import Detector, DetectorSpec, Limits
@@ -22,6 +25,30 @@ from pipeline.snapshots import Snapshots, StoredSeries
 from pipeline.sources.base import Source
 from storage.history import HistoryWriter
 from storage.session import Database
+
+
+@contextmanager
+def open_database(config: Config) -> Iterator[Database]:
+    """The configured database for a process that writes: schema made if there is none, refused if it is another version's.
+
+    Raises StorageError.
+    """
+    password = config.database_password.reveal().get_secret_value() if config.database_password is not None else None
+    database = Database(config.database, password, exclusive=True)
+    try:
+        if database.current() is None:
+            database.upgrade()
+        database.require_head()
+        yield database
+    finally:
+        database.close()
+
+
+def history_path(config: Config) -> str:
+    """Where history segments are: as configured, or beside the database file."""
+    if config.storage.history_path is not None:
+        return config.storage.history_path
+    return f"{make_url(config.database).database}.history"
 
 
 def owner_name() -> str:

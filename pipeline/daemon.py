@@ -10,11 +10,11 @@ from types import FrameType
 
 import structlog
 
-from pipeline.build import build_engine
+from pipeline.build import build_engine, history_path, open_database
 from pipeline.config import Config
 from pipeline.config_load import load_config
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StorageUnavailable
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
@@ -22,7 +22,8 @@ from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.sources import make_source
 from pipeline.watchdog import Watchdog
-from storage.retention import prune
+from storage.history import HistoryWriter
+from storage.retention import prune, prune_history
 from storage.session import Database
 
 log = structlog.get_logger(__name__)
@@ -74,16 +75,30 @@ class Daemon:
             reloader.poll()
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_SECONDS
-                prune(self._database, self._config.storage)
+                self._prune()
+
+    def _prune(self) -> None:
+        try:
+            prune(self._database, self._config.storage)
+            if self._config.storage.history:
+                prune_history(history_path(self._config), self._config.storage)
+        except (StorageUnavailable, OSError) as error:
+            log.warning("old rows stay for another hour", error=str(error))
 
     def close(self) -> None:
         for name in list(self._engines):
             self._end(name)
 
     def _start(self, name: str) -> None:
-        source = make_source(name, self._config.streams[name].source)
-        self._engines[name] = build_engine(name, self._config, self._database, source, StreamMetrics(self._metrics, name))
+        config = self._config
+        source = make_source(name, config.streams[name].source)
+        writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
+        self._engines[name] = build_engine(name, config, self._database, source, StreamMetrics(self._metrics, name), history_writer=writer)
         log.info("stream started", stream=name)
+
+    @staticmethod
+    def _history_failed(error: Exception) -> None:
+        log.warning("history not written; scoring goes on", error=str(error))
 
     def _end(self, name: str) -> None:
         self._engines.pop(name).close()
@@ -102,7 +117,6 @@ class Daemon:
 def run_daemon(path: Path, watch: bool = False) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
     config = load_config(path)
-    password = config.database_password.reveal().get_secret_value() if config.database_password else None
     metrics = Metrics()
     with ExitStack() as stack:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
@@ -112,11 +126,7 @@ def run_daemon(path: Path, watch: bool = False) -> int:
             server.start()
             stack.callback(server.stop)
             log.info("serving", url=server.url)
-        database = Database(config.database, password, exclusive=True)
-        stack.callback(database.close)
-        if database.current() is None:
-            database.upgrade()
-        database.require_head()
+        database = stack.enter_context(open_database(config))
         daemon = Daemon(config, database, metrics, health, watchdog)
         stack.callback(daemon.close)
         reloader = Reloader(path, config, daemon.take, watch=watch, outcome=lambda result: metrics.config_reloads.labels(result).inc())

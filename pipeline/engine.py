@@ -40,6 +40,8 @@ class Sink(Protocol):
 
     def append(self, result: Result) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(slots=True)
 class EngineParts:
@@ -107,6 +109,8 @@ class Engine:
         """Take a last snapshot of what is committed, leave the group. A batch that is still pending is left to the next owner's replay."""
         if self._result is None:
             self.parts.snapshots.take_all(self.parts.ownership)
+        for sink in self.parts.sinks:
+            sink.close()
         self.parts.source.close()
 
     # ------------------------------------------------------------------------------------------------ the steps

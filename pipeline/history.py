@@ -60,7 +60,13 @@ class History:
     def _table(self, result: Result) -> pa.Table:
         assert result.scored is not None
         scored, points, verdicts = result.scored, result.scored.points, result.scored.verdicts
-        per_point: dict[str, NDArray[Any]] = {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag, "guard": verdicts.guard}
+        per_point: dict[str, NDArray[Any]] = {
+            "score": verdicts.score,
+            "surprise": verdicts.surprise,
+            "flag": verdicts.flag,
+            "guard": verdicts.guard,
+        }
+        per_point |= {"every": points.every, "missed": points.missed}  # what else the detector saw, so that a verdict can be computed again
         per_channel: dict[str, NDArray[Any]] = {
             "value": points.values,
             "expected": verdicts.expected,

@@ -6,8 +6,6 @@ snapshot and the position are scored once more to bring the state up to date; wh
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import structlog
 
 from pipeline.commit import Committer, Part
@@ -20,7 +18,7 @@ from pipeline.sources.base import Bounds, Records, Source, TableRecords
 from storage import anomalies, positions, snapshots
 from storage.session import Database
 
-R = TypeVar("R", bound=Records | TableRecords)
+AnyRecords = Records | TableRecords
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +101,7 @@ class Ownership:
             self._history.drop(partition)
         self._scoring.drop(partition)
 
-    def expect(self, records: Records | TableRecords) -> None:
+    def expect(self, records: AnyRecords) -> None:
         """Check that a batch goes on exactly where the last one ended, and move the cursor past it."""
         cursor = self.cursor[records.partition]
         if records.first_offset != cursor:
@@ -120,7 +118,7 @@ class Ownership:
         committed = self.positions[partition].next_offset
         return committed is not None and self.cursor[partition] < committed
 
-    def split(self, records: R) -> tuple[R | None, R | None]:
+    def split(self, records: AnyRecords) -> tuple[AnyRecords | None, AnyRecords | None]:
         """Cut a batch at the committed position: (what was committed before, what is new)."""
         committed = self.positions[records.partition].next_offset
         if committed is None or records.first_offset >= committed:

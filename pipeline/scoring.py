@@ -200,6 +200,9 @@ class Scoring:
         """The name of the series in every slot, None where it is free."""
         return [None if key is None else series_name(self.stream, key)[0] for key in self.series.by_slot]
 
+    def name_of(self, slot: int) -> str:
+        return series_name(self.stream, self.series.key(slot))[0]
+
     def _held_of(self, partition: Partition) -> Held:
         held = self._held.get(partition)
         return Held.empty(partition, self.stream) if held is None else held

@@ -1,0 +1,111 @@
+"""Backfill: the engine over history, in files or in a stretch of the stream's own log.
+
+Its positions and snapshots have a ledger of their own, which goes when it is done; its anomalies are the stream's, under the ids that the daemon
+would give them, so that running it twice, or beside what the daemon found, changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.build import build_engine, open_database
+from pipeline.config import Config, FilesSource
+from pipeline.config import Source as SourceConfig
+from pipeline.engine import Sink
+from pipeline.errors import InputError, SourceError
+from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.progress import Progress
+from pipeline.records import Counts
+from pipeline.scores import ScoresWriter
+from pipeline.scoring import Result
+from pipeline.sources import make_source
+from pipeline.sources.base import Source
+from pipeline.sources.span import SeekableByTime, SpanSource
+from storage import ledger as ledgers
+
+
+@dataclass(slots=True)
+class BackfillReport:
+    """What a backfill did. ``counts`` add up to the records that were read."""
+
+    stream: str
+    counts: Counts
+    anomalies: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        read = self.counts.read()
+        outcomes = {name: count for name, count in asdict(self.counts).items() if name != "held"}
+        speed = {"seconds": round(self.seconds, 3), "records_per_second": round(read / self.seconds) if self.seconds else 0}
+        return {"stream": self.stream, "records": read} | outcomes | {"anomalies": self.anomalies} | speed
+
+
+class _Tally:
+    """A sink that counts what the progress bar and the report want to know."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.anomalies: set[uuid.UUID] = set()
+
+    def append(self, result: Result) -> None:
+        self.anomalies.update(anomaly.id for anomaly in result.anomalies)
+        self._progress.advance(sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values()))
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def run_backfill(
+    config: Config,
+    stream: str,
+    inputs: Sequence[Path] | None,
+    start_ns: int | None,
+    end_ns: int | None,
+    scores: Path | None,
+    progress: Progress,
+) -> BackfillReport:
+    """Run ``stream`` over ``inputs`` (CSV or Parquet), or over the time range of its own source, and write ``scores`` if asked to.
+
+    Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or cannot be used.
+    """
+    source = _files(stream, inputs) if inputs else _span(config, stream, start_ns, end_ns)
+    ledger = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
+    tally = _Tally(progress)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        database = stack.enter_context(open_database(config))
+        writer = ScoresWriter(scores) if scores is not None else None
+        sinks: list[Sink] = [tally] if writer is None else [tally, writer]
+        engine = build_engine(stream, config, database, source, StreamMetrics(Metrics(), stream), ledger=ledger, sinks=sinks)
+        if writer is not None:
+            writer.scoring = engine.parts.scoring
+        stack.callback(engine.close)
+        while not engine.done:
+            engine.turn(0.1)
+            if fault := next(iter(engine.parts.faults.current), None):
+                raise SourceError(fault.message)
+            if isinstance(source, SpanSource):
+                progress.expect(source.total)
+        counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())
+        with database.begin() as connection:
+            ledgers.forget(connection, ledger)
+    return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
+
+
+def _files(stream: str, inputs: Sequence[Path]) -> Source:
+    return make_source(stream, SourceConfig(files=FilesSource(paths=[str(path) for path in inputs])))
+
+
+def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> Source:
+    chosen = config.streams[stream].source
+    if chosen.kafka is None:
+        raise InputError(f"stream {stream}: only a Kafka source can be read from --from to --to; name files with --input")
+    # A group of its own: joining the live one would take partitions from the daemon.
+    alone = chosen.kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})
+    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=alone))), start_ns, end_ns)

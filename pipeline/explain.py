@@ -1,0 +1,111 @@
+"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from the stored points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from detectors import build
+from detectors.base import Points
+from pipeline.build import detector_spec, history_path
+from pipeline.config import Config
+from pipeline.config_load import config_hash
+from pipeline.errors import InputError
+from pipeline.records import Anomaly
+from storage.history import HistoryReader
+from storage.session import Database
+
+#: How far a recomputed surprise (decades) may lie from the stored one: the state then began elsewhere, and a batched step rounds differently.
+TOLERANCE = 0.25
+
+
+@dataclass(slots=True)
+class Explanation:
+    """``verdict`` is ``holds``, ``changed`` or ``unknown``; ``reasons`` say why."""
+
+    anomaly: str
+    sentence: str
+    verdict: str
+    reasons: list[str] = field(default_factory=list)
+    points: int = 0  # how many stored points of the series the answer rests on
+    surprise: float | None = None
+    flagged: bool | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [self.sentence, f"Recomputed from {self.points} stored points: the verdict {_VERDICTS[self.verdict]}.", *self.reasons]
+        )
+
+
+_VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unknown": "cannot be checked"}
+
+
+def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation:
+    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the history of its series.
+
+    Raises InputError where the stream is no longer configured.
+    """
+    stream = config.streams.get(anomaly.stream)
+    if stream is None:
+        raise InputError(f"the config has no stream {anomaly.stream}; it has {', '.join(config.streams)}")
+    explanation = Explanation(str(anomaly.id), sentence(anomaly), "unknown")
+    if config_hash(stream) != anomaly.config_hash:
+        explanation.reasons.append(f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now).")
+    detector = build(detector_spec(stream))
+    if detector.version != anomaly.model_version:
+        explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {detector.version} now).")
+    table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
+    points = _points(table, anomaly.channels)
+    explanation.points = len(points)
+    if not len(points) or points.time[-1] != anomaly.peak_ns:
+        explanation.reasons.append("The points are no longer in the history (see storage.keep_history), or were never written.")
+        return explanation
+    _, verdicts = detector.step(detector.initial(1), points)
+    explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
+    same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
+    explanation.verdict = "holds" if same else "changed"
+    if not same:
+        explanation.reasons.append(
+            f"Surprise {anomaly.surprise:.2f} then, {explanation.surprise:.2f} now; {'still' if explanation.flagged else 'no longer'} flagged. "
+            "If the history begins later than the series did, the detector knew more then than it can learn again now."
+        )
+    return explanation
+
+
+def _points(table: pa.Table, channels: list[str]) -> Points:
+    """The stored points of one series in the detector's form, cadence as it was seen."""
+    time = table.column("time").to_numpy().astype(np.int64)
+    values = np.column_stack([table.column(f"value:{channel}").to_numpy() for channel in channels])
+    every, missed = (table.column(name).to_numpy() for name in ("every", "missed"))
+    return Points(np.zeros(len(time), np.int32), time, np.ascontiguousarray(values, np.float64), missed, every)
+
+
+def sentence(anomaly: Anomaly) -> str:
+    """One sentence: what, when, observed against expected, how rare, who says so."""
+    lead = int(np.argmax(anomaly.contribution))
+    observed, expected, lower, upper = (getattr(anomaly, name)[lead] for name in ("observed", "expected", "lower", "upper"))
+    channel = anomaly.channels[lead]
+    band = (
+        f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected" if np.isfinite(expected) else "nothing was expected yet"
+    )
+    rare = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} on this series' own past"
+    share = f", {anomaly.contribution[lead]:.0%} of it" if len(anomaly.channels) > 1 else ""
+    return (
+        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: {channel}{share} was {_number(observed)} "
+        f"where {band}; {rare} (guard: {anomaly.guard})."
+    )
+
+
+def _number(value: float) -> str:
+    return "missing" if not np.isfinite(value) else f"{value:.4g}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e6 else f"10^{np.log10(value):.0f}"
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

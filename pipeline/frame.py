@@ -1,0 +1,113 @@
+"""The detector on a pandas frame, by the very path that the daemon takes.
+
+>>> from pipeline import detect
+>>> verdicts = detect(frame, time="ts", values=["temperature"], series="sensor")
+>>> frame[verdicts["flag"]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import ValidationError
+
+from detectors import build
+from detectors.base import GUARDS
+from pipeline.build import detector_spec, provenance
+from pipeline.config import Stream
+from pipeline.errors import InputError
+from pipeline.records import Partition
+from pipeline.scoring import Result, Scoring
+from pipeline.sources.base import TableRecords
+
+PARTITION = Partition("frame", 0)
+_BATCH = 200_000
+_ONE_SERIES = "__series__"
+_BAND = ("expected", "lower", "upper")
+
+
+def detect(
+    frame: pd.DataFrame,
+    *,
+    values: str | Sequence[str] | None = None,
+    time: str | None = None,
+    series: str | Sequence[str] | None = None,
+    detector: str = "standard",
+    preset: str = "sensor",
+    **stream: Any,
+) -> pd.DataFrame:
+    """Score every row of ``frame`` in one causal pass; the row's score uses that row and earlier ones of its series only.
+
+    ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of the event time (left out: the index), ``series`` the
+    column or columns that name the series (left out: one series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
+
+    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, and expected, lower and upper (with ``:channel`` behind them where there are
+    several). Rows that could not be used (late, duplicate, not decodable) have a missing score and no flag.
+
+    Raises InputError for a frame or an option that cannot be used.
+    """
+    table, fields = _table(frame, values, time, series)
+    try:
+        config = Stream.model_validate(
+            {"source": {"memory": {}}, "format": {"csv": fields}, "detector": detector, "preset": preset, "future": None} | stream
+        )
+        scoring = Scoring(provenance("frame", config, made := build(detector_spec(config))), config, made)
+    except (ValidationError, ValueError) as error:
+        raise InputError(f"detect: {error}") from None
+    found = _empty(len(frame), config.channels)
+    for start in range(0, len(table), _BATCH):
+        offsets = np.arange(start, min(start + _BATCH, len(table)), dtype=np.int64)
+        unstamped = np.full(len(offsets), -1, np.int64)
+        records = TableRecords(PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets)))
+        _fill(found, scoring.process([records]), config.channels)
+    _fill(found, scoring.flush({PARTITION: len(table)}), config.channels)
+    found["guard"] = pd.Categorical.from_codes(found["guard"].astype(np.int8), categories=list(GUARDS))
+    return pd.DataFrame(found, index=frame.index)
+
+
+def _table(
+    frame: pd.DataFrame, values: str | Sequence[str] | None, time: str | None, series: str | Sequence[str] | None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The frame as Arrow, and the format that says what its columns are."""
+    names = [series] if isinstance(series, str) else list(series or ())
+    if values is None:
+        values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
+    channels = [values] if isinstance(values, str) else list(values)
+    if missing := [c for c in [*channels, *names, *([time] if time else [])] if c not in frame.columns]:
+        raise InputError(f"detect: the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+    if not channels:
+        raise InputError("detect: the frame has no numeric column; name the columns to watch with values=")
+    if time is None and not isinstance(frame.index, pd.DatetimeIndex):
+        raise InputError("detect: the index is not a DatetimeIndex; name the column of the event time with time=")
+    used = frame[[*channels, *names]].copy(deep=False)
+    used["__time__"] = pd.to_datetime(frame.index if time is None else frame[time], utc=True)
+    if not names:
+        used[_ONE_SERIES] = "frame"
+    fields = {"series": names or _ONE_SERIES, "time": "__time__", "values": channels}
+    return pa.Table.from_pandas(used, preserve_index=False), fields
+
+
+def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
+    columns |= {"flag": np.zeros(rows, bool), "guard": np.zeros(rows, np.uint8)}
+    return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _BAND for c in channels}
+
+
+def _fill(found: dict[str, Any], result: Result, channels: Sequence[str]) -> None:
+    if result.scored is None:
+        return
+    real = result.scored.offset >= 0  # points that a gap policy filled in have no row
+    rows, verdicts = result.scored.offset[real], result.scored.verdicts
+    for name in ("score", "surprise", "flag", "guard"):
+        found[name][rows] = getattr(verdicts, name)[real]
+    for name in _BAND:
+        for i, channel in enumerate(channels):
+            found[_column(name, channel, channels)][rows] = getattr(verdicts, name)[real, i]
+
+
+def _column(name: str, channel: str, channels: Sequence[str]) -> str:
+    return name if len(channels) == 1 else f"{name}:{channel}"

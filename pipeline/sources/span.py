@@ -1,0 +1,83 @@
+"""A bounded stretch of a live source: what a backfill over the log reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.records import Partition
+from pipeline.sources.base import Bounds, Poll, Records, Source, TableRecords
+
+
+class SeekableByTime(Source, Protocol):
+    """A source whose log carries timestamps."""
+
+    def offset_at(self, partition: Partition, time_ns: int) -> int:
+        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
+        ...
+
+
+@dataclass(slots=True)
+class SpanSource:
+    """``inner`` from ``start_ns`` (None: its beginning) to ``end_ns`` (None: its end when we arrived), by the log's own timestamps."""
+
+    inner: SeekableByTime
+    start_ns: int | None
+    end_ns: int | None
+    _ends: dict[Partition, int] = field(default_factory=dict)
+    _next: dict[Partition, int] = field(default_factory=dict)
+    _total: int = 0
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        poll = self.inner.poll(max_records, timeout)
+        for partition in poll.assigned:
+            end = self.bounds([partition])[partition].end
+            self._ends[partition] = end if self.end_ns is None else min(end, self.inner.offset_at(partition, self.end_ns))
+            self._next[partition] = self.start_offset(partition)
+            self._total += self._ends[partition] - self._next[partition]
+        records = [cut for r in poll.records if (cut := self._cut(r)) is not None]
+        done = bool(self._ends) and all(self._next[p] >= end for p, end in self._ends.items())
+        return Poll(records, poll.assigned, poll.revoked, finished=done)
+
+    def _cut(self, records: Records | TableRecords) -> Records | TableRecords | None:
+        end = self._ends[records.partition]
+        if records.first_offset >= end:
+            return None
+        cut = records if records.next_offset <= end else records.until(end)
+        self._next[records.partition] = cut.next_offset
+        if cut.next_offset >= end:
+            self.inner.pause([records.partition])
+        return cut
+
+    def start_offset(self, partition: Partition) -> int:
+        if self.start_ns is None:
+            return self.bounds([partition])[partition].beginning
+        return min(self.inner.offset_at(partition, self.start_ns), self._ends[partition])
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        return self.inner.bounds(partitions)
+
+    @property
+    def total(self) -> int:
+        """Records of the whole span, as far as its partitions are known."""
+        return self._total
+
+    def identity(self, partition: Partition) -> str:
+        return self.inner.identity(partition)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._next[partition] = offset
+        self.inner.seek(partition, offset)
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        self.inner.pause(partitions)
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        self.inner.resume([p for p in partitions if self._next[p] < self._ends[p]])
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        """A backfill is not the live reader: operators' lag stays as it is."""
+
+    def close(self) -> None:
+        self.inner.close()

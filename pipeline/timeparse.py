@@ -1,0 +1,181 @@
+"""Event times as they come (epochs in four units, ISO 8601 with and without zones) to int64 ns since the epoch, whole columns at once.
+
+Every good time is ≥ 0, so what cannot be used is told by a negative number: ``UNREADABLE`` (no time at all) or ``ABSURD`` (before 1970 or
+after 2199, mostly a wrong unit or a clock that was never set).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+UNREADABLE = np.iinfo(np.int64).min
+ABSURD = UNREADABLE + 1
+SECOND = 1_000_000_000
+#: 2200-01-01, the first time that is too late.
+END_NS = 7_258_118_400 * SECOND
+
+SCALES = {"s": SECOND, "ms": 1_000_000, "us": 1000, "ns": 1}
+# Seconds reach 1e10 in 2286, milliseconds are below 1e10 only until April 1970: so the size of a number tells its unit.
+_BOUNDS = np.array([10**10, 10**13, 10**16])
+_AUTO_SCALES = np.array([SECOND, 1_000_000, 1000, 1])
+
+_EPOCH = datetime(1970, 1, 1)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?")
+_LONGEST = 64
+_FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
+
+
+def parse_times(times: Sequence[int | float | str], unit: str, zone: str) -> NDArray[np.int64]:
+    """Times of one JSON column, (N,) of any mix of types → (N,) ns, negative where they cannot be used.
+
+    ``unit`` is auto, s, ms, us, ns or iso; ``zone`` is where texts without a zone are at home.
+    """
+    kinds = set(map(type, times))
+    if kinds <= {int}:
+        return parse_epochs(_integers(times), unit)
+    if kinds == {float}:
+        return parse_epochs(np.array(times, np.float64), unit)
+    if kinds == {str}:
+        return parse_texts(pa.array(times, pa.string()), unit, zone)
+    out = np.empty(len(times), np.int64)
+    for kind in kinds:
+        rows = [i for i, t in enumerate(times) if type(t) is kind]
+        out[rows] = parse_times([times[i] for i in rows], unit, zone)
+    return out
+
+
+def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
+    try:
+        return np.array(numbers, np.int64)
+    except OverflowError:  # of any size in JSON; those that do not fit are absurd in every unit
+        return np.array([min(max(int(n), -1), END_NS) for n in numbers], np.int64)
+
+
+def parse_epochs(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
+    """Epochs, (N,) integers or floats of one unit, or of units told apart by their size (``auto``; iso is read as auto) → (N,) ns.
+
+    Fractions are kept to the microsecond: a double holds no more of today's time in seconds.
+    """
+    if numbers.dtype.kind == "f":
+        finite = np.isfinite(numbers)
+        clean = np.where(finite, np.clip(numbers, -1.0, 2.0**62), -1.0)
+        whole = np.floor(clean)
+        scale = _scale(whole, unit)
+        grain = np.minimum(scale, 1000)
+        fraction = np.rint((clean - whole) * (scale // grain)).astype(np.int64) * grain
+        out = _scaled(whole.astype(np.int64), scale, fraction)
+        out[~finite] = UNREADABLE
+        return out
+    return _scaled(numbers.astype(np.int64, copy=False), _scale(numbers, unit), 0)
+
+
+def _scale(numbers: NDArray, unit: str) -> NDArray[np.int64]:
+    if unit in SCALES:
+        return np.array(SCALES[unit])
+    if len(numbers):
+        low, high = np.searchsorted(_BOUNDS, [numbers.min(), numbers.max()], side="right")
+        if low == high:
+            return _AUTO_SCALES[low]
+    return _AUTO_SCALES[np.searchsorted(_BOUNDS, numbers, side="right")]
+
+
+def _scaled(whole: NDArray[np.int64], scale: NDArray[np.int64], fraction: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    good = (whole >= 0) & (whole < END_NS // scale)
+    if good.all():
+        return np.asarray(whole * scale + fraction)
+    return np.where(good, np.where(good, whole, 0) * scale + fraction, ABSURD)
+
+
+def parse_texts(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
+    """Times as text, (N,) Arrow strings without nulls → (N,) ns: ISO 8601, or epochs written as text (unless ``unit`` is iso)."""
+    if unit != "iso" and (numbers := _number_texts(texts)) is not None:
+        return parse_epochs(numbers, unit)
+    if unit in SCALES:
+        return _mixed(texts, unit, zone)
+    try:
+        return _bounded(texts.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_numpy())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return localise(_bounded(texts.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()), zone)
+    except pa.ArrowInvalid:
+        return _mixed(texts, unit, zone)
+
+
+def _number_texts(texts: pa.Array) -> NDArray | None:
+    """Texts that are all whole numbers, or all decimals; None for anything else."""
+    try:
+        if pc.all(pc.ascii_is_decimal(texts)).as_py():
+            return texts.cast(pa.int64()).to_numpy()
+        if pc.all(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,30}\.[0-9]{0,30}$")).as_py():
+            return texts.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:  # more digits than an int64 has
+        pass
+    return None
+
+
+def _bounded(ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    good = (ns >= 0) & (ns < END_NS)
+    return ns if good.all() else np.where(good | (ns == UNREADABLE), ns, ABSURD)
+
+
+def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
+    """Wall-clock times of ``zone``, (N,) ns → UTC; negative ones stay as they are.
+
+    A time that an autumn night has twice is the first of the two; one that a spring night skips is the moment of the jump.
+    """
+    if zone == "UTC":
+        return local
+    import pandas as pd  # a second to import, for streams in local time only
+
+    good = local >= 0
+    index = pd.DatetimeIndex(local[good].view("datetime64[ns]"))
+    there = index.tz_localize(ZoneInfo(zone), ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
+    out = local.copy()
+    out[good] = _bounded(there.asi8)
+    return out
+
+
+def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
+    """Text by text: numbers, and the spellings of ISO 8601 that Arrow does not read (basic, week dates, commas, mixed zones)."""
+    out = np.full(len(texts), UNREADABLE)
+    naive: list[int] = []
+    for i, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()):
+        if unit != "iso" and _NUMBER.fullmatch(text):
+            number = float(text) if "." in text else int(text)
+            out[i] = parse_times([number], unit, zone)[0]
+        elif unit not in SCALES and (parsed := _iso(text)) is not None:
+            out[i] = parsed[0]
+            if not parsed[1]:
+                naive.append(i)
+    out[naive] = localise(out[naive], zone)
+    return out
+
+
+def _iso(text: str) -> tuple[int, bool] | None:
+    """One ISO 8601 text → (ns, whether it names a zone), None if it is none. Fractions beyond ns are cut off."""
+    if len(text) > _LONGEST:
+        return None
+    fraction = 0
+    if match := _FRACTION.search(text):
+        fraction = int(match[2][:9].ljust(9, "0"))
+        text = text[: match.end(1)] + text[match.end() :]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    aware = moment.tzinfo is not None
+    try:
+        local = moment.astimezone(UTC).replace(tzinfo=None) if aware else moment
+    except OverflowError:
+        return ABSURD, True
+    ns = (local - _EPOCH) // timedelta(microseconds=1) * 1000 + fraction
+    return (ns if 0 <= ns < END_NS else ABSURD), aware
