@@ -18,6 +18,7 @@ from pipeline.evaluate.provenance import commit
 from pipeline.evaluate.run import Run, Task, evaluate, yardstick
 from pipeline.evaluate.scores import SEED, YARDSTICKS
 from pipeline.evaluate.summary import Summary, summarise
+from pipeline.logs import configure_logs
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -106,6 +107,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    configure_logs("warning")
     made = {}
     print(f"detector {options.detector}, commit {commit()}, seed {SEED}, one default configuration\n")
     head = ["set", "metric", "all", "half a", "half b", *YARDSTICKS, "target", "met"]
