@@ -104,6 +104,25 @@ def expect(artifact: Artifact, shapes: Mapping[str, Any]) -> None:
             raise CorruptArtifact(f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used")
 
 
+class Checkpoints:
+    """The last two states of one training, so that a kill while one is written leaves the other."""
+
+    def __init__(self, path: str, recipe: Mapping[str, Any]) -> None:
+        self.path, self.recipe = path, json.loads(json.dumps(recipe))
+
+    def save(self, step: int, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+        save(f"{self.path}-{step % 2}", tensors, {**about, "step": step, "recipe": self.recipe})
+
+    def latest(self) -> Artifact | None:
+        """The newest whole state of a training with this very recipe; None: begin anew."""
+        found = []
+        for name in (f"{self.path}-0", f"{self.path}-1"):
+            with suppress(ArtifactError):
+                found.append(load(name))
+        mine = [saved for saved in found if saved.manifest.get("recipe") == self.recipe]
+        return max(mine, key=lambda saved: int(saved.manifest["step"]), default=None)
+
+
 def _manifest(path: str, text: bytes) -> dict[str, Any]:
     try:
         manifest = json.loads(text)

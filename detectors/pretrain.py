@@ -20,7 +20,7 @@ from torch import Tensor
 from detectors import artifacts, synthetic
 from detectors.forecasters import features
 from detectors.forecasters.shared import SharedLSTM
-from detectors.training import Stepper
+from detectors.gradients import Stepper
 
 LENGTHS = (1024, 1536, 1536, 4096)  # of the series of a round, in turn
 CHUNK = 512
@@ -76,7 +76,8 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
     module = SharedLSTM()
     chunks = [LENGTHS[r % len(LENGTHS)] // CHUNK for r in range(recipe.rounds)]
     stepper = Stepper(module, recipe.learning_rate, recipe.clip, sum(chunks))
-    first, losses, started = resume(stepper, recipe, checkpoint), [], time.monotonic()
+    checkpoints = artifacts.Checkpoints(checkpoint, asdict(recipe))
+    first, losses, started = resume(stepper, checkpoints), [], time.monotonic()
     for number in range(first, recipe.rounds):
         data = make_round(synthetic.batch((recipe.seed, number), recipe.series, LENGTHS[number % len(LENGTHS)]))
         losses.append(train_round(stepper, module, data))
@@ -87,7 +88,7 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
                 flush=True,
             )
         if number % 100 == 99:
-            artifacts.save(checkpoint, stepper.tensors(), {"round": number + 1, "recipe": asdict(recipe)})
+            checkpoints.save((number + 1) // 100, stepper.tensors(), {"round": number + 1})
     return module, {"loss": float(np.mean(losses[-25:])), "gradient": stepper.monitor.summary(), "updates": sum(chunks)}
 
 
@@ -101,13 +102,10 @@ def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
     return float(np.mean(total))
 
 
-def resume(stepper: Stepper, recipe: Recipe, checkpoint: str) -> int:
+def resume(stepper: Stepper, checkpoints: artifacts.Checkpoints) -> int:
     """The round to go on with: 0 where there is no checkpoint of this very recipe."""
-    try:
-        saved = artifacts.load(checkpoint)
-    except artifacts.ArtifactError:
-        return 0
-    if saved.manifest["recipe"] != asdict(recipe):
+    saved = checkpoints.latest()
+    if saved is None:
         return 0
     stepper.restore(saved.tensors)
     return int(saved.manifest["round"])

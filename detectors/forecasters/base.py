@@ -57,6 +57,7 @@ class Forecaster(nn.Module):
 
     config_class: ClassVar[type[Config]] = Config
     causal: ClassVar[bool] = True
+    first: ClassVar[int] = 1  # steps from t to the first point that the forecast made at t is of
 
     def __init__(self, config: Config) -> None:
         super().__init__()

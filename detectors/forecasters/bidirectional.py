@@ -15,6 +15,7 @@ class Bidirectional(Forecaster):
     """No state between calls: a call sees a whole series. Its forecast at t is of x_t itself, which it does not see (K = 1)."""
 
     causal = False
+    first = 0
 
     def __init__(self, config: Config) -> None:
         if config.horizon != 1 or config.head != "many_to_many":
