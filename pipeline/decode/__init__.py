@@ -1,0 +1,11 @@
+"""Decoding: batches of records become columns at once; a record that does not fit becomes a dead letter, never an exception.
+
+A new format is one module that makes a ``Parsed`` of a batch, and one line in ``Decoder.__init__``.
+"""
+
+from pipeline.decode.columns import Columns, Key, Keys
+from pipeline.decode.decoder import Decoded, Decoder, make_decoder, series_name
+from pipeline.decode.gauge import DeadLetterGauge
+from pipeline.decode.parsed import MAX_LABEL, REASONS
+
+__all__ = ["MAX_LABEL", "REASONS", "Columns", "DeadLetterGauge", "Decoded", "Decoder", "Key", "Keys", "make_decoder", "series_name"]

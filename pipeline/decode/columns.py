@@ -1,0 +1,143 @@
+"""What records become: columns, one row a point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import Partition
+
+#: A series inside its stream: the text of its only label, or the texts of all of them.
+Key = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The series of N points: ``names[codes[i]]``, or ``names[i]`` where ``codes`` is None.
+
+    JSON comes as a list of names, a columnar file as codes into few of them. Every name is in use, so ``spread(find(names))`` gives the
+    slots of all points with one look-up a name.
+    """
+
+    names: list[Key]
+    codes: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names) if self.codes is None else len(self.codes)
+
+    def __getitem__(self, point: int) -> Key:
+        return self.names[point if self.codes is None else self.codes[point]]
+
+    def spread(self, of_names: NDArray) -> NDArray:
+        """One value a name → one value a point."""
+        return of_names if self.codes is None else of_names[self.codes]
+
+    def take(self, points: NDArray) -> Keys:
+        """The keys of some points (indices or a mask), names that fall out of use dropped."""
+        if self.codes is None:
+            index = np.flatnonzero(points) if points.dtype == np.bool_ else points
+            return Keys([self.names[i] for i in index.tolist()])
+        codes = self.codes[points]
+        used = np.zeros(len(self.names), bool)
+        used[codes] = True
+        if used.all():
+            return Keys(self.names, codes)
+        renumbered = np.cumsum(used, dtype=np.int32) - 1
+        return Keys([self.names[i] for i in np.flatnonzero(used).tolist()], renumbered[codes].astype(np.int32))
+
+    def flat(self) -> list[Key]:
+        """One name a point."""
+        return self.names if self.codes is None else [self.names[c] for c in self.codes.tolist()]
+
+
+@dataclass(slots=True)
+class Columns:
+    """N points of C channels of one partition, in the order in which they are to be taken (offset order as decoded).
+
+    offsets   (N,)    int64    of the record that a point comes from
+    head      (N,)    bool     first point of its record (None: all are); a record with many samples is counted by its head
+    keys      (N,)             the series
+    time      (N,)    int64    event time, ns since the epoch
+    clock     (N,)    int64    what the watermark may learn from this point: its event time, but never ahead of the log's own time
+    values    (N, C)  float64  channels of the format; NaN is a missing value
+    extra     (N,) each        further fields that the aggregate reads: float64, or uint64 fingerprints of texts (0: null)
+    filtered  records and offsets without a point and without a fault: tombstones, empty arrays of samples, compacted away
+    """
+
+    partition: Partition
+    offsets: NDArray[np.int64]
+    head: NDArray[np.bool_] | None
+    keys: Keys
+    time: NDArray[np.int64]
+    clock: NDArray[np.int64]
+    values: NDArray[np.float64]
+    extra: dict[str, NDArray] = field(default_factory=dict)
+    filtered: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def records(self) -> int:
+        """How many records have their head here."""
+        return len(self.offsets) if self.head is None else int(self.head.sum())
+
+    def take(self, points: NDArray) -> Columns:
+        """Some of the points, by indices or a mask."""
+        return Columns(
+            partition=self.partition,
+            offsets=self.offsets[points],
+            head=None if self.head is None else self.head[points],
+            keys=self.keys.take(points),
+            time=self.time[points],
+            clock=self.clock[points],
+            values=self.values[points],
+            extra={name: column[points] for name, column in self.extra.items()},
+        )
+
+    def append(self, other: Columns) -> Columns:
+        """These points, then those."""
+        heads = None
+        if self.head is not None or other.head is not None:
+            heads = np.concatenate([np.ones(len(c), bool) if c.head is None else c.head for c in (self, other)])
+        return Columns(
+            partition=self.partition,
+            offsets=np.concatenate([self.offsets, other.offsets]),
+            head=heads,
+            keys=Keys(self.keys.flat() + other.keys.flat()),
+            time=np.concatenate([self.time, other.time]),
+            clock=np.concatenate([self.clock, other.clock]),
+            values=np.concatenate([self.values, other.values]),
+            extra={name: np.concatenate([column, other.extra[name]]) for name, column in self.extra.items()},
+        )
+
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
+        """Plain arrays and one text a point (its key), for a snapshot; ``from_arrays`` reads them back."""
+        arrays: dict[str, NDArray] = {"offsets": self.offsets, "time": self.time, "clock": self.clock, "values": self.values}
+        arrays["head"] = np.ones(len(self), bool) if self.head is None else self.head
+        arrays.update({f"extra.{name}": column for name, column in self.extra.items()})
+        return arrays, [json.dumps(key) for key in self.keys.flat()]
+
+    @staticmethod
+    def from_arrays(partition: Partition, arrays: dict[str, NDArray], texts: Sequence[str]) -> Columns:
+        """The inverse of ``to_arrays``."""
+        return Columns(
+            partition=partition,
+            offsets=arrays["offsets"],
+            head=arrays["head"],
+            keys=Keys([parse_key(text) for text in texts]),
+            time=arrays["time"],
+            clock=arrays["clock"],
+            values=arrays["values"],
+            extra={name[6:]: column for name, column in arrays.items() if name.startswith("extra.")},
+        )
+
+
+def parse_key(text: str) -> Key:
+    """A key from its JSON."""
+    key = json.loads(text)
+    return tuple(key) if isinstance(key, list) else key

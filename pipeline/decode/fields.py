@@ -1,0 +1,77 @@
+"""Which fields of a record are needed, and what for: worked out once from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.config import Stream
+from pipeline.errors import ConfigError
+
+
+class Reduction(NamedTuple):
+    """One channel of an aggregate: ``kind`` of function over a field, None to count the records themselves."""
+
+    channel: str
+    kind: str
+    field: str | None
+
+    @property
+    def fingerprint(self) -> bool:
+        """Whether only the sameness of the field's content matters, not a number."""
+        return self.field is not None and self.kind in ("nunique", "count")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Field names as configured. What only the aggregate reads are ``numbers`` and, where only sameness matters, ``fingerprints``."""
+
+    labels: tuple[str, ...]
+    time: str
+    values: tuple[str, ...]
+    numbers: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    optional: frozenset[str]
+    time_unit: str
+    zone: str
+
+    def all(self) -> list[str]:
+        """Every field once."""
+        return list(dict.fromkeys((*self.labels, self.time, *self.values, *self.numbers, *self.fingerprints)))
+
+
+def reductions_of(stream: Stream) -> list[Reduction]:
+    """The channels of the aggregate, none without one."""
+    if stream.aggregate is None:
+        return []
+    out = []
+    for channel, function in stream.aggregate.values.items():
+        if isinstance(function, dict):
+            ((kind, field),) = function.items()
+            out.append(Reduction(channel, kind, field))
+        else:
+            out.append(Reduction(channel, function, None if function == "count" else stream.format.chosen.value_fields[channel]))
+    return out
+
+
+def fields_of(name: str, stream: Stream) -> Fields:
+    """The fields that stream ``name`` needs. Raises ConfigError where one field is to be two things at once."""
+    chosen = stream.format.chosen
+    labels, values = tuple(chosen.label_fields.values()), tuple(chosen.value_fields.values())
+    reductions = [r for r in reductions_of(stream) if r.field is not None]
+    numbers = dict.fromkeys(r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values)
+    fingerprints = dict.fromkeys(r.field for r in reductions if r.field is not None and r.fingerprint)
+    uses = {"series": set(labels), "time": {chosen.time}, "value": {*values, *numbers}}
+    for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
+        for field in sorted(uses[one] & uses[other]):
+            raise ConfigError(f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it can be one of them")
+    return Fields(
+        labels=labels,
+        time=chosen.time,
+        values=values,
+        numbers=tuple(numbers),
+        fingerprints=tuple(fingerprints),
+        optional=frozenset(chosen.value_fields.get(o, o) for o in chosen.optional),
+        time_unit=chosen.time_unit,
+        zone=chosen.timezone,
+    )

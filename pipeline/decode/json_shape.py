@@ -1,0 +1,111 @@
+"""The types that JSON records must have, made from the configured fields, so that msgspec reads, checks and picks them in one pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pipeline.decode.fields import Fields
+from pipeline.decode.parsed import MAX_LABEL
+from pipeline.errors import ConfigError
+
+Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | int | bool
+Scalar = str | int | float | bool | None
+Path = tuple[str, ...]
+Column = Callable[[list[Any]], list[Any]]
+
+_DOT = re.compile(r"(?<!\\)\.")
+REQUIRED = object()
+
+
+class Leaf(NamedTuple):
+    """A field at the end of a path: its type, and what stands for it when it is not there."""
+
+    type: Any
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A type that msgspec decodes to, and how to get each field (by its configured name) out of a list of such records."""
+
+    type: type[msgspec.Struct]
+    columns: dict[str, Column]
+    paths: dict[str, Path]  # "$.meta.site", as msgspec's messages say it → ("meta", "site")
+
+
+def path_of(field: str) -> Path:
+    r"""``meta.site`` → ("meta", "site"); ``host\.name`` is one key with a dot in it."""
+    return tuple(part.replace("\\.", ".") for part in _DOT.split(field))
+
+
+def record_shape(fields: Fields) -> Shape:
+    """One point a record."""
+    return _shape({field: Leaf(kind, None if field in fields.optional else REQUIRED) for field, kind in _types(fields).items()})
+
+
+def sample_shapes(fields: Fields, samples: str) -> tuple[Shape, Shape]:
+    """Records with an array of samples: (record, sample). Any field may stand in either."""
+    leaves = {field: Leaf(kind | UnsetType, UNSET) for field, kind in _types(fields).items()}
+    if samples in leaves:
+        raise ConfigError(f"format.json.samples: {samples!r} holds the samples; it cannot be a field of its own")
+    sample = _shape(leaves)
+    return _shape({**leaves, samples: Leaf(list[sample.type], REQUIRED)}), sample  # type: ignore[name-defined]
+
+
+def _types(fields: Fields) -> dict[str, Any]:
+    """Field → type. What is a label, a time or a number is that; what is only told apart may be any scalar."""
+    time: Any = {"auto": int | float | str, "iso": str}.get(fields.time_unit, int | float)
+    types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
+    types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))
+    types.update({fields.time: time})
+    types.update(dict.fromkeys(fields.labels, Label))
+    return types
+
+
+def _shape(leaves: dict[str, Leaf]) -> Shape:
+    tree: dict[str, Any] = {}
+    for field, leaf in leaves.items():
+        *parents, last = path_of(field)
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if isinstance(node, Leaf):
+                raise ConfigError(f"format.json: {field!r} descends into {parent!r}, which is a field of its own")
+        if last in node:
+            raise ConfigError(f"format.json: {field!r} is a field of its own, and another one descends into it")
+        node[last] = leaf
+    attributes: dict[Path, str] = {}
+    struct = _struct(tree, (), "", attributes)
+    return Shape(
+        struct,
+        {field: _column(attributes[path_of(field)]) for field in leaves},
+        {"$." + ".".join(path_of(field)): path_of(field) for field in leaves},
+    )
+
+
+def _column(attribute: str) -> Column:
+    """Half the time of ``list(map(attrgetter(attribute), records))``. The attribute is one of ours: f0, f1.f0 …"""
+    column: Column = eval(f"lambda records: [record.{attribute} for record in records]")
+    return column
+
+
+def _struct(tree: dict[str, Any], path: Path, prefix: str, attributes: dict[Path, str]) -> type[msgspec.Struct]:
+    """The Struct of one level; its attributes are f0, f1, … whatever the keys are called."""
+    members: list[tuple[str, Any, Any]] = []
+    for number, (key, node) in enumerate(tree.items()):
+        name = f"f{number}"
+        attributes[(*path, key)] = prefix + name
+        if isinstance(node, Leaf):
+            members.append((name, node.type, msgspec.NODEFAULT if node.default is REQUIRED else node.default))
+            continue
+        inner = _struct(node, (*path, key), f"{prefix}{name}.", attributes)
+        optional = not any(member.required for member in msgspec.structs.fields(inner))
+        members.append((name, inner, msgspec.field(default_factory=inner) if optional else msgspec.NODEFAULT))
+    names = {f"f{number}": key for number, key in enumerate(tree)}
+    return msgspec.defstruct("Record", members, rename=names, kw_only=True, gc=False)

@@ -1,0 +1,225 @@
+"""Columnar records (Parquet, CSV, telemetry) to columns, with Arrow's kernels only: no Python per row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.decode.columns import Keys
+from pipeline.decode.fields import Fields
+from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
+from pipeline.timeparse import UNREADABLE, localise, parse_epochs, parse_texts
+
+#: Spellings of a missing value in text.
+_NOTHING = r"(?i)^([+-]?nan|null|none|na|n/a|#n/a)?$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INFINITE = r"(?i)^[+-]?inf(inity)?$"
+_LABEL_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_boolean)
+
+
+class TableParser:
+    """Rows of one columnar format."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = fields
+        self._fingerprints = Fingerprints()
+
+    def parse(self, table: pa.Table) -> Parsed:
+        """N rows → N points, those of refused rows included."""
+        fields, n = self.fields, len(table)
+        rejects = _Rejects(table)
+        column = {field: self._column(table, field, rejects) for field in fields.all()}
+        values = np.empty((n, len(fields.values)))
+        for channel, field in enumerate(fields.values):
+            values[:, channel] = _numbers(column[field], field, rejects)
+        extra: dict[str, NDArray] = {field: _numbers(column[field], field, rejects) for field in fields.numbers}
+        extra |= {f"distinct {field}": self._distinct(column[field]) for field in fields.fingerprints}
+        times = column[fields.time]
+        return Parsed(
+            rows=None,
+            keys=_keys([_labels(column[field], field, rejects) for field in fields.labels], n),
+            time=_times(times, fields, rejects),
+            time_shown=lambda row: times[row].as_py(),
+            values=values,
+            extra=extra,
+            rejects=rejects.found,
+        )
+
+    def _column(self, table: pa.Table, field: str, rejects: _Rejects) -> pa.Array:
+        """One column as one array, plain but for labels, which may stay dictionary-encoded; nulls where it is absent."""
+        places = table.schema.get_all_field_indices(field)
+        if len(places) != 1:
+            if places or field not in self.fields.optional:
+                what = f"{len(places)} columns are called {field}" if places else f"no column {field}"
+                rejects.add(range(len(table)), "missing_field", lambda _: what)
+            return pa.nulls(len(table))
+        column = table.column(places[0])
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        if pa.types.is_dictionary(array.type):
+            if field in self.fields.labels and _clean(array.dictionary):
+                return array
+            array = array.dictionary_decode()
+        if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+            array = array.cast(pa.string())
+        return _readable(array, field, rejects) if pa.types.is_string(array.type) else array
+
+    def _distinct(self, column: pa.Array) -> NDArray[np.uint64]:
+        coded = _dictionary(column)
+        prints = self._fingerprints.of(coded.dictionary.to_pylist())
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.append(prints, np.uint64(0))[codes]
+
+
+class _Rejects:
+    """Refused rows; the first reason stands."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.found: dict[int, Reject] = {}
+
+    def add(self, rows: Iterable[int], reason: str, detail: Callable[[int], str]) -> None:
+        for row in rows:
+            if row not in self.found:
+                self.found[int(row)] = Reject(reason, detail(int(row)))
+
+    def where(self, mask: pa.BooleanArray | NDArray[np.bool_], column: pa.Array, reason: str, detail: str) -> None:
+        """Refuse the rows of a mask; ``detail`` gets what was there."""
+        rows = np.flatnonzero(mask if isinstance(mask, np.ndarray) else mask.fill_null(False).to_numpy(zero_copy_only=False))
+        self.add(rows.tolist(), reason, lambda row: f"{detail}, it is {shown(column[row].as_py())}")
+
+
+def _readable(array: pa.StringArray, field: str, rejects: _Rejects) -> pa.StringArray:
+    """Texts that are UTF-8: a Parquet file may hold any bytes, and nobody checks them on the way in."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        texts: list[str | None] = []
+        for row, raw in enumerate(array.cast(pa.binary()).to_pylist()):
+            try:
+                texts.append(None if raw is None else raw.decode())
+            except UnicodeDecodeError:
+                texts.append("")
+                rejects.add([row], "bad_bytes", lambda _, raw=raw: f"{field} is not UTF-8: {shown(raw)}")  # type: ignore[misc]
+        return pa.array(texts, pa.string())
+    return array
+
+
+def _clean(dictionary: pa.Array) -> bool:
+    try:
+        dictionary.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return not dictionary.null_count
+
+
+def _dictionary(column: pa.Array) -> pa.DictionaryArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _labels(column: pa.Array, field: str, rejects: _Rejects) -> tuple[list[str], NDArray[np.int32]]:
+    """(texts, code of each row) of one label; refused rows have the code 0."""
+    coded = _dictionary(column)
+    kind = coded.dictionary.type
+    if coded.indices.null_count:
+        rejects.where(coded.indices.is_null(), column, "missing_field", f"{field} has no value")
+    if not any(fits(kind) for fits in _LABEL_TYPES):
+        rejects.where(
+            coded.indices.is_valid(), column, "wrong_type", f"{field} is {kind}; a label is text, a whole number, or true and false"
+        )
+        return [""], np.zeros(len(column), np.int32)
+    texts = [canonical(label) for label in coded.dictionary.to_pylist()]
+    codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    if bad := unfit_labels(texts):
+        rejects.where(np.isin(codes, bad), column, "bad_label", field)
+    return texts or [""], codes
+
+
+def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> Keys:
+    if len(labels) == 1:
+        names, codes = labels[0]
+        used = np.zeros(len(names), bool)
+        used[codes] = True
+        # One text may stand twice in a foreign dictionary; harmless: both codes find the same series.
+        return Keys(list(names), codes) if used.all() else Keys(list(names), codes).take(np.arange(n))
+    combined = np.zeros(n, np.int64)
+    for names, codes in labels:
+        combined = combined * len(names) + codes
+    coded = pa.array(combined).dictionary_encode()
+    numbers = coded.dictionary.to_numpy()
+    parts = []
+    for names, _ in reversed(labels):
+        numbers, digits = np.divmod(numbers, len(names))
+        parts.append([names[d] for d in digits.tolist()])
+    return Keys(list(zip(*reversed(parts), strict=True)), coded.indices.to_numpy())
+
+
+def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.int64]:
+    """Event times; those without a value are refused, those that cannot be used are negative."""
+    kind = column.type
+    floats = pa.types.is_floating(kind)
+    if column.null_count or floats:
+        rejects.where(column.is_null(nan_is_null=floats), column, "missing_field", f"{fields.time} has no value")
+    if pa.types.is_integer(kind) and fields.time_unit == "iso":
+        kind, column = pa.string(), column.cast(pa.string())  # 20240131
+    if pa.types.is_string(kind):
+        return parse_texts(column.fill_null("1970-01-01T00:00:00Z"), fields.time_unit, fields.zone)
+    if pa.types.is_date(kind):
+        kind, column = pa.timestamp("s"), column.cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(kind):
+        ns = parse_epochs(_plain(column, pa.int64()), kind.unit)
+        return ns if kind.tz else localise(ns, fields.zone)
+    if pa.types.is_integer(kind) or floats:
+        return parse_epochs(_plain(column, pa.float64() if floats else pa.int64()), fields.time_unit)
+    return np.full(len(column), UNREADABLE)
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
+    return column.cast(kind, safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def _numbers(column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
+    """A channel, NaN where nothing is known: a null, an empty text, or NaN, which is how a columnar file writes it."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if pa.types.is_string(kind):
+        column = _number_texts(column, field, rejects)
+    elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+        rejects.where(column.is_valid(), column, "wrong_type", f"{field} is {kind}, not a number")
+        return np.full(len(column), np.nan)
+    numbers: NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # nulls become NaN
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        rejects.where(infinite, column, "not_finite", field)
+    return numbers
+
+
+def _number_texts(texts: pa.StringArray, field: str, rejects: _Rejects) -> pa.Array:
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        pass
+    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = pc.if_else(pc.match_substring_regex(trimmed, _NOTHING), None, trimmed)
+    infinite = pc.match_substring_regex(trimmed, _INFINITE)
+    numeric = pc.match_substring_regex(trimmed, _NUMBER)
+    rejects.where(infinite, texts, "not_finite", field)
+    rejects.where(pc.invert(pc.or_(numeric, infinite)), texts, "wrong_type", f"{field} is not a number")
+    return pc.if_else(numeric, trimmed, None).cast(pa.float64())
+
+
+def row_bytes(table: pa.Table, row: int) -> bytes:
+    """A row as the JSON of its columns: what a dead letter keeps of a record that never was bytes."""
+    cells = {}
+    for name, column in zip(table.column_names, table.slice(row, 1).columns, strict=True):
+        try:
+            cells[name] = column[0].as_py()
+        except UnicodeDecodeError:
+            cells[name] = column.cast(pa.binary())[0].as_py()
+    return json.dumps(cells, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace")
