@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.errors import InputError
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 from storage.tables import AnomalyRow
-from storage.types import insert, matches
+from storage.types import insert_for, matches
 
+_FIELDS = [field.name for field in fields(Anomaly)]
 _COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != "updated_ns"]
 
 
@@ -22,16 +25,10 @@ def upsert(connection: Connection, anomalies: Sequence[Anomaly]) -> None:
     """Write each anomaly as it is now. The same one twice is one row; an older revision never replaces a newer one."""
     if not anomalies:
         return
-    statement = insert(connection, AnomalyRow)
-    statement = statement.on_conflict_do_update(
-        index_elements=["id"],
-        set_={column.name: column for column in statement.excluded if column.name != "id"},
-        where=AnomalyRow.revision <= statement.excluded.revision,
-    )
     now = time.time_ns()
     # PostgreSQL refuses to touch a row twice in one statement, and the last state of an anomaly is the one that counts.
     latest = {anomaly.id: anomaly for anomaly in anomalies}
-    connection.execute(statement, [_values(anomaly) | {"updated_ns": now} for anomaly in latest.values()])
+    connection.execute(_upsert(connection.dialect.name), [_values(anomaly) | {"updated_ns": now} for anomaly in latest.values()])
 
 
 def open_of(connection: Connection, stream: str, partition: Partition) -> list[Anomaly]:
@@ -100,12 +97,23 @@ def prune(connection: Connection, before_ns: int, limit: int) -> int:
     return connection.execute(delete(AnomalyRow).where(AnomalyRow.id.in_(old))).rowcount
 
 
+@cache
+def _upsert(dialect: str) -> Insert:
+    """Made once: putting it together takes longer than the database takes to execute it."""
+    statement = insert_for(dialect, AnomalyRow)
+    return statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={column.name: column for column in statement.excluded if column.name != "id"},
+        where=AnomalyRow.revision <= statement.excluded.revision,
+    )
+
+
 def _select() -> Select[Any]:
     return select(*_COLUMNS)
 
 
 def _values(anomaly: Anomaly) -> dict[str, Any]:
-    values = asdict(anomaly)
+    values = {name: getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
     return values | {"state": anomaly.state.value, "severity": anomaly.severity.value}
 

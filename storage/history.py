@@ -25,7 +25,7 @@ from storage.compaction import compact
 from storage.segments import Segment, SegmentStore, folder_of, valid
 
 FLUSH_SECONDS = 10.0
-SEGMENT_BYTES = 16 << 20  # in memory; about a third of that on disk
+SEGMENT_BYTES = 8 << 20  # in memory; less than half of that on disk
 MEMORY_BYTES = 128 << 20
 #: How long ``append`` waits for room while the disk keeps up. While writing fails, what has no room is dropped at once.
 PATIENCE = 5.0

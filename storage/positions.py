@@ -18,7 +18,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, select, text, update
+from sqlalchemy import ColumnElement, Connection, Executable, Row, bindparam, select, text, update
 
 from pipeline.errors import StorageUnavailable
 from pipeline.records import Counts, Partition, Position
@@ -31,6 +31,15 @@ T = TypeVar("T")
 PATIENCE_MS = 500
 ATTEMPTS = 10
 _COUNTS = ("scored", "late", "duplicate", "dead_lettered", "filtered", "held")
+
+_ADVANCE = (
+    update(PositionRow)
+    .where(PositionRow.stream == bindparam("our_stream"))
+    .where(PositionRow.topic == bindparam("our_topic"))
+    .where(PositionRow.partition == bindparam("our_partition"))
+    .where(PositionRow.epoch == bindparam("our_epoch"))
+    .where(PositionRow.next_offset.is_not_distinct_from(bindparam("our_offset")))
+)
 
 _LOCK_HOLDERS = text("""
     SELECT pg_terminate_backend(l.pid)
@@ -84,13 +93,9 @@ def advance(connection: Connection, position: Position, next_offset: int, counts
     not move ``latest`` on. Raises Fenced.
     """
     after = advanced(position, next_offset, counts, watermark_ns)
-    statement = (
-        update(PositionRow)
-        .where(*_is(position.stream, position.partition), PositionRow.epoch == position.epoch)
-        .where(PositionRow.next_offset.is_not_distinct_from(position.next_offset))
-        .values(_values(after))
-    )
-    if connection.execute(statement).rowcount != 1:
+    expected = {"our_epoch": position.epoch, "our_offset": position.next_offset}
+    expected |= {f"our_{name}": value for name, value in _key(position.stream, position.partition).items()}
+    if connection.execute(_ADVANCE, expected | _values(after)).rowcount != 1:
         raise Fenced(position.stream, position.partition)
     return after
 

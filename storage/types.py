@@ -75,8 +75,13 @@ def _safe_tree(value: Any) -> Any:
 
 
 def insert(connection: Connection, table: Any) -> postgresql.Insert:
-    """The database's own INSERT, which knows ON CONFLICT (both spell it alike)."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]
+    """The database's own INSERT, which knows ON CONFLICT."""
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Any) -> postgresql.Insert:
+    """The same for statements that are made once: both databases spell it alike, but SQLAlchemy has a class for each."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]
 
 
 def matches(column: InstrumentedAttribute[str], glob: str) -> ColumnElement[bool]:
