@@ -65,7 +65,7 @@ def detect(
         records = TableRecords(PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets)))
         _fill(found, scoring.process([records]), config.channels)
     _fill(found, scoring.flush({PARTITION: len(table)}), config.channels)
-    found["guard"] = pd.Categorical.from_codes(found["guard"].astype(np.int8), categories=list(GUARDS))
+    found["guard"] = pd.Categorical.from_codes(found["guard"].astype(np.int8), categories=pd.Index(GUARDS))
     return pd.DataFrame(found, index=frame.index)
 
 

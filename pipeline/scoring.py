@@ -163,6 +163,9 @@ class Scoring:
 
     def restore_open(self, partition: Partition, anomalies: Iterable[Anomaly]) -> None:
         """Take up the open anomalies of a partition; those of series that are not in memory wait in the database."""
+        anomalies = list(anomalies)
+        if not anomalies:
+            return
         by_series = {series_name(self.stream, self.series.key(slot))[0]: slot for slot in self.series.slots(partition).tolist()}
         for anomaly in anomalies:
             if (slot := by_series.get(anomaly.series)) is not None:

@@ -1,0 +1,189 @@
+"""Kafka record to committed verdict, beside a bare poll loop over the same topic in the same run.
+
+    python -m benchmarks.throughput [--records 1000000] [--series 10000] [--rounds 3] [--codec lz4]
+
+A real local broker, JSON records of about 60 bytes in 4 partitions, one process a row, rows in turn (the machine's speed drifts; a ratio of two
+neighbours does not). Ratios are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+PARTITIONS = 4
+TOPIC = "bench"
+
+
+def produce(brokers: str, records: int, series: int, codec: str) -> float:
+    """Fill the topic; every series advances by one minute a round, so that each record is a new point of its series."""
+    from confluent_kafka import Producer
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=brokers)
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
+    admin.close()
+    producer = Producer({"bootstrap.servers": brokers, "compression.type": codec, "linger.ms": 50, "queue.buffering.max.messages": 200_000})
+    rng = np.random.default_rng(0)
+    start = 1_700_000_000
+    size = 0
+    for first in range(0, records, series):
+        count = min(series, records - first)
+        values = np.round(20 + 5 * np.sin((first // series) / 30) + rng.normal(0, 0.3, count), 3).tolist()
+        for i, value in enumerate(values):
+            record = b'{"sensor":"sensor-%06d","ts":%d,"temperature":%.3f}' % (i, start + 60 * (first // series), value)
+            size += len(record)
+            producer.produce(TOPIC, record, partition=i % PARTITIONS)
+        producer.poll(0)
+        while len(producer) > 150_000:
+            producer.poll(0.05)
+    producer.flush()
+    return size / records
+
+
+def bare(brokers: str, records: int, client: str) -> float:
+    """Records per second of the client's own poll loop."""
+    if client == "confluent":
+        from confluent_kafka import Consumer, TopicPartition
+
+        consumer = Consumer({"bootstrap.servers": brokers, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
+        got, started = 0, time.perf_counter()
+        while got < records:
+            got += len([m.value() for m in consumer.consume(20_000, 0.2)])
+        return records / (time.perf_counter() - started)
+    from kafka import KafkaConsumer
+    from kafka.structs import TopicPartition as Tp
+
+    consumer = KafkaConsumer(bootstrap_servers=brokers, group_id=None)
+    consumer.assign([Tp(TOPIC, p) for p in range(PARTITIONS)])
+    consumer.seek_to_beginning()
+    got, started = 0, time.perf_counter()
+    while got < records:
+        got += sum(map(len, consumer.poll(timeout_ms=200, max_records=20_000).values()))
+    return records / (time.perf_counter() - started)
+
+
+def engine(brokers: str, records: int, client: str, detector: str, folder: Path, history: bool, share: int = 1) -> float:
+    """Records per second from the first record read to the last one committed, SQLite with one fsync a batch."""
+    from pipeline.build import build_engine, open_database
+    from pipeline.config import Config
+    from pipeline.metrics import Metrics, StreamMetrics
+    from pipeline.sources import make_source
+    from storage.history import HistoryWriter
+
+    name = f"{client}-{detector}-{os.getpid()}"
+    config = Config.model_validate(
+        {
+            "database": f"sqlite:///{folder}/{name}.db",
+            "streams": {
+                "bench": {
+                    "source": {"kafka": {"brokers": [brokers], "topics": [TOPIC], "group": name, "client": client}},
+                    "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
+                    "detector": detector,
+                    "every": "1m",
+                }
+            },
+        }
+    )
+    with open_database(config) as database:
+        source = make_source("bench", config.streams["bench"].source)
+        writer = HistoryWriter(f"{folder}/{name}.history", "bench") if history else None
+        loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
+        warm(loop)
+        while not loop.parts.ownership.positions:
+            loop.turn(0.2)
+        started = time.perf_counter()
+        while sum(p.counts.read() for p in loop.parts.ownership.positions.values()) < records // share:
+            loop.turn(0.2)
+        seconds = time.perf_counter() - started
+        loop.close()
+    return records / share / seconds
+
+
+def warm(loop: object) -> None:
+    """Compile and load what is compiled once (numba's cache, torch), as a daemon does while it is getting ready."""
+    scoring = loop.parts.scoring  # type: ignore[attr-defined]
+    from detectors.base import Points
+
+    n = 64
+    times = np.arange(n, dtype=np.int64) * 60_000_000_000
+    nothing = np.zeros(n, np.int32)
+    points = Points(nothing, times, np.random.default_rng(1).normal(size=(n, 1)), nothing.copy(), np.full(n, 60_000_000_000, np.int64))
+    scoring.detector.step(scoring.detector.initial(1), points)
+
+
+def measure(arguments: list[str]) -> float:
+    """One row in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.throughput", "--measure", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+ROWS = {
+    "bare kafka-python": ("bare", "kafka-python"),
+    "forewatch light": ("engine", "kafka-python", "light"),
+    "forewatch light, history off": ("engine", "kafka-python", "light", "nohistory"),
+    "forewatch standard": ("engine", "kafka-python", "standard"),
+    "bare confluent": ("bare", "confluent"),
+    "forewatch light, confluent": ("engine", "confluent", "light"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--series", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--codec", default="lz4")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        kind, brokers, records, folder, client, *rest = options.measure
+        if kind == "bare":
+            print(bare(brokers, int(records), client))
+        else:
+            print(engine(brokers, int(records), client, rest[0], Path(folder), "nohistory" not in rest))
+        return
+    from pipeline.broker import LocalBroker
+
+    with tempfile.TemporaryDirectory() as folder:
+        broker = LocalBroker(Path(folder) / "kafka")
+        broker.up()
+        try:
+            size = produce(broker.address, options.records, options.series, options.codec)
+            rates: dict[str, list[float]] = {name: [] for name in ROWS}
+            for _ in range(options.rounds):
+                for name, (kind, *rest) in ROWS.items():
+                    rates[name].append(measure([kind, broker.address, str(options.records), folder, *rest]))
+                    print(f"  {name}: {rates[name][-1]:,.0f}/s", file=sys.stderr, flush=True)
+        finally:
+            broker.down()
+    report(rates, options, size)
+
+
+def report(rates: dict[str, list[float]], options: argparse.Namespace, size: float) -> None:
+    print(f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, {PARTITIONS} partitions, {options.codec}\n")
+    print("| what | records/s (median) | of the bare loop (median of the rounds' ratios) |\n|---|---|---|")
+    ratios = {}
+    for name, found in rates.items():
+        base = rates["bare confluent" if "confluent" in name else "bare kafka-python"]
+        ratios[name] = statistics.median(a / b for a, b in zip(found, base, strict=True))
+        print(f"| {name} | {statistics.median(found):,.0f} | {ratios[name]:.2f} |")
+    print(json.dumps({"benchmark": "throughput", "rates": rates, "ratios": ratios}))
+
+
+if __name__ == "__main__":
+    main()
