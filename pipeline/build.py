@@ -15,6 +15,7 @@ from pipeline.anomalies import Provenance
 from pipeline.commit import Committer, OnChanges
 from pipeline.config import Config, Stream
 from pipeline.config_load import config_hash
+from pipeline.database import database_of
 from pipeline.engine import Engine, EngineParts, Sink
 from pipeline.faults import FaultLog
 from pipeline.history import History
@@ -33,8 +34,7 @@ def open_database(config: Config) -> Iterator[Database]:
 
     Raises StorageError.
     """
-    password = config.database_password.reveal().get_secret_value() if config.database_password is not None else None
-    database = Database(config.database, password, exclusive=True)
+    database = database_of(config, exclusive=True)
     try:
         if database.current() is None:
             database.upgrade()

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pipeline import config as models
 from pipeline.config import Config, Stream
-from pipeline.database import open_database
+from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
 from pipeline.errors import ForewatchError, SourceError
 from pipeline.records import Partition
@@ -63,7 +63,7 @@ class StreamProbe:
 def probe_database(config: Config) -> DatabaseProbe:
     """Connect, and look which version the tables have."""
     try:
-        database = open_database(config)
+        database = database_of(config)
         try:
             if database.current() is None:
                 return DatabaseProbe(str(database), f"{database} has no tables yet: `forewatch run` and `forewatch db upgrade` make them")

@@ -35,10 +35,10 @@ DEFAULT_CONFIG = Path("forewatch.yaml")
 def opened(file: Path) -> Iterator[tuple[Config, Database]]:
     """The config and its database, for commands that look into it; it is closed at the end of the block."""
     from pipeline.config_load import load_config
-    from pipeline.database import open_database
+    from pipeline.database import database_of
 
     config = load_config(file)
-    database = open_database(config)
+    database = database_of(config)
     try:
         yield config, database
     finally:

@@ -52,6 +52,8 @@ def backfill(
     loaded = load_config(config)
     stream_of(loaded, stream)
     paths = _files([*(inputs or ()), *(files or ())])
+    if paths and (start is not None or end is not None):
+        raise InputError("--input or a time range, not both: files are read whole")
     if not paths and start is None and end is None:
         raise InputError("backfill what? Name files with --input, or a time range of the stream's own source with --from and --to")
     if start is not None and end is not None and start >= end:

@@ -141,6 +141,7 @@ def test_backfill_mistakes(shell):
     backfill = ("backfill", "forewatch.yaml", "--stream", "plant")
     assert "no stream 'plan': did you mean plant?" in shell.run("backfill", "forewatch.yaml", "-s", "plan", "-i", "x.csv", code=2).stderr
     assert "--input x.csv: no such file" in shell.run(*backfill, "--input", "x.csv", code=2).stderr
+    assert "not both" in shell.run(*backfill, "--input", "forewatch.yaml", "--from", "1h", code=2).stderr
     assert "backfill what?" in shell.run(*backfill, code=2).stderr
     assert "--from is not before --to" in shell.run(*backfill, "--from", "1h", "--to", "2h", code=2).stderr
     assert "give .csv or .parquet" in shell.run(*backfill, "--from", "1h", "--scores", "x.json", code=2).stderr

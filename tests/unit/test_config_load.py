@@ -173,7 +173,7 @@ def test_a_secret_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(ConfigError, match="environment variable NOT_SET is not set — "):
         Secret(env="NOT_SET").reveal()
-    with pytest.raises(ConfigError, match="cannot read the secret file .*: No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read the secret file .*: No such file"):
         Secret(file=tmp_path / "none").reveal()
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="it is not text"):
