@@ -58,7 +58,7 @@ def query(
     if stream is not None:
         statement = statement.where(AnomalyRow.stream == stream)
     if series is not None:
-        statement = statement.where(matches(AnomalyRow.series, series))
+        statement = statement.where(matches(AnomalyRow.series, series) if set(series) & set("*?") else AnomalyRow.series == series)
     if state is not None:
         statement = statement.where(AnomalyRow.state == state.value)
     if severity is not None:

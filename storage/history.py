@@ -199,9 +199,11 @@ class HistoryWriter:
         if first != buffer.next:
             self._write(buffer)
             buffer.first = first
+        buffer.next = next
+        if not table.num_rows:
+            return
         if not buffer.rows:
             buffer.since = time.monotonic()
-        buffer.next = next
         buffer.tables.append(parquet.compacted(table))
         buffer.rows += table.num_rows
         buffer.bytes += size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_
 from pipeline.records import Partition, Position
 from storage.positions import hold
 from storage.tables import SeriesStateRow
-from storage.types import insert, safe
+from storage.types import insert
 
 T = TypeVar("T")
 
@@ -39,13 +40,15 @@ def evict(connection: Connection, position: Position, states: Iterable[SeriesSta
     hold(connection, position)
     statement = insert(connection, SeriesStateRow)
     changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns", "evicted_ns")}
-    statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series"], set_=changed)
+    statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series_key"], set_=changed)
     topic, number = position.partition
     key = {"stream": position.stream, "topic": topic, "partition": number, "evicted_ns": time.time_ns()}
     count = 0
     for some in _chunks(states):
         rows: list[dict[str, Any]] = [
-            key | {"series": s.series, "state": s.state, "state_version": s.state_version, "last_ns": s.last_ns} for s in some
+            key
+            | {"series_key": _hash(s.series), "series": s.series, "state": s.state, "state_version": s.state_version, "last_ns": s.last_ns}
+            for s in some
         ]
         connection.execute(statement, rows)
         count += len(rows)
@@ -55,12 +58,12 @@ def evict(connection: Connection, position: Position, states: Iterable[SeriesSta
 def revive(connection: Connection, stream: str, partition: Partition, keys: Sequence[str]) -> dict[str, SeriesState]:
     """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""
     found: dict[str, SeriesState] = {}
-    asked = {safe(key): key for key in keys}
-    for some in _chunks(keys):
-        columns = (SeriesStateRow.series, SeriesStateRow.state, SeriesStateRow.state_version, SeriesStateRow.last_ns)
-        statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series.in_(some))
+    asked = {_hash(key): key for key in keys}
+    for some in _chunks(asked):
+        columns = (SeriesStateRow.series_key, SeriesStateRow.state, SeriesStateRow.state_version, SeriesStateRow.last_ns)
+        statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series_key.in_(some))
         for row in connection.execute(statement):
-            key = asked[row.series]
+            key = asked[row.series_key]
             found[key] = SeriesState(key, row.state, row.state_version, row.last_ns)
     return found
 
@@ -68,8 +71,8 @@ def revive(connection: Connection, stream: str, partition: Partition, keys: Sequ
 def forget(connection: Connection, position: Position, keys: Sequence[str]) -> None:
     """These live in memory, and in the snapshot of this transaction, again. Raises Fenced."""
     hold(connection, position)
-    for some in _chunks(keys):
-        connection.execute(delete(SeriesStateRow).where(*_of(position.stream, position.partition), SeriesStateRow.series.in_(some)))
+    for some in _chunks(map(_hash, keys)):
+        connection.execute(delete(SeriesStateRow).where(*_of(position.stream, position.partition), SeriesStateRow.series_key.in_(some)))
 
 
 def count(connection: Connection, stream: str, partition: Partition) -> int:
@@ -79,7 +82,7 @@ def count(connection: Connection, stream: str, partition: Partition) -> int:
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series since. Returns how many."""
-    names = ("stream", "topic", "partition", "series")
+    names = ("stream", "topic", "partition", "series_key")
     key = tuple_(*(getattr(SeriesStateRow, name) for name in names))
     old = select(*(getattr(SeriesStateRow, name) for name in names)).where(SeriesStateRow.evicted_ns < before_ns).limit(limit)
     return connection.execute(delete(SeriesStateRow).where(key.in_(old))).rowcount
@@ -87,6 +90,10 @@ def prune(connection: Connection, before_ns: int, limit: int) -> int:
 
 def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
     return (SeriesStateRow.stream == stream, SeriesStateRow.topic == partition.topic, SeriesStateRow.partition == partition.number)
+
+
+def _hash(series: str) -> bytes:
+    return blake2b(series.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -82,7 +82,10 @@ class SnapshotPageRow(Base):
 
 
 class SeriesStateRow(Base):
-    """State of a series that was idle for so long that it left memory."""
+    """State of a series that was idle for so long that it left memory.
+
+    ``series_key`` is a hash of ``series``: PostgreSQL's ordered indexes refuse texts of some KB.
+    """
 
     __tablename__ = "series_states"
     __table_args__ = (Index("ix_series_states_evicted_ns", "evicted_ns"),)
@@ -90,7 +93,8 @@ class SeriesStateRow(Base):
     stream: Mapped[str] = mapped_column(primary_key=True)
     topic: Mapped[str] = mapped_column(primary_key=True)
     partition: Mapped[int] = mapped_column(Integer, primary_key=True)
-    series: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    series_key: Mapped[bytes] = mapped_column(primary_key=True)
+    series: Mapped[str] = mapped_column(SafeText)
     state: Mapped[bytes]
     state_version: Mapped[str]
     last_ns: Mapped[int]
@@ -108,6 +112,7 @@ class AnomalyRow(Base):
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
+        Index("ix_anomalies_series", "series", postgresql_using="hash"),
         Index("ix_anomalies_stream_start_ns", "stream", "start_ns"),
         Index("ix_anomalies_start_ns", "start_ns"),
         Index("ix_anomalies_updated_ns", "updated_ns"),

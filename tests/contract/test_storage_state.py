@@ -98,9 +98,10 @@ def test_idle_series_leave_and_come_back(database, owned):
         assert series.revive(connection, "plant", P, ["s0", "s1"]) == {"s1": states[1]}
 
 
-def test_evicting_again_replaces(database, owned):
+def test_evicting_again_replaces_whatever_the_series_is_called(database, owned):
+    odd = [f'odd "key" {end}' for end in ("é\x00", "é␀", "\ud800", "".join(map(chr, range(0x4E00, 0x9000))))]
     for state in (b"old", b"new"):
         with database.begin() as connection:
-            series.evict(connection, owned, [SeriesState('odd "key" é\x00', state, "v1", 5)])
+            series.evict(connection, owned, [SeriesState(name, state, "v1", 5) for name in odd])
     with database.read() as connection:
-        assert series.revive(connection, "plant", P, ['odd "key" é\x00'])['odd "key" é\x00'].state == b"new"
+        assert series.revive(connection, "plant", P, odd) == {name: SeriesState(name, b"new", "v1", 5) for name in odd}

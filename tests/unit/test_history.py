@@ -100,6 +100,27 @@ def test_a_channel_that_is_added_is_null_before(path, writer):
     assert HistoryReader(path).read("plant").column("value:humidity").null_count == 10
 
 
+def test_batches_without_a_point_count_as_read(path, writer):
+    writer.open(P, "", 1, 0)
+    for first in range(0, 100, 10):
+        writer.append(P, first, first + 10, batch(first, first + 10) if first == 50 else parquet.empty())
+    assert writer.barrier(P, 100)
+    (name,) = [segment.path.rpartition("/")[2] for segment in writer._store.list()]
+    assert name.startswith("0-100.")
+    assert offsets(path) == list(range(50, 60))
+
+
+def test_a_slice_of_a_batch_and_slots_without_a_name(path, writer):
+    names = pa.array(["a", None, "c"])
+    offset = np.arange(6)
+    rows = parquet.rows(offset, offset, np.array([0, 2, 0, 2, 0, 2], np.int32), names, [], {"flag": offset > 2}, {})
+    writer.open(P, "", 1, 2)
+    writer.append(P, 2, 5, rows.slice(2, 3))
+    assert writer.barrier(P, 5)
+    found = HistoryReader(path).read("plant").to_pydict()
+    assert found == {"offset": [2, 4, 3], "series": ["a", "a", "c"], "time": [2, 4, 3], "flag": [False, True, True]}
+
+
 def test_rows_are_visible_without_a_barrier_after_a_while(path, writer, monkeypatch):
     monkeypatch.setattr(history, "FLUSH_SECONDS", 0.0)
     writer.open(P, "", 1, 0)

@@ -102,12 +102,13 @@ def _series_states() -> None:
         sa.Column("stream", sa.Text(), nullable=False),
         sa.Column("topic", sa.Text(), nullable=False),
         sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("series_key", sa.LargeBinary(), nullable=False),
         sa.Column("series", sa.Text(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("state_version", sa.Text(), nullable=False),
         sa.Column("last_ns", sa.BigInteger(), nullable=False),
         sa.Column("evicted_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("stream", "topic", "partition", "series", name="pk_series_states"),
+        sa.PrimaryKeyConstraint("stream", "topic", "partition", "series_key", name="pk_series_states"),
     )
     op.create_index("ix_series_states_evicted_ns", "series_states", ["evicted_ns"])
 
@@ -154,6 +155,7 @@ def _anomalies() -> None:
         postgresql_where=sa.text("state = 'open'"),
         sqlite_where=sa.text("state = 'open'"),
     )
+    op.create_index("ix_anomalies_series", "anomalies", ["series"], postgresql_using="hash")
     op.create_index("ix_anomalies_stream_start_ns", "anomalies", ["stream", "start_ns"])
     op.create_index("ix_anomalies_start_ns", "anomalies", ["start_ns"])
     op.create_index("ix_anomalies_updated_ns", "anomalies", ["updated_ns"])
