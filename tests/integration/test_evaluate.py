@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,15 @@ def test_open_data_loads(shared_data):
     for folder, (layout, files, windows) in counts.items():
         series = [entry.read() for entry in layouts.find(shared_data / folder, layout)]
         assert (len(series), sum(len(one.windows) for one in series)) == (files, windows)
+
+
+@pytest.mark.parametrize("detector", ["light", "standard", "strong"])
+def test_the_future_of_a_series_moves_no_past_score(dataset, detector):
+    series = layouts.find(dataset, "labelled")[0].read()
+    changed = replace(series, values=series.values.copy())
+    changed.values[1000:] = 100.0 - 3.0 * changed.values[1000:]
+    before, after = (score_series([one], detector, "sensor")[0] for one in (series, changed))
+    assert np.array_equal(before.surprise[:1000], after.surprise[:1000])
+    assert np.array_equal(before.flag[:1000], after.flag[:1000])
+    assert np.array_equal(before.upper[:1000], after.upper[:1000], equal_nan=True)
+    assert not np.array_equal(before.surprise[1000:], after.surprise[1000:])
