@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -49,9 +49,13 @@ class Daemon:
             self._start(name)
         health.ready("daemon")
 
-    def stop(self, signum: int, frame: FrameType | None) -> None:
-        """SIGTERM, SIGINT: finish the turn, commit, take a snapshot, leave the group."""
+    def stop(self) -> None:
+        """Finish the turn, commit, take a snapshot, leave the group."""
         self.stopping = True
+
+    def reloaded(self, result: str) -> None:
+        """Count what became of a changed config file: ``taken`` or ``refused``."""
+        self._metrics.config_reloads.labels(result).inc()
 
     def take(self, config: Config) -> None:
         """Go on with another config: only streams that changed begin anew, from their committed positions."""
@@ -66,13 +70,14 @@ class Daemon:
             if name not in self._engines:
                 self._start(name)
 
-    def run(self, reloader: Reloader) -> None:
+    def run(self, reload: Callable[[], None]) -> None:
+        """Turn until ``stop`` is called; ``reload`` is called between two turns."""
         while not self.stopping:
             for name, engine in self._engines.items():
                 engine.turn(IDLE_SECONDS / len(self._engines))
                 self._report(name, engine)
             self._watchdog.beat()
-            reloader.poll()
+            reload()
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_SECONDS
                 self._prune()
@@ -114,9 +119,9 @@ class Daemon:
             self._health.ready(f"stream {name}")
 
 
-def run_daemon(path: Path, watch: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
-    config = load_config(path)
+@contextmanager
+def daemon(config: Config) -> Iterator[Daemon]:
+    """A daemon that is ready to ``run``: server, watchdog and database around it. Raises ForewatchError for what cannot even start."""
     metrics = Metrics()
     with ExitStack() as stack:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
@@ -127,11 +132,18 @@ def run_daemon(path: Path, watch: bool = False) -> int:
             stack.callback(server.stop)
             log.info("serving", url=server.url)
         database = stack.enter_context(open_database(config))
-        daemon = Daemon(config, database, metrics, health, watchdog)
-        stack.callback(daemon.close)
-        reloader = Reloader(path, config, daemon.take, watch=watch, outcome=lambda result: metrics.config_reloads.labels(result).inc())
+        running = Daemon(config, database, metrics, health, watchdog)
+        stack.callback(running.close)
+        yield running
+
+
+def run_daemon(path: Path, watch: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
+    config = load_config(path)
+    with daemon(config) as running:
+        reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
         reloader.install()
         for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, daemon.stop)
-        daemon.run(reloader)
+            signal.signal(signum, lambda number, frame: running.stop())
+        running.run(reloader.poll)
     return 0

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from pipeline.commit import Committer, Part
-from pipeline.errors import OffsetOutOfRange, SourceUnavailable, StorageUnavailable
+from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.faults import FaultLog
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
@@ -124,6 +124,12 @@ class Engine:
             return Poll()
         except SourceUnavailable as error:
             faults.open(FaultKind.SOURCE_DOWN, str(error))
+            time.sleep(min(timeout, RETRY_SECONDS))
+            return Poll()
+        except SourceError as error:
+            faults.open(FaultKind.STUCK_STREAM, str(error), error.partition)
+            if error.partition is not None:
+                self._stopped.add(error.partition)
             time.sleep(min(timeout, RETRY_SECONDS))
             return Poll()
         if poll.records:

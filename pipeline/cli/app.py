@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import anomalies, check, db, deadletters, evaluate, faults, kafka, run, start
+from pipeline.cli import anomalies, check, db, deadletters, demo, evaluate, faults, kafka, run, start
 from pipeline.cli.exits import epilog
 
 
@@ -41,6 +41,7 @@ def options(
     configure_logs(level.value)
 
 
+app.command("demo")(demo.demo)
 app.command("init")(start.init)
 app.command("check")(check.check)
 app.command("run")(run.run)

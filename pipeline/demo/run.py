@@ -1,0 +1,90 @@
+"""The demo: broker, worlds, daemon and a terminal, in one process; Ctrl-C leaves nothing running.
+
+worlds ─► feeder thread ─► broker (or the embedded log) ─► daemon (main thread) ─► SQLite ─► watcher thread ─► terminal
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pipeline.broker import LocalBroker
+from pipeline.config_load import load_config
+from pipeline.daemon import daemon
+from pipeline.demo.feed import Feeder, Send
+from pipeline.demo.setting import write_config
+from pipeline.demo.simulate import WORLDS
+from pipeline.demo.terminal import Keys, Watcher
+from pipeline.sources.memory import memory_log
+
+Say = Callable[[str], None]
+
+
+def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
+    """Run until Ctrl-C, ``q``, or for ``seconds``. Returns how many anomalies were shown. Raises ForewatchError."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="forewatch-demo-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        brokers = stack.enter_context(_broker(folder, say)) if kafka else None
+        path = write_config(folder, brokers)
+        send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
+        feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
+        say("Producing the simulated past, from which the detectors learn the usual …")
+        feeder.fill()
+        config = load_config(path)
+        running = stack.enter_context(daemon(config))
+        watcher = Watcher(config, say)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda number, frame: running.stop())
+        if seconds is not None:
+            timer = threading.Timer(seconds, running.stop)
+            timer.start()
+            stack.callback(timer.cancel)
+        stop = threading.Event()
+        threads = [threading.Thread(target=work, args=(stop,)) for work in (feeder.run, watcher.run, Keys(feeder.inject, running.stop).run)]
+        say(f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}")
+        try:
+            for thread in threads:
+                thread.start()
+            running.run(lambda: None)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    return watcher.shown
+
+
+@contextmanager
+def _broker(folder: Path, say: Say) -> Iterator[str]:
+    broker = LocalBroker(folder / "kafka", announce=say)
+    say(f"Apache Kafka is up at {broker.up()}.")
+    try:
+        yield broker.address
+    finally:
+        broker.down()
+
+
+@contextmanager
+def _to_kafka(brokers: str) -> Iterator[Send]:
+    """A producer, with the topics made."""
+    from kafka import KafkaProducer
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=brokers)
+    admin.create_topics([NewTopic(world.topic, 2, 1) for world in WORLDS])
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=brokers, linger_ms=10)
+    try:
+        yield lambda topic, key, value: producer.send(topic, value, key)
+    finally:
+        producer.close(timeout=2)
+
+
+@contextmanager
+def _to_memory() -> Iterator[Send]:
+    yield lambda topic, key, value: memory_log(topic).append(value, key=key)

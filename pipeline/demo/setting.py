@@ -1,0 +1,49 @@
+"""The config of the demo, written to a file like any other, so that every command works on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.demo.simulate import Market, Network, Plant
+
+
+def write_config(folder: Path, brokers: str | None) -> Path:
+    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log."""
+
+    def source(topic: str) -> dict[str, Any]:
+        return {"kafka": {"brokers": [brokers], "topics": [topic]}} if brokers else {"memory": {"name": topic}}
+
+    streams: dict[str, Any] = {
+        "plant": {
+            "source": source(Plant.topic),
+            "format": {"json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}},
+            "preset": "sensor",
+            "every": "1m",
+        },
+        "edge": {
+            "source": source(Network.topic),
+            "format": {"json": {"series": "host", "time": "time_ms", "values": {"bytes": "octets", "packets": "pkts"}}},
+            "preset": "network",
+            "aggregate": {"every": "10s", "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}}},
+        },
+        "market": {
+            "source": source(Market.topic),
+            "format": {"json": {"series": "symbol", "time": "ts", "values": ["close", "volume"]}},
+            "preset": "stock",
+            "every": "1m",
+        },
+        "host": {
+            "source": {"telemetry": {"every": "1s"}},
+            "format": {"csv": {"series": ["host", "metric"], "time": "time", "values": ["value"]}},
+            "preset": "sensor",
+            "every": "1s",
+        },
+    }
+    config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams}
+    path = folder / "demo.yaml"
+    with path.open("w") as file:
+        YAML().dump(config, file)
+    return path

@@ -1,0 +1,128 @@
+"""Simulated inputs, seeded, with faults to inject. Nothing here knows how the detectors work, nor do they know of this.
+
+A world advances tick by tick in simulated time and yields (key, JSON) records. ``inject`` begins a fault that lasts for some ticks.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+
+Record = tuple[bytes, bytes]
+_encode = msgspec.json.encode
+
+
+class World(ABC):
+    """One simulated topic."""
+
+    topic: ClassVar[str]
+    tick_s: ClassVar[int]  # simulated time between two ticks
+    history_ticks: ClassVar[int]  # produced before the demo goes live, so that the detectors know the usual
+    targets: ClassVar[tuple[str, ...]]
+    faults: ClassVar[dict[str, int]]  # kind → how many ticks it lasts
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self._kind = self._target = ""
+        self._left = 0
+
+    def tick(self, time_s: int) -> Iterator[Record]:
+        """The records of one tick."""
+        for index, target in enumerate(self.targets):
+            yield from self.records(time_s, index, target, self._kind if self._left and target == self._target else "")
+        self._left = max(0, self._left - 1)
+
+    def inject(self) -> str:
+        """Begin the next fault of the seeded sequence and say, for people, which."""
+        self._kind, self._target = str(self.rng.choice(list(self.faults))), str(self.rng.choice(self.targets))
+        self._left = self.faults[self._kind]
+        return f"{self._kind} at {self._target}"
+
+    @property
+    def age(self) -> int:
+        """Ticks since the fault began."""
+        return self.faults[self._kind] - self._left
+
+    @abstractmethod
+    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        """The records of one target; ``fault`` is what is wrong with it now, "" for nothing."""
+
+
+class Plant(World):
+    """Temperature (°C) and pressure (bar) of presses on two sites: an eight-hour shift rhythm, slow drift, sensor noise."""
+
+    topic, tick_s, history_ticks = "demo-sensors", 60, 2880
+    targets = tuple(f"b{site}/press-{number}" for site in (1, 2) for number in (1, 2, 3, 4))
+    faults: ClassVar = {"temperature spike": 5, "temperature drift": 40, "pressure drop": 10, "stuck sensor": 40}
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._wander = dict.fromkeys(self.targets, 0.0)
+        self._last = dict.fromkeys(self.targets, (0.0, 0.0))
+
+    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        phase = 2 * math.pi * (time_s / 28_800 + index / len(self.targets))
+        self._wander[target] = 0.98 * self._wander[target] + self.rng.normal(0, 0.05)
+        temperature = 60 + 2 * index + 4 * math.sin(phase) + self._wander[target] + self.rng.normal(0, 0.1)
+        pressure = 5 + 0.3 * math.sin(phase - 0.5) + self.rng.normal(0, 0.02)
+        if fault == "temperature spike":
+            temperature += 12
+        elif fault == "temperature drift":
+            temperature += 0.4 * self.age
+        elif fault == "pressure drop":
+            pressure -= 1.2
+        elif fault == "stuck sensor":
+            temperature, pressure = self._last[target]
+        self._last[target] = temperature, pressure
+        site, sensor = target.split("/")
+        record = {"site": site, "sensor": sensor, "ts": time_s, "temperature": round(temperature, 3), "pressure": round(pressure, 4)}
+        yield target.encode(), _encode(record)
+
+
+class Network(World):
+    """Flow records of hosts: their number in ten seconds is Poisson with a daily rhythm, their sizes are log-normal."""
+
+    topic, tick_s, history_ticks = "demo-flows", 10, 1500
+    targets = ("web-1", "web-2", "db-1", "cache-1")
+    faults: ClassVar = {"flood": 12, "port scan": 12, "silence": 18}
+
+    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        usual = (4 + 2 * index) * (1 + 0.4 * math.sin(2 * math.pi * time_s / 86_400))
+        count = 0 if fault == "silence" else int(self.rng.poisson(usual)) + {"flood": 120, "port scan": 40}.get(fault, 0)
+        scan = fault == "port scan"
+        octets = np.exp(self.rng.normal(3.5 if scan else 8.0, 0.6, count)).astype(int).tolist()
+        peers = self.rng.integers(0, 4000 if scan else 12, count).tolist()
+        for size, peer in zip(octets, peers, strict=True):
+            record = {"host": target, "time_ms": time_s * 1000, "octets": size, "pkts": 1 + size // 900, "dst": f"peer-{peer}"}
+            yield target.encode(), _encode(record)
+
+
+class Market(World):
+    """Minute closes (a geometric random walk with calm and lively hours) and volumes of six tickers."""
+
+    topic, tick_s, history_ticks = "demo-ticks", 60, 2000
+    targets = ("ALPH", "BRAV", "CHAR", "DELT", "ECHO", "FOXT")
+    faults: ClassVar = {"price jump": 3, "volatility burst": 30, "stuck quote": 40, "volume burst": 10}
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._price = {symbol: 20.0 * (i + 1) for i, symbol in enumerate(self.targets)}
+
+    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        lively = 1 + 0.5 * math.cos(2 * math.pi * time_s / 23_400)
+        move = self.rng.normal(0, 0.0004 * lively * (9 if fault == "volatility burst" else 1))
+        if fault == "stuck quote":
+            move = 0.0
+        elif fault == "price jump" and self.age == 0:
+            move += 0.02
+        self._price[target] *= math.exp(move)
+        volume = int(np.exp(self.rng.normal(8, 0.3)) * lively * (15 if fault == "volume burst" else 1))
+        yield target.encode(), _encode({"symbol": target, "ts": time_s, "close": round(self._price[target], 4), "volume": volume})
+
+
+WORLDS: tuple[type[World], ...] = (Plant, Network, Market)

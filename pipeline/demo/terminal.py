@@ -1,0 +1,66 @@
+"""The demo's terminal: what was found, in words, and the keys."""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+from collections.abc import Callable
+from uuid import UUID
+
+from pipeline.config import Config
+from pipeline.errors import StorageError
+from pipeline.explain import sentence
+from pipeline.records import Severity
+from storage import anomalies
+from storage.session import Database
+
+
+class Watcher:
+    """Shows each anomaly once it is worth a look, reading the database as any other program would."""
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._say = say
+        self._seen: set[UUID] = set()
+        self.shown = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every quarter of a second until ``stop`` is set."""
+        database = Database(self._config.database)
+        try:
+            while not stop.wait(0.25):
+                try:
+                    with database.read() as connection:
+                        found = anomalies.query(connection, severity=Severity.WARNING, limit=50)
+                except StorageError:
+                    continue  # the daemon says what is wrong with it
+                for anomaly in reversed(found):
+                    if anomaly.id not in self._seen:
+                        self._seen.add(anomaly.id)
+                        self.shown += 1
+                        self._say(sentence(anomaly))
+        finally:
+            database.close()
+
+
+class Keys:
+    """i injects a fault, q quits. Without a terminal there are no keys."""
+
+    def __init__(self, inject: Callable[[], None], quit_: Callable[[], None]) -> None:
+        self._actions = {"i": inject, "q": quit_}
+
+    def run(self, stop: threading.Event) -> None:
+        if not sys.stdin.isatty():
+            return
+        import termios
+        import tty
+
+        before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        try:
+            while not stop.is_set():
+                if select.select([sys.stdin], [], [], 0.2)[0]:
+                    self._actions.get(sys.stdin.read(1), lambda: None)()
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
