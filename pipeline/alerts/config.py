@@ -153,6 +153,9 @@ class Alerts(Policy):
     silences: dict[str, Silence] = Field(default_factory=dict, description="name → planned silence")
     storm: int | None = Field(50, ge=2, description="more new alerts than this in a minute become one alert with a list; null: no limit")
     faults: FaultAlerts = Field(default_factory=FaultAlerts, description="alerts about the pipeline itself")
+    public_url: str | None = Field(
+        None, pattern=r"^https?://", description="address under which people reach this forewatch's HTTP server, for links and pictures"
+    )
     units: dict[str, str] = Field(default_factory=dict, description="channel → unit, for messages: {temperature: °C}")
 
     @field_validator("rules")

@@ -39,7 +39,7 @@ class KafkaSender:
         answered: asyncio.Future[Any] = loop.create_future()
         try:
             sent = await loop.run_in_executor(self._thread, self._hand_over, message)
-            sent.add_both(lambda *_: loop.call_soon_threadsafe(lambda: answered.done() or answered.set_result(None)))
+            sent.add_both(lambda *_: loop.call_soon_threadsafe(_finish, answered))
             await answered
             record = sent.get(timeout=0)
         except (KafkaError, ValueError, OSError) as error:
@@ -76,3 +76,8 @@ class KafkaSender:
             return [self._endpoint.password.reveal().get_secret_value()] if self._endpoint.password is not None else []
         except ValueError:
             return []
+
+
+def _finish(answered: asyncio.Future[Any]) -> None:
+    if not answered.done():
+        answered.set_result(None)

@@ -1,0 +1,146 @@
+"""What the tests of the alerts share: anomalies to order, and a bench on which a router and a clock are turned by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pydantic
+
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.endpoint_config import Endpoint, EndpointBase
+from pipeline.alerts.outbox import AlertRules
+from pipeline.alerts.payload import Payload, decode
+from pipeline.alerts.router import Router, Turn
+from pipeline.records import Anomaly, AnomalyState, Fault, Partition, Severity
+from storage import alerts, deliveries
+from storage.session import Database
+
+SECOND = 1_000_000_000
+#: 2026-03-02 12:00 UTC, a Monday
+NOON = 1_772_452_800 * SECOND
+_ENDPOINT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(Endpoint)
+
+
+def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", **changed: Any) -> Anomaly:
+    """An open, major anomaly of one series; the labels are site and sensor, from the series' name."""
+    site, _, sensor = series.partition("/")
+    made = Anomaly(
+        id=Anomaly.identify(stream, series, start_ns),
+        stream=stream,
+        series=series,
+        labels={"site": site, "sensor": sensor},
+        state=AnomalyState.OPEN,
+        severity=Severity.MAJOR,
+        direction="up",
+        start_ns=start_ns,
+        end_ns=start_ns + 60 * SECOND,
+        peak_ns=start_ns + 30 * SECOND,
+        points=3,
+        score=0.9999999,
+        surprise=7.5,
+        channels=["temperature", "pressure"],
+        observed=[93.1, 1.02],
+        expected=[71.2, 1.01],
+        lower=[68.9, 0.98],
+        upper=[73.5, 1.04],
+        contribution=[0.93, 0.07],
+        guard="lstm",
+        model_version="standard-3f2a",
+        config_hash="c0ffee",
+        partition=Partition("sensors", 0),
+        first_offset=100,
+        last_offset=103,
+        peak_offset=101,
+        last_flag_seq=40,
+        revision=1,
+    )
+    return replace(made, **changed)
+
+
+def closed(opened: Anomaly, **changed: Any) -> Anomaly:
+    """The same anomaly, over."""
+    return replace(opened, state=AnomalyState.CLOSED, revision=opened.revision + 1, **changed)
+
+
+def endpoint(**keys: Any) -> EndpointBase:
+    """An endpoint as the configuration would make it."""
+    made: EndpointBase = _ENDPOINT.validate_python(keys)
+    return made
+
+
+def json_endpoint(url: str = "http://127.0.0.1:9/hook", **keys: Any) -> EndpointBase:
+    return endpoint(type="json", url=url, allow=["loopback"], **keys)
+
+
+class Bench:
+    """A database with its outbox, a router, and a clock that stands still until it is told."""
+
+    def __init__(
+        self, database: Database, config: Mapping[str, Any] | None = None, endpoints: Mapping[str, EndpointBase] | None = None
+    ) -> None:
+        self.database = database
+        self.now_ns = NOON
+        self.configure(config or {}, endpoints or {"chat": json_endpoint()})
+        self.outbox = AlertRules("plant", enabled=True)
+        with database.begin() as connection:
+            alerts.ensure_streams(connection, self.router.streams)
+
+    def configure(self, config: Mapping[str, Any], endpoints: Mapping[str, EndpointBase]) -> None:
+        self.router = Router({"plant": Alerts.model_validate(config)}, endpoints)
+
+    def happen(self, *changes: Anomaly | Fault) -> None:
+        """The engine commits changes."""
+        with self.database.begin() as connection:
+            for change in changes:
+                if isinstance(change, Fault):
+                    from storage import faults
+
+                    faults.save(connection, change)
+                    self.outbox.on_faults(connection, [change], self.now_ns)
+                else:
+                    self.outbox.on_changes(connection, [change], self.now_ns)
+
+    def turn(self, disabled: tuple[str, ...] = ()) -> Turn:
+        with self.database.begin() as connection:
+            return self.router.turn(connection, "plant", self.now_ns, disabled)
+
+    def settle(self) -> None:
+        """Turn until nothing is left to do now."""
+        for _ in range(1000):
+            with self.database.read() as connection:
+                if not alerts.streams_with_work(connection, ["plant"], self.now_ns):
+                    return
+            self.turn()
+        raise AssertionError("the router finds work for ever")
+
+    def later(self, seconds: float) -> None:
+        """Time passes, and the router looks whenever a timer runs out."""
+        end = self.now_ns + round(seconds * SECOND)
+        self.settle()
+        while (due := self._next_timer()) is not None and due <= end:
+            self.now_ns = max(due, self.now_ns)
+            self.settle()
+        self.now_ns = end
+        self.settle()
+
+    def sent(self, endpoint: str = "chat") -> list[Payload]:
+        """Everything that was queued for an endpoint, in order."""
+        with self.database.read() as connection:
+            rows = [d for d in deliveries.query(connection, endpoint=endpoint)]
+            rows.sort(key=lambda d: (d.created_ns, d.lane, d.sequence))
+            return [decode(deliveries.body_of(connection, d.notice_id) or "") for d in rows]
+
+    def kinds(self, endpoint: str = "chat") -> list[str]:
+        return [p.kind for p in self.sent(endpoint)]
+
+    def ledger(self) -> dict[str, int]:
+        """state or reason → events."""
+        with self.database.read() as connection:
+            return {reason or state: n for (state, reason), n in alerts.ledger(connection).items()}
+
+    def _next_timer(self) -> int | None:
+        with self.database.read() as connection:
+            timers = [a.flush_ns for a in alerts.query(connection) if a.flush_ns is not None]
+        return min(timers, default=None)

@@ -1,0 +1,331 @@
+"""From the outbox to queued messages, on both databases, with a clock turned by hand."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from pipeline.records import Fault, FaultKind, Severity
+from storage import alerts, silences
+from storage.session import Database
+from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+
+MINUTE, HOUR = 60, 3600
+
+
+def test_an_anomaly_is_opened_updated_and_resolved(database: Database):
+    bench = Bench(database)
+    first = anomaly()
+    bench.happen(first)
+    bench.settle()
+    (opened,) = bench.sent()
+    assert (opened.kind, opened.data.status, opened.data.sequence) == ("opened", "open", 1)
+    assert opened.data.alert_id == str(first.id)
+    assert opened.data.anomalies[0].channels[0].observed == 93.1
+    grown = anomaly(severity=Severity.CRITICAL, surprise=12.0, revision=2)
+    bench.happen(grown)
+    bench.settle()
+    bench.happen(closed(grown))
+    bench.settle()
+    assert bench.kinds() == ["opened", "updated", "resolved"]
+    assert [p.data.sequence for p in bench.sent()] == [1, 2, 3]
+    assert {p.data.alert_id for p in bench.sent()} == {str(first.id)}
+    assert bench.sent()[1].data.severities == ["major", "critical"]
+    assert bench.ledger() == {"sent": 3}
+
+
+def test_the_same_change_twice_is_one_event(database: Database):
+    bench = Bench(database)
+    bench.happen(anomaly(), anomaly(), anomaly(points=4, end_ns=NOON + 2 * MINUTE * SECOND, revision=2))
+    bench.settle()
+    assert bench.kinds() == ["opened"]
+    assert bench.ledger() == {"sent": 1}
+
+
+def test_an_anomaly_that_was_over_at_once_is_opened_and_resolved(database: Database):
+    bench = Bench(database)
+    bench.happen(closed(anomaly()))
+    bench.settle()
+    assert bench.kinds() == ["opened", "resolved"]
+
+
+def test_the_first_rule_that_matches_decides(database: Database):
+    rules = [
+        {"match": {"channel": "temperature", "direction": "down"}, "drop": True},
+        {"match": {"site": "eu-*"}, "min_deviation": "50%", "to": ["plant"]},
+        {"match": {"site": ["us-*", "!us-2"]}, "to": ["plant"]},
+    ]
+    bench = Bench(database, {"rules": rules}, {"chat": json_endpoint(), "plant": json_endpoint()})
+    bench.happen(anomaly("eu-1/a", direction="down"), anomaly("eu-1/b"), anomaly("us-1/c"), anomaly("us-2/d"))
+    bench.settle()
+    assert [p.data.anomalies[0].series for p in bench.sent("plant")] == ["us-1/c", "us-2/d"]
+    assert [p.data.anomalies[0].series for p in bench.sent("chat")] == ["us-2/d"]
+    assert bench.ledger() == {"rule:rule-1": 1, "min_deviation": 1, "sent": 2}
+    bench.happen(anomaly("eu-1/b", observed=[150.0, 1.0], severity=Severity.CRITICAL, surprise=20.0, revision=2))
+    bench.settle()
+    assert "rule-2" in [p.data.rule for p in bench.sent("plant")]  # it has grown enough
+
+
+def test_a_group_waits_gathers_and_speaks_at_intervals(database: Database):
+    bench = Bench(database, {"group": {"by": ["site"], "wait": "30s", "interval": "5m", "repeat": "4h"}})
+    bench.happen(anomaly("b2/a"))
+    bench.later(10)
+    bench.happen(anomaly("b2/b", start_ns=NOON - 90 * SECOND, surprise=5.0), anomaly("b3/c"))
+    bench.later(10)
+    assert bench.kinds() == []
+    bench.later(15)
+    (first,) = bench.sent()
+    assert (first.data.count, first.data.labels, [a.series for a in first.data.anomalies]) == (2, {"site": "b2"}, ["b2/a", "b2/b"])
+    assert first.data.root_cause[0].series == "b2/b"  # it began first
+    bench.later(15)
+    assert len(bench.sent()) == 2  # the other site
+    bench.happen(anomaly("b2/d"))
+    bench.later(4 * MINUTE)
+    assert bench.kinds().count("updated") == 0
+    bench.later(2 * MINUTE)
+    updated = bench.sent()[-1]
+    assert (updated.kind, updated.data.count, updated.data.alert_id) == ("updated", 3, first.data.alert_id)
+    bench.later(5 * HOUR)
+    assert bench.kinds().count("repeated") == 2
+    bench.happen(closed(anomaly("b2/a")), closed(anomaly("b2/b", start_ns=NOON - 90 * SECOND)))
+    bench.later(10 * MINUTE)
+    assert bench.kinds().count("resolved") == 0  # one of three lasts
+    bench.happen(closed(anomaly("b2/d")))
+    bench.later(10 * MINUTE)
+    assert bench.kinds().count("resolved") == 1
+    assert sum(bench.ledger().values()) == 7
+
+
+def test_recovery_waits_and_takes_a_relapse_into_the_same_alert(database: Database):
+    bench = Bench(database, {"recover_after": "10m"})
+    first = anomaly()
+    bench.happen(first)
+    bench.later(MINUTE)
+    bench.happen(closed(first))
+    bench.later(9 * MINUTE)
+    assert bench.kinds() == ["opened"]
+    relapse = anomaly(start_ns=NOON + 10 * MINUTE * SECOND)
+    bench.happen(relapse)
+    bench.later(5 * MINUTE)
+    assert {p.data.alert_id for p in bench.sent()} == {str(first.id)}
+    bench.happen(closed(relapse))
+    bench.later(11 * MINUTE)
+    assert bench.kinds() == ["opened", "updated", "resolved"]
+
+
+def test_a_flapping_series_is_one_alert_until_it_is_quiet(database: Database):
+    bench = Bench(database, {"flapping": {"changes": 3, "within": "1h"}, "group": {"repeat": None}})
+    for i in range(10):
+        one = anomaly(start_ns=NOON + i * 300 * SECOND)
+        bench.happen(one)
+        bench.later(60)
+        bench.happen(closed(one))
+        bench.later(240)
+    assert bench.kinds() == ["opened", "resolved", "opened", "resolved", "opened"]
+    assert bench.sent()[-1].data.flapping
+    bench.later(HOUR)
+    assert bench.kinds()[5:] == ["resolved"]
+
+
+def test_cooldown_swallows_a_short_relapse_and_lets_a_lasting_one_through(database: Database):
+    bench = Bench(database, {"cooldown": "30m"})
+    first, short, long = (anomaly(start_ns=NOON + i * 600 * SECOND) for i in range(3))
+    bench.happen(first)
+    bench.later(60)
+    bench.happen(closed(first))
+    bench.later(540)
+    bench.happen(short)
+    bench.later(60)
+    bench.happen(closed(short))
+    bench.later(540)
+    bench.happen(long)
+    bench.later(600)
+    assert bench.kinds() == ["opened", "resolved"]
+    bench.later(600)
+    assert bench.kinds() == ["opened", "resolved", "opened"]
+    assert bench.ledger() == {"sent": 3, "cooldown": 2}
+
+
+def test_short_anomalies_are_dropped_where_only_lasting_ones_count(database: Database):
+    bench = Bench(database, {"lasts": "5m"})
+    short, long = anomaly("b2/short"), anomaly("b2/long")
+    bench.happen(short, long)
+    bench.later(2 * MINUTE)
+    bench.happen(closed(short, end_ns=NOON + 90 * SECOND))
+    bench.later(2 * MINUTE)
+    assert bench.kinds() == []
+    bench.later(2 * MINUTE)
+    assert [p.data.anomalies[0].series for p in bench.sent()] == ["b2/long"]
+    assert bench.ledger() == {"lasts": 2, "sent": 1}
+
+
+def test_a_storm_becomes_one_alert_with_a_list_and_a_count(database: Database):
+    bench = Bench(database, {"storm": 20})
+    bench.happen(*(anomaly(f"s{i}/x") for i in range(500)))
+    bench.later(10 * MINUTE)
+    sent = bench.sent()
+    assert len(sent) == 21
+    storm = sent[-1].data
+    assert (storm.count, len(storm.anomalies), storm.rule) == (480, 10, "default/storm")
+    assert "480 series" in storm.title
+    bench.happen(*(closed(anomaly(f"s{i}/x")) for i in range(500)))
+    bench.later(10 * MINUTE)
+    assert bench.kinds().count("resolved") == 21
+    assert bench.ledger() == {"sent": 620, "unchanged": 380}  # ends that changed nothing for the storm's alert
+
+
+def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database: Database):
+    bench = Bench(database)
+    with database.begin() as connection:
+        silences.add(
+            connection,
+            silences.Silence(uuid4(), "plant", {"site": "b2"}, NOON, NOON + HOUR * SECOND, "me", "works", NOON),
+        )
+    over, lasting, other = anomaly("b2/over"), anomaly("b2/lasting"), anomaly("b3/other")
+    bench.happen(over, lasting, other)
+    bench.later(MINUTE)
+    assert [p.data.anomalies[0].series for p in bench.sent()] == ["b3/other"]
+    with database.read() as connection:
+        held = [a.held_by for a in alerts.query(connection) if a.held_by]
+    assert len(held) == 2
+    assert held[0].startswith("silence:")
+    bench.happen(closed(over))
+    bench.later(58 * MINUTE)
+    assert len(bench.sent()) == 1
+    bench.later(2 * MINUTE)
+    assert [p.data.anomalies[0].series for p in bench.sent()] == ["b3/other", "b2/lasting"]
+    assert bench.ledger() == {"sent": 2, "silence": 2}
+
+
+def test_a_planned_silence_holds_part_of_a_group(database: Database):
+    """NOON is a Monday: the silence is in force from 12:00 to 13:00 UTC."""
+    silence = {"match": {"sensor": "a"}, "cron": "0 12 * * mon", "for": "1h"}
+    bench = Bench(database, {"group": {"by": ["site"]}, "silences": {"service": silence}})
+    bench.happen(anomaly("b2/a"), anomaly("b2/b"))
+    bench.later(MINUTE)
+    (only,) = bench.sent()
+    assert (only.data.count, [a.series for a in only.data.anomalies]) == (1, ["b2/b"])
+
+
+def test_an_alert_that_was_sent_is_resolved_even_if_it_is_silenced_since(database: Database):
+    bench = Bench(database)
+    bench.happen(anomaly())
+    bench.settle()
+    with database.begin() as connection:
+        silences.add(connection, silences.Silence(uuid4(), None, {}, bench.now_ns, NOON + HOUR * SECOND, "me", "", NOON))
+    bench.happen(anomaly(severity=Severity.CRITICAL, surprise=20.0))
+    bench.later(MINUTE)
+    assert bench.kinds() == ["opened"]
+    bench.happen(closed(anomaly(severity=Severity.CRITICAL, surprise=20.0)))
+    bench.later(MINUTE)
+    assert bench.kinds() == ["opened", "resolved"]
+
+
+def test_alerts_that_follow_from_a_source_fault_are_held(database: Database):
+    ends = {"chat": json_endpoint(), "ops": json_endpoint()}
+    bench = Bench(database, {"to": ["chat"], "faults": {"to": ["ops"]}}, ends)
+    bench.happen(anomaly("b2/before"))
+    bench.later(1)
+    fault = Fault("plant", FaultKind.SOURCE_DOWN, "the brokers do not answer", bench.now_ns)
+    bench.happen(fault)
+    bench.later(1)
+    bench.happen(anomaly("b2/after"), anomaly("b2/gone"))
+    bench.later(MINUTE)
+    bench.happen(closed(anomaly("b2/gone")))
+    bench.later(MINUTE)
+    assert bench.kinds("chat") == ["opened"]
+    (told,) = bench.sent("ops")
+    assert told.data.class_ == "fault"
+    assert told.data.fault is not None
+    assert told.data.fault.kind == "source_down"
+    fault.ended_ns = bench.now_ns
+    bench.happen(fault)
+    bench.later(MINUTE)
+    assert [p.data.anomalies[0].series for p in bench.sent("chat")] == ["b2/before", "b2/after"]
+    assert bench.kinds("ops") == ["opened", "resolved"]
+    assert bench.ledger()["fault"] == 2
+
+
+def test_late_data_revise_or_retract_what_was_said(database: Database):
+    bench = Bench(database)
+    wrong, smaller = anomaly("b2/wrong"), anomaly("b2/smaller")
+    bench.happen(wrong, smaller)
+    bench.settle()
+    bench.happen(closed(wrong), closed(smaller))
+    bench.settle()
+    bench.happen(closed(wrong, points=0), closed(smaller, severity=Severity.INFO, surprise=4.0))
+    bench.happen(closed(anomaly("b2/wrong", revision=2), points=0), closed(anomaly("b2/smaller", revision=2), severity=Severity.INFO))
+    bench.settle()
+    by_series = {p.data.alert_id: p for p in bench.sent() if p.kind in ("revised", "retracted")}
+    assert {by_series[str(wrong.id)].kind, by_series[str(smaller.id)].kind} == {"retracted", "revised"}
+    assert by_series[str(smaller.id)].data.severity == "info"
+    assert by_series[str(wrong.id)].data.status == "retracted"
+
+
+def test_what_was_never_sent_is_not_retracted_to_anybody(database: Database):
+    bench = Bench(database)
+    bench.happen(closed(anomaly(), points=0))
+    bench.settle()
+    assert bench.sent() == []
+    assert bench.ledger() == {"retracted": 1}
+
+
+def test_pagers_get_pages_only(database: Database):
+    ends = {"chat": json_endpoint(), "pager": json_endpoint(urgency="page")}
+    bench = Bench(database, {"severity": {"page": "critical", "notice": "warning"}}, ends)
+    bench.happen(anomaly("b2/info", severity=Severity.INFO), anomaly("b2/major"), anomaly("b2/critical", severity=Severity.CRITICAL))
+    bench.settle()
+    assert [p.data.anomalies[0].series for p in bench.sent("pager")] == ["b2/critical"]
+    assert len(bench.sent("chat")) == 2
+    bench.happen(anomaly("b2/major", severity=Severity.CRITICAL, surprise=20.0))
+    bench.settle()
+    assert [p.data.urgency for p in bench.sent("pager")] == ["page", "page"]
+    bench.happen(closed(anomaly("b2/major", severity=Severity.CRITICAL, surprise=20.0)))
+    bench.settle()
+    assert bench.kinds("pager") == ["opened", "updated", "resolved"]
+
+
+def test_an_acknowledged_alert_is_not_repeated(database: Database):
+    bench = Bench(database, {"group": {"repeat": "1h"}})
+    one = anomaly()
+    bench.happen(one)
+    bench.later(90 * MINUTE)
+    assert bench.kinds() == ["opened", "repeated"]
+    with database.begin() as connection:
+        alerts.add_events(connection, [alerts.Event(uuid4(), "plant", "acknowledged", one.id, "me", bench.now_ns)])
+    bench.later(5 * HOUR)
+    assert bench.kinds() == ["opened", "repeated", "acknowledged"]
+    assert bench.sent()[-1].data.status == "acknowledged"
+
+
+def test_a_router_that_dies_leaves_no_half_turn(database: Database, monkeypatch: pytest.MonkeyPatch):
+    bench = Bench(database)
+    bench.happen(*(anomaly(f"b{i}/x") for i in range(5)))
+    with monkeypatch.context() as broken:
+        broken.setattr("storage.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            bench.turn()
+    assert bench.ledger() == {"pending": 5}
+    bench.settle()
+    assert len({p.data.alert_id for p in bench.sent()}) == 5
+
+
+def test_disabled_endpoints_get_nothing_and_it_is_counted(database: Database):
+    bench = Bench(database, endpoints={"chat": json_endpoint(), "gone": json_endpoint()})
+    bench.happen(anomaly())
+    bench.turn(disabled=("gone",))
+    from storage import deliveries
+
+    with database.read() as connection:
+        assert deliveries.ledger(connection) == {("chat", "pending", None): 1, ("gone", "suppressed", "disabled"): 1}
+
+
+def test_a_very_long_series_name_and_hostile_labels_pass(database: Database):
+    bench = Bench(database)
+    bench.happen(anomaly("x" * 5000 + "/" + "\x00\u202e<script>\n" + "y" * 5000))
+    bench.settle()
+    (sent,) = bench.sent()
+    assert "\n" not in sent.data.title
+    assert "\u202e" not in sent.data.text
+    assert len(sent.data.title) <= 200
