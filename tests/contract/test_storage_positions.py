@@ -16,7 +16,8 @@ from pipeline.errors import StorageUnavailable
 from pipeline.records import Counts, Partition, Position
 from storage import positions
 from storage.positions import Fenced, Outcome
-from storage.session import Database
+from storage.session import CommitUnknown, Database
+from tests.commit_proxy import CommitProxy
 
 P = Partition("sensors", 3)
 
@@ -124,7 +125,8 @@ FROZEN_OWNER = """
 import sys, time
 from pipeline.records import Counts, Partition
 from storage import positions
-from storage.session import Database
+from storage.session import CommitUnknown, Database
+from tests.commit_proxy import CommitProxy
 database = Database(sys.argv[1])
 partition = Partition("sensors", 3)
 position = positions.take_over(database, "plant", partition, "frozen", "")
@@ -185,6 +187,26 @@ def test_confirm_waits_for_a_commit_that_is_still_on_its_way(postgres_url):
     assert positions.confirm(database, before, 10) is Outcome.COMMITTED
     thread.join()
     database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("lose", "outcome"), [("request", Outcome.NOT_COMMITTED), ("reply", Outcome.COMMITTED)])
+def test_a_commit_whose_answer_is_lost(postgres_url, lose, outcome):
+    with CommitProxy(postgres_url) as proxy:
+        database = Database(proxy.url)
+        database.upgrade()
+        before = positions.take_over(database, "plant", P, "a", "")
+        for turn in range(3):
+            proxy.lose = lose
+            with pytest.raises(CommitUnknown), database.begin() as connection:
+                positions.advance(connection, before, turn + 1, Counts(scored=turn + 1), None)
+            assert proxy.lost == turn + 1
+            assert positions.confirm(database, before, turn + 1) is outcome
+            if outcome is Outcome.COMMITTED:
+                before = positions.advanced(before, turn + 1, Counts(scored=turn + 1), None)
+        with database.begin() as connection:
+            positions.advance(connection, before, 10, Counts(scored=10), None)
+        database.close()
 
 
 @pytest.mark.postgres

@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from pipeline.errors import ConfigError, StorageError, StorageUnavailable
-from storage import migrate, positions
+from pipeline.records import Partition
+from storage import migrate, positions, snapshots
 from storage.session import Database
 from storage.tables import Base
 
@@ -133,3 +134,31 @@ def test_a_committed_transaction_is_durable_and_a_read_is_one_view(database):
             assert reading.execute(text("PRAGMA synchronous")).scalar() == 2
     with database.read() as reading:
         assert reading.execute(text("SELECT count(*) FROM t")).scalar() == 1
+
+
+def test_daemons_that_start_together_upgrade_once(database_url):
+    upgrade = "import sys; from storage.session import Database; Database(sys.argv[1]).upgrade()"
+    daemons = [subprocess.Popen([sys.executable, "-c", upgrade, database_url], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for daemon in daemons:
+        _, errors = daemon.communicate(timeout=60)
+        assert daemon.returncode == 0, errors
+    Database(database_url).require_head()
+
+
+def test_a_full_disk_is_unavailable_until_there_is_room(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/forewatch.db")
+    database.upgrade()
+    partition = Partition("sensors", 0)
+    position = positions.take_over(database, "plant", partition, "me", "")
+
+    def save(pages: int) -> None:
+        with database.begin() as connection:
+            connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+            snapshots.save(connection, position, 1, [b"x" * 1_000_000])
+
+    with pytest.raises(StorageUnavailable, match="full"):
+        save(100)
+    save(1_000_000)
+    with database.read() as connection:
+        assert snapshots.load(connection, "plant", partition).size_bytes == 1_000_000
+    database.close()
