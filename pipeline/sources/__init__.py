@@ -14,14 +14,19 @@ from pipeline.sources.base import Bounds, Headers, Poll, Records, Source, TableR
 
 __all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRecords", "make_source"]
 
-#: config model → "module:function"; the function gets the stream's name and the model, and returns a Source.
+#: config model → "module:function"; the function gets the stream's name, the model and the stream's format, and returns a Source.
 SOURCES: dict[type[Any], str] = {
+    config.FilesSource: "pipeline.sources.files:from_config",
     config.KafkaSource: "pipeline.sources.kafka:from_config",
+    config.TelemetrySource: "pipeline.sources.telemetry:from_config",
     config.MemorySource: "pipeline.sources.memory:from_config",
 }
 
 
-def make_source(stream_name: str, source: config.Source) -> Source:
-    """The source of a stream as configured. Connects at the first poll only. Raises ConfigError."""
+def make_source(stream_name: str, source: config.Source, form: config.Format | None = None) -> Source:
+    """The source of a stream as configured. Connects at the first poll only. Raises ConfigError.
+
+    ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers from labels.
+    """
     module, _, function = SOURCES[type(source.chosen)].partition(":")
-    return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen))
+    return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen, form))

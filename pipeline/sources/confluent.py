@@ -22,12 +22,8 @@ from pipeline.config import KafkaSource as KafkaConfig
 from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.records import Partition
 from pipeline.sources.base import Bounds, Poll, Records
-from pipeline.sources.ownership import Mirror, Ownership
-from pipeline.sources.start import EARLIEST, LATEST, parse_start
+from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource
 
-LOOKUP = 5.0  # seconds that a question to the cluster may take
-SLICE = 0.1  # seconds: the client does not come back early for a rebalance
-METADATA_AGE = 10.0
 NS_PER_MS = 1_000_000
 
 #: kafka-python's names, which the configuration speaks → librdkafka's
@@ -45,26 +41,19 @@ SECURITY = {
 log = logging.getLogger(__name__)
 
 
-class ConfluentSource:
+class ConfluentSource(GroupSource):
     """One member of a consumer group. Connects at the first poll."""
 
     def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
-        self._config = config
-        self._group = group
-        self._metadata_age = metadata_age
-        self._start = parse_start(config.start)
+        super().__init__(config, group, metadata_age=metadata_age)
         self._consumer: Any = None
         self._admin: Any = None
-        self._owned = Ownership()
         self._paused: set[Partition] = set()
-        self._mirror = Mirror(self._commit)
         self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
         self._topic_ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}  # topic descriptions under way
         self._asked_at = 0.0
-        self._first_seen: dict[str, set[int]] = {}
         self._down = False
-        self._closed = False
 
     def poll(self, max_records: int, timeout: float) -> Poll:
         deadline = time.monotonic() + timeout
@@ -90,15 +79,9 @@ class ConfluentSource:
             raise SourceUnavailable(f"Kafka at {self._where} did not tell the bounds of {', '.join(missing)} within {LOOKUP:g} s")
         return {p: Bounds(*pair) for p, pair in found.items()}
 
-    def start_offset(self, partition: Partition) -> int:
-        grown = partition.number not in self._first_seen.get(partition.topic, {partition.number})
-        if self._start == EARLIEST or (self._start == LATEST and grown):  # what a new partition got before we knew it counts as new
-            return self.bounds([partition])[partition].beginning
-        if self._start == LATEST:
-            return self.bounds([partition])[partition].end
+    def offset_at(self, partition: Partition, time_ns: int) -> int:
         with self._asking("offsets by time") as consumer:
-            asked = TopicPartition(*partition, -(-int(self._start) // NS_PER_MS))
-            (found,) = consumer.offsets_for_times([asked], timeout=LOOKUP)
+            (found,) = consumer.offsets_for_times([TopicPartition(*partition, -(-time_ns // NS_PER_MS))], timeout=LOOKUP)
         return int(found.offset) if found.offset >= 0 else self.bounds([partition])[partition].end
 
     def identity(self, partition: Partition) -> str:
@@ -108,8 +91,7 @@ class ConfluentSource:
         return str(described.topic_id)
 
     def seek(self, partition: Partition, offset: int) -> None:
-        if partition not in self._owned.next:
-            raise SourceError(f"{partition} is not assigned to this member", partition)
+        self._must_hold(partition)
         place = TopicPartition(*partition, offset)
         try:
             self._consumer.seek(place)
@@ -121,19 +103,14 @@ class ConfluentSource:
         self._owned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        held = [p for p in partitions if p in self._owned.next]
-        if held:
+        if held := self._held(partitions):
             self._paused.update(held)
             self._consumer.pause([TopicPartition(*p) for p in held])
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        held = [p for p in partitions if p in self._owned.next]
-        if held:
+        if held := self._held(partitions):
             self._paused.difference_update(held)
             self._consumer.resume([TopicPartition(*p) for p in held])
-
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
-        self._mirror.show(positions)
 
     def close(self) -> None:
         if not self._closed:
@@ -146,8 +123,7 @@ class ConfluentSource:
     # ------------------------------------------------------------------------------------------------------ connecting
 
     def _connected(self) -> Any:
-        if self._closed:
-            raise SourceError("this source is closed")
+        self._must_be_open()
         if self._consumer is None:
             try:
                 self._consumer = Consumer(self._settings(), logger=log)
@@ -283,10 +259,6 @@ class ConfluentSource:
             self._down = False
 
     # ------------------------------------------------------------------------------------------------------- questions
-
-    @property
-    def _where(self) -> str:
-        return ", ".join(self._config.brokers)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Any]:

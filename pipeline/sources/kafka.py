@@ -27,40 +27,30 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
+from pipeline.config import Format
 from pipeline.config import KafkaSource as KafkaConfig
 from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.records import Partition
 from pipeline.sources.base import Bounds, Poll, Records
-from pipeline.sources.kafka_batches import Chunk, ColumnRecords, CorruptBatchError, merge
+from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Ownership
+from pipeline.sources.kafka_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 from pipeline.sources.kafka_client import connect
-from pipeline.sources.ownership import Mirror, Ownership
-from pipeline.sources.start import EARLIEST, LATEST, parse_start
 
-SLICE = 0.1  # seconds: the client does not come back early for a rebalance, so a poll waits in slices
-LOOKUP = 5.0  # seconds that a question to the cluster (bounds, times, topic ids) may take
 DOWN_AFTER = 3.0  # seconds without a connection to any broker until polls say so
-METADATA_AGE = 10.0  # seconds until new partitions, and topics that were made again, are noticed
 
 log = logging.getLogger(__name__)
 
 
-class KafkaSource:
+class KafkaSource(GroupSource):
     """One member of a consumer group. Connects at the first poll, and again whenever the client itself broke."""
 
-    def __init__(self, config: KafkaConfig, group: str | None, *, metadata_age: float = METADATA_AGE) -> None:
-        self._config = config
-        self._group = group
-        self._metadata_age = metadata_age
-        self._start = parse_start(config.start)
+    def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+        super().__init__(config, group, metadata_age=metadata_age)
         self._consumer: Any = None
         self._net: Any = None  # the consumer's network client: connections and cluster metadata
-        self._owned = Ownership()
-        self._mirror = Mirror(self._commit)
         self._topic_ids: dict[str, Any] = {}
-        self._first_seen: dict[str, set[int]] = {}  # the partitions that a topic had when we joined
         self._damaged: tuple[TopicPartition, int] | None = None
         self._heard = time.monotonic()
-        self._closed = False
 
     def poll(self, max_records: int, timeout: float) -> Poll:
         deadline = time.monotonic() + timeout
@@ -69,7 +59,7 @@ class KafkaSource:
             fetched = self._fetch(consumer, max_records, min(max(deadline - time.monotonic(), 0.0), SLICE))
             poll = self._settle()
             poll.records.extend(self._records(fetched))
-            if poll.records or poll.assigned or poll.revoked or self._is_finished(poll) or time.monotonic() >= deadline:
+            if poll.records or poll.assigned or poll.revoked or time.monotonic() >= deadline:
                 break
         self._mirror.flush()
         self._check_alive(poll)
@@ -82,38 +72,32 @@ class KafkaSource:
             last = consumer.end_offsets(asked, timeout_ms=LOOKUP * 1000)
         return {p: Bounds(first[tp], last[tp]) for p, tp in zip(partitions, asked, strict=True)}
 
-    def start_offset(self, partition: Partition) -> int:
-        grown = partition.number not in self._first_seen.get(partition.topic, {partition.number})
-        if self._start == EARLIEST or (self._start == LATEST and grown):  # what a new partition got before we knew it counts as new
-            return self.bounds([partition])[partition].beginning
-        if self._start == LATEST:
-            return self.bounds([partition])[partition].end
-        return self._offset_at(partition, int(self._start))
+    def offset_at(self, partition: Partition, time_ns: int) -> int:
+        asked = TopicPartition(*partition)
+        with self._asking("offsets by time") as consumer:
+            found = consumer.offsets_for_times({asked: -(-time_ns // NS_PER_MS)}, timeout_ms=LOOKUP * 1000)[asked]
+        return int(found.offset) if found is not None else self.bounds([partition])[partition].end
 
     def identity(self, partition: Partition) -> str:
         topic_id = self._topic_id(partition.topic)
         return str(topic_id) if topic_id is not None else ""
 
     def seek(self, partition: Partition, offset: int) -> None:
-        if partition not in self._owned.next:
-            raise SourceError(f"{partition} is not assigned to this member", partition)
+        self._must_hold(partition)
         if self._consumer is not None:
             self._consumer.seek(TopicPartition(*partition), offset)
             self._owned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:
-            self._consumer.pause(*self._held(partitions))
+            self._consumer.pause(*(TopicPartition(*p) for p in self._held(partitions)))
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:  # else the next poll makes a new client, and hands everything out anew
-            for topic_partition in self._held(partitions):
+            for topic_partition in (TopicPartition(*p) for p in self._held(partitions)):
                 # What was fetched ahead when the pause came is fetched again: kafka-python 3.0.12 keeps it, and may never give it out.
                 self._consumer._fetcher._paused_partition_records.pop(topic_partition, None)
                 self._consumer.resume(topic_partition)
-
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
-        self._mirror.show(positions)
 
     def close(self) -> None:
         if not self._closed:
@@ -125,8 +109,7 @@ class KafkaSource:
     # ------------------------------------------------------------------------------------------------------ connecting
 
     def _connected(self, timeout: float) -> Any:
-        if self._closed:
-            raise SourceError("this source is closed")
+        self._must_be_open()
         if self._consumer is None:
             consumer: Any = connect(KafkaConsumer, self._config.brokers, max(timeout, 1.0), **self._settings())
             net = consumer._client
@@ -232,9 +215,6 @@ class KafkaSource:
                 self._owned.next[partition] = records.next_offset
                 yield records
 
-    def _is_finished(self, poll: Poll) -> bool:
-        return poll.finished
-
     def _check_alive(self, poll: Poll) -> None:
         """An idle topic and a cluster that is away look alike to the client's poll: tell them apart by the connections."""
         if poll.records or any(self._net.connected(broker.node_id) for broker in self._net.cluster.brokers()):
@@ -267,13 +247,6 @@ class KafkaSource:
 
     # ------------------------------------------------------------------------------------------------------- questions
 
-    @property
-    def _where(self) -> str:
-        return ", ".join(self._config.brokers)
-
-    def _held(self, partitions: Sequence[Partition]) -> list[TopicPartition]:
-        return [TopicPartition(*p) for p in partitions if p in self._owned.next]
-
     @contextmanager
     def _asking(self, what: str) -> Iterator[Any]:
         try:
@@ -282,13 +255,6 @@ class KafkaSource:
             raise SourceUnavailable(f"Kafka at {self._where} did not tell {what} within {LOOKUP:g} s ({error!r})") from error
         except KafkaError as error:
             raise SourceError(f"Kafka at {self._where} does not tell {what}: {error!r}") from error
-
-    def _offset_at(self, partition: Partition, time_ns: int) -> int:
-        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
-        asked = TopicPartition(*partition)
-        with self._asking("offsets by time") as consumer:
-            found = consumer.offsets_for_times({asked: -(-time_ns // 1_000_000)}, timeout_ms=LOOKUP * 1000)[asked]
-        return int(found.offset) if found is not None else self.bounds([partition])[partition].end
 
     def _topic_id(self, topic: str) -> Any:
         """The topic's id, from the metadata that the client keeps fresh. None: a broker before 2.8 has none."""
@@ -310,7 +276,7 @@ class KafkaSource:
         return missing
 
     def _commit(self, positions: Mapping[Partition, int]) -> None:
-        if self._group is None or self._consumer is None:
+        if self._consumer is None:
             return
         offsets = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in positions.items()}
         try:
@@ -346,7 +312,7 @@ def _ms(duration: timedelta) -> int:
     return round(duration / timedelta(milliseconds=1))
 
 
-def from_config(stream_name: str, config: KafkaConfig) -> Any:
+def from_config(stream_name: str, config: KafkaConfig, form: Format | None) -> Any:
     """What ``make_source`` calls."""
     group = config.group or f"forewatch-{stream_name}"
     if config.client == "confluent":

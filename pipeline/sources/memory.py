@@ -15,6 +15,7 @@ from threading import Condition
 
 import numpy as np
 
+from pipeline.config import Format
 from pipeline.config import MemorySource as MemoryConfig
 from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.records import Partition
@@ -157,6 +158,8 @@ class MemorySource:
             log._groups.setdefault(group, _Group()).members.append(self)
 
     def poll(self, max_records: int, timeout: float) -> Poll:
+        if self._closed:
+            raise SourceError("this source is closed")
         deadline = time.monotonic() + timeout
         log = self._log
         with log._changed:
@@ -183,7 +186,13 @@ class MemorySource:
                 return log.beginning
             if self._start == LATEST:
                 return log.end
-            return next((o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= int(self._start)), log.end)
+        return self.offset_at(partition, int(self._start))
+
+    def offset_at(self, partition: Partition, time_ns: int) -> int:
+        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
+        with self._log._changed:
+            log = self._log._logs[partition.number]
+            return next((o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= time_ns), log.end)
 
     def identity(self, partition: Partition) -> str:
         return self._log._identity
@@ -273,6 +282,6 @@ def memory_log(name: str = "memory") -> MemoryLog:
     return _named.setdefault(name, MemoryLog(name))
 
 
-def from_config(stream_name: str, config: MemoryConfig) -> MemorySource:
+def from_config(stream_name: str, config: MemoryConfig, form: Format | None) -> MemorySource:
     """What ``make_source`` calls. Streams that name the same log read it as groups of their own."""
     return MemorySource(memory_log(config.name), group=f"forewatch-{stream_name}")

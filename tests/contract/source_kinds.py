@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import CsvFormat
+from pipeline.config import FilesSource as FilesConfig
 from pipeline.config import KafkaSource as KafkaConfig
 from pipeline.records import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
+from pipeline.sources.files import FilesSource
 from pipeline.sources.memory import MemoryLog, MemorySource
 from tests.kafka_server import Topics
 
-EVERYTHING = frozenset({"keys", "groups", "start", "retention", "gaps", "grow", "recreate"})
+EVERYTHING = frozenset({"append", "keys", "groups", "start", "retention", "gaps", "grow", "recreate"})
 
 
 class MemoryKind:
     """The in-memory twin."""
 
-    abilities = EVERYTHING
+    abilities = EVERYTHING | {"finish"}
 
-    def __init__(self, partitions: int = 1) -> None:
+    def __init__(self, folder: Path, partitions: int = 1) -> None:
         self.log = MemoryLog(partitions=partitions)
         self.partitions = self.log.partitions
 
-    def open(self, start: str = "earliest") -> Source:
+    def open(self, start: str = "earliest", follow: bool = True) -> Source:
+        if not follow:
+            self.log.finish()
         return MemorySource(self.log, start=start)
 
     def write(self, values: Sequence[bytes | None], number: int = 0, **columns: Any) -> None:
@@ -111,6 +121,74 @@ class ConfluentKind(KafkaKind):
         from pipeline.sources.confluent import ConfluentSource
 
         return ConfluentSource(config, self.group, metadata_age=0.5)
+
+
+class CsvKind:
+    """A folder of CSV files; the text is in column ``v``, its number in column ``n``."""
+
+    abilities = frozenset({"append", "grow", "recreate", "finish"})
+    ending: ClassVar[str] = ".csv"
+
+    def __init__(self, folder: Path, partitions: int = 1) -> None:
+        self.folder = folder
+        self.partitions = [self.partition(number) for number in range(partitions)]
+
+    def partition(self, number: int) -> Partition:
+        return Partition(str(self.folder / f"{number}{self.ending}"), 0)
+
+    def open(self, start: str = "earliest", follow: bool = True) -> Source:
+        return FilesSource(
+            FilesConfig(paths=[str(self.folder / f"*{self.ending}")], follow=follow), CsvFormat(series="v", time="n", values=["n"])
+        )
+
+    def write(self, values: Sequence[bytes | None], number: int = 0) -> None:
+        path = Path(self.partition(number).topic)
+        with open(path, "ab") as file:
+            file.write(
+                (b"" if file.tell() else b"v,n\n")
+                + b"".join(b"%s,%d\n" % (value, i) for i, value in enumerate(values) if value is not None)
+            )
+
+    def grow(self, count: int) -> None:
+        """A new file is a new partition as soon as it is written."""
+
+    def recreate(self) -> None:
+        path = Path(self.partitions[0].topic)
+        path.write_bytes(b"v,n\nother,1\n")
+
+
+class ZippedCsvKind(CsvKind):
+    """The same gzipped; such files are complete when they appear."""
+
+    abilities = frozenset({"grow", "recreate", "finish"})
+    ending = ".csv.gz"
+
+    def write(self, values: Sequence[bytes | None], number: int = 0) -> None:
+        super().write(values, number)
+        path = Path(self.partition(number).topic)
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+    def recreate(self) -> None:
+        super().recreate()
+        path = Path(self.partitions[0].topic)
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+class ParquetKind(CsvKind):
+    """A folder of Parquet files of several row groups each; such files are complete when they appear, too."""
+
+    abilities = frozenset({"grow", "recreate", "finish"})
+    ending = ".parquet"
+
+    def write(self, values: Sequence[bytes | None], number: int = 0) -> None:
+        texts = [None if value is None else value.decode() for value in values]
+        table = pa.table({"v": pa.array(texts, pa.string()), "n": pa.array(range(len(texts)))})
+        path = Path(self.partition(number).topic)
+        pq.write_table(table, path.with_suffix(".part"), row_group_size=300)
+        path.with_suffix(".part").rename(path)
+
+    def recreate(self) -> None:
+        self.write([b"other"])
 
 
 @dataclass

@@ -1,0 +1,137 @@
+"""A CSV file, plain or gzipped, as rows: read in pieces of whole lines, from any row, also while it grows."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from bisect import bisect_right
+from pathlib import Path
+from typing import IO
+
+from pipeline.config import CsvFormat
+from pipeline.errors import InputError
+from pipeline.sources.csv_text import Layout, parse_lines
+from pipeline.sources.table_part import RowsGoneError, TablePart
+
+PIECE = 1 << 20  # bytes parsed at once
+LONGEST_LINE = 1 << 26
+_BOM = b"\xef\xbb\xbf"
+
+
+class CsvFile:
+    """``follow``: the last line counts only once its newline is there. A gzipped file is taken as complete."""
+
+    def __init__(self, path: Path, form: CsvFormat | None = None, *, follow: bool = False) -> None:
+        self._path = path
+        self._form = form
+        self._zipped = path.suffix == ".gz"
+        self._follow = follow and not self._zipped
+        self._stream: IO[bytes] | None = None
+        self._layout: Layout | None = None
+        self._start = 0  # byte of row 0
+        self._row = 0
+        self._places: list[tuple[int, int]] = []  # (row, byte) of pieces that were read: a seek begins at one of them
+        self._buffer = b""  # read, and not given out yet
+        self._skip = 0  # rows to pass over before the next piece
+
+    def fingerprint(self) -> str | None:
+        with self._open() as stream:
+            head = stream.read(PIECE)
+        header, start = self._header(head)
+        first, newline, _ = head[start:].lstrip(b"\r\n").partition(b"\n")
+        if not first or (self._follow and not newline):
+            return None
+        return hashlib.sha256(repr((header, first.rstrip(b"\r"))).encode()).hexdigest()[:16]
+
+    def count(self) -> int:
+        lines, last = 0, b"\n"
+        with self._open() as stream:
+            _, start = self._header(stream.read(PIECE))
+            stream.seek(start)
+            while piece := stream.read(PIECE):
+                lines, last = lines + piece.count(b"\n"), piece[-1:]
+        return lines + (last != b"\n" and not self._follow)
+
+    def seek(self, row: int) -> None:
+        self._prepare()
+        known, byte = self._places[bisect_right(self._places, (row, 1 << 62)) - 1]
+        assert self._stream is not None
+        self._stream.seek(byte)
+        self._row, self._skip, self._buffer = known, row - known, b""
+
+    def read(self) -> TablePart | None:
+        if self._stream is None:
+            self.seek(0)
+        while (text := self._piece()) is not None:
+            lines = text.count(b"\n") + (not text.endswith(b"\n"))
+            if self._skip:
+                passed = min(self._skip, lines)
+                self._skip, self._row, lines = self._skip - passed, self._row + passed, lines - passed
+                text = text.split(b"\n", passed)[passed] if lines else b""
+            if text:
+                assert self._layout is not None
+                part = parse_lines(text, self._row, self._layout)
+                self._row = part.next_row
+                return part
+        if self._skip:
+            raise RowsGoneError
+        return None
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._buffer = None, b""
+
+    def _open(self) -> IO[bytes]:
+        return gzip.open(self._path, "rb") if self._zipped else open(self._path, "rb", buffering=0)  # type: ignore[return-value]
+
+    def _prepare(self) -> None:
+        """Open the file, read its header, and begin the list of known places."""
+        if self._stream is None:
+            self._stream = self._open()
+        if self._layout is None:
+            names, self._start = self._header(self._stream.read(PIECE))
+            known = self._form
+            numbers = frozenset(known.value_fields.values()) if known else frozenset()
+            labels = frozenset(known.label_fields.values()) if known else frozenset()
+            self._layout = Layout(names, known.delimiter if known else ",", numbers - labels, labels)
+            self._places = [(0, self._start)]
+
+    def _header(self, head: bytes) -> tuple[list[str], int]:
+        """(column names, byte of row 0). A configured header stands for a header line; one that is there all the same is passed over."""
+        skipped = len(_BOM) if head.startswith(_BOM) else 0
+        line, newline, _ = head[skipped:].partition(b"\n")
+        try:
+            text = line.decode().rstrip("\r")
+            names = next(csv.reader(io.StringIO(text), delimiter=self._form.delimiter if self._form else ","), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{self._path}: the header line cannot be read ({error}); is this a CSV file in UTF-8?") from error
+        given = self._form.header if self._form else None
+        if given is not None and names != given:
+            return given, skipped
+        return names, skipped + len(line) + len(newline)
+
+    def _piece(self) -> bytes | None:
+        """The next whole lines; None where there is none (yet)."""
+        assert self._stream is not None
+        while (cut := self._buffer.rfind(b"\n")) < 0:
+            more = self._stream.read(PIECE)
+            if not more:
+                text, self._buffer = self._buffer, self._buffer if self._follow else b""
+                return text if text and not self._follow else None
+            self._buffer += more
+            if len(self._buffer) > LONGEST_LINE:
+                raise InputError(
+                    f"{self._path}: no end of a line within {LONGEST_LINE >> 20} MiB after row {self._row}; is this a CSV file?"
+                )
+        text, self._buffer = self._buffer[: cut + 1], self._buffer[cut + 1 :]
+        self._remember(len(text))
+        return text
+
+    def _remember(self, taken: int) -> None:
+        """Where this piece began, so that a later seek need not begin at the top (a gzipped file has no cheap way back)."""
+        assert self._stream is not None
+        if not self._zipped and not self._skip and self._row > self._places[-1][0]:
+            self._places.append((self._row, self._stream.tell() - len(self._buffer) - taken))

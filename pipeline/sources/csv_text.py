@@ -1,0 +1,101 @@
+"""Lines of CSV text to a table, line by line accounted for: a line that cannot be split is rejected with its bytes, the others go on."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv as arrow
+
+from pipeline.sources.table_part import TablePart
+
+#: Spellings of a missing number that Arrow's reader shall know; rarer ones are left to the decoder, as text.
+MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of the columns in order; which hold numbers and which hold labels (of the others Arrow finds the type by itself)."""
+
+    names: list[str]
+    delimiter: str
+    numbers: frozenset[str]
+    labels: frozenset[str]
+
+    def types(self) -> dict[str, pa.DataType]:
+        text = pa.dictionary(pa.int32(), pa.string())
+        return {n: pa.float64() if n in self.numbers else text for n in self.names if n in self.numbers | self.labels}
+
+
+def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
+    """Whole lines, the first of which is row ``first_row``. One line is one record: a quoted field may not span lines.
+
+    A column of numbers that has other text in this piece comes as text; the decoder says which rows are wrong.
+    """
+    lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    rows = np.arange(first_row, first_row + lines)
+    if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):  # blank lines use up a row and are nothing
+        filled = [(row, line) for row, line in zip(rows.tolist(), text.split(b"\n"), strict=False) if line.strip(b"\r")]
+        rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
+    for types in (layout.types(), dict.fromkeys(layout.names, pa.string())):
+        part = _by_arrow(text, rows, first_row + lines, layout, types)
+        if part is not None:
+            return part
+    return _line_by_line(text, rows, first_row + lines, layout)
+
+
+def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layout, types: dict[str, pa.DataType]) -> TablePart | None:
+    """None: a value does not fit its column's type, or a quote that is not closed swallowed lines."""
+    bad: list[tuple[int, int]] = []  # (number of the line from 0, how many fields it has)
+
+    def skip(row: arrow.InvalidRow) -> str:
+        bad.append((row.number - 1, row.actual_columns))
+        return "skip"
+
+    if not text:
+        return TablePart(rows[:0], pa.table({name: pa.array([], pa.string()) for name in layout.names}), next_row)
+    try:
+        table = arrow.read_csv(
+            pa.BufferReader(text),
+            arrow.ReadOptions(column_names=layout.names, use_threads=False, block_size=len(text) + 1),
+            arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=False, invalid_row_handler=skip),
+            arrow.ConvertOptions(column_types=types, null_values=MISSING, strings_can_be_null=False),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    if len(table) + len(bad) != len(rows):
+        return None
+    rejected = []
+    if bad:
+        lines = text.split(b"\n")
+        rejected = [(int(rows[i]), lines[i].rstrip(b"\r"), _wrong_count(n, layout)) for i, n in bad]
+    return TablePart(np.delete(rows, [i for i, _ in bad]), table, next_row, rejected)
+
+
+def _line_by_line(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layout) -> TablePart:
+    """The slow and sure way, for a piece with broken quotes or bytes that are not UTF-8."""
+    good: list[int] = []
+    fields: list[list[str]] = []
+    rejected = []
+    for row, line in zip(rows.tolist(), text.removesuffix(b"\n").split(b"\n"), strict=True):
+        line = line.rstrip(b"\r")
+        try:
+            (found,) = csv.reader([line.decode()], delimiter=layout.delimiter, strict=True)
+        except (UnicodeDecodeError, csv.Error, ValueError) as error:
+            rejected.append((row, line, f"cannot be split into fields: {error}"))
+            continue
+        if len(found) == len(layout.names):
+            good.append(row)
+            fields.append(found)
+        else:
+            rejected.append((row, line, _wrong_count(len(found), layout)))
+    columns = zip(*fields, strict=True) if fields else [[] for _ in layout.names]
+    table = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], names=layout.names)
+    return TablePart(np.array(good, np.int64), table, next_row, rejected)
+
+
+def _wrong_count(fields: int, layout: Layout) -> str:
+    return f"{fields} fields where {len(layout.names)} are expected"

@@ -1,0 +1,212 @@
+"""CSV and Parquet files as a Source: each file is a partition, each row a record whose offset is the number of the row.
+
+Without ``follow`` the files are those that are there at the first poll, one after the other in the order of their names, and the source finishes.
+With it new files and appended rows come too; a file whose content is replaced is handed out anew, under another identity.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import config as models
+from pipeline.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.records import Partition
+from pipeline.sources.base import Bounds, Poll, TableRecords
+from pipeline.sources.csv_file import CsvFile
+from pipeline.sources.parquet_file import ParquetFile
+from pipeline.sources.table_part import RowsGoneError, TableFile, TablePart
+
+SCAN_EVERY = 0.5  # seconds between two looks for new files and changed ones
+NAP = 0.05
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A file that is read: what it was when last looked at, and where we are in it."""
+
+    file: TableFile
+    identity: str
+    stat: tuple[int, int]  # size, modification time in ns
+    next: int = 0
+    paused: bool = True
+    ended: bool = False  # everything there was, was given
+    rest: TablePart | None = None
+
+
+class FilesSource:
+    """The files that match ``config.paths``. ``form`` gives the delimiter and header of CSV, and says which columns are labels and numbers."""
+
+    def __init__(self, config: models.FilesSource, form: models.CsvFormat | None = None) -> None:
+        self._patterns = [os.path.expanduser(path) for path in config.paths]
+        for pattern in self._patterns:
+            if not pattern.endswith(ENDINGS):
+                raise InputError(f"{pattern}: the ending must say what it is, one of {', '.join(ENDINGS)}")
+        self._follow = config.follow
+        self._form = form
+        self._open: dict[Partition, _Open] = {}
+        self._looked: float | None = None
+        self._closed = False
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        if self._closed:
+            raise SourceError("this source is closed")
+        deadline = time.monotonic() + timeout
+        while True:
+            poll = self._look()
+            poll.records.extend(self._take(max_records))
+            poll.finished = not self._follow and not poll.assigned and all(state.ended for state in self._open.values())
+            if poll.records or poll.assigned or poll.revoked or poll.finished or time.monotonic() >= deadline:
+                return poll
+            time.sleep(min(NAP, max(deadline - time.monotonic(), 0.0)))
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        return {p: Bounds(0, self._make(Path(p.topic)).count()) for p in partitions}
+
+    def start_offset(self, partition: Partition) -> int:
+        return 0
+
+    def identity(self, partition: Partition) -> str:
+        state = self._open.get(partition)
+        return state.identity if state is not None else self._fingerprint(self._make(Path(partition.topic)), partition) or ""
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        state = self._open.get(partition)
+        if state is None:
+            raise SourceError(f"{partition} is not assigned", partition)
+        state.file.seek(offset)
+        state.next, state.rest, state.ended = offset, None, False
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        for state in (self._open[p] for p in partitions if p in self._open):
+            state.paused = True
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        for state in (self._open[p] for p in partitions if p in self._open):
+            state.paused = False
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        """Nobody looks for the lag of a file but in our own metrics."""
+
+    def close(self) -> None:
+        self._closed = True
+        for state in self._open.values():
+            state.file.close()
+
+    # --------------------------------------------------------------------------------------------------------- looking
+
+    def _look(self) -> Poll:
+        """Which files are there: once, or again and again when following."""
+        now = time.monotonic()
+        if self._looked is not None and (not self._follow or now - self._looked < SCAN_EVERY):
+            return Poll()
+        self._looked = now
+        found = {Partition(os.path.normpath(p), 0) for pattern in self._patterns for p in glob.glob(pattern, recursive=True)}
+        if not found and not self._follow:
+            raise SourceError(f"no file matches {', '.join(self._patterns)}")
+        poll = Poll()
+        for partition in [p for p in self._open if p not in found]:
+            self._open.pop(partition).file.close()
+            poll.revoked.append(partition)
+        for partition in sorted(found):
+            self._look_at(partition, poll)
+        return poll
+
+    def _look_at(self, partition: Partition, poll: Poll) -> None:
+        """A new file is assigned once it has a row; a replaced one is revoked and assigned; one that grew goes on."""
+        try:
+            facts = os.stat(partition.topic)
+        except FileNotFoundError:  # between glob and here
+            return
+        stat, state = (facts.st_size, facts.st_mtime_ns), self._open.get(partition)
+        if state is not None and state.stat == stat:
+            return
+        file = self._make(Path(partition.topic))
+        identity = self._fingerprint(file, partition)
+        if state is not None and state.identity == identity and stat[0] >= state.stat[0]:
+            state.stat, state.ended = stat, False
+            return
+        if state is not None:
+            state.file.close()
+            del self._open[partition]
+            poll.revoked.append(partition)
+        if identity is not None:
+            self._open[partition] = _Open(file, identity, stat)
+            poll.assigned.append(partition)
+        elif not self._follow and partition.topic.endswith(".parquet"):
+            raise SourceError(f"{partition.topic} is no Parquet file, or not a whole one", partition)
+
+    def _make(self, path: Path) -> TableFile:
+        if path.suffix == ".parquet":
+            return ParquetFile(path, labels=self._form.label_fields.values() if self._form else ())
+        return CsvFile(path, self._form, follow=self._follow)
+
+    def _fingerprint(self, file: TableFile, partition: Partition) -> str | None:
+        try:
+            return file.fingerprint()
+        except OSError as error:
+            raise SourceUnavailable(f"{partition.topic}: {error.strerror or error}", partition) from error
+
+    # --------------------------------------------------------------------------------------------------------- reading
+
+    def _take(self, room: int) -> list[TableRecords]:
+        taken: list[TableRecords] = []
+        for partition, state in list(self._open.items()):
+            if room > 0 and not state.paused and not state.ended:
+                part = self._next(partition, state, taken)
+                if part is None:
+                    continue
+                if len(part.offsets) > room:
+                    part, state.rest = part.split(room)
+                room -= len(part.offsets)
+                taken.append(_to_records(partition, state.next, part))
+                state.next = part.next_row
+                if self._follow:
+                    self._open[partition] = self._open.pop(partition)  # to the end of the row, so that a busy file starves no other
+        return taken
+
+    def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
+        """The next rows of one file. What fails is told at once only if nothing was taken: else at the next poll, which tries again."""
+        part, state.rest = state.rest, None
+        if part is not None:
+            return part
+        try:
+            part = state.file.read()
+        except (RowsGoneError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
+            state.file.seek(state.next)
+            if taken:
+                return None
+            state.paused = True
+            if isinstance(error, RowsGoneError):
+                message = f"{partition.topic} has no row {state.next}: it is shorter than what was read of it"
+                raise OffsetOutOfRange(message, partition, state.next) from None
+            raise SourceError(f"{partition.topic}: cannot be read from row {state.next} on: {error}", partition, state.next) from error
+        if part is None:
+            state.ended = True
+            if not self._follow:
+                state.file.close()
+        return part
+
+
+def _to_records(partition: Partition, first: int, part: TablePart) -> TableRecords:
+    none = np.full(len(part.offsets), -1, np.int64)
+    return TableRecords(partition, first, part.next_row, part.offsets, none, part.table, part.rejected)
+
+
+def open_files(paths: Sequence[str], form: models.CsvFormat | None = None) -> FilesSource:
+    """The files of a command line (``backfill --input``): read once, to their end."""
+    return FilesSource(models.FilesSource(paths=list(paths)), form)
+
+
+def from_config(stream_name: str, config: models.FilesSource, form: models.Format | None) -> FilesSource:
+    """What ``make_source`` calls."""
+    return FilesSource(config, form.csv if form else None)

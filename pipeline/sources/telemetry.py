@@ -1,0 +1,137 @@
+"""This machine's own readings as a Source: one row each ``every``, a column a measure.
+
+============== =======================================================================
+time           when, aligned to ``every`` (timestamp, UTC)
+host           this machine's name
+cpu            busy time of all cores, percent
+load           processes that want to run, of the last minute, per core
+memory, swap   in use, percent
+disk_used      of the file system of the working directory, percent
+disk_read,     bytes per second of all disks
+disk_written
+net_received,  bytes per second of all interfaces but the loopback
+net_sent
+============== =======================================================================
+
+The format for it is ``csv: {series: host, time: time, values: [cpu, memory, …]}``. The offset of a row is its time divided by ``every``, so a
+restart goes on where the clock is: readings that nobody took do not exist, and the offsets between are passed over.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from pipeline import config as models
+from pipeline.errors import SourceError
+from pipeline.records import Partition
+from pipeline.sources.base import Bounds, Poll, TableRecords
+
+RATES = ("disk_read", "disk_written", "net_received", "net_sent")
+SCHEMA = pa.schema(
+    [("time", pa.timestamp("ns", tz="UTC")), ("host", pa.string())]
+    + [(name, pa.float64()) for name in ("cpu", "load", "memory", "swap", "disk_used", *RATES)]
+)
+
+
+class TelemetrySource:
+    """One partition, named after the cadence: another one counts its offsets otherwise. It cannot be read twice: a seek only says what comes next."""
+
+    def __init__(self, config: models.TelemetrySource) -> None:
+        self._every_ns = max(round(config.every.total_seconds() * 1e9), 1)
+        self._partition = Partition(f"telemetry-{models.format_duration(config.every)}", 0)
+        self._meter = Meter()
+        self._assigned = False
+        self._paused = True
+        self._next = 0  # offset of the next row
+        self._closed = False
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        if self._closed:
+            raise SourceError("this source is closed")
+        if not self._assigned:
+            self._assigned = True
+            return Poll(assigned=[self._partition])
+        wait = timeout if self._paused else (self._next * self._every_ns - time.time_ns()) / 1e9
+        time.sleep(max(0.0, min(wait, timeout)))
+        return Poll(records=[self._read()]) if not self._paused and self._tick() >= self._next else Poll()
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        return {p: Bounds(0, max(self._next, self._tick())) for p in partitions}
+
+    def start_offset(self, partition: Partition) -> int:
+        return self._tick() + 1
+
+    def identity(self, partition: Partition) -> str:
+        return ""
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._next = offset
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        self._paused = self._paused or self._partition in partitions
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        self._paused = self._paused and self._partition not in partitions
+
+    def mirror(self, positions: Mapping[Partition, int]) -> None:
+        """There is no log that could lag."""
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _tick(self) -> int:
+        return time.time_ns() // self._every_ns
+
+    def _read(self) -> TableRecords:
+        first, tick = self._next, self._tick()
+        self._next = tick + 1
+        row = {"time": tick * self._every_ns, "host": socket.gethostname(), **self._meter.read()}
+        table = pa.table([pa.array([row[column.name]], column.type) for column in SCHEMA], SCHEMA)
+        return TableRecords(self._partition, first, self._next, np.array([tick]), np.array([tick * self._every_ns]), table)
+
+
+class Meter:
+    """psutil's readings; counters as rates since the reading before (none at the first)."""
+
+    def __init__(self) -> None:
+        psutil.cpu_percent()  # the first call measures nothing: it begins the interval
+        self._counters = _counters()
+        self._read_at = time.monotonic()
+
+    def read(self) -> dict[str, float | None]:
+        """Column → reading; None where this machine does not tell."""
+        counters, now = _counters(), time.monotonic()
+        elapsed = max(now - self._read_at, 1e-6)
+        rates = {name: (counters[name] - before) / elapsed for name, before in self._counters.items() if name in counters}
+        self._counters, self._read_at = counters, now
+        return {
+            "cpu": psutil.cpu_percent(),
+            "load": psutil.getloadavg()[0] / (psutil.cpu_count() or 1),
+            "memory": psutil.virtual_memory().percent,
+            "swap": psutil.swap_memory().percent,
+            "disk_used": psutil.disk_usage(".").percent,
+            **{name: rates.get(name) for name in RATES},
+        }
+
+
+def _counters() -> dict[str, float]:
+    """Totals since the machine started; what it does not tell (a container without disks) is left out."""
+    found: dict[str, float] = {}
+    disks = psutil.disk_io_counters()
+    if disks is not None:
+        found |= {"disk_read": disks.read_bytes, "disk_written": disks.write_bytes}
+    nets = [c for name, c in psutil.net_io_counters(pernic=True).items() if not name.startswith("lo")]
+    if nets:
+        found |= {"net_received": sum(c.bytes_recv for c in nets), "net_sent": sum(c.bytes_sent for c in nets)}
+    return found
+
+
+def from_config(stream_name: str, config: models.TelemetrySource, form: models.Format | None) -> TelemetrySource:
+    """What ``make_source`` calls."""
+    return TelemetrySource(config)
