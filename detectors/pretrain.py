@@ -24,6 +24,7 @@ from detectors.gradients import Stepper
 
 LENGTHS = (1024, 1536, 1536, 4096)  # of the series of a round, in turn
 CHUNK = 512
+SAVE = 100  # rounds between checkpoints
 HELD_OUT = 1 << 20  # round numbers from here on are never trained on
 
 
@@ -71,7 +72,7 @@ def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Ten
 
 
 def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
-    """The whole run; prints a line every 25 rounds and keeps a checkpoint every 100."""
+    """The whole run; prints a line every 25 rounds and keeps a checkpoint every ``SAVE``."""
     torch.manual_seed(recipe.seed)
     module = SharedLSTM()
     chunks = [LENGTHS[r % len(LENGTHS)] // CHUNK for r in range(recipe.rounds)]
@@ -87,8 +88,8 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
                 f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
                 flush=True,
             )
-        if number % 100 == 99:
-            checkpoints.save((number + 1) // 100, stepper.tensors(), {"round": number + 1})
+        if (number + 1) % SAVE == 0:
+            checkpoints.save((number + 1) // SAVE, stepper.tensors(), {"round": number + 1})
     return module, {"loss": float(np.mean(losses[-25:])), "gradient": stepper.monitor.summary(), "updates": sum(chunks)}
 
 

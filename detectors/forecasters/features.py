@@ -42,6 +42,7 @@ RUNNING: Final = 13
 ORDER: Final = 7  # regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error
 FORGET: Final = 0.998
 TINY: Final = 1e-30
+LARGEST: Final = 1e30  # of a value; differences still fit in float32
 LIMIT: Final = 1000.0  # of an expert's forecast and of every error, in units
 
 
@@ -131,6 +132,8 @@ def _advance(
     for i in range(len(slot)):
         s = slot[i]
         n, p, r, x = count[s], period[s], running[s], value[i]
+        if abs(x) > LARGEST and math.isfinite(x):
+            x = math.copysign(LARGEST, x)
         gap = min(missed[i], past.shape[1]) if n > 0 else 0
         for _ in range(gap):
             past[s][n & (past.shape[1] - 1)] = _expected(past[s], n, p)
@@ -157,7 +160,7 @@ def _advance(
         if n >= due[s]:
             shift = _rebase(past[s], n)
             r[ANCHOR] += shift
-            period[s] = _find_period(past[s], n, p)
+            period[s] = _find_period(past[s], n)
             due[s] = n + min(n // 2, past.shape[1])
 
 
@@ -339,24 +342,25 @@ def _difference(x: Array, lag: int, out_of: int) -> np.float32:
 
 
 @njit(cache=True, nogil=True)
-def _find_period(past: Array, n: int, known: int) -> int:
-    """The shortest lag that repeats about as well as any, of those that repeat clearly better than a shorter lag; 0: none."""
+def _find_period(past: Array, n: int) -> int:
+    """The shortest lag that repeats about as well as any and clearly better than a shorter lag; 0: none."""
     size = min(n, len(past))
     x = np.empty(size, np.float32)
     for i in range(size):
         x[i] = past[(n - size + i) & (len(past) - 1)]
     longest = size // 2
     curve = np.empty(longest + 1, np.float32)
-    mean = 0.0
+    mean, lowest = 0.0, np.inf
     for lag in range(1, longest + 1):
         curve[lag] = _difference(x, lag, size)
         mean += curve[lag] / longest
-    best, lowest, highest = 0, 0.75 * mean, curve[1]
+        if SHORTEST <= lag < longest:
+            lowest = min(lowest, curve[lag])
+    enough = min(1.2 * lowest + 0.02 * mean, 0.75 * mean)
+    highest = curve[1]
     for lag in range(2, longest):
         highest = max(highest, curve[lag])
         dip = curve[lag] <= curve[lag - 1] and curve[lag] <= curve[lag + 1] and curve[lag] < 0.7 * highest
-        if lag >= SHORTEST and dip and curve[lag] < (0.9 * lowest if best else lowest):
-            best, lowest = lag, curve[lag]
-    if 0 < known < longest and curve[known] < 0.75 * mean and curve[known] < 1.05 * lowest:
-        return known
-    return best
+        if lag >= SHORTEST and dip and curve[lag] <= enough:
+            return lag
+    return 0
