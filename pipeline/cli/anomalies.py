@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
 from pipeline.cli.output import number, show_fields, show_json, show_table
-from pipeline.cli.times import show_time
+from pipeline.cli.times import show_second, show_time
 from pipeline.records import Anomaly, AnomalyState, Severity
 
 app = typer.Typer(no_args_is_help=True, help="What was found: list, look at one, explain one.")
@@ -41,8 +42,7 @@ def list_(
     if json:
         show_json([as_dict(anomaly) for anomaly in found])
         return
-    columns = ("id", "start", "end", "stream", "series", "severity", "channel", "observed", "expected", "band", "points")
-    show_table(columns, map(_row, found), "no anomalies")
+    show_table(("id", "start", "lasted", "severity", "series", "what"), map(_row, found), "no anomalies", wrap=("series", "what"))
 
 
 @app.command()
@@ -118,17 +118,16 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
 
 def _row(anomaly: Anomaly) -> tuple[Any, ...]:
     """One line: the channel that contributed most speaks for the anomaly."""
+    from pipeline.config_types import format_duration
+
     most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
+    lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))
+    band = f"({number(most['lower'])} … {number(most['upper'])})"
     return (
         str(anomaly.id)[:8],
-        show_time(anomaly.start_ns),
-        show_time(anomaly.end_ns) if anomaly.state is AnomalyState.CLOSED else "open",
-        anomaly.stream,
-        anomaly.series,
+        show_second(anomaly.start_ns),
+        f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted,
         anomaly.severity.value,
-        most["channel"],
-        most["observed"],
-        most["expected"],
-        f"{number(most['lower'])} … {number(most['upper'])}",
-        anomaly.points,
+        f"{anomaly.stream}/{anomaly.series}",
+        f"{most['channel']} {number(most['observed'])} instead of {number(most['expected'])} {band}",
     )

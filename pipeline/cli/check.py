@@ -44,7 +44,7 @@ def check(
     else:
         note(f"{config}: valid")
         columns = ("stream", "source", "format", "preset", "detector", "channels")
-        show_table(columns, ((name, *row) for name, row in _summary(loaded).items()), "")
+        show_table(columns, ((name, *row) for name, row in _summary(loaded).items()), "", wrap=("channels",))
 
 
 def _summary(config: Config) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
 from pipeline.cli.output import note, show_fields, show_json, show_table
-from pipeline.cli.times import show_time
+from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
     from storage.dead_letters import Kept
@@ -39,10 +39,10 @@ def list_(
         show_json([as_dict(kept) for kept in found])
         return
     rows = (
-        (k.id, show_time(k.created_ns), k.letter.stream, k.letter.partition, k.letter.offset, k.letter.reason, k.letter.detail)
+        (k.id, show_second(k.created_ns), k.letter.stream, k.letter.partition, k.letter.offset, k.letter.reason, k.letter.detail)
         for k in found
     )
-    show_table(("id", "kept", "stream", "partition", "offset", "reason", "detail"), rows, "no dead letters")
+    show_table(("id", "kept", "stream", "partition", "offset", "reason", "detail"), rows, "no dead letters", wrap=("detail",))
 
 
 @app.command()

@@ -43,7 +43,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first N series, by name.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")] = False,
 ) -> None:
-    """Measure a detector on labelled series: one causal pass by the very path that the daemon runs."""
+    """Measure a detector on labelled series.
+
+    Each is scored in one causal pass, by the very path that the daemon runs.
+    """
     if report is not None and report.suffix not in (".json", ".html"):
         raise InputError(f"--report {report}: name a file that ends in .json or .html")
     if compare is not None and all(name.endswith(".json") for name in compare):
@@ -102,7 +105,7 @@ def _show(made: dict[str, Any]) -> None:
     show_fields(
         {
             "detector": f"{made['detector']}, preset {made['preset']}, commit {made['commit']}, seed {made['seed']}",
-            "size": f"{len(made['series'])} series, {made['points']:,} points",
+            "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
             "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         }
     )
@@ -159,7 +162,10 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
         rows.append((name, number(first), number(second), number(change)))
     show_table(("metric of the set", *names, "change"), rows, "nothing could be measured")
     print()
-    paired = [(p.metric, p.series, number(p.mean_a), number(p.mean_b), p.wins_a, p.wins_b, "< 0.0001" if p.p < 1e-4 else f"{p.p:.4f}") for p in pairs]
+    paired = [
+        (p.metric, p.series, number(p.mean_a), number(p.mean_b), p.wins_a, p.wins_b, "< 0.0001" if p.p < 1e-4 else f"{p.p:.4f}")
+        for p in pairs
+    ]
     columns = ("by series", "series", *(f"mean {name}" for name in names), *(f"{name} wins" for name in names), "p")
     show_table(columns, paired, "no metric that both have")
     note("p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series")

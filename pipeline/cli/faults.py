@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, opened
 from pipeline.cli.output import show_json, show_table
-from pipeline.cli.times import show_time
+from pipeline.cli.times import show_second, show_time
 
 app = typer.Typer(no_args_is_help=True, help="What was wrong with the watching itself.")
 
@@ -36,5 +36,5 @@ def list_(
     if json:
         show_json([asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)} for fault in found])
         return
-    rows = ((show_time(f.started_ns), show_time(f.ended_ns) or "lasts", f.stream, f.kind.value, f.partition, f.message) for f in found)
-    show_table(("started", "ended", "stream", "kind", "partition", "what to know"), rows, "no faults")
+    rows = ((show_second(f.started_ns), show_second(f.ended_ns) or "lasts", f.stream, f.kind.value, f.partition, f.message) for f in found)
+    show_table(("started", "ended", "stream", "kind", "partition", "what to know"), rows, "no faults", wrap=("what to know",))

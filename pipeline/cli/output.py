@@ -17,12 +17,14 @@ def show_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """Print rows under headings; ``empty`` (on stderr) where there are none."""
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str, wrap: Sequence[str] = ()) -> None:
+    """Print rows under headings; ``empty`` (on stderr) where there are none. Columns of ``wrap`` give way on a narrow terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name not in wrap)
     for row in rows:
         table.add_row(*(Text(_text(cell)) for cell in row))
     if table.row_count:

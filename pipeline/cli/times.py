@@ -35,6 +35,11 @@ def show_time(ns: int | None) -> str | None:
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"
 
 
+def show_second(ns: int | None) -> str | None:
+    """The same for people: whole seconds."""
+    return None if ns is None else show_time(ns // 1_000_000_000 * 1_000_000_000)
+
+
 def _ns(span: timedelta) -> int:
     """Exactly, which ``total_seconds`` is not."""
     return (span // timedelta(microseconds=1)) * 1000

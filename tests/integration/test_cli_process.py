@@ -251,10 +251,10 @@ def filled(shell: Shell) -> Shell:
 
 def test_anomalies_are_listed_and_filtered(filled):
     lines = filled.run("anomalies", "list").stdout.splitlines()
-    assert lines[0].split() == ["id", "start", "end", "stream", "series", "severity", "channel", "observed", "expected", "band", "points"]
-    assert [line.split()[4] for line in lines[1:]] == ["s3", "s2", "s1"]
-    assert "open" in lines[1]
-    assert "55 … 65" in lines[2]
+    assert lines[0].split() == ["id", "start", "lasted", "severity", "series", "what"]
+    assert [line.split()[-9] for line in lines[1:]] == ["edge/s3", "plant/s2", "plant/s1"]
+    assert "1m, open" in lines[1]
+    assert "temperature 81.5 instead of 60.25 (55 … 65)" in lines[2]
     ids = {one["series"]: one["id"] for one in filled.json("anomalies", "list")}
     listed = {
         ("--stream", "edge"): ["s3"],
