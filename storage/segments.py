@@ -26,6 +26,7 @@ from urllib.parse import quote
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.errors import ConfigError
 from pipeline.records import Partition
 
 _NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
@@ -97,10 +98,13 @@ def _overlap(one: Segment, other: Segment) -> bool:
 
 
 class SegmentStore:
-    """The files below one root. Raises OSError, or what the fsspec file system raises."""
+    """The files below one root. Raises OSError, or what the fsspec file system raises, and ConfigError for a root that cannot be used."""
 
     def __init__(self, path: str) -> None:
-        self.fs, root = url_to_fs(path)
+        try:
+            self.fs, root = url_to_fs(path)
+        except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or whose package is not installed
+            raise ConfigError(f"storage.history_path: cannot use {path}: {error}") from None
         self.root = root.rstrip("/")
         self._local = isinstance(self.fs, LocalFileSystem)
 

@@ -105,8 +105,11 @@ class Database:
         from storage import migrate
 
         if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.touch()
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._file.touch()
+            except OSError as error:
+                raise StorageError(f"cannot create the database {self._file}: {error.strerror}") from None
         with self.begin() as connection:
             migrate.upgrade(connection)
 

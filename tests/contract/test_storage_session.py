@@ -96,6 +96,15 @@ def test_a_file_that_is_no_database(tmp_path):
     assert not isinstance(caught.value, StorageUnavailable)
 
 
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/file/forewatch.db"
+    with pytest.raises(StorageError, match="cannot lock"):
+        Database(url, exclusive=True)
+    with pytest.raises(StorageError, match="cannot create"):
+        Database(url).upgrade()
+
+
 def test_one_daemon_a_file_and_readers_beside_it(tmp_path):
     url = f"sqlite:///{tmp_path}/odd name?#%.db"
     daemon = Database(url, exclusive=True)

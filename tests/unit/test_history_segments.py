@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import ConfigError
 from pipeline.records import Partition
 from storage import parquet
 from storage.compaction import FEWEST, compact
@@ -169,3 +170,8 @@ def test_a_store_that_is_no_local_folder():
         store.delete(s)
         store.delete(s)
     assert store.list() == []
+
+
+def test_a_root_that_cannot_be_used():
+    with pytest.raises(ConfigError, match=r"storage\.history_path"):
+        SegmentStore("nonsense://history")
