@@ -39,6 +39,7 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
             "seed": SEED,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "points": run.points,
+            "dropped_points": sum(scores.dropped for scores in run.scores),
             "wall_seconds": round(run.wall_seconds, 3),
             "scoring_seconds": round(run.seconds, 3),
             "points_per_second": round(run.points / run.seconds) if run.seconds else None,
@@ -142,7 +143,7 @@ def _facts(made: Mapping[str, Any]) -> str:
         "data set": f"{made['dataset']} ({made['layout']})",
         "detector": f"{made['detector']}, preset {made['preset']}",
         "code": f"commit {made['commit']}, seed {made['seed']}",
-        "size": f"{len(made['series'])} series, {made['points']:,} points",
+        "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
         "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         "made": made["made"],
     }

@@ -20,7 +20,9 @@ _ROWS_OF_A_BATCH = 20_000
 
 @dataclass(slots=True)
 class Scores:
-    """Verdicts on the n rows of a series of C channels; rows that the pipeline drops (late, duplicate) have surprise 0.
+    """Verdicts on the n rows of a series of C channels.
+
+    The pipeline drops rows that are late or repeat a time: ``dropped`` of them, with surprise 0.
 
     surprise (n,) −log10 of the tail probability, flag (n,) over the product's own threshold,
     expected, lower, upper (n, C) in the units of the input (NaN: none)
@@ -31,13 +33,14 @@ class Scores:
     expected: NDArray[np.float32]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
+    dropped: int = 0
 
     @staticmethod
     def silent(series: Labelled) -> Scores:
         """Nothing said about any row."""
         n, channels = series.values.shape
-        nothing = [np.full((n, channels), np.nan, np.float32) for _ in range(3)]
-        return Scores(np.zeros(n), np.zeros(n, bool), *nothing)
+        expected, lower, upper = (np.full((n, channels), np.nan, np.float32) for _ in range(3))
+        return Scores(np.zeros(n), np.zeros(n, bool), expected, lower, upper)
 
     @property
     def score(self) -> NDArray[np.float64]:
@@ -70,6 +73,7 @@ def score_series(batch: Sequence[Labelled], detector: str, preset: str) -> list[
         state, verdicts = model.step(state, points)
         for slot, kept in enumerate(rows):
             mine, result = slots == slot, results[slot]
+            result.dropped += min(step, max(len(batch[slot]) - start, 0)) - len(kept)
             result.surprise[kept], result.flag[kept] = verdicts.surprise[mine], verdicts.flag[mine]
             result.expected[kept], result.lower[kept], result.upper[kept] = (
                 part[mine] for part in (verdicts.expected, verdicts.lower, verdicts.upper)

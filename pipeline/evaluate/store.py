@@ -43,22 +43,23 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if not run.is_file() or json.loads(run.read_text()).get("key") != key:
-                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}}))
+                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}, "dropped": {}}))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot write scores there: {error}") from None
         return cls(folder, detector, key, official)
 
     def finished(self) -> dict[str, float]:
         """Series whose scores are here → seconds that they took."""
-        return dict(json.loads((self.folder / "run.json").read_text())["seconds"])
+        return dict(self._state()["seconds"])
 
     def put(self, finished: dict[str, float], batch: list[tuple[Labelled, Scores]]) -> None:
         """Write the scores of some series, then say that they are there."""
         for series, scores in batch:
             self._write(series, scores)
-        run = self.folder / "run.json"
-        state = json.loads(run.read_text())
+        state = self._state()
         state["seconds"] |= finished
+        state["dropped"] |= {series.name: scores.dropped for series, scores in batch}
+        run = self.folder / "run.json"
         partial = run.with_suffix(".partial")
         partial.write_text(json.dumps(state))
         partial.replace(run)
@@ -68,13 +69,18 @@ class Store:
         path = self._path(series)
         try:
             table = pa_csv.read_csv(path)
-            bands = [np.stack([_floats(table, name) for name in _names(part, series.channels)], axis=1) for part in _BAND]
-            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), *(b.astype(np.float32) for b in bands))
+            columns = {part: [_floats(table, name) for name in _names(part, series.channels)] for part in _BAND}
+            bands = {part: np.stack(band, axis=1).astype(np.float32) for part, band in columns.items()}
+            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), **bands)
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot read the scores back: {error}; remove the folder to score anew") from None
         if len(scores.flag) != len(series):
             raise InputError(f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder to score anew")
+        scores.dropped = self._state()["dropped"][series.name]
         return scores
+
+    def _state(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "run.json").read_text()))
 
     def _path(self, series: Labelled) -> Path:
         return self.folder / f"{series.name}.csv"
