@@ -70,8 +70,8 @@ class Store:
         try:
             table = pa_csv.read_csv(path)
             columns = {part: [_floats(table, name) for name in _names(part, series.channels)] for part in _BAND}
-            bands = {part: np.stack(band, axis=1).astype(np.float32) for part, band in columns.items()}
-            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), **bands)
+            expected, lower, upper = (np.stack(band, axis=1).astype(np.float32) for band in columns.values())
+            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), expected, lower, upper)
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot read the scores back: {error}; remove the folder to score anew") from None
         if len(scores.flag) != len(series):
