@@ -20,7 +20,7 @@ from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, s
 from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.series import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows import DUPLICATE, LATE, SCORED, Held, Windows
+from pipeline.windows import DUPLICATE, LATE, SCORED, Waiting, Windows
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Scoring:
         )
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
-        self._held: dict[Partition, Held] = {}
+        self._waiting: dict[Partition, Waiting] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
 
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
@@ -85,11 +85,11 @@ class Scoring:
         for records in batch:
             partition = records.partition
             columns, dead = self._decoder.decode(records)
-            held, ready[partition] = self.windows.push(self._held_of(partition), columns)
-            self._held[partition] = held
-            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=held.records)
+            waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
+            self._waiting[partition] = waiting
+            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=waiting.records)
             broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(columns, dead)
-            outcomes[partition] = Outcome(records.first_offset, records.next_offset, counts, held.watermark_ns, broken, dead)
+            outcomes[partition] = Outcome(records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead)
         return self._score(ready, outcomes, replay)
 
     def flush(self, next_offsets: Mapping[Partition, int]) -> Result:
@@ -97,9 +97,9 @@ class Scoring:
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, Outcome] = {}
         for partition, next_offset in next_offsets.items():
-            held, ready[partition] = self.windows.flush(self._held_of(partition))
-            self._held[partition] = held
-            outcomes[partition] = Outcome(next_offset, next_offset, Counts(held=held.records), held.watermark_ns)
+            waiting, ready[partition] = self.windows.flush(self._waiting_of(partition))
+            self._waiting[partition] = waiting
+            outcomes[partition] = Outcome(next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns)
         return self._score(ready, outcomes, replay=False)
 
     def _score(self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool) -> Result:
@@ -131,21 +131,20 @@ class Scoring:
 
     def _count(self, outcome: Outcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]
-        tally = np.bincount(heads, minlength=3)
-        outcome.counts.scored += int(tally[SCORED])
-        outcome.counts.late += int(tally[LATE])
-        outcome.counts.duplicate += int(tally[DUPLICATE])
-        for row in np.flatnonzero(verdict == LATE).tolist():
-            series, _ = series_name(self.stream, columns.keys[row])
-            late = LateRecord(
-                self.provenance.stream,
-                columns.partition,
-                int(columns.offsets[row]),
-                series,
-                int(columns.time[row]),
-                columns.values[row].tolist(),
-            )
-            outcome.late.append(late)
+        scored, late, duplicate = (int((heads == one).sum()) for one in (SCORED, LATE, DUPLICATE))
+        outcome.counts.scored += scored + columns.folded
+        outcome.counts.late += late
+        outcome.counts.duplicate += duplicate
+        if late:
+            outcome.late += self._late(columns.take(verdict == LATE))
+        if columns.late is not None:
+            outcome.counts.late += columns.late.records
+            outcome.late += self._late(columns.late)
+
+    def _late(self, columns: Columns) -> Iterator[LateRecord]:
+        for row, (offset, time) in enumerate(zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)):
+            name, _ = series_name(self.stream, columns.keys[row])
+            yield LateRecord(self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist())
 
     # ------------------------------------------------------------------------------------------------ state of a partition
 
@@ -153,7 +152,7 @@ class Scoring:
         """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged."""
         pages = iter(pages)
         if (version := meta["windows"]) == self.windows.version:
-            self._held[partition] = self.windows.load(partition, next(pages))
+            self._waiting[partition] = self.windows.load(partition, next(pages))
         else:
             log.warning("windows begin anew: their stored form is of another version", partition=str(partition), stored=version)
             next(pages)
@@ -173,7 +172,7 @@ class Scoring:
 
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
         """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it back."""
-        yield self.windows.dump(self._held_of(partition))
+        yield self.windows.dump(self._waiting_of(partition))
         slots = self.series.slots(partition)
         yield from self.series.pages(slots[~np.isin(slots, without)])
 
@@ -185,13 +184,13 @@ class Scoring:
         """Forget a partition."""
         self.intervals.forget(self.series.slots(partition).tolist())
         self.series.drop(partition)
-        self._held.pop(partition, None)
+        self._waiting.pop(partition, None)
         self._gauges.pop(partition, None)
 
     def idle(self, partition: Partition) -> NDArray[np.int32]:
         """Slots of series that have been silent for longer than ``idle_after`` and are not in an anomaly."""
         slots = self.series.slots(partition)
-        before = (self._held_of(partition).watermark_ns or 0) - int(self.stream.idle_after.total_seconds() * 1e9)
+        before = (self._waiting_of(partition).watermark_ns or 0) - int(self.stream.idle_after.total_seconds() * 1e9)
         silent = slots[self.last_time(slots) < before]
         return silent[[slot not in self.intervals for slot in silent.tolist()]]
 
@@ -206,9 +205,9 @@ class Scoring:
     def name_of(self, slot: int) -> str:
         return series_name(self.stream, self.series.key(slot))[0]
 
-    def _held_of(self, partition: Partition) -> Held:
-        held = self._held.get(partition)
-        return Held.empty(partition, self.stream) if held is None else held
+    def _waiting_of(self, partition: Partition) -> Waiting:
+        waiting = self._waiting.get(partition)
+        return self.windows.empty(partition) if waiting is None else waiting
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
