@@ -38,7 +38,7 @@ def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
     rows = np.arange(first_row, first_row + lines)
     if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):  # blank lines use up a row and are nothing
-        filled = [(row, line) for row, line in zip(rows.tolist(), text.split(b"\n"), strict=False) if line.strip(b"\r")]
+        filled = [(row, line) for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False) if (line := full.removesuffix(b"\r"))]
         rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
     for types in (layout.types(), dict.fromkeys(layout.names, pa.string())):
         part = _by_arrow(text, rows, first_row + lines, layout, types)
@@ -55,6 +55,8 @@ def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layou
         bad.append((row.number - 1, row.actual_columns))
         return "skip"
 
+    if text.count(b"\r") != text.count(b"\r\n"):  # to Arrow a lone carriage return ends a line
+        return None
     if not text:
         return TablePart(rows[:0], pa.table({name: pa.array([], pa.string()) for name in layout.names}), next_row)
     try:

@@ -124,12 +124,16 @@ class ColumnRecords(Fetcher.PartitionRecords):
             if self.check_crcs and not batch.validate_crc():
                 raise CorruptRecordError(f"the checksum of the batch at offset {batch.base_offset} does not fit")
             self.bytes_read += batch.size_in_bytes
-            if batch.magic < 2:
-                yield _decode_old(batch, self.fetch_offset)
-                continue
-            self.leader_epoch = batch.leader_epoch
-            yield _empty(batch.next_offset) if self._is_hidden(batch) else decode(batch, self.fetch_offset)
+            chunk = self._decode(batch)
+            if chunk.next_offset > self.next_fetch_offset:  # else it lies before what was asked for
+                yield chunk
         self.drain()
+
+    def _decode(self, batch: Any) -> Chunk:
+        if batch.magic < 2:
+            return _decode_old(batch, self.fetch_offset)
+        self.leader_epoch = batch.leader_epoch
+        return _empty(batch.next_offset) if self._is_hidden(batch) else decode(batch, self.fetch_offset)
 
     def _is_hidden(self, batch: Any) -> bool:
         """Transaction markers, and what aborted transactions wrote (as in the method of kafka-python that we replace)."""
