@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from hashlib import md5
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from detectors import DetectorSpec, build
-from detectors.base import Points
 from pipeline.evaluate.layouts import Labelled
+from pipeline.frame import detect
 
 #: Seed of the random yardstick and of every test; the detectors themselves draw nothing at run time.
 SEED = 0
-_ROWS_OF_A_BATCH = 20_000
 
 
 @dataclass(slots=True)
@@ -49,36 +48,31 @@ class Scores:
 
 
 def score_series(batch: Sequence[Labelled], detector: str, preset: str) -> list[Scores]:
-    """Score series of the same channels side by side, each from its first row to its last, as the engine does."""
-    model = build(DetectorSpec(tier=detector, preset=preset, channels=batch[0].channels))
-    state, results = model.initial(len(batch)), [Scores.silent(series) for series in batch]
-    newest = [np.iinfo(np.int64).min] * len(batch)
-    every = np.array([int(np.median(np.diff(series.time[:50]))) if len(series) > 1 else 0 for series in batch])
-    step = max(1, _ROWS_OF_A_BATCH // len(batch))
-    for start in range(0, max(map(len, batch)), step):
-        rows = []
-        for slot, series in enumerate(batch):
-            time = series.time[start : start + step]
-            highest = np.maximum.accumulate(np.concatenate(([newest[slot]], time)))
-            rows.append(start + np.flatnonzero(time > highest[:-1]))
-            newest[slot] = highest[-1]
-        slots = np.repeat(np.arange(len(batch), dtype=np.int32), [len(kept) for kept in rows])
-        points = Points(
-            slot=slots,
-            time=np.concatenate([series.time[kept] for series, kept in zip(batch, rows, strict=True)]),
-            values=np.concatenate([series.values[kept] for series, kept in zip(batch, rows, strict=True)]),
-            missed=np.zeros(len(slots), np.int32),
-            every=every[slots],
-        )
-        state, verdicts = model.step(state, points)
-        for slot, kept in enumerate(rows):
-            mine, result = slots == slot, results[slot]
-            result.dropped += min(step, max(len(batch[slot]) - start, 0)) - len(kept)
-            result.surprise[kept], result.flag[kept] = verdicts.surprise[mine], verdicts.flag[mine]
-            result.expected[kept], result.lower[kept], result.upper[kept] = (
-                part[mine] for part in (verdicts.expected, verdicts.lower, verdicts.upper)
-            )
-    return results
+    """Score series of the same channels side by side, by the path that the daemon takes. Rows enter in turn: the first of each series, the second …"""
+    ranks = np.concatenate([np.arange(len(series)) for series in batch])
+    number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
+    order = np.lexsort((number, ranks))
+    channels = [f"channel {c}" for c in range(len(batch[0].channels))]  # a data set may call a channel "time"
+    frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
+    frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
+    frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))
+    verdicts = detect(frame, time="time", values=channels, series="series", detector=detector, preset=preset)
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    ends = np.cumsum([len(series) for series in batch])
+    return [_scores(verdicts.iloc[back[end - len(series) : end]], channels) for series, end in zip(batch, ends, strict=True)]
+
+
+def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
+    surprise = verdicts["surprise"].to_numpy(np.float64)
+    dropped = np.isnan(surprise)
+
+    def band(part: str) -> NDArray[np.float32]:
+        names = [part] if len(channels) == 1 else [f"{part}:{channel}" for channel in channels]
+        return verdicts[names].to_numpy(np.float32)
+
+    flag = verdicts["flag"].to_numpy(bool)
+    return Scores(np.where(dropped, 0.0, surprise), flag, band("expected"), band("lower"), band("upper"), int(dropped.sum()))
 
 
 def random(series: Labelled) -> Scores:
