@@ -1,6 +1,6 @@
 """The whole accuracy table: every open set with one default configuration, beside the two yardsticks and the targets.
 
-    python benchmarks/accuracy.py [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out FOLDER]
+    python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out FOLDER]
 
 Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data beside the checkout (``--data``).
 """
