@@ -128,8 +128,8 @@ def test_one_series_that_breaks_a_detector_does_not_take_the_others_with_it(data
 
 def test_a_page_shows_misses_and_false_alarms(dataset, tmp_path):
     run = evaluate(Task(dataset, "labelled", "light"))
-    run.scores[0].flag[:] = False
-    run.scores[1].flag[1450] = True
+    run.scores[0].flag = np.zeros(1500, bool)
+    run.scores[1].flag = run.scores[1].flag | (np.arange(1500) == 1450)
     summary = summarise(run)
     report.write(tmp_path / "r.html", run, summary, {"random": summarise(yardstick(run, "random"))})
     html = (tmp_path / "r.html").read_text()
