@@ -11,9 +11,12 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from pipeline.records import Counts, Partition
+
+# The time at which each counter was made would double the page; rate() does not need it.
+disable_created_metrics()
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OUTCOMES = ("scored", "late", "duplicate", "dead_lettered", "filtered")
@@ -41,6 +44,7 @@ class Metrics:
         self._flow()
         self._state()
         self._operation()
+        self._alerting()
 
     def _flow(self) -> None:
         self.records = self._counter(
@@ -76,6 +80,33 @@ class Metrics:
         self.faults = self._counter("faults", "Pipeline faults opened, by kind", "stream", "kind")
         self.open_faults = self._gauge("open_faults", "Pipeline faults that are open now, by kind", "stream", "kind")
         self.config_reloads = self._counter("config_reloads", "Changed configs read: taken, or refused with the old one kept", "result")
+
+    def _alerting(self) -> None:
+        self.alert_events = self._counter(
+            "alert_events",
+            "Events of the outbox by what became of them: sent, or why not (silence, budget, rule:NAME, ...)",
+            "stream",
+            "fate",
+        )
+        self.alert_notices = self._counter(
+            "alert_notices", "Messages about alerts, by kind: opened, updated, resolved, ...", "stream", "kind"
+        )
+        self.alert_budget_used = self._gauge("alert_budget_used", "Pages of the last 24 hours, where there is a budget", "stream")
+        self.outbox_pending = self._gauge("outbox_pending", "Events of the outbox that were not routed yet", "stream")
+        self.outbox_oldest_seconds = self._gauge("outbox_oldest_seconds", "Age of the oldest of them", "stream")
+        self.deliveries = self._counter("deliveries", "Deliveries that ended, by state: delivered, dead, suppressed", "endpoint", "state")
+        self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries that wait for their turn or their next attempt", "endpoint")
+        self.deliveries_oldest_seconds = self._gauge("deliveries_oldest_seconds", "Age of the oldest of them", "endpoint")
+        self.delivery_attempts = self._counter(
+            "delivery_attempts", "Calls, by outcome: delivered, failed, lost (no answer came)", "endpoint", "outcome"
+        )
+        self.delivery_repeats = self._counter(
+            "delivery_repeats", "Calls after one whose answer was lost: the receiver may know the message", "endpoint"
+        )
+        self.delivery_seconds = self._histogram("delivery_seconds", "Time from the message to its delivery", "endpoint")
+        self.delivery_attempt_seconds = self._histogram("delivery_attempt_seconds", "Time of one call", "endpoint")
+        self.endpoint_up = self._gauge("endpoint_up", "1: the last calls succeeded, 0: they fail, or the endpoint is disabled", "endpoint")
+        self.endpoint_disabled = self._gauge("endpoint_disabled", "1: nothing is sent until `forewatch endpoints enable`", "endpoint")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))

@@ -279,6 +279,12 @@ def ledger(connection: Connection) -> dict[tuple[str, str | None], int]:
     return {(state, reason): int(count) for state, reason, count in rows}
 
 
+def backlog(connection: Connection) -> dict[str, tuple[int, int]]:
+    """stream → (events that were not routed yet, creation time of the oldest)."""
+    statement = select(AlertEventRow.stream, func.count(), func.min(AlertEventRow.created_ns)).where(AlertEventRow.state == "pending")
+    return {s: (int(n), int(oldest)) for s, n, oldest in connection.execute(statement.group_by(AlertEventRow.stream))}
+
+
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` settled events, and closed alerts with their members, that are older; returns how many rows."""
     settled = AlertEventRow.state.in_(("sent", "suppressed"))

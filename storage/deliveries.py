@@ -164,12 +164,16 @@ def hurry(connection: Connection, endpoint: str, now_ns: int) -> int:
     return connection.execute(update(DeliveryLaneRow).where(*waiting).values(due_ns=now_ns)).rowcount
 
 
-def finish_pending(connection: Connection, endpoint: str, state: str, reason: str, before_ns: int, now_ns: int) -> int:
-    """Settle what ``endpoint`` has pending that was created before ``before_ns``, unless a worker has it in hand. Returns how many."""
+def finish_pending(
+    connection: Connection, endpoint: str, state: str, reason: str, now_ns: int, streams: Collection[str] | None = None
+) -> int:
+    """Settle what ``endpoint`` has pending (of ``streams`` only, if given), unless a worker has it in hand. Returns how many."""
     in_hand = exists().where(
         DeliveryLaneRow.endpoint == DeliveryRow.endpoint, DeliveryLaneRow.lane == DeliveryRow.lane, DeliveryLaneRow.owner.is_not(None)
     )
-    waiting = (DeliveryRow.endpoint == endpoint, DeliveryRow.state == "pending", DeliveryRow.created_ns < before_ns, ~in_hand)
+    waiting = [DeliveryRow.endpoint == endpoint, DeliveryRow.state == "pending", ~in_hand]
+    if streams is not None:
+        waiting.append(exists().where(NoticeRow.id == DeliveryRow.notice_id, NoticeRow.stream.in_(streams)))
     return connection.execute(update(DeliveryRow).where(*waiting).values(state=state, reason=reason, finished_ns=now_ns)).rowcount
 
 

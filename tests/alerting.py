@@ -128,7 +128,7 @@ class Bench:
     def sent(self, endpoint: str = "chat") -> list[Payload]:
         """Everything that was queued for an endpoint, in order."""
         with self.database.read() as connection:
-            rows = [d for d in deliveries.query(connection, endpoint=endpoint)]
+            rows = deliveries.query(connection, endpoint=endpoint)
             rows.sort(key=lambda d: (d.created_ns, d.lane, d.sequence))
             return [decode(deliveries.body_of(connection, d.notice_id) or "") for d in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
@@ -44,6 +45,7 @@ class Desk:
     folded: dict[UUID, list[Fate]] = field(default_factory=dict)
     waiting: dict[UUID, int] = field(default_factory=dict)
     settled: list[tuple[UUID, str, str | None]] = field(default_factory=list)
+    decided: Counter[str] = field(default_factory=Counter)  # events by what became of them for good
     notices: list[deliveries.Notice] = field(default_factory=list)
     deliveries: list[deliveries.Delivery] = field(default_factory=list)
     _around: list[Member] | None = None
@@ -63,6 +65,7 @@ class Desk:
 
     def suppress(self, event: Event, reason: str) -> None:
         self.fates.append(Fate(event.id, "suppressed", reason))
+        self.decided[reason] += 1
 
     def fold(self, event: Event, alert: AlertState) -> None:
         """The event is part of ``alert``, whatever becomes of that."""
@@ -79,6 +82,7 @@ class Desk:
         before = self.waiting.pop(alert.alert_id, 0)
         if before:
             self.settled.append((alert.alert_id, state, reason))
+        self.decided[reason or state] += len(folded) + before
         return len(folded) + before
 
     def say(self, alert: AlertState, kind: Kind, make: Callable[[int], Payload], endpoints: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ route; a stream is in one process's hand for the length of a transaction.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -32,8 +33,10 @@ class Turn(NamedTuple):
     """What one turn did."""
 
     events: int = 0
-    notices: int = 0
     deliveries: int = 0
+    fates: Mapping[str, int] = {}  # what became of events: sent, or why not
+    kinds: Mapping[str, int] = {}  # messages by kind
+    budget_used: int | None = None
 
 
 class Router:
@@ -73,7 +76,8 @@ class Router:
             alerts.save_recent(connection, stream, desk.recent)
         if desk.budget is not None and (events or desk.notices):
             alerts.save_budget(connection, budget_name, desk.budget.dump(), now_ns)
-        return Turn(len(events), len(desk.notices), len(desk.deliveries))
+        used = desk.budget.used(now_ns) if desk.budget is not None else None
+        return Turn(len(events), len(desk.deliveries), desk.decided, Counter(n.kind for n in desk.notices), used)
 
     def _desk(self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str], recent: dict[str, list[int]]) -> Desk:
         rules = self._rules[stream]
