@@ -55,7 +55,9 @@ def bare(brokers: str, records: int, client: str) -> float:
     if client == "confluent":
         from confluent_kafka import Consumer, TopicPartition
 
-        consumer = Consumer({"bootstrap.servers": brokers, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        consumer = Consumer(
+            {"bootstrap.servers": brokers, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        )
         consumer.assign([TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
         got, started = 0, time.perf_counter()
         while got < records:
@@ -75,6 +77,7 @@ def bare(brokers: str, records: int, client: str) -> float:
 
 def engine(brokers: str, records: int, client: str, detector: str, folder: Path, history: bool, share: int = 1) -> float:
     """Records per second from the first record read to the last one committed, SQLite with one fsync a batch."""
+    from detectors.warm import warm
     from pipeline.build import build_engine, open_database
     from pipeline.config import Config
     from pipeline.metrics import Metrics, StreamMetrics
@@ -99,7 +102,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
         source = make_source("bench", config.streams["bench"].source)
         writer = HistoryWriter(f"{folder}/{name}.history", "bench") if history else None
         loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
-        warm(loop)
+        warm(loop.parts.scoring.detector)  # as the daemon does while it is getting ready
         while not loop.parts.ownership.positions:
             loop.turn(0.2)
         started = time.perf_counter()
@@ -108,18 +111,6 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
         seconds = time.perf_counter() - started
         loop.close()
     return records / share / seconds
-
-
-def warm(loop: object) -> None:
-    """Compile and load what is compiled once (numba's cache, torch), as a daemon does while it is getting ready."""
-    scoring = loop.parts.scoring  # type: ignore[attr-defined]
-    from detectors.base import Points
-
-    n = 64
-    times = np.arange(n, dtype=np.int64) * 60_000_000_000
-    nothing = np.zeros(n, np.int32)
-    points = Points(nothing, times, np.random.default_rng(1).normal(size=(n, 1)), nothing.copy(), np.full(n, 60_000_000_000, np.int64))
-    scoring.detector.step(scoring.detector.initial(1), points)
 
 
 def measure(arguments: list[str]) -> float:

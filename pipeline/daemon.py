@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from detectors.warm import warm
 from pipeline.build import build_engine, history_path, open_database
 from pipeline.config import Config
 from pipeline.config_load import load_config
@@ -80,7 +82,7 @@ class Daemon:
             reload()
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_SECONDS
-                self._prune()
+                threading.Thread(target=self._prune, name="retention", daemon=True).start()
 
     def _prune(self) -> None:
         try:
@@ -98,7 +100,10 @@ class Daemon:
         config = self._config
         source = make_source(name, config.streams[name].source)
         writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
-        self._engines[name] = build_engine(name, config, self._database, source, StreamMetrics(self._metrics, name), history_writer=writer)
+        engine = build_engine(name, config, self._database, source, StreamMetrics(self._metrics, name), history_writer=writer)
+        # Before the group is joined: a first compilation takes longer than a session lasts.
+        warm(engine.parts.scoring.detector)
+        self._engines[name] = engine
         log.info("stream started", stream=name)
 
     @staticmethod
