@@ -1,0 +1,71 @@
+"""The rules of the tree: imports go one way, and nothing names this machine or a package index."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("pipeline", "detectors", "storage")
+#: package → what of ours it may import; pipeline wires everything.
+ALLOWED = {"detectors": ("detectors",), "storage": ("storage", "pipeline.records", "pipeline.errors")}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_go_one_way(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / package).rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in OURS and not any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[package])
+    ]
+    assert not wrong
+
+
+def test_product_code_does_not_import_tests_or_benchmarks() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for package in OURS
+        for path in (ROOT / package).rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in ("tests", "benchmarks")
+    ]
+    assert not wrong
+
+
+def test_no_pickle_in_product_code() -> None:
+    """Models, snapshots and state are read from places that others can write to."""
+    wrong = [
+        str(path.relative_to(ROOT))
+        for package in OURS
+        for path in (ROOT / package).rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in ("pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve")
+    ]
+    assert not wrong
+
+
+def test_no_file_names_an_index_or_this_machine() -> None:
+    """A lock must install from whatever index its user has; a path of ours means nothing elsewhere."""
+    hosts = ["pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org", "repo.maven" + ".apache", "crates" + ".io"]
+    found = subprocess.run(
+        ["git", "grep", "-InF", *[word for host in [*hosts, "/work" + "/main", "/tmp" + "/fw"] for word in ("-e", host)]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode in (0, 1), found.stderr
+    assert not found.stdout
