@@ -74,7 +74,7 @@ def run_backfill(
 
     Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or cannot be used.
     """
-    source = _files(stream, inputs) if inputs else _span(config, stream, start_ns, end_ns)
+    source = _files(config, stream, inputs) if inputs else _span(config, stream, start_ns, end_ns)
     ledger = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
     tally = _Tally(progress)
     started = time.monotonic()
@@ -98,8 +98,9 @@ def run_backfill(
     return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
 
 
-def _files(stream: str, inputs: Sequence[Path]) -> Source:
-    return make_source(stream, SourceConfig(files=FilesSource(paths=[str(path) for path in inputs])))
+def _files(config: Config, stream: str, inputs: Sequence[Path]) -> Source:
+    files = SourceConfig(files=FilesSource(paths=[str(path) for path in inputs]))
+    return make_source(stream, files, config.streams[stream].format)
 
 
 def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> Source:

@@ -98,7 +98,8 @@ class Daemon:
 
     def _start(self, name: str) -> None:
         config = self._config
-        source = make_source(name, config.streams[name].source)
+        stream = config.streams[name]
+        source = make_source(name, stream.source, stream.format)
         writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
         engine = build_engine(name, config, self._database, source, StreamMetrics(self._metrics, name), history_writer=writer)
         # Before the group is joined: a first compilation takes longer than a session lasts.
