@@ -10,6 +10,9 @@ from ruamel.yaml import YAML
 from pipeline.demo.simulate import Market, Network, Plant
 
 
+TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
+
+
 def write_config(folder: Path, brokers: str | None) -> Path:
     """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log."""
 
@@ -37,7 +40,7 @@ def write_config(folder: Path, brokers: str | None) -> Path:
         },
         "host": {
             "source": {"telemetry": {"every": "1s"}},
-            "format": {"csv": {"series": ["host", "metric"], "time": "time", "values": ["value"]}},
+            "format": {"csv": {"series": "host", "time": "time", "values": list(TELEMETRY)}},
             "preset": "sensor",
             "every": "1s",
         },
