@@ -9,6 +9,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import detectors
 from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
 from pipeline.config_problems import Finding, KeyPath, closest
 
@@ -135,9 +136,22 @@ def _calendar(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         yield Finding((*at, "calendar"), f"there is no calendar {stream.calendar!r}", remedy)
 
 
+def _detector(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.detector not in detectors.names():
+        yield Finding((*at, "detector"), f"there is no detector {stream.detector!r}", closest(stream.detector, detectors.names()))
+
+
 def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if stream.history is not None and not stream.history.exists():
         yield Finding((*at, "history"), f"there is nothing at {stream.history}", "give the path of a file or folder, or leave the key out")
 
 
-STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (_kafka, _format, _aggregate, _limits, _calendar, _history)
+STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
+    _kafka,
+    _format,
+    _aggregate,
+    _limits,
+    _calendar,
+    _detector,
+    _history,
+)

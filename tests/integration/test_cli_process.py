@@ -36,6 +36,7 @@ streams:
   plant:
     source: {{kafka: {{brokers: ["{broker}"], topics: [{topic}]}}}}
     format: {{json: {{series: [site, sensor], time: ts, values: [temperature, pressure]}}}}
+    detector: light
 """
 
 
@@ -107,16 +108,16 @@ def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
     shell.config()
     path = shell.folder / "forewatch.yaml"
     path.write_text(path.read_text().replace("topics", "topcs") + "bad\n")
-    assert "forewatch.yaml:7: not YAML" in shell.run("check", code=2).stderr
+    assert "forewatch.yaml:8: not YAML" in shell.run("check", code=2).stderr
     path.write_text(path.read_text().replace("bad\n", "storag: {}\n"))
     lines = shell.run("check", code=2).stderr.splitlines()
     assert [line.split(" — ")[0] for line in lines] == [
         "forewatch.yaml:5: streams.plant.source.kafka.topics: is missing",
         "forewatch.yaml:5: streams.plant.source.kafka.topcs: there is no such key",
-        "forewatch.yaml:7: storag: there is no such key",
+        "forewatch.yaml:8: storag: there is no such key",
     ]
     found = shell.json("check", code=2)
-    assert [problem["line"] for problem in found["problems"]] == [5, 5, 7]
+    assert [problem["line"] for problem in found["problems"]] == [5, 5, 8]
     for command in (
         ["run"],
         ["backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"],
@@ -124,7 +125,7 @@ def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
         ["db", "upgrade"],
         ["faults", "list"],
     ):
-        assert "forewatch.yaml:7: storag: there is no such key — did you mean storage?" in shell.run(*command, code=2).stderr
+        assert "forewatch.yaml:8: storag: there is no such key — did you mean storage?" in shell.run(*command, code=2).stderr
 
 
 def test_usage_mistakes(shell):

@@ -81,6 +81,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         ),
         ("every: 1m", "limits: {pressure: {min: 2, max: 1}}", "6: streams.plant.limits.pressure: min 2 is above max 1 — exchange them"),
         ("every: 1m", "calendar: XNYZ", "6: streams.plant.calendar: there is no calendar 'XNYZ' — did you mean"),
+        ("every: 1m", "detector: lihgt", "6: streams.plant.detector: there is no detector 'lihgt' — did you mean light?"),
         ("every: 1m", "history: no/such.csv", "6: streams.plant.history: there is nothing at no/such.csv"),
         ("time: ts", "time: ts, timezone: Mars/Phobos", "5: streams.plant.format.json.timezone: there is no time zone 'Mars/Phobos'"),
         ("time: ts", "time: ts, optional: [presure]", "5: streams.plant.format.json.optional[0]: there is no value 'presure'"),
