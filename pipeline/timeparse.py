@@ -33,6 +33,11 @@ _LONGEST = 64
 _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
 
 
+def nanoseconds(duration: timedelta) -> int:
+    """A duration as whole ns."""
+    return duration // timedelta(microseconds=1) * 1000
+
+
 def parse_times(times: Sequence[int | float | str], unit: str, zone: str) -> NDArray[np.int64]:
     """Times of one JSON column, (N,) of any mix of types → (N,) ns, negative where they cannot be used.
 

@@ -65,7 +65,13 @@ class Columns:
     clock     (N,)    int64    what the watermark may learn from this point: its event time, but never ahead of the log's own time
     values    (N, C)  float64  channels of the format; NaN is a missing value
     extra     (N,) each        further fields that the aggregate reads: float64, or uint64 fingerprints of texts (0: null)
+
+    What is true of the batch as a whole, and is not taken along by ``take``:
+
     filtered  records and offsets without a point and without a fault: tombstones, empty arrays of samples, compacted away
+    release   (N,) int64  which points the watermark let go at once (None: each by itself); among them the last write wins
+    folded    records that went into these points when their intervals closed: they are scored, and no point is their head
+    late      points that came after their interval was closed (None: none)
     """
 
     partition: Partition
@@ -77,6 +83,9 @@ class Columns:
     values: NDArray[np.float64]
     extra: dict[str, NDArray] = field(default_factory=dict)
     filtered: int = 0
+    release: NDArray[np.int64] | None = None
+    folded: int = 0
+    late: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -85,6 +94,12 @@ class Columns:
     def records(self) -> int:
         """How many records have their head here."""
         return len(self.offsets) if self.head is None else int(self.head.sum())
+
+    @staticmethod
+    def empty(partition: Partition, channels: int) -> Columns:
+        """No point at all."""
+        nothing = np.empty(0, np.int64)
+        return Columns(partition, nothing, None, Keys([]), nothing, nothing, np.empty((0, channels)))
 
     def take(self, points: NDArray) -> Columns:
         """Some of the points, by indices or a mask."""

@@ -19,7 +19,7 @@ from pipeline.decode.tables import TableParser, row_bytes
 from pipeline.errors import ConfigError
 from pipeline.records import DeadLetter
 from pipeline.sources.base import Headers, Records, TableRecords
-from pipeline.timeparse import ABSURD
+from pipeline.timeparse import ABSURD, nanoseconds
 
 
 class Decoded(NamedTuple):
@@ -40,7 +40,7 @@ class Decoder:
         self._delimiter = chosen.delimiter if isinstance(chosen, CsvFormat) else ","
         self._json = JsonParser(self._fields, chosen.samples) if isinstance(chosen, JsonFormat) else None
         self._tables = TableParser(self._fields)
-        self._future = None if stream.future is None else stream.future // timedelta(microseconds=1) * 1000
+        self._future = None if stream.future is None else nanoseconds(stream.future)
         if self._header is not None and (absent := set(self._fields.all()) - set(self._header) - self._fields.optional):
             raise ConfigError(f"streams.{name}.format.csv.header: has no column {', '.join(sorted(absent))}")
 

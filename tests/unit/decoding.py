@@ -36,7 +36,7 @@ def columns(series: Sequence[str], times: Sequence[int], values: Any = None, fir
     """Points with one channel (their number, unless ``values`` says else), one record each."""
     n = len(series)
     offsets = np.arange(first, first + n)
-    matrix = offsets.astype(float)[:, None] if values is None else np.array(values, float).reshape(n, -1)
+    matrix = offsets.astype(float)[:, None] if values is None else np.array(values, float).reshape(n, 1)
     time = np.array(times, np.int64)
     return Columns(PARTITION, offsets, None, Keys(list(series)), time, time, matrix)
 

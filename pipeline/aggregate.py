@@ -1,0 +1,222 @@
+"""Irregular and event-like input becomes one point a series and interval.
+
+- Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as bars of prices and resampled frames do, so
+  that it lies where the events lie (a session's first bar at the open, an hour's count in that hour). It is causal all the same: it exists only
+  once the watermark has passed the end.
+- A record older than the last closed interval is late. There are no duplicates: two events may have one time.
+- A series that falls silent must be seen: for intervals without a record of a known series there is a point too, if any function has a value
+  for nothing (counts and sums are 0, all others are missing). Silence is told for as many intervals as the series was known for, at most for
+  ``idle_after``; then the series is forgotten until it comes back. So a key that is seen once costs one more point, not a week of them.
+- An interval in which the whole partition is silent tells the same, but only for HOLE of them in a row: a longer hole in the log says nothing
+  about its series (they see a gap), and one record after a week's outage must not bring a flood.
+
+All of it depends only on the order of the records, never on the clock of this machine or on batches: a replay gives the same points.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.aggregate_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
+from pipeline.aggregate_plan import Plan
+from pipeline.decode import Columns, Key, Keys
+from pipeline.decode.columns import parse_key
+from pipeline.distinct import Distinct
+from pipeline.records import Partition
+
+HOLE = 60
+#: Forgotten series are cleared away once there are more of them than this, and than of the others.
+CLEAR = 1024
+
+#: Series, interval and group (−1: silent) of points.
+Told = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+class Aggregates:
+    """The open intervals of one partition and the series known there. ``push`` changes it in place: the caller donates it."""
+
+    def __init__(self, partition: Partition, plan: Plan) -> None:
+        self.partition = partition
+        self._plan = plan
+        self._clock = self._closed = self._live = self._offset = NEVER
+        self._names: list[Key] = []
+        self._index: dict[Key, int] = {}
+        # By series: first and last interval with a record (NEVER: none is closed yet), newest open group (−1: none).
+        self._first, self._last, self._newest = (np.empty(0, np.int64) for _ in range(3))
+        self._groups = _groups(0, len(plan.kinds))  # with room behind the first self._n
+        self._n = 0
+        self._distinct = Distinct()
+
+    @property
+    def records(self) -> int:
+        """Records in intervals that are still open."""
+        return int(self._groups["heads"][: self._n].sum())
+
+    @property
+    def watermark_ns(self) -> int | None:
+        """Every interval that ends before this is closed."""
+        return None if self._clock == NEVER else self._clock - self._plan.lateness
+
+    def push(self, columns: Columns) -> tuple[Aggregates, Columns]:
+        """Take a batch in, give the points of the intervals that it closes (and ``folded``, ``late`` and ``filtered`` of the batch)."""
+        if not len(columns):
+            return self, self._points(_nothing(), columns)
+        every = self._plan.every
+        clock = np.maximum(np.maximum.accumulate(columns.clock), self._clock)
+        closed = (clock - self._plan.lateness) // every  # intervals below this are closed by the point, and for it
+        if self._closed == NEVER:
+            self._closed = int(closed[0])
+        interval = columns.time // every
+        late = interval < np.maximum(closed, self._closed)
+        if late.any():
+            self._fold(columns.take(~late), interval[~late])
+        else:
+            self._fold(columns, interval)
+        self._clock, self._offset = int(clock[-1]), int(columns.offsets[-1])
+        out = self._close(int(closed[-1]), closed, columns)
+        out.late = columns.take(late) if late.any() else None
+        return self, out
+
+    def flush(self) -> tuple[Aggregates, Columns | None]:
+        """Close every open interval: the input is over."""
+        if not self._n:
+            return self, None
+        return self, self._close(int(self._groups["bin"][: self._n].max()) + 1, None, None)
+
+    # ------------------------------------------------------------------------------------------------ open intervals
+
+    def _fold(self, columns: Columns, interval: NDArray[np.int64]) -> None:
+        n = len(columns)
+        codes = columns.keys.spread(self._codes(columns.keys.names))
+        if self._n + n > len(self._groups["code"]):
+            more = _groups(max(n, self._n), len(self._plan.kinds))
+            self._groups = {name: np.concatenate([column[: self._n], more[name]]) for name, column in self._groups.items()}
+        heads = np.ones(n, np.int64) if columns.head is None else columns.head.astype(np.int64)
+        points = codes, interval, columns.time, columns.offsets, heads
+        group_of = np.empty(n, np.int64)
+        groups = tuple(self._groups.values())
+        self._n = fold(points, self._plan.sources(columns), self._plan.kinds, self._newest, groups, self._n, group_of)
+        for function in np.flatnonzero(self._plan.kinds == NUNIQUE).tolist():
+            self._distinct.add(group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"])
+
+    def _codes(self, names: list[Key]) -> NDArray[np.int64]:
+        index = self._index
+        known = len(index)
+        codes = np.fromiter((index.setdefault(name, len(index)) for name in names), np.int64, len(names))
+        if new := len(index) - known:
+            self._names.extend(list(index)[known:])
+            self._first, self._last = (np.concatenate([column, np.full(new, NEVER)]) for column in (self._first, self._last))
+            self._newest = np.concatenate([self._newest, np.full(new, -1)])
+        return codes
+
+    # ------------------------------------------------------------------------------------------------ closed intervals
+
+    def _close(self, stop: int, closed: NDArray[np.int64] | None, columns: Columns | None) -> Columns:
+        """Close all intervals below ``stop``; ``closed`` says which point of the batch closed which."""
+        if stop <= self._closed:
+            return self._points(_nothing(), columns)
+        plan, groups = self._plan, {name: column[: self._n] for name, column in self._groups.items()}
+        over = groups["bin"] < stop
+        order = np.flatnonzero(over)
+        order = order[np.lexsort((groups["code"][order], groups["bin"][order]))]
+        tells = bool((plan.of_nothing == 0).any())
+        step = self._closed, stop, self._live, HOLE, plan.idle, tells
+        m, _ = walk(*step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing())
+        told = _, interval, group = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+        _, self._live = walk(*step, self._first, self._last, order, groups["code"], groups["bin"], *told)
+        out = self._points(told, columns)
+        if len(silent := np.flatnonzero(group < 0)):
+            # The silence of an interval is known from the record that closed it.
+            at = (
+                self._offset
+                if closed is None or columns is None
+                else columns.offsets[np.searchsorted(closed, interval[silent], side="right")]
+            )
+            out.offsets[silent] = at
+        out.folded = int(groups["heads"][over].sum())
+        self._closed = stop
+        self._keep(np.flatnonzero(~over))
+        self._clear()
+        return out
+
+    def _points(self, told: Told, batch: Columns | None) -> Columns:
+        """The points of closed groups and of silent intervals (group −1)."""
+        code, interval, group = told
+        values = np.repeat(self._plan.of_nothing[None], len(code), axis=0)
+        offsets = np.full(len(code), -1, np.int64)
+        if len(real := np.flatnonzero(group >= 0)):
+            g = group[real]
+            counted = self._plan.kinds == NUNIQUE
+            if counted.any():
+                self._groups["seen"][: self._n, counted] = self._distinct.count(self._n, len(counted))[:, counted]
+            done = np.empty((len(g), len(self._plan.kinds)))
+            finish(self._groups["rows"][g], self._groups["acc"][g], self._groups["seen"][g], self._plan.kinds, done)
+            values[real] = done
+            offsets[real] = self._groups["offset"][g]
+        time = interval * self._plan.every
+        keys = Keys(list(self._names), code.astype(np.int32)).take(np.arange(len(code)))
+        filtered = 0 if batch is None else batch.filtered
+        return Columns(self.partition, offsets, np.zeros(len(code), bool), keys, time, time, values, filtered=filtered)
+
+    def _keep(self, rows: NDArray[np.int64]) -> None:
+        """Only these groups are still open."""
+        new = np.full(self._n, -1, np.int64)
+        new[rows] = np.arange(len(rows))
+        self._distinct.renumber(new)
+        self._groups = {name: column[rows] for name, column in self._groups.items()}
+        self._n = len(rows)
+        relink(self._groups["code"], self._newest, self._groups["older"])
+
+    def _clear(self) -> None:
+        """Clear forgotten series away. When, makes no difference: one that comes back begins anew in either case."""
+        known = np.minimum(self._last - self._first + 1, self._plan.idle)
+        forgotten = (self._newest < 0) & (self._closed - self._last - 1 > known)
+        if forgotten.sum() <= max(CLEAR, (~forgotten).sum()):
+            return
+        stay = np.flatnonzero(~forgotten)
+        new = np.full(len(forgotten), -1, np.int64)
+        new[stay] = np.arange(len(stay))
+        self._names = [self._names[s] for s in stay.tolist()]
+        self._index = {name: code for code, name in enumerate(self._names)}
+        self._first, self._last, self._newest = self._first[stay], self._last[stay], self._newest[stay]
+        self._groups["code"] = new[self._groups["code"]]
+
+    # ------------------------------------------------------------------------------------------------ snapshot
+
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
+        """Plain arrays and texts (one a series) for a snapshot; ``from_arrays`` reads them back."""
+        self._distinct.clean()
+        arrays = {f"group.{name}": column[: self._n] for name, column in self._groups.items()}
+        arrays |= {f"distinct.{i}": column for i, column in enumerate(self._distinct.rows)}
+        arrays |= {"first": self._first, "last": self._last}
+        arrays["marks"] = np.array([self._clock, self._closed, self._live, self._offset], np.int64)
+        return arrays, [json.dumps(name) for name in self._names]
+
+    @staticmethod
+    def from_arrays(partition: Partition, plan: Plan, arrays: dict[str, NDArray], texts: list[str]) -> Aggregates:
+        """The inverse of ``to_arrays``."""
+        new = Aggregates(partition, plan)
+        new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
+        new._names = [parse_key(text) for text in texts]
+        new._index = {name: code for code, name in enumerate(new._names)}
+        new._first, new._last = arrays["first"], arrays["last"]
+        new._newest = np.full(len(texts), -1, np.int64)
+        new._groups = {name: arrays[f"group.{name}"] for name in new._groups}
+        new._n = len(new._groups["code"])
+        relink(new._groups["code"], new._newest, new._groups["older"])
+        new._distinct = Distinct((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
+        return new
+
+
+def _nothing() -> Told:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+
+
+def _groups(n: int, functions: int) -> dict[str, NDArray]:
+    """Room for groups, one a series and open interval, in the order that ``fold`` wants."""
+    names = ("older", "code", "bin", "offset", "heads", "rows")
+    columns: dict[str, NDArray] = {name: np.zeros(n, np.int64) for name in names}
+    return columns | {"acc": np.zeros((n, functions)), "seen": np.zeros((n, functions), np.int64), "at": np.zeros((n, functions), np.int64)}

@@ -1,0 +1,122 @@
+"""The loops behind ``pipeline.aggregate``: fold points into open intervals, and walk through the intervals that close."""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN201
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+#: Functions of a channel, by number. open and close are the first and the last value by time.
+ROWS, COUNT, NUNIQUE, SUM, MEAN, MIN, MAX, FIRST, LAST = range(9)
+NEVER = np.iinfo(np.int64).min
+
+
+@njit(cache=True)
+def fold(points, sources, kinds, newest, groups, n_groups, group_of):
+    """Fold points (N,) with sources (N, C) into groups (G,), one a series and interval; new groups are appended. Returns their number.
+
+    ``points`` are codes, intervals, times, offsets and heads; ``group_of`` (N,) receives the group of each point.
+
+    ``newest`` (series,) and ``older`` (G,) chain the open groups of a series: there are few, so they are walked, not hashed.
+    Points come in arrival order and are folded in it, so that a sum does not depend on how they were cut into batches.
+    """
+    codes, bins, times, offsets, heads = points
+    older, group_code, group_bin, group_offset, group_heads, group_rows, acc, seen, at = groups
+    for i in range(len(codes)):
+        g = newest[codes[i]]
+        while g >= 0 and group_bin[g] != bins[i]:
+            g = older[g]
+        if g < 0:
+            g = n_groups
+            n_groups += 1
+            group_code[g], group_bin[g] = codes[i], bins[i]
+            group_heads[g] = group_rows[g] = 0
+            seen[g, :] = 0
+            older[g], newest[codes[i]] = newest[codes[i]], g
+        group_of[i] = g
+        group_offset[g] = offsets[i]
+        group_heads[g] += heads[i]
+        group_rows[g] += 1
+        for c in range(len(kinds)):
+            value = sources[i, c]
+            if np.isnan(value):
+                continue
+            kind = kinds[c]
+            if seen[g, c] == 0:
+                acc[g, c], at[g, c] = value, times[i]
+            elif kind in (SUM, MEAN):
+                acc[g, c] += value
+            elif kind == MIN:
+                acc[g, c] = min(acc[g, c], value)
+            elif kind == MAX:
+                acc[g, c] = max(acc[g, c], value)
+            elif (kind == FIRST and times[i] < at[g, c]) or (kind == LAST and times[i] >= at[g, c]):
+                acc[g, c], at[g, c] = value, times[i]
+            seen[g, c] += 1
+    return n_groups
+
+
+@njit(cache=True)
+def finish(group_rows, acc, seen, kinds, out):
+    """Values of closed groups, (G, C)."""
+    for g in range(len(acc)):
+        for c in range(len(kinds)):
+            kind = kinds[c]
+            if kind == ROWS:
+                out[g, c] = group_rows[g]
+            elif kind in (COUNT, NUNIQUE):
+                out[g, c] = seen[g, c]
+            elif seen[g, c] == 0:
+                out[g, c] = np.nan
+            else:
+                out[g, c] = acc[g, c] / seen[g, c] if kind == MEAN else acc[g, c]
+
+
+@njit(cache=True)
+def patience(first, last, idle):
+    """How many silent intervals of a series are told: as many as it was known for, within bounds."""
+    return min(last - first + 1, idle)
+
+
+@njit(cache=True)
+def walk(start, stop, last_live, hole, idle, tell_silence, first, last, order, group_code, group_bin, out_code, out_bin, out_group):
+    """Close the intervals ``start`` … ``stop`` − 1: series, interval and group (−1: silent) of each point, in the order of the intervals.
+
+    ``order`` lists the groups that close by (interval, series). ``first`` and ``last`` (series,) are moved on. Returns the number of points,
+    of which only as many are written as there is room for, and the greatest interval with a record.
+    """
+    n, p, b = 0, 0, start
+    room = len(out_code)
+    while b < stop:
+        if p < len(order) and group_bin[order[p]] == b:
+            last_live = b
+        elif last_live == NEVER or b - last_live > hole:
+            # The whole partition is silent: a hole in the log, which says nothing about its series.
+            b = group_bin[order[p]] if p < len(order) else stop
+            continue
+        while p < len(order) and group_bin[order[p]] == b:
+            code = group_code[order[p]]
+            if first[code] == NEVER or b - last[code] - 1 > patience(first[code], last[code], idle):
+                first[code] = b
+            last[code] = b
+            if n < room:
+                out_code[n], out_bin[n], out_group[n] = code, b, order[p]
+            n += 1
+            p += 1
+        if tell_silence:
+            for code in range(len(first)):
+                if first[code] != NEVER and last[code] < b and b - last[code] <= patience(first[code], last[code], idle):
+                    if n < room:
+                        out_code[n], out_bin[n], out_group[n] = code, b, -1
+                    n += 1
+        b += 1
+    return n, last_live
+
+
+@njit(cache=True)
+def relink(group_code, newest, older):
+    """Chain the groups of each series anew."""
+    newest[:] = -1
+    for g in range(len(group_code)):
+        older[g], newest[group_code[g]] = newest[group_code[g]], g

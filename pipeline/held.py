@@ -1,0 +1,80 @@
+"""Points that wait for the watermark: bounded reordering of one partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.decode import Columns
+from pipeline.records import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one partition holds back, a value: ``push`` and ``flush`` give a new one and leave this one as it is.
+
+    The watermark is the greatest clock so far minus the lateness. A point is let go by the record that brings the watermark to it, or at once
+    if it is older; points let go by one record come in the order of their times (those of one time in offset order). So the order does not
+    depend on how the records were cut into batches.
+    """
+
+    partition: Partition
+    lateness_ns: int
+    clock_ns: int | None = None  # greatest so far, None before the first point
+    waiting: Columns | None = None
+
+    @property
+    def records(self) -> int:
+        """Records that wait."""
+        return 0 if self.waiting is None else self.waiting.records
+
+    @property
+    def watermark_ns(self) -> int | None:
+        """Nothing that comes now and is older than this is waited for."""
+        return None if self.clock_ns is None else self.clock_ns - self.lateness_ns
+
+    def push(self, columns: Columns) -> tuple[Held, Columns]:
+        """Take a batch in, give what is ready."""
+        if not len(columns):
+            return self, columns
+        before = columns.clock[0] if self.clock_ns is None else self.clock_ns
+        if not self.lateness_ns:
+            return replace(self, clock_ns=max(int(before), int(columns.clock.max()))), columns
+        clock = np.maximum(np.maximum.accumulate(columns.clock), before)
+        points = columns if self.waiting is None else self.waiting.append(columns)
+        # Arrival counts from the first point of this batch; the point that lets another go is the first whose clock has come so far.
+        arrival = np.arange(len(columns) - len(points), len(columns))
+        release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
+        due = release < len(columns)
+        held = Held(self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due))
+        ready = _in_order(points, np.flatnonzero(due), release)
+        ready.filtered = columns.filtered
+        return held, ready
+
+    def flush(self) -> tuple[Held, Columns | None]:
+        """Give everything that waits: the input is over."""
+        if self.waiting is None:
+            return self, None
+        n = len(self.waiting)
+        return replace(self, waiting=None), _in_order(self.waiting, np.arange(n), np.zeros(n, np.int64))
+
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
+        """Plain arrays and texts for a snapshot; ``from_arrays`` reads them back."""
+        arrays, texts = ({}, []) if self.waiting is None else self.waiting.to_arrays()
+        return {**arrays, "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64)}, texts
+
+    @staticmethod
+    def from_arrays(partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], texts: list[str]) -> Held:
+        """The inverse of ``to_arrays``."""
+        clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
+        waiting = Columns.from_arrays(partition, arrays, texts) if "offsets" in arrays else None
+        return Held(partition, lateness_ns, clock, waiting)
+
+
+def _in_order(points: Columns, rows: NDArray[np.int64], release: NDArray[np.int64]) -> Columns:
+    order = rows[np.lexsort((points.time[rows], release[rows]))]
+    ready = points.take(order)
+    ready.release = release[order]
+    return ready
