@@ -33,7 +33,7 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 7
-    rounds: int = 1250
+    rounds: int = 700
     series: int = 64
     learning_rate: float = 4e-3
     clip: float = 1.0

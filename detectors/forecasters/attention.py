@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import State
+from detectors.forecasters.gru import GRU
+from detectors.forecasters.recurrent import RecurrentConfig
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionConfig(Config):
+class AttentionConfig(RecurrentConfig):
     """memory: past states that are kept and attended over."""
 
     memory: int = 64
 
 
-class Attention(Forecaster):
+class Attention(GRU):
     """State: the GRU's (B, layers, H), the last M hidden states (B, M, H), and which of them there are (B, M)."""
 
     config_class = AttentionConfig
@@ -26,24 +28,22 @@ class Attention(Forecaster):
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__(config)
         self.memory = config.memory
-        self.cell = nn.GRU(config.inputs, config.hidden, config.layers, batch_first=True)
         self.ask, self.key = (nn.Linear(config.hidden, config.hidden) for _ in range(2))
-        self.place = nn.Parameter(torch.zeros(config.memory))  # how much the age of a state counts
+        self.place = nn.Parameter(torch.zeros(config.memory))  # how much the age of a state counts, the oldest first
         self.make_head(2 * config.hidden)
 
     def initial(self, batch: int) -> State:
-        hidden = self.config.hidden
-        return torch.zeros(batch, self.config.layers, hidden), torch.zeros(batch, self.memory, hidden), torch.zeros(batch, self.memory)
+        return *super().initial(batch), torch.zeros(batch, self.memory, self.config.hidden), torch.zeros(batch, self.memory)
 
     def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden, after = self.cell(x, state[0].transpose(0, 1).contiguous())  # (B, T, H)
+        hidden, recurrent = super().body(x, state[:1])  # (B, T, H)
         known = torch.cat((state[1], hidden), 1)  # (B, M + T, H)
         there = torch.cat((state[2], torch.ones_like(hidden[..., 0])), 1)  # (B, M + T)
-        t = x.shape[1]
-        keys = self.key(known).unfold(1, self.memory, 1)[:, :t]  # (B, T, H, M): the M states before each step
-        values = known.unfold(1, self.memory, 1)[:, :t]
-        valid = there.unfold(1, self.memory, 1)[:, :t]  # (B, T, M)
-        score = torch.einsum("bth,bthm->btm", self.ask(hidden), keys) / math.sqrt(self.config.hidden) + self.place
-        weight = score.masked_fill(valid == 0, -1e9).softmax(-1) * valid  # nothing to attend to: zeros
-        found = torch.einsum("btm,bthm->bth", weight, values)
-        return torch.cat((hidden, found), -1), (after.transpose(0, 1), known[:, t:], there[:, t:])
+        steps = x.shape[1]
+        age = torch.arange(self.memory + steps, device=x.device) - torch.arange(steps, device=x.device)[:, None]  # (T, M + T)
+        within = (age >= 0) & (age < self.memory)  # step t sees the M states before it
+        valid = within & (there[:, None] > 0)  # (B, T, M + T)
+        score = self.ask(hidden) @ self.key(known).transpose(1, 2) / math.sqrt(self.config.hidden)
+        score = score + self.place[age.clamp(0, self.memory - 1)]
+        weight = score.masked_fill(~valid, -1e9).softmax(-1) * valid  # nothing to attend to: zeros
+        return torch.cat((hidden, weight @ known), -1), (*recurrent, known[:, steps:], there[:, steps:])

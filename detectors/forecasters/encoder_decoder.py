@@ -8,14 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detectors.forecasters.base import Config, UnrolledHead
+from detectors.forecasters.base import UnrolledHead
 from detectors.forecasters.lstm import LSTM
+from detectors.forecasters.recurrent import RecurrentConfig
 
 
 class EncoderDecoder(LSTM):
     """State: hidden and cell of the encoder, (B, layers, H) each. With the many-to-many head every step of T starts a decoder."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         self.head = UnrolledHead(config.hidden, config.horizon, self.output)
         self.mirror = UnrolledHead(config.hidden, config.horizon, self.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from detectors.forecasters.recurrent import Recurrent
 
@@ -12,3 +12,8 @@ class GRU(Recurrent):
 
     cells = nn.GRU
     parts = 1
+
+    def remember(self, inward: Tensor, again: Tensor, bias: Tensor) -> None:
+        size = len(bias)
+        again[size : 2 * size] = 0.0
+        inward[size : 2 * size] = bias  # update gate: near 1 keeps the state

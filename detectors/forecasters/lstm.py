@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from detectors.forecasters.recurrent import Recurrent
 
@@ -12,3 +12,9 @@ class LSTM(Recurrent):
 
     cells = nn.LSTM
     parts = 2
+
+    def remember(self, inward: Tensor, again: Tensor, bias: Tensor) -> None:
+        size = len(bias)
+        again.zero_()
+        inward[size : 2 * size] = bias  # forget gate
+        inward[:size] = -bias  # input gate

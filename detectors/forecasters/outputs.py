@@ -112,11 +112,11 @@ class StudentT:
         density = (1 + z**2 / v) ** (-(v + 1) / 2) / (np.sqrt(v) * beta(0.5, v / 2))
         spread = 2 * np.sqrt(v) / (v - 1) * beta(0.5, v - 0.5) / beta(0.5, v / 2) ** 2
         score = z * (2 * stdtr(v, z) - 1) + 2 * density * (v + z**2) / (v - 1) - spread
-        return torch.from_numpy(scale * score).to(target.dtype)
+        return torch.as_tensor(scale * score, dtype=target.dtype)
 
     def quantile(self, parameters: Tensor, level: float) -> Tensor:
         location, scale, freedom = parameters.detach().unbind(-1)
-        return location + scale * torch.from_numpy(stdtrit(freedom.double().numpy(), level)).to(scale.dtype)
+        return location + scale * torch.as_tensor(stdtrit(freedom.double().numpy(), level), dtype=scale.dtype)
 
 
 class Quantiles:

@@ -1,7 +1,8 @@
-"""What the stacked LSTM and GRU share: a torch module over sequences whose state has the series as first axis."""
+"""What the stacked LSTM and GRU share: a torch module over sequences, gates that start out remembering, state with the series as first axis."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,16 +11,31 @@ from torch import Tensor, nn
 from detectors.forecasters.base import Config, Forecaster, State
 
 
+@dataclass(frozen=True, slots=True)
+class RecurrentConfig(Config):
+    """span: steps over which the untrained gates remember; a longer dependency is hard to learn."""
+
+    span: int = 128
+
+
 class Recurrent(Forecaster):
     """``parts`` state tensors of (B, layers, H) each."""
 
+    config_class = RecurrentConfig
     cells: ClassVar[type[nn.LSTM] | type[nn.GRU]]
     parts: ClassVar[int]
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         self.cell = self.cells(config.inputs, config.hidden, config.layers, batch_first=True)
+        for layer in range(config.layers):
+            times = torch.empty(config.hidden).uniform_(1.0, max(2.0, config.span - 1.0))
+            self.remember(getattr(self.cell, f"bias_ih_l{layer}").data, getattr(self.cell, f"bias_hh_l{layer}").data, times.log())
         self.make_head(config.hidden)
+
+    def remember(self, inward: Tensor, again: Tensor, bias: Tensor) -> None:
+        """Set the gates' biases so that cell j forgets over exp(bias_j) steps ("chrono" initialisation, Tallec & Ollivier 2018)."""
+        raise NotImplementedError
 
     def initial(self, batch: int) -> State:
         return tuple(torch.zeros(batch, self.config.layers, self.config.hidden) for _ in range(self.parts))
