@@ -58,12 +58,11 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if detector.version != anomaly.model_version:
         explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {detector.version} now).")
     table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
-    points = _points(table, anomaly.channels)
-    explanation.points = len(points)
-    if not len(points) or points.time[-1] != anomaly.peak_ns:
+    explanation.points = table.num_rows
+    if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         explanation.reasons.append("The points are no longer in the history (see storage.keep_history), or were never written.")
         return explanation
-    _, verdicts = detector.step(detector.initial(1), points)
+    _, verdicts = detector.step(detector.initial(1), _points(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
