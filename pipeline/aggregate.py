@@ -103,14 +103,15 @@ class Aggregates:
             self._distinct.add(group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"])
 
     def _codes(self, names: list[Key]) -> NDArray[np.int64]:
-        index = self._index
-        known = len(index)
-        codes = np.fromiter((index.setdefault(name, len(index)) for name in names), np.int64, len(names))
-        if new := len(index) - known:
-            self._names.extend(list(index)[known:])
-            self._first, self._last = (np.concatenate([column, np.full(new, NEVER)]) for column in (self._first, self._last))
-            self._newest = np.concatenate([self._newest, np.full(new, -1)])
-        return codes
+        codes = list(map(self._index.get, names))
+        if None in codes:
+            new = list(dict.fromkeys(name for name, code in zip(names, codes, strict=True) if code is None))
+            self._index.update(zip(new, range(len(self._names), len(self._names) + len(new)), strict=True))
+            self._names.extend(new)
+            self._first, self._last = (np.concatenate([column, np.full(len(new), NEVER)]) for column in (self._first, self._last))
+            self._newest = np.concatenate([self._newest, np.full(len(new), -1)])
+            codes = list(map(self._index.get, names))
+        return np.array(codes, np.int64)
 
     # ------------------------------------------------------------------------------------------------ closed intervals
 
