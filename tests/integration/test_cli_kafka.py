@@ -172,18 +172,27 @@ def test_a_daemon_reloads_and_dead_letters_are_put_in_again(shell, topics):
     assert (left, len(everything), again["considered"], faults) == ([], 20, 0, [])
 
 
-def test_sighup_reloads_without_watch(shell, topics):
+def test_sighup_reloads_without_watch_and_what_was_found_is_explained(shell, topics):
     topic = topics.create()
+    topics.produce(topic, [reading(i, **({"temperature": 400.0} if i == 50 else {})) for i in range(80)])
     shell.config(broker=topics.broker, topic=topic)
     path = shell.folder / "forewatch.yaml"
+    path.write_text(path.read_text() + "    limits: {temperature: {max: 100}}\n")
     with daemon(shell) as running:
-        path.write_text(path.read_text() + "    alarm_rate: 0.01\n")
+        running.until(lambda: running.records("scored") == 80, "scored")
+        path.write_text(path.read_text() + "    close_after: 4\n")
         running.process.send_signal(signal.SIGHUP)
         running.until(lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text, "taken")
+        good = path.read_text()
         path.write_text("nonsense")
         running.process.send_signal(signal.SIGHUP)
         running.until(lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text, "refused")
         assert running.get("/healthz").status_code == 200
+    path.write_text(good)
+    (found,) = shell.json("anomalies", "list")
+    explained = shell.json("anomalies", "explain", found["id"])
+    assert (explained["verdict"], explained["points"], explained["flagged"]) == ("holds", 26, True)
+    assert "The config of the stream has changed since" in explained["reasons"][0]
 
 
 def test_replay_needs_a_log_to_write_to(shell, topics):
@@ -191,3 +200,23 @@ def test_replay_needs_a_log_to_write_to(shell, topics):
     shell.run("db", "upgrade")
     assert shell.json("deadletters", "replay") == {"considered": 0, "decodable": 0, "replayed": 0, "refused": {}}
     assert "there is no dead letter 5" in shell.run("deadletters", "replay", "5", code=2).stderr
+
+
+def test_a_backfill_over_the_log_and_its_anomaly_explained(shell, topics):
+    topic = topics.create()
+    topics.produce(topic, [reading(i, **({"temperature": 400.0} if i == 50 else {})) for i in range(80)] + [bad(80)])
+    shell.config(broker=topics.broker, topic=topic)
+    with (shell.folder / "forewatch.yaml").open("a") as config:
+        config.write("    limits: {temperature: {max: 100}}\n")
+    backfill = ("backfill", "forewatch.yaml", "--stream", "plant", "--from", "1h")
+    done = shell.run(*backfill, "--scores", "scores.csv", "--json")
+    report = json.loads(done.stdout)
+    assert (report["records"], report["scored"], report["dead_lettered"], report["anomalies"]) == (81, 80, 1, 1)
+    assert "81" in done.stderr, "progress"
+    lines = (shell.folder / "scores.csv").read_text().splitlines()
+    assert len(lines) == 81
+    assert "records" in shell.run(*backfill).stdout
+    (found,) = shell.json("anomalies", "list")
+    assert (found["series"], found["guard"], found["channels"][0]["observed"]) == ("site=a,sensor=s0", "static", 400.0)
+    assert "temperature" in shell.run("anomalies", "explain", found["id"]).stdout
+    assert shell.json("anomalies", "explain", found["id"][:8])["anomaly"] == found["id"]
