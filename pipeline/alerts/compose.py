@@ -26,6 +26,7 @@ from pipeline.alerts.payload import (
     Kind,
     Origin,
     Payload,
+    encode,
     number,
     stamp,
 )
@@ -34,6 +35,10 @@ from storage.alerts import AlertState, Member
 
 _GRACE = ns(timedelta(hours=1))
 _ELSEWHERE = 5
+_CHANNELS = 20
+_LABELS = 32
+#: Standard Webhooks asks for payloads below 20 kB.
+_LARGEST = 18_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviou
         status=_status(alert, kind),
         title="",
         text="",
-        labels={text.clean(k): text.clean(v) for k, v in alert.labels.items()},
+        labels=_labels(alert.labels),
         opened=stamp(alert.opened_ns),
         resolved=stamp(alert.resolved_ns) if alert.resolved_ns is not None and kind in ("resolved", "retracted") else None,
         expires=stamp(now_ns + 2 * pause + _GRACE),
@@ -77,19 +82,19 @@ def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviou
         open_count=scene.open_count,
         anomalies=views,
         fault=fault,
-        root_cause=list(scene.hints),
-        elsewhere=list(scene.elsewhere),
+        root_cause=[msgspec.structs.replace(h, series=text.clean(h.series)) for h in scene.hints],
+        elsewhere=[text.clean(name, 100) for name in scene.elsewhere],
         budget=scene.budget,
         commands=_commands(alert, views),
         link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
     )
     titled = msgspec.structs.replace(draft, title=text.title(draft))
-    return Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled)))
+    return _fitted(Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled))))
 
 
 def dedup_key(alert: AlertState) -> str:
-    return short(f"forewatch/{alert.stream}/{alert.rule}/{alert.group_key}", 255)
+    return short(text.clean(f"forewatch/{alert.stream}/{alert.rule}/{alert.group_key}", 1000), 255)
 
 
 def short(name: str, limit: int = 200) -> str:
@@ -104,16 +109,20 @@ def short(name: str, limit: int = 200) -> str:
 def elsewhere(found: Sequence[Member], alert: AlertState, series: Collection[str]) -> list[str]:
     """Series of other alerts among ``found``, as stream/series."""
     names = [f"{m.stream}/{m.series}" for m in found if m.alert_id != alert.alert_id and m.series not in series and m.state != "retracted"]
-    return [text.clean(n, 100) for n in dict.fromkeys(names)][:_ELSEWHERE]
+    return list(dict.fromkeys(names))[:_ELSEWHERE]
 
 
 def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
     anomaly = decode_anomaly(member.body)
     numbers = zip(anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True)
+    channels = [
+        Channel(text.clean(name, 100), units.get(name), *(number(v) for v in values))
+        for name, values in zip(anomaly.channels, numbers, strict=True)
+    ]
     return AnomalyView(
         id=str(anomaly.id),
         series=text.clean(anomaly.series),
-        labels={text.clean(k): text.clean(v) for k, v in anomaly.labels.items()},
+        labels=_labels(anomaly.labels),
         state=cast(Literal["open", "closed", "retracted"], member.state),
         severity=anomaly.severity.value,
         direction=anomaly.direction,
@@ -123,12 +132,9 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
         points=anomaly.points,
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,
-        channels=[
-            Channel(text.clean(name), units.get(name), *(number(v) for v in values))
-            for name, values in zip(anomaly.channels, numbers, strict=True)
-        ],
+        channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:_CHANNELS],
         guard=anomaly.guard,
-        model_version=anomaly.model_version,
+        model_version=text.clean(anomaly.model_version, 100),
         config_hash=anomaly.config_hash,
         origin=Origin(
             text.clean(anomaly.partition.topic),
@@ -147,6 +153,18 @@ def _fault(member: Member) -> FaultView:
     return FaultView(fault.kind.value, text.clean(fault.message, 1000), stamp(fault.started_ns), ended, partition)
 
 
+def _fitted(payload: Payload) -> Payload:
+    """With as many anomalies listed as fit into a message."""
+    while len(payload.data.anomalies) > 1 and len(encode(payload)) > _LARGEST:
+        fewer = payload.data.anomalies[: len(payload.data.anomalies) // 2]
+        payload = msgspec.structs.replace(payload, data=msgspec.structs.replace(payload.data, anomalies=fewer))
+    return payload
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    return {text.clean(k, 100): text.clean(v) for k, v in list(labels.items())[:_LABELS]}
+
+
 def _status(alert: AlertState, kind: Kind) -> Any:
     if kind in ("resolved", "retracted"):
         return kind
@@ -156,7 +174,7 @@ def _status(alert: AlertState, kind: Kind) -> Any:
 
 
 def _commands(alert: AlertState, views: Sequence[AnomalyView]) -> Commands:
-    match = " ".join(f"--match {shlex.quote(f'{k}={text.clean(v)}')}" for k, v in sorted(alert.labels.items()))
+    match = " ".join(f"--match {shlex.quote(f'{k}={v}')}" for k, v in sorted(_labels(alert.labels).items()))
     silence = f"forewatch silences add --stream {shlex.quote(alert.stream)} {match} --for 2h".replace("  ", " ")
     first = views[0].id[:13] if views else None
     return Commands(
