@@ -100,7 +100,7 @@ def build_engine(
     ledger = ledger or name
     stored = StoredSeries(database, ledger)
     scoring = Scoring(provenance(name, stream, detector), stream, detector, stored.revive)
-    faults = FaultLog(name, database, metrics)
+    faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
     history = History(history_writer, scoring, metrics) if history_writer is not None else None
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else "fail"

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from pipeline.commit import Committer, Part
-from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable, StorageUnavailable
+from pipeline.errors import OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.faults import FaultLog
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
@@ -89,7 +89,7 @@ class Engine:
         if self._result is not None and now >= self._retry_at:
             self._commit()
         if self._result is None:
-            p.snapshots.take_due(p.ownership)
+            self._snapshot()
         if now - self._watched_at >= WATCH_SECONDS:
             self._watched_at = now
             self._watch()
@@ -116,52 +116,70 @@ class Engine:
     # ------------------------------------------------------------------------------------------------ the steps
 
     def _poll(self, timeout: float) -> Poll:
-        faults = self.parts.faults
         try:
             poll = self.parts.source.poll(self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout)
         except OffsetOutOfRange as error:
-            self._out_of_range(error.partition)
-            return Poll()
-        except SourceUnavailable as error:
-            faults.open(FaultKind.SOURCE_DOWN, str(error))
-            time.sleep(min(timeout, RETRY_SECONDS))
+            self._again(error.partition)  # taking over looks what the source still holds, and goes by the policy
             return Poll()
         except SourceError as error:
-            faults.open(FaultKind.STUCK_STREAM, str(error), error.partition)
+            self.parts.faults.trouble(error)
             if error.partition is not None:
                 self._stopped.add(error.partition)
             time.sleep(min(timeout, RETRY_SECONDS))
             return Poll()
         if poll.records:
-            faults.close(FaultKind.SOURCE_DOWN)
+            self.parts.faults.close(FaultKind.SOURCE_DOWN)
+            self.parts.faults.close(FaultKind.STUCK_STREAM)
         return poll
 
     def _take_over(self, now: float) -> None:
-        ownership, faults = self.parts.ownership, self.parts.faults
         for partition in [p for p, when in self._waiting.items() if when <= now]:
             try:
-                if not ownership.take_over(partition):
-                    self._stopped.add(partition)
-                elif self._retry_at:
-                    self.parts.source.pause([partition])
-            except (StorageUnavailable, SourceUnavailable) as error:
-                kind = FaultKind.DATABASE_DOWN if isinstance(error, StorageUnavailable) else FaultKind.SOURCE_DOWN
-                faults.open(kind, str(error))
-                self._waiting[partition] = now + RETRY_SECONDS
+                owned = self.parts.ownership.take_over(partition)
+            except Fenced:  # somebody else was faster than we
+                self._waiting[partition] = time.monotonic() + FENCED_SECONDS
                 continue
+            except (StorageUnavailable, SourceError) as error:
+                self.parts.faults.trouble(error)
+                # The others would wait as long for the same answer, and meanwhile nobody polls.
+                self._waiting.update(dict.fromkeys(self._waiting, time.monotonic() + RETRY_SECONDS))
+                return
             del self._waiting[partition]
+            if not owned:
+                self._stopped.add(partition)
+                continue
+            self._caught_up()
+            if self._retry_at:
+                self.parts.source.pause([partition])
+            else:
+                self.parts.faults.close(FaultKind.DATABASE_DOWN)
 
     def _process(self, batch: list[Records | TableRecords]) -> None:
+        try:
+            self._score(batch)
+        except StorageUnavailable as error:  # a series that had left memory cannot be fetched, and half of the batch is in the state
+            self.parts.faults.trouble(error)
+            for records in batch:
+                self._again(records.partition, RETRY_SECONDS)
+
+    def _score(self, batch: list[Records | TableRecords]) -> None:
         ownership, scoring = self.parts.ownership, self.parts.scoring
         halves = [ownership.split(records) for records in batch]
         for records in batch:
             ownership.expect(records)
         if replayed := [old for old, _ in halves if old is not None]:
-            again = scoring.process(replayed, replay=True)
-            for sink in self.parts.sinks:
-                sink.append(again)
+            self._show(scoring.process(replayed, replay=True))
+            self._caught_up()
         if fresh := [new for _, new in halves if new is not None]:
             self._plan(scoring.process(fresh))
+
+    def _caught_up(self) -> None:
+        for result in self.parts.ownership.caught_up():
+            self._show(result)
+
+    def _show(self, result: Result) -> None:
+        for sink in self.parts.sinks:
+            sink.append(result)
 
     def _plan(self, result: Result) -> None:
         """A result becomes what is to be committed."""
@@ -188,24 +206,30 @@ class Engine:
                 after = p.committer.commit(self._pending)
         except Fenced as error:
             self._fenced(error.partition)
+            self._commit()  # at once: nothing may be read before the other partitions of the batch are committed
             return
         except StorageUnavailable as error:
-            p.faults.open(FaultKind.DATABASE_DOWN, str(error))
+            p.faults.trouble(error)
             p.source.pause(list(p.ownership.positions))
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return
         if self._retry_at:
             self._retry_at = 0.0
             p.source.resume([q for q in p.ownership.positions if q not in self._stopped])
-            p.faults.close(FaultKind.DATABASE_DOWN)
+        p.faults.close(FaultKind.DATABASE_DOWN)
         p.ownership.positions.update(after)
         p.source.mirror({q: position.next_offset for q, position in after.items() if position.next_offset is not None})
         self._count(self._pending)
         self._judge(self._pending)
         assert self._result is not None
-        for sink in p.sinks:
-            sink.append(self._result)
+        self._show(self._result)
         self._pending, self._result = [], None
+
+    def _snapshot(self) -> None:
+        try:
+            self.parts.snapshots.take_due(self.parts.ownership)
+        except Fenced as error:
+            self._fenced(error.partition)
 
     def _count(self, parts: list[Part]) -> None:
         p = self.parts
@@ -223,9 +247,7 @@ class Engine:
     def _judge(self, parts: list[Part]) -> None:
         """A stream whose records no longer decode is stopped: going on would drain it into the dead letters."""
         p = self.parts
-        for part in parts:
-            if not part.broken or not part.dead:
-                continue
+        for part in (one for one in parts if one.broken and one.dead):
             partition, last = part.position.partition, part.dead[-1]
             p.faults.open(
                 FaultKind.SCHEMA_BREAK,
@@ -240,10 +262,15 @@ class Engine:
         p = self.parts
         p.metrics.fenced.inc()
         p.faults.open(FaultKind.FENCED, f"{partition}: another process owns it now; its state here was dropped", partition)
-        p.source.pause([partition])
-        self._lose(partition)
+        p.faults.close(FaultKind.FENCED, partition)  # an event: nothing lasts
         # The group may not know yet that we lost it. If it still thinks it is ours after a while, it is taken back.
-        self._waiting[partition] = time.monotonic() + FENCED_SECONDS
+        self._again(partition, FENCED_SECONDS)
+
+    def _again(self, partition: Partition, wait: float = 0.0) -> None:
+        """What is in memory of a partition is worth nothing any more: drop it, and take the partition over again."""
+        self.parts.source.pause([partition])
+        self._lose(partition)
+        self._waiting[partition] = time.monotonic() + wait
 
     def _lose(self, partition: Partition) -> None:
         """The partition is no longer ours; an uncommitted batch of it is the new owner's to read again."""
@@ -253,11 +280,8 @@ class Engine:
         self._waiting.pop(partition, None)
         self._stopped.discard(partition)
         self.parts.ownership.drop(partition)
+        self.parts.snapshots.forget(partition)
         self.parts.metrics.forget(partition)
-
-    def _out_of_range(self, partition: Partition | None) -> None:
-        if partition is not None and not self.parts.ownership.gap(partition):
-            self._stopped.add(partition)
 
     def _watch(self) -> None:
         """Now and then: lag, faults that were not written, logs that were replaced under us."""
@@ -268,11 +292,9 @@ class Engine:
             for partition, bounds in p.source.bounds(owned).items():
                 p.metrics.lag(partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning))
             replaced = [q for q in owned if p.ownership.replaced(q)]
-        except SourceUnavailable as error:
-            p.faults.open(FaultKind.SOURCE_DOWN, str(error))
+        except SourceError as error:
+            p.faults.trouble(error)
             return
         p.faults.close(FaultKind.SOURCE_DOWN)
         for partition in replaced:
-            p.source.pause([partition])
-            self._lose(partition)
-            self._waiting[partition] = 0.0
+            self._again(partition)

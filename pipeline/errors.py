@@ -56,6 +56,8 @@ class SourceUnavailable(SourceError):
 class OffsetOutOfRange(SourceError):
     """The position of ``partition`` lies outside what the source holds; the partition is paused until it is sought anew."""
 
+    partition: Partition
+
 
 class StorageError(ForewatchError):
     """The database cannot be used as it is; trying again does not help."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
+from sqlalchemy import Connection
 
-from pipeline.errors import StorageUnavailable
+from pipeline.errors import SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.metrics import StreamMetrics
 from pipeline.records import Fault, FaultKind, Partition
 from storage import faults
@@ -25,7 +27,8 @@ class FaultLog:
         self._metrics = metrics
         self._database = database
         self._open: dict[Identity, Fault] = {}
-        self._unwritten: list[Fault] = []
+        self._closed: set[Identity] = set()  # known to be closed in the database, too
+        self._unwritten: list[Callable[[Connection], object]] = []
 
     @property
     def current(self) -> list[Fault]:
@@ -36,19 +39,43 @@ class FaultLog:
             return
         fault = Fault(self.stream, kind, message, time.time_ns(), partition, detail=dict(detail))
         self._open[kind, partition] = fault
-        self._unwritten.append(fault)
+        self._closed.discard((kind, partition))
+        self._unwritten.append(lambda connection: faults.save(connection, fault))
         self._metrics.fault_opened(kind.value)
         log.error("fault", stream=self.stream, kind=kind.value, partition=str(partition or ""), message=message)
         self.write()
 
+    def trouble(self, error: StorageUnavailable | SourceError) -> None:
+        """Open the fault that says that the database or the source does not do what it should."""
+        if isinstance(error, StorageUnavailable):
+            self.open(FaultKind.DATABASE_DOWN, str(error))
+        else:
+            kind = FaultKind.SOURCE_DOWN if isinstance(error, SourceUnavailable) else FaultKind.STUCK_STREAM
+            self.open(kind, str(error), error.partition)
+
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
+        """It is over, also where a process before this one opened it."""
+        if (kind, partition) in self._closed:
+            return
+        self._closed.add((kind, partition))
+        now = time.time_ns()
         fault = self._open.pop((kind, partition), None)
         if fault is None:
-            return
-        fault.ended_ns = time.time_ns()
-        self._unwritten.append(fault)
-        self._metrics.fault_closed(kind.value)
-        log.info("fault over", stream=self.stream, kind=kind.value, partition=str(partition or ""))
+            self._unwritten.append(lambda connection: faults.close(connection, self.stream, kind, partition, now))
+        else:
+            fault.ended_ns = now
+            self._unwritten.append(lambda connection: faults.save(connection, fault))
+            self._metrics.fault_closed(kind.value)
+            log.info("fault over", stream=self.stream, kind=kind.value, partition=str(partition or ""))
+        self.write()
+
+    def resolve(self, partition: Partition) -> None:
+        """The partition is read again: whatever was wrong with it is over."""
+        for kind, where in list(self._open):
+            if where == partition:
+                self.close(kind, partition)
+        now = time.time_ns()
+        self._unwritten.append(lambda connection: faults.resolve(connection, self.stream, partition, now))
         self.write()
 
     def write(self) -> None:
@@ -57,8 +84,8 @@ class FaultLog:
             return
         try:
             with self._database.begin() as connection:
-                for fault in self._unwritten:
-                    faults.save(connection, fault)
+                for change in self._unwritten:
+                    change(connection)
         except StorageUnavailable:
             return
         self._unwritten.clear()

@@ -6,14 +6,17 @@ snapshot and the position are scored once more to bring the state up to date; wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import structlog
 
 from pipeline.commit import Committer, Part
 from pipeline.errors import SourceError
 from pipeline.faults import FaultLog
 from pipeline.history import History
-from pipeline.records import Counts, FaultKind, Partition, Position
-from pipeline.scoring import Scoring
+from pipeline.records import Anomaly, Counts, FaultKind, Partition, Position
+from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import Bounds, Records, Source, TableRecords
 from storage import anomalies, positions, snapshots
 from storage.session import Database
@@ -50,53 +53,70 @@ class Ownership:
         self.positions: dict[Partition, Position] = {}
         #: Where each partition reads next in memory; behind its position while it is recovering.
         self.cursor: dict[Partition, int] = {}
+        #: Open anomalies of partitions that are recovering: they stand at the position, so they wait until the state does.
+        self._open: dict[Partition, list[Anomaly]] = {}
 
     def take_over(self, partition: Partition) -> bool:
-        """Become the owner and resume reading. False: the partition is stopped by a fault. Raises StorageUnavailable, SourceUnavailable."""
+        """Become the owner and resume reading. False: the partition is stopped by a fault.
+
+        Raises StorageUnavailable and SourceError (try again), and Fenced (somebody else was faster).
+        """
+        self.drop(partition)
         identity = self._source.identity(partition)
         bounds = self._source.bounds([partition])[partition]
         position = positions.take_over(self._database, self._ledger, partition, self._owner, identity)
         if position.next_offset is None:
             # Pinned at once: a crash before the first batch must not move ``latest`` on.
-            start = self._source.start_offset(partition)
-            position = self._committer.commit([Part(position, start, Counts(), None)])[partition]
-        else:
-            start = position.next_offset
+            position = self._move(position, self._source.start_offset(partition), Counts())
         if identity and position.identity and identity != position.identity:
             return self._recreated(position, identity, bounds)
-        if not bounds.beginning <= start <= bounds.end:
-            return self._gap(position, start, bounds)
-        self._recover(position, start, bounds)
-        return True
+        assert position.next_offset is not None
+        if not bounds.beginning <= position.next_offset <= bounds.end:
+            return self._gap(position, bounds)
+        return self._recover(position, bounds)
 
-    def _recover(self, position: Position, start: int, bounds: Bounds) -> None:
-        partition = position.partition
+    def _recover(self, position: Position, bounds: Bounds) -> bool:
+        partition, start = position.partition, position.next_offset
+        assert start is not None
         with self._database.read() as connection:
             snapshot = snapshots.load(connection, self._ledger, partition)
+            # Before the first snapshot everything since the start is read again: it may hold records that wait for the watermark.
+            since = snapshot.offset if snapshot is not None else position.start_offset or 0
+            replayable = since >= bounds.beginning or since == start
             if snapshot is not None:
-                self._scoring.restore(partition, snapshot.meta, snapshot.pages)
-            open_anomalies = anomalies.open_of(connection, self._scoring.provenance.stream, partition)
-        read_from = start
-        if snapshot is not None:
-            if snapshot.offset >= bounds.beginning:
-                read_from = min(snapshot.offset, start)
-            else:
-                log.warning(
-                    "records behind the snapshot are gone; the state misses them", partition=str(partition), snapshot=snapshot.offset
-                )
-        self._scoring.restore_open(partition, open_anomalies)
+                self._scoring.restore(partition, snapshot.meta, snapshot.pages, waiting=replayable)
+            self._open[partition] = anomalies.open_of(connection, self._scoring.provenance.stream, partition)
+        if not replayable:
+            log.warning("records behind the snapshot are gone; the state misses them", partition=str(partition), snapshot=since)
+            if position.counts.held and not self._lost(position, bounds, f"{position.counts.held} records that waited for the watermark"):
+                return False
+            position = self._move(position, start, _without_held(position.counts))
+        read_from = since if replayable else start
         self.positions[partition] = position
         self.cursor[partition] = read_from
         if self._history is not None:
             self._history.open(position, read_from)
         self._source.seek(partition, read_from)
         self._source.resume([partition])
+        self._faults.resolve(partition)
         log.info("partition taken over", partition=str(partition), epoch=position.epoch, offset=start, replay=start - read_from)
+        return True
+
+    def caught_up(self) -> Iterator[Result]:
+        """Partitions that have reached their position go on with what is open there. Gives what was let go at the end of an input, once more."""
+        for partition in [p for p in self._open if not self.recovering(p)]:
+            position = self.positions[partition]
+            assert position.next_offset is not None
+            if not position.counts.held and self._scoring.held(partition):
+                # The input was over, and what waited was scored and committed; the snapshot is from before that.
+                yield self._scoring.flush({partition: position.next_offset}, replay=True)
+            self._scoring.restore_open(partition, self._open.pop(partition))
 
     def drop(self, partition: Partition) -> None:
         """Forget a partition: state in memory that is no longer ours is worthless."""
         self.positions.pop(partition, None)
         self.cursor.pop(partition, None)
+        self._open.pop(partition, None)
         if self._history is not None:
             self._history.drop(partition)
         self._scoring.drop(partition)
@@ -129,37 +149,35 @@ class Ownership:
 
     # ------------------------------------------------------------------------------------------------ gaps
 
-    def gap(self, partition: Partition) -> bool:
-        """The source refused to read where we stand (retention passed us by). True: it goes on, by policy."""
-        position = self.positions.get(partition)
-        if position is None:
-            return False
-        bounds = self._source.bounds([partition])[partition]
-        start = self.cursor[partition]
-        self.drop(partition)
-        return self._gap(position, start, bounds)
-
-    def _gap(self, position: Position, start: int, bounds: Bounds) -> bool:
-        partition = position.partition
+    def _gap(self, position: Position, bounds: Bounds) -> bool:
+        start = position.next_offset
+        assert start is not None
         missing = f"{start} … {bounds.beginning - 1}" if start < bounds.beginning else f"{bounds.end} … {start - 1}"
-        self._faults.open(
-            FaultKind.RETENTION_GAP,
-            f"{partition}: the next record is offset {start}, but the source holds {bounds.beginning} … {bounds.end - 1}; "
-            f"offsets {missing} were never scored. To go on without them set on_gap: resume-earliest.",
-            partition,
-            missing=missing,
-        )
-        if self._on_gap == "fail":
+        if not self._lost(position, bounds, f"offsets {missing}"):
             return False
         # The lost offsets are counted as filtered, so that the sum of outcomes still equals what the position has passed.
-        skipped = max(0, bounds.beginning - start)
         if start > bounds.end:
             position = self._restart(position, position.identity, bounds.beginning)
         else:
-            counts = position.counts + Counts(filtered=skipped, held=position.counts.held)
-            position = self._committer.commit([Part(position, bounds.beginning, counts, position.watermark_ns)])[partition]
-        self._recover(position, bounds.beginning, bounds)
-        return True
+            position = self._move(
+                position, bounds.beginning, position.counts + Counts(filtered=bounds.beginning - start, held=position.counts.held)
+            )
+        return self._recover(position, bounds)
+
+    def _lost(self, position: Position, bounds: Bounds, what: str) -> bool:
+        """Say that records are gone for good. True: the policy is to go on."""
+        partition = position.partition
+        self._faults.open(
+            FaultKind.RETENTION_GAP,
+            f"{partition}: the next record is offset {position.next_offset}, the source holds {bounds.beginning} … {bounds.end - 1}; "
+            f"{what} were never scored. To go on without them set on_gap: resume-earliest.",
+            partition,
+            missing=what,
+        )
+        return self._on_gap == "resume-earliest"
+
+    def _move(self, position: Position, offset: int, counts: Counts) -> Position:
+        return self._committer.commit([Part(position, offset, counts, position.watermark_ns)])[position.partition]
 
     def _recreated(self, position: Position, identity: str, bounds: Bounds) -> bool:
         partition = position.partition
@@ -173,10 +191,13 @@ class Ownership:
         )
         if self._on_gap == "fail":
             return False
-        self._recover(self._restart(position, identity, bounds.beginning), bounds.beginning, bounds)
-        return True
+        return self._recover(self._restart(position, identity, bounds.beginning), bounds)
 
     def _restart(self, position: Position, identity: str, offset: int) -> Position:
         with self._database.begin() as connection:
             snapshots.delete(connection, position)  # it belongs to the log that is gone
             return positions.restart(connection, position, identity, offset, Counts())
+
+
+def _without_held(counts: Counts) -> Counts:
+    return replace(counts, filtered=counts.filtered + counts.held, held=0)

@@ -92,15 +92,15 @@ class Scoring:
             outcomes[partition] = Outcome(records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead)
         return self._score(ready, outcomes, replay)
 
-    def flush(self, next_offsets: Mapping[Partition, int]) -> Result:
-        """The input is over: score what was held, as if the watermark had passed everything."""
+    def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> Result:
+        """The input is over: score what was held, as if the watermark had passed everything. ``replay`` as in ``process``."""
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, Outcome] = {}
         for partition, next_offset in next_offsets.items():
             waiting, ready[partition] = self.windows.flush(self._waiting_of(partition))
             self._waiting[partition] = waiting
             outcomes[partition] = Outcome(next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns)
-        return self._score(ready, outcomes, replay=False)
+        return self._score(ready, outcomes, replay)
 
     def _score(self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool) -> Result:
         result = Result(outcomes)
@@ -148,14 +148,17 @@ class Scoring:
 
     # ------------------------------------------------------------------------------------------------ state of a partition
 
-    def restore(self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes]) -> None:
-        """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged."""
+    def restore(self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes], *, waiting: bool = True) -> None:
+        """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged.
+
+        ``waiting`` False leaves out the records that waited: those that let them go cannot be read again, so some of them were scored since.
+        """
         pages = iter(pages)
-        if (version := meta["windows"]) == self.windows.version:
-            self._waiting[partition] = self.windows.load(partition, next(pages))
-        else:
+        held = next(pages)
+        if (version := meta["windows"]) != self.windows.version:
             log.warning("windows begin anew: their stored form is of another version", partition=str(partition), stored=version)
-            next(pages)
+        elif waiting:
+            self._waiting[partition] = self.windows.load(partition, held)
         changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
         if changed:
             log.warning("state begins anew: its stored form is of another version", partition=str(partition), layers=sorted(changed))
@@ -169,6 +172,10 @@ class Scoring:
         for anomaly in anomalies:
             if (slot := by_series.get(anomaly.series)) is not None:
                 self.intervals.restore(slot, anomaly, int(self.series.state["windows"]["seq"][slot]))
+
+    def held(self, partition: Partition) -> int:
+        """Records of the partition that wait for the watermark."""
+        return self._waiting_of(partition).records
 
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
         """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it back."""

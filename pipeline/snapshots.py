@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import structlog
@@ -74,26 +75,33 @@ class Snapshots:
         self._every = every
         self._stored = stored
         self._history = history
-        self._taken: dict[Partition, tuple[float, int]] = {}  # when, at which offset
+        self._taken: dict[Partition, tuple[float, int]] = {}  # when, at which of the partition's commits
 
     def take_due(self, ownership: Ownership) -> None:
-        """Take the snapshot that is most overdue, if any is."""
+        """Take the snapshot that is most overdue, if any is. Raises Fenced."""
         due = [p for p in ownership.positions if self._due(ownership, p) and self._since(p) >= self._every]
         if due:
             self._take(ownership, max(due, key=self._since))
 
     def take_all(self, ownership: Ownership) -> None:
-        """Take every snapshot that would differ from the stored one."""
+        """Take every snapshot that would differ from the stored one, of what is still ours."""
         for partition in [p for p in ownership.positions if self._due(ownership, p)]:
-            self._take(ownership, partition)
+            with suppress(Fenced):
+                self._take(ownership, partition)
+
+    def forget(self, partition: Partition) -> None:
+        """The partition is not ours any more; others may write its snapshot and its stored series."""
+        self._taken.pop(partition, None)
+        self._stored.forget(partition)
 
     def _since(self, partition: Partition) -> float:
         """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a crash has one to begin from."""
         return time.monotonic() - self._taken[partition][0] if partition in self._taken else float("inf")
 
     def _due(self, ownership: Ownership, partition: Partition) -> bool:
-        offset = ownership.positions[partition].next_offset
-        return offset is not None and not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != offset
+        # By commits, not by offset: what is let go at the end of the input moves no offset.
+        commits = ownership.positions[partition].commits
+        return not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != commits
 
     def _take(self, ownership: Ownership, partition: Partition) -> None:
         position = ownership.positions[partition]
@@ -108,8 +116,6 @@ class Snapshots:
                 size = snapshots.save(connection, position, position.next_offset, pages, meta=self._scoring.meta())
                 series.forget(connection, position, self._stored.revived.get(partition, []))
                 evicted = series.evict(connection, position, self._states(idle))
-        except Fenced:
-            return  # the next commit finds out, and drops the partition
         except StorageUnavailable as error:
             log.warning("no snapshot", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)
@@ -118,7 +124,7 @@ class Snapshots:
         if self._history is not None:
             self._history.settle(partition, position.next_offset)
         self._stored.forget(partition)
-        self._taken[partition] = (time.monotonic(), position.next_offset)
+        self._taken[partition] = (time.monotonic(), position.commits)
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(evicted)

@@ -37,6 +37,17 @@ def close(connection: Connection, stream: str, kind: FaultKind, partition: Parti
     return connection.execute(statement).rowcount > 0
 
 
+def resolve(connection: Connection, stream: str, partition: Partition, ended_ns: int) -> int:
+    """End every open fault of one partition; returns how many."""
+    here = (
+        FaultRow.stream == stream,
+        FaultRow.topic == partition.topic,
+        FaultRow.partition == partition.number,
+        FaultRow.ended_ns.is_(None),
+    )
+    return connection.execute(update(FaultRow).where(*here).values(ended_ns=ended_ns)).rowcount
+
+
 def query(
     connection: Connection,
     *,

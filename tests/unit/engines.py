@@ -1,0 +1,133 @@
+"""Engines on an in-memory log and a SQLite file: everything of the real loop but the broker and the server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.build import build_engine
+from pipeline.config import Config
+from pipeline.engine import Engine
+from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.records import Anomaly, Fault, Partition, Position
+from pipeline.scoring import Result
+from pipeline.sources.memory import MemoryLog, MemorySource
+from storage import anomalies, dead_letters, faults, late, positions
+from storage.history import HistoryReader, HistoryWriter
+from storage.session import Database
+from tests.faults.feed import Log, config_tree
+
+
+@dataclass
+class Tally:
+    """A sink that keeps every result."""
+
+    results: list[Result] = field(default_factory=list)
+    closed: bool = False
+
+    def append(self, result: Result) -> None:
+        self.results.append(result)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """One stream, one database, and as many engines one after the other (or beside each other) as a test wants."""
+
+    def __init__(self, folder: Path, template: Path, logs: Sequence[Log], name: str = "plant", **changes: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template, folder / "forewatch.db")
+        self.folder = folder
+        self.logs = list(logs)
+        self.log = MemoryLog("plant", len(logs))
+        self.config = Config.model_validate(config_tree(f"sqlite:///{folder}/forewatch.db", {"memory": {"name": "plant"}}, **changes))
+        self.database = Database(self.config.database)
+        self.open: list[Engine] = []
+
+    def fill(self, until: Callable[[Log], int] = lambda log: len(log.values)) -> None:
+        """Append to each partition what it lacks up to ``until(log)``."""
+        for number, log in enumerate(self.logs):
+            self.log.extend(log.values[self.log._logs[number].end : until(log)], number)
+
+    def engine(self, *, history: bool = False, on_gap: str = "fail", **parts: Any) -> Engine:
+        """Another member. Engines that are not closed are crashed: their session ends when the next one comes."""
+        for old in self.open:
+            if old.parts.source in self.log._groups["forewatch"].members:
+                self.log.expel(old.parts.source)
+        writer = HistoryWriter(str(self.folder / "history"), "plant") if history else None
+        source = MemorySource(self.log)
+        metrics = StreamMetrics(Metrics(), "plant")
+        engine = build_engine("plant", self.config, self.database, source, metrics, history_writer=writer, **parts)
+        engine.parts.ownership._on_gap = on_gap  # the config has this key for Kafka only
+        self.open.append(engine)
+        return engine
+
+    def drain(self, engine: Engine, turns: int = 2000) -> Engine:
+        """Turn until everything in the log is committed."""
+        for _ in range(turns):
+            engine.turn(0.0)
+            owned = engine.parts.ownership.positions
+            if engine.ready and all(p in owned and owned[p].next_offset == self.log._logs[p.number].end for p in self.log.partitions):
+                return engine
+        raise AssertionError(f"not drained: {self.positions()}, faults {self.faults()}")
+
+    def positions(self) -> dict[Partition, tuple[int | None, Position]]:
+        with self.database.read() as connection:
+            return {p.partition: (p.next_offset, p) for p in positions.all_of(connection, "plant")}
+
+    def position(self, number: int = 0) -> Position:
+        return self.positions()[Partition("plant", number)][1]
+
+    def anomalies(self) -> list[Anomaly]:
+        with self.database.read() as connection:
+            return anomalies.query(connection, stream="plant")
+
+    def faults(self) -> list[Fault]:
+        with self.database.read() as connection:
+            return faults.query(connection, stream="plant")
+
+    def dead(self) -> list[tuple[Partition, int]]:
+        with self.database.read() as connection:
+            return sorted((kept.letter.partition, kept.letter.offset) for kept in dead_letters.query(connection))
+
+    def late(self) -> list[tuple[Partition, int]]:
+        with self.database.read() as connection:
+            return sorted((one.partition, one.offset) for one in late.query(connection))
+
+    def history(self) -> Any:
+        return HistoryReader(str(self.folder / "history")).read("plant")
+
+    def check(self) -> None:
+        """The identity, and each outcome as the records were made, once everything but the tides was let go."""
+        for number, log in enumerate(self.logs):
+            position = self.position(number)
+            want = log.counts()
+            counts = asdict(position.counts)
+            assert (position.start_offset, position.next_offset) == (0, len(log.values))
+            assert position.counts.read() == len(log.values)
+            want["scored"] -= counts["held"]
+            assert {k: v for k, v in counts.items() if v and k != "held"} == dict(want)
+        assert self.dead() == sorted((Partition("plant", n), o) for n, log in enumerate(self.logs) for o in log.dead())
+        late_ones = [(Partition("plant", n), o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == "late"]
+        assert self.late() == sorted(late_ones)
+
+    def close(self) -> None:
+        for engine in self.open:
+            engine.close()
+        self.database.close()
+
+
+def essence(found: Sequence[Anomaly]) -> list[tuple]:
+    """What must be the same however often a run was broken off. (Revisions count commits, and so depend on the batches.)"""
+    return sorted(
+        (
+            *(str(a.id), a.series, a.state.value, a.severity.value, a.direction),
+            *(a.start_ns, a.end_ns, a.peak_ns, a.points, a.first_offset, a.last_offset, a.peak_offset),
+            *(round(a.score, 4), a.guard, a.config_hash, a.model_version),
+        )
+        for a in found
+    )

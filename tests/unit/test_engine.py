@@ -1,0 +1,455 @@
+"""The engine on the in-memory log and SQLite: whatever breaks it off, and wherever, the verdicts are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.records import AnomalyState, FaultKind, Partition
+from storage import positions
+from tests.faults.feed import Log, make_log, record
+from tests.unit.engines import Bench, Tally, essence
+
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def logs() -> list[Log]:
+    return [make_log(number, SECONDS) for number in range(3)]
+
+
+@pytest.fixture
+def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
+    benches: list[Bench] = []
+
+    def one(logs: list[Log], **changes) -> Bench:
+        benches.append(Bench(tmp_path / f"bench{len(benches)}", sqlite_template, logs, **changes))
+        return benches[-1]
+
+    yield one
+    for bench in benches:
+        bench.close()
+
+
+@pytest.fixture
+def undisturbed(make, logs) -> list[tuple]:
+    bench = make(logs)
+    bench.fill()
+    bench.drain(bench.engine())
+    bench.check()
+    found = essence(bench.anomalies())
+    assert len(found) > 20
+    assert {state for _, _, state, *_ in found} == {"closed"}
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ one run
+
+
+@pytest.mark.parametrize("size", [3, 50, 20_000])
+def test_batches_of_any_size_give_the_same(make, logs, undisturbed, size):
+    bench = make(logs, engine={"max_batch": size}, storage={"snapshot_every": "1h"})
+    bench.fill()
+    bench.drain(bench.engine(), turns=10_000)
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed
+
+
+def test_the_outcomes_add_up_at_every_commit(make, logs):
+    bench = make(logs, engine={"max_batch": 37})
+    bench.fill()
+    engine = bench.engine()
+    commits = 0
+    while any((at or 0) < len(log.values) for (at, _), log in zip(bench.positions().values() or [(0, None)], logs, strict=False)):
+        engine.turn(0.0)
+        for number, (at, position) in ((p.number, found) for p, found in bench.positions().items()):
+            assert position.counts.read() == at - position.start_offset
+            so_far = logs[number].counts(at)
+            assert position.counts.dead_lettered == so_far["dead_lettered"]
+            assert position.counts.late == so_far["late"]
+            commits += 1
+    assert commits > 30
+    bench.check()
+
+
+def test_anomalies_say_where_they_come_from(make, logs):
+    bench = make(logs)
+    bench.fill()
+    engine = bench.drain(bench.engine())
+    provenance = engine.parts.scoring.provenance
+    for anomaly in bench.anomalies():
+        assert (anomaly.config_hash, anomaly.model_version) == (provenance.config_hash, provenance.model_version)
+        values = logs[anomaly.partition.number].values
+        assert anomaly.series.encode() in values[anomaly.peak_offset]
+        assert anomaly.first_offset <= anomaly.peak_offset <= anomaly.last_offset
+    other = make(logs, close_after=4)
+    other.fill()
+    other.drain(other.engine())
+    assert {a.config_hash for a in other.anomalies()}.isdisjoint({a.config_hash for a in bench.anomalies()})
+
+
+def test_an_offset_without_a_record_is_filtered(make, logs):
+    bench = make(logs[:1])
+    half = len(logs[0].values) // 2
+    bench.fill(lambda log: half)
+    bench.log.skip(5)
+    bench.log.extend(logs[0].values[half:])
+    bench.drain(bench.engine())
+    position = bench.position()
+    assert position.counts.filtered == 5
+    assert position.counts.read() == position.next_offset == len(logs[0].values) + 5
+
+
+def test_a_finished_source_gives_what_was_held_once(make, logs):
+    bench = make(logs)
+    bench.fill()
+    bench.log.finish()
+    for _ in range(3):  # started again and again at its end
+        engine = bench.engine()
+        for _ in range(200):
+            engine.turn(0.0)
+        assert engine.done
+        for number, log in enumerate(logs):
+            counts = bench.position(number).counts
+            assert (counts.held, counts.scored) == (0, log.counts()["scored"])
+            assert counts.read() == len(log.values)
+
+
+def test_killed_between_the_last_flush_and_its_snapshot(make, logs, undisturbed):
+    bench = make(logs, storage={"snapshot_every": "1h"})
+    bench.fill()
+    bench.drain(bench.engine())
+    bench.log.finish()
+    for _ in range(3):
+        engine = bench.engine()
+        while not engine.done:
+            engine.turn(0.0)
+        assert [bench.position(n).counts.scored for n in range(3)] == [log.counts()["scored"] for log in logs]
+    assert essence(bench.anomalies()) == undisturbed
+
+
+def test_a_recreated_log_stops_and_by_policy_begins_anew(make, logs):
+    bench = make(logs[:1])
+    bench.fill()
+    bench.drain(bench.engine())
+    bench.log.recreate()
+    bench.fill()
+    stopped = bench.engine()
+    for _ in range(10):
+        stopped.turn(0.0)
+    (fault,) = [f for f in bench.faults() if f.kind is FaultKind.TOPIC_RECREATED]
+    assert fault.ended_ns is None
+    assert "on_gap: resume-earliest" in fault.message
+    assert bench.position().epoch > 1
+    before = bench.position()
+    assert before.next_offset == len(logs[0].values), "nothing of the new log was read"
+    engine = bench.drain(bench.engine(on_gap="resume-earliest"))
+    assert engine.parts.ownership.positions[Partition("plant", 0)].identity == bench.log._identity
+    bench.log.recreate()  # and while it runs
+    bench.fill()
+    bench.drain(engine)
+    assert bench.position().counts.read() == len(logs[0].values)
+    assert bench.position().identity == bench.log._identity
+    assert not [f for f in bench.faults() if f.ended_ns is None], "what is mended is over"
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_position_older_than_retention(make, logs, running):
+    bench = make(logs[:1])
+    half = len(logs[0].values) // 2
+    bench.fill(lambda log: half)
+    engine = bench.drain(bench.engine())
+    held = bench.position().counts.held
+    assert held
+    bench.fill()
+    bench.log.trim(half + 50)
+    if not running:
+        engine = bench.engine()
+    for _ in range(10):
+        engine.turn(0.0)
+    (fault,) = [f for f in bench.faults() if f.kind is FaultKind.RETENTION_GAP]
+    assert f"{half} … {half + 49}" in fault.message
+    assert bench.position().next_offset == half
+    bench.drain(bench.engine(on_gap="resume-earliest"))
+    counts = bench.position().counts
+    assert counts.filtered == 50 + held, "what was held is lost too: its records are gone"
+    assert counts.read() == len(logs[0].values)
+    after = logs[0].counts()
+    after.subtract(logs[0].counts(half + 50))
+    before = logs[0].counts(half)
+    assert counts.scored + counts.late + counts.duplicate == sum((before + after).values()) - counts.dead_lettered - held - counts.held
+    assert counts.dead_lettered == (before + after)["dead_lettered"]
+    assert not [f for f in bench.faults() if f.ended_ns is None]
+
+
+def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
+    """The position is still there, but the records between snapshot and position are gone: nothing is scored twice."""
+    bench = make(logs[:1], storage={"snapshot_every": "1h"}, engine={"max_batch": 50})
+    cut = len(logs[0].values) * 2 // 3
+    bench.fill(lambda log: cut)
+    bench.drain(bench.engine())
+    before = bench.position().counts
+    bench.log.trim(cut)
+    bench.fill()
+    stopped = bench.engine()
+    for _ in range(10):
+        stopped.turn(0.0)
+    assert not stopped.parts.ownership.positions
+    (fault,) = bench.faults()
+    assert fault.kind is FaultKind.RETENTION_GAP
+    assert f"{before.held} records that waited" in fault.message
+    assert bench.position().counts == before
+    bench.drain(bench.engine(on_gap="resume-earliest"))
+    counts = bench.position().counts
+    assert counts.filtered == before.held > 0
+    assert counts.read() == len(logs[0].values)
+    rest = logs[0].counts()
+    rest.subtract(logs[0].counts(cut))
+    # A late one or a duplicate may be told as scored now (the state that knew is gone), but none of the records is told of twice.
+    assert counts.scored - before.scored <= rest["scored"] + rest["duplicate"] + rest["late"] - counts.held
+    assert not [f for f in bench.faults() if f.ended_ns is None]
+
+
+def test_dead_letters_past_the_limit_stop_the_partition_and_no_other(make, logs):
+    bad = Log()
+    for second in range(30):
+        bad.add(record("b", second, 1.0), "scored")
+    for _ in range(60):
+        bad.add(b"?", "dead_lettered")
+    bad.add(record("b", 200, 1.0), "scored")
+    bench = make([bad, logs[1]], engine={"max_batch": 20})
+    bench.fill()
+    engine = bench.engine()
+    for _ in range(200):
+        engine.turn(0.0)
+    (fault,) = bench.faults()
+    assert fault.kind is FaultKind.SCHEMA_BREAK
+    assert fault.partition == Partition("plant", 0)
+    position = bench.position(0)
+    assert 80 <= position.next_offset < len(bad.values), "it stops within the batch that passes the limit (50 in a row)"
+    assert position.counts.read() == position.next_offset
+    assert (
+        position.counts.dead_lettered
+        == len([1 for p, _ in bench.dead() if p.number == 0])
+        == bad.counts(position.next_offset)["dead_lettered"]
+    )
+    assert bench.position(1).next_offset == len(logs[1].values)
+
+
+# ------------------------------------------------------------------------------------------------ several runs
+
+
+@pytest.mark.parametrize("every", ["0s", "100ms", "1h"])
+@pytest.mark.parametrize("seed", range(4))
+def test_broken_off_anywhere_the_result_is_the_same(make, logs, undisturbed, every, seed):
+    """Engines are left standing at random places (their memory is gone, their group session ends), the next one goes on."""
+    rng = random.Random(seed)
+    bench = make(logs, storage={"snapshot_every": every}, engine={"max_batch": rng.choice((23, 90, 400))})
+    replayed = 0
+    for part in range(1, 9):
+        bench.fill(lambda log, part=part: len(log.values) * part // 8)
+        tally = Tally()
+        engine = bench.engine(sinks=[tally])
+        for _ in range(rng.randrange(1, 12)):
+            engine.turn(0.0)
+        fresh = {q: p for q, (_, p) in bench.positions().items()}
+        replayed += sum(o.next_offset <= fresh[q].next_offset for r in tally.results for q, o in r.outcomes.items())
+    tally = Tally()
+    bench.drain(bench.engine(sinks=[tally]))
+    bench.check()
+    assert replayed
+    assert essence(bench.anomalies()) == undisturbed
+
+
+def test_a_takeover_right_after_the_first_commit_loses_nothing_held(make, logs, undisturbed):
+    """There is no snapshot yet: what was read so far is read again from the start."""
+    bench = make(logs, engine={"max_batch": 60})
+    bench.fill()
+    engine = bench.engine()
+    engine.parts.snapshots.take_due = lambda ownership: None  # killed before its first snapshot
+    for _ in range(3):
+        engine.turn(0.0)
+    assert any(p.counts.held for _, p in bench.positions().values())
+    bench.drain(bench.engine())
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed
+
+
+def test_after_a_replay_the_state_is_that_of_one_run(make, logs):
+    whole, broken = make(logs), make(logs, storage={"snapshot_every": "1h"})
+    for bench in (whole, broken):
+        bench.fill()
+        bench.drain(bench.engine())
+    tally = Tally()
+    again = broken.engine(sinks=[tally])
+    broken.drain(again)
+    for _ in range(30):
+        again.turn(0.0)
+    scored = sum(len(r.scored.points) for r in tally.results if r.scored is not None)
+    assert scored > 100, "it read again what lies behind the snapshot"
+    assert not any(r.anomalies for r in tally.results), "and said nothing about it"
+    for partition in broken.log.partitions:
+        one, two = whole.open[-1].parts.scoring, again.parts.scoring
+        names = {one.name_of(slot): slot for slot in one.series.slots(partition).tolist()}
+        others = {two.name_of(slot): slot for slot in two.series.slots(partition).tolist()}
+        assert names.keys() == others.keys()
+        for layer in one.series.state:
+            for key, array in one.series.state[layer].items():
+                for name in names:
+                    np.testing.assert_allclose(
+                        two.series.state[layer][key][others[name]],
+                        array[names[name]],
+                        rtol=1e-5,
+                        atol=1e-6,
+                        err_msg=f"{layer}.{key} of {name}",
+                    )
+
+
+def test_an_open_anomaly_of_a_series_first_seen_after_the_snapshot_goes_on(make):
+    log = Log()
+    for second in range(40):
+        log.add(record("old", second, 20.0 + second % 3), "scored")
+        if second >= 20:
+            log.add(record("new", second, 500.0 if 25 <= second < 34 else 20.0 + second % 3), "scored")
+    log.add(record("tide", 100, 1.0), "scored")
+    whole, broken = make([log]), make([log], storage={"snapshot_every": "1h"}, engine={"max_batch": 15})
+    whole.fill()
+    whole.drain(whole.engine())
+    for cut in range(45, len(log.values), 3):
+        broken.fill(lambda log, cut=cut: cut)
+        broken.drain(broken.engine())
+    broken.fill()
+    broken.drain(broken.engine())
+    (anomaly,) = [a for a in broken.anomalies() if a.series == "new"]
+    assert (anomaly.points, anomaly.state) == (9, AnomalyState.CLOSED)
+    assert essence(broken.anomalies()) == essence(whole.anomalies())
+
+
+def test_history_holds_each_scored_offset_once(make, logs):
+    bench = make(logs, engine={"max_batch": 100}, storage={"snapshot_every": "100ms"})
+    rng = random.Random(7)
+    for part in range(1, 5):
+        bench.fill(lambda log, part=part: len(log.values) * part // 4)
+        engine = bench.engine(history=True)
+        for _ in range(rng.randrange(2, 9)):
+            engine.turn(0.0)
+    engine = bench.drain(bench.engine(history=True))
+    engine.close()
+    table = bench.history()
+    got = sorted(zip(table["series"].to_pylist(), table["offset"].to_pylist(), strict=True))
+    assert len(got) == len(set(got)) == sum(bench.position(n).counts.scored for n in range(len(logs)))
+    for number, log in enumerate(logs):
+        mine = [offset for series, offset in got if series.startswith(f"p{number}-")]
+        assert {log.kinds[offset] for offset in mine} == {"scored"} | {"duplicate"} & {log.kinds[offset] for offset in mine}
+        assert len(mine) == log.counts()["scored"] - 1, "all but the tide"
+
+
+# ------------------------------------------------------------------------------------------------ fences
+
+
+def steal(bench: Bench, number: int) -> None:
+    positions.take_over(bench.database, "plant", Partition("plant", number), "thief", "")
+
+
+def test_a_fenced_commit_drops_that_partition_only(make, logs, undisturbed):
+    bench = make(logs, engine={"max_batch": 300})
+    bench.fill(lambda log: len(log.values) // 2)
+    engine = bench.drain(bench.engine())
+    steal(bench, 1)
+    stolen = bench.position(1)
+    bench.fill()
+    for _ in range(30):
+        engine.turn(0.0)
+    assert Partition("plant", 1) not in engine.parts.ownership.positions
+    assert bench.position(1) == stolen, "the zombie committed nothing"
+    for number in (0, 2):
+        assert bench.position(number).next_offset == len(logs[number].values)
+        assert bench.position(number).counts.read() == len(logs[number].values)
+    bench.drain(bench.engine())
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed
+    assert not [f for f in bench.faults() if f.ended_ns is None]
+
+
+def test_a_fenced_owner_without_records_finds_out_at_its_snapshot(make, logs):
+    bench = make(logs[:1], storage={"snapshot_every": "1h"})
+    bench.fill()
+    engine = bench.drain(bench.engine())
+    steal(bench, 0)
+    engine.parts.snapshots._every = 0.0
+    for _ in range(3):
+        engine.turn(0.0)
+    assert not engine.parts.ownership.positions
+    assert [f.kind for f in bench.faults()] == [FaultKind.FENCED]
+
+
+def test_fenced_while_taking_over(make, logs, monkeypatch):
+    """Frozen between the claim and the pinning of the start: somebody else was there meanwhile."""
+    bench = make(logs[:1])
+    bench.fill()
+    claim = positions.take_over
+
+    def slow(*arguments):
+        position = claim(*arguments)
+        monkeypatch.setattr(positions, "take_over", claim)
+        steal(bench, 0)
+        return position
+
+    monkeypatch.setattr(positions, "take_over", slow)
+    monkeypatch.setattr("pipeline.engine.FENCED_SECONDS", 0.0)
+    bench.drain(bench.engine())
+    bench.check()
+
+
+# ------------------------------------------------------------------------------------------------ idle series
+
+
+def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
+    def day(first: int, names: str) -> list[bytes]:
+        return [record(name, first + s, 20.0 + (s + ord(name)) % 5) for s in range(60) for name in names]
+
+    values = day(0, "ab") + day(1000, "b") + day(2000, "b") + day(3000, "ab")
+    log = Log(values, ["scored"] * len(values))
+    settings = {"idle_after": "500s", "engine": {"max_batch": 40}}
+    kept, moved = make([log], **settings | {"idle_after": "7d"}), make([log], **settings, storage={"snapshot_every": "0s"})
+    kept.fill()
+    kept.drain(kept.engine())
+    for cut in (130, 240, 330, len(values)):
+        moved.fill(lambda log, cut=cut: cut)
+        engine = moved.drain(moved.engine())
+        if cut == 240:
+            assert len(engine.parts.scoring.series) == 1, "a has left"
+    assert len(engine.parts.scoring.series) == 2
+    one, two = kept.open[-1].parts.scoring, engine.parts.scoring
+    for name in ("a", "b"):
+        (slot,) = (s for s in one.series.slots(Partition("plant", 0)).tolist() if one.name_of(s) == name)
+        (other,) = (s for s in two.series.slots(Partition("plant", 0)).tolist() if two.name_of(s) == name)
+        assert one.series.state["windows"]["seq"][slot] == two.series.state["windows"]["seq"][other] > 100
+        for key, array in one.series.state["detector"].items():
+            np.testing.assert_allclose(two.series.state["detector"][key][other], array[slot], rtol=1e-5, atol=1e-6, err_msg=key)
+    assert essence(moved.anomalies()) == essence(kept.anomalies())
+
+
+def test_a_series_that_another_owner_put_away_is_found(make):
+    """What a member knew of the stored series before it lost a partition is out of date when it gets it again."""
+
+    def day(first: int, names: str) -> list[bytes]:
+        return [record(name, first + s, 20.0 + s % 5) for s in range(60) for name in names]
+
+    values = day(0, "ab") + day(1000, "b") + day(2000, "ab")
+    log = Log(values, ["scored"] * len(values))
+    bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
+    bench.fill(lambda log: 120)
+    first = bench.drain(bench.engine())
+    bench.fill(lambda log: 180)
+    second = bench.drain(bench.engine())
+    assert len(second.parts.scoring.series) == 1, "a has left"
+    bench.log.expel(second.parts.source)
+    bench.fill()
+    bench.drain(first)
+    (slot,) = (s for s in first.parts.scoring.series.slots(Partition("plant", 0)).tolist() if first.parts.scoring.name_of(s) == "a")
+    assert first.parts.scoring.series.state["windows"]["seq"][slot] > 100
