@@ -15,15 +15,12 @@ All of it depends only on the order of the records, never on the clock of this m
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.aggregate_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
 from pipeline.aggregate_plan import Plan
 from pipeline.decode import Columns, Key, Keys
-from pipeline.decode.columns import parse_key
 from pipeline.distinct import Distinct
 from pipeline.records import Partition
 
@@ -187,24 +184,24 @@ class Aggregates:
 
     # ------------------------------------------------------------------------------------------------ snapshot
 
-    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
-        """Plain arrays and texts (one a series) for a snapshot; ``from_arrays`` reads them back."""
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
+        """Plain arrays and the keys of the series for a snapshot; ``from_arrays`` reads them back."""
         self._distinct.clean()
         arrays = {f"group.{name}": column[: self._n] for name, column in self._groups.items()}
         arrays |= {f"distinct.{i}": column for i, column in enumerate(self._distinct.rows)}
         arrays |= {"first": self._first, "last": self._last}
         arrays["marks"] = np.array([self._clock, self._closed, self._live, self._offset], np.int64)
-        return arrays, [json.dumps(name) for name in self._names]
+        return arrays, list(self._names)
 
     @staticmethod
-    def from_arrays(partition: Partition, plan: Plan, arrays: dict[str, NDArray], texts: list[str]) -> Aggregates:
+    def from_arrays(partition: Partition, plan: Plan, arrays: dict[str, NDArray], keys: list[Key]) -> Aggregates:
         """The inverse of ``to_arrays``."""
         new = Aggregates(partition, plan)
         new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
-        new._names = [parse_key(text) for text in texts]
+        new._names = keys
         new._index = {name: code for code, name in enumerate(new._names)}
         new._first, new._last = arrays["first"], arrays["last"]
-        new._newest = np.full(len(texts), -1, np.int64)
+        new._newest = np.full(len(keys), -1, np.int64)
         new._groups = {name: arrays[f"group.{name}"] for name in new._groups}
         new._n = len(new._groups["code"])
         relink(new._groups["code"], new._newest, new._groups["older"])

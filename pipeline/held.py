@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode import Columns
+from pipeline.decode import Columns, Key
 from pipeline.records import Partition
 
 
@@ -60,16 +60,16 @@ class Held:
         n = len(self.waiting)
         return replace(self, waiting=None), _in_order(self.waiting, np.arange(n), np.zeros(n, np.int64))
 
-    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
-        """Plain arrays and texts for a snapshot; ``from_arrays`` reads them back."""
-        arrays, texts = ({}, []) if self.waiting is None else self.waiting.to_arrays()
-        return {**arrays, "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64)}, texts
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
+        """Plain arrays and keys for a snapshot; ``from_arrays`` reads them back."""
+        arrays, keys = ({}, []) if self.waiting is None else self.waiting.to_arrays()
+        return {**arrays, "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64)}, keys
 
     @staticmethod
-    def from_arrays(partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], texts: list[str]) -> Held:
+    def from_arrays(partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]) -> Held:
         """The inverse of ``to_arrays``."""
         clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
-        waiting = Columns.from_arrays(partition, arrays, texts) if "offsets" in arrays else None
+        waiting = Columns.from_arrays(partition, arrays, keys) if "offsets" in arrays else None
         return Held(partition, lateness_ns, clock, waiting)
 
 

@@ -155,7 +155,7 @@ class SeriesTable:
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
         """Take the series of a page in. A layer whose version has changed begins anew; the names of those are returned."""
         meta = _metadata(page)
-        keys: list[Key] = [tuple(k) if isinstance(k, list) else k for k in json.loads(meta["keys"])]
+        keys: list[Key] = json.loads(meta["keys"])
         slots, _ = self.find(partition, keys)
         tensors = load_tensors(page)
         changed = [name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version]

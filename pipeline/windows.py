@@ -97,17 +97,17 @@ class Windows:
 
     def dump(self, waiting: Waiting) -> bytes:
         """A partition's state as a safetensors page; ``load`` reads it back."""
-        arrays, texts = waiting.to_arrays()
-        arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
+        arrays, keys = waiting.to_arrays()
+        arrays["keys"] = np.frombuffer(json.dumps(keys).encode(), np.uint8)
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     def load(self, partition: Partition, page: bytes) -> Waiting:
         """The inverse of ``dump``."""
         arrays = load_tensors(page)
-        texts = json.loads(arrays.pop("texts").tobytes())
+        keys = json.loads(arrays.pop("keys").tobytes())
         if self._plan is None:
-            return Held.from_arrays(partition, self._lateness, arrays, texts)
-        return Aggregates.from_arrays(partition, self._plan, arrays, texts)
+            return Held.from_arrays(partition, self._lateness, arrays, keys)
+        return Aggregates.from_arrays(partition, self._plan, arrays, keys)
 
     # ------------------------------------------------------------------------------------------------ by series
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +9,10 @@ from numpy.typing import NDArray
 
 from pipeline.records import Partition
 
-#: A series inside its stream: the text of its only label, or the texts of all of them.
-Key = str | tuple[str, ...]
+#: A series inside its stream: the text of its label, or of all of them with NULs between, which no label may hold. (Tuples of texts cost half
+#: as much again to make and to look up.)
+Key = str
+SEPARATOR = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,29 +130,24 @@ class Columns:
             extra={name: np.concatenate([column, other.extra[name]]) for name, column in self.extra.items()},
         )
 
-    def to_arrays(self) -> tuple[dict[str, NDArray], list[str]]:
-        """Plain arrays and one text a point (its key), for a snapshot; ``from_arrays`` reads them back."""
+    def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
+        """Plain arrays and the key of each point, for a snapshot; ``from_arrays`` reads them back."""
         arrays: dict[str, NDArray] = {"offsets": self.offsets, "time": self.time, "clock": self.clock, "values": self.values}
         arrays["head"] = np.ones(len(self), bool) if self.head is None else self.head
         arrays.update({f"extra.{name}": column for name, column in self.extra.items()})
-        return arrays, [json.dumps(key) for key in self.keys.flat()]
+        return arrays, self.keys.flat()
 
     @staticmethod
-    def from_arrays(partition: Partition, arrays: dict[str, NDArray], texts: Sequence[str]) -> Columns:
+    def from_arrays(partition: Partition, arrays: dict[str, NDArray], keys: list[Key]) -> Columns:
         """The inverse of ``to_arrays``."""
         return Columns(
             partition=partition,
             offsets=arrays["offsets"],
             head=arrays["head"],
-            keys=Keys([parse_key(text) for text in texts]),
+            keys=Keys(keys),
             time=arrays["time"],
             clock=arrays["clock"],
             values=arrays["values"],
             extra={name[6:]: column for name, column in arrays.items() if name.startswith("extra.")},
         )
 
-
-def parse_key(text: str) -> Key:
-    """A key from its JSON."""
-    key = json.loads(text)
-    return tuple(key) if isinstance(key, list) else key

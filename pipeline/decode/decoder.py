@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import CsvFormat, JsonFormat, Stream, format_duration
-from pipeline.decode.columns import Columns, Key
+from pipeline.decode.columns import SEPARATOR, Columns, Key
 from pipeline.decode.csv_records import split
 from pipeline.decode.fields import fields_of
 from pipeline.decode.json_records import JsonParser
@@ -147,11 +147,11 @@ def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
 
     Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two series share a text.
     """
-    labels = list(stream.format.chosen.label_fields)
-    if isinstance(key, str):
-        return key, {labels[0]: key}
-    text = ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in zip(labels, key, strict=True))
-    return text, dict(zip(labels, key, strict=True))
+    # Not strict: a series may have been stored when the format named other labels.
+    labels = dict(zip(stream.format.chosen.label_fields, key.split(SEPARATOR), strict=False))
+    if len(labels) == 1:
+        return key, labels
+    return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items()), labels
 
 
 _SPECIAL = re.compile(r"([\\,=])")

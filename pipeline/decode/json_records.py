@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from pipeline.decode.columns import Keys
+from pipeline.decode.columns import SEPARATOR, Keys
 from pipeline.decode.fields import Fields
 from pipeline.decode.json_shape import Column, Shape, record_shape, sample_shapes
 from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
@@ -106,7 +106,7 @@ class JsonParser:
             values[:, channel] = columns[field]  # None becomes NaN
         return Parsed(
             rows=rows,
-            keys=Keys(labels[0] if len(labels) == 1 else list(zip(*labels, strict=True))),  # type: ignore[arg-type]
+            keys=Keys(labels[0] if len(labels) == 1 else list(map(SEPARATOR.join, zip(*labels, strict=True)))),
             time=parse_times(times, fields.time_unit, fields.zone),
             time_shown=times.__getitem__,
             values=values,

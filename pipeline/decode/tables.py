@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.decode.columns import Keys
+from pipeline.decode.columns import SEPARATOR, Keys
 from pipeline.decode.fields import Fields
 from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
 from pipeline.timeparse import UNREADABLE, localise, parse_epochs, parse_texts
@@ -156,7 +156,7 @@ def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> Keys:
     for names, _ in reversed(labels):
         numbers, digits = np.divmod(numbers, len(names))
         parts.append([names[d] for d in digits.tolist()])
-    return Keys(list(zip(*reversed(parts), strict=True)), coded.indices.to_numpy())
+    return Keys(list(map(SEPARATOR.join, zip(*reversed(parts), strict=True))), coded.indices.to_numpy())
 
 
 def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.int64]:

@@ -169,8 +169,8 @@ def test_several_labels_become_one_key(keys):
     cells = {f"l{i}": pa.array([k[i] for k in keys], pa.string()) for i in range(3)}
     form = {"csv": {**FORM["csv"], "series": ["l0", "l1", "l2"]}}
     out = decode({**cells, "ts": pa.array([T] * len(keys), pa.int64()), "a": pa.array([1] * len(keys), pa.int64())}, form).columns
-    assert out.keys.flat() == keys
-    assert sorted(set(out.keys.names)) == sorted(set(keys))
+    assert out.keys.flat() == ["\0".join(key) for key in keys]
+    assert sorted(set(out.keys.names)) == sorted({"\0".join(key) for key in keys})
 
 
 def test_fields_for_the_aggregate():

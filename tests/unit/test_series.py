@@ -57,7 +57,7 @@ def test_a_dropped_partition_leaves_nothing_behind_and_its_slots_are_used_again(
 
 
 @given(
-    st.dictionaries(st.one_of(st.text(), st.tuples(st.text(), st.text())), st.integers(-(2**62), 2**62), max_size=30),
+    st.dictionaries(st.text(), st.integers(-(2**62), 2**62), max_size=30),
     st.integers(1, 400),
 )
 def test_pages_read_back(series: dict, page_bytes: int) -> None:
