@@ -51,7 +51,7 @@ class FaultLog:
             self.open(FaultKind.DATABASE_DOWN, str(error))
         else:
             kind = FaultKind.SOURCE_DOWN if isinstance(error, SourceUnavailable) else FaultKind.STUCK_STREAM
-            self.open(kind, str(error), error.partition)
+            self.open(kind, str(error), error.partition if kind is FaultKind.STUCK_STREAM else None)
 
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
         """It is over, also where a process before this one opened it."""
