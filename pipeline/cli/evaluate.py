@@ -101,7 +101,7 @@ def _show(made: dict[str, Any]) -> None:
     ]
     show_table(("metric", "all", "half a", "half b", *others), rows, "nothing could be measured")
     print()
-    speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "read from disk"
+    speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
         {
             "detector": f"{made['detector']}, preset {made['preset']}, commit {made['commit']}, seed {made['seed']}",

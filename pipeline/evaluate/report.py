@@ -138,7 +138,7 @@ def _figures(pictures: list[Picture], none: str) -> str:
 
 
 def _facts(made: Mapping[str, Any]) -> str:
-    speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "scores read from disk"
+    speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     facts = {
         "data set": f"{made['dataset']} ({made['layout']})",
         "detector": f"{made['detector']}, preset {made['preset']}",

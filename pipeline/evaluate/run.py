@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 import structlog
 
 import detectors
+from detectors import DetectorSpec
 from detectors.presets import PRESETS
+from detectors.warm import warm
 from pipeline.config_problems import closest
 from pipeline.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
@@ -166,12 +169,21 @@ def _advance(pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress) -> It
         yield batch, done
 
 
+@cache
+def _compile(detector: str, preset: str, channels: tuple[str, ...]) -> None:
+    """Once in each process: what a detector compiles on first use is no part of its speed."""
+    with suppress(Exception):  # a detector that cannot run at all says so of each series
+        warm(detectors.build(DetectorSpec(tier=detector, preset=preset, channels=channels)))
+
+
 def _score_batch(detector: str, preset: str, batch: list[Labelled]) -> _Done:
     """Score a batch; where it fails, each series alone, so that one bad series does not take the others with it."""
     start = time.monotonic()
     if detector in YARDSTICKS:
         scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
         return _Done(scores, {}, time.monotonic() - start)
+    _compile(detector, preset, batch[0].channels)
+    start = time.monotonic()
     try:
         return _Done(list(enumerate(score_series(batch, detector, preset))), {}, time.monotonic() - start)
     except Exception as error:  # a data set must not stop because one series breaks a detector that is under work
