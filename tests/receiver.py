@@ -21,6 +21,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: int = 0  # the caller's port: one connection has one
     at: float = field(default_factory=time.monotonic)
 
 
@@ -83,7 +84,7 @@ class Receiver:
                 method, path, _ = head[0].split(" ", 2)
                 headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                request = Received(method, path, headers, body)
+                request = Received(method, path, headers, body, writer.get_extra_info("peername")[1])
                 self.received.append(request)
                 behave = self.behave
                 if asyncio.iscoroutinefunction(behave):

@@ -10,7 +10,7 @@ from pipeline.alerts.payload import Alert, AnomalyView, Channel, Hint, moment
 
 #: Control and bidirectional characters can forge lines, headers and reading direction wherever text from outside is shown.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-_WENT = {"up": "is too high", "down": "is too low", "mixed": "is off"}
+_WENT = {"up": "too high", "down": "too low", "mixed": "off"}
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
 
 
@@ -31,7 +31,7 @@ def quantity(value: float | None, unit: str | None) -> str:
     if value is None:
         return "nothing"
     shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-    return shown if not unit else f"{shown}{'' if unit.startswith(('%', '°')) else ' '}{unit}"
+    return shown if not unit else f"{shown} {clean(unit, 20)}"
 
 
 def duration(span: timedelta) -> str:
@@ -67,11 +67,13 @@ def title(alert: Alert) -> str:
     if alert.fault is not None:
         return clean(f"{head}: pipeline fault {alert.fault.kind.replace('_', ' ')} in {alert.stream}")
     if alert.count != 1:
-        common = where(alert.labels, "") if alert.labels else ""
-        return clean(f"{head}: {alert.count} series of {alert.stream} are anomalous" + (f" ({common})" if common else ""))
+        common = f" at {where(alert.labels, '')}" if alert.labels else ""
+        return clean(f"{head}: {alert.count} series of {alert.stream} anomalous{common}")
     anomaly = alert.anomalies[0]
     top = leading(anomaly)
-    return clean(f"{head}: {top.name} {_WENT[anomaly.direction]} at {where(anomaly.labels, anomaly.series)}: {_observed(top)}")
+    expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
+    place = clean(where(anomaly.labels, anomaly.series), 80)
+    return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")
 
 
 def lines(alert: Alert) -> list[Line]:
@@ -88,8 +90,9 @@ def lines(alert: Alert) -> list[Line]:
 
 def commands(alert: Alert) -> list[Line]:
     """The commands for what a reader may want to do next."""
-    known = alert.commands
-    pairs = (("Explain", known.explain), ("Acknowledge", known.acknowledge), ("Label", known.label), ("Silence", known.silence))
+    known, over = alert.commands, alert.status in ("resolved", "retracted")
+    acknowledge, silence = (None, None) if over else (known.acknowledge, known.silence)
+    pairs = (("Explain", known.explain), ("Acknowledge", acknowledge), ("Label", known.label), ("Silence", silence))
     return [Line(label, command) for label, command in pairs if command is not None]
 
 
@@ -107,8 +110,14 @@ def _data(alert: Alert) -> list[Line]:
     if not alert.anomalies:
         return [Line("Where", f"stream {alert.stream}")]
     worst = alert.anomalies[0]
-    found = [Line("What", f"{leading(worst).name} {_WENT[worst.direction]}: {_observed(leading(worst))}")]
-    found.append(Line("Where", f"{alert.stream}: {where(worst.labels, worst.series)}"))
+    top, place = leading(worst), where(worst.labels, worst.series)
+    verb = "is" if alert.open_count else "was"
+    what = f"{top.name} {verb} {_WENT.get(worst.direction, 'off')}: {_observed(top)}"
+    if alert.count > 1:
+        found = [Line("What", f"{alert.count} series, {_how_many(alert)}; the most surprising at {place}: {what}")]
+        found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
+    else:
+        found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
     found.append(Line("Since", _since(alert)))
     found.append(Line("How rare", rarity(worst.surprise)))
     if len(worst.channels) > 1:
@@ -155,7 +164,11 @@ def _listed(alert: Alert) -> str:
     names = [where(a.labels, a.series) for a in alert.anomalies]
     more = alert.count - len(names)
     shown = clean("; ".join(names), 600) + (f"; and {more} more" if more > 0 else "")
-    return f"{alert.count} in all, {alert.open_count} last: {shown}"
+    return shown
+
+
+def _how_many(alert: Alert) -> str:
+    return "all lasting" if alert.open_count == alert.count else f"{alert.open_count} lasting" if alert.open_count else "all over"
 
 
 def _hint(hint: Hint) -> str:

@@ -1,0 +1,110 @@
+"""A mail server for tests: SMTP with STARTTLS (RFC 3207) and AUTH PLAIN/LOGIN, on a free port; keeps what arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import threading
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+
+@dataclass
+class Letter:
+    """One mail as the server got it."""
+
+    sender: str
+    to: list[str]
+    content: bytes
+    secure: bool
+    user: str | None
+
+    @property
+    def message(self) -> EmailMessage:
+        made = message_from_bytes(self.content, policy=policy.default)
+        assert isinstance(made, EmailMessage)
+        return made
+
+
+class MailServer:
+    """``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for example ``452 4.2.2 full``."""
+
+    def __init__(self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None) -> None:
+        self.letters: list[Letter] = []
+        self.refuse = refuse
+        self._tls = starttls
+        self._password = password
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.port = 0
+
+    def __enter__(self) -> MailServer:
+        self._thread.start()
+        self._started.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def say(text: str) -> None:
+            writer.write(text.encode() + b"\r\n")
+
+        sender, to, secure, user = "", [], False, None
+        say("220 test ESMTP")
+        try:
+            while line := (await reader.readline()).decode().strip():
+                word = line.split(" ")[0].upper()
+                if word == "EHLO":
+                    say("250-test")
+                    if self._tls is not None and not secure:
+                        say("250-STARTTLS")
+                    say("250-AUTH PLAIN LOGIN")
+                    say("250 8BITMIME")
+                elif word == "STARTTLS" and self._tls is not None:
+                    say("220 go on")
+                    await writer.drain()
+                    await writer.start_tls(self._tls)
+                    secure = True
+                elif word == "AUTH":
+                    _, name, given = base64.b64decode(line.split(" ")[2]).decode().split("\x00")
+                    user = name if given == self._password else None
+                    say("235 ok" if user else "535 5.7.8 authentication failed")
+                elif word == "MAIL":
+                    sender, to = line.partition("<")[2].partition(">")[0], []
+                    say("250 ok")
+                elif word == "RCPT":
+                    to.append(line.partition("<")[2].partition(">")[0])
+                    say("250 ok")
+                elif word == "DATA":
+                    say("354 go on")
+                    content = await reader.readuntil(b"\r\n.\r\n")
+                    if self.refuse is None:
+                        self.letters.append(Letter(sender, to, content[:-5].replace(b"\r\n..", b"\r\n."), secure, user))
+                    say(self.refuse or "250 queued")
+                elif word == "QUIT":
+                    say("221 bye")
+                    return
+                else:
+                    say("250 ok")
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
