@@ -81,7 +81,6 @@ class DetectorSpec:
     preset: str = "sensor"  # sensor | network | stock
     channels: tuple[str, ...] = ("value",)
     limits: tuple[Limits, ...] = ()  # one per channel, or none at all
-    counters: tuple[bool, ...] = ()  # which channels only ever grow (preset network: they become rates)
     alarm_rate: float = 1e-4  # wanted share of flagged events on undisturbed data: sets the threshold
     direction: str = "both"  # up | down | both
     min_deviation: float = 0.0  # relative to the expected value: smaller deviations are never flagged

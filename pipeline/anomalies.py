@@ -79,7 +79,8 @@ class Intervals:
         changed: dict[int, Anomaly] = {}
         closed: list[Anomaly] = []
         slots = scored.points.slot
-        for row in np.flatnonzero(scored.verdicts.flag):
+        real = scored.offset >= 0  # a point that a gap was filled with is nobody's observation
+        for row in np.flatnonzero(scored.verdicts.flag & real):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
             if current is not None and seq - current.last_flag_seq > provenance.close_after:

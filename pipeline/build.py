@@ -67,7 +67,6 @@ def detector_spec(stream: Stream) -> DetectorSpec:
         limits=tuple(
             Limits() if one is None else Limits(-inf if one.min is None else one.min, inf if one.max is None else one.max) for one in limits
         ),
-        counters=tuple(channel in stream.counters for channel in stream.channels),
         alarm_rate=stream.alarm_rate,
         direction=stream.direction,
         min_deviation=stream.min_deviation,

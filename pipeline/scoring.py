@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from detectors.base import Detector, Points
+from detectors.base import Detector, Points, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored
 from pipeline.config import Stream
 from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name
@@ -114,14 +114,26 @@ class Scoring:
             result.rows[partition] = slice(start, start := start + len(one.points))
         if not start:
             return result
-        if len(anew := np.concatenate([one.points.slot[one.restart] for one in admitted])):
-            self.series.reset(np.unique(anew), "detector")
         points = _concatenated([one.points for one in admitted])
-        self.series.state["detector"], verdicts = self.detector.step(self.series.state["detector"], points)
+        verdicts = self._step(points, np.concatenate([one.restart for one in admitted]))
         result.scored = Scored(points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted]))
         if not replay:
             result.anomalies = self.intervals.advance(result.scored, self.provenance, self.series.state["windows"]["seq"])
         return result
+
+    def _step(self, points: Points, restart: NDArray[np.bool_]) -> Verdicts:
+        """Advance the detector. A series that begins anew inside the batch does so between its points, wherever the batch was cut."""
+        parts, verdicts = _lives(points.slot, restart), []
+        for rows in parts:
+            if len(anew := np.unique(points.slot[rows][restart[rows]])):
+                self.series.reset(anew, "detector")
+            part = points if len(parts) == 1 else Points(*(getattr(points, f.name)[rows] for f in fields(Points)))
+            self.series.state["detector"], verdict = self.detector.step(self.series.state["detector"], part)
+            verdicts.append(verdict)
+        if len(parts) == 1:
+            return verdicts[0]
+        back = np.argsort(np.concatenate(parts))
+        return Verdicts(*(np.concatenate([getattr(v, f.name) for v in verdicts])[back] for f in fields(Verdicts)))
 
     def _slots(self, partition: Partition, keys: Keys) -> NDArray[np.int32]:
         slots, new = self.series.find(partition, keys.names)
@@ -218,6 +230,18 @@ class Scoring:
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
+
+
+def _lives(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Rows of a batch, those before the first restart of their series apart from those after it, and so on."""
+    if not restart.any():
+        return [np.arange(len(slot))]
+    order = np.argsort(slot, kind="stable")
+    begun = np.cumsum(restart[order])
+    first = np.flatnonzero(np.diff(slot[order], prepend=-1))  # where each series' rows begin
+    life = np.empty(len(slot), np.int64)
+    life[order] = begun - np.repeat((begun - restart[order])[first], np.diff(first, append=len(slot)))
+    return [rows for rows in (np.flatnonzero(life == n) for n in range(life.max() + 1)) if len(rows)]
 
 
 def _concatenated(parts: Sequence[Points]) -> Points:

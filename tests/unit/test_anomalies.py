@@ -19,9 +19,7 @@ def scored(flags: list[bool], first: int = 0, surprise: list[float] | None = Non
     n = len(flags)
     f32 = np.float32
     seq = np.arange(first, first + n, dtype=np.int64)
-    points = Points(
-        np.full(n, slot, np.int32), seq * 60, np.full((n, 1), 5.0), np.zeros(n, np.int32), np.full(n, 60, np.int64)
-    )
+    points = Points(np.full(n, slot, np.int32), seq * 60, np.full((n, 1), 5.0), np.zeros(n, np.int32), np.full(n, 60, np.int64))
     rare = np.array(surprise or [5.0] * n, f32)
     column = np.ones((n, 1), f32)
     verdicts = Verdicts(1 - 10.0**-rare, rare, np.array(flags), column, column * 0, column * 2, column, np.full(n, 2, np.uint8))
@@ -81,3 +79,10 @@ def test_how_the_stream_is_cut_into_batches_does_not_matter(flags: list[bool], d
 @pytest.mark.parametrize(("surprise", "level"), [(4.2, "info"), (5, "warning"), (7.1, "major"), (30, "critical")])
 def test_severity_counts_decades_over_the_alarm_rate(surprise: float, level: str) -> None:
     assert severity_of(surprise, 1e-4) == level
+
+
+def test_a_filled_point_opens_nothing() -> None:
+    filled = scored([True, True])
+    filled.offset[0] = -1
+    (opened,) = run(intervals(), filled)
+    assert (opened.points, opened.first_offset) == (1, 101)
