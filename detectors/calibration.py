@@ -24,8 +24,8 @@ MASS, ZEROS, LOWEST = range(3)
 class Calibration:
     """Surprise of K tracks of errors. State: K · (bins + 3) · 4 bytes a lane."""
 
-    def __init__(self, tracks: int, bins: int, quantile: float) -> None:
-        self.tracks, self.bins, self.quantile = tracks, bins, quantile
+    def __init__(self, quantiles: tuple[float, ...], bins: int) -> None:
+        self.tracks, self.bins, self.quantiles = len(quantiles), bins, np.array(quantiles, np.float32)
 
     def initial(self, lanes: int) -> State:
         return {
@@ -40,7 +40,7 @@ class Calibration:
         """
         out, band = np.zeros(errors.shape, np.float32), np.full(len(lane), np.nan, np.float32)
         counts, head = state["calibration.counts"], state["calibration.head"]
-        _calibrate(counts, head, lane, errors, np.float32(self.quantile), track, np.float32(surprise), out, band)
+        _calibrate(counts, head, lane, errors, self.quantiles, track, np.float32(surprise), out, band)
         return out, band
 
 
@@ -119,13 +119,14 @@ def _insert(counts, head, error):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @kernel
-def _calibrate(counts, head, lane, errors, quantile, track, wanted, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _calibrate(counts, head, lane, errors, quantiles, track, wanted, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
         for k in range(errors.shape[1]):
             error = min(errors[i, k], np.float32(1e30))
             if np.isnan(error) and k != track:
                 continue
             row, top = counts[lane[i], k], head[lane[i], k]
+            quantile = quantiles[k]
             tail = _tail(row, top, quantile)
             if k == track and top[MASS] >= 8:
                 base = -np.log10(1 - quantile + 1 / (top[MASS] + 1))

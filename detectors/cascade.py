@@ -17,7 +17,7 @@ from detectors.base import DetectorSpec, Points, State, Verdicts
 from detectors.calibration import Calibration
 from detectors.combine import Combiner
 from detectors.forecast import Forecast
-from detectors.ladder import Ladder
+from detectors.ladder import Ladder, Rungs
 from detectors.lanes import Floats, Lanes, to_lanes
 from detectors.presets import PRESETS
 from detectors.rhythm import Rhythm
@@ -26,8 +26,10 @@ from detectors.scorers.base import Scorer
 from detectors.scorers.bounds import Bounds
 from detectors.scorers.change import Change
 from detectors.scorers.level import Level
+from detectors.scorers.range import Range
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
+from detectors.scorers.stuck import Stuck
 from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
 from detectors.verdicts import assemble
@@ -41,13 +43,12 @@ LARGEST = 1e30  # of a value in working units; its square is still a float64
 
 def scorers(tier: Tier) -> tuple[Scorer, ...]:
     """The scorers of a tier, in the order of their tracks."""
-    chosen: list[Scorer] = [Change(), Level()]
-    if tier.seen:
-        chosen.append(Bounds(tier.seen))
+    chosen: list[Scorer] = [Change(), Level(), Stuck()]
+    chosen.append(Bounds(tier.seen) if tier.seen else Range())
     if tier.bins_of_day:
         chosen.append(Seasonal(tier.bins_of_day))
     if tier.shapes:
-        chosen.append(Shape(tier.shapes))
+        chosen.append(Shape(tier.shapes, tier.windows))
     return tuple(chosen)
 
 
@@ -58,13 +59,14 @@ class Cascade:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
         self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
-        self.forecast = Forecast(module, tier.lags) if module is not None else None
+        self.forecast = Forecast(module, tier) if module is not None else None
         self.scorers = scorers(tier)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.calibration = Calibration(len(tracks), tier.bins, tier.quantile)
-        self.combiner = Combiner(tier.groups, tracks)
+        self.combiner = Combiner(tier.groups)
+        self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
+        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.event = Event(spec.alarm_rate)
         digest = hashlib.sha256(repr((spec, tier)).encode())
         for tensor in module.state_dict().values() if module is not None else ():
@@ -91,13 +93,14 @@ class Cascade:
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
         flat = {name: array if name.startswith("event.") else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
         lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
-        errors, expected, guard = self._errors(flat, lanes)
-        surprises, half = self.calibration.run(flat, lanes.lane, errors, self.tracks.index("surplus"), self.event.threshold)
-        raw = self.combiner.run(surprises)
-        return state, assemble(self, flat, points, lanes, raw, expected, guard, half)
+        errors, rungs = self._errors(flat, lanes)
+        band = [name for name, _ in self.combiner.columns].index("surplus")
+        surprises, half = self.calibration.run(flat, lanes.lane, errors[:, self.columns], band, self.event.threshold)
+        raw = self.combiner.run(surprises, rungs.error, rungs.rows)
+        return state, assemble(self, flat, points, lanes, raw, rungs, half)
 
-    def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Floats, NDArray[np.uint8]]:
-        """Raw errors of every track (M, K), expected v (M,) and who expected it (M,)."""
+    def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Rungs]:
+        """Raw errors of every track (M, K), and what was expected by whom."""
         self.scale.run(state, lanes)
         self.rhythm.run(state, lanes)
         errors = np.empty((len(lanes), len(self.tracks)), np.float32)
@@ -106,19 +109,17 @@ class Cascade:
             scorer.run(state, lanes, errors[:, at : at + len(scorer.tracks)])
             at += len(scorer.tracks)
         readout = self.forecast.run(state, lanes, errors[:, at + 1 :]) if self.forecast else None
-        expected, guard = self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
-        return errors, expected, guard
+        return errors, self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
 
 
 def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
     """The shared LSTM: of this package, or with the given weights."""
     import torch
 
-    from detectors.forecasters.shared import SharedLSTM
+    from detectors.forecasters import shared
 
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    module = SharedLSTM()
+    module = shared.load()
     if weights is not None:
         module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
     return module.requires_grad_(False).eval()

@@ -2,10 +2,12 @@
 
 Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series is called. The Gaussian rung is
 river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and variance) as arrays: river keeps one Python object a series and takes
-one point at a time, 54,000 to 1.2 million points a second and no batched state; ``tests/unit/test_detectors_ladder.py`` checks ours against river's.
+one point at a time, with no state to batch or to store; ``tests/unit/test_detectors_ladder.py`` checks ours against river's.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,47 +17,98 @@ from detectors.kernel import kernel
 from detectors.lanes import Floats, Lanes
 
 STATIC, SEASONAL, RIVER, LSTM = 1, 2, 3, 4  # places in ``detectors.base.GUARDS``
-RECENT = 200.0
+RECENT = 200.0  # rows over which rungs compete
+USUAL = 2000.0  # rows of the usual error
 WARM = 8
+SETTLED = 50
 LARGEST = 1e4
 N, MEAN, SQUARES = range(3)
+USUAL_ERROR = 4  # place behind the errors of the four rungs
+
+
+@dataclass(slots=True)
+class Rungs:
+    """What the ladder says of M rows.
+
+    expected (M,) float32  in the units of v (NaN: no forecast yet); guard (M,) uint8: who expected it
+    error    (M,) float32  usual one-step error in scales of the series (1 while not known)
+    rows     (M,) float32  rows seen of the lane before
+    """
+
+    expected: Floats
+    guard: NDArray[np.uint8]
+    error: Floats
+    rows: Floats
 
 
 class Ladder:
-    """Chooses among the rungs' forecasts of each row. State: 40 bytes a lane."""
+    """Chooses among the rungs' forecasts of each row. State: 44 bytes a lane."""
 
     tracks: tuple[str, ...] = ("surplus",)
 
     def initial(self, lanes: int) -> State:
-        return {"ladder.gauss": np.zeros((lanes, 3)), "ladder.error": np.zeros((lanes, 4), np.float32)}
+        return {"ladder.gauss": np.zeros((lanes, 3)), "ladder.error": np.zeros((lanes, 5), np.float32)}
 
-    def run(self, state: State, lanes: Lanes, readout: Floats | None, out: Floats) -> tuple[Floats, NDArray[np.uint8]]:
-        """Residual |v − expected| in steps into ``out`` (M, 1); returns expected in the units of v (M,) and the guard (M,)."""
+    def run(self, state: State, lanes: Lanes, readout: Floats | None, out: Floats) -> Rungs:
+        """Residual |v − expected| in steps into ``out`` (M, 1)."""
         m = len(lanes)
-        expected, guard = np.full(m, np.nan, np.float32), np.zeros(m, np.uint8)
+        rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), np.empty(m, np.float32), np.empty(m, np.float32))
         if readout is None:
-            readout = expected.copy()
-        _ladder(state["ladder.gauss"], state["ladder.error"], lanes.lane, lanes.v, lanes.step, lanes.season, readout, out, expected, guard)
-        return expected, guard
+            readout = rungs.expected.copy()
+        arrays = (state["ladder.gauss"], state["ladder.error"], lanes.lane, lanes.v, lanes.step, lanes.unit, lanes.season)
+        _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.rows)
+        return rungs
 
 
 @kernel
-def _ladder(gauss, error, lane, v, step, season, readout, out, expected, guard):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def welford(g, value) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Count, mean and sum of squares about it, with ``value`` (Welford 1962)."""
+    g[N] += 1
+    off = value - g[MEAN]
+    g[MEAN] += off / g[N]
+    g[SQUARES] += off * (value - g[MEAN])
+
+
+@kernel
+def _choose(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Index of the rung that decides (−1: nothing is known)."""
+    if n == 0:
+        return -1
+    best = STATIC - 1 if n < WARM else RIVER - 1
+    if n >= WARM and not np.isnan(guesses[SEASONAL - 1]) and e[SEASONAL - 1] <= e[best]:
+        best = SEASONAL - 1
+    if not np.isnan(guesses[LSTM - 1]) and e[LSTM - 1] <= e[best]:
+        best = LSTM - 1
+    return best
+
+
+@kernel
+def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Let ``value`` judge each rung's forecast, an outlier as no more than six usual errors."""
+    for k in range(len(guesses)):
+        if np.isnan(guesses[k]):
+            continue
+        miss = min(abs(value - guesses[k]) / step, np.float32(LARGEST))
+        if e[k] > 0:
+            miss = min(miss, 6 * e[k] + np.float32(0.1))
+        e[k] += (miss - e[k]) / min(age, np.float32(RECENT))
+    miss = abs(value - guesses[best])
+    if e[USUAL_ERROR] > 0:
+        miss = min(miss, 6 * e[USUAL_ERROR])
+    e[USUAL_ERROR] += (miss - e[USUAL_ERROR]) / min(age, np.float32(USUAL))
+
+
+@kernel
+def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, guard, usual, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     guesses = np.empty(4, np.float32)
     for i in range(len(lane)):
         g, e = gauss[lane[i]], error[lane[i]]
         n = g[N]
-        guesses[0] = g[MEAN]
-        guesses[1] = season[i] if not np.isnan(season[i]) else g[MEAN]
-        guesses[2] = g[MEAN]
-        guesses[3] = readout[i]
-        best = -1
-        if n > 0:
-            best = 0 if n < WARM else 2
-            if n >= WARM and not np.isnan(season[i]) and e[1] <= e[2]:
-                best = 1
-            if not np.isnan(readout[i]) and e[3] <= e[best]:
-                best = 3
+        guesses[0] = guesses[2] = g[MEAN]
+        guesses[1], guesses[3] = season[i], readout[i]
+        best = _choose(guesses, e, n)
+        rows[i] = n
+        usual[i] = e[USUAL_ERROR] / unit[i] if n >= SETTLED else 1.0
         if best >= 0:
             expected[i], guard[i] = guesses[best], best + 1
         out[i, 0] = np.nan
@@ -63,14 +116,5 @@ def _ladder(gauss, error, lane, v, step, season, readout, out, expected, guard):
             continue
         if n >= WARM:  # before that the size of a step is not known either
             out[i, 0] = min(abs(v[i] - guesses[best]) / step[i], np.float32(LARGEST))
-            for k in range(4):
-                if np.isnan(guesses[k]):
-                    continue
-                miss = min(abs(v[i] - guesses[k]) / step[i], np.float32(LARGEST))
-                if e[k] > 0:
-                    miss = min(miss, 6 * e[k] + np.float32(0.1))
-                e[k] += (miss - e[k]) / min(n - WARM + 1, RECENT)
-        g[N] += 1
-        off = v[i] - g[MEAN]
-        g[MEAN] += off / g[N]
-        g[SQUARES] += off * (v[i] - g[MEAN])
+            _remember(e, guesses, best, v[i], step[i], np.float32(n - WARM + 1))
+        welford(g, np.float64(v[i]))

@@ -59,5 +59,5 @@ def to_lanes(points: Points, x: NDArray[np.float64]) -> Lanes:
     c = x.shape[1]
     if c == 1:
         return Lanes(points.slot, x.ravel(), points.time, points.missed, points.every)
-    lane = (points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32)).ravel()
+    lane = (points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32)).ravel().astype(np.int32, copy=False)
     return Lanes(lane, x.ravel(), np.repeat(points.time, c), np.repeat(points.missed, c), np.repeat(points.every, c))

@@ -13,7 +13,9 @@ from detectors.kernel import kernel
 from detectors.lanes import Lanes
 
 BASE = 4
-LEAST = 0.25  # weaker autocorrelation is no rhythm
+VALLEY = 0.1
+HIGHER = 1.05
+LEAST = 0.02
 
 
 class Rhythm:
@@ -37,7 +39,7 @@ class Rhythm:
 
 @kernel
 def _best_lag(values, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Strength and lag of the best local maximum of the autocorrelation of ``values`` (oldest first)."""
+    """Height and lag of the best local maximum of the autocorrelation of ``values`` (oldest first)."""
     n = len(values)
     mean = values.mean()
     work = values - mean
@@ -52,15 +54,15 @@ def _best_lag(values, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
         for i in range(n - lag):
             total += work[i] * work[i + lag]
         acf[lag] = total / energy * (n / (n - lag))
-    dipped = False  # the slope away from lag 0 is no peak
-    best = np.float32(0)
-    for lag in range(1, top):
-        dipped = dipped or acf[lag] < acf[lag - 1]
-        if dipped and lag > 2 and acf[lag] >= acf[lag - 1] and acf[lag] > acf[lag + 1] and acf[lag] > best * 1.05 + 0.02:
-            best = acf[lag]
+    lowest = acf[1]
+    for lag in range(2, top):
+        lowest = min(lowest, acf[lag])
+        peak = acf[lag] >= acf[lag - 1] and acf[lag] > acf[lag + 1]
+        # Above the valley before it: a slow walk's autocorrelation has bumps, but no valleys. Clearly higher: multiples repeat about as well.
+        if peak and acf[lag] - lowest > VALLEY and acf[lag] > HIGHER * found[0] + LEAST:
             bend = acf[lag - 1] - 2 * acf[lag] + acf[lag + 1]
             shift = 0.5 * (acf[lag - 1] - acf[lag + 1]) / bend if bend < 0 else 0.0
-            found[0], found[1] = best, lag + shift
+            found[0], found[1] = acf[lag], lag + shift
 
 
 @kernel
@@ -69,10 +71,10 @@ def _rhythm(ring, partial, count, peak, lane, v, period, season):  # type: ignor
     ordered = np.empty(size, np.float32)
     for i in range(len(lane)):
         row = lane[i]
-        best, rows = np.float32(LEAST), np.float32(0)
+        best, rows = np.float32(0), np.float32(0)
         for j in range(levels):
-            if peak[row, j, 0] > best:
-                best, rows = peak[row, j, 0] * 1.03, peak[row, j, 1]
+            if peak[row, j, 0] > HIGHER * best + LEAST:
+                best, rows = peak[row, j, 0], peak[row, j, 1]
         period[i] = int(rows + 0.5)
         back = count[row, 0] - period[i]
         known = 0 < period[i] <= size and back >= 0

@@ -9,29 +9,42 @@ from detectors.combine import Group
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Sizes of one tier; 0 or () leaves a part out."""
+    """Sizes of one tier; 0 leaves a part out."""
 
-    lags: int = 0  # lagged differences beside the LSTM's hidden state; 0: no LSTM, no readout
-    ring: int = 64  # rows remembered by the rhythm, a level
+    groups: tuple[Group, ...]
+    bins: int = 32  # of a calibration histogram
+    ring: int = 64  # rows a level that the rhythm remembers
     levels: int = 1
-    seen: int = 0  # values remembered by novelty
+    seen: int = 0  # values that novelty remembers
     bins_of_day: int = 0
-    shapes: int = 0  # blocks remembered by the shape distance
-    bins: int = 32  # of the calibration histogram
-    quantile: float = 0.97  # where the exponential tail begins
-    groups: tuple[Group, ...] = ()
+    shapes: int = 0  # blocks that the shape distance remembers
+    windows: tuple[float, ...] = ()  # of the shape distance, in periods
+    lags: int = 0  # lagged differences beside the LSTM's hidden state; 0: no LSTM and no readout
+    hidden: int = 64  # of the hidden state's 64 numbers, how many mixtures the readout sees
+    memory: int = 256  # rows that the LSTM's inputs remember
+    horizons: tuple[int, ...] = (1, 4)
+    spans: tuple[float, ...] = (0.125, 0.5, 2.0)  # of the averaged errors, in periods
 
 
-EVENT = ("range", "novelty", "seasonal", "level", "shape1", "shape0.25")
+FORM = (
+    ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x0.5", 0.25), ("ahead4x2", 1.0), ("residual", 0.5),
+    ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
+)  # fmt: skip
+EVENT = (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0))
+POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, after=50_000)
+STUCK = Group((("stuck", 1.0),), 1.4)
 
 TIERS = {
-    "light": Tier(groups=(Group(("surplus", "change"), 0.8), Group(("surplus", "change", "level"), 0.5))),
+    "light": Tier(
+        (Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, after=2_000), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 0.6), STUCK),
+        bins=20, ring=40,
+    ),
     "standard": Tier(
-        lags=32, ring=256, levels=3, seen=64, bins_of_day=48, shapes=1024,
-        groups=(Group(("surplus", "change"), 0.8), Group(EVENT, 0.5), Group(("residual_mean", "shape1", "shape0.25"), 0.4, 100.0)),
+        (Group(FORM, 0.4, 0.9, cap=1e9), Group(EVENT, 4 / 8.2, slope=0.2), POINT, STUCK),
+        bins=20, ring=64, levels=3, seen=32, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=10, memory=128,
     ),
     "strong": Tier(
-        lags=32, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=4096, bins=64,
-        groups=(Group(("surplus", "change"), 0.8), Group(EVENT, 0.5), Group(("residual_mean", "shape1", "shape0.25"), 0.4, 100.0)),
+        (Group(FORM, 0.4, 0.9, cap=1e9), Group(EVENT, 4 / 8.2, slope=0.2, predictable=0.2, least=0.6), POINT, STUCK),
+        bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=2048, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, memory=1024,
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Points, State, Verdicts
-from detectors.ladder import STATIC
+from detectors.ladder import STATIC, Rungs
 from detectors.lanes import Floats, Lanes
 from detectors.scale import ANCHOR
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from detectors.cascade import Cascade
 
 
-def assemble(
-    detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, expected: Floats, guard: NDArray[np.uint8], half: Floats
-) -> Verdicts:
-    """``raw``, ``expected``, ``guard`` and ``half`` (band in steps) are per lane (M,); the verdicts are per point (N,)."""
+def assemble(detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, rungs: Rungs, half: Floats) -> Verdicts:
+    """``raw``, ``rungs`` and ``half`` (band in steps) are per lane (M,); the verdicts are per point (N,)."""
     shape = points.values.shape
-    centre = expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
+    centre = rungs.expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
     width = (half * lanes.step).astype(np.float64)
     inverse = detector.preset.inverse
     middle, low, high = (np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width))
-    by_channel, guards = raw.reshape(shape).copy(), guard.reshape(shape)
+    by_channel, guards = raw.reshape(shape).copy(), rungs.guard.reshape(shape)
     by_channel[np.isnan(points.values)] = 0
     outside = _limits(detector, points, low, high)
     by_channel[outside] = np.maximum(by_channel[outside], detector.event.threshold * 1.5)

@@ -1,6 +1,6 @@
 """One alarm per event: a row alarms when it is rare enough and rarer than what the last alarm already told.
 
-After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far. What does not
+After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not
 pass keeps its order but stays below the threshold. A flag lasts (hysteresis) while the raw surprise stays above ``HOLD`` · threshold.
 """
 
@@ -15,6 +15,7 @@ from detectors.lanes import Ints
 
 REPEAT = 1.2
 SHARE = 0.08
+LONGEST = 300.0
 HOLD = 0.6
 CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
 ROWS, LEVEL, AGE, ACTIVE = range(4)
@@ -45,7 +46,7 @@ def _event(alarm, threshold, slot, raw, allowed, surprise, flag):  # type: ignor
         a[ROWS] += 1
         a[AGE] += 1
         u = raw[i]
-        gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (SHARE * a[ROWS] + 1)) if a[LEVEL] > 0 else 0.0
+        gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (min(SHARE * a[ROWS], LONGEST) + 1)) if a[LEVEL] > 0 else 0.0
         if u >= threshold and u > gate and allowed[i]:
             a[LEVEL], a[AGE], a[ACTIVE] = u, 0.0, 1.0
             flag[i] = True
