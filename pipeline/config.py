@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.endpoint_config import Endpoint
 from pipeline.config_types import Duration, Model, Secret, format_duration
 
 __all__ = ["Config", "Duration", "Model", "Secret", "Stream", "format_duration"]
@@ -207,6 +209,7 @@ class Stream(Model):
     history: Path | None = Field(None, description="file or folder of past points that the models learn from at the start")
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")
+    alerts: Alerts = Field(default_factory=Alerts, description="what becomes of the anomalies: rules, groups, silences, budget")
 
     @model_validator(mode="after")
     def _channels(self) -> Stream:
@@ -259,3 +262,4 @@ class Config(Model):
     http: Http | None = Field(default_factory=Http, description="null: serve nothing")
     engine: Engine = Field(default_factory=Engine)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
+    endpoints: dict[str, Endpoint] = Field(default_factory=dict, description="name → receiver of alerts; without one there are no alerts")

@@ -65,6 +65,8 @@ def _models(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
         yield schema["$ref"].rpartition("/")[2], path
     for option in schema.get("anyOf", ()):
         yield from _models(option, path)
+    for kind, reference in schema.get("discriminator", {}).get("mapping", {}).items():
+        yield reference.rpartition("/")[2], f"{path} (type: {kind})"
     if isinstance(schema.get("additionalProperties"), dict):
         yield from _models(schema["additionalProperties"], f"{path}.NAME")
     if "items" in schema:
@@ -92,8 +94,10 @@ def _kind(schema: Schema, sections: dict[str, str]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{_anchor(sections[name])})"
-    if "anyOf" in schema:
-        return " or ".join(_kind(option, sections) for option in schema["anyOf"] if option.get("type") != "null")
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(dict.fromkeys(_kind(option, sections) for option in options if option.get("type") != "null"))
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":

@@ -20,7 +20,7 @@ _PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only 
 
 def broken_rules(config: Config) -> list[Finding]:
     """Every rule that ``config`` breaks."""
-    found = [*_database(config), *_groups(config)]
+    found = [*_database(config), *_groups(config), *_alert_names(config)]
     for name, stream in config.streams.items():
         for rule in STREAM_RULES:
             found += rule(stream, ("streams", name))
@@ -56,6 +56,26 @@ def _groups(config: Config) -> Iterator[Finding]:
                     path, f"stream {owner[group]} already uses the group {group!r}", "give each stream a group of its own, or none"
                 )
             owner.setdefault(group, name)
+
+
+def _alert_names(config: Config) -> Iterator[Finding]:
+    """Rules send to endpoints that there are, and one team has one budget."""
+    teams: dict[str, float] = {}
+    for name, stream in config.streams.items():
+        at: KeyPath = ("streams", name, "alerts")
+        named = [((*at, "to"), stream.alerts.to), ((*at, "faults", "to"), stream.alerts.faults.to)]
+        named += [((*at, "rules", number, "to"), rule.to) for number, rule in enumerate(stream.alerts.rules)]
+        for path, to in named:
+            for number, endpoint in enumerate(to or ()):
+                if endpoint not in config.endpoints:
+                    yield Finding((*path, number), f"there is no endpoint {endpoint!r}", closest(endpoint, config.endpoints))
+        budget = stream.alerts.budget
+        if budget is not None and budget.team is not None and teams.setdefault(budget.team, budget.per_day) != budget.per_day:
+            yield Finding((*at, "budget"), f"team {budget.team} has another budget in another stream", "write the same one in both")
+        for silence, planned in stream.alerts.silences.items():
+            if planned.calendar is not None and not planned.calendar.is_file():
+                path = (*at, "silences", silence, "calendar")
+                yield Finding(path, f"there is no calendar {planned.calendar}", "give the path of an iCalendar file")
 
 
 def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:

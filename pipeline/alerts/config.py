@@ -22,7 +22,13 @@ def _percent(value: Any) -> Any:
     return value
 
 
-Ratio = Annotated[float, BeforeValidator(_percent), WithJsonSchema({"type": ["number", "string"], "examples": ["5%", 0.05]})]
+Ratio = Annotated[
+    float,
+    BeforeValidator(_percent),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}]}),
+]
+
+Level = Annotated[Severity, WithJsonSchema({"enum": [level.value for level in Severity]})]
 
 #: label or property → glob, or any of several globs; a leading ``!`` negates.
 Match = dict[str, str | list[str]]
@@ -52,11 +58,18 @@ def _budget(value: Any) -> Any:
     return {"pages": float(found[1]), "per": _PER[found[2]]}
 
 
+_BUDGET_TEXT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s+per\s+(hour|day|week)\s*$"}
+
+
+def _or_text(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append(_BUDGET_TEXT)
+
+
 class Urgencies(Model):
     """The least severity of each urgency. Below ``notice`` nothing is sent; with a budget it is the budget that decides what pages."""
 
-    page: Severity = Field(Severity.CRITICAL, description="anomalies from this severity on page people")
-    notice: Severity = Field(Severity.INFO, description="anomalies from this severity on are sent to endpoints that take notices")
+    page: Level = Field(Severity.CRITICAL, description="anomalies from this severity on page people")
+    notice: Level = Field(Severity.INFO, description="anomalies from this severity on are sent to endpoints that take notices")
 
     @model_validator(mode="after")
     def _order(self) -> Urgencies:
@@ -93,7 +106,7 @@ class Policy(Model):
     )
     flapping: Flapping | None = Field(None, description="when a series counts as flapping")
     min_deviation: Ratio | None = Field(None, ge=0, description="smaller deviations, relative to what was expected, are not sent")
-    min_severity: Severity | None = Field(None, description="anomalies below it are not sent")
+    min_severity: Level | None = Field(None, description="anomalies below it are not sent")
     lasts: Duration | None = Field(None, description="anomalies that are over sooner are not sent")
 
 
@@ -109,7 +122,7 @@ class Rule(Policy):
 
 
 class Silence(Model):
-    """A planned time in which matching alerts are kept but not sent: recurring (cron), from a calendar, or between two times."""
+    """A planned time in which matching alerts are kept but not sent: recurring (cron), or from a calendar."""
 
     match: Match = Field(default_factory=dict, description="as in a rule; left out: everything of this stream")
     cron: str | None = Field(None, description="when it begins: minute hour day month weekday")
@@ -147,7 +160,9 @@ class FaultAlerts(Model):
 class Alerts(Policy):
     """What becomes of the anomalies of a stream."""
 
-    budget: Annotated[Budget | None, BeforeValidator(_budget)] = Field(None, description="wanted pages, for example `5 per day`")
+    budget: Annotated[Budget | None, BeforeValidator(_budget)] = Field(
+        None, description="wanted pages, for example `5 per day`", json_schema_extra=_or_text
+    )
     severity: Urgencies = Field(default_factory=Urgencies, description="least severity of a page and of a notice")
     rules: list[Rule] = Field(default_factory=list, description="exceptions, read from the top")
     silences: dict[str, Silence] = Field(default_factory=dict, description="name → planned silence")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config_types import Duration, Model, Secret
 
@@ -32,7 +32,8 @@ def _per_second(value: Any) -> Any:
     return value
 
 
-Rate = Annotated[float, BeforeValidator(_per_second)]
+_RATE_TEXT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s+per\s+(second|minute|hour)\s*$"}
+Rate = Annotated[float, BeforeValidator(_per_second), WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _RATE_TEXT]})]
 
 
 class EndpointBase(Model):
@@ -84,7 +85,7 @@ class HttpEndpoint(EndpointBase):
 class WebhookEndpoint(HttpEndpoint):
     """A webhook signed as Standard Webhooks 1.0 says; the payload is in `docs/alert-payload.schema.json`."""
 
-    type: Literal["webhook"]
+    type: Literal["webhook"] = Field(description="this kind of receiver")
     secret: Secret | list[Secret] = Field(
         description="`whsec_...`, 24 to 64 random bytes in base64; a list of two signs with both while a secret is exchanged, new one first"
     )
@@ -103,27 +104,27 @@ class WebhookEndpoint(HttpEndpoint):
 class JsonEndpoint(HttpEndpoint):
     """The payload of a webhook as plain JSON, unsigned."""
 
-    type: Literal["json"]
+    type: Literal["json"] = Field(description="this kind of receiver")
 
 
 class SlackEndpoint(HttpEndpoint):
     """An incoming webhook of Slack."""
 
-    type: Literal["slack"]
+    type: Literal["slack"] = Field(description="this kind of receiver")
     rate: Rate | None = Field(1.0, gt=0, description="Slack takes one message a second from an incoming webhook")
 
 
 class TeamsEndpoint(HttpEndpoint):
     """A workflow of Microsoft Teams that starts when a webhook request is received."""
 
-    type: Literal["teams"]
+    type: Literal["teams"] = Field(description="this kind of receiver")
     rate: Rate | None = Field(1.0, gt=0, description="Teams takes four requests a second, a channel fewer")
 
 
 class PagerDutyEndpoint(HttpEndpoint):
     """PagerDuty, Events API v2."""
 
-    type: Literal["pagerduty"]
+    type: Literal["pagerduty"] = Field(description="this kind of receiver")
     key: Secret = Field(description="integration (routing) key of the service")
     url: Url = Field(
         "https://events.pagerduty.com/v2/enqueue", description="other for the EU region: https://events.eu.pagerduty.com/v2/enqueue"
@@ -134,7 +135,7 @@ class PagerDutyEndpoint(HttpEndpoint):
 class OpsgenieEndpoint(HttpEndpoint):
     """Opsgenie (and Jira Service Management), Alert API."""
 
-    type: Literal["opsgenie"]
+    type: Literal["opsgenie"] = Field(description="this kind of receiver")
     key: Secret = Field(description="key of an API integration")
     url: Url = Field("https://api.opsgenie.com", description="other for the EU region: https://api.eu.opsgenie.com")
     urgency: Literal["notice", "page"] = Field("page", description="notice: takes everything; page: takes pages only")
@@ -143,7 +144,7 @@ class OpsgenieEndpoint(HttpEndpoint):
 class AlertmanagerEndpoint(HttpEndpoint):
     """Prometheus Alertmanager, API v2: it groups, silences and routes further."""
 
-    type: Literal["alertmanager"]
+    type: Literal["alertmanager"] = Field(description="this kind of receiver")
     url: Url = Field(description="base address, for example http://alertmanager:9093")
     allow: list[str] = Field(["private", "loopback"], description="an Alertmanager is normally inside; see the other types")
 
@@ -151,7 +152,7 @@ class AlertmanagerEndpoint(HttpEndpoint):
 class EmailEndpoint(EndpointBase):
     """Mail over SMTP."""
 
-    type: Literal["email"]
+    type: Literal["email"] = Field(description="this kind of receiver")
     host: str = Field(description="mail server")
     port: int = Field(587, ge=1, le=65535, description="port of the mail server")
     security: Literal["starttls", "tls", "none"] = Field("starttls", description="none only for a server that `allow` names")
@@ -177,7 +178,7 @@ class EmailEndpoint(EndpointBase):
 class KafkaEndpoint(EndpointBase):
     """A topic; the key of a record is the series, its value the payload of a webhook."""
 
-    type: Literal["kafka"]
+    type: Literal["kafka"] = Field(description="this kind of receiver")
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
     topic: str = Field(min_length=1, description="topic to write to")
     security: dict[str, Any] = Field(default_factory=dict, description="SASL and TLS settings, as in a Kafka source")
