@@ -48,8 +48,8 @@ def load_config(path: Path | str) -> Config:
 
 
 def config_hash(stream: Stream) -> str:
-    """12 hex digits that change when anything that a stream's config says changes (spelling and order of keys do not count)."""
-    canonical = json.dumps(stream.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of keys and alerts do not count)."""
+    canonical = json.dumps(stream.model_dump(mode="json", by_alias=True, exclude={"alerts"}), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -78,7 +78,9 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
     try:
         tree = yaml.load(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # A key without its colon is noticed only at the next token: where the key stands helps more.
+        beginning = error.context == "while scanning a simple key"
+        mark = (error.context_mark if beginning else None) or error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
         raise ConfigFileError(file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]) from None
     except YAMLError as error:
