@@ -70,9 +70,9 @@ class DeliveryLoop:
         self._health: dict[str, EndpointHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def configure(self, router: Router, endpoints: Mapping[str, EndpointBase]) -> None:
+    def configure(self, router: Router, endpoints: Mapping[str, EndpointBase], picture: Picture) -> None:
         """Take another configuration from the next turn on. What is pending for an endpoint that is gone is suppressed."""
-        self._next = (router, endpoints)
+        self._next, self._picture = (router, endpoints), picture
 
     def run(self, stop: threading.Event) -> None:
         asyncio.run(self._main(stop))
@@ -80,10 +80,10 @@ class DeliveryLoop:
     async def turn(self) -> bool:
         """One turn: record what came back, route, claim, begin to send. Returns whether there was anything to do."""
         loop = asyncio.get_running_loop()
-        if self._next is not None:
-            await self._take_configuration(*self._next)
         results, self._results = self._results, []
         try:
+            if self._next is not None:
+                await self._take_configuration(*self._next)
             claimed, busy = await loop.run_in_executor(self._thread, self._database_work, results)
         except StorageUnavailable as error:
             self._results = [*results, *self._results]
@@ -145,10 +145,10 @@ class DeliveryLoop:
             await self._senders.pop(name).close()
         for name in self._health.keys() - endpoints.keys():
             del self._health[name]
-        self._router, self._endpoints, self._next = router, dict(endpoints), None
+        self._router, self._endpoints = router, dict(endpoints)
         operations = Operations(self._database, router, self._endpoints, self._health, self._workers.me, self._metrics)
         await asyncio.get_running_loop().run_in_executor(self._thread, operations.begin, self._clock())
-        self._operations = operations
+        self._operations, self._next = operations, None
         for name, config in self._endpoints.items():
             if name not in self._senders:
                 self._senders[name] = self._make_sender(config, self._picture)

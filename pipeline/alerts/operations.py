@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from pipeline.alerts.call import Outcome
 from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.outbox import AlertRules
+from pipeline.alerts.outbox import AlertRules, fault_id
 from pipeline.alerts.router import Router
 from pipeline.alerts.rules import ns
 from pipeline.records import Fault, FaultKind
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 #: The stream that faults of the alerts themselves belong to.
 OPERATIONS = "forewatch"
 _GAUGES_EVERY = ns(timedelta(seconds=10))
+#: Faults that began longer ago are not looked at any more.
+_FAULTS_SINCE = ns(timedelta(days=30))
 
 
 class Operations:
@@ -46,8 +49,9 @@ class Operations:
         self._health = health
         self._worker = worker
         self._metrics = metrics
-        self._outbox = AlertRules(OPERATIONS, enabled=OPERATIONS in router.streams)
+        self._outbox = {stream: AlertRules(stream, enabled=True) for stream in router.streams}
         self._measured_ns = 0
+        self._known_faults: set[tuple[UUID, int | None]] = set()
 
     def begin(self, now_ns: int) -> None:
         """Make rows and health for what is configured; what waits for endpoints that are gone is suppressed."""
@@ -70,6 +74,7 @@ class Operations:
                     endpoints.save(connection, health.state)
                     health.unsaved = False
             known = endpoints.states(connection)
+            self._new_faults(connection, now_ns)
         for name, health in self._health.items():
             if name in known:
                 health.learn(known[name])
@@ -91,6 +96,15 @@ class Operations:
                 self._metrics.attempted(claimed, attempt, now_ns)
         for attempt in overtaken:
             log.warning("a call came back after its lane had been given to another process", delivery=str(attempt.delivery))
+
+    def _new_faults(self, connection: Connection, now_ns: int) -> None:
+        """Faults are opened and closed in several places; the outbox is filled from their table, where all of that comes together."""
+        for stream, outbox in self._outbox.items():
+            for fault in faults.query(connection, stream=stream, since_ns=now_ns - _FAULTS_SINCE):
+                change = (fault_id(fault), fault.ended_ns)
+                if change not in self._known_faults:
+                    self._known_faults.add(change)
+                    outbox.on_faults(connection, [fault], now_ns)
 
     def _removed(self, connection: Connection, endpoint: str, now_ns: int) -> None:
         """An endpoint is not configured any more. Another configuration on this database may have it for its own streams."""
@@ -122,7 +136,7 @@ class Operations:
         )
         fault = Fault(OPERATIONS, FaultKind.ENDPOINT_FAILING, message, now_ns, detail={"endpoint": name})
         faults.save(connection, fault)
-        self._outbox.on_faults(connection, [fault], now_ns)
+        self._new_faults(connection, now_ns)
         self._metrics.finished(name, "dead", count)
         log.error("an endpoint is disabled", endpoint=name, reason=reason, dead_letters=count)
 

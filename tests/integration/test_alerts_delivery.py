@@ -330,7 +330,7 @@ def test_removing_an_endpoint_suppresses_what_waits_for_it(database: Database):
             driven.bench.happen(anomaly("b2/a"), anomaly("b2/b"))
             await driven.work()
             left = {"kept": ends["kept"]}
-            driven.loop.configure(router_of(left), left)
+            driven.loop.configure(router_of(left), left, lambda _: None)
             driven.bench.happen(anomaly("b2/c"))
             await driven.work(3)
             assert len(kept.received) == 3

@@ -1,0 +1,54 @@
+"""The alerts of a whole configuration: its router, its outboxes, its delivery loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.alerts.config import Alerts, FaultAlerts
+from pipeline.alerts.delivery import DeliveryLoop
+from pipeline.alerts.metrics import AlertMetrics
+from pipeline.alerts.operations import OPERATIONS
+from pipeline.alerts.outbox import AlertRules
+from pipeline.alerts.picture import Pictures
+from pipeline.alerts.router import Router
+from pipeline.config import Config
+from pipeline.metrics import Metrics
+from pipeline.records import Anomaly
+from storage.session import Database
+
+
+def outbox_of(config: Config, stream: str) -> Callable[[Connection, list[Anomaly]], int]:
+    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it changed."""
+    rules = AlertRules(stream, enabled=bool(config.endpoints))
+    return lambda connection, changes: rules.on_changes(connection, changes, time.time_ns())
+
+
+def router_of(config: Config) -> Router:
+    """Routes every stream, and what the alerts have to say of themselves: to whoever hears of the faults of any stream."""
+    streams = {name: stream.alerts for name, stream in config.streams.items()}
+    chosen = [alerts.faults.to if alerts.faults.to is not None else alerts.to for alerts in streams.values()]
+    everybody = None if None in chosen else list(dict.fromkeys(name for to in chosen for name in to or ()))
+    return Router(streams | {OPERATIONS: Alerts(faults=FaultAlerts(to=everybody))}, config.endpoints)
+
+
+def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:
+    """The loop that delivers for ``config``; nothing has happened yet."""
+    return DeliveryLoop(database, router_of(config), config.endpoints, AlertMetrics(metrics), picture=pictures_of(config))
+
+
+def pictures_of(config: Config) -> Pictures:
+    """Draws from the history of ``config``, if it keeps one."""
+    from pipeline.build import history_path
+
+    path = history_path(config)
+
+    def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
+        from storage.history import HistoryReader  # Parquet is needed when something is drawn, not before
+
+        return HistoryReader(path).read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
+
+    return Pictures(read)
