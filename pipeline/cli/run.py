@@ -43,11 +43,9 @@ def backfill(
 
     The history is in files, or in a time range of the stream's own source. The verdicts are those that the daemon would give.
     """
-    from pipeline.backfill import run_backfill
     from pipeline.cli.output import show_fields, show_json
     from pipeline.config_load import load_config
     from pipeline.errors import InputError
-    from pipeline.progress import progress
 
     loaded = load_config(config)
     stream_of(loaded, stream)
@@ -60,6 +58,9 @@ def backfill(
         raise InputError("--from is not before --to: the range is empty")
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: the ending says the format; give .csv or .parquet")
+    from pipeline.backfill import run_backfill  # imports the detectors: mistakes are told before that
+    from pipeline.progress import progress
+
     with progress("backfill") as shown:
         report = run_backfill(loaded, stream, paths or None, start, end, scores, shown)
     fields = report.as_dict()

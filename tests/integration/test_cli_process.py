@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -19,13 +20,19 @@ from storage.session import Database
 
 FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 MANY = """
-import contextlib, io, json, sys
+import contextlib, io, json, sys, traceback
 from pipeline.cli import main
 for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["forewatch", *arguments, "--json"]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        main()
-    print(json.dumps(json.loads(out.getvalue())))
+    sys.argv = ["forewatch", *arguments]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
 """
 HOUR = 3_600_000_000_000
 
@@ -61,21 +68,26 @@ class Shell:
         assert done.returncode == code, done.stderr or done.stdout
         return done
 
-    def json(self, *arguments: object, code: int = 0) -> object:
+    def json(self, *arguments: object, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
-    def json_of_each(self, commands: list[tuple[str, ...]]) -> list[object]:
+    def each(self, *commands: tuple[object, ...], code: int = 0) -> list[subprocess.CompletedProcess[str]]:
         """Several commands in one process, because starting one takes a second."""
+        lines = json.dumps([[str(word) for word in command] for command in commands])
         done = subprocess.run(
-            [sys.executable, "-c", MANY, json.dumps(commands)],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
+            [sys.executable, "-c", MANY, lines], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=True
         )
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        ends = [
+            subprocess.CompletedProcess(command, *json.loads(line))
+            for command, line in zip(commands, done.stdout.splitlines(), strict=True)
+        ]
+        for one in ends:
+            assert "Traceback" not in one.stderr, one.stderr
+            assert one.returncode == code, one
+        return ends
+
+    def json_of_each(self, commands: list[tuple[object, ...]]) -> list[Any]:
+        return [json.loads(one.stdout) for one in self.each(*((*command, "--json") for command in commands))]
 
     def config(self, database: str = "sqlite:///forewatch.db", broker: str = "127.0.0.1:1", topic: str = "sensors") -> None:
         (self.folder / "forewatch.yaml").write_text(CONFIG.format(database=database, broker=broker, topic=topic))
@@ -101,7 +113,6 @@ def test_a_new_user_gets_a_config_that_is_valid(shell):
     assert "is there already" in shell.run("init", code=2).stderr
     shell.run("init", "--force", "--preset", "stock")
     assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": []}
-    assert "cannot be written" in shell.run("init", "no/such/folder/x.yaml", code=2).stderr
 
 
 def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
@@ -118,34 +129,39 @@ def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
     ]
     found = shell.json("check", code=2)
     assert [problem["line"] for problem in found["problems"]] == [5, 5, 8]
-    for command in (
-        ["run"],
-        ["backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"],
-        ["anomalies", "list"],
-        ["db", "upgrade"],
-        ["faults", "list"],
+    for done in shell.each(
+        ("run",), ("backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"), ("db", "upgrade"), ("faults", "list"), code=2
     ):
-        assert "forewatch.yaml:8: storag: there is no such key — did you mean storage?" in shell.run(*command, code=2).stderr
+        assert "forewatch.yaml:8: storag: there is no such key — did you mean storage?" in done.stderr
 
 
 def test_usage_mistakes(shell):
-    assert "no such file — `forewatch init` writes one" in shell.run("check", "none.yaml", code=2).stderr
-    assert "No such command 'nope'" in shell.run("nope", code=2).stderr
-    assert "Missing option '--stream'" in shell.run("backfill", "forewatch.yaml", code=2).stderr
-    assert "'soon' is no time; write" in shell.run("anomalies", "list", "--from", "soon", code=2).stderr
-    assert "'terrible' is not one of" in shell.run("anomalies", "list", "--severity", "terrible", code=2).stderr
-    assert "Exit codes:" in shell.run(code=2).stderr + shell.run("--help").stdout
+    said = {
+        ("check", "none.yaml"): "no such file — `forewatch init` writes one",
+        ("nope",): "No such command 'nope'",
+        ("backfill", "forewatch.yaml"): "Missing option '--stream'",
+        ("anomalies", "list", "--from", "soon"): "'soon' is no time; write",
+        ("anomalies", "list", "--severity", "terrible"): "'terrible' is not one of",
+        ("init", "no/such/folder/x.yaml"): "cannot be written",
+    }
+    for done, message in zip(shell.each(*said, code=2), said.values(), strict=True):
+        assert message in done.stderr
+    assert "Exit codes:" in shell.run("--help").stdout
 
 
 def test_backfill_mistakes(shell):
     shell.config()
-    backfill = ("backfill", "forewatch.yaml", "--stream", "plant")
-    assert "no stream 'plan': did you mean plant?" in shell.run("backfill", "forewatch.yaml", "-s", "plan", "-i", "x.csv", code=2).stderr
-    assert "--input x.csv: no such file" in shell.run(*backfill, "--input", "x.csv", code=2).stderr
-    assert "not both" in shell.run(*backfill, "--input", "forewatch.yaml", "--from", "1h", code=2).stderr
-    assert "backfill what?" in shell.run(*backfill, code=2).stderr
-    assert "--from is not before --to" in shell.run(*backfill, "--from", "1h", "--to", "2h", code=2).stderr
-    assert "give .csv or .parquet" in shell.run(*backfill, "--from", "1h", "--scores", "x.json", code=2).stderr
+    said = {
+        ("--stream", "plan", "--input", "x.csv"): "no stream 'plan': did you mean plant?",
+        ("--input", "x.csv"): "--input x.csv: no such file",
+        ("--input", "forewatch.yaml", "--from", "1h"): "not both",
+        (): "backfill what?",
+        ("--from", "1h", "--to", "2h"): "--from is not before --to",
+        ("--from", "1h", "--scores", "x.json"): "give .csv or .parquet",
+    }
+    commands = (("backfill", "forewatch.yaml", "--stream", "plant", *options) for options in said)
+    for done, message in zip(shell.each(*commands, code=2), said.values(), strict=True):
+        assert message in done.stderr
 
 
 def test_schema_and_version(shell):
@@ -158,13 +174,16 @@ def test_schema_and_version(shell):
 
 def test_the_database_is_made_and_its_version_shown(shell):
     shell.config()
-    before = shell.json("db", "current")
-    assert before["current"] is None
-    assert "run: forewatch db upgrade" in shell.run("anomalies", "list", code=4).stderr.replace("create it with", "run")
-    assert "empty → " in shell.run("db", "upgrade").stderr
-    assert "is up to date" in shell.run("db", "upgrade").stderr
-    assert shell.json("db", "current")["current"] == before["needed"]
-    assert "no anomalies" in shell.run("anomalies", "list").stderr
+    assert "create it with: forewatch db upgrade" in shell.run("anomalies", "list", code=4).stderr
+    before, made, again, text, empty = shell.each(
+        ("db", "current", "--json"), ("db", "upgrade"), ("db", "upgrade"), ("db", "current"), ("anomalies", "list")
+    )
+    needed = json.loads(before.stdout)["needed"]
+    assert json.loads(before.stdout)["current"] is None
+    assert f"empty → {needed}" in made.stderr
+    assert "is up to date" in again.stderr
+    assert text.stdout.split() == ["database", "sqlite:///forewatch.db", "current", needed, "needed", needed]
+    assert "no anomalies" in empty.stderr
 
 
 def test_a_database_on_postgresql(shell, postgres_url):
@@ -279,27 +298,29 @@ def test_anomalies_are_listed_and_filtered(filled):
         "upper": 1.5,
         "contribution": 0.1,
     }
-    text = filled.run("anomalies", "show", ids["s1"]).stdout
-    assert "seasonal" in text
-    assert "missing" in text
-    assert "there is no anomaly 00000000" in filled.run("anomalies", "show", "00000000", code=2).stderr
-    assert "is not an anomaly id" in filled.run("anomalies", "show", "plant", code=2).stderr
+    (text,) = filled.each(("anomalies", "show", ids["s1"]))
+    assert "seasonal" in text.stdout
+    assert "missing" in text.stdout
+    nothing, no_id = filled.each(("anomalies", "show", "00000000"), ("anomalies", "show", "plant"), code=2)
+    assert "there is no anomaly 00000000" in nothing.stderr
+    assert "is not an anomaly id" in no_id.stderr
 
 
 def test_dead_letters_are_listed_and_shown(filled):
-    assert [one["offset"] for one in filled.json("deadletters", "list")] == [9, 7]
-    assert [one["offset"] for one in filled.json("deadletters", "list", "--reason", "missing")] == [7]
-    assert "no field sensor" in filled.run("deadletters", "list").stdout
-    binary, text = filled.json("deadletters", "list")
-    assert (binary["value"], binary["key"], binary["timestamp"]) == ("\\xff\x00", None, None)
-    assert filled.json("deadletters", "show", text["id"]) == text
-    assert '{"site": "a", "ts": 1}' in filled.run("deadletters", "show", text["id"]).stdout
+    commands = [("deadletters", "list"), ("deadletters", "list", "--reason", "missing"), ("deadletters", "show", 1)]
+    found, missing, shown = filled.json_of_each(commands)
+    assert [one["offset"] for one in found] == [9, 7]
+    assert missing == [shown] == [found[1]]
+    assert (found[0]["value"], found[0]["key"], found[0]["timestamp"]) == ("\\xff\x00", None, None)
+    table, text = filled.each(("deadletters", "list"), ("deadletters", "show", 1))
+    assert "no field sensor" in table.stdout
+    assert '{"site": "a", "ts": 1}' in text.stdout
     assert "there is no dead letter 999" in filled.run("deadletters", "show", 999, code=2).stderr
 
 
 def test_faults_are_listed(filled):
-    assert [one["kind"] for one in filled.json("faults", "list", "--open")] == ["source_down"]
-    everything = filled.json("faults", "list")
+    last, everything = filled.json_of_each([("faults", "list", "--open"), ("faults", "list")])
+    assert [one["kind"] for one in last] == ["source_down"]
     assert {one["ended"] for one in everything} == {None, "2033-05-18T03:33:20Z"}
     assert "lasts" in filled.run("faults", "list").stdout
 
