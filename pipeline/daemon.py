@@ -13,8 +13,11 @@ from pathlib import Path
 import structlog
 
 from detectors.warm import warm
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.outbox import outbox_of
+from pipeline.alerts.service import AlertService
 from pipeline.build import build_engine, history_path, open_database
-from pipeline.config import Config
+from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, StorageUnavailable
@@ -47,9 +50,11 @@ class Daemon:
         self._engines: dict[str, Engine] = {}
         self._config = config
         self._prune_at = time.monotonic()
+        self._alerts = AlertService(config, database, metrics)
         self.stopping = False
         for name in config.streams:
             self._start(name)
+        self._alerts.start()
         health.ready("daemon")
 
     def stop(self) -> None:
@@ -65,13 +70,14 @@ class Daemon:
         if (config.database, config.http) != (self._config.database, self._config.http):
             raise ConfigError("database and http cannot change while the daemon runs; restart it")
         old, self._config = self._config, config
-        shared = (old.storage, old.engine) != (config.storage, config.engine)
+        shared = (old.storage, old.engine, bool(old.endpoints)) != (config.storage, config.engine, bool(config.endpoints))
         for name in list(self._engines):
-            if shared or old.streams[name] != config.streams.get(name):
+            if shared or _of_engine(old, name) != _of_engine(config, name):
                 self._end(name)
         for name in config.streams:
             if name not in self._engines:
                 self._start(name)
+        self._alerts.take(config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Turn until ``stop`` is called; ``reload`` is called between two turns."""
@@ -99,13 +105,15 @@ class Daemon:
     def close(self) -> None:
         for name in list(self._engines):
             self._end(name)
+        self._alerts.stop()
 
     def _start(self, name: str) -> None:
         config = self._config
         stream = config.streams[name]
         source = make_source(name, stream.source, stream.format)
         writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
-        engine = build_engine(name, config, self._database, source, StreamMetrics(self._metrics, name), history_writer=writer)
+        metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
+        engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
         # Before the group is joined: a first compilation takes longer than a session lasts.
         warm(engine.parts.scoring.detector)
         self._engines[name] = engine
@@ -127,6 +135,12 @@ class Daemon:
             self._health.wait(f"stream {name}", "; ".join(down) or "taking its partitions over")
         else:
             self._health.ready(f"stream {name}")
+
+
+def _of_engine(config: Config, name: str) -> Stream | None:
+    """What the engine of a stream depends on: alerts are another one's business."""
+    stream = config.streams.get(name)
+    return None if stream is None else stream.model_copy(update={"alerts": Alerts()})
 
 
 @contextmanager

@@ -1,30 +1,18 @@
-"""The alerts of a whole configuration: its router, its outboxes, its delivery loop."""
+"""The alerts of a whole configuration: its router, its delivery loop."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
-
-from sqlalchemy import Connection
 
 from pipeline.alerts.config import Alerts, FaultAlerts
 from pipeline.alerts.delivery import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
-from pipeline.alerts.outbox import AlertRules
 from pipeline.alerts.picture import Pictures
 from pipeline.alerts.router import Router
 from pipeline.config import Config
 from pipeline.metrics import Metrics
-from pipeline.records import Anomaly
 from storage.session import Database
-
-
-def outbox_of(config: Config, stream: str) -> Callable[[Connection, list[Anomaly]], int]:
-    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it changed."""
-    rules = AlertRules(stream, enabled=bool(config.endpoints))
-    return lambda connection, changes: rules.on_changes(connection, changes, time.time_ns())
 
 
 def router_of(config: Config) -> Router:

@@ -7,8 +7,9 @@ the engine one small insert each. An event's id names what changed, so that the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 import msgspec
@@ -17,6 +18,9 @@ from sqlalchemy import Connection
 from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
 from storage import alerts
 from storage.types import safe
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 #: An open anomaly whose peak grew by less than this factor is not news.
 GROWTH = 1.25
@@ -50,6 +54,12 @@ class AlertRules:
             change = "open" if fault.ended_ns is None else f"closed/{fault.ended_ns}"
             events.append(alerts.Event(uuid5(subject, change), self._stream, "fault", subject, _encode(fault), now_ns))
         return alerts.add_events(connection, events)
+
+
+def outbox_of(config: Config, stream: str) -> Callable[[Connection, list[Anomaly]], int]:
+    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it changed."""
+    rules = AlertRules(stream, enabled=bool(config.endpoints))
+    return lambda connection, changes: rules.on_changes(connection, changes, time.time_ns())
 
 
 def fault_id(fault: Fault) -> UUID:

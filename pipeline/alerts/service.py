@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.alerts.configured import delivery_loop, pictures_of, router_of
-from pipeline.alerts.delivery import DeliveryLoop
 from pipeline.config import Config
 from pipeline.metrics import Metrics
 from storage.session import Database
+
+if TYPE_CHECKING:
+    from pipeline.alerts.delivery import DeliveryLoop
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,8 @@ class AlertService:
         if self._thread is None:
             self.start()
         elif self._loop is not None:
+            from pipeline.alerts.configured import pictures_of, router_of
+
             self._loop.configure(router_of(config), config.endpoints, pictures_of(config))
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -50,6 +54,8 @@ class AlertService:
 
     def run(self) -> None:
         """Deliver until ``stop``; what is not delivered by then waits in the database."""
+        from pipeline.alerts.configured import delivery_loop  # brings the HTTP client along, which a daemon without endpoints does not need
+
         while not self._stop.is_set():
             self._loop = delivery_loop(self._config, self._database, self._metrics)
             try:
