@@ -85,6 +85,8 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
         raise ConfigFileError(file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]) from None
     except YAMLError as error:
         raise ConfigFileError(file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]) from None
+    except (TypeError, ValueError) as error:  # what ruamel lets through: a list as a key, !!int before a word
+        raise ConfigFileError(file, [Problem(0, (), f"not a config: {error}", "write keys as plain text, and no !tags")]) from None
     if tree is None:
         raise ConfigFileError(file, [Problem(0, (), "the file is empty", "`forewatch init` writes one to begin with")])
     if not isinstance(tree, dict):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config import Config, Secret, Stream
@@ -203,7 +203,11 @@ def test_any_text_is_loaded_or_refused_with_a_message(tmp_path_factory, text):
         load_config(path)
 
 
-@given(st.integers(0, len(GOOD)), st.sampled_from([":", "-", "{", "}", "[", "]", "\t", "&a", "*a", "!x", '"', "#", "\n", " ", "1", "null"]))
+@given(
+    st.integers(0, len(GOOD)),
+    st.sampled_from([":", "-", "{", "}", "[", "]", "\t", "&a", "*a", "!x", '"', "#", "\n", " ", "1", "null", "? ", "|", "%", "!!int "]),
+)
+@example(56, "&a")
 def test_one_stray_token_never_raises_anything_else(tmp_path_factory, place, token):
     path = tmp_path_factory.getbasetemp() / "stray.yaml"
     path.write_text(GOOD[:place] + token + GOOD[place:])
