@@ -38,13 +38,16 @@ class Tally:
 class Bench:
     """One stream, one database, and as many engines one after the other (or beside each other) as a test wants."""
 
-    def __init__(self, folder: Path, template: Path, logs: Sequence[Log], name: str = "plant", **changes: Any) -> None:
+    def __init__(self, folder: Path, template: Path, logs: Sequence[Log], url: str | None = None, **changes: Any) -> None:
+        """``url`` is a database with the schema in it; left out: a SQLite file of its own, a copy of ``template``."""
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(template, folder / "forewatch.db")
+        if url is None:
+            shutil.copy(template, folder / "forewatch.db")
+            url = f"sqlite:///{folder}/forewatch.db"
         self.folder = folder
         self.logs = list(logs)
         self.log = MemoryLog("plant", len(logs))
-        self.config = Config.model_validate(config_tree(f"sqlite:///{folder}/forewatch.db", {"memory": {"name": "plant"}}, **changes))
+        self.config = Config.model_validate(config_tree(url, {"memory": {"name": "plant"}}, **changes))
         self.database = Database(self.config.database)
         self.open: list[Engine] = []
 

@@ -1,0 +1,158 @@
+"""The database goes away under the engine, or its disk is full: it pauses, polls on, and goes on by itself with nothing lost and nothing twice."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.records import Fault, FaultKind, Partition
+from pipeline.sources.memory import MemorySource
+from tests.faults.feed import Log, make_log
+from tests.unit.engines import Bench, essence
+
+
+@pytest.fixture(scope="module")
+def logs() -> list[Log]:
+    return [make_log(number, 100, seed=5) for number in range(2)]
+
+
+@pytest.fixture
+def make(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+    monkeypatch.setattr("storage.session.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr("pipeline.engine.RETRY_SECONDS", 0.01)
+    benches: list[Bench] = []
+
+    def one(logs: list[Log], **changes) -> Bench:
+        benches.append(Bench(tmp_path / f"bench{len(benches)}", sqlite_template, logs, **changes))
+        return benches[-1]
+
+    yield one
+    for bench in benches:
+        bench.close()
+
+
+@contextmanager
+def locked(bench: Bench) -> Iterator[None]:
+    """Somebody else has the file for himself."""
+    other = sqlite3.connect(f"{bench.folder}/forewatch.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def undisturbed(make: Callable[..., Bench], logs: list[Log]) -> list[tuple]:
+    bench = make(logs)
+    bench.fill()
+    bench.drain(bench.engine())
+    return essence(bench.anomalies())
+
+
+def down(bench: Bench) -> list[Fault]:
+    return [f for f in bench.faults() if f.kind is FaultKind.DATABASE_DOWN]
+
+
+def test_away_again_and_again(make, logs):
+    bench = make(logs, engine={"max_batch": 60})
+    bench.fill()
+    engine = bench.engine()
+    source = engine.parts.source
+    assert isinstance(source, MemorySource)
+    times = 0
+    for _ in range(30):
+        engine.turn(0.0)
+        with locked(bench):
+            engine.turn(0.0)
+            waiting, cursor = list(engine._pending), dict(engine.parts.ownership.cursor)
+            before = bench.positions()
+            if waiting:
+                for _ in range(3):
+                    engine.turn(0.0)
+                times += 1
+                assert source._paused >= set(engine.parts.ownership.positions), "everything is paused"
+                assert (engine._pending, engine.parts.ownership.cursor) == (waiting, cursor), "one batch waits, no more is read"
+                assert any(f.kind is FaultKind.DATABASE_DOWN for f in engine.parts.faults.current)
+            assert bench.positions() == before
+        time.sleep(0.01)
+    assert times > 5
+    bench.drain(engine)
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed(make, logs)
+    assert down(bench)
+    assert all(f.ended_ns for f in down(bench))
+
+
+def test_away_while_taking_over(make, logs):
+    bench = make(logs)
+    bench.fill()
+    engine = bench.engine()
+    with locked(bench):
+        for _ in range(4):
+            engine.turn(0.0)
+        assert not engine.ready
+    bench.drain(engine)
+    bench.check()
+    assert [bool(f.ended_ns) for f in down(bench)] == [True]
+
+
+def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
+    """Half of the batch is in the state by then: the partition is taken over again, from its snapshot."""
+    from pipeline.errors import StorageUnavailable
+    from storage import series
+    from tests.faults.feed import record
+
+    def day(first: int, names: str) -> list[bytes]:
+        return [record(name, first + s, 20.0 + s % 5) for s in range(60) for name in names]
+
+    values = day(0, "ab") + day(1000, "b") + day(2000, "ab")
+    log = Log(values, ["scored"] * len(values))
+    bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
+    bench.fill(lambda log: 180)
+    engine = bench.drain(bench.engine())
+    assert len(engine.parts.scoring.series) == 1, "a has left"
+    fetch, failures = series.revive, iter((True, True, False))
+
+    def revive(*arguments):
+        if next(failures, False):
+            raise StorageUnavailable("away")
+        return fetch(*arguments)
+
+    monkeypatch.setattr(series, "revive", revive)
+    bench.fill()
+    bench.drain(engine)
+    (slot,) = (s for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist() if engine.parts.scoring.name_of(s) == "a")
+    assert engine.parts.scoring.series.state["windows"]["seq"][slot] > 100
+    assert bench.position().counts.read() == len(values)
+    assert next(failures, None) is None, "it was asked three times"
+    assert [bool(f.ended_ns) for f in down(bench)] == [True, True]
+
+
+def test_the_disk_is_full_for_a_while(make, logs):
+    bench = make(logs, engine={"max_batch": 40})
+    bench.fill()
+    engine = bench.engine()
+    for _ in range(3):
+        engine.turn(0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (bench.folder / "forewatch.db-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, hard))
+    try:
+        for _ in range(20):
+            engine.turn(0.0)
+        assert any(f.kind is FaultKind.DATABASE_DOWN for f in engine.parts.faults.current)
+        stuck = {p: at for p, (at, _) in bench.positions().items()}
+        for _ in range(5):
+            engine.turn(0.0)
+        assert {p: at for p, (at, _) in bench.positions().items()} == stuck
+        assert engine._pending
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    bench.drain(engine)
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed(make, logs)
