@@ -225,6 +225,13 @@ def due(connection: Connection, stream: str, now_ns: int, limit: int) -> list[Al
     return _alerts(connection, statement.order_by(AlertRow.flush_ns).limit(limit))
 
 
+def next_flush(connection: Connection) -> tuple[int, str] | None:
+    """(when, stream) of the first timer of all alerts."""
+    statement = select(AlertRow.flush_ns, AlertRow.stream).where(AlertRow.flush_ns.is_not(None)).order_by(AlertRow.flush_ns).limit(1)
+    row = connection.execute(statement).first()
+    return None if row is None or row.flush_ns is None else (row.flush_ns, row.stream)
+
+
 def save_alerts(connection: Connection, changed: Sequence[AlertState]) -> None:
     _upsert(connection, AlertRow, "alert_id", changed)
 
@@ -257,13 +264,18 @@ def save_budget(connection: Connection, name: str, state: dict[str, Any], now_ns
 
 
 def query(
-    connection: Connection, *, stream: str | None = None, state: str | None = None, since_ns: int | None = None, limit: int | None = None
+    connection: Connection,
+    *,
+    stream: str | None = None,
+    state: Collection[str] | None = None,
+    since_ns: int | None = None,
+    limit: int | None = None,
 ) -> list[AlertState]:
     """Alerts, the newest first."""
     statement = _select().order_by(AlertRow.created_ns.desc(), AlertRow.alert_id).limit(limit)
     for given, condition in (
         (stream, AlertRow.stream == stream),
-        (state, AlertRow.state == state),
+        (state, AlertRow.state.in_(state or ())),
         (since_ns, AlertRow.created_ns >= (since_ns or 0)),
     ):
         if given is not None:
@@ -277,6 +289,19 @@ def ledger(connection: Connection) -> dict[tuple[str, str | None], int]:
         select(AlertEventRow.state, AlertEventRow.reason, func.count()).group_by(AlertEventRow.state, AlertEventRow.reason)
     )
     return {(state, reason): int(count) for state, reason, count in rows}
+
+
+def fates(connection: Connection) -> dict[tuple[str, str], int]:
+    """(stream, reason or state) → events."""
+    fate = func.coalesce(AlertEventRow.reason, AlertEventRow.state)
+    rows = connection.execute(select(AlertEventRow.stream, fate, func.count()).group_by(AlertEventRow.stream, fate))
+    return {(stream, what): int(count) for stream, what, count in rows}
+
+
+def get(connection: Connection, prefix: str) -> list[AlertState]:
+    """Alerts whose id begins with the hex digits ``prefix`` (1 to 32 of them), six at most."""
+    within = AlertRow.alert_id.between(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
+    return _alerts(connection, _select().where(within).order_by(AlertRow.alert_id).limit(6))
 
 
 def backlog(connection: Connection) -> dict[str, tuple[int, int]]:

@@ -34,6 +34,7 @@ class Desk:
     disabled: Collection[str]
     urgency_of: Callable[[str], str]
     recent: dict[str, list[int]]
+    false: set[UUID] = field(default_factory=set)  # anomalies that people say are none
     alerts: dict[UUID, AlertState] = field(default_factory=dict)
     live: dict[tuple[str, str], AlertState] = field(default_factory=dict)
     members: dict[UUID, Member] = field(default_factory=dict)

@@ -67,7 +67,7 @@ def behaviour_of(desk: Desk, alert: AlertState) -> Behaviour:
 def _join(desk: Desk, change: Change) -> None:
     """An anomaly that belongs to no alert yet."""
     record = change.record
-    if isinstance(record, Anomaly) and record.points == 0:
+    if isinstance(record, Anomaly) and (record.points == 0 or change.event.subject in desk.false):
         desk.suppress(change.event, "retracted")
         return
     if change.dropped is not None:
@@ -131,6 +131,8 @@ def _update(desk: Desk, change: Change, member: Member) -> None:
     alert = desk.alerts[member.alert_id]
     before = replace(member)
     new = _member(change, alert)
+    if change.event.subject in desk.false:
+        new.state = "retracted"
     for name in ("state", "severity", "surprise", "start_ns", "end_ns", "body"):
         setattr(member, name, getattr(new, name))
     desk.changed_members[member.subject] = member

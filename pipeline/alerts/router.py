@@ -22,7 +22,7 @@ from pipeline.alerts.fold import STORM_KEY, Change, fold, understand
 from pipeline.alerts.look import look
 from pipeline.alerts.muting import Muting, PlannedSilences
 from pipeline.alerts.rules import STORM, StreamRules
-from storage import alerts, faults, silences
+from storage import alerts, faults, labels, silences
 from storage.alerts import AlertState, Event
 
 #: Events and due alerts of one turn: as long as it lasts, SQLite lets nobody else write.
@@ -102,6 +102,8 @@ class Router:
         connection, stream = desk.connection, desk.rules.stream
         due = alerts.due(connection, stream, desk.now_ns, AT_ONCE)
         desk.members = alerts.members(connection, [c.event.subject for c in changes])
+        labelled = labels.of(connection, [c.event.subject for c in changes])
+        desk.false = {subject for subject, label in labelled.items() if label == "false"}
         wanted = {m.alert_id for m in desk.members.values()} | {e.subject for e in events if e.kind == "acknowledged"}
         desk.know(due)
         desk.know(list(alerts.alerts(connection, wanted - desk.alerts.keys()).values()))

@@ -48,9 +48,13 @@ class AlertService:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Let calls on their way end, record them, leave. Calling it twice is fine."""
-        self._stop.set()
+        self.finish()
         if self._thread is not None:
             self._thread.join(timeout)
+
+    def finish(self) -> None:
+        """Let ``run`` end, as soon as it can; for signal handlers."""
+        self._stop.set()
 
     def run(self) -> None:
         """Deliver until ``stop``; what is not delivered by then waits in the database."""

@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import anomalies, check, db, deadletters, demo, evaluate, faults, kafka, run, start
+from pipeline.cli import (
+    alerts,
+    anomalies,
+    check,
+    db,
+    deadletters,
+    deliveries,
+    demo,
+    endpoints,
+    evaluate,
+    faults,
+    hooks,
+    kafka,
+    run,
+    silences,
+    start,
+)
 from pipeline.cli.exits import epilog
 
 
@@ -46,8 +62,14 @@ app.command("init")(start.init)
 app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("backfill")(run.backfill)
+app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(anomalies.app, name="anomalies")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(silences.app, name="silences")
+app.add_typer(hooks.app, name="hooks")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(faults.app, name="faults")
 app.add_typer(db.app, name="db")

@@ -1,0 +1,53 @@
+"""A test message: complete, so that a receiver can show what it would make of a real one, and plainly marked as a test."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+from pipeline.alerts.compose import Scene, compose
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.outbox import encode_anomaly
+from pipeline.alerts.payload import Payload
+from pipeline.alerts.rules import SECOND, StreamRules
+from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+from storage.alerts import AlertState, Member
+
+
+def sample_payload() -> Payload:
+    """A message of the kind ``test`` about an anomaly that never was."""
+    now = time.time_ns()
+    labels = {"site": "test", "note": "sent by forewatch endpoints ping"}
+    anomaly = Anomaly(
+        id=uuid4(),
+        stream="forewatch-test",
+        series="test",
+        labels=labels,
+        state=AnomalyState.OPEN,
+        severity=Severity.INFO,
+        direction="up",
+        start_ns=now - 60 * SECOND,
+        end_ns=now,
+        peak_ns=now - 30 * SECOND,
+        points=2,
+        score=0.9999,
+        surprise=4.0,
+        channels=["test"],
+        observed=[42.0],
+        expected=[23.0],
+        lower=[20.0],
+        upper=[26.0],
+        contribution=[1.0],
+        guard="none",
+        model_version="none",
+        config_hash="none",
+        partition=Partition("test", 0),
+        first_offset=0,
+        last_offset=1,
+        peak_offset=0,
+        last_flag_seq=1,
+    )
+    member = Member(anomaly.id, anomaly.id, anomaly.stream, "test", "open", "info", 4.0, anomaly.start_ns, now, encode_anomaly(anomaly))
+    alert = AlertState(anomaly.id, anomaly.stream, "data", "test", "test", "forewatch/test", labels, anomaly.start_ns, now, "info", count=1)
+    rules = StreamRules(anomaly.stream, Alerts(), ())
+    return compose(alert, "test", 1, Scene([member], 1, 1), rules.behaviour("default"), rules.config, now)

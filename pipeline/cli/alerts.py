@@ -1,0 +1,234 @@
+"""``alerts list|show|test|ack|label|ledger``: what became of anomalies, and what would become of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, opened
+from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.times import parse_time, show_second, show_time
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pipeline.alerts.rehearsal import Rehearsal
+    from storage.alerts import AlertState
+
+app = typer.Typer(no_args_is_help=True, help="Alerts: list, look at one, acknowledge, label, try out rules.")
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    since: FromOption = None,
+    limit: LimitOption = 50,
+    json: JsonOption = False,
+) -> None:
+    """List alerts that last, newest first; silenced and held ones, too."""
+    from storage import alerts
+
+    with opened(config) as (_, database), database.read() as connection:
+        found = alerts.query(connection, stream=stream, state=None if all_ else ("waiting", "open"), since_ns=since, limit=limit)
+    if json:
+        show_json([_as_dict(alert) for alert in found])
+        return
+    rows = (
+        (
+            str(a.alert_id)[:13],
+            show_second(a.opened_ns),
+            a.stream,
+            a.group_key,
+            a.severity,
+            a.urgency,
+            f"{a.open_count} of {a.count}",
+            _state(a),
+        )
+        for a in found
+    )
+    show_table(("id", "since", "stream", "series or group", "severity", "urgency", "open", "state"), rows, "no alerts")
+
+
+@app.command()
+def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show one alert: its anomalies, and what was sent to whom."""
+    from storage import alerts, deliveries
+
+    with opened(config) as (_, database), database.read() as connection:
+        alert = _alert(connection, id_)
+        members = alerts.members_of(connection, alert.alert_id, 20)
+        sent = deliveries.query(connection, alert_id=alert.alert_id)
+    if json:
+        show_json(_as_dict(alert) | {"anomalies": [str(m.subject) for m in members], "deliveries": [str(d.id) for d in sent]})
+        return
+    show_fields(_as_dict(alert))
+    print()
+    rows = [(str(m.subject)[:13], m.series, m.state, m.severity, show_second(m.start_ns), show_second(m.end_ns)) for m in members]
+    show_table(("anomaly", "series", "state", "severity", "from", "to"), rows, "no anomalies")
+    print()
+    told = [(d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.state, d.reason, d.attempts) for d in sent]
+    show_table(("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"), told, "nothing was sent")
+
+
+@app.command()
+def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+    """Say that somebody looks after an alert: it is not repeated, and its receivers are told."""
+    from time import time_ns
+    from uuid import uuid4
+
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from storage import alerts
+
+    with opened(config) as (_, database), database.begin() as connection:
+        alert = _alert(connection, id_)
+        if alert.state != "open":
+            raise InputError(f"alert {id_} is {_state(alert)}: there is nothing to acknowledge")
+        alerts.add_events(connection, [alerts.Event(uuid4(), alert.stream, "acknowledged", alert.alert_id, who(by), time_ns())])
+    print(f"{alert.alert_id} is acknowledged")
+
+
+@app.command()
+def label(
+    id_: Annotated[str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")],
+    label: Annotated[Literal["true", "false"], typer.Argument(help="true: it was one. false: it was none; who was told is told so.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    by: By = None,
+) -> None:
+    """Say whether an anomaly was one. Training learns from it; an alert about a false one is retracted."""
+    from dataclasses import replace
+    from time import time_ns
+
+    from pipeline.alerts.outbox import AlertRules
+    from pipeline.cli.person import who
+    from pipeline.records import AnomalyState
+    from storage import anomalies, labels
+
+    now_ns = time_ns()
+    with opened(config) as (loaded, database), database.begin() as connection:
+        anomaly = anomalies.get(connection, id_)
+        labels.put(connection, anomaly.id, label, who(by), comment, now_ns)
+        if label == "false":
+            retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
+            AlertRules(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(connection, [retracted], now_ns)
+    print(f"{anomaly.id} is labelled {label}")
+
+
+@app.command("test")
+def try_out(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    last: Annotated[Any, typer.Option("--last", parser=parse_time, metavar="DURATION", help="How much of the past: 24h, 7d.")] = "7d",
+    stream: StreamOption = None,
+    show_all: Annotated[bool, typer.Option("--show", help="Also every message that would have been sent, and when.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Send the anomalies of the past through the rules as they are now, and say who would have been told what. Nothing is sent."""
+    from time import time_ns
+
+    from pipeline.alerts.rehearsal import rehearse
+    from pipeline.errors import InputError
+    from storage import anomalies, faults
+
+    now_ns = time_ns()
+    with opened(config) as (loaded, database):
+        if not loaded.endpoints:
+            raise InputError(f"{config} has no endpoints: there is nobody to tell")
+        with database.read() as connection:
+            found = [a for a in anomalies.query(connection, stream=stream, since_ns=last) if a.stream in loaded.streams]
+            troubles = [f for f in faults.query(connection, stream=stream, since_ns=last) if f.stream in loaded.streams]
+    rehearsal = rehearse(loaded, found, troubles, last, now_ns)
+    if json:
+        show_json(_report(rehearsal, loaded.endpoints))
+    else:
+        _print(rehearsal, list(loaded.endpoints), show_all)
+
+
+@app.command()
+def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Account for everything: what became of each event, and of each delivery."""
+    from storage import alerts, deliveries
+
+    with opened(config) as (_, database), database.read() as connection:
+        events, sent = alerts.ledger(connection), deliveries.ledger(connection)
+    rows = [("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)]
+    rows += [("deliveries", endpoint, state, reason, count) for (endpoint, state, reason), count in sorted(sent.items(), key=str)]
+    if json:
+        show_json([dict(zip(("what", "endpoint", "state", "reason", "count"), row, strict=True)) for row in rows])
+        return
+    show_table(("what", "endpoint", "state", "reason", "count"), rows, "nothing has happened yet")
+    note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
+
+
+def _alert(connection: Connection, text: str) -> AlertState:
+    from pipeline.cli.person import hex_prefix
+    from pipeline.errors import InputError
+    from storage import alerts
+
+    found = alerts.get(connection, hex_prefix(text))
+    if not found:
+        raise InputError(f"there is no alert {text}; `forewatch alerts list --all` shows those there are")
+    if len(found) > 1:
+        raise InputError(f"{text} is the beginning of several alerts: {', '.join(str(a.alert_id)[:18] for a in found)}; give more of it")
+    return found[0]
+
+
+def _state(alert: AlertState) -> str:
+    if alert.state == "closed":
+        return alert.outcome or "closed"
+    if alert.held_by is not None:
+        return f"held by {alert.held_by}"
+    return "acknowledged" if alert.acked_ns is not None else alert.state
+
+
+def _as_dict(alert: AlertState) -> dict[str, Any]:
+    known = {key: value for key, value in asdict(alert).items() if not key.endswith("_ns")}
+    times = ("opened", "created", "flush", "sent", "resolved", "acked")
+    return known | {name: show_time(getattr(alert, f"{name}_ns")) for name in times}
+
+
+def _report(rehearsal: Rehearsal, endpoints: Any) -> dict[str, Any]:
+    return {
+        "days": rehearsal.days,
+        "streams": {name: asdict(report) for name, report in rehearsal.streams.items()},
+        "endpoints": {name: sum(e == name for e, _, _ in rehearsal.sent) for name in endpoints},
+        "messages": [
+            {
+                "at": show_time(at_ns),
+                "endpoint": endpoint,
+                "type": p.type,
+                "title": p.data.title,
+                "rule": p.data.rule,
+                "urgency": p.data.urgency,
+            }
+            for endpoint, at_ns, p in rehearsal.sent
+        ],
+    }
+
+
+def _print(rehearsal: Rehearsal, endpoints: list[str], show_all: bool) -> None:
+    kinds = ("opened", "updated", "repeated", "resolved", "revised", "retracted")
+    rows = []
+    for name in endpoints:
+        mine = [(at_ns, p) for endpoint, at_ns, p in rehearsal.sent if endpoint == name]
+        counts = [sum(p.kind == kind for _, p in mine) for kind in kinds]
+        opened = sum(p.kind == "opened" for _, p in mine)
+        rows.append((name, len(mine), *counts, f"{opened / rehearsal.days:.1f}"))
+    show_table(("endpoint", "messages", *kinds, "alerts a day"), rows, "no endpoints")
+    print()
+    fates = [(name, r.anomalies, fate, count) for name, r in rehearsal.streams.items() for fate, count in sorted(r.fates.items())]
+    show_table(("stream", "anomalies", "what became of their events", "events"), fates, "no anomalies in this time")
+    for name, report in rehearsal.streams.items():
+        line = f"{name}: {report.pages} pages in {rehearsal.days:.1f} days, {report.pages / rehearsal.days:.2f} a day"
+        print(line + (f"; the budget is {report.pages_per_day:g} a day" if report.pages_per_day is not None else "; no budget"))
+    if show_all:
+        print()
+        told = [(show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title) for endpoint, at_ns, p in rehearsal.sent]
+        show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), told, "no messages")

@@ -1,0 +1,129 @@
+"""``endpoints list|ping|enable|secret``: the receivers of alerts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened
+from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.times import show_second
+
+if TYPE_CHECKING:
+    from pipeline.alerts.call import Outcome
+    from pipeline.alerts.endpoint_config import EndpointBase
+    from pipeline.config import Config
+
+app = typer.Typer(no_args_is_help=True, help="The receivers of alerts: how they are, a test message, enabling one again.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in the config.")]
+
+
+@app.command("list")
+def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """List the configured endpoints with their state and what waits for them."""
+    from storage import deliveries, endpoints
+    from storage.endpoints import EndpointState
+
+    with opened(config) as (loaded, database), database.read() as connection:
+        known, backlog = endpoints.states(connection), deliveries.backlog(connection)
+    found = []
+    for name, endpoint in loaded.endpoints.items():
+        state = known.get(name) or EndpointState(name)
+        found.append(
+            {
+                "name": name,
+                "type": getattr(endpoint, "type", ""),
+                "takes": "pages" if endpoint.urgency == "page" else "everything",
+                "state": "disabled" if state.disabled_ns else "failing" if state.failing_ns else "ok",
+                "since": show_second(state.disabled_ns or state.failing_ns),
+                "pending": backlog.get(name, (0, 0))[0],
+                "last delivery": show_second(state.delivered_ns),
+                "reason": state.reason,
+            }
+        )
+    if json:
+        show_json(found)
+    else:
+        columns = ("name", "type", "takes", "state", "since", "pending", "last delivery", "reason")
+        show_table(columns, [tuple(row.values()) for row in found], "no endpoints in the config")
+
+
+@app.command()
+def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Send a test message, as a real one would be sent, and say what the receiver answered.
+
+    Nothing is written to the database. The exit code tells whether it was accepted.
+    """
+    import asyncio
+    import time
+
+    from pipeline.config_load import load_config
+
+    endpoint = _endpoint(load_config(config), name)
+    began = time.perf_counter()
+    outcome = asyncio.run(_ping(endpoint))
+    seconds = time.perf_counter() - began
+    fields: dict[str, Any] = {
+        "delivered": outcome.delivered,
+        "status": outcome.status,
+        "answer": outcome.answer,
+        "seconds": round(seconds, 3),
+    }
+    if json:
+        show_json(fields)
+    else:
+        print(
+            f"{name}: {'accepted' if outcome.delivered else 'not accepted'}, {outcome.status or 'no status'} in {seconds:.3f} s: {outcome.answer}"
+        )
+    raise typer.Exit(0 if outcome.delivered else 1)
+
+
+@app.command()
+def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Send to an endpoint again that was disabled because it only failed, or because it answered 410.
+
+    What became a dead letter meanwhile is sent by `forewatch deliveries redeliver`.
+    """
+    from storage import endpoints
+
+    with opened(config) as (loaded, database):
+        _endpoint(loaded, name)
+        with database.begin() as connection:
+            changed = endpoints.enable(connection, name)
+    print(f"{name} is enabled" if changed else f"{name} was not disabled")
+
+
+@app.command()
+def secret() -> None:
+    """Make a secret for a webhook: give it to the receiver, and to forewatch in a file or a variable."""
+    from pipeline.alerts.signing import new_secret
+
+    print(new_secret())
+    note("keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}")
+
+
+async def _ping(endpoint: EndpointBase) -> Outcome:
+    from datetime import UTC, datetime
+    from uuid import uuid4
+
+    from pipeline.alerts.call import Message
+    from pipeline.alerts.payload import encode
+    from pipeline.alerts.sample import sample_payload
+    from pipeline.alerts.senders import sender_of
+
+    payload, sender = sample_payload(), sender_of(endpoint, lambda _: None)
+    outcome = await sender.send(Message(uuid4(), "forewatch/test", encode(payload), payload, datetime.now(UTC)))
+    await sender.close()
+    return outcome
+
+
+def _endpoint(config: Config, name: str) -> EndpointBase:
+    from pipeline.config_problems import closest
+    from pipeline.errors import InputError
+
+    if name not in config.endpoints:
+        remedy = closest(name, config.endpoints) if config.endpoints else "the config has no endpoints"
+        raise InputError(f"the config has no endpoint {name!r}: {remedy}")
+    return config.endpoints[name]

@@ -1,0 +1,66 @@
+"""``hooks listen``: a local receiver that verifies signatures and prints what arrives."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Webhooks at the other end: receive and verify them here.")
+
+
+@app.callback()
+def hooks() -> None:
+    """Webhooks at the other end: receive and verify them here."""
+
+
+@app.command()
+def listen(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8787,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    secret_file: Annotated[
+        list[Path] | None, typer.Option("--secret-file", metavar="FILE", help="File with the secret, whsec_...; may be given twice.")
+    ] = None,
+    secret_env: Annotated[str, typer.Option("--secret-env", metavar="NAME", help="Variable with the secret.")] = "FOREWATCH_HOOK_SECRET",
+    answer: Annotated[int, typer.Option(min=200, max=599, help="Status to answer with, to see what forewatch does then.")] = 200,
+) -> None:
+    """Receive webhooks, verify their signatures, and print them until Ctrl-C.
+
+    Without a secret everything is printed and nothing is verified.
+    """
+    from pipeline.alerts.listen import hook_routes
+    from pipeline.alerts.signing import check_secret
+    from pipeline.cli.output import note
+    from pipeline.errors import InputError
+    from pipeline.http import HttpServer
+
+    try:
+        secrets = [check_secret(s) for s in _secrets(secret_file or [], secret_env)]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    server = HttpServer(host, port, hook_routes(secrets, lambda line: print(line, flush=True), answer))
+    server.start()
+    note(
+        f"listening on {server.url}/hook, {'signatures are verified' if secrets else 'without a secret: nothing is verified'}; Ctrl-C ends"
+    )
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def _secrets(files: list[Path], variable: str) -> list[str]:
+    """Raises InputError for a file that cannot be read."""
+    import os
+
+    from pipeline.errors import InputError
+
+    found = [os.environ[variable]] if variable in os.environ and not files else []
+    for path in files:
+        try:
+            found.append(path.read_text().strip())
+        except OSError as error:
+            raise InputError(f"--secret-file {path}: {error.strerror}; `forewatch endpoints secret` makes a secret") from None
+    return found

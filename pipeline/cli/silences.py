@@ -1,0 +1,133 @@
+"""``silences add|list|expire``: alerts that are kept, but not sent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamOption, opened, stream_of
+from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.times import parse_time, show_second
+
+app = typer.Typer(no_args_is_help=True, help="Keep alerts, but do not send them, for a time.")
+
+_UNTIL = "Until then: ISO 8601 (UTC unless it names a zone)."
+
+
+@app.command()
+def add(
+    match: Annotated[
+        list[str] | None, typer.Option("--match", "-m", metavar="LABEL=GLOB", help="What it is about; several must all match.")
+    ] = None,
+    stream: StreamOption = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h, 3d.")] = None,
+    until: Annotated[Any, typer.Option("--until", parser=parse_time, metavar="TIME", help=_UNTIL)] = None,
+    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Silence what matches, from now on.
+
+    Alerts are kept and shown as silenced. One that still lasts at the end is sent then; the end of one that was sent before is sent at once.
+    """
+    from time import time_ns
+    from uuid import uuid4
+
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from storage import silences
+
+    now_ns = time_ns()
+    ends_ns = until if until is not None else now_ns + _span(for_)
+    if until is not None and for_ is not None:
+        raise InputError("give --for or --until, not both")
+    if ends_ns <= now_ns:
+        raise InputError("the silence would be over already; give a time that lies ahead")
+    with opened(config) as (loaded, database):
+        if stream is not None:
+            stream_of(loaded, stream)
+        silence = silences.Silence(uuid4(), stream, _matchers(match or []), now_ns, ends_ns, who(by), comment, now_ns)
+        with database.begin() as connection:
+            silences.add(connection, silence)
+    print(silence.id)
+    note(f"silenced until {show_second(ends_ns)}; forewatch silences expire {silence.id.hex[:8]} ends it sooner")
+
+
+@app.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """List silences: those that were set by hand, and the planned ones that hold now."""
+    from dataclasses import asdict
+    from time import time_ns
+
+    from pipeline.alerts.muting import PlannedSilences
+    from storage import silences
+
+    now_ns = time_ns()
+    with opened(config) as (loaded, database), database.read() as connection:
+        manual = silences.query(connection, now_ns=None if all_ else now_ns)
+    planned = [(n, held) for n, stream in loaded.streams.items() for held in PlannedSilences(stream.alerts).in_force(now_ns)]
+    if json:
+        show_json([asdict(s) for s in manual])
+        return
+    rows = [
+        (s.id.hex[:8], s.stream or "all", _shown(s.match), show_second(s.starts_ns), show_second(s.ends_ns), s.author, s.comment)
+        for s in manual
+    ]
+    rows += [(held.name, name, "as configured", "", show_second(held.until_ns), "config", "") for name, held in planned]
+    show_table(("id", "stream", "match", "from", "until", "by", "comment"), rows, "no silences")
+
+
+@app.command()
+def expire(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """End a silence now. What still lasts is sent."""
+    from time import time_ns
+
+    from pipeline.cli.person import hex_prefix
+    from pipeline.errors import InputError
+    from storage import silences
+
+    with opened(config) as (_, database), database.begin() as connection:
+        ended = silences.expire(connection, hex_prefix(id_), time_ns())
+    if not ended:
+        raise InputError(f"no silence {id_} holds; `forewatch silences list` shows those that do")
+    for one in ended:
+        print(one)
+
+
+def _span(text: str | None) -> int:
+    from datetime import timedelta
+
+    from pipeline.config_types import parse_duration
+    from pipeline.errors import InputError
+
+    if text is None:
+        raise InputError("say how long: --for 2h, or --until TIME")
+    try:
+        span: timedelta = parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--for {text}: {error}") from None
+    return (span // timedelta(microseconds=1)) * 1000
+
+
+def _matchers(pairs: list[str]) -> dict[str, Any]:
+    from pipeline.errors import InputError
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        label, equals, glob = pair.partition("=")
+        if not equals or not label:
+            raise InputError(f"--match {pair}: write LABEL=GLOB, for example --match site=eu-*")
+        found[label] = glob
+    return found
+
+
+def _shown(match: dict[str, Any]) -> str:
+    return ", ".join(f"{label}={glob}" for label, glob in match.items()) or "everything"
