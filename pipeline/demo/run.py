@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ Say = Callable[[str], None]
 
 def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
     """Run until Ctrl-C, ``q``, or for ``seconds``. Returns how many anomalies were shown. Raises ForewatchError."""
+    # Until the daemon runs, a signal must unwind the stack, or the broker would stay behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="forewatch-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
