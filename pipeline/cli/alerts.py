@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
     from pipeline.alerts.rehearsal import Rehearsal
     from storage.alerts import AlertState
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: list, look at one, acknowledge, label, try out rules.")
+app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
+
+
+class Truth(StrEnum):
+    TRUE = "true"
+    FALSE = "false"
 
 
 @app.command("list")
@@ -32,7 +38,7 @@ def list_(
     limit: LimitOption = 50,
     json: JsonOption = False,
 ) -> None:
-    """List alerts that last, newest first; silenced and held ones, too."""
+    """List alerts that last, newest first; silenced ones, too."""
     from storage import alerts
 
     with opened(config) as (_, database), database.read() as connection:
@@ -79,7 +85,10 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 @app.command()
 def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
-    """Say that somebody looks after an alert: it is not repeated, and its receivers are told."""
+    """Say that somebody looks after an alert.
+
+    It is not repeated, and its receivers are told.
+    """
     from time import time_ns
     from uuid import uuid4
 
@@ -98,7 +107,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
 @app.command()
 def label(
     id_: Annotated[str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")],
-    label: Annotated[Literal["true", "false"], typer.Argument(help="true: it was one. false: it was none; who was told is told so.")],
+    label: Annotated[Truth, typer.Argument(metavar="TRUTH", help="true: it was one. false: it was none; who was told is told so.")],
     config: ConfigOption = DEFAULT_CONFIG,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
     by: By = None,
@@ -115,11 +124,11 @@ def label(
     now_ns = time_ns()
     with opened(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
-        labels.put(connection, anomaly.id, label, who(by), comment, now_ns)
-        if label == "false":
+        labels.put(connection, anomaly.id, label.value, who(by), comment, now_ns)
+        if label is Truth.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
             AlertRules(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(connection, [retracted], now_ns)
-    print(f"{anomaly.id} is labelled {label}")
+    print(f"{anomaly.id} is labelled {label.value}")
 
 
 @app.command("test")
@@ -130,7 +139,11 @@ def try_out(
     show_all: Annotated[bool, typer.Option("--show", help="Also every message that would have been sent, and when.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Send the anomalies of the past through the rules as they are now, and say who would have been told what. Nothing is sent."""
+    """Try the rules on the anomalies of the past.
+
+    They go through the rules as they are now; the report says who would have been told what, and what was dropped by which rule. Nothing is
+    sent.
+    """
     from time import time_ns
 
     from pipeline.alerts.rehearsal import rehearse
@@ -153,7 +166,7 @@ def try_out(
 
 @app.command()
 def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Account for everything: what became of each event, and of each delivery."""
+    """Account for every event and every delivery."""
     from storage import alerts, deliveries
 
     with opened(config) as (_, database), database.read() as connection:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from storage.deliveries import Delivery
 
-app = typer.Typer(no_args_is_help=True, help="Messages on their way to endpoints: list, look at one, send again.")
+app = typer.Typer(no_args_is_help=True, help="Messages on their way: list, show, send again.")
 
 EndpointOption = Annotated[str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only those of this endpoint.")]
 SinceOption = Annotated[Any, typer.Option("--since", parser=parse_time, metavar="TIME", help="Only newer ones: 2h, 7d, or ISO 8601.")]
@@ -111,9 +111,9 @@ def redeliver(
 
 
 def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
-    """Deliver alerts in a process of its own, beside any number of daemons and other such processes, until SIGTERM or Ctrl-C.
+    """Deliver alerts in a process of its own until SIGTERM.
 
-    A daemon delivers by itself. This is for PostgreSQL, where deliveries should not share a process with scoring; a SQLite database serves
+    Any number of them may run beside the daemons, which deliver by themselves, too. This is for PostgreSQL, where deliveries should not share a process with scoring; a SQLite database serves
     one process at a time.
     """
     import signal

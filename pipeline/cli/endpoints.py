@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pipeline.alerts.endpoint_config import EndpointBase
     from pipeline.config import Config
 
-app = typer.Typer(no_args_is_help=True, help="The receivers of alerts: how they are, a test message, enabling one again.")
+app = typer.Typer(no_args_is_help=True, help="The receivers of alerts: list, test, enable again.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in the config.")]
 
 
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """List the configured endpoints with their state and what waits for them."""
+    """List the endpoints: state, and what waits for them."""
     from storage import deliveries, endpoints
     from storage.endpoints import EndpointState
 
@@ -52,9 +52,9 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
 
 @app.command()
 def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Send a test message, as a real one would be sent, and say what the receiver answered.
+    """Send a test message and say what was answered.
 
-    Nothing is written to the database. The exit code tells whether it was accepted.
+    It goes the way of a real one, signature and all. Nothing is written to the database. The exit code tells whether it was accepted.
     """
     import asyncio
     import time
@@ -82,9 +82,9 @@ def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 
 @app.command()
 def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Send to an endpoint again that was disabled because it only failed, or because it answered 410.
+    """Send to an endpoint again that was disabled.
 
-    What became a dead letter meanwhile is sent by `forewatch deliveries redeliver`.
+    That is one that only failed, or that answered 410. What became a dead letter meanwhile is sent by `forewatch deliveries redeliver`.
     """
     from storage import endpoints
 
@@ -97,7 +97,10 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def secret() -> None:
-    """Make a secret for a webhook: give it to the receiver, and to forewatch in a file or a variable."""
+    """Make a secret for a webhook.
+
+    Give it to the receiver, and to forewatch in a file or a variable.
+    """
     from pipeline.alerts.signing import new_secret
 
     print(new_secret())

@@ -26,7 +26,7 @@ def listen(
     secret_env: Annotated[str, typer.Option("--secret-env", metavar="NAME", help="Variable with the secret.")] = "FOREWATCH_HOOK_SECRET",
     answer: Annotated[int, typer.Option(min=200, max=599, help="Status to answer with, to see what forewatch does then.")] = 200,
 ) -> None:
-    """Receive webhooks, verify their signatures, and print them until Ctrl-C.
+    """Receive webhooks, verify and print them until Ctrl-C.
 
     Without a secret everything is printed and nothing is verified.
     """

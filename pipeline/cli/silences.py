@@ -10,7 +10,7 @@ from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, Strea
 from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second
 
-app = typer.Typer(no_args_is_help=True, help="Keep alerts, but do not send them, for a time.")
+app = typer.Typer(no_args_is_help=True, help="Keep alerts, but do not send them for a while.")
 
 _UNTIL = "Until then: ISO 8601 (UTC unless it names a zone)."
 
@@ -60,7 +60,7 @@ def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """List silences: those that were set by hand, and the planned ones that hold now."""
+    """List silences: set by hand, and planned ones that hold now."""
     from dataclasses import asdict
     from time import time_ns
 
