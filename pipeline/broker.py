@@ -136,7 +136,7 @@ class LocalBroker:
             process is not None, process is not None and self._answers(timeout), address, process.pid if process else None, self.data_dir
         )
 
-    def up(self, timeout: float = 60.0) -> str:
+    def up(self, timeout: float = 120.0) -> str:
         """Start the broker unless it runs, wait until it answers, and return its address. Raises BrokerError."""
         jars = ensure_jars(self._announce)
         with self._locked():
@@ -207,9 +207,9 @@ class LocalBroker:
 
     def _wait(self, deadline: float) -> bool:
         while self.process() is not None and time.monotonic() < deadline:
-            if self._answers(1.0):
+            if self._answers(5.0):
                 return True
-            time.sleep(0.05)
+            time.sleep(0.1)
         return False
 
     def _answers(self, timeout: float) -> bool:

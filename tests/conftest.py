@@ -48,13 +48,22 @@ def topics(kafka_broker: str) -> Iterator[Topics]:
     made.close()
 
 
-@pytest.fixture
-def faulty_broker(tmp_path: Path) -> Iterator[FaultyBroker]:
-    """A real Apache Kafka of this test alone: ``up``, ``down``, ``kill``, ``freeze``, ``thaw``, ``address``."""
-    from tests.kafka_server import faulty_broker as start
+@pytest.fixture(scope="module")
+def broker_to_break(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyBroker]:
+    """The broker behind ``faulty_broker``."""
+    from tests.kafka_server import faulty_broker
 
-    with start(tmp_path / "kafka") as broker:
+    with faulty_broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
+
+
+@pytest.fixture
+def faulty_broker(broker_to_break: FaultyBroker) -> Iterator[FaultyBroker]:
+    """A real Apache Kafka that a test may take ``down``, ``kill``, ``freeze`` and bring ``up`` again; it is up when the test begins."""
+    broker_to_break.thaw()
+    broker_to_break.up()
+    yield broker_to_break
+    broker_to_break.thaw()
 
 
 # -------------------------------------------------------------------------------------------------------- databases

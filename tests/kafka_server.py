@@ -48,8 +48,8 @@ class FaultyBroker(LocalBroker):
 def faulty_broker(folder: Path) -> Iterator[FaultyBroker]:
     """A broker of one's own, up; at the end its process and its data are gone."""
     broker = FaultyBroker(folder, settings=QUICK, heap="256m")
-    broker.up()
     try:
+        broker.up()
         yield broker
     finally:
         broker.kill()

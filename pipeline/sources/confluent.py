@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import groupby
+from threading import Thread
 from typing import Any
 
 import numpy as np
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.config import KafkaSource as KafkaConfig
@@ -39,6 +40,10 @@ SECURITY = {
 }
 
 log = logging.getLogger(__name__)
+# The client reports every failed attempt to connect as an error; we say once, in our own words, what is away.
+_client_log = logging.getLogger("confluent_kafka")
+if _client_log.level == logging.NOTSET:
+    _client_log.setLevel(logging.CRITICAL)
 
 
 class ConfluentSource(GroupSource):
@@ -49,6 +54,7 @@ class ConfluentSource(GroupSource):
         self._consumer: Any = None
         self._admin: Any = None
         self._paused: set[Partition] = set()
+        self._flowing: set[Partition] = set()  # a record has come since the last seek
         self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
         self._topic_ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}  # topic descriptions under way
@@ -100,6 +106,7 @@ class ConfluentSource(GroupSource):
             self._consumer.incremental_assign([place])
             if partition in self._paused:
                 self._consumer.pause([place])
+        self._flowing.discard(partition)
         self._owned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
@@ -117,8 +124,14 @@ class ConfluentSource(GroupSource):
             self._closed = True
             self._mirror.flush(now=True)
             if self._consumer is not None:
-                with suppress(KafkaException, RuntimeError):
-                    self._consumer.close()
+                # The client waits for commits under way, for ever if the cluster is gone; then the group notices by itself that we are.
+                leaving = Thread(target=self._leave, daemon=True)
+                leaving.start()
+                leaving.join(LOOKUP)
+
+    def _leave(self) -> None:
+        with suppress(KafkaException, RuntimeError):
+            self._consumer.close()
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -126,8 +139,8 @@ class ConfluentSource(GroupSource):
         self._must_be_open()
         if self._consumer is None:
             try:
-                self._consumer = Consumer(self._settings(), logger=log)
-                self._admin = AdminClient(self._connection(), logger=log)
+                self._consumer = Consumer(self._settings(), logger=_client_log)
+                self._admin = AdminClient(self._connection(), logger=_client_log)
             except (KafkaException, TypeError, ValueError) as error:
                 raise ConfigError(f"kafka client settings: {error}") from error
             self._consumer.subscribe(list(self._config.topics), on_assign=self._on_assign, on_revoke=self._on_lost, on_lost=self._on_lost)
@@ -164,7 +177,8 @@ class ConfluentSource(GroupSource):
         }
 
     def _on_assign(self, consumer: Any, partitions: Any) -> None:
-        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+        # At a plain offset: what the client asks the broker for (an end, a stored offset) may arrive after our seek, and undo it.
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)
         gained = [Partition(p.topic, p.partition) for p in partitions]
         self._paused.update(gained)
@@ -225,15 +239,23 @@ class ConfluentSource(GroupSource):
             errors = [m for m in batch if m.error() is not None]
             if errors:
                 batch = [m for m in batch if m.error() is None]
-            ends = [m.offset() for m in errors if m.error().code() == KafkaError._PARTITION_EOF]
             first = self._owned.next.get(partition)
             if first is not None and partition not in self._paused:
-                after = max([first, *ends, batch[-1].offset() + 1 if batch else 0])
+                if batch and batch[0].offset() < first:  # fetched before the seek
+                    batch = [m for m in batch if m.offset() >= first]
+                if batch:
+                    self._flowing.add(partition)
+                after = max([first, *self._ends(partition, errors), batch[-1].offset() + 1 if batch else 0])
                 if after > first:
                     self._owned.next[partition] = after
                     yield _to_records(partition, first, after, batch)
             for message in errors:
                 self._judge(partition, message)
+
+    def _ends(self, partition: Partition, errors: list[Any]) -> list[int]:
+        """Where the client reached the end, transaction markers included. An end that was reached before a seek may be told after it: such an
+        offset is no sign that what lies before it was read, so ends count only once a record has come."""
+        return [m.offset() for m in errors if m.error().code() == KafkaError._PARTITION_EOF and partition in self._flowing]
 
     def _judge(self, partition: Partition, message: Any) -> None:
         error = message.error()
@@ -242,6 +264,8 @@ class ConfluentSource(GroupSource):
         offset = self._owned.next.get(partition)
         if offset is None:
             self._failures.append(SourceError(f"Kafka at {self._where}: {error.str()}"))
+            return
+        if message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
             return
         self.pause([partition])
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):

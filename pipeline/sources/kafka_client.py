@@ -12,6 +12,7 @@ from kafka.net.compat import KafkaNetClient
 from pipeline.errors import ConfigError, SourceUnavailable
 
 Client = TypeVar("Client")
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 # The client reports every failed attempt to connect as an error; we say once, in our own words, what is away.
 _log = logging.getLogger("kafka")
@@ -25,6 +26,9 @@ def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float,
     Raises SourceUnavailable when the cluster does not answer within ``timeout`` seconds (with the reason, where it is known to be the
     credentials) and ConfigError for settings that the client does not know.
     """
+    protocol = settings.get("security_protocol", PROTOCOLS[0])
+    if protocol not in PROTOCOLS:  # the client itself would take it for plain text
+        raise ConfigError(f"kafka client settings: security_protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     nets: list[Any] = []
 
     def net(**config: Any) -> Any:
