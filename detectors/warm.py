@@ -1,16 +1,10 @@
-"""Compile before the first record comes: numba keeps the machine code on disk, so that this costs a minute once and a moment afterwards.
-
-``python -m detectors.warm`` does it for every tier; ``make setup`` calls that.
-"""
+"""Compile before the first record comes: numba keeps the machine code on disk, so that this costs minutes once and a moment afterwards."""
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
-from detectors import build
-from detectors.base import Detector, DetectorSpec, Points
+from detectors.base import Detector, Points
 
 MINUTE = 60_000_000_000
 _POINTS = 3000
@@ -23,15 +17,3 @@ def warm(detector: Detector) -> None:
     values = np.sin(rows / 20)[:, None] + np.random.default_rng(0).normal(0, 0.1, (_POINTS, channels))
     none, every = np.zeros(_POINTS, np.int32), np.full(_POINTS, MINUTE, np.int64)
     detector.step(detector.initial(1), Points(none, rows * MINUTE, values, none.copy(), every))
-
-
-def main() -> None:
-    """Warm every tier, and the windows' kernels with them where they are imported from."""
-    for tier in ("light", "standard", "strong"):
-        print(f"compiling the detector {tier} (once)", file=sys.stderr, flush=True)
-        for channels in (("a",), ("a", "b")):
-            warm(build(DetectorSpec(tier=tier, channels=channels)))
-
-
-if __name__ == "__main__":
-    main()
