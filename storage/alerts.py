@@ -59,6 +59,7 @@ class AlertState:
     lane: str
     labels: dict[str, str]
     opened_ns: int
+    ended_ns: int
     created_ns: int
     severity: str
     state: str = "waiting"

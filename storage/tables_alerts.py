@@ -76,7 +76,8 @@ class AlertRow(Base):
     surprise: Mapped[float]
     count: Mapped[int] = mapped_column(Integer)
     open_count: Mapped[int] = mapped_column(Integer)
-    opened_ns: Mapped[int]
+    opened_ns: Mapped[int]  # event time of its first flagged point
+    ended_ns: Mapped[int]  # and of its last one so far
     resolved_ns: Mapped[int | None]
     created_ns: Mapped[int]
     flush_ns: Mapped[int | None]

@@ -41,6 +41,7 @@ class Desk:
     lanes: dict[str, Lane] = field(default_factory=dict)
     touched: dict[UUID, AlertState] = field(default_factory=dict)
     changed_members: dict[UUID, Member] = field(default_factory=dict)
+    over: set[UUID] = field(default_factory=set)  # alerts that ended before the next one of their series began
     news: dict[UUID, str] = field(default_factory=dict)  # alert → revised | retracted | acknowledged
     fates: list[Fate] = field(default_factory=list)
     folded: dict[UUID, list[Fate]] = field(default_factory=dict)

@@ -38,7 +38,7 @@ def understand(desk: Desk, event: Event) -> Change:
         key = f"{fault.kind}/{fault.partition or ''}"
         return Change(event, fault, desk.rules.faults, None, key, short(f"{fault.stream}/faults/{key}"))
     anomaly = decode_anomaly(event.body)
-    behaviour, dropped = desk.rules.decide(anomaly)
+    behaviour, dropped = desk.rules.decide(anomaly, desk.now_ns)
     if behaviour.by is None:
         key, lane = short(anomaly.series), short(f"{anomaly.stream}/{anomaly.series}")
     else:
@@ -73,21 +73,33 @@ def _join(desk: Desk, change: Change) -> None:
     if change.dropped is not None:
         desk.suppress(change.event, change.dropped)
         return
-    alert = desk.live.get((change.behaviour.rule, change.group_key)) or _begin(desk, change)
-    lane = desk.lane(alert.lane)
-    recent = [t for t in lane.openings if t > desk.now_ns - change.behaviour.flapping_within]
-    lane.openings = [*recent[-100:], desk.now_ns]
+    alert = desk.live.get((change.behaviour.rule, change.group_key))
+    if alert is not None and _is_over(alert, change):
+        desk.over.add(alert.alert_id)
+        desk.touched[alert.alert_id] = alert
+        alert = None
+    alert = alert or _begin(desk, change)
+    lane, start = desk.lane(alert.lane), _start(change)
+    recent = [t for t in lane.openings if t > start - change.behaviour.flapping_within]
+    lane.openings = [*recent[-100:], start]
     changes = change.behaviour.flapping_changes
     alert.flapping = alert.flapping or (changes is not None and len(lane.openings) >= changes)
     member = _member(change, alert)
     desk.members[member.subject] = desk.changed_members[member.subject] = member
     alert.count += 1
-    alert.opened_ns = min(alert.opened_ns, member.start_ns)
+    alert.opened_ns, alert.ended_ns = min(alert.opened_ns, member.start_ns), max(alert.ended_ns, member.end_ns)
     if member.state == "open":
         alert.open_count += 1
     _candidate(desk, "open", member)
     _grow(desk, alert, member)
     desk.fold(change.event, alert)
+
+
+def _is_over(alert: AlertState, change: Change) -> bool:
+    """By the time of the data, ``alert`` had recovered when this anomaly began: so catching up with a backlog makes the alerts of real time."""
+    behaviour = change.behaviour
+    pause = max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after
+    return alert.open_count == 0 and _start(change) > alert.ended_ns + pause
 
 
 def _begin(desk: Desk, change: Change) -> AlertState:
@@ -109,6 +121,7 @@ def _begin(desk: Desk, change: Change) -> AlertState:
         lane=lane,
         labels=labels,
         opened_ns=_start(change),
+        ended_ns=_start(change),
         created_ns=desk.now_ns,
         severity=Severity.INFO.value,
     )
@@ -137,6 +150,7 @@ def _update(desk: Desk, change: Change, member: Member) -> None:
         setattr(member, name, getattr(new, name))
     desk.changed_members[member.subject] = member
     alert.open_count += (member.state == "open") - (before.state == "open")
+    alert.ended_ns = max(alert.ended_ns, member.end_ns)
     _candidate(desk, before.state, member)
     revision = _revision(before, member, alert)
     if alert.state == "closed" and (revision is None or not _revive(desk, alert, member)):

@@ -36,7 +36,7 @@ def look(desk: Desk, alert: AlertState) -> None:
 def _first(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
     """Nothing was said yet: is there a reason to wait, or never to speak?"""
     over = alert.open_count == 0
-    if desk.now_ns < alert.created_ns + behaviour.wait:
+    if desk.now_ns < alert.created_ns + behaviour.wait and alert.alert_id not in desk.over:
         alert.flush_ns = alert.created_ns + behaviour.wait
         return
     reason, again_ns = _reason_to_wait(desk, alert, behaviour)
@@ -66,7 +66,7 @@ def _further(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
     if alert.open_count == 0:
         assert alert.quiet_ns is not None
         over_ns = alert.quiet_ns + (max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after)
-        if desk.now_ns >= over_ns or news in ("revised", "retracted"):
+        if desk.now_ns >= over_ns or news in ("revised", "retracted") or alert.alert_id in desk.over:
             _end(desk, alert, behaviour, news)
             return
         alert.flush_ns = over_ns
@@ -102,9 +102,11 @@ def _reason_to_wait(desk: Desk, alert: AlertState, behaviour: Behaviour) -> tupl
             return "lasts", desk.now_ns + behaviour.lasts - longest if still_open else None
     if desk.news.get(alert.alert_id) == "retracted" and alert.open_count == 0:
         return "retracted", None
-    ended = desk.lane(alert.lane).resolved_ns
-    if ended is not None and desk.now_ns < ended + behaviour.cooldown:
-        return "cooldown", ended + behaviour.cooldown
+    ended_ns = desk.lane(alert.lane).resolved_ns
+    if ended_ns is not None and alert.opened_ns < ended_ns + behaviour.cooldown:
+        again_ns = alert.created_ns + ended_ns + behaviour.cooldown - alert.opened_ns
+        if desk.now_ns < again_ns:
+            return "cooldown", again_ns
     hold = _held(desk, alert)
     return (hold.by, hold.until_ns) if hold is not None else (None, None)
 
@@ -132,11 +134,9 @@ def _news(desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None,
 
 def _end(desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None) -> None:
     """Tell everybody who was told. A silence does not hold this back: an incident that was opened must not stay open for ever."""
-    alert.resolved_ns = desk.now_ns
+    alert.resolved_ns = alert.ended_ns
     members = desk.members_of(alert, LISTED)
     kind: Kind = "retracted" if all(m.state == "retracted" for m in members) else "revised" if news == "revised" else "resolved"
-    if alert.kind == "data":
-        alert.resolved_ns = max(m.end_ns for m in members)
     alert.state = "closed"
     _speak(desk, alert, kind, behaviour, alert.told)
     _close(desk, alert, "retracted" if kind == "retracted" else "resolved")
@@ -147,8 +147,9 @@ def _close(desk: Desk, alert: AlertState, outcome: str) -> None:
     desk.settle(alert, "suppressed", outcome)
     alert.state, alert.outcome, alert.flush_ns, alert.held_by = "closed", outcome, None, None
     if outcome in ("resolved", "retracted") and alert.sent_ns is not None:
-        desk.lane(alert.lane).resolved_ns = desk.now_ns
-    desk.live.pop((alert.rule, alert.group_key), None)
+        desk.lane(alert.lane).resolved_ns = alert.ended_ns
+    if desk.live.get((alert.rule, alert.group_key)) is alert:
+        del desk.live[alert.rule, alert.group_key]
 
 
 def _speak(desk: Desk, alert: AlertState, kind: Kind, behaviour: Behaviour, endpoints: Sequence[str], ruling: Ruling | None = None) -> None:

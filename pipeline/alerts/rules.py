@@ -54,8 +54,10 @@ class StreamRules:
         self._by_name = {b.rule: b for _, _, b in self._rules} | {DEFAULT: self._default}
         self.faults = _behaviour("faults", Policy(to=config.faults.to), config, endpoints)
 
-    def decide(self, anomaly: Anomaly) -> tuple[Behaviour, str | None]:
+    def decide(self, anomaly: Anomaly, now_ns: int) -> tuple[Behaviour, str | None]:
         """(behaviour, why it is dropped or None). The first rule that matches decides."""
+        if self.config.max_age is not None and now_ns - anomaly.end_ns > ns(self.config.max_age):
+            return self._default, "too old"
         known = facts(anomaly)
         for matches, drop, behaviour in self._rules:
             if matches(known):

@@ -48,6 +48,8 @@ def sample_payload() -> Payload:
         last_flag_seq=1,
     )
     member = Member(anomaly.id, anomaly.id, anomaly.stream, "test", "open", "info", 4.0, anomaly.start_ns, now, encode_anomaly(anomaly))
-    alert = AlertState(anomaly.id, anomaly.stream, "data", "test", "test", "forewatch/test", labels, anomaly.start_ns, now, "info", count=1)
+    alert = AlertState(
+        anomaly.id, anomaly.stream, "data", "test", "test", "forewatch/test", labels, anomaly.start_ns, now, now, "info", count=1
+    )
     rules = StreamRules(anomaly.stream, Alerts(), ())
     return compose(alert, "test", 1, Scene([member], 1, 1), rules.behaviour("default"), rules.config, now)

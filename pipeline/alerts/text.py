@@ -68,7 +68,7 @@ def title(alert: Alert) -> str:
         return clean(f"{head}: pipeline fault {alert.fault.kind.replace('_', ' ')} in {alert.stream}")
     if alert.count != 1:
         common = f" at {where(alert.labels, '')}" if alert.labels else ""
-        return clean(f"{head}: {alert.count} series of {alert.stream} anomalous{common}")
+        return clean(f"{head}: {alert.count} anomalies in {alert.stream}{common}")
     anomaly = alert.anomalies[0]
     top = leading(anomaly)
     expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
@@ -114,7 +114,7 @@ def _data(alert: Alert) -> list[Line]:
     verb = "is" if alert.open_count else "was"
     what = f"{top.name} {verb} {_WENT.get(worst.direction, 'off')}: {_observed(top)}"
     if alert.count > 1:
-        found = [Line("What", f"{alert.count} series, {_how_many(alert)}; the most surprising at {place}: {what}")]
+        found = [Line("What", f"{alert.count} anomalies, {_how_many(alert)}; the most surprising at {place}: {what}")]
         found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
@@ -161,10 +161,9 @@ def _since(alert: Alert) -> str:
 
 
 def _listed(alert: Alert) -> str:
-    names = [where(a.labels, a.series) for a in alert.anomalies]
-    more = alert.count - len(names)
-    shown = clean("; ".join(names), 600) + (f"; and {more} more" if more > 0 else "")
-    return shown
+    names = dict.fromkeys(where(a.labels, a.series) for a in alert.anomalies)
+    more = alert.count - len(alert.anomalies)
+    return clean("; ".join(names), 600) + (f"; and {more} more anomalies" if more > 0 else "")
 
 
 def _how_many(alert: Alert) -> str:

@@ -59,7 +59,7 @@ def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -
         Member(a.id, shown[0].id, "plant", a.series, state, a.severity, a.surprise, a.start_ns, a.end_ns, encode_anomaly(a)) for a in shown
     ]
     labels = dict(shown[0].labels) if count == 1 or text else {"site": "b2"}
-    alert = AlertState(shown[0].id, "plant", "data", "default", text or series, "plant/b2", labels, NOON, NOON, "major")
+    alert = AlertState(shown[0].id, "plant", "data", "default", text or series, "plant/b2", labels, NOON, NOON, NOON, "major")
     alert.urgency, alert.severities, alert.count, alert.surprise = "page", ["warning"] if kind == "updated" else [], count, 7.5
     alert.acked_ns = NOON if kind == "acknowledged" else None
     alert.resolved_ns = NOON + 840 * SECOND if over else None

@@ -168,7 +168,7 @@ def test_a_storm_becomes_one_alert_with_a_list_and_a_count(database: Database):
     assert len(sent) == 21
     storm = sent[-1].data
     assert (storm.count, len(storm.anomalies), storm.rule) == (480, 10, "default/storm")
-    assert "480 series" in storm.title
+    assert "480 anomalies" in storm.title
     bench.happen(*(closed(anomaly(f"s{i}/x")) for i in range(500)))
     bench.later(10 * MINUTE)
     assert bench.kinds().count("resolved") == 21
@@ -329,3 +329,21 @@ def test_a_very_long_series_name_and_hostile_labels_pass(database: Database):
     assert "\n" not in sent.data.title
     assert "\u202e" not in sent.data.text
     assert len(sent.data.title) <= 200
+
+
+def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
+    """An hour of anomalies that the router sees all at once, after it was away."""
+    bench = Bench(database, {"recover_after": "10m"})
+    times = [0, 5, 30, 33, 59]
+    bench.happen(*(closed(anomaly(start_ns=NOON + m * MINUTE * SECOND, end_ns=NOON + (m + 2) * MINUTE * SECOND)) for m in times))
+    bench.later(HOUR)
+    assert bench.kinds() == ["opened", "resolved"] * 3
+    assert [p.data.count for p in bench.sent() if p.kind == "resolved"] == [2, 2, 1]
+
+
+def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Database):
+    bench = Bench(database, {"max_age": "1d"})
+    bench.happen(closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)), closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND)))
+    bench.settle()
+    assert {p.data.anomalies[0].series for p in bench.sent()} == {"b2/new"}
+    assert bench.ledger() == {"too old": 1, "sent": 1}

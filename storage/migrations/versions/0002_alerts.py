@@ -95,6 +95,7 @@ def _alerts() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("open_count", sa.Integer(), nullable=False),
         sa.Column("opened_ns", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ns", sa.BigInteger(), nullable=False),
         sa.Column("resolved_ns", sa.BigInteger(), nullable=True),
         sa.Column("created_ns", sa.BigInteger(), nullable=False),
         sa.Column("flush_ns", sa.BigInteger(), nullable=True),
