@@ -23,7 +23,7 @@ class History:
         self._scoring = scoring
         self._metrics = metrics
         self._reported = HistoryStats()
-        self._names = pa.array([], pa.string())
+        self._names = pa.nulls(0, pa.string())
         self._named = -1  # the generation of the series table that ``_names`` belongs to
 
     def open(self, position: Position, offset: int) -> None:
@@ -81,5 +81,5 @@ class History:
         table = self._scoring.series
         if self._named != table.generation:
             self._named = table.generation
-            self._names = pa.array(self._scoring.names(), pa.string())
+            self._names = parquet.texts(self._scoring.names())
         return self._names

@@ -57,6 +57,16 @@ def column(values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
 
 
+def texts(values: Sequence[str | None]) -> pa.Array:
+    """An Arrow string array. (``pa.array`` of a list would import pandas first, a second or more of a daemon's start.)"""
+    encoded = [b"" if value is None else value.encode("utf-8", "replace") for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    missing = np.packbits([value is not None for value in values], bitorder="little") if None in values else None
+    return pa.StringArray.from_buffers(
+        len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)), None if missing is None else pa.py_buffer(missing)
+    )
+
+
 def compacted(table: pa.Table) -> pa.Table:
     """The same rows with a dictionary of only those series that occur in them."""
     at = table.schema.get_field_index("series")
