@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 DAY = 86_400e9
 
 _BIN = 0.05  # decades of surprise
-_BINS = 800  # up to a surprise of 40; beyond is one bin
+_BINS = 500  # up to a surprise of 25; beyond is one bin
 _MEMORY = 10 * DAY  # time constant of pool and rate
 _RECENT = DAY / 24  # time constant of the fast rate
 _SHORTEST = DAY / 1440
@@ -61,6 +61,7 @@ class AlertBudget:
     recent: float = 0.0  # decayed count with the short memory
     debt: float = 0.0  # pages so far − planned so far
     paged_ns: list[int] = field(default_factory=list)  # of the last 24 hours
+    _beyond: NDArray[np.float64] | None = None  # how much of the pool is in a bin or above it; worked out when it is asked for
 
     @classmethod
     def new(cls, per_day: float, now_ns: int) -> AlertBudget:
@@ -73,6 +74,7 @@ class AlertBudget:
             return
         fade = math.exp(-passed / _MEMORY)
         self.pool *= fade
+        self._beyond = None
         self.elapsed = self.elapsed * fade + _MEMORY * (1 - fade)
         self.recent *= math.exp(-passed / _RECENT)
         self.debt -= self.per_day * passed / DAY
@@ -85,13 +87,14 @@ class AlertBudget:
         self.advance(now_ns)
         if not self.rule(surprise).strong:
             self.pool[_bin(surprise)] += 1.0
+            self._beyond = None
             self.recent += 1.0
 
     def rule(self, surprise: float) -> Ruling:
         """Whether a candidate with this peak pages. Nothing changes."""
         p, threshold = self.p_value(surprise), self.threshold()
         # Beyond what is not known yet nothing is far.
-        strong = self.pool.sum() >= _TAIL_LEAST and self._tail(surprise) <= threshold / _STRONG
+        strong = self._count() >= _TAIL_LEAST and self._tail(surprise) <= threshold / _STRONG
         return Ruling(strong or p <= threshold, strong, p, threshold)
 
     def page(self, ruling: Ruling, now_ns: int) -> None:
@@ -103,12 +106,11 @@ class AlertBudget:
 
     def p_value(self, surprise: float) -> float:
         """Conformal p-value; where fewer than ten of the pool were as surprising, by the exponential tail of the pool."""
-        count, at = self.pool.sum(), _bin(surprise)
+        count, at = self._count(), _bin(surprise)
         # Half of its own bin: a bin is far narrower than the pool, ties are broken evenly.
-        above = self.pool[at + 1 :].sum() + 0.5 * self.pool[at]
-        if above >= _SEEN or count < _SEEN:
-            return float((above + 1.0) / (count + 1.0))
-        return min(self._tail(surprise), float((above + 1.0) / (count + 1.0)))
+        above = float(self._above()[at] - 0.5 * self.pool[at])
+        counted = (above + 1.0) / (count + 1.0)
+        return counted if above >= _SEEN or count < _SEEN else min(self._tail(surprise), counted)
 
     def threshold(self) -> float:
         """α: p-values up to it page."""
@@ -117,7 +119,7 @@ class AlertBudget:
 
     def candidates_per_day(self) -> float:
         """λ. The last hour counts alone if even its lower bound is more: new series must not page for days."""
-        slow = (self.pool.sum() + 1.0) / (self.elapsed / DAY + 1.0 / self.per_day)
+        slow = (self._count() + 1.0) / (self.elapsed / DAY + 1.0 / self.per_day)
         covered = _RECENT * -math.expm1(-(self.updated_ns - self.started_ns) / _RECENT)
         fast = (self.recent - 2.0 * math.sqrt(self.recent)) / max(covered, _SHORTEST) * DAY
         return float(max(slow, fast))
@@ -150,11 +152,18 @@ class AlertBudget:
         made.paged_ns = list(state["paged_ns"])
         return made
 
+    def _above(self) -> NDArray[np.float64]:
+        if self._beyond is None:
+            self._beyond = np.cumsum(self.pool[::-1])[::-1]
+        return self._beyond
+
+    def _count(self) -> float:
+        return float(self._above()[0])
+
     def _tail(self, surprise: float) -> float:
         """Tail probability by an exponential fitted to the excess over the pool's 90 % quantile, by its median: a few true anomalies
         in the pool do not move it (cf. peaks over threshold, Siffer et al., KDD 2017)."""
-        count = self.pool.sum()
-        beyond = np.cumsum(self.pool[::-1])[::-1]  # count at or above each bin
+        count, beyond = self._count(), self._above()
         start = max(int(np.searchsorted(-beyond, -max(_TAIL * count, _TAIL_LEAST), side="right")) - 1, 0)
         middle = int(np.searchsorted(-beyond, -beyond[start] / 2, side="right")) - 1
         scale = max(middle - start, 1) * _BIN / math.log(2.0)
