@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec, Points, State, Verdicts
 from detectors.calibration import Calibration
-from detectors.combine import Combiner
+from detectors.combine import Combiner, Group
 from detectors.forecast import Forecast
+from detectors.joint import Joint
 from detectors.ladder import Ladder, Rungs
 from detectors.lanes import Floats, Lanes, to_lanes
 from detectors.presets import PRESETS
@@ -26,6 +27,7 @@ from detectors.scorers.base import Scorer
 from detectors.scorers.bounds import Bounds
 from detectors.scorers.change import Change
 from detectors.scorers.level import Level
+from detectors.scorers.market import Market
 from detectors.scorers.range import Range
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
@@ -38,18 +40,19 @@ if TYPE_CHECKING:
     from detectors.forecasters.shared import SharedLSTM
 
 STATE_VERSION = "1"
+BAND = ("surplus", 0.99)  # the track whose tail is the band
+BY_SERIES = ("event.", "joint.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64
 
 
-def scorers(tier: Tier) -> tuple[Scorer, ...]:
-    """The scorers of a tier, in the order of their tracks."""
-    chosen: list[Scorer] = [Change(), Level(), Stuck()]
-    chosen.append(Bounds(tier.seen) if tier.seen else Range())
-    if tier.bins_of_day:
-        chosen.append(Seasonal(tier.bins_of_day))
-    if tier.shapes:
-        chosen.append(Shape(tier.shapes, tier.windows))
-    return tuple(chosen)
+def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
+    """The scorers that ``groups`` need, in the order of their tracks."""
+    known: list[Scorer] = [
+        Change(), Level(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
+        Bounds(tier.seen) if tier.seen else Range(),
+    ]  # fmt: skip
+    wanted = {name for group in groups for name, _ in group.tracks}
+    return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
 
 
 class Cascade:
@@ -60,19 +63,21 @@ class Cascade:
         self.preset = PRESETS[spec.preset]()
         self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
         self.forecast = Forecast(module, tier) if module is not None else None
-        self.scorers = scorers(tier)
+        groups = self.preset.groups or tier.groups
+        self.scorers = scorers(tier, groups)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.combiner = Combiner(tier.groups)
+        self.combiner = Combiner(groups, (BAND,))
         self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
+        self.joint = Joint(len(spec.channels), tier.bins) if len(spec.channels) > 1 else None
         self.event = Event(spec.alarm_rate)
         digest = hashlib.sha256(repr((spec, tier)).encode())
         for tensor in module.state_dict().values() if module is not None else ():
             digest.update(tensor.numpy().tobytes())
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
-        self.state_version = f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), tier)).encode()).hexdigest()[:12]}"
+        self.state_version = f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier)).encode()).hexdigest()[:12]}"
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
@@ -84,18 +89,19 @@ class Cascade:
             *self.scorers,
             *([self.forecast] if self.forecast else []),
         ]
-        state = self.event.initial(n)
+        state = self.event.initial(n) | (self.joint.initial(n) if self.joint else {})
         for part in parts:
             for name, array in part.initial(n * channels).items():
                 state[name] = array.reshape(n, channels, *array.shape[1:])
         return state
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
-        flat = {name: array if name.startswith("event.") else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
+        flat = {name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
         lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
         errors, rungs = self._errors(flat, lanes)
-        band = [name for name, _ in self.combiner.columns].index("surplus")
-        surprises, half = self.calibration.run(flat, lanes.lane, errors[:, self.columns], band, self.event.threshold)
+        surprises, half = self.calibration.run(
+            flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
+        )
         raw = self.combiner.run(surprises, rungs.error, rungs.rows)
         return state, assemble(self, flat, points, lanes, raw, rungs, half)
 

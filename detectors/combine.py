@@ -19,7 +19,7 @@ from detectors.kernel import kernel
 from detectors.lanes import Floats
 
 KNEE = 4.0  # a surprise of one in ten thousand; above it a group's ``slope`` applies
-SCALE, CAP, SLOPE, PREDICTABLE, LEAST, AFTER = range(6)
+SCALE, CAP, SLOPE, PREDICTABLE, LEAST, AFTER, REPEATS = range(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Group:
     """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first ``after`` rows of a lane.
 
     Where the usual one-step error is below ``predictable`` scales of the series, the group counts in proportion, but never below ``least``.
+    With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
     """
 
     tracks: tuple[tuple[str, float], ...]
@@ -37,22 +38,26 @@ class Group:
     predictable: float = 0.0
     least: float = 1.0
     after: float = 0.0
+    repeats: bool = False
 
 
 class Combiner:
-    """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two quantiles has two columns."""
+    """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two quantiles has two columns.
 
-    def __init__(self, groups: tuple[Group, ...]) -> None:
-        self.columns = tuple(dict.fromkeys((name, group.quantile) for group in groups for name, _ in group.tracks))
+    ``band`` names columns that no group needs, to be calibrated all the same.
+    """
+
+    def __init__(self, groups: tuple[Group, ...], band: tuple[tuple[str, float], ...] = ()) -> None:
+        self.columns = tuple(dict.fromkeys([(name, group.quantile) for group in groups for name, _ in group.tracks] + list(band)))
         self.weights = np.zeros((len(groups), len(self.columns)), np.float32)
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] = weight
-        self.rules = np.array([(g.scale, g.cap, g.slope, g.predictable, g.least, g.after) for g in groups], np.float32)
+        self.rules = np.array([(g.scale, g.cap, g.slope, g.predictable, g.least, g.after, g.repeats) for g in groups], np.float32)
 
     def run(self, surprises: Floats, error: Floats, rows: Floats) -> NDArray[np.float32]:
-        """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M,)."""
-        out = np.zeros(len(surprises), np.float32)
+        """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats."""
+        out = np.zeros((len(surprises), 2), np.float32)
         _combine(self.weights, self.rules, surprises, error, rows, out)
         return out
 
@@ -72,4 +77,6 @@ def _combine(weights, rules, surprises, error, rows, out):  # type: ignore[no-un
                 total *= max(error[i] / rule[PREDICTABLE], rule[LEAST])
             if total > KNEE:
                 total = np.float32(KNEE) + (total - np.float32(KNEE)) * rule[SLOPE]
-            out[i] = max(out[i], total)
+            out[i, 0] = max(out[i, 0], total)
+            if rule[REPEATS] > 0:
+                out[i, 1] = max(out[i, 1], total)

@@ -2,7 +2,8 @@
 
 sensor   as they are
 network  sign(x) · log(1 + |x|): rates span decades, and what matters is the factor
-stock    log(x): a step is a return; zero or less is no price and counts as missing
+stock    log(x): a step is a return; zero or less is no price and counts as missing. Prices walk, so values never seen and new levels
+         say nothing there: returns, volatility and stuck quotes do
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.combine import Group
+from detectors.tiers import MARKET
+
 Values = NDArray[np.float64]
 
 
 class Preset(Protocol):
+    #: Evidence that replaces the tier's own where these numbers ask for other scorers (None: the tier's).
+    groups: tuple[Group, ...] | None
+
     def forward(self, values: Values) -> Values:
         """Input units → working units, elementwise and monotone; NaN: missing."""
         ...
@@ -24,6 +31,8 @@ class Preset(Protocol):
 
 
 class Sensor:
+    groups: tuple[Group, ...] | None = None
+
     def forward(self, values: Values) -> Values:
         return values
 
@@ -32,6 +41,8 @@ class Sensor:
 
 
 class Network:
+    groups: tuple[Group, ...] | None = None
+
     def forward(self, values: Values) -> Values:
         return np.sign(values) * np.log1p(np.abs(values))
 
@@ -40,6 +51,8 @@ class Network:
 
 
 class Stock:
+    groups: tuple[Group, ...] | None = MARKET
+
     def forward(self, values: Values) -> Values:
         return np.log(np.where(values > 0, values, np.nan))
 

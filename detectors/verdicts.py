@@ -19,21 +19,24 @@ if TYPE_CHECKING:
 
 
 def assemble(detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, rungs: Rungs, half: Floats) -> Verdicts:
-    """``raw``, ``rungs`` and ``half`` (band in steps) are per lane (M,); the verdicts are per point (N,)."""
+    """``raw``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per point (N,)."""
     shape = points.values.shape
     centre = rungs.expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
     width = (half * lanes.step).astype(np.float64)
     inverse = detector.preset.inverse
     middle, low, high = (np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width))
-    by_channel, guards = raw.reshape(shape).copy(), rungs.guard.reshape(shape)
+    by_channel, guards = raw[:, 0].reshape(shape).copy(), rungs.guard.reshape(shape)
     by_channel[np.isnan(points.values)] = 0
     outside = _limits(detector, points, low, high)
     by_channel[outside] = np.maximum(by_channel[outside], detector.event.threshold * 1.5)
+    if detector.joint is not None:
+        together, share = detector.joint.run(state, points.slot, lanes, rungs)
+        by_channel = np.where((together > by_channel.max(axis=1))[:, None], _spread(together, share), by_channel)
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
     joint = by_channel[rows, peak]
     allowed = _allowed(detector, points.values[rows, peak], middle[rows, peak]) | outside.any(axis=1)
-    surprise, flag = detector.event.run(state, points.slot, joint, allowed)
+    surprise, flag = detector.event.run(state, points.slot, joint, raw[:, 1].reshape(shape).max(axis=1), allowed)
     total = by_channel.sum(axis=1, keepdims=True)
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
     who = np.where(outside.any(axis=1), np.uint8(STATIC), guards[rows, peak])
@@ -47,6 +50,12 @@ def assemble(detector: Cascade, state: State, points: Points, lanes: Lanes, raw:
         contribution,
         who,
     )
+
+
+def _spread(together: Floats, share: Floats) -> Floats:
+    """The joint surprise (N,) given to the channels by their share (N, C): the largest share gets all of it."""
+    largest = share.max(axis=1, keepdims=True)
+    return np.divide(share, largest, out=np.zeros_like(share), where=largest > 0) * together[:, None]
 
 
 def _limits(detector: Cascade, points: Points, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.kernel import kernel
-from detectors.lanes import Ints
+from detectors.lanes import Floats, Ints
 
 REPEAT = 1.2
 SHARE = 0.08
-LONGEST = 300.0
+LONGEST = 1000.0
 HOLD = 0.6
 CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
 ROWS, LEVEL, AGE, ACTIVE = range(4)
@@ -31,25 +31,26 @@ class Event:
         return {"event.alarm": np.zeros((n, 4), np.float32)}
 
     def run(
-        self, state: State, slot: Ints, raw: NDArray[np.float32], allowed: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Raw surprise (N,) and whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
+        self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
-        _event(state["event.alarm"], np.float32(self.threshold), slot, raw, allowed, surprise, flag)
+        _event(state["event.alarm"], np.float32(self.threshold), slot, raw, repeats, allowed, surprise, flag)
         return surprise, flag
 
 
 @kernel
-def _event(alarm, threshold, slot, raw, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _event(alarm, threshold, slot, raw, repeats, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         a = alarm[slot[i]]
         a[ROWS] += 1
         a[AGE] += 1
         u = raw[i]
         gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (min(SHARE * a[ROWS], LONGEST) + 1)) if a[LEVEL] > 0 else 0.0
-        if u >= threshold and u > gate and allowed[i]:
-            a[LEVEL], a[AGE], a[ACTIVE] = u, 0.0, 1.0
-            flag[i] = True
+        if u >= threshold and allowed[i] and (u > gate or repeats[i] >= threshold):
+            if u > gate:
+                a[LEVEL], a[AGE] = u, 0.0
+            a[ACTIVE], flag[i] = 1.0, True
         else:
             a[ACTIVE] = 1.0 if a[ACTIVE] > 0 and u >= HOLD * threshold and allowed[i] else 0.0
             flag[i] = a[ACTIVE] > 0

@@ -1,0 +1,75 @@
+"""What the channels of a series break together: the Mahalanobis distance of their forecast errors, by their own past covariance.
+
+Two channels that always move together may part without either leaving its own band. d²_t = r_tᵀ Σ⁻¹ r_t with r the errors in usual sizes and Σ their
+exponentially forgetting covariance (Hotelling's T²; Mahalanobis 1936), calibrated like any other track, at once and averaged over
+``SPAN`` rows. The share of channel c is r_c (Σ⁻¹ r)_c where that is positive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import State
+from detectors.calibration import Calibration
+from detectors.combine import Combiner, Group
+from detectors.kernel import kernel
+from detectors.ladder import Rungs
+from detectors.lanes import Floats, Ints, Lanes
+
+MEMORY = 5_000.0
+SPAN = 10.0
+RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
+LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
+GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),), 0.8, slope=0.2))
+
+
+class Joint:
+    """State: (C² + 2) · 4 bytes a series, and two calibrated tracks."""
+
+    def __init__(self, channels: int, bins: int) -> None:
+        self.channels = channels
+        self.combiner = Combiner(GROUPS)
+        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins)
+
+    def initial(self, n: int) -> State:
+        own = {"joint.covariance": np.zeros((n, self.channels, self.channels), np.float32), "joint.clock": np.zeros((n, 2), np.float32)}
+        return own | {f"joint.{name}": array for name, array in self.calibration.initial(n).items()}
+
+    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats]:
+        """Surprise (N,) of the channels together and each channel's share in it (N, C)."""
+        shape = (len(slot), self.channels)
+        usual = np.maximum(rungs.error * lanes.unit, 1e-30)
+        residual = np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
+        errors, share, rows = np.empty((len(slot), 2), np.float32), np.zeros(shape, np.float32), np.empty(len(slot), np.float32)
+        _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
+        own = {name.removeprefix("joint."): array for name, array in state.items() if name.startswith("joint.calibration")}
+        surprises, _ = self.calibration.run(own, slot, errors, -1, 0.0)
+        return self.combiner.run(surprises, np.ones(len(slot), np.float32), rows)[:, 0], share
+
+
+@kernel
+def _joint(covariance, clock, slot, residual, errors, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    channels = residual.shape[1]
+    r = np.zeros(channels)
+    for i in range(len(slot)):
+        s, t = covariance[slot[i]], clock[slot[i]]
+        rows[i] = t[0]
+        known = 0
+        for c in range(channels):
+            known += not np.isnan(residual[i, c])
+            r[c] = 0.0 if np.isnan(residual[i, c]) else residual[i, c]
+        errors[i] = np.nan
+        if known == 0:
+            continue
+        if t[0] >= 4 * channels:
+            solved = np.linalg.solve(s.astype(np.float64) + RIDGE * np.eye(channels), r)
+            distance = np.float32(max((r * solved).sum(), 0.0))
+            t[1] += (distance - t[1]) / min(t[0] - 4 * channels + 1, np.float32(SPAN))
+            errors[i, 0], errors[i, 1] = distance, t[1]
+            for c in range(channels):
+                share[i, c] = max(r[c] * solved[c], 0.0)
+        t[0] += 1
+        rate = max(1 / t[0], np.float32(1 / MEMORY))
+        for c in range(channels):
+            for e in range(channels):
+                s[c, e] += rate * (np.float32(r[c] * r[e]) - s[c, e])
