@@ -1,6 +1,6 @@
 """What the database and the history cost: commits, snapshots, takeover, segments.
 
-    python -m benchmarks.storage            # SQLite and a real PostgreSQL, both with fsync
+python -m benchmarks.storage            # SQLite and a real PostgreSQL, both with fsync
 """
 
 from __future__ import annotations

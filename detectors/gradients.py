@@ -107,8 +107,8 @@ class Stepper:
 class Reach:
     """How the forecast after the last of T steps depends on each input: ``norms`` (T,) of the gradient, newest first.
 
-    steps: the largest lag whose gradient is at least 1 % of the largest. vanishing: the oldest is below a millionth of the largest; exploding: the
-    oldest is above a thousand times the newest.
+    The newest itself does not count, since forecasts are relative to it. steps: the largest lag whose gradient is at least 1 % of the largest.
+    vanishing: the oldest is below a millionth of the largest; exploding: the oldest is above a thousand times that of lag 1.
     """
 
     norms: list[float]
@@ -126,10 +126,9 @@ def reach(forecaster: Forecaster, x: Tensor) -> Reach:
         return Reach([], 0, vanishing=False, exploding=False)
     (gradient,) = torch.autograd.grad(location[:, -1].sum(), x)
     norms = gradient.norm(dim=(0, 2)).flip(0).cpu().numpy()
-    top = max(float(norms.max()), 1e-30)
-    return Reach(
-        norms.tolist(), int(np.flatnonzero(norms >= 0.01 * top).max()), bool(norms[-1] < 1e-6 * top), bool(norms[-1] > 1e3 * norms[0] > 0)
-    )
+    top = max(float(norms[1:].max()), 1e-30)
+    steps = int(np.flatnonzero(norms[1:] >= 0.01 * top).max(initial=-1)) + 1
+    return Reach(norms.tolist(), steps, bool(norms[-1] < 1e-6 * top), bool(norms[-1] > 1e3 * norms[1] > 0))
 
 
 def _cosine(done: int, steps: int) -> float:

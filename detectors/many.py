@@ -22,7 +22,7 @@ from detectors.forecasters.outputs import OUTPUTS
 from detectors.training import Progress, Scaler, Settings, Status, fill, targets, untrainable
 
 GROUP: Final = 256  # series that are trained in one go: their weights and activations stay in the cache of a CPU core
-STRETCHES: Final = 4
+STRETCHES: Final = 4  # pieces of a series that run side by side, each with a chunk so much shorter: as many updates as one after the other
 WARM: Final = 128  # steps before the held-out part on which the state finds itself
 
 Weights = dict[str, Tensor]
@@ -130,10 +130,11 @@ class _Group:
         y = self._known(self.cut)[:, begin : self.cut].reshape(-1, STRETCHES, length, self.horizon)  # (S, B, L, K)
         h = c = x.new_zeros(*x.shape[:2], self.hidden)
         losses = []
-        for start in range(0, length, self.settings.chunk):
+        chunk = max(8, self.settings.chunk // STRETCHES)
+        for start in range(0, length, chunk):
             if self.cancelled():
                 return False
-            stop = min(start + self.settings.chunk, length)
+            stop = min(start + chunk, length)
             parameters, h, c = forward(self.weights, x[:, :, start:stop], h, c, self.output.size, self.output.natural)
             losses.append(self._step(self._score(parameters, y[:, :, start:stop])))
         self.losses.append(float(np.mean(losses)))

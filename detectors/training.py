@@ -85,21 +85,35 @@ class Scaler:
 
     @classmethod
     def of(cls, series: NDArray[np.float64]) -> Scaler:
-        """``series`` (S, T), NaN where missing. Raises Untrainable where a series is constant or has fewer than ``LEAST`` points."""
-        there = np.isfinite(series).sum(1)
-        if (there < LEAST).any():
-            worst = int(there.argmin())
-            raise Untrainable(f"series {worst} has {there[worst]} points to train on, at least {LEAST} are needed: wait for more history")
-        location = np.nanmedian(series, axis=1)
-        away = np.abs(series - location[:, None])
-        scale = np.maximum(1.4826 * np.nanmedian(away, axis=1), 0.5 * np.nanmean(away, axis=1))
-        if not (scale > 1e-12 * (1.0 + np.abs(location))).all():
-            raise Untrainable(f"series {int(scale.argmin())} is constant: there is nothing to learn from it")
+        """``series`` (S, T), NaN where missing. Raises Untrainable where one of them is."""
+        for row, reason in untrainable(series).items():
+            raise Untrainable(f"series {row} {reason}")
+        location, scale = _spread(series)
         return cls(location, scale)
 
     def apply(self, series: NDArray[np.float64]) -> NDArray[np.float32]:
         """(S, T) → (S, T), bounded so that one wild value cannot saturate a net."""
         return np.clip((series - self.location[:, None]) / self.scale[:, None], -100.0, 100.0).astype(np.float32)
+
+
+def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
+    """Row of ``series`` (S, T) → why nothing can be learnt from it: fewer than ``LEAST`` points, or constant."""
+    there = np.isfinite(series).sum(1)
+    reasons = {
+        int(row): f"has {there[row]} points to train on, at least {LEAST} are needed: wait for more history"
+        for row in np.flatnonzero(there < LEAST)
+    }
+    rest = np.flatnonzero(there >= LEAST)
+    location, scale = _spread(series[rest])
+    flat = rest[~(scale > 1e-12 * (1.0 + np.abs(location)))]
+    return reasons | {int(row): "is constant: there is nothing to learn from it" for row in flat}
+
+
+def _spread(series: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Location and scale of each row: median, and the larger of the MAD and half of the mean deviation (mostly constant series have no MAD)."""
+    location = np.nanmedian(series, axis=1)
+    away = np.abs(series - location[:, None])
+    return location, np.maximum(1.4826 * np.nanmedian(away, axis=1), 0.5 * np.nanmean(away, axis=1))
 
 
 @dataclass(slots=True)

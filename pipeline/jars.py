@@ -1,6 +1,8 @@
 """The jars of the local Kafka broker: named with their hashes in ``kafka_jars.json``, fetched once per user, by jgo.
 
-``python -m pipeline.jars org.apache.kafka:kafka_2.13:4.2.0`` resolves that artifact anew and rewrites the list.
+The list is written anew (the second artifact is what Kafka's log goes through; its own distribution adds it, too) by
+
+    python -m pipeline.jars org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
 """
 
 from __future__ import annotations
@@ -94,12 +96,12 @@ def _artifact(context: Any, coordinate: str) -> Any:
 
 
 def _relock(endpoint: str) -> None:
-    """Resolve ``endpoint`` with all it needs and write the list of jars with their hashes."""
+    """Resolve the artifacts of ``endpoint`` with all they need and write the list of jars with their hashes."""
     import jgo
 
     resolved = {f"{a.groupId}:{a.artifactId}:{a.version}": a.resolve().read_bytes() for a in jgo.resolve(endpoint)}
     lock = {
-        "version": endpoint.rpartition(":")[2],
+        "version": endpoint.split("+")[0].rpartition(":")[2],
         "megabytes": round(sum(map(len, resolved.values())) / 1e6),
         "jars": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(resolved.items())},
     }

@@ -13,9 +13,9 @@ from detectors.forecasters.base import Config, Forecaster, State
 
 @dataclass(frozen=True, slots=True)
 class RecurrentConfig(Config):
-    """span: steps over which the untrained gates remember; a longer dependency is hard to learn."""
+    """span: steps over which the untrained gates remember. A much longer dependency is hard to learn, a much longer span slows the learning of short ones."""
 
-    span: int = 128
+    span: int = 4
 
 
 class Recurrent(Forecaster):

@@ -30,9 +30,7 @@ class Event:
     def initial(self, n: int) -> State:
         return {"event.alarm": np.zeros((n, 4), np.float32)}
 
-    def run(
-        self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_]
-    ) -> tuple[Floats, NDArray[np.bool_]]:
+    def run(self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
         """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
         _event(state["event.alarm"], np.float32(self.threshold), slot, raw, repeats, allowed, surprise, flag)

@@ -167,7 +167,8 @@ class Alerts(Policy):
     rules: list[Rule] = Field(default_factory=list, description="exceptions, read from the top")
     silences: dict[str, Silence] = Field(default_factory=dict, description="name → planned silence")
     max_age: Duration | None = Field(
-        None, description="anomalies that were over for longer than this when they are seen (a backlog, old data) are not sent; null: all are"
+        None,
+        description="anomalies that were over for longer than this when they are seen (a backlog, old data) are not sent; null: all are",
     )
     storm: int | None = Field(50, ge=2, description="more new alerts than this in a minute become one alert with a list; null: no limit")
     faults: FaultAlerts = Field(default_factory=FaultAlerts, description="alerts about the pipeline itself")

@@ -150,4 +150,3 @@ class Columns:
             values=arrays["values"],
             extra={name[6:]: column for name, column in arrays.items() if name.startswith("extra.")},
         )
-

@@ -9,7 +9,6 @@ from ruamel.yaml import YAML
 
 from pipeline.demo.simulate import Market, Network, Plant
 
-
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
 

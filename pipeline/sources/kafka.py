@@ -36,6 +36,7 @@ from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Own
 from pipeline.sources.kafka_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 from pipeline.sources.kafka_client import connect
 
+CONNECT = 3.0  # seconds that connecting may take, however short the poll
 DOWN_AFTER = 3.0  # seconds without a connection to any broker until polls say so
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class KafkaSource(GroupSource):
     def _connected(self, timeout: float) -> Any:
         self._must_be_open()
         if self._consumer is None:
-            consumer: Any = connect(KafkaConsumer, self._config.brokers, max(timeout, 1.0), **self._settings())
+            consumer: Any = connect(KafkaConsumer, self._config.brokers, max(timeout, CONNECT), **self._settings())
             net = consumer._client
             consumer._fetcher.PartitionRecords = ColumnRecords
             net.cluster.config["allow_auto_create_topics"] = False  # the consumer's own option of that name does not arrive there

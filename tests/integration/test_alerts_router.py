@@ -343,7 +343,9 @@ def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
 
 def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Database):
     bench = Bench(database, {"max_age": "1d"})
-    bench.happen(closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)), closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND)))
+    bench.happen(
+        closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)), closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND))
+    )
     bench.settle()
     assert {p.data.anomalies[0].series for p in bench.sent()} == {"b2/new"}
     assert bench.ledger() == {"too old": 1, "sent": 1}

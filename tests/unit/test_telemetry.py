@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -40,7 +41,7 @@ def collect(source, count):
 def test_rows_follow_each_other_in_time_and_offset(source):
     partition = take_over(source)
     found = collect(source, 5)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert after.first_offset == before.next_offset
         assert after.offsets[0] > before.offsets[0]
     for records in found:

@@ -1,0 +1,200 @@
+"""The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and one machine-readable line.
+
+    python benchmarks/forecasters.py [--quick] [--only forecasters|shared|many]
+
+Everything is seeded. Costs are CPU time of one thread, so that a busy machine changes them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from detectors import pretrain, synthetic
+from detectors.forecasters import build, features, shared
+from detectors.forecasters.base import Forecaster
+from detectors.gradients import reach
+from detectors.many import train_many
+from detectors.training import Settings, fit, untrainable
+
+SEED = 2026
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+HISTORY = ((10, 20), (50, 100), (200, 300), (1000, 1500))  # points of history, the first and the last that are counted
+FORECASTERS = {
+    "naive": ("seasonal_naive", {}),
+    "ewma": ("exponential", {}),
+    "holt": ("exponential", {"trend": True}),
+    "snarimax": ("snarimax", {}),
+    "feedforward": ("feedforward", {"output": "student"}),
+    "rnn tanh": ("rnn", {}),
+    "rnn relu": ("rnn", {"nonlinearity": "relu"}),
+    "rnn leaky": ("rnn", {"nonlinearity": "leaky_relu"}),
+    "lstm": ("lstm", {}),
+    "lstm 2 layers": ("lstm", {"layers": 2}),
+    "gru": ("gru", {}),
+    "encoder-decoder": ("encoder_decoder", {}),
+    "attention": ("attention", {}),
+    "bidirectional": ("bidirectional", {"horizon": 1}),
+}
+console = Console(width=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few series and epochs: does it run, not what it is worth")
+    parser.add_argument("--only", choices=("forecasters", "shared", "many"), help="one of the three parts")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", RuntimeWarning)  # means over series that have no such point
+    parts = {"forecasters": forecasters, "shared": shared_net, "many": many}
+    line = {name: part(options.quick) for name, part in parts.items() if options.only in (None, name)}
+    print(json.dumps({"benchmark": "forecasters", "seed": SEED, "quick": options.quick, **line}))
+
+
+def forecasters(quick: bool) -> list[dict]:
+    """Each forecaster, one set of weights for all of the same series; error on the held-out last fifth of each."""
+    series = synthetic.batch(SEED, 12 if quick else 48, 1200)
+    series = np.delete(series, list(untrainable(series[:, :960])), 0)
+    rows = []
+    for name, (kind, extra) in FORECASTERS.items():
+        forecaster = build(kind, **{"horizon": 4, **extra})
+        cpu = time.process_time()
+        result, _ = fit(forecaster, series, Settings(epochs=2 if quick else 25, learning_rate=1e-2))
+        cpu = time.process_time() - cpu
+        batched, single = cost(forecaster)
+        rows.append({
+            "forecaster": name,
+            "mae_to_naive": round(result.mae / result.naive, 3),
+            "score": round(min(result.held_out), 3) if result.held_out else None,
+            "us_a_point": round(batched, 2),
+            "us_a_step": None if single is None else round(single, 2),
+            "state_bytes": forecaster.state_bytes(),
+            "weights": sum(value.numel() for value in forecaster.parameters()),
+            "reach": reach(forecaster, torch.randn(4, 200, 1)).steps,
+            "train_cpu_s": round(cpu, 1),
+        })  # fmt: skip
+    show(f"{len(series)} synthetic series of 1,200 points, held-out fifth; bidirectional sees both sides", rows)
+    return rows
+
+
+def cost(forecaster: Forecaster) -> tuple[float, float | None]:
+    """CPU microseconds a point: 64 series × 64 points in one call; one new point of each of 2,048 series (None where it cannot step)."""
+    few = type(forecaster).__name__ == "Snarimax"
+    x = torch.randn(4 if few else 64, 64, 1)
+    state = forecaster.initial(len(x))
+    with torch.no_grad():
+        forecaster(x, state)
+        start = time.process_time()
+        for _ in range(3):
+            forecaster(x, state)
+        batched = (time.process_time() - start) / (3 * x.shape[0] * x.shape[1]) * 1e6
+        if not forecaster.causal:
+            return batched, None
+        many_rows = torch.randn(16 if few else 2048, 1)
+        state, weights = forecaster.initial(len(many_rows)), dict(forecaster.named_parameters())
+        state, _ = forecaster.step(weights, state, many_rows)
+        start = time.process_time()
+        for _ in range(5):
+            state, _ = forecaster.step(weights, state, many_rows)
+        return batched, (time.process_time() - start) / (5 * len(many_rows)) * 1e6
+
+
+def shared_net(quick: bool) -> list[dict]:
+    """The packaged net against seasonal naive and the AR expert at 10, 50, 200 and 1,000 points of history."""
+    module, rows = shared.load(), []
+    sets = {
+        "synthetic, held out": synthetic.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
+        **dict(open_sets(6 if quick else 1000)),
+    }
+    for name, series in sets.items():
+        data = pretrain.make_round(series)
+        with torch.no_grad():
+            location, _, _, _ = module(data.inputs)
+        said = {
+            "net": location,
+            "season": data.inputs[..., [features.SEASON_NEXT, features.SEASON_LATER]].sinh(),
+            "ar": data.inputs[..., [features.AR_NEXT, features.AR_LATER]].sinh(),
+        }
+        for k, ahead in enumerate(features.HORIZONS):
+            for who, forecast in said.items():
+                error = at_history((data.target - forecast).abs()[..., k].numpy(), data.target.abs()[..., k].numpy())
+                rows.append({"set": f"{name} ({len(series)})", "ahead": ahead, "by": who, **error})
+    show("MAE / naive (mean over series, a series counts at most 10) by points of history", rows)
+    return rows
+
+
+def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
+    """Both (T, B), NaN where unknown."""
+    out: dict[str, float | None] = {}
+    for first, last in HISTORY:
+        size, base = np.nanmean(error[first:last], 0), np.nanmean(naive[first:last], 0)
+        moving = base > 1e-3
+        out[str(first)] = round(float(np.minimum(size[moving] / base[moving], 10).mean()), 3) if moving.any() else None
+    return out
+
+
+def open_sets(most: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The first 1,500 values of the open series that have them; for evaluation only."""
+    for name, pattern in {
+        "tsb-ad-u-r": "*.csv.gz",
+        "ucr": "*.csv.gz",
+        "nasa": "*.csv.gz",
+        "nab": "data/*/*.csv",
+        "kpi": "*.csv.gz",
+    }.items():
+        series = []
+        for path in sorted((DATA / name).glob(pattern))[:most]:
+            with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+                next(lines)
+                cells = [line.split(",")[1].strip() for line, _ in zip(lines, range(1500), strict=False)]
+            if len(cells) == 1500:
+                series.append([float(cell) if cell else np.nan for cell in cells])
+        if series:
+            yield name, np.array(series)
+
+
+def many(quick: bool) -> dict:
+    """A small LSTM for each of many series: all together against a loop of ``training.fit``, same settings, same data, one thread."""
+    rng, t = np.random.default_rng(SEED), np.arange(1000)
+    n, looped = (256, 2) if quick else (1024, 8)
+    series = np.stack([np.sin(2 * np.pi * t / (10 + i % 30) + i) + 0.15 * rng.normal(size=len(t)) for i in range(n)])
+    settings = Settings(epochs=6, learning_rate=1e-2)
+    start = time.process_time()
+    together = train_many(series, settings, hidden=16)
+    batched = (time.process_time() - start) / n
+    start, ratios = time.process_time(), []
+    for i in range(looped):
+        result, _ = fit(build("lstm", hidden=16), series[i : i + 1], settings)
+        ratios.append(result.mae / result.naive)
+    alone = (time.process_time() - start) / looped
+    row = {
+        "series": n,
+        "together_ms": round(1e3 * batched, 1),
+        "loop_ms": round(1e3 * alone, 1),
+        "faster": round(alone / batched, 1),
+        "together_mae_to_naive": round(float(np.mean((together.mae / together.naive)[:looped])), 3),
+        "loop_mae_to_naive": round(float(np.mean(ratios)), 3),
+    }
+    show("One LSTM a series (hidden 16, 1,000 points, 6 epochs): CPU time a series", [row])
+    return row
+
+
+def show(title: str, rows: list[dict]) -> None:
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*("–" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

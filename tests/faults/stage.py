@@ -1,0 +1,245 @@
+"""A topic, a database and members that come and go; and the account that must balance whatever happened to them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.backfill import run_backfill
+from pipeline.config_load import load_config
+from pipeline.errors import StorageUnavailable
+from pipeline.records import Anomaly, Partition, Position
+from storage import anomalies, dead_letters, late, positions
+from storage.history import HistoryReader
+from storage.session import Database
+from tests.faults.feed import Log, config_tree
+from tests.faults.member import Member, wait_for
+from tests.faults.traps import Trap
+from tests.kafka_server import Topics
+
+SESSION_S = 1.5
+
+
+class Silent:
+    """A progress that shows nothing."""
+
+    def advance(self, count: float) -> None: ...
+
+    def expect(self, total: float) -> None: ...
+
+
+@dataclass
+class Figures:
+    """What one scenario did and found. ``problems`` is empty when all is well."""
+
+    scenario: str
+    kills: int = 0
+    freezes: int = 0
+    records: int = 0
+    lost: int = 0
+    twice: int = 0
+    fenced: int = 0
+    takeovers: list[float] = field(default_factory=list)
+    phases: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+class Stage:
+    """One scenario's world. Members that are alive at the end are killed by ``close``."""
+
+    def __init__(self, folder: Path, topics: Topics, database: str, logs: Sequence[Log], name: str = "", **changes: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.topics = topics
+        self.logs = list(logs)
+        self.topic = topics.create(partitions=len(logs))
+        self.figures = Figures(name or folder.name)
+        self.group = f"group-{self.topic}"
+        self.kafka: dict[str, Any] = {"group": self.group, "brokers": [topics.broker], "topics": [self.topic]}
+        self.kafka |= {"session_timeout": f"{round(SESSION_S * 1000)}ms"} | changes.pop("kafka", {})
+        self.config = self.write_config("live", database, **changes)
+        self.database = Database(load_config(self.config).database)
+        self.members: list[Member] = []
+        self.sent = [0] * len(logs)
+        self._allowed = 0.0  # share of each log that may be sent
+        self._done = threading.Event()
+        self._wake = threading.Event()
+        self._number = itertools.count()
+        self._changes = changes
+        self._sender = threading.Thread(target=self._send, daemon=True)
+        self._sender.start()
+
+    def write_config(self, name: str, database: str, **changes: Any) -> Path:
+        storage = {"history_path": str(self.folder / f"history-{name}"), **changes.pop("storage", {})}
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(config_tree(database, {"kafka": self.kafka}, storage=storage, **changes)))
+        return path
+
+    def member(self, trap: Trap | None = None) -> Member:
+        self.members.append(Member(self.config, self.folder / f"member{next(self._number)}", trap))
+        return self.members[-1]
+
+    # ------------------------------------------------------------------------------------------------ records
+
+    def allow(self, share: float) -> None:
+        """Let the sender go on, a little at a time, up to ``share`` of every log."""
+        self._allowed = max(self._allowed, share)
+        self._wake.set()
+
+    def _send(self) -> None:
+        while not self._done.is_set():
+            busy = False
+            for number, log in enumerate(self.logs):
+                start = self.sent[number]
+                stop = min(start + 40, round(len(log.values) * self._allowed))
+                if start < stop:
+                    self.topics.produce(self.topic, log.values[start:stop], number)
+                    self.sent[number] = stop
+                    busy = True
+            if not busy:
+                self._wake.wait(0.5)
+                self._wake.clear()
+            time.sleep(0.03)
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def positions(self) -> dict[int, Position]:
+        with self.database.read() as connection:
+            return {p.partition.number: p for p in positions.all_of(connection, "plant")}
+
+    def read(self) -> int:
+        """Records whose outcome is committed; −1 while the database is away."""
+        with suppress(StorageUnavailable):
+            return sum(p.next_offset or 0 for p in self.positions().values())
+        return -1
+
+    def until_read(self, count: int, timeout: float = 60.0) -> float:
+        return wait_for(lambda: self.read() >= count, f"{count} records read", timeout, self.say)
+
+    def until_drained(self, timeout: float = 90.0) -> float:
+        """Everything is sent, read and committed."""
+        self.allow(1.0)
+        return self.until_read(sum(len(log.values) for log in self.logs), timeout)
+
+    def say(self) -> str:
+        alive = [m for m in self.members if m.exitcode is None]
+        return f"read {self.read()}, sent {self.sent}\n" + "\n".join(m.output() for m in alive[-3:] or self.members[-1:])
+
+    def leave(self) -> None:
+        """Everybody leaves by SIGTERM."""
+        for member in self.members:
+            if member.exitcode is None:
+                member.leave()
+
+    def anomalies(self) -> list[Anomaly]:
+        with self.database.read() as connection:
+            return anomalies.query(connection, stream="plant")
+
+    # ------------------------------------------------------------------------------------------------ the account
+
+    def account(self) -> Figures:
+        """Hold what is in the database and in the history against the records, and against an undisturbed backfill of the same topic."""
+        self._done.set()
+        self._sender.join(10)
+        figures = self.figures
+        figures.records = sum(len(log.values) for log in self.logs)
+        for member in self.members:
+            if member.thawed is None:  # the clock of a frozen one goes on
+                figures.takeovers += [event["seconds"] for event in member.events("takeover")]
+            figures.fenced += len(member.events("fenced"))
+        self._check_positions()
+        self._check_rows()
+        self._check_against_backfill()
+        return figures
+
+    def _problem(self, found: object, wanted: object, what: str) -> None:
+        if found != wanted:
+            self.figures.problems.append(f"{what}: {found!r}, and not {wanted!r}")
+
+    def _check_positions(self) -> None:
+        end = {number: len(log.values) for number, log in enumerate(self.logs)}
+        for number, position in self.positions().items():
+            log, counts = self.logs[number], asdict(position.counts)
+            self._problem((position.start_offset, position.next_offset), (0, end[number]), f"partition {number} reads from, to")
+            self.figures.lost += max(0, end[number] - position.counts.read())
+            self.figures.twice += max(0, position.counts.read() - end[number])
+            wanted = dict.fromkeys(counts, 0) | log.counts() | {"held": 1}
+            self._problem(counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}")
+        mirrored = self.topics.admin.list_group_offsets({self.group: None})[self.group]
+        shown = {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
+        self._problem(shown, end, "offsets that Kafka shows operators")
+
+    def _check_rows(self) -> None:
+        """Every bad and every late record is kept, once."""
+        with self.database.read() as connection:
+            dead = Counter((k.letter.partition.number, k.letter.offset) for k in dead_letters.query(connection))
+            behind = Counter((one.partition.number, one.offset) for one in late.query(connection))
+        for name, found in (("dead_lettered", dead), ("late", behind)):
+            wanted = Counter((n, o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == name)
+            self.figures.lost += (wanted - found).total()
+            self.figures.twice += (found - wanted).total()
+            self._problem(found, wanted, f"{name} rows")
+
+    def _check_against_backfill(self) -> None:
+        config = self.write_config("backfill", f"sqlite:///{self.folder}/backfill.db", **self._changes)
+        scores = self.folder / "scores.parquet"
+        report = run_backfill(load_config(config), "plant", None, 0, None, scores, Silent())
+        self._problem(report.counts.read(), self.figures.records, "records of the backfill")
+        undisturbed = Database(load_config(config).database)
+        with undisturbed.read() as connection:
+            wanted = _essence(anomalies.query(connection, stream="plant"))
+        undisturbed.close()
+        found = _essence(self.anomalies())
+        if len(wanted) < len(self.logs):
+            self.figures.problems.append(f"only {len(wanted)} anomalies: nothing is compared")
+        self.figures.lost += len(wanted.keys() - found.keys())
+        self.figures.twice += len(found.keys() - wanted.keys())
+        for name in wanted.keys() | found.keys():
+            self._problem(found.get(name), wanted.get(name), f"anomaly {name}")
+        self._check_verdicts(pd.read_parquet(scores))
+
+    def _check_verdicts(self, wanted: pd.DataFrame) -> None:
+        """The history holds one verdict for each scored record, and it is that of the backfill."""
+        table = HistoryReader(str(self.folder / "history-live")).read("plant").to_pandas()
+        found = table.assign(series=table["series"].astype(str), time=table["time"].astype("int64"))
+        self.figures.twice += int(found.duplicated(["series", "time"]).sum())
+        self._problem(int(found.duplicated(["series", "time"]).sum()), 0, "points with two verdicts")
+        wanted = wanted.assign(series=wanted["series"].astype(str), time=wanted["timestamp"].astype("int64"))
+        wanted = wanted[~wanted["series"].str.endswith("tide")]  # the live ones are held
+        both = wanted.merge(found, on=["series", "time"], how="outer", suffixes=("", "_found"), indicator=True)
+        for side, name in (
+            ("left_only", "points without a verdict in the history"),
+            ("right_only", "verdicts that the backfill does not know"),
+        ):
+            self._problem(int((both["_merge"] == side).sum()), 0, name)
+        same = both[both["_merge"] == "both"]
+        self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
+        self._problem(int(((same["score"] - same["score_found"]).abs() > 1e-3).sum()), 0, "scores that differ")
+
+    def close(self) -> None:
+        self._done.set()
+        for member in self.members:
+            if member.exitcode is None:
+                member.kill()
+        self.database.close()
+
+
+def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
+    """What must be the same in every run: all but revision and the order of writing."""
+    return {
+        str(a.id): (
+            *(a.series, a.state.value, a.severity.value, a.direction, a.start_ns, a.end_ns, a.peak_ns, a.points),
+            *(Partition(*a.partition), a.first_offset, a.last_offset, a.peak_offset, round(a.score, 3), a.guard, a.model_version),
+        )
+        for a in found
+    }

@@ -1,0 +1,85 @@
+"""Members that die and freeze at every phase, one after the other, while records come in."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+from tests.faults.member import Member
+from tests.faults.stage import SESSION_S, Stage
+from tests.faults.traps import FREEZES, PHASES, Trap
+
+#: A trap whose phase does not come in this time, since the member owns something, is replaced by a signal wherever it happens to be.
+PATIENCE_S = 4.0
+JOINING_S = 20.0
+FROZEN_S = SESSION_S + 1.5
+
+
+def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]:
+    """Every phase before any comes again; freezes strewn in; then none."""
+    planned: list[Trap] = []
+    while len(planned) < kills:
+        planned += [Trap(phase, rng.randrange(1, 4 if phase in FREEZES else 2)) for phase in rng.sample(PHASES, len(PHASES))]
+    planned = planned[:kills]
+    for i in range(freezes):
+        freeze = Trap(FREEZES[i % len(FREEZES)], rng.randrange(1, 4), signal.SIGSTOP)
+        planned.insert(round((i + 0.5) * len(planned) / freezes), freeze)
+    yield from planned
+    while True:
+        yield None
+
+
+def storm(stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int = 1, until: float = 300.0) -> None:
+    """Keep ``members`` processes alive, each with the next trap, until so many have died and frozen; then let others finish."""
+    rng = random.Random(seed)
+    plan = traps(rng, kills, freezes)
+    figures = stage.figures
+    slots = [stage.member(next(plan)) for _ in range(members)]
+    frozen: dict[int, float] = {}
+    deadline = time.monotonic() + until
+    while figures.kills < kills or figures.freezes < freezes:
+        assert time.monotonic() < deadline, f"{figures.kills} kills and {figures.freezes} freezes only. {stage.say()}"
+        stage.allow((figures.kills + figures.freezes + 1) / (kills + freezes + 1))
+        for i, member in enumerate(slots):
+            if member.exitcode is not None:
+                assert member.exitcode == -signal.SIGKILL, f"exit code {member.exitcode} by itself. {member.output()}"
+                figures.kills += 1
+                figures.phases[f"kill: {_where(member)}"] += 1
+                slots[i] = stage.member(next(plan))
+            elif member.frozen and member.thawed is None:
+                _freeze(stage, member, frozen)
+            elif _bored(member):
+                member.signal(signal.SIGKILL if member.trap is None or member.thawed else member.trap.signum)
+        time.sleep(0.03)
+    for member in slots:
+        member.trap = None
+        if member.exitcode is None:
+            member.thaw()
+            member.kill()
+    last = stage.member(), stage.member()
+    stage.until_drained()
+    assert not any(event["torch"] for member in stage.members for event in member.events("start")), "the light tier imports no torch"
+    stage.leave()
+    assert all(member.exitcode == 0 for member in last)
+
+
+def _where(member: Member) -> str:
+    return "anywhere" if member.trap is None or member.bored or member.thawed else member.trap.phase
+
+
+def _freeze(stage: Stage, member: Member, frozen: dict[int, float]) -> None:
+    """Past its session, then back to life: it must find out by itself that it is not the owner any more."""
+    since = frozen.setdefault(id(member), time.monotonic())
+    if time.monotonic() - since > FROZEN_S:
+        stage.figures.freezes += 1
+        stage.figures.phases[f"freeze: {_where(member)}"] += 1
+        member.thaw()
+
+
+def _bored(member: Member) -> bool:
+    owned = member.thawed or next((event["at"] for event in member.events("takeover")), None)
+    limit = owned + PATIENCE_S if owned is not None else member.started + JOINING_S
+    member.bored = member.bored or time.monotonic() > limit
+    return time.monotonic() > limit

@@ -1,0 +1,332 @@
+"""What can happen to deliveries: processes killed and frozen at every point, receivers that are dead for a day, a million events.
+
+Each ends with the ledger: every event and every delivery is accounted for, nothing is lost, order holds within a series, and the only
+repetitions are those of an id whose answer was lost. A longer run with a table: python -m benchmarks.alerts faults
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.delivery import DeliveryLoop
+from pipeline.alerts.metrics import AlertMetrics
+from pipeline.alerts.operations import OPERATIONS
+from pipeline.alerts.retry import DELAYS
+from pipeline.alerts.router import Router
+from pipeline.metrics import Metrics
+from storage import alerts, deliveries
+from storage.session import Database
+from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+from tests.integration.test_alerts_delivery import Driven
+from tests.receiver import Received, Receiver, answer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def worker(database: Database, receiver: Receiver, die: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A delivery process of its own."""
+    url = database.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.faults.alert_worker", url, receiver.url, die]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        process.wait(20)
+
+
+def until(condition, seconds: float = 40.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def delivered(database: Database) -> int:
+    with database.read() as connection:
+        return sum(n for (_, state, _), n in deliveries.ledger(connection).items() if state == "delivered")
+
+
+def accounted(database: Database) -> None:
+    """The ledger adds up: events on one side, notices that stand for them on the other; nothing waits."""
+    with database.read() as connection:
+        events, sent = alerts.ledger(connection), deliveries.ledger(connection)
+        created = connection.scalar(text("SELECT count(*) FROM alert_events"))
+        queued = connection.scalar(text("SELECT count(*) FROM deliveries"))
+        assert sum(events.values()) == created
+        assert sum(sent.values()) == queued
+        assert sum(n for (state, _), n in events.items() if state == "sent") == deliveries.notice_events(connection)
+        assert {state for _, state, _ in sent} <= {"delivered", "pending", "dead", "suppressed"}
+
+
+def ids(received: list[Received]) -> Counter[str]:
+    return Counter(r.headers["webhook-id"] for r in received)
+
+
+def in_order(received: list[Received]) -> None:
+    """Within a series no message comes after a newer one."""
+    last: dict[str, int] = {}
+    for request in received:
+        data = json.loads(request.body)["data"]
+        key, sequence = data["dedup_key"], data["sequence"]
+        assert sequence >= last.get(key, 0), f"{key}: {sequence} after {last[key]}"
+        last[key] = sequence
+
+
+@pytest.mark.parametrize("die", ["before", "during", "after"])
+def test_kill_9_of_the_delivery_process(database: Database, die: str):
+    """The next process sends what the killed one had in hand; repeated are at most those whose answer was lost, with the same id."""
+    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    for i in range(30):
+        bench.happen(anomaly(f"b2/{i}"), closed(anomaly(f"b2/{i}")))
+    slow = die == "during"
+
+    async def linger(request: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30 if slow and len(receiver.received) >= 3 else 0)
+        writer.write(answer())
+        await writer.drain()
+
+    with Receiver(linger) as receiver:
+        with worker(database, receiver, die) as first:
+            if die == "during":
+                receiver.wait(3)
+                first.kill()
+            first.wait(30)
+            assert first.returncode == -signal.SIGKILL
+        before = list(receiver.received)
+        slow = False
+        receiver.behave = answer()
+        with worker(database, receiver):
+            until(lambda: delivered(database) == 60)
+        received = receiver.received
+    accounted(database)
+    counts = ids(received)
+    assert len(counts) == 60
+    repeated = {identity for identity, n in counts.items() if n > 1}
+    assert all(n <= 2 for n in counts.values())
+    assert repeated <= set(ids(before))
+    if die == "before":
+        assert repeated <= set(ids(before))  # others of the same turn may have been on their way
+    with database.read() as connection:
+        repeats = connection.scalar(text("SELECT sum(repeats) FROM deliveries"))
+    assert repeats >= len(repeated)
+    in_order([r for r in received if r not in before])
+
+
+@pytest.mark.postgres
+def test_a_frozen_process_loses_its_lanes_and_does_no_harm_when_it_wakes(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+    database = Database(postgres_url)
+    database.upgrade()
+    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    hold = True
+
+    async def linger(request: Received, writer: asyncio.StreamWriter) -> None:
+        while hold and len(receiver.received) <= 8:
+            await asyncio.sleep(0.05)
+        writer.write(answer())
+        await writer.drain()
+
+    with Receiver(linger) as receiver:
+        with worker(database, receiver) as frozen:
+            bench.happen(*(anomaly(f"b2/{i}") for i in range(20)))
+            receiver.wait(8)
+            frozen.send_signal(signal.SIGSTOP)
+            receiver.behave = answer()
+            with worker(database, receiver):
+                until(lambda: delivered(database) == 20)
+                hold = False
+                frozen.send_signal(signal.SIGCONT)
+                time.sleep(2.0)
+                bench.happen(*(closed(anomaly(f"b2/{i}")) for i in range(20)))
+                until(lambda: delivered(database) == 40)
+        counts = ids(receiver.received)
+    accounted(database)
+    assert len(counts) == 40
+    assert all(n <= 2 for n in counts.values())
+    database.close()
+
+
+@pytest.mark.postgres
+def test_several_processes_share_the_work_and_nothing_is_sent_twice(postgres_url: str):
+    database = Database(postgres_url)
+    database.upgrade()
+    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    with Receiver() as receiver:
+        with worker(database, receiver), worker(database, receiver), worker(database, receiver):
+            for i in range(40):
+                bench.happen(*(anomaly(f"b{i}/{j}") for j in range(5)))
+                bench.happen(*(closed(anomaly(f"b{i}/{j}")) for j in range(5)))
+            until(lambda: delivered(database) == 400)
+        counts = ids(receiver.received)
+        in_order(receiver.received)
+    accounted(database)
+    assert len(counts) == 400
+    assert set(counts.values()) == {1}
+    database.close()
+
+
+def test_an_endpoint_that_is_down_for_a_day(database: Database):
+    """A day of simulated time: calls stay few, and afterwards everything comes, in order, at once."""
+
+    async def scenario() -> None:
+        ends = {"hook": json_endpoint(receiver.url), "other": json_endpoint(other.url)}
+        driven = Driven(Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}})
+        for hour in range(24):
+            one = anomaly(f"b2/{hour % 6}", start_ns=driven.bench.now_ns)
+            driven.bench.happen(one)
+            await driven.work(1800)
+            driven.bench.happen(closed(one, end_ns=driven.bench.now_ns))
+            await driven.work(1800)
+        assert len(other.received) == 48
+        assert len(receiver.received) < 6 * len(DELAYS) + 48
+        down = len(receiver.received)
+        receiver.behave = answer()
+        await driven.work(24 * 3600)
+        came = receiver.received[down:]
+        assert len(ids(came)) == 48
+        in_order(came)
+        assert set(ids(came).values()) == {1}
+        await driven.loop.close()
+
+    with Receiver(answer(503)) as receiver, Receiver() as other:
+        asyncio.run(scenario())
+    accounted(database)
+
+
+def test_an_endpoint_that_only_fails_is_disabled_after_three_days(database: Database):
+    async def scenario() -> None:
+        ends = {"hook": json_endpoint(receiver.url), "other": json_endpoint(other.url)}
+        driven = Driven(Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}})
+        for day in range(5):
+            driven.bench.happen(*(anomaly(f"b2/{day}-{i}", start_ns=driven.bench.now_ns) for i in range(8)))
+            await driven.work(86_400)
+        calls = len(receiver.received)
+        driven.bench.happen(anomaly("b2/last", start_ns=driven.bench.now_ns))
+        await driven.work(86_400)
+        assert len(receiver.received) == calls
+        faults = [json.loads(r.body)["data"] for r in other.received if json.loads(r.body)["data"]["class"] == "fault"]
+        assert "nothing but failures" in faults[0]["fault"]["message"]
+        await driven.loop.close()
+
+    with Receiver(answer(500)) as receiver, Receiver() as other:
+        asyncio.run(scenario())
+    accounted(database)
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600], ids=["back", "ahead"])
+def test_a_clock_that_jumps_loses_and_repeats_nothing(database: Database, jump: int):
+    async def scenario() -> None:
+        ends = {"hook": json_endpoint(receiver.url)}
+        driven = Driven(Bench(database, {"storm": None}, ends), ends)
+        driven.bench.happen(*(anomaly(f"b2/{i}") for i in range(5)))
+        await driven.work(1)
+        driven.bench.now_ns += jump * SECOND
+        driven.bench.happen(*(closed(anomaly(f"b2/{i}")) for i in range(5)))
+        await driven.work(7200)
+        assert set(ids(receiver.received).values()) == {1}
+        assert len(ids(receiver.received)) == 10
+        in_order(receiver.received)
+        await driven.loop.close()
+
+    with Receiver() as receiver:
+        asyncio.run(scenario())
+    accounted(database)
+
+
+def test_the_database_goes_away_and_comes_back(faulty_postgres):
+    from tests.postgres_server import create_database
+
+    database = Database(create_database(faulty_postgres))
+    database.upgrade()
+    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    with Receiver() as receiver, worker(database, receiver):
+        bench.happen(*(anomaly(f"b2/{i}") for i in range(5)))
+        receiver.wait(5)
+        faulty_postgres.stop()
+        time.sleep(2)
+        faulty_postgres.start()
+        until(lambda: _happens(bench, *(closed(anomaly(f"b2/{i}")) for i in range(5))))
+        receiver.wait(10, timeout=30)
+        until(lambda: delivered(database) == 10)
+        assert all(n <= 2 for n in ids(receiver.received).values())
+    accounted(database)
+    database.close()
+
+
+def _happens(bench: Bench, *changes) -> bool:
+    from pipeline.errors import StorageUnavailable
+
+    try:
+        bench.happen(*changes)
+    except StorageUnavailable:
+        return False
+    return True
+
+
+def test_a_hundred_thousand_events_against_a_dead_endpoint(tmp_path: Path):
+    """Memory does not grow with the backlog, and another endpoint gets its messages meanwhile. (A million: python -m benchmarks.alerts faults)"""
+    database = Database(f"sqlite:///{tmp_path}/backlog.db")
+    database.upgrade()
+    fill_backlog(database, 100_000)
+
+    async def scenario() -> int:
+        ends = {"dead": json_endpoint("http://127.0.0.1:1/x"), "well": json_endpoint(well.url)}
+        router = Router({"plant": Alerts(storm=None), OPERATIONS: Alerts()}, ends)
+        loop = DeliveryLoop(database, router, ends, AlertMetrics(Metrics()), clock=lambda: NOON)
+        bench = Bench(database, {"storm": None}, ends)
+        tracemalloc.start()
+        for i in range(20):
+            bench.happen(anomaly(f"new/{i}"))
+            for _ in range(5):
+                await loop.turn()
+            await loop.settle()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        await loop.close()
+        return peak
+
+    with Receiver() as well:
+        peak = asyncio.run(scenario())
+        assert len(well.received) == 20
+    assert peak < 60_000_000
+    accounted(database)
+    database.close()
+
+
+def fill_backlog(database: Database, count: int) -> None:
+    """Deliveries to the endpoint ``dead``, over a tenth as many series."""
+    from uuid import UUID, uuid5
+
+    from pipeline.records import NAMESPACE
+    from tests.contract.test_alerts_formats import encode, payload
+
+    body = encode(payload("opened")).decode()
+    for start in range(0, count, 10_000):
+        notices, queued = [], []
+        for i in range(start, min(start + 10_000, count)):
+            notice, lane = uuid5(NAMESPACE, f"backlog {i}"), f"plant/old-{i % max(count // 10, 1)}"
+            notices.append(deliveries.Notice(notice, notice, "plant", lane, i + 1, "opened", 0, body, NOON))
+            common = (UUID(int=notice.int ^ 1), notice, notice, "dead", lane, i + 1, "opened", "pending", None, 0, 0, NOON, None)
+            queued.append(deliveries.Delivery(*common))
+        with database.begin() as connection:
+            deliveries.add(connection, notices, queued, NOON)

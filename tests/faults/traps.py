@@ -1,0 +1,137 @@
+"""Places at which a member kills or freezes itself, put there from outside: the product knows nothing of them.
+
+A phase is a moment of the real code, reached by wrapping the function that begins or ends there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Trap:
+    """At the ``nth`` time that ``phase`` is reached the process sends itself ``signum`` (SIGKILL or SIGSTOP)."""
+
+    phase: str
+    nth: int = 1
+    signum: int = signal.SIGKILL
+    _hits: int = field(default=0, repr=False)
+
+    def hit(self) -> None:
+        self._hits += 1
+        if self._hits == self.nth:
+            os.kill(os.getpid(), self.signum)
+            time.sleep(0.01)  # a signal to a process arrives in any of its threads
+
+
+def _around(owner: Any, name: str, *, before: Callable[..., object] | None = None, after: Callable[..., object] | None = None) -> None:
+    """Wrap ``owner.name``; ``before`` gets the arguments, ``after`` the result and the arguments."""
+    inner = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        if before is not None:
+            before(*arguments, **named)
+        result = inner(*arguments, **named)
+        if after is not None:
+            after(result, *arguments, **named)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def arm(trap: Trap) -> None:
+    """Put the trap into this process."""
+    from sqlalchemy import event
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+    from sqlalchemy.engine import Engine
+
+    from pipeline.commit import Committer
+    from pipeline.history import History
+    from pipeline.scoring import Scoring
+    from pipeline.sources import kafka
+    from storage import positions, snapshots
+
+    def hit(*arguments: Any, **named: Any) -> None:
+        trap.hit()
+
+    def if_records(poll: Any, *arguments: Any) -> None:
+        if poll.records:
+            trap.hit()
+
+    def if_replay(scoring: Any, batch: Any, *, replay: bool = False) -> None:
+        if replay:
+            trap.hit()
+
+    def commit_sent(dialect: Any, connection: Any) -> None:
+        """COMMIT is on its way; nobody has read the answer."""
+        raw = connection.driver_connection.pgconn
+        raw.send_query(b"COMMIT")
+        while raw.flush():
+            pass
+        trap.hit()
+        while raw.get_result() is not None:
+            pass
+
+    listener = kafka._Listener
+    phases: dict[str, Callable[[], object]] = {
+        "polled": lambda: _around(kafka.KafkaSource, "poll", after=if_records),
+        "scored": lambda: _around(Committer, "commit", before=hit),
+        "advanced": lambda: _around(positions, "advance", after=hit),
+        "before COMMIT": lambda: event.listen(Engine, "commit", hit),
+        "in COMMIT": lambda: setattr(PGDialect_psycopg, "do_commit", commit_sent),
+        "committed": lambda: _around(Committer, "commit", after=hit),
+        "before claim": lambda: _around(positions, "take_over", before=hit),
+        "claimed": lambda: _around(positions, "take_over", after=hit),
+        "restoring": lambda: _around(Scoring, "restore", before=hit),
+        "sought": lambda: _around(kafka.KafkaSource, "seek", after=hit),
+        "replaying": lambda: _around(Scoring, "process", before=if_replay),
+        "snapshot begun": lambda: _around(snapshots, "save", before=hit),
+        "snapshot written": lambda: _around(snapshots, "save", after=hit),
+        "snapshot committed": lambda: _around(History, "settle", before=hit),
+        "segment half written": lambda: _around(os, "replace", before=hit),
+        "revoked": lambda: _around(listener, "on_partitions_revoked", before=hit),
+        "assigned": lambda: _around(listener, "on_partitions_assigned", after=hit),
+    }
+    phases[trap.phase]()
+
+
+PHASES = (
+    *("polled", "scored", "advanced", "before COMMIT", "in COMMIT", "committed", "before claim", "claimed", "restoring", "sought"),
+    *("replaying", "snapshot begun", "snapshot written", "snapshot committed", "segment half written", "revoked", "assigned"),
+)
+
+#: Where a frozen process keeps its transaction open on the server, or a batch in its hands.
+FREEZES = ("advanced", "polled", "before COMMIT", "in COMMIT", "scored", "claimed", "snapshot written")
+
+
+class Diary:
+    """What a member saw, as JSON lines: {"event": …, "at": seconds of the machine's clock, …}."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+        self._assigned: dict[Any, float] = {}
+
+    def write(self, event: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"event": event, "at": time.monotonic()} | fields) + "\n")
+
+    def keep(self) -> None:
+        """Note takeovers (how long after the group's word the partition is ours) and fences."""
+        from pipeline.engine import Engine
+        from pipeline.ownership import Ownership
+        from pipeline.sources.kafka import KafkaSource
+
+        _around(KafkaSource, "poll", after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())))
+        _around(Ownership, "take_over", after=self._taken)
+        _around(Engine, "_fenced", before=lambda engine, partition: self.write("fenced", partition=str(partition)))
+
+    def _taken(self, owned: bool, ownership: Any, partition: Any) -> None:
+        if owned and partition in self._assigned:
+            seconds = time.monotonic() - self._assigned.pop(partition)
+            self.write("takeover", partition=str(partition), epoch=ownership.positions[partition].epoch, seconds=seconds)

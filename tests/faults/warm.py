@@ -1,0 +1,36 @@
+"""Imported once by the server that members are forked from: their imports, and their kernels compiled."""
+
+from __future__ import annotations
+
+import alembic.runtime.migration  # noqa: F401
+import numpy as np
+import psycopg  # noqa: F401
+import ruamel.yaml  # noqa: F401
+import sqlalchemy.dialects.postgresql  # noqa: F401
+
+import pipeline.daemon
+import pipeline.sources.kafka  # noqa: F401
+import tests.faults.member  # noqa: F401
+from detectors import build
+from detectors.warm import warm as compiled
+from pipeline.anomalies import Provenance
+from pipeline.build import detector_spec
+from pipeline.config import Config
+from pipeline.records import Partition
+from pipeline.scoring import Scoring
+from pipeline.sources.base import Records
+from tests.faults.feed import config_tree, make_log
+
+
+def warm() -> None:
+    """Score some records, with no thread and no connection left behind."""
+    stream = Config.model_validate(config_tree("sqlite:///none.db", {"memory": {}})).streams["plant"]
+    detector = build(detector_spec(stream))
+    compiled(detector)
+    scoring = Scoring(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
+    values = make_log(0, 20).values
+    n = len(values)
+    scoring.process([Records(Partition("t", 0), 0, n, np.arange(n), np.zeros(n, np.int64), values, [None] * n)])
+
+
+warm()

@@ -1,0 +1,401 @@
+"""The Kafka sources against a real broker that goes away, freezes, damages its log or hands partitions to others meanwhile."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+import uuid
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
+
+from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config import Secret
+from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.records import Partition
+from pipeline.sources.kafka import KafkaSource
+from pipeline.sources.kafka_client import connect
+from tests.contract.source_kinds import Reader, numbered
+from tests.kafka_server import FaultyBroker, Topics
+
+pytestmark = pytest.mark.kafka
+
+
+def confluent(*args, **options):
+    pytest.importorskip("confluent_kafka", reason="the extra forewatch[confluent] is not installed")
+    from pipeline.sources.confluent import ConfluentSource
+
+    return ConfluentSource(*args, **options)
+
+
+CLIENTS = pytest.mark.parametrize("client", [KafkaSource, confluent], ids=["kafka-python", "confluent"])
+
+
+@pytest.fixture
+def join():
+    """``join(client, broker, topics…)`` opens a member and closes it in the end."""
+    opened = []
+
+    def joining(client, broker, *topics, group=None, metadata_age=0.5, **settings):
+        settings = {"session_timeout": timedelta(seconds=6), **settings}
+        opened.append(
+            client(KafkaConfig(brokers=[broker], topics=list(topics), **settings), group or uuid.uuid4().hex, metadata_age=metadata_age)
+        )
+        return opened[-1]
+
+    yield joining
+    for source in opened:
+        source.close()
+
+
+def read_on(reader, count, timeout=40.0):
+    """Until ``count`` records are there, whatever the broker does meanwhile; returns the messages of the errors on the way."""
+    said = []
+    deadline = time.monotonic() + timeout
+    while reader.count() < count:
+        assert time.monotonic() < deadline, f"{reader.count()} of {count}; {said[-3:]}"
+        try:
+            reader.once()
+        except SourceUnavailable as error:
+            said.append(str(error))
+    return said
+
+
+@CLIENTS
+def test_a_broker_that_is_away_is_told_and_reading_goes_on_alone(faulty_broker, join, client):
+    topics = Topics(faulty_broker.address)
+    topic = topics.create(2)
+    for number in range(2):
+        topics.produce(topic, numbered(500), number)
+    topics.close()
+    reader = Reader(join(client, faulty_broker.address, topic)).until_read(1000)
+    faulty_broker.kill()
+    said = []
+    deadline = time.monotonic() + 30
+    while not said and time.monotonic() < deadline:
+        begun = time.monotonic()
+        try:
+            reader.source.poll(100, 0.5)
+        except SourceUnavailable as error:
+            said.append(str(error))
+        assert time.monotonic() - begun < 3
+    assert faulty_broker.address in said[0]
+    reader.source.mirror(dict(reader.positions))
+    faulty_broker.up()
+    topics = Topics(faulty_broker.address)
+    for number in range(2):
+        topics.produce(topic, numbered(500, first=500), number)
+    read_on(reader, 2000)
+    for number in range(2):
+        assert reader.values(Partition(topic, number)) == numbered(1000)
+    topics.close()
+
+
+@CLIENTS
+def test_a_frozen_broker_does_not_freeze_us(faulty_broker, join, client):
+    topics = Topics(faulty_broker.address)
+    topic = topics.create()
+    topics.produce(topic, numbered(100))
+    reader = Reader(join(client, faulty_broker.address, topic)).until_read(100)
+    faulty_broker.freeze()
+    try:
+        for _ in range(10):
+            begun = time.monotonic()
+            with suppress(SourceUnavailable):
+                assert not reader.source.poll(100, 0.3).records
+            assert time.monotonic() - begun < 5
+    finally:
+        faulty_broker.thaw()
+    topics.produce(topic, numbered(100, first=100))
+    read_on(reader, 200)
+    assert reader.values(Partition(topic, 0)) == numbered(200)
+    topics.close()
+
+
+@CLIENTS
+def test_a_broker_that_is_not_there_yet(faulty_broker, join, client):
+    """The source may start before the broker does."""
+    topics = Topics(faulty_broker.address)
+    topic = topics.create()
+    topics.produce(topic, numbered(10))
+    topics.close()
+    faulty_broker.down()
+    reader = Reader(join(client, faulty_broker.address, topic))
+    with pytest.raises(SourceUnavailable, match=re.escape(faulty_broker.address)):
+        reader.until_owned()
+    faulty_broker.up()
+    read_on(reader, 10)
+
+
+@CLIENTS
+def test_a_member_that_was_silent_too_long_learns_that_it_lost_everything(topics, join, client):
+    """Past max_poll_interval the group gives its partitions to another; the zombie hears of it at its next poll only."""
+    topic, group = topics.create(2), uuid.uuid4().hex
+    for number in range(2):
+        topics.produce(topic, numbered(100), number)
+    positions: dict[Partition, int] = {}
+    options = {"group": group, "max_poll_interval": timedelta(seconds=6)}
+    zombie = Reader(join(client, topics.broker, topic, **options), positions).until_read(200)
+    heir = Reader(join(client, topics.broker, topic, **options), positions)
+    heir.until(lambda: len(heir.owned) == 2)  # meanwhile the first does not poll
+    for number in range(2):
+        topics.produce(topic, numbered(10, first=100), number)
+    heir.until_read(20)
+    assert heir.values(Partition(topic, 0)) == numbered(10, first=100)
+    revoked = []
+    deadline = time.monotonic() + 20
+    while len(revoked) < 2 and time.monotonic() < deadline:
+        poll = zombie.source.poll(100, 0.2)
+        revoked += poll.revoked
+        heir.once()
+    assert sorted(revoked) == [Partition(topic, 0), Partition(topic, 1)]
+
+
+@CLIENTS
+def test_three_members_join_and_leave_under_load(topics, join, client):
+    """Each record once, in order, in whatever hands; at most one owner at a time."""
+    topic, group = topics.create(6), uuid.uuid4().hex
+    positions: dict[Partition, int] = {}
+    members: list[Reader] = []
+    gone: list[Reader] = []
+    written = 0
+    for step in range(36):
+        for number in range(6):
+            topics.produce(topic, numbered(20, first=written), number)
+        written += 20
+        if step in (0, 5, 10):
+            members.append(Reader(join(client, topics.broker, topic, group=group), positions))
+        if step in (20, 26):
+            gone.append(members.pop(0))
+            gone[-1].source.close()
+        for member in members:
+            member.once(timeout=0.1)
+        owned = [partition for member in members for partition in member.owned]
+        assert len(owned) == len(set(owned))
+    everybody = members + gone
+    members[0].until(lambda: sum(member.count() for member in everybody) >= 6 * written, timeout=40)
+    for number in range(6):
+        partition = Partition(topic, number)
+        together = sorted(record for member in everybody for record in member.read.get(partition, []))
+        assert [value for _, value in together] == numbered(written)
+
+
+@CLIENTS
+def test_a_damaged_log_is_named_and_the_place_is_kept(faulty_broker, join, client):
+    """Bytes are changed on the broker's disk. What precedes is read; the rest of the topic goes on; a seek past it goes on too."""
+    topics = Topics(faulty_broker.address)
+    topic = topics.create(2)
+    for first in (0, 10, 20):  # three batches
+        topics.produce(topic, numbered(10, first=first), 0)
+    topics.produce(topic, numbered(10), 1)
+    damaged, fine = Partition(topic, 0), Partition(topic, 1)
+    segment = Path(faulty_broker.data_dir) / "data" / f"{topic}-0" / ("0" * 20 + ".log")
+    raw = bytearray(segment.read_bytes())
+    raw[raw.index(b"v00015")] ^= 0xFF
+    with open(segment, "r+b") as file:
+        file.write(raw)
+    reader = Reader(join(client, faulty_broker.address, topic))
+    errors = []
+    deadline = time.monotonic() + 30
+    while not (errors and len(reader.values(fine)) == 10) and time.monotonic() < deadline:
+        try:
+            reader.once()
+        except SourceError as error:
+            errors.append(error)
+    assert [(error.partition, error.offset) for error in errors] == [(damaged, 10)]
+    assert "unreadable" in str(errors[0])
+    assert reader.values(damaged) == numbered(10)
+    reader.once()
+    reader.source.seek(damaged, 20)
+    reader.positions[damaged] = 20
+    reader.source.resume([damaged])
+    reader.until(lambda: len(reader.values(damaged)) == 20)
+    assert reader.values(damaged) == numbered(10) + numbered(10, first=20)
+    topics.close()
+
+
+@CLIENTS
+def test_a_compacted_topic_is_counted_in_full(topics, join, client):
+    """Compaction takes records away, not offsets: what is read adds up to the log's end all the same."""
+    config = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": "100", "max.compaction.lag.ms": "200"}
+    topic = topics.create(config=config)
+    partition = Partition(topic, 0)
+    for _ in range(5):
+        topics.produce(topic, numbered(50), key=lambda i: b"k%d" % (i % 5))
+        time.sleep(0.3)
+    reader = None
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        topics.produce(topic, [b"tick"], key=lambda i: b"tick")  # rolls the segment
+        reader = Reader(join(client, topics.broker, topic))
+        end = 0
+        while reader.positions.get(partition, 0) < (end or 1):
+            reader.once()
+            end = end or (reader.source.bounds([partition])[partition].end if reader.owned else 0)
+        if reader.count() < 250:
+            break
+        reader.source.close()
+        time.sleep(0.5)
+    assert reader is not None
+    assert 0 < reader.count() < 250, "the broker never compacted"
+    assert sum(records.next_offset - records.first_offset for records in reader.batches) == end
+    assert reader.positions[partition] == end
+
+
+@CLIENTS
+def test_the_mirror_shows_the_lag_to_operators(topics, join, client):
+    topic, group = topics.create(), uuid.uuid4().hex
+    topics.produce(topic, numbered(10))
+    reader = Reader(join(client, topics.broker, topic, group=group)).until_read(10)
+    reader.source.mirror({Partition(topic, 0): 7})
+    reader.source.close()
+    admin = connect(KafkaAdminClient, [topics.broker], 10)
+    offsets = admin.list_group_offsets([group])[group]
+    admin.close()
+    assert offsets[TopicPartition(topic, 0)].offset == 7
+
+
+@CLIENTS
+def test_several_topics(topics, join, client):
+    names = [topics.create(2) for _ in range(3)]
+    for name in names:
+        for number in range(2):
+            topics.produce(name, numbered(50, f"{name}-{number}-"), number)
+    reader = Reader(join(client, topics.broker, *names)).until_read(300)
+    for name in names:
+        for number in range(2):
+            assert reader.values(Partition(name, number)) == numbered(50, f"{name}-{number}-")
+
+
+@CLIENTS
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
+def test_every_codec(topics, join, client, codec):
+    topic = topics.create()
+    topics.produce(topic, numbered(1000), compression=codec)
+    assert Reader(join(client, topics.broker, topic)).until_read(1000).values(Partition(topic, 0)) == numbered(1000)
+
+
+def test_a_topic_that_is_not_there_is_neither_made_nor_fatal(topics, join, caplog):
+    """The broker would create it on demand; a misspelt name must not leave a topic behind. Once it is there, it is read."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    source = join(KafkaSource, topics.broker, name)
+    for _ in range(10):
+        assert source.poll(10, 0.1).assigned == []
+    assert name not in topics.admin.list_topics()
+    assert name in caplog.text
+    with pytest.raises(SourceUnavailable, match=name):
+        source.identity(Partition(name, 0))
+    topics.create(name=name)
+    topics.produce(name, numbered(3))
+    Reader(source).until_read(3)
+
+
+def test_a_deleted_topic_is_revoked_and_comes_back_under_another_identity(topics, join):
+    topic = topics.create()
+    topics.produce(topic, numbered(10))
+    partition = Partition(topic, 0)
+    reader = Reader(join(KafkaSource, topics.broker, topic)).until_read(10)
+    before = reader.source.identity(partition)
+    topics.delete(topic)
+    reader.until(lambda: not reader.owned)
+    topics.create(name=topic)
+    topics.produce(topic, numbered(3, "new-"))
+    reader.positions.clear()
+    reader.read.clear()
+    reader.until_read(3)
+    assert reader.values(partition) == numbered(3, "new-")
+    assert reader.source.identity(partition) != before
+
+
+def test_seeking_amid_a_compressed_batch_begins_exactly_there(topics, join):
+    topic = topics.create()
+    topics.produce(topic, numbered(1000), compression="lz4")
+    partition = Partition(topic, 0)
+    reader = Reader(join(KafkaSource, topics.broker, topic), positions={partition: 613}).until_read(387)
+    assert reader.read[partition][0] == (613, b"v00613")
+
+
+@pytest.mark.parametrize("settings", [{"security": {"security_protocol": "CARRIER_PIGEON"}}, {"security": {"no_such_setting": 1}}])
+def test_settings_that_the_client_does_not_know(kafka_broker, join, settings):
+    with pytest.raises(ConfigError, match="kafka client settings"):
+        join(KafkaSource, kafka_broker, "any", **settings).poll(1, 1)
+
+
+def with_a_password(folder):
+    """(broker, address of a listener of it that asks ``watch`` for the password ``right``)."""
+    plain, sasl, controller = free_ports(3)
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl}"
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_watch="right";'
+    settings = {
+        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": listeners,
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl.plain.sasl.jaas.config": login,
+    }
+    return FaultyBroker(folder, plain, heap="256m", settings=settings, announce=lambda line: None), f"127.0.0.1:{sasl}"
+
+
+def free_ports(count):
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def test_the_password_is_passed_on_and_a_wrong_one_is_told(tmp_path, monkeypatch, join):
+    broker, address = with_a_password(tmp_path / "kafka")
+    security = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "watch"}
+    try:
+        broker.up()
+        topics = Topics(broker.address)
+        topic = topics.create()
+        topics.produce(topic, numbered(5))
+        topics.close()
+        for password in ("right", "wrong"):
+            monkeypatch.setenv("KAFKA_PASSWORD", password)
+            for client in (KafkaSource, confluent):
+                source = join(client, address, topic, security=security, password=Secret(env="KAFKA_PASSWORD"))
+                if password == "right":
+                    assert Reader(source).until_read(5).values(Partition(topic, 0)) == numbered(5)
+                else:
+                    with pytest.raises(SourceUnavailable, match=r"(?i)authentication"):
+                        source.poll(1, 20)
+    finally:
+        broker.kill()
+
+
+def test_a_group_of_another_program_is_a_clear_error(topics, join):
+    """Members that share partitions in another way cannot be in one group."""
+    from kafka import KafkaConsumer
+
+    topic, group = topics.create(), uuid.uuid4().hex
+    other = KafkaConsumer(topic, bootstrap_servers=topics.broker, group_id=group)
+    other.poll(2000)
+    source = join(KafkaSource, topics.broker, topic, group=group)
+    with pytest.raises(SourceError, match=r"set kafka\.group"):
+        Reader(source).until_owned()
+    other.close()
+
+
+def test_out_of_range_by_retention_while_reading(topics, join):
+    """Retention passes the reader by while it is paused."""
+    topic = topics.create()
+    topics.produce(topic, numbered(100))
+    partition = Partition(topic, 0)
+    reader = Reader(join(KafkaSource, topics.broker, topic)).until_read(10, max_records=10)
+    reader.source.pause([partition])
+    reader.once()
+    topics.trim(topic, 0, 90)
+    reader.source.seek(partition, 10)
+    reader.source.resume([partition])
+    with pytest.raises(OffsetOutOfRange) as caught:
+        reader.until_read(11)
+    assert (caught.value.partition, caught.value.offset) == (partition, 10)

@@ -1,0 +1,43 @@
+"""The decayed histogram against exact ranks and exact tails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.calibration import Calibration
+
+
+def surprises(errors, quantile=0.9, bins=64):
+    calibration = Calibration((quantile,), bins)
+    errors = np.asarray(errors, np.float32)[:, None]
+    return calibration.run(calibration.initial(1), np.zeros(len(errors), np.int32), errors, -1, 4.0)[0][:, 0]
+
+
+@pytest.mark.parametrize("draw", [lambda rng, n: rng.exponential(size=n), lambda rng, n: np.abs(rng.normal(size=n)) * 1e6])
+def test_a_surprise_is_a_tail_probability(draw):
+    u = surprises(draw(np.random.default_rng(0), 20_000))[5_000:]
+    for level in (0.5, 1.0, 2.0, 3.0):
+        assert np.mean(u >= level) == pytest.approx(10**-level, rel=0.35)
+
+
+def test_beyond_the_tail_it_stays_linear():
+    past = np.random.default_rng(1).exponential(size=5_000)
+    u = [surprises([*past, error])[-1] for error in (12.0, 18.0, 24.0)]
+    assert u[1] - u[0] == pytest.approx(u[2] - u[1], rel=0.01) or u[2] == pytest.approx(2 * np.log10(5_001), rel=0.01)
+    assert u[0] == pytest.approx(12 * np.log10(np.e), rel=0.2)
+
+
+def test_a_start_on_zeros_does_not_set_the_range():
+    past = np.r_[np.zeros(2_000), np.random.default_rng(2).exponential(size=4_000)]
+    assert surprises([*past, 10.0])[-1] == pytest.approx(surprises([*past[2_000:], 10.0])[-1], abs=1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1e30, allow_nan=False, width=32) | st.just(float("nan")), max_size=200))
+def test_it_is_finite_for_whatever_comes(errors):
+    u = surprises(errors, bins=20) if errors else np.zeros(0)
+    assert np.isfinite(u).all()
+    assert (u >= 0).all()

@@ -1,0 +1,48 @@
+"""The Gaussian rung is river's, and the ladder climbs by skill."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors import DetectorSpec, build, checks
+from detectors.ladder import LSTM, MEAN, RIVER, SEASONAL, SQUARES, STATIC, N, welford
+
+
+def test_the_gaussian_rung_is_rivers():
+    from river import proba
+
+    rng = np.random.default_rng(0)
+    ours, theirs = np.zeros(3), proba.Gaussian()
+    for value in rng.normal(5, 3, 500):
+        welford(ours, value)
+        theirs.update(value)
+    assert ours[MEAN] == pytest.approx(theirs.mu)
+    assert np.sqrt(ours[SQUARES] / (ours[N] - 1)) == pytest.approx(theirs.sigma)
+
+
+def verdicts(tier, values):
+    rows = np.arange(len(values))
+    given = checks.points(np.zeros(len(values), np.int32), np.asarray(values, float)[:, None], rows)
+    return checks.run(build(DetectorSpec(tier=tier)), given)
+
+
+def test_the_first_points_are_guarded_by_the_mean_and_then_by_the_gaussian():
+    guard = verdicts("light", np.random.default_rng(0).normal(size=40)).guard
+    assert guard[0] == 0
+    assert set(guard[1:9]) == {STATIC}
+    assert set(guard[9:]) == {RIVER}
+
+
+def test_a_season_takes_over_where_it_forecasts_better():
+    rng = np.random.default_rng(0)
+    wave = np.tile(rng.normal(size=7) * 10, 60) + rng.normal(size=420) * 0.1
+    assert (verdicts("light", wave).guard[-50:] == SEASONAL).all()
+
+
+def test_the_readout_takes_over_where_it_forecasts_better():
+    rng = np.random.default_rng(0)
+    walk = np.zeros(600)
+    for t in range(2, 600):
+        walk[t] = 1.6 * walk[t - 1] - 0.7 * walk[t - 2] + rng.normal()
+    assert (verdicts("standard", walk).guard[-50:] == LSTM).mean() > 0.9

@@ -1,0 +1,145 @@
+"""What single scorers find, and what they leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors import DetectorSpec, Limits, build, checks
+from detectors.lanes import Lanes
+from detectors.rhythm import Rhythm
+from detectors.scale import Scale
+from detectors.scorers.bounds import Bounds
+from detectors.scorers.market import Market
+from detectors.scorers.seasonal import Seasonal
+from detectors.scorers.shape import Shape
+from detectors.scorers.stuck import Stuck
+
+HOUR = 3_600_000_000_000
+
+
+def lanes(values, period=0):
+    n = len(values)
+    made = Lanes(np.zeros(n, np.int32), np.asarray(values, float), np.arange(n) * HOUR, np.zeros(n, np.int32), np.full(n, HOUR))
+    Scale().run(Scale().initial(1), made)
+    made.period[:] = period
+    return made
+
+
+def errors(scorer, given):
+    out = np.empty((len(given), len(scorer.tracks)), np.float32)
+    scorer.run(scorer.initial(1), given, out)
+    return dict(zip(scorer.tracks, out.T, strict=True))
+
+
+@pytest.mark.parametrize("period", [6, 24, 100, 288])
+def test_rhythm_finds_the_period(period):
+    rng = np.random.default_rng(0)
+    t = np.arange(4_000)
+    given = lanes(np.sin(2 * np.pi * t / period) + 0.4 * np.sin(4 * np.pi * t / period) + rng.normal(size=4_000) * 0.2)
+    rhythm = Rhythm(1024, 3)
+    rhythm.run(rhythm.initial(1), given)
+    assert given.period[-1] == pytest.approx(period, rel=0.05)
+
+
+def test_rhythm_finds_none_in_a_walk():
+    given = lanes(np.random.default_rng(3).normal(size=3_000))
+    rhythm = Rhythm(256, 2)
+    rhythm.run(rhythm.initial(1), given)
+    assert (given.period[-500:] == 0).mean() > 0.5
+
+
+def test_novelty_finds_a_value_between_two_modes():
+    rng = np.random.default_rng(0)
+    values = np.r_[rng.choice([0.0, 10.0], 900) + rng.normal(size=900) * 0.1, 5.0]
+    found = errors(Bounds(64), lanes(values))
+    assert found["novelty"][-1] == pytest.approx(5.0, abs=0.7)
+    assert found["range"][-1] == 0
+
+
+def test_seasonal_knows_the_time_of_day():
+    t = np.arange(24 * 10)
+    values = np.where(t % 24 == 3, 50.0, 0.0)
+    values[-1] = 50.0  # the right value at the wrong hour
+    found = errors(Seasonal(24), lanes(values))["seasonal"]
+    assert found[24 * 9 + 3] == 0
+    assert found[-1] == 50
+
+
+def test_shape_finds_the_one_odd_period():
+    t = np.arange(4_000)
+    values = np.sin(2 * np.pi * t / 50)
+    values[3_000:3_050] = np.abs(values[3_000:3_050])
+    found = errors(Shape(1024, (1.0,)), lanes(values, period=50))["shape1"]
+    assert 3_020 <= np.nanargmax(np.where(t > 500, found, 0)) < 3_110
+
+
+def test_stuck_waits_longer_than_ever_before():
+    rng = np.random.default_rng(0)
+    quick = np.r_[rng.normal(size=500), np.full(10, 1.0)]
+    assert errors(Stuck(), lanes(quick))["stuck"][-1] > 0
+    slow = np.r_[np.repeat(rng.normal(size=50), 10), np.full(10, 1.0)]
+    assert errors(Stuck(), lanes(slow))["stuck"].max() == 0
+    assert errors(Stuck(), lanes(np.zeros(500)))["stuck"].max() == 0
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 1.5, 10, 0.5, 0.1])
+def test_a_split_is_not_a_crash(ratio):
+    price = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(size=300) * 0.01))
+    split, crash = price.copy(), price.copy()
+    split[200:] /= ratio
+    crash[200:] /= 1.25 * ratio if ratio > 1 else 0.8 * ratio
+    assert errors(Market(), lanes(np.log(split)))["return"][200] < 6
+    assert errors(Market(), lanes(np.log(crash)))["return"][200] > 10 or ratio in (2, 0.5)
+
+
+def flags(values, **spec):
+    values = np.asarray(values, float).reshape(len(values), -1)
+    given = checks.points(np.zeros(len(values), np.int32), values, np.arange(len(values)))
+    return checks.run(build(DetectorSpec(**spec)), given)
+
+
+def test_static_limits_guard_from_the_first_point():
+    found = flags([5.0, 5.1, 11.0, 5.0], tier="light", limits=(Limits(0, 10),))
+    assert found.flag.tolist()[:3] == [False, False, True]
+    assert found.guard[2] == 1
+    assert found.upper[2, 0] <= 10
+
+
+@pytest.mark.parametrize("tier", ["light", "standard", "strong"])
+def test_a_spike_is_flagged_and_explained(tier):
+    rng = np.random.default_rng(0)
+    values = np.sin(np.arange(3_000) / 10)[:, None] * [1, 2] + rng.normal(size=(3_000, 2)) * 0.1
+    values[2_900, 1] += 12
+    found = flags(values, tier=tier, channels=("a", "b"))
+    assert found.flag[2_900]
+    assert found.contribution[2_900].argmax() == 1
+    assert found.lower[2_900, 1] < found.expected[2_900, 1] < found.upper[2_900, 1] < values[2_900, 1]
+    assert found.flag[500:2_900].mean() < 0.01
+
+
+def test_direction_and_least_deviation():
+    rng = np.random.default_rng(0)
+    values = 100 + rng.normal(size=3_000)
+    values[2_900] += 40
+    assert flags(values, tier="standard").flag[2_900]
+    assert not flags(values, tier="standard", direction="down").flag[2_900]
+    assert not flags(values, tier="standard", min_deviation=0.5).flag[2_900]
+
+
+def test_channels_that_part_are_seen_though_each_stays_in_its_band():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=3_000)
+    values = np.stack([common, common, common], axis=1) + rng.normal(size=(3_000, 3)) * 0.05
+    values[2_900:2_910] = values[2_900:2_910] * 0 + [[1.5, -1.5, 1.5]]
+    found = flags(values, tier="standard", channels=("a", "b", "c"))
+    assert found.flag[2_900:2_912].any()
+    peak = 2_900 + found.surprise[2_900:2_912].argmax()
+    assert found.contribution[peak].argmax() == 1
+
+
+def test_the_joint_alarm_needs_the_joint_term():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=3_000)
+    values[2_900:2_910] = 1.5
+    assert not flags(values, tier="standard").flag[2_900:2_912].any()
