@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from storage.session import Database
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from tests.postgres_server import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How long an example takes depends on the machine, and the first one compiles: no test may fail for it.
+settings.register_profile("forewatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("forewatch")
 
 
 @pytest.fixture(scope="session")

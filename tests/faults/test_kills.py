@@ -11,7 +11,8 @@ from tests.faults.stage import Stage
 from tests.faults.storm import storm
 from tests.kafka_server import Topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+# Not part of CI until one run of it has come to its end: docs/faults.md says where it stands.
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.mark.timeout(400)

@@ -12,7 +12,8 @@ from tests.faults.feed import make_log
 from tests.postgres_server import PostgresServer, create_database, drop_database
 from tests.unit.engines import Bench, essence
 
-pytestmark = pytest.mark.postgres
+# Not part of CI until one run of it has come to its end: docs/faults.md says where it stands.
+pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture
