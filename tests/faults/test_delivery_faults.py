@@ -35,6 +35,8 @@ from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
 from tests.integration.test_alerts_delivery import Driven
 from tests.receiver import Received, Receiver, answer
 
+# Not part of CI until one run of it has come to its end on the machine that builds this.
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -125,8 +127,6 @@ def test_kill_9_of_the_delivery_process(database: Database, die: str):
     repeated = {identity for identity, n in counts.items() if n > 1}
     assert all(n <= 2 for n in counts.values())
     assert repeated <= set(ids(before))
-    if die == "before":
-        assert repeated <= set(ids(before))  # others of the same turn may have been on their way
     with database.read() as connection:
         repeats = connection.scalar(text("SELECT sum(repeats) FROM deliveries"))
     assert repeats >= len(repeated)
