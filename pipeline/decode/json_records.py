@@ -165,11 +165,11 @@ def _found(value: bytes, path: tuple[str, ...] | None) -> str:
     """What stands at ``path``, for the message; nothing where msgspec does not say which element of an array it was."""
     if path is None:
         return ""
-    found = msgspec.json.decode(value, type=msgspec.Raw)
+    found = msgspec.Raw(value)
     try:
         for key in path:
             found = msgspec.json.decode(found, type=dict[str, msgspec.Raw])[key]
-    except (*_REFUSED, KeyError):  # KeyError: the key stands there twice, and the first one was refused
+    except (*_REFUSED, KeyError):  # malformed past what was refused; KeyError: the key stands there twice, and the first one was refused
         return ""
     return f", it is {shown(bytes(found).decode('utf-8', 'backslashreplace'))}"
 

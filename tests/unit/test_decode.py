@@ -131,6 +131,7 @@ def test_the_clock_of_a_point_is_never_ahead_of_the_log():
         (b'{"id": "s", "ts": 1, "a": true}', "wrong_type", "a: Expected"),
         (b'{"id": 1.5, "ts": 1, "a": 1}', "wrong_type", "1.5"),
         (b'{"id": "s", "ts": [], "a": 1}', "wrong_type", "ts: Expected"),
+        (b'{"id": "s", "ts": null, "a": Infinity}', "wrong_type", "ts: Expected"),
         (b'{"id": "s", "ts": 1, "a": NaN}', "not_finite", "NaN is not JSON"),
         (b'{"id": "s", "ts": 1, "a": -Infinity}', "not_finite", "-Infinity"),
         (b'{"id": "s", "ts": 1, "a": 1e999}', "not_finite", "1e999"),
