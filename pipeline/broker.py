@@ -34,7 +34,8 @@ HOST = "127.0.0.1"
 DEFAULT_DIR = Path(".forewatch") / "kafka"
 STARTS = 3  # a port that was free may be taken before Kafka binds it: then once more with another
 
-# The last three keep a one-node, rarely idle broker quick: no wait for other members, small internal topics.
+# The last three keep a one-node, rarely idle broker quick: no wait for other members, small internal topics. Retention by time would delete
+# recorded data, whose timestamps are old, under its reader.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -46,6 +47,7 @@ _SETTINGS = {
     "transaction.state.log.min.isr": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
+    "log.retention.ms": "-1",
     "group.min.session.timeout.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.num.partitions": "1",

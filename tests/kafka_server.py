@@ -100,9 +100,9 @@ class Topics:
         return self._admin
 
     def create(self, partitions: int = 1, name: str | None = None, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic and return its name."""
+        """Make a topic and return its name. Its records stay, however old their timestamps are, unless ``config`` says otherwise."""
         name = name or f"t-{uuid.uuid4().hex[:12]}"
-        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(config or {}))])
+        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1", **(config or {})})])
         return name
 
     def produce(
