@@ -18,6 +18,7 @@ from detectors.lanes import Floats, Ints
 PER_OCTAVE = 4
 MEMORY = 20_000.0
 LOG10_E = 0.4342945
+SMALLEST, LARGEST = 1e-30, 1e30  # of an error: the edges of its bins are float32 too
 MASS, ZEROS, LOWEST = range(3)
 
 
@@ -122,7 +123,8 @@ def _insert(counts, head, error):  # type: ignore[no-untyped-def]  # noqa: ANN00
 def _calibrate(counts, head, lane, errors, quantiles, track, wanted, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
         for k in range(errors.shape[1]):
-            error = min(errors[i, k], np.float32(1e30))
+            error = min(errors[i, k], np.float32(LARGEST))
+            error = np.float32(0) if error < SMALLEST else error  # NaN stays NaN
             if np.isnan(error) and k != track:
                 continue
             row, top = counts[lane[i], k], head[lane[i], k]

@@ -30,8 +30,8 @@ def verdicts(tier, values):
 def test_the_first_points_are_guarded_by_the_mean_and_then_by_the_gaussian():
     guard = verdicts("light", np.random.default_rng(0).normal(size=40)).guard
     assert guard[0] == 0
-    assert set(guard[1:9]) == {STATIC}
-    assert set(guard[9:]) == {RIVER}
+    assert set(guard[1:8]) == {STATIC}
+    assert set(guard[8:]) == {RIVER}
 
 
 def test_a_season_takes_over_where_it_forecasts_better():

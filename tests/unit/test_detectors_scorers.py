@@ -43,7 +43,7 @@ def test_rhythm_finds_the_period(period):
 
 
 def test_rhythm_finds_none_in_a_walk():
-    given = lanes(np.random.default_rng(3).normal(size=3_000))
+    given = lanes(np.random.default_rng(3).normal(size=3_000).cumsum())
     rhythm = Rhythm(256, 2)
     rhythm.run(rhythm.initial(1), given)
     assert (given.period[-500:] == 0).mean() > 0.5
@@ -131,7 +131,7 @@ def test_channels_that_part_are_seen_though_each_stays_in_its_band():
     rng = np.random.default_rng(0)
     common = rng.normal(size=3_000)
     values = np.stack([common, common, common], axis=1) + rng.normal(size=(3_000, 3)) * 0.05
-    values[2_900:2_910] = values[2_900:2_910] * 0 + [[1.5, -1.5, 1.5]]
+    values[2_900:2_910] = rng.normal(size=(10, 3)) * 0.05 + [[1.5, -1.5, 1.5]]
     found = flags(values, tier="standard", channels=("a", "b", "c"))
     assert found.flag[2_900:2_912].any()
     peak = 2_900 + found.surprise[2_900:2_912].argmax()
@@ -141,5 +141,5 @@ def test_channels_that_part_are_seen_though_each_stays_in_its_band():
 def test_the_joint_alarm_needs_the_joint_term():
     rng = np.random.default_rng(0)
     values = rng.normal(size=3_000)
-    values[2_900:2_910] = 1.5
+    values[2_900:2_910] = rng.normal(size=10) * 0.05 + 1.5
     assert not flags(values, tier="standard").flag[2_900:2_912].any()
