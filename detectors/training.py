@@ -34,6 +34,8 @@ class Status(StrEnum):
     CONVERGED = "converged"  # the held-out part stopped getting better
     CANCELLED = "cancelled"
     DIVERGED = "diverged"  # the best weights until then are kept
+    OUT_OF_MEMORY = "out_of_memory"  # the best weights until then are kept
+    UNTRAINABLE = "untrainable"  # too little data, or constant
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+"""What a training sees of a stream: its series from history, files or a stretch of a Kafka log, without what is in quarantine.
+
+    history segments ────────────────────────────────┐
+                                                     ├─► rows by series and time ─► quarantine ─► TrainingData
+    any source ─► decode ─► windows ─► detector ─────┘
+
+History holds what windows and detector saw, so both ways give the same rows. Everything is arrays over all rows; Python runs per incident only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from detectors.base import Detector, Points
+from pipeline.build import provenance
+from pipeline.config import Stream
+from pipeline.errors import SourceError
+from pipeline.records import Partition
+from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
+from pipeline.scoring import Result, Scoring
+from pipeline.sources.base import Source
+from storage.history import HistoryReader
+
+BATCH = 20_000
+
+
+@dataclass(slots=True)
+class TrainingData:
+    """N rows of S series, ragged: series i has the rows ``first[i] … first[i + 1]``, in event-time order.
+
+    time (N,) ns; values (N, C) as they were seen; missed (N,) and every (N,) as in ``Points``; flagged (N,) by the model of that time;
+    allowed (N,): may be learnt from. ``left_out`` says why the others may not.
+    """
+
+    stream: str
+    channels: tuple[str, ...]
+    series: list[str]
+    first: NDArray[np.int64]
+    time: NDArray[np.int64]
+    values: NDArray[np.float64]
+    missed: NDArray[np.int32]
+    every: NDArray[np.int64]
+    flagged: NDArray[np.bool_]
+    allowed: NDArray[np.bool_]
+    left_out: list[LeftOut]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @property
+    def owner(self) -> NDArray[np.int32]:
+        """The series (its place in ``series``) of every row (N,)."""
+        return np.repeat(np.arange(len(self.series), dtype=np.int32), np.diff(self.first))
+
+    @property
+    def clean(self) -> NDArray[np.float64]:
+        """``values`` with NaN (missing) where they may not be learnt from."""
+        return np.where(self.allowed[:, None], self.values, np.nan)
+
+    def tail(self, share: float) -> NDArray[np.bool_]:
+        """The rows (N,) of the last ``share`` of each series."""
+        length = np.diff(self.first)
+        kept = length - np.round(share * length).astype(np.int64)
+        return np.arange(len(self)) - np.repeat(self.first[:-1], length) >= np.repeat(kept, length)
+
+    def points(self, *, clean: bool) -> Points:
+        """All rows for a detector whose slots are the places in ``series``; ``clean``: what is in quarantine is missing."""
+        return Points(self.owner, self.time, self.clean if clean else self.values, self.missed, self.every)
+
+    def only(self, chosen: Sequence[int]) -> TrainingData:
+        """The same of some series, by place."""
+        keep = np.isin(self.owner, np.asarray(chosen, np.int32))
+        names = [self.series[i] for i in sorted(chosen)]
+        first = np.r_[0, np.cumsum(np.diff(self.first)[sorted(chosen)])].astype(np.int64)
+        rows = take(self.points(clean=False), keep)
+        left_out = [one for one in self.left_out if one.series in set(names)]
+        return _made(self.stream, self.channels, names, first, rows, self.flagged[keep], self.allowed[keep], left_out)
+
+
+def take(points: Points, rows: NDArray[Any]) -> Points:
+    """Some of the points, by number or mask."""
+    return Points(points.slot[rows], points.time[rows], points.values[rows], points.missed[rows], points.every[rows])
+
+
+def from_history(
+    path: str,
+    stream: str,
+    channels: Sequence[str],
+    rulings: Sequence[Ruling] = (),
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    most_points: int | None = None,
+) -> TrainingData:
+    """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the newest ``most_points``.
+
+    Raises OSError, or what the fsspec file system raises.
+    """
+    values = [f"value:{channel}" for channel in channels]
+    wanted = ["flag", "missed", "every", *values]
+    table = HistoryReader(path).read(stream, since_ns=since_ns, until_ns=until_ns, columns=wanted)
+    if not table.num_rows:
+        return _empty(stream, tuple(channels))
+    names, first = _series(table)
+    columns = {name: _numbers(table, name) for name in ("time", *wanted)}
+    x = np.column_stack([columns[name] for name in values]).astype(np.float64, copy=False)
+    points = Points(np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"])
+    return _assembled(stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points)
+
+
+def from_source(
+    name: str,
+    stream: Stream,
+    detector: Detector,
+    source: Source,
+    rulings: Sequence[Ruling] = (),
+    most_points: int | None = None,
+) -> TrainingData:
+    """Everything that ``source`` (files, or a ``SpanSource`` over a log) gives, by decoder, windows and ``detector`` of the stream.
+
+    Raises SourceError.
+    """
+    scoring = Scoring(provenance(name, stream, detector), stream, detector)
+    scored = [result.scored for result in _results(scoring, source) if result.scored is not None]
+    if not scored:
+        return _empty(name, stream.channels)
+    names = np.array([text or "" for text in scoring.names()])
+    by_name = np.argsort(names, kind="stable")  # as the history is read
+    place = np.empty(len(names), np.int32)
+    place[by_name] = np.arange(len(names))
+    owner = place[np.concatenate([one.points.slot for one in scored])]
+    columns = [np.concatenate([getattr(one.points, field) for one in scored]) for field in ("time", "values", "missed", "every")]
+    points, flagged = Points(owner, *columns), np.concatenate([one.verdicts.flag for one in scored])
+    order = np.lexsort((points.time, owner))
+    counts = np.bincount(owner, minlength=len(names))
+    keep = np.flatnonzero(counts)
+    first = np.r_[0, np.cumsum(counts[keep])].astype(np.int64)
+    series = [str(names[by_name[i]]) for i in keep]
+    return _assembled(name, stream.channels, series, first, take(points, order), flagged[order], rulings, most_points)
+
+
+def _results(scoring: Scoring, source: Source) -> Iterator[Result]:
+    """Read ``source`` to its end."""
+    at: dict[Partition, int] = {}
+    while True:
+        poll = source.poll(BATCH, 0.2)
+        for partition in poll.assigned:
+            at[partition] = source.start_offset(partition)
+            source.seek(partition, at[partition])
+            source.resume([partition])
+        if poll.records:
+            result = scoring.process(poll.records)
+            at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
+            if broken := next((p for p, outcome in result.outcomes.items() if outcome.broken), None):
+                raise SourceError(f"{broken}: too many records cannot be decoded; look at the format of the stream", broken)
+            yield result
+        elif poll.finished:
+            yield scoring.flush(at)
+            return
+
+
+def _assembled(
+    stream: str,
+    channels: tuple[str, ...],
+    series: list[str],
+    first: NDArray[np.int64],
+    points: Points,
+    flagged: NDArray[np.bool_],
+    rulings: Sequence[Ruling],
+    most_points: int | None,
+) -> TrainingData:
+    """Judged, then cut to the newest points: what came before them says what was usual."""
+    allowed, left_out = quarantine(Rows(series, first, points.time, points.values, flagged), rulings)
+    if most_points is not None:
+        length = np.diff(first)
+        keep = np.repeat(first[1:], length) - np.arange(first[-1]) <= most_points
+        first = np.r_[0, np.cumsum(np.minimum(length, most_points))].astype(np.int64)
+        points, flagged, allowed = take(points, keep), flagged[keep], allowed[keep]
+    return _made(stream, channels, series, first, points, flagged, allowed, left_out)
+
+
+def _made(
+    stream: str,
+    channels: tuple[str, ...],
+    series: list[str],
+    first: NDArray[np.int64],
+    points: Points,
+    flagged: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
+    left_out: list[LeftOut],
+) -> TrainingData:
+    time, values, missed, every = points.time, points.values, points.missed, points.every
+    return TrainingData(stream, channels, series, first, time, values, missed, every, flagged, allowed, left_out)
+
+
+def _empty(stream: str, channels: tuple[str, ...]) -> TrainingData:
+    none = np.empty(0, np.int64)
+    points = Points(none.astype(np.int32), none, np.empty((0, len(channels))), none.astype(np.int32), none)
+    flags = none.astype(np.bool_)
+    return _made(stream, channels, [], np.zeros(1, np.int64), points, flags, flags.copy(), [])
+
+
+def _series(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of the series and the row at which each begins, then the number of rows."""
+    column = table.column("series").unify_dictionaries().combine_chunks()
+    code = column.indices.to_numpy()
+    begin = np.flatnonzero(np.diff(code, prepend=code[0] - 1))
+    names = column.dictionary.take(pa.array(code[begin])).to_pylist()
+    return names, np.r_[begin, len(code)].astype(np.int64)
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray:
+    """A column as NumPy; a channel that the history lacks, or lacked for a while, is NaN there."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, np.nan)
+    column = table.column(name)
+    if column.null_count:
+        column = pc.fill_null(column, float("nan") if pa.types.is_floating(column.type) else 0)
+    return column.to_numpy()

@@ -1,0 +1,173 @@
+"""One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no database and no registry.
+
+A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of itself (scale, rhythm, readout,
+calibration) is learnt in closed form by running the detector over the series' history: ``learn`` does that, without what is in quarantine.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Detector, DetectorSpec, State
+from detectors.presets import PRESETS
+from detectors.tiers import TIERS
+from detectors.training import Progress, Status
+from pipeline.retraining.data import TrainingData, take
+
+Weights = dict[str, NDArray[np.float32]]
+
+USABLE = (Status.FINISHED, Status.CONVERGED, Status.DIVERGED, Status.OUT_OF_MEMORY)
+ROWS = 200_000  # of one call of a detector
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How to train; ``start`` are the weights to begin with (None: those of the package). Further meanings: ``detectors.finetune.Tuning``.
+
+    device: cpu, cuda, or cuda:N.
+    """
+
+    spec: DetectorSpec
+    start: Mapping[str, NDArray[Any]] | None = None
+    device: str = "cpu"
+    epochs: int = 12
+    batch: int = 64
+    learning_rate: float = 1e-3
+    held_out: float = 0.15
+    patience: int = 3
+    seed: int = 0
+    most_rows: int = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a training took. gpu_seconds: wall time with a GPU in use; peak_bytes: of this process, or of the GPU where there was one."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    gpu_seconds: float
+    peak_bytes: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training came to. ``usable``: there are weights to put to the test; otherwise ``reason`` says why not, and the champion stays.
+
+    weights: those of the shared LSTM by name ({} for a detector that has none); metrics: for the manifest, plain JSON.
+    """
+
+    status: Status
+    reason: str
+    weights: Weights
+    metrics: dict[str, Any]
+    cost: Cost
+    left_out: int = field(default=0)
+
+    @property
+    def usable(self) -> bool:
+        return self.status in USABLE
+
+
+def train_stream(
+    data: TrainingData,
+    config: TrainConfig,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint_dir: str | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Fine-tune the shared LSTM of the stream's detector on ``data``; on the CPU the same data, config and thread count give the same weights.
+
+    ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last whole epoch. Raises ValueError for a detector that does not
+    exist, ArtifactError where the checkpoint cannot be written; what the data or the memory are like, ``status`` says.
+    """
+    meter = _Meter(config.device)
+    tier = TIERS.get(config.spec.tier)
+    left_out = int((~data.allowed).sum())
+    if tier is None or not tier.lags:
+        reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
+        return Trained(Status.FINISHED, reason, {}, {}, meter.cost(len(data)), left_out)
+    from detectors.cascade import network
+    from detectors.finetune import Lanes, Tuning, finetune
+
+    module = network(config.start)
+    lanes = Lanes(*_lanes(data, config.spec.preset))
+    same = {name: getattr(config, name) for name in ("epochs", "batch", "learning_rate", "held_out", "patience", "seed", "most_rows")}
+    tuning = Tuning(device=config.device, memory=tier.memory, **same)
+    checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
+    tuned = finetune(module, lanes, tuning, progress, cancelled, checkpoint)
+    metrics = {
+        "losses": tuned.losses,
+        "held_out": tuned.held_out,
+        "held_out_before": None if np.isnan(tuned.before) else tuned.before,
+        "gradient": tuned.gradient,
+        "batch": tuned.batch,
+        "lanes": list(tuned.lanes),
+        "rows": tuned.rows,
+        "tuning": asdict(tuning),
+    }
+    return Trained(tuned.status, tuned.reason, tuned.weights, metrics, meter.cost(tuned.rows), left_out)
+
+
+def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+    """Every channel of every series is a lane, in working units; what is in quarantine is missing."""
+    values = PRESETS[preset]().forward(data.clean)
+    channels = values.shape[1]
+    if channels == 1:
+        return data.first, values[:, 0], data.missed
+    length = np.repeat(np.diff(data.first), channels)
+    parts = [values[a:b].T.reshape(-1) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
+    missed = [np.tile(data.missed[a:b], channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
+    first = np.r_[0, np.cumsum(length)].astype(np.int64)
+    return first, np.concatenate([np.empty(0), *parts]), np.concatenate([np.empty(0, np.int32), *missed])
+
+
+def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None) -> State:
+    """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is in quarantine.
+
+    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it.
+    """
+    state = detector.initial(len(data.series))
+    points = data.points(clean=True)
+    for part in parts(data, until):
+        state, _ = detector.step(state, take(points, part))
+    return state
+
+
+def parts(data: TrainingData, until: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+    """Row numbers in portions of at most about ``ROWS``: whole series where they fit, so that memory stays bounded."""
+    length = np.diff(data.first) if until is None else until
+    found: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int64]] = []
+    held = 0
+    for begin, count in zip(data.first[:-1].tolist(), length.tolist(), strict=True):
+        for at in range(begin, begin + count, ROWS):
+            rows.append(np.arange(at, min(at + ROWS, begin + count)))
+            held += len(rows[-1])
+            if held >= ROWS:
+                found.append(np.concatenate(rows))
+                rows, held = [], 0
+    return [*found, np.concatenate(rows)] if rows else found
+
+
+class _Meter:
+    """Time and memory of a training."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def cost(self, points: int) -> Cost:
+        wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        if self._device.startswith("cuda"):
+            import torch
+
+            return Cost(wall, cpu, wall, int(torch.cuda.max_memory_allocated(self._device)), points)
+        return Cost(wall, cpu, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, points)

@@ -1,0 +1,61 @@
+"""Streams whose whole history is known, for the tests of retraining: days of ten-minute points, one incident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from detectors.base import Detector, Points, Verdicts
+from pipeline.records import Partition
+from pipeline.retraining.data import TrainingData, from_history, take
+from pipeline.retraining.quarantine import Ruling
+from storage import parquet
+from storage.history import HistoryWriter
+
+STEP = 600 * 10**9
+DAY = 144  # rows
+
+
+def sensors(series: int, days: int, shift_day: float | None = None, size: float = 25.0, seed: int = 0) -> np.ndarray:
+    """(S, T): a daily wave and noise; from ``shift_day`` on series 0 is ``size`` higher (the noise has size 1)."""
+    rng, t = np.random.default_rng(seed), np.arange(days * DAY)
+    x = np.array([50 + 10 * np.sin(2 * np.pi * t / DAY + i) + rng.normal(0, 1, len(t)) for i in range(series)])
+    if shift_day is not None:
+        x[0, round(shift_day * DAY) :] += size
+    return x
+
+
+def points_of(x: np.ndarray, first_row: int = 0) -> Points:
+    """``x`` (S, T) as points, series by series."""
+    series, rows = x.shape
+    time = np.tile((first_row + np.arange(rows)) * STEP, series).astype(np.int64)
+    slot = np.repeat(np.arange(series, dtype=np.int32), rows)
+    return Points(slot, time, x.reshape(-1, 1), np.zeros(x.size, np.int32), np.full(x.size, STEP, np.int64))
+
+
+def write_history(folder: Path, points: Points, verdicts: Verdicts, names: Sequence[str], stream: str = "plant") -> str:
+    """What a daemon would have written of them, in the order of time, as one partition; returns the path."""
+    order = np.argsort(points.time, kind="stable")
+    p, v = take(points, order), verdicts
+    per_point = {"score": v.score[order], "surprise": v.surprise[order], "flag": v.flag[order], "guard": v.guard[order]}
+    per_point |= {"every": p.every, "missed": p.missed}
+    per_channel = {"value": p.values, "expected": v.expected[order], "lower": v.lower[order], "upper": v.upper[order]}
+    offset = np.arange(len(order), dtype=np.int64)
+    table = parquet.rows(offset, p.time, p.slot, pa.array(list(names), pa.string()), ["v"], per_point, per_channel)
+    writer, partition = HistoryWriter(str(folder), stream), Partition("t", 0)
+    writer.open(partition, "log", 1, 0)
+    for at in range(0, len(order), 5000):
+        writer.append(partition, at, min(at + 5000, len(order)), table.slice(at, 5000))
+    writer.close()
+    return str(folder)
+
+
+def lived(folder: Path, detector: Detector, x: np.ndarray, rulings: Sequence[Ruling] = ()) -> TrainingData:
+    """The training data of a stream that ``detector`` has watched, by way of its history on disk."""
+    points = points_of(x)
+    _, verdicts = detector.step(detector.initial(len(x)), points)
+    path = write_history(folder, points, verdicts, [f"s{i}" for i in range(len(x))])
+    return from_history(path, "plant", ["v"], rulings)
