@@ -1,6 +1,6 @@
 """Kafka record to committed verdict, beside a bare poll loop over the same topic in the same run.
 
-    python -m benchmarks.throughput [--records 1000000] [--series 10000] [--rounds 3] [--codec lz4]
+    python -m benchmarks.throughput [--records 1000000] [--series 10000] [--rounds 3] [--codec lz4] [--rows "forewatch light" ...]
 
 A real local broker, JSON records of about 60 bytes in 4 partitions, one process a row, rows in turn (the machine's speed drifts; a ratio of two
 neighbours does not). Ratios are medians over the rounds.
@@ -16,9 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from storage.session import Database
 
 PARTITIONS = 4
 TOPIC = "bench"
@@ -75,8 +80,11 @@ def bare(brokers: str, records: int, client: str) -> float:
     return records / (time.perf_counter() - started)
 
 
-def engine(brokers: str, records: int, client: str, detector: str, folder: Path, history: bool, share: int = 1) -> float:
-    """Records per second from the first record read to the last one committed, SQLite with one fsync a batch."""
+def engine(brokers: str, records: int, client: str, detector: str, folder: Path, *rest: str) -> float:
+    """Records per second from the first record read to the last one committed, with one fsync a batch.
+
+    ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
+    """
     from detectors.warm import warm
     from pipeline.build import build_engine, open_database
     from pipeline.config import Config
@@ -85,12 +93,13 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     from storage.history import HistoryWriter
 
     name = f"{client}-{detector}-{os.getpid()}"
+    half = "of-two" in rest
     config = Config.model_validate(
         {
-            "database": f"sqlite:///{folder}/{name}.db",
+            "database": rest[-1] if half else f"sqlite:///{folder}/{name}.db",
             "streams": {
                 "bench": {
-                    "source": {"kafka": {"brokers": [brokers], "topics": [TOPIC], "group": name, "client": client}},
+                    "source": {"kafka": {"brokers": [brokers], "topics": [TOPIC], "group": "pair" if half else name, "client": client}},
                     "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
                     "detector": detector,
                     "every": "1m",
@@ -100,27 +109,66 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     )
     with open_database(config) as database:
         source = make_source("bench", config.streams["bench"].source)
-        writer = HistoryWriter(f"{folder}/{name}.history", "bench") if history else None
+        writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
         loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
         warm(loop.parts.scoring.detector)  # as the daemon does while it is getting ready
-        while not loop.parts.ownership.positions:
+        positions = loop.parts.ownership.positions
+
+        def read() -> int:
+            return committed(database) if half else sum(p.counts.read() for p in positions.values())
+
+        while len(positions) != (PARTITIONS // 2 if half else PARTITIONS):
             loop.turn(0.2)
-        started = time.perf_counter()
-        while sum(p.counts.read() for p in loop.parts.ownership.positions.values()) < records // share:
+        before, started = read(), time.perf_counter()
+        while read() < records:
             loop.turn(0.2)
         seconds = time.perf_counter() - started
         loop.close()
-    return records / share / seconds
+    return (records - before) / seconds
 
 
-def measure(arguments: list[str]) -> float:
+def committed(database: Database) -> int:
+    """Records committed by the whole group."""
+    from sqlalchemy import func, select
+
+    from storage.tables import PositionRow
+
+    with database.read() as connection:
+        return int(connection.scalar(select(func.sum(PositionRow.next_offset))) or 0)
+
+
+def river(brokers: str, records: int) -> float:
+    """Records per second of the same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower still)."""
+    from kafka import KafkaConsumer
+    from kafka.structs import TopicPartition
+    from river.anomaly import HalfSpaceTrees
+
+    consumer = KafkaConsumer(bootstrap_servers=brokers, group_id=None)
+    consumer.assign([TopicPartition(TOPIC, p) for p in range(PARTITIONS)])
+    consumer.seek_to_beginning()
+    model = HalfSpaceTrees(seed=1)
+    got, started = 0, time.perf_counter()
+    while got < records:
+        for batch in consumer.poll(timeout_ms=200, max_records=20_000).values():
+            got += len(batch)
+            for record in batch:
+                value = {"v": json.loads(record.value)["temperature"] / 40}
+                model.score_one(value)
+                model.learn_one(value)
+    return got / (time.perf_counter() - started)
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
     """One row in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.throughput", "--measure", *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(done.stdout.strip().splitlines()[-1])
+    command = [sys.executable, "-m", "benchmarks.throughput", "--measure", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> float:
+    out, error = process.communicate()
+    if process.returncode:
+        raise SystemExit(error)
+    return float(out.strip().splitlines()[-1])
 
 
 ROWS = {
@@ -128,9 +176,29 @@ ROWS = {
     "forewatch light": ("engine", "kafka-python", "light"),
     "forewatch light, history off": ("engine", "kafka-python", "light", "nohistory"),
     "forewatch standard": ("engine", "kafka-python", "standard"),
+    "forewatch light, two processes, PostgreSQL": ("pair", "kafka-python", "light", "of-two"),
     "bare confluent": ("bare", "confluent"),
     "forewatch light, confluent": ("engine", "confluent", "light"),
+    "river HalfSpaceTrees, kafka-python": ("river", "kafka-python"),
 }
+
+
+def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> float:
+    kind, *rest = row
+    if kind != "pair":
+        return result(start([kind, brokers, str(records), folder, *rest]))
+    from storage.session import Database
+    from tests.postgres_server import LocalPostgres, create_database
+
+    server = LocalPostgres(durable=True)
+    server.start()
+    try:
+        url = create_database(server)
+        Database(url).upgrade()
+        pair = [start(["engine", brokers, str(records), folder, *rest, url]) for _ in range(2)]
+        return min(map(result, pair))  # the one that began to count later saw both at work all the time
+    finally:
+        server.remove()
 
 
 def main() -> None:
@@ -139,14 +207,17 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--codec", default="lz4")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         kind, brokers, records, folder, client, *rest = options.measure
         if kind == "bare":
             print(bare(brokers, int(records), client))
+        elif kind == "river":
+            print(river(brokers, min(int(records), 50_000)))
         else:
-            print(engine(brokers, int(records), client, rest[0], Path(folder), "nohistory" not in rest))
+            print(engine(brokers, int(records), client, rest[0], Path(folder), *rest[1:]))
         return
     from pipeline.broker import LocalBroker
 
@@ -155,10 +226,10 @@ def main() -> None:
         broker.up()
         try:
             size = produce(broker.address, options.records, options.series, options.codec)
-            rates: dict[str, list[float]] = {name: [] for name in ROWS}
+            rates: dict[str, list[float]] = {name: [] for name in options.rows}
             for _ in range(options.rounds):
-                for name, (kind, *rest) in ROWS.items():
-                    rates[name].append(measure([kind, broker.address, str(options.records), folder, *rest]))
+                for name in options.rows:
+                    rates[name].append(measure(broker.address, options.records, folder, ROWS[name]))
                     print(f"  {name}: {rates[name][-1]:,.0f}/s", file=sys.stderr, flush=True)
         finally:
             broker.down()
@@ -170,7 +241,7 @@ def report(rates: dict[str, list[float]], options: argparse.Namespace, size: flo
     print("| what | records/s (median) | of the bare loop (median of the rounds' ratios) |\n|---|---|---|")
     ratios = {}
     for name, found in rates.items():
-        base = rates["bare confluent" if "confluent" in name else "bare kafka-python"]
+        base = rates.get("bare confluent" if "confluent" in name else "bare kafka-python", [float("nan")] * len(found))
         ratios[name] = statistics.median(a / b for a, b in zip(found, base, strict=True))
         print(f"| {name} | {statistics.median(found):,.0f} | {ratios[name]:.2f} |")
     print(json.dumps({"benchmark": "throughput", "rates": rates, "ratios": ratios}))

@@ -6,7 +6,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -42,41 +42,47 @@ PRUNE_SECONDS = 3600.0
 class Daemon:
     """The engines of all streams, turned one after the other."""
 
-    def __init__(self, config: Config, database: Database, metrics: Metrics, health: Health, watchdog: Watchdog) -> None:
+    def __init__(
+        self, config: Config, database: Database, metrics: Metrics, health: Health, watchdog: Watchdog, stopping: threading.Event
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._health = health
         self._watchdog = watchdog
-        self._engines: dict[str, Engine] = {}
         self._config = config
         self._prune_at = time.monotonic()
         self._alerts = AlertService(config, database, metrics)
-        self.stopping = False
-        for name in config.streams:
-            self._start(name)
+        self._stopping = stopping
+        self._engines = self._built(list(config.streams))
         self._alerts.start()
         health.ready("daemon")
 
     def stop(self) -> None:
         """Finish the turn, commit, take a snapshot, leave the group."""
-        self.stopping = True
+        self._stopping.set()
 
     def reloaded(self, result: str) -> None:
         """Count what became of a changed config file: ``taken`` or ``refused``."""
         self._metrics.config_reloads.labels(result).inc()
 
     def take(self, config: Config) -> None:
-        """Go on with another config: only streams that changed begin anew, from their committed positions."""
+        """Go on with another config: only streams that changed begin anew, from their committed positions.
+
+        Raises ConfigError for what cannot be taken; then all goes on as before.
+        """
         if (config.database, config.http) != (self._config.database, self._config.http):
             raise ConfigError("database and http cannot change while the daemon runs; restart it")
         old, self._config = self._config, config
         shared = (old.storage, old.engine, bool(old.endpoints)) != (config.storage, config.engine, bool(config.endpoints))
-        for name in list(self._engines):
-            if shared or _of_engine(old, name) != _of_engine(config, name):
-                self._end(name)
-        for name in config.streams:
-            if name not in self._engines:
-                self._start(name)
+        changed = {name for name in (*old.streams, *config.streams) if shared or _of_engine(old, name) != _of_engine(config, name)}
+        try:
+            built = self._built([name for name in config.streams if name in changed])
+        except BaseException:
+            self._config = old
+            raise
+        for name in changed & self._engines.keys():
+            self._end(name)
+        self._engines.update(built)
         self._alerts.take(config)
 
     def run(self, reload: Callable[[], None]) -> None:
@@ -84,7 +90,7 @@ class Daemon:
         # What is loaded by now stays; walking through it at each collection cost a third of the decoding of small records.
         gc.collect()
         gc.freeze()
-        while not self.stopping:
+        while not self._stopping.is_set():
             for name, engine in self._engines.items():
                 engine.turn(IDLE_SECONDS / len(self._engines))
                 self._report(name, engine)
@@ -107,7 +113,17 @@ class Daemon:
             self._end(name)
         self._alerts.stop()
 
-    def _start(self, name: str) -> None:
+    def _built(self, names: Sequence[str]) -> dict[str, Engine]:
+        """Engines that have not polled yet: what cannot be built is known before anything that runs is ended."""
+        with ExitStack() as unwind:
+            engines = {}
+            for name in names:
+                engines[name] = self._build(name)
+                unwind.callback(engines[name].close)
+            unwind.pop_all()
+        return engines
+
+    def _build(self, name: str) -> Engine:
         config = self._config
         stream = config.streams[name]
         source = make_source(name, stream.source, stream.format)
@@ -116,8 +132,8 @@ class Daemon:
         engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
         # Before the group is joined: a first compilation takes longer than a session lasts.
         warm(engine.parts.scoring.detector)
-        self._engines[name] = engine
         log.info("stream started", stream=name)
+        return engine
 
     @staticmethod
     def _history_failed(error: Exception) -> None:
@@ -144,8 +160,11 @@ def _of_engine(config: Config, name: str) -> Stream | None:
 
 
 @contextmanager
-def daemon(config: Config) -> Iterator[Daemon]:
-    """A daemon that is ready to ``run``: server, watchdog and database around it. Raises ForewatchError for what cannot even start."""
+def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
+    """A daemon that is ready to ``run`` until ``stopping`` is set: server, watchdog and database around it.
+
+    Raises ForewatchError for what cannot even start.
+    """
     metrics = Metrics()
     with ExitStack() as stack:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
@@ -156,18 +175,25 @@ def daemon(config: Config) -> Iterator[Daemon]:
             stack.callback(server.stop)
             log.info("serving", url=server.url)
         database = stack.enter_context(open_database(config))
-        running = Daemon(config, database, metrics, health, watchdog)
+        running = Daemon(config, database, metrics, health, watchdog, stopping)
         stack.callback(running.close)
         yield running
 
 
+def stop_on_signals() -> threading.Event:
+    """Set by SIGTERM and SIGINT from now on, also while a daemon still starts. Main thread only."""
+    stopping = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda number, frame: stopping.set())
+    return stopping
+
+
 def run_daemon(path: Path, watch: bool = False) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
+    stopping = stop_on_signals()
     config = load_config(path)
-    with daemon(config) as running:
+    with daemon(config, stopping) as running:
         reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
         reloader.install()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda number, frame: running.stop())
         running.run(reloader.poll)
     return 0

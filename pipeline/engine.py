@@ -68,6 +68,7 @@ class Engine:
     _result: Result | None = None  # what ``_pending`` was made of
     _waiting: dict[Partition, float] = field(default_factory=dict)  # partition → when to try to take it over
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until somebody acts
+    _read_at: float = 0.0
     _retry_at: float = 0.0
     _watched_at: float = 0.0
 
@@ -117,7 +118,8 @@ class Engine:
 
     def _poll(self, timeout: float) -> Poll:
         try:
-            poll = self.parts.source.poll(self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout)
+            with self.parts.metrics.stage("poll"):
+                poll = self.parts.source.poll(self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout)
         except OffsetOutOfRange as error:
             self._again(error.partition)  # taking over looks what the source still holds, and goes by the policy
             return Poll()
@@ -155,8 +157,10 @@ class Engine:
                 self.parts.faults.close(FaultKind.DATABASE_DOWN)
 
     def _process(self, batch: list[Records | TableRecords]) -> None:
+        self._read_at = time.monotonic()
         try:
-            self._score(batch)
+            with self.parts.metrics.stage("score"):
+                self._score(batch)
         except StorageUnavailable as error:  # a series that had left memory cannot be fetched, and half of the batch is in the state
             self.parts.faults.trouble(error)
             for records in batch:
@@ -202,7 +206,7 @@ class Engine:
     def _commit(self) -> None:
         p = self.parts
         try:
-            with p.metrics.commit_seconds.time():
+            with p.metrics.commit_seconds.time(), p.metrics.stage("commit"):
                 after = p.committer.commit(self._pending)
         except Fenced as error:
             self._fenced(error.partition)
@@ -217,6 +221,7 @@ class Engine:
             self._retry_at = 0.0
             p.source.resume([q for q in p.ownership.positions if q not in self._stopped])
         p.faults.close(FaultKind.DATABASE_DOWN)
+        p.metrics.batch_seconds.observe(time.monotonic() - self._read_at)
         p.ownership.positions.update(after)
         p.source.mirror({q: position.next_offset for q, position in after.items() if position.next_offset is not None})
         self._count(self._pending)
@@ -227,7 +232,8 @@ class Engine:
 
     def _snapshot(self) -> None:
         try:
-            self.parts.snapshots.take_due(self.parts.ownership)
+            with self.parts.metrics.stage("snapshot"):
+                self.parts.snapshots.take_due(self.parts.ownership)
         except Fenced as error:
             self._fenced(error.partition)
 
@@ -248,22 +254,16 @@ class Engine:
         """A stream whose records no longer decode is stopped: going on would drain it into the dead letters."""
         p = self.parts
         for part in (one for one in parts if one.broken and one.dead):
-            partition, last = part.position.partition, part.dead[-1]
-            p.faults.open(
-                FaultKind.SCHEMA_BREAK,
-                f"{partition}: too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail}); reading stopped at "
-                f"offset {part.next_offset}. Mend the producer or the format, restart, then: forewatch deadletters replay",
-                partition,
-            )
+            partition = part.position.partition
+            p.faults.broken(partition, part.dead[-1], part.next_offset)
             p.source.pause([partition])
             self._stopped.add(partition)
 
     def _fenced(self, partition: Partition) -> None:
-        p = self.parts
-        p.metrics.fenced.inc()
-        p.faults.open(FaultKind.FENCED, f"{partition}: another process owns it now; its state here was dropped", partition)
-        p.faults.close(FaultKind.FENCED, partition)  # an event: nothing lasts
-        # The group may not know yet that we lost it. If it still thinks it is ours after a while, it is taken back.
+        self.parts.metrics.fenced.inc()
+        self.parts.faults.open(FaultKind.FENCED, f"{partition}: another process owns it now; its state here was dropped", partition)
+        self.parts.faults.close(FaultKind.FENCED, partition)  # an event: nothing lasts
+        # The group may not know yet that we lost it; what it still gives to us after a while is taken back.
         self._again(partition, FENCED_SECONDS)
 
     def _again(self, partition: Partition, wait: float = 0.0) -> None:

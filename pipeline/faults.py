@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from pipeline.errors import SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.metrics import StreamMetrics
-from pipeline.records import Fault, FaultKind, Partition
+from pipeline.records import DeadLetter, Fault, FaultKind, Partition
 from storage import faults
 from storage.session import Database
 
@@ -52,6 +52,15 @@ class FaultLog:
         else:
             kind = FaultKind.SOURCE_DOWN if isinstance(error, SourceUnavailable) else FaultKind.STUCK_STREAM
             self.open(kind, str(error), error.partition if kind is FaultKind.STUCK_STREAM else None)
+
+    def broken(self, partition: Partition, last: DeadLetter, next_offset: int) -> None:
+        """Too many records of the partition do not decode; ``last`` is one of them."""
+        self.open(
+            FaultKind.SCHEMA_BREAK,
+            f"{partition}: too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail}); reading stopped at "
+            f"offset {next_offset}. Mend the producer or the format, restart, then: forewatch deadletters replay",
+            partition,
+        )
 
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
         """It is over, also where a process before this one opened it."""

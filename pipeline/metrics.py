@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from pipeline.records import Counts, Partition
+from pipeline.records import Counts, FaultKind, Partition
 
 # The time at which each counter was made would double the page; rate() does not need it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -55,7 +55,10 @@ class Metrics:
         self.batch_seconds = self._histogram("batch_seconds", "Time from a batch read to its commit", "stream")
         self.commit_seconds = self._histogram("commit_seconds", "Time of the SQL transaction of a batch", "stream")
         self.stage_seconds = self._counter(
-            "stage_seconds", "Time spent in each stage of the loop; rate() is its share of one core", "stream", "stage"
+            "stage_seconds",
+            "Time spent in each stage of the loop (poll, score, commit, snapshot); rate() is its share of one core",
+            "stream",
+            "stage",
         )
         self.dead_letters = self._counter("dead_letters", "Records that could not be decoded or validated, by reason", "stream", "reason")
         self.fenced_commits = self._counter("fenced_commits", "Commits refused because another process owns the partition now", "stream")
@@ -76,6 +79,7 @@ class Metrics:
 
     def _operation(self) -> None:
         self.database_up = self._gauge("database_up", "1: the database answers, 0: partitions are paused until it does")
+        self.database_up.set(1)
         self.source_up = self._gauge("source_up", "1: the source of the stream answers, 0: it is tried again", "stream")
         self.faults = self._counter("faults", "Pipeline faults opened, by kind", "stream", "kind")
         self.open_faults = self._gauge("open_faults", "Pipeline faults that are open now, by kind", "stream", "kind")
@@ -134,8 +138,7 @@ class StreamMetrics:
         self.series = metrics.series.labels(stream)
         self.evictions = metrics.evictions.labels(stream)
         self.open_anomalies = metrics.open_anomalies.labels(stream)
-        self.source_up = metrics.source_up.labels(stream)
-        self.source_up.set(1)
+        metrics.source_up.labels(stream).set(1)
         for outcome in _OUTCOMES:  # a series that is there from the start makes rate() right from the first record on
             metrics.records.labels(stream, outcome)
 
@@ -163,9 +166,17 @@ class StreamMetrics:
     def fault_opened(self, kind: str) -> None:
         self._metrics.faults.labels(self._stream, kind).inc()
         self._metrics.open_faults.labels(self._stream, kind).inc()
+        self._up(kind, 0)
 
     def fault_closed(self, kind: str) -> None:
         self._metrics.open_faults.labels(self._stream, kind).dec()
+        self._up(kind, 1)
+
+    def _up(self, kind: str, up: int) -> None:
+        if kind == FaultKind.DATABASE_DOWN:
+            self._metrics.database_up.set(up)
+        elif kind == FaultKind.SOURCE_DOWN:
+            self._metrics.source_up.labels(self._stream).set(up)
 
     def lag(self, partition: Partition, records: int) -> None:
         self._metrics.lag.labels(self._stream, partition.topic, partition.number).set(records)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.broker import LocalBroker
 from pipeline.config_load import load_config
-from pipeline.daemon import daemon
+from pipeline.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.setting import write_config
 from pipeline.demo.simulate import WORLDS
@@ -40,10 +40,8 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
         say("Producing the simulated past, from which the detectors learn the usual …")
         feeder.fill()
         config = load_config(path)
-        running = stack.enter_context(daemon(config))
+        running = stack.enter_context(daemon(config, stop_on_signals()))
         watcher = Watcher(config, say)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda number, frame: running.stop())
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
             timer.start()
