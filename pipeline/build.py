@@ -51,6 +51,11 @@ def history_path(config: Config) -> str:
     return f"{make_url(config.database).database}.history"
 
 
+def models_path(config: Config) -> str:
+    """Where trained models are: as configured, or beside the database file."""
+    return config.storage.models_path or f"{make_url(config.database).database}.models"
+
+
 def owner_name() -> str:
     """Who we are in the positions table: host and process."""
     return f"{socket.gethostname()}:{os.getpid()}"

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.endpoint_config import Endpoint
 from pipeline.config_types import Duration, Model, Secret, format_duration
+from pipeline.retraining.config import Cluster, Retraining
 
 __all__ = ["Config", "Duration", "Model", "Secret", "Stream", "format_duration"]
 
@@ -210,6 +211,9 @@ class Stream(Model):
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")
     alerts: Alerts = Field(default_factory=Alerts, description="what becomes of the anomalies: rules, groups, silences, budget")
+    retraining: Retraining = Field(
+        default_factory=Retraining, description="when the model is trained again, on what, and who decides about it"
+    )
 
     @model_validator(mode="after")
     def _channels(self) -> Stream:
@@ -235,6 +239,8 @@ class Storage(Model):
     history: bool = Field(True, description="keep recent points and verdicts (for explain, training and plots)")
     keep_history: Duration = Field(timedelta(days=30), description="age after which history segments are deleted")
     keep_history_bytes: int | None = Field(None, ge=1, description="total size above which the oldest segments are deleted")
+    models_path: str | None = Field(None, description="folder or fsspec URL of the trained models; left out: <database name>.models")
+    keep_models: int = Field(5, ge=1, description="versions of a stream's model that are kept beside those that decided an anomaly")
     keep_anomalies: Duration = Field(timedelta(days=365), description="age after which closed anomalies are deleted")
     keep_dead_letters: Duration = Field(timedelta(days=30), description="age after which dead letters and late records are deleted")
 
@@ -261,5 +267,6 @@ class Config(Model):
     storage: Storage = Field(default_factory=Storage)
     http: Http | None = Field(default_factory=Http, description="null: serve nothing")
     engine: Engine = Field(default_factory=Engine)
+    cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
     endpoints: dict[str, Endpoint] = Field(default_factory=dict, description="name → receiver of alerts; without one there are no alerts")

@@ -14,13 +14,14 @@ from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSou
 from pipeline.config_problems import Finding, KeyPath, closest
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
+_SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 _PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}
 _PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only this user may read"
 
 
 def broken_rules(config: Config) -> list[Finding]:
     """Every rule that ``config`` breaks."""
-    found = [*_database(config), *_groups(config), *_alert_names(config)]
+    found = [*_database(config), *_groups(config), *_alert_names(config), *_cluster(config)]
     for name, stream in config.streams.items():
         for rule in STREAM_RULES:
             found += rule(stream, ("streams", name))
@@ -76,6 +77,22 @@ def _alert_names(config: Config) -> Iterator[Finding]:
             if planned.calendar is not None and not planned.calendar.is_file():
                 path = (*at, "silences", silence, "calendar")
                 yield Finding(path, f"there is no calendar {planned.calendar}", "give the path of an iCalendar file")
+
+
+def _cluster(config: Config) -> Iterator[Finding]:
+    path, address = ("cluster", "scheduler"), config.cluster.scheduler
+    if address is None:
+        if config.cluster.tls is not None:
+            yield Finding(("cluster", "tls"), "certificates without a scheduler", "write its address: `scheduler: tls://host:8786`")
+        return
+    if not _SCHEDULER.fullmatch(address):
+        yield Finding(path, f"{address!r} is no address of a Dask scheduler", "write tcp://host:8786 or tls://host:8786")
+    elif address.startswith("tls://") != (config.cluster.tls is not None):
+        what = "tls:// needs certificates" if config.cluster.tls is None else "certificates are used with tls:// only"
+        yield Finding(path, what, "write `tls: {ca: …, cert: …, key: …}` beside a tls:// address, or neither")
+    for name, file in (config.cluster.tls.model_dump() if config.cluster.tls else {}).items():
+        if not file.is_file():
+            yield Finding(("cluster", "tls", name), f"there is no file {file}", "give the path of a PEM file")
 
 
 def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -166,6 +183,24 @@ def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         yield Finding((*at, "history"), f"there is nothing at {stream.history}", "give the path of a file or folder, or leave the key out")
 
 
+def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    from pipeline.cron import trigger
+
+    at = (*at, "retraining")
+    try:
+        ZoneInfo(stream.retraining.timezone)
+    except (ValueError, OSError, LookupError):
+        yield Finding(
+            (*at, "timezone"), f"there is no time zone {stream.retraining.timezone!r}", "write a name such as UTC or Europe/Berlin"
+        )
+    if stream.retraining.schedule is not None:
+        try:
+            trigger(stream.retraining.schedule, "UTC")
+        except ValueError as error:
+            what, _, remedy = str(error).partition("; ")
+            yield Finding((*at, "schedule"), what, remedy)
+
+
 STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _kafka,
     _format,
@@ -174,4 +209,5 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _calendar,
     _detector,
     _history,
+    _retraining,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 from storage.tables import AnomalyRow
 from storage.types import insert_for, matches
 
+_AT_ONCE = 500  # ids in one IN list
 _FIELDS = [field.name for field in fields(Anomaly)]
 _COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != "updated_ns"]
 
@@ -86,6 +87,14 @@ def get(connection: Connection, prefix: str) -> Anomaly:
         shown = ", ".join(str(row.id) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
         raise InputError(f"{prefix} is the beginning of several anomalies: {shown}; give more of it")
     return _anomaly(rows[0])
+
+
+def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
+    """Those of ``ids`` that there are, by start."""
+    statement = _select().order_by(AnomalyRow.start_ns, AnomalyRow.id)
+    wanted = list(ids)
+    parts = [wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)]
+    return [_anomaly(row) for part in parts for row in connection.execute(statement.where(AnomalyRow.id.in_(part)))]
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:

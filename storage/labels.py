@@ -1,17 +1,19 @@
-"""What people say of anomalies: true ones are kept out of training, false ones are not anomalies."""
+"""What people say of anomalies: true ones and maintenance are kept out of training, false ones go back into it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, select
 
+from storage.tables import AnomalyRow
 from storage.tables_alerts import LabelRow
 from storage.types import insert
 
-Label = Literal["true", "false"]
+Label = Literal["true", "false", "maintenance"]
 
 
 def put(connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int) -> None:
@@ -20,6 +22,20 @@ def put(connection: Connection, anomaly_id: UUID, label: Label, author: str, com
     statement = insert(connection, LabelRow).values(values)
     changed = {column.name: column for column in statement.excluded if column.name != "anomaly_id"}
     connection.execute(statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The last word on one anomaly, and whose it is."""
+
+    label: str
+    author: str
+
+
+def said(connection: Connection, stream: str) -> dict[UUID, Said]:
+    """Every labelled anomaly of a stream."""
+    statement = select(LabelRow.anomaly_id, LabelRow.label, LabelRow.author).join(AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id)
+    return {row.anomaly_id: Said(row.label, row.author) for row in connection.execute(statement.where(AnomalyRow.stream == stream))}
 
 
 def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:

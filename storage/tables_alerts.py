@@ -262,7 +262,7 @@ class LabelRow(Base):
     __tablename__ = "labels"
 
     anomaly_id: Mapped[UUID] = mapped_column(primary_key=True)
-    label: Mapped[str]  # true | false
+    label: Mapped[str]  # true | false | maintenance
     author: Mapped[str] = mapped_column(SafeText)
     comment: Mapped[str] = mapped_column(SafeText)
     created_ns: Mapped[int]

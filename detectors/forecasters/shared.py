@@ -81,9 +81,12 @@ def pack(slot: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64],
     return by_slot[order], np.bincount(when), ordered[starts[longest]]
 
 
-def load(path: str | None = None) -> SharedLSTM:
-    """The frozen net of this package, or that at ``path`` (without its ending). Raises ArtifactError where the files are not whole or not for us."""
-    saved = artifacts.load(path or str(Path(weights.__file__).parent / "shared_lstm"))
+def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:
+    """The frozen net of this package, or that at ``path`` (without its ending; ``digest`` is what saving it returned).
+
+    Raises ArtifactError where the files are not whole or not for us.
+    """
+    saved = artifacts.load(path or str(Path(weights.__file__).parent / "shared_lstm"), digest)
     version = saved.manifest.get("features", {}).get("version")
     if saved.manifest.get("architecture") != "shared_lstm" or version != features.VERSION:
         raise artifacts.ArtifactError(

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from pipeline.cron import trigger
 from pipeline.errors import ConfigError
 
 #: More than any wall clock jumps.
 _JUMP = timedelta(hours=3)
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 class Window(NamedTuple):
@@ -30,21 +30,21 @@ class Window(NamedTuple):
 
 def check_cron(expression: str) -> None:
     """Raise ValueError, with what to write, unless this is a crontab expression of five fields."""
-    _trigger(expression)
+    trigger(expression, "UTC")
 
 
 def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> Window | None:
     """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows the last to end."""
-    trigger = _trigger(expression)
+    rule = trigger(expression, "UTC")
     found: Window | None = None
     around = now.astimezone(zone).replace(tzinfo=UTC)
     latest = around + _JUMP
-    wall = trigger.get_next_fire_time(None, around - length - _JUMP)
+    wall = rule.get_next_fire_time(None, around - length - _JUMP)
     while wall is not None and wall <= latest:
         start = _place(wall.replace(tzinfo=None), zone)
         if start <= now < start + length:
             found = Window(start, start + length)
-        wall = trigger.get_next_fire_time(None, wall + timedelta(seconds=1))
+        wall = rule.get_next_fire_time(None, wall + timedelta(seconds=1))
     return found
 
 
@@ -142,19 +142,6 @@ class Calendar:
         if isinstance(moment, datetime) and moment.tzinfo is not None:
             moment = moment.astimezone(zone)
         return self._wall(moment)
-
-
-def _trigger(expression: str) -> Any:
-    from apscheduler.triggers.cron import CronTrigger
-
-    fields = expression.lower().split()
-    if len(fields) == 5:
-        # In crontab 0 and 7 are Sunday; APScheduler counts from Monday.
-        fields[4] = re.sub(r"(?<![\d/])[0-7](?!\d)", lambda m: _DAYS[int(m[0])], fields[4])
-    try:
-        return CronTrigger.from_crontab(" ".join(fields), timezone=UTC)
-    except ValueError as error:
-        raise ValueError(f"{expression!r} is not a cron expression ({error}); write minute hour day month weekday: 0 2 * * sun") from None
 
 
 def _place(wall: datetime, zone: Any) -> datetime:

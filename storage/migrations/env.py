@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage import tables_alerts  # noqa: F401  its tables are part of the metadata
+from storage import tables_alerts, tables_retraining  # noqa: F401  their tables are part of the metadata
 from storage.migrate import VERSION_TABLE
 from storage.tables import Base
 

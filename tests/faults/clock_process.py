@@ -1,0 +1,31 @@
+"""One daemon's clock in a process of its own: ``python -m tests.faults.clock_process URL``. It ticks every second until it is killed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from apscheduler.triggers.cron import CronTrigger
+
+from pipeline.retraining.clock import Clock
+from storage import jobs
+from storage.session import Database
+
+
+def main(url: str) -> None:
+    database = Database(url)
+
+    def queue(stream: str, due_ns: int) -> None:
+        with database.begin() as connection:
+            jobs.add(connection, "train", stream, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns())
+
+    clock = Clock(queue)
+    clock.take({"plant": CronTrigger(second="*", timezone="UTC"), "edge": CronTrigger(second="*/2", timezone="UTC")})
+    clock.start()
+    print("ticking", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
