@@ -62,7 +62,7 @@ class TelemetrySource:
         return Poll(records=[self._read()]) if not self._paused and self._tick() >= self._next else Poll()
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
-        return {p: Bounds(0, max(self._next, self._tick())) for p in partitions}
+        return {p: Bounds(0, max(self._next, self._tick() + 1)) for p in partitions}
 
     def start_offset(self, partition: Partition) -> int:
         return self._tick() + 1

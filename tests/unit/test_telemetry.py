@@ -78,3 +78,12 @@ def test_no_row_twice_for_one_interval(source):
 def test_another_cadence_is_another_log(source):
     slower = make_source("machine", config.Source(telemetry=config.TelemetrySource(every=timedelta(seconds=5))))
     assert source.poll(1, 0).assigned != slower.poll(1, 0).assigned
+
+
+def test_the_first_row_to_come_lies_within_what_the_source_holds(source):
+    """A first start begins with the next tick: that is no gap, whenever in a tick it is asked for."""
+    (partition,) = source.poll(10, 1).assigned
+    for _ in range(3):
+        first = source.start_offset(partition)
+        assert first <= source.bounds([partition])[partition].end
+        time.sleep(0.03)
