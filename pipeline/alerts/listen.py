@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from standardwebhooks import Webhook, WebhookVerificationError
 from starlette.requests import Request
@@ -15,7 +16,33 @@ from pipeline.alerts.payload import Payload, decode
 _MOST = 1 << 20
 
 
-def hook_routes(secrets: Sequence[str], show: Callable[[str], None], answer: int = 200) -> list[Route]:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A payload that arrived. ``signed``: a signature was verified; ``repeated``: this ``webhook-id`` was here before."""
+
+    payload: Payload
+    identity: str
+    signed: bool
+    repeated: bool
+
+    @property
+    def marks(self) -> str:
+        return ", ".join(
+            ["signature verified" if self.signed else "not verified", *(["a repetition of the same id"] if self.repeated else [])]
+        )
+
+
+def in_full(arrival: Arrival) -> str:
+    """Everything that the payload says, for a terminal."""
+    payload = arrival.payload
+    head = f"{payload.type}  {payload.timestamp}  {text.clean(arrival.identity)}  ({arrival.marks})"
+    rows = [f"  {label:<17}{value}" for label, value in [*text.lines(payload.data), *text.commands(payload.data)]]
+    return "\n".join([head, f"  {text.clean(payload.data.title)}", *rows, ""])
+
+
+def hook_routes(
+    secrets: Sequence[str], show: Callable[[str], None], answer: int = 200, words: Callable[[Arrival], str] = in_full
+) -> list[Route]:
     """Routes that take webhooks at any path. Without ``secrets`` nothing is verified; ``answer`` is the status given to what verifies."""
     seen: set[str] = set()
 
@@ -30,7 +57,10 @@ def hook_routes(secrets: Sequence[str], show: Callable[[str], None], answer: int
         if problem is not None:
             show(f"refused: {problem}")
             return Response(problem, status_code=401)
-        show(_shown(body, identity, repeated=identity in seen, signed=bool(secrets)))
+        try:
+            show(words(Arrival(decode(body), identity, bool(secrets), identity in seen)))
+        except ValueError as error:
+            show(f"not a forewatch payload ({error}): {body[:500]!r}")
         seen.add(identity)
         return Response(status_code=answer)
 
@@ -48,15 +78,3 @@ def _problem(secrets: Sequence[str], body: bytes, headers: dict[str, str]) -> st
         else:
             return None
     return problem
-
-
-def _shown(body: bytes, identity: str, *, repeated: bool, signed: bool) -> str:
-    """What arrived, for a terminal."""
-    try:
-        payload: Payload = decode(body)
-    except ValueError as error:
-        return f"not a forewatch payload ({error}): {body[:500]!r}"
-    marks = [*(["signature verified"] if signed else ["not verified"]), *(["a repetition of the same id"] if repeated else [])]
-    head = f"{payload.type}  {payload.timestamp}  {text.clean(identity)}  ({', '.join(marks)})"
-    rows = [f"  {label:<17}{value}" for label, value in [*text.lines(payload.data), *text.commands(payload.data)]]
-    return "\n".join([head, f"  {text.clean(payload.data.title)}", *rows, ""])

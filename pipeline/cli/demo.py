@@ -15,11 +15,14 @@ def demo(
     """See it work.
 
     Simulated plant sensors, network flows and stock ticks with faults injected, and this machine's own telemetry, go through a real broker;
-    each anomaly is explained on the terminal.
+    each anomaly is explained on the terminal, and its alert arrives there as a signed webhook.
     """
     from pipeline.demo.run import run_demo
     from pipeline.logs import configure_logs
 
     configure_logs("warning")  # the story is told on stdout
-    shown = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
-    print(f"{shown} anomalies shown; nothing is left running.")
+    told = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
+    print(
+        f"{told.anomalies} anomalies shown; {told.webhooks} signed webhooks arrived and were verified, {told.resolved} of them to say that it "
+        "is over; nothing is left running."
+    )

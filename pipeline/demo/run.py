@@ -1,6 +1,7 @@
 """The demo: broker, worlds, daemon and a terminal, in one process; Ctrl-C leaves nothing running.
 
 worlds ─► feeder thread ─► broker (or the embedded log) ─► daemon (main thread) ─► SQLite ─► watcher thread ─► terminal
+                                                                                       └─► signed webhook ─► receiver ─► terminal
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.broker import LocalBroker
 from pipeline.config_load import load_config
 from pipeline.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
+from pipeline.demo.hooks import receiver
 from pipeline.demo.setting import write_config
 from pipeline.demo.simulate import WORLDS
 from pipeline.demo.terminal import Keys, Watcher
@@ -26,15 +29,25 @@ from pipeline.sources.memory import memory_log
 Say = Callable[[str], None]
 
 
-def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
-    """Run until Ctrl-C, ``q``, or for ``seconds``. Returns how many anomalies were shown. Raises ForewatchError."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said that an alert is over."""
+
+    anomalies: int
+    webhooks: int
+    resolved: int
+
+
+def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told:
+    """Run until Ctrl-C, ``q``, or for ``seconds``. Raises ForewatchError."""
     # Until the daemon runs, a signal must unwind the stack, or the broker would stay behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="forewatch-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         brokers = stack.enter_context(_broker(folder, say)) if kafka else None
-        path = write_config(folder, brokers)
+        hooks, address, secret = stack.enter_context(receiver(folder, say))
+        path = write_config(folder, brokers, address, secret)
         send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
         feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
         say("Producing the simulated past, from which the detectors learn the usual …")
@@ -48,6 +61,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
             stack.callback(timer.cancel)
         stop = threading.Event()
         threads = [threading.Thread(target=work, args=(stop,)) for work in (feeder.run, watcher.run, Keys(feeder.inject, running.stop).run)]
+        say(f"Alerts go as signed webhooks to {address}, which is this terminal, too.")
         say(f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}")
         try:
             for thread in threads:
@@ -57,7 +71,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> int:
             stop.set()
             for thread in threads:
                 thread.join()
-    return watcher.shown
+    return Told(watcher.shown, hooks.arrived, hooks.resolved)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from pipeline.demo.simulate import Market, Network, Plant
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
 
-def write_config(folder: Path, brokers: str | None) -> Path:
-    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log."""
+def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
+    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log. ``hook`` gets the alerts, signed with ``secret``."""
 
     def source(topic: str) -> dict[str, Any]:
         return {"kafka": {"brokers": [brokers], "topics": [topic]}} if brokers else {"memory": {"name": topic}}
@@ -44,7 +44,10 @@ def write_config(folder: Path, brokers: str | None) -> Path:
             "every": "1s",
         },
     }
-    config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams}
+    for stream in streams.values():
+        stream["alerts"] = {"severity": {"notice": "warning"}}
+    endpoints = {"terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}}
+    config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams, "endpoints": endpoints}
     path = folder / "demo.yaml"
     with path.open("w") as file:
         YAML().dump(config, file)
