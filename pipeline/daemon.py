@@ -16,6 +16,7 @@ from detectors.warm import warm
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
+from pipeline.alerts.web import alert_routes
 from pipeline.build import build_engine, history_path, open_database
 from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
@@ -170,7 +171,7 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
         health = Health(watchdog)
         if config.http is not None:
-            server = HttpServer(config.http.host, config.http.port, operating_routes(health, metrics))
+            server = HttpServer(config.http.host, config.http.port, [*operating_routes(health, metrics), *alert_routes(config)])
             server.start()
             stack.callback(server.stop)
             log.info("serving", url=server.url)

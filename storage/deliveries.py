@@ -245,6 +245,12 @@ def body_of(connection: Connection, notice: UUID) -> str | None:
     return connection.scalar(select(NoticeRow.body).where(NoticeRow.id == notice))
 
 
+def last_body(connection: Connection, alert_id: UUID) -> str | None:
+    """The newest message about an alert."""
+    newest = select(NoticeRow.body).where(NoticeRow.alert_id == alert_id).order_by(NoticeRow.sequence.desc()).limit(1)
+    return connection.scalar(newest)
+
+
 def due_of(connection: Connection, endpoint: str, lane: str) -> int | None:
     """When the head of a lane is tried next."""
     return connection.scalar(select(DeliveryLaneRow.due_ns).where(DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.lane == lane))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +101,11 @@ class Bench:
                     self.outbox.on_faults(connection, [change], self.now_ns)
                 else:
                     self.outbox.on_changes(connection, [change], self.now_ns)
+
+    def happen_at_once(self, changes: Sequence[Anomaly]) -> None:
+        """The engine commits a batch with many changes."""
+        with self.database.begin() as connection:
+            self.outbox.on_changes(connection, changes, self.now_ns)
 
     def turn(self, disabled: tuple[str, ...] = ()) -> Turn:
         with self.database.begin() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import smtplib
 import socket
 import ssl
@@ -15,9 +14,8 @@ from email.utils import format_datetime
 from pipeline.alerts import guard, text
 from pipeline.alerts.call import Message, Outcome, Picture, redacted
 from pipeline.alerts.endpoint_config import EmailEndpoint
-from pipeline.alerts.formats.common import CALM, COLOURS
 from pipeline.alerts.http_sender import tls
-from pipeline.alerts.payload import Alert
+from pipeline.alerts.page import html_of
 
 
 class EmailSender:
@@ -96,33 +94,9 @@ def mail(endpoint: EmailEndpoint, message: Message, picture: bytes | None) -> Em
     letter["X-Forewatch-Event"] = message.payload.type
     letter["Auto-Submitted"] = "auto-generated"
     letter.set_content(f"{alert.title}\n\n{text.body(alert)}\n")
-    letter.add_alternative(_html(alert, picture is not None), subtype="html")
+    letter.add_alternative(html_of(alert, "cid:series@forewatch" if picture is not None else None), subtype="html")
     if picture is not None:
         page = letter.get_payload()[1]  # type: ignore[index]
         assert isinstance(page, EmailMessage)
         page.add_related(picture, "image", "png", cid="<series@forewatch>", filename="series.png", disposition="inline")
     return letter
-
-
-def _html(alert: Alert, pictured: bool) -> str:
-    over = alert.status in ("resolved", "retracted")
-    colour = CALM if over else COLOURS.get(alert.severity, CALM)
-    rows = "".join(
-        f'<tr><td style="padding:3px 14px 3px 0;color:#666;vertical-align:top;white-space:nowrap">{_escape(line.label)}</td>'
-        f'<td style="padding:3px 0">{_escape(line.text)}</td></tr>'
-        for line in text.lines(alert)
-    )
-    commands = "\n".join(_escape(line.text) for line in text.commands(alert))
-    image = '<img src="cid:series@forewatch" alt="the series with its expected band" width="600" style="margin:14px 0">' if pictured else ""
-    return (
-        '<!doctype html><html><head><meta charset="utf-8"></head>'
-        '<body style="font:14px/1.45 -apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#222;margin:0;padding:16px">'
-        f'<div style="border-left:5px solid {colour};padding-left:14px;max-width:680px">'
-        f'<h2 style="margin:0 0 10px;font-size:18px">{_escape(alert.title)}</h2>'
-        f'<table style="border-collapse:collapse;font-size:14px">{rows}</table>{image}'
-        f'<pre style="background:#f5f5f5;padding:10px;font-size:12px;white-space:pre-wrap">{commands}</pre></div></body></html>'
-    )
-
-
-def _escape(value: str) -> str:
-    return html.escape(value, quote=True)
