@@ -12,8 +12,6 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 
-import httpcore
-
 from pipeline.alerts.endpoint_config import NETWORKS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -93,41 +91,6 @@ def connect(host: str, port: int, allowed: Sequence[Network], timeout: float) ->
         except OSError:
             continue
     return socket.create_connection((addresses[-1], port), timeout)
-
-
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Network of an HTTP client that connects to judged addresses only; TLS still verifies the name, not the address."""
-
-    def __init__(self, allow: Iterable[str]) -> None:
-        self._allowed = networks(allow)
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            addresses = await resolve(host, port, self._allowed)
-        except OSError as error:
-            raise httpcore.ConnectError(f"{host} does not resolve: {error.strerror or error}") from None
-        for address in addresses[:-1]:
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError:
-                continue
-        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise Forbidden("unix sockets are never called")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
 
 
 def _within(ip: Address, among: Sequence[Network]) -> bool:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpcore
 
 from pipeline.alerts.call import ANSWER_READ, Call, Message, Outcome, redacted
-from pipeline.alerts.guard import Forbidden, GuardedBackend
+from pipeline.alerts.guard import Forbidden
+from pipeline.alerts.network import GuardedBackend
 from pipeline.alerts.retry import retry_after
 
 Origin = tuple[str, str, int]
@@ -84,7 +85,7 @@ class HttpSender:
         wait = headers.get(b"retry-after")
         return Outcome(
             delivered=200 <= response.status < 300,
-            answer=redacted(body.decode("utf-8", "replace"), self._secrets_or_none()),
+            answer=redacted(body.decode("utf-8", "replace"), self._secrets_or_none()) if body else "",
             status=response.status,
             gone=response.status == 410,
             retry_after_s=retry_after(wait.decode("latin-1") if wait is not None else None, datetime.now(UTC)),

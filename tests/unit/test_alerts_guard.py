@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.guard import Forbidden, GuardedBackend, judge, judge_all, networks
+from pipeline.alerts.guard import Forbidden, judge, judge_all, networks
+from pipeline.alerts.network import GuardedBackend
 
 INSIDE = networks(["private", "loopback"])
 
@@ -112,12 +113,12 @@ def test_the_backend_connects_to_the_judged_address_and_asks_the_dns_once(monkey
 
     called: list[str] = []
 
-    async def connect_tcp(self, host, *rest):
+    async def open_connection(host, port):
         called.append(host)
-        raise httpcore.ConnectError("no network in this test")
+        raise OSError("no network in this test")
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
 
     async def call() -> None:
         async with httpcore.AsyncConnectionPool(network_backend=GuardedBackend([])) as pool:

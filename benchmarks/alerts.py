@@ -1,0 +1,271 @@
+"""Alerts: how fast they go out, how many a delivery process takes, and whether the budget holds on undisturbed data.
+
+    python -m benchmarks.alerts latency     commit of an anomaly → first byte at the receiver, 100 events/s, 20 endpoints
+    python -m benchmarks.alerts throughput  deliveries/s of one delivery process to a fast local receiver
+    python -m benchmarks.alerts produce     record produced to a real Kafka → webhook, through a whole daemon
+    python -m benchmarks.alerts budget      pages a day of simulated undisturbed months, 10 to 100,000 series
+
+``--database`` takes the URL of an empty PostgreSQL database or ``postgresql`` (one is started); left out: SQLite. The delivery process and the
+receiver are processes of their own. Times are wall-clock times of one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ENDPOINTS = 20
+
+
+# ------------------------------------------------------------------------------------------------------ receiver
+
+
+def receive(queue: Any) -> None:
+    """A fast receiver of any path: notes when the first byte of each request came. Sends (port), and at the end the arrivals."""
+
+    class Hook(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport, self.buffer, self.first = transport, b"", 0
+
+        def data_received(self, data: bytes) -> None:
+            self.first = self.first or time.time_ns()
+            self.buffer += data
+            head, found, rest = self.buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            if len(rest) >= length:
+                arrivals.append((self.first, rest))
+                self.buffer, self.first = b"", 0
+                self.transport.write(b"HTTP/1.1 204 X\r\n\r\n")
+
+    arrivals: list[tuple[int, bytes]] = []
+
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(Hook, "127.0.0.1", 0)
+        queue.put(server.sockets[0].getsockname()[1])
+        while True:
+            # What was read is handed over in lots, and the last lot when nothing came for a second.
+            before = len(arrivals)
+            await asyncio.sleep(1.0)
+            if len(arrivals) == before and before:
+                queue.put([(at, json.loads(body)["data"]["anomalies"][0]["id"], _start(body)) for at, body in arrivals])
+                arrivals.clear()
+
+    asyncio.run(serve())
+
+
+def _start(body: bytes) -> str:
+    return json.loads(body)["data"]["anomalies"][0]["start"]
+
+
+class Receiver:
+    """The receiver's process."""
+
+    def __init__(self) -> None:
+        self._queue: Any = multiprocessing.Queue()
+        self._process = multiprocessing.Process(target=receive, args=(self._queue,), daemon=True)
+
+    def __enter__(self) -> Receiver:
+        self._process.start()
+        self.port = self._queue.get(timeout=20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def arrivals(self, count: int, patience: float = 120.0) -> list[tuple[int, str, str]]:
+        """(first byte at ns, anomaly, its start) of ``count`` requests, or of those that came."""
+        found: list[tuple[int, str, str]] = []
+        end = time.monotonic() + patience
+        while len(found) < count and time.monotonic() < end:
+            try:
+                found += self._queue.get(timeout=2)
+            except Exception:
+                continue
+        return found
+
+
+# ---------------------------------------------------------------------------------------------- delivery process
+
+
+def endpoints_of(port: int, in_flight: int) -> dict[str, Any]:
+    from tests.alerting import endpoint
+
+    os.environ.setdefault("BENCH_SECRET", "whsec_" + "A" * 44)
+    common = {"type": "webhook", "secret": {"env": "BENCH_SECRET"}, "allow": ["loopback"], "in_flight": in_flight}
+    return {f"hook-{i}": endpoint(url=f"http://127.0.0.1:{port}/{i}", **common) for i in range(ENDPOINTS)}
+
+
+def rules(fan_out: bool) -> dict[str, Any]:
+    """Every event to every endpoint, or each site's to its own."""
+    own = [{"name": f"site-{i}", "match": {"site": f"b{i}"}, "to": [f"hook-{i}"]} for i in range(ENDPOINTS)]
+    return {"storm": None, "group": {"repeat": None}, "rules": [] if fan_out else own}
+
+
+def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> None:
+    """What ``forewatch deliver`` runs."""
+    from pipeline.alerts.config import Alerts
+    from pipeline.alerts.delivery import DeliveryLoop
+    from pipeline.alerts.metrics import AlertMetrics
+    from pipeline.alerts.operations import OPERATIONS
+    from pipeline.alerts.router import Router
+    from pipeline.metrics import Metrics
+    from storage.session import Database
+
+    ends = endpoints_of(port, in_flight)
+    router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS: Alerts()}, ends)
+    loop = DeliveryLoop(Database(url), router, ends, AlertMetrics(Metrics()))
+    told.put("up")
+    if profile := os.environ.get("BENCH_PROFILE"):
+        import cProfile
+
+        threading.Timer(float(os.environ.get("BENCH_PROFILE_S", "20")), lambda: stop.set()).start()
+        stop = threading.Event()
+        profiler = cProfile.Profile()
+        profiler.runcall(loop.run, stop)
+        profiler.dump_stats(profile)
+        return
+    loop.run(threading.Event())
+
+
+@contextmanager
+def delivering(url: str, port: int, in_flight: int, fan_out: bool) -> Iterator[None]:
+    told: Any = multiprocessing.Queue()
+    process = multiprocessing.Process(target=deliver, args=(url, port, in_flight, fan_out, told), daemon=True)
+    process.start()
+    told.get(timeout=60)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+# ---------------------------------------------------------------------------------------------------- benchmarks
+
+
+def latency(options: argparse.Namespace, database: Any) -> dict[str, Any]:
+    """Commit → first byte at the receiver."""
+    from tests.alerting import Bench, anomaly
+
+    deliveries = options.rate * options.seconds * (ENDPOINTS if options.fan_out else 1)
+    with Receiver() as receiver:
+        bench = Bench(database, rules(options.fan_out), endpoints_of(receiver.port, 8))
+        committed: dict[str, int] = {}
+        with delivering(_url(database), receiver.port, 8, options.fan_out):
+            time.sleep(2)
+            began = time.monotonic()
+            for i in range(options.rate * options.seconds):
+                time.sleep(max(0.0, began + i / options.rate - time.monotonic()))
+                one = anomaly(f"b{i % ENDPOINTS}/{i}")
+                bench.now_ns = time.time_ns()
+                bench.happen(one)
+                committed[str(one.id)] = time.time_ns()
+            found = receiver.arrivals(deliveries)
+    late = np.array([at - committed[which] for at, which, _ in found if which in committed]) / 1e6
+    return {
+        "events_per_s": options.rate,
+        "endpoints": ENDPOINTS,
+        "fan_out": options.fan_out,
+        "arrived": len(found),
+        "of": deliveries,
+    } | _ms(late)
+
+
+def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
+    """A backlog of single messages over many series is worked off."""
+    from tests.alerting import Bench
+
+    count = options.count
+    with Receiver() as receiver:
+        bench = Bench(database, rules(False), endpoints_of(receiver.port, 32))
+        _backlog(bench.database, count)
+        with delivering(_url(database), receiver.port, 32, False):
+            found = receiver.arrivals(count, 600)
+    times = np.sort(np.array([at for at, _, _ in found])) / 1e9
+    middle = times[len(times) // 10 :]
+    return {"deliveries": len(found), "of": count, "per_s": round((len(middle) - 1) / (middle[-1] - middle[0]))}
+
+
+def _backlog(database: Any, count: int) -> None:
+    from uuid import uuid5
+
+    from pipeline.records import NAMESPACE
+    from storage import deliveries
+    from tests.contract.test_alerts_formats import encode, payload
+
+    body, now = encode(payload("opened")).decode(), time.time_ns()
+    notices, queued = [], []
+    for i in range(count):
+        notice, lane = uuid5(NAMESPACE, f"{now} {i}"), f"plant/{i}"
+        notices.append(deliveries.Notice(notice, notice, "plant", lane, 1, "opened", 1, body, now))
+        common = (notice, f"hook-{i % ENDPOINTS}", lane, 1, "opened", "pending", None, 0, 0, now, None)
+        queued.append(deliveries.Delivery(uuid5(notice, "x"), notice, *common))
+    with database.begin() as connection:
+        deliveries.add(connection, notices, queued, now)
+
+
+def _ms(values: Any) -> dict[str, float]:
+    return {f"p{q}_ms": round(float(np.percentile(values, q)), 1) for q in (50, 90, 99)} | {"max_ms": round(float(values.max()), 1)}
+
+
+def _url(database: Any) -> str:
+    return database.url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def opened(which: str | None) -> Iterator[Any]:
+    """An empty database with the schema in it."""
+    from storage.session import Database
+
+    with ExitStack() as stack:
+        if which == "postgresql":
+            from tests.postgres_server import create_database, running_postgres
+
+            url = create_database(stack.enter_context(running_postgres()))
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            url = which or f"sqlite:///{Path(folder)}/alerts.db"
+        database = Database(url)
+        database.upgrade()
+        yield database
+        database.close()
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {"latency": latency, "throughput": throughput}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=BENCHMARKS)
+    parser.add_argument("--database")
+    parser.add_argument("--rate", type=int, default=100, help="events a second (latency, produce)")
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--fan-out", action="store_true", help="every event to all endpoints, not to one of them")
+    parser.add_argument("--count", type=int, default=10_000, help="deliveries (throughput)")
+    options = parser.parse_args()
+    with opened(options.database) as database:
+        figures = BENCHMARKS[options.what](options, database)
+        print(
+            json.dumps(
+                {"benchmark": f"alerts {options.what}", "database": database.dialect, "load": round(os.getloadavg()[0], 1)} | figures
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
