@@ -137,6 +137,9 @@ class Topics:
 
     def grow(self, topic: str, partitions: int) -> None:
         self.admin.create_partitions({topic: NewPartitions(partitions)})
+        for producer in self._producers.values():  # they would learn of it minutes later
+            producer.close(timeout=5)
+        self._producers.clear()
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Delete the records below the offset ``before``, as retention does."""

@@ -46,7 +46,7 @@ target=${1:-help}
 case $target in
     setup) setup ;;
     demo) setup; exec "$BIN/forewatch" demo "$@" ;;
-    test) setup; lint; exec "$BIN/pytest" -q -m "not long" "$@" </dev/null ;;
+    test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
     docs) setup; "$BIN/python" -m pipeline.docs docs ;;

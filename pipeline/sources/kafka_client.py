@@ -44,6 +44,8 @@ def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float,
         refused = [str(reason) for client in nets for reason in _refusals(client)]
         _close(nets)
         why = refused[0] if refused else f"no answer within {timeout:g} s; is it running, and do address and security settings fit?"
+        if not refused and protocol.startswith("SASL"):  # and the client loses a last word that comes with the end of the connection
+            why += " A broker may hang up on a wrong user or password without a word"
         raise SourceUnavailable(f"Kafka at {', '.join(brokers)}: {why}") from error
 
 

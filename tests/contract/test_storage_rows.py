@@ -249,7 +249,8 @@ def test_retention_takes_what_is_old_and_over(database, monkeypatch):
             "UPDATE series_states SET evicted_ns = 5 WHERE series <> 's0'",
         ):
             connection.execute(text(statement))
-    assert retention.prune(database, Policy()) == {"anomalies": 19, "dead_letters": 15, "late_records": 0, "faults": 1, "series_states": 8}
+    taken = retention.prune(database, Policy())
+    assert {table: rows for table, rows in taken.items() if rows} == {"anomalies": 19, "dead_letters": 15, "faults": 1, "series_states": 8}
     with database.read() as connection:
         assert {a.series for a in anomalies.query(connection)} == {"s0", "lasts"}
         assert [f.message for f in faults.query(connection)] == ["lasts"]

@@ -108,7 +108,7 @@ def test_a_frozen_broker_does_not_freeze_us(faulty_broker, join, client):
             begun = time.monotonic()
             with suppress(SourceUnavailable):
                 assert not reader.source.poll(100, 0.3).records
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 15  # the client's own time-outs are 30 s and more
     finally:
         faulty_broker.thaw()
     topics.produce(topic, numbered(100, first=100))
@@ -366,8 +366,8 @@ def test_the_password_is_passed_on_and_a_wrong_one_is_told(tmp_path, monkeypatch
                 if password == "right":
                     assert Reader(source).until_read(5).values(Partition(topic, 0)) == numbered(5)
                 else:
-                    with pytest.raises(SourceUnavailable, match=r"(?i)authentication"):
-                        source.poll(1, 20)
+                    with pytest.raises(SourceUnavailable, match=r"(?i)authentication|wrong user or password"):
+                        source.poll(1, 10)
     finally:
         broker.kill()
 
