@@ -22,6 +22,7 @@ from detectors.forecasters.outputs import OUTPUTS
 from detectors.training import Progress, Scaler, Settings, Status, fill, targets, untrainable
 
 GROUP: Final = 256  # series that are trained in one go: their weights and activations stay in the cache of a CPU core
+GROUP_ON_GPU: Final = 16_384  # there a call costs the same for one series as for thousands
 STRETCHES: Final = 4  # pieces of a series that run side by side, each with a chunk so much shorter: as many updates as one after the other
 WARM: Final = 128  # steps before the held-out part on which the state finds itself
 
@@ -66,7 +67,8 @@ def train_many(
     first = {name: value.detach().numpy() for name, value in template.state_dict().items()}
     out = _empty(len(series), first, reasons)
     good = np.array([i for i in range(len(series)) if i not in reasons], np.int64)
-    groups = [good[at : at + GROUP] for at in range(0, len(good), GROUP)]
+    size = GROUP if settings.device == "cpu" else GROUP_ON_GPU
+    groups = [good[at : at + size] for at in range(0, len(good), size)]
     for number, rows in enumerate(groups):
         group = _Group(template, series[rows], cut, settings, cancelled)
         statuses = group.run()

@@ -1,0 +1,78 @@
+"""What watching for drift costs, beside the scoring of the same points: decode, windows, detector, intervals, then the sink.
+
+    python -m benchmarks.drift [--series 2000] [--points 100] [--rounds 3]
+
+CPU seconds of one thread, median over the rounds; without a database, whose time would only make the share smaller.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from detectors import build
+from detectors.warm import warm
+from pipeline.build import detector_spec, provenance
+from pipeline.config import Stream
+from pipeline.records import Partition
+from pipeline.retraining.drift import DriftSink
+from pipeline.scoring import Scoring
+from pipeline.sources.base import Records
+
+BATCH = 20_000
+PARTITION = Partition("bench", 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, usual in (("series", 2000), ("points", 100), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    options = parser.parse_args()
+    for detector in ("light", "standard"):
+        rounds = [measure(detector, options.series, options.points) for _ in range(options.rounds)]
+        scoring, drift = (statistics.median(one[i] for one in rounds) for i in range(2))
+        row = {"detector": detector, "scoring_us_a_point": round(scoring, 3), "drift_us_a_point": round(drift, 3)}
+        print(json.dumps({"benchmark": "drift", **row, "share": round(drift / scoring, 4)}), flush=True)
+
+
+def measure(detector: str, series: int, points: int) -> tuple[float, float]:
+    """Microseconds a point of the scoring and of the watching; the first fifth, in which both still find themselves, does not count."""
+    shape = {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}, "every": "1m", "detector": detector}
+    stream = Stream.model_validate(shape)
+    made = build(detector_spec(stream))
+    warm(made)
+    scoring = Scoring(provenance("bench", stream, made), stream, made)
+    sink = DriftSink(scoring, 0, lambda evidence: None)
+    spent, count = [0.0, 0.0], 0
+    for number, records in enumerate(batches(series, points)):
+        start = time.process_time()
+        result = scoring.process([records])
+        middle = time.process_time()
+        sink.append(result)
+        end = time.process_time()
+        if number >= series * points // BATCH // 5:
+            spent[0] += middle - start
+            spent[1] += end - middle
+            count += len(records)
+    return 1e6 * spent[0] / count, 1e6 * spent[1] / count
+
+
+def batches(series: int, points: int) -> Iterator[Records]:
+    rng = np.random.default_rng(0)
+    for first in range(0, series * points, BATCH):
+        at = np.arange(first, min(first + BATCH, series * points))
+        values = 20 + 5 * np.sin(at // series / 30) + rng.normal(0, 0.3, len(at))
+        lines = [
+            b'{"s":"s%06d","t":%d,"v":%.3f}' % (i % series, 1_700_000_000 + 60 * (i // series), v)
+            for i, v in zip(at.tolist(), values, strict=True)
+        ]
+        yield Records(PARTITION, first, first + len(at), at, np.full(len(at), -1), lines, [None] * len(at))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Training at scale: the models of many series trained together, beside a loop over the series; and fine-tuning of one shared LSTM.
+
+    python -m benchmarks.training [--series 2048] [--points 1000] [--loop 8] [--epochs 6] [--hidden 16] [--device cpu|cuda]
+
+Same data, settings and device. The loop is measured over ``--loop`` series and given per series; CPU seconds of one thread on the CPU (a busy machine
+changes them little), wall seconds on a GPU. Prints tables and one machine-readable line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from detectors.cascade import network
+from detectors.finetune import Tuning, finetune, stacked
+from detectors.forecasters import build
+from detectors.many import train_many
+from detectors.training import Settings, fit
+
+console = Console(width=140)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, usual in (("series", 2048), ("points", 1000), ("loop", 8), ("epochs", 6), ("hidden", 16)):
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [together(options), shared(options)]
+    for title, row in zip(("One LSTM a series: all together against a loop", "One shared LSTM, fine-tuned"), rows, strict=True):
+        table = Table(*row, title=title, title_justify="left")
+        table.add_row(*map(str, row.values()))
+        console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"benchmark": "training", "device": options.device, "peak_bytes": peak, "many": rows[0], "shared": rows[1]}))
+
+
+def now(device: str) -> float:
+    """Seconds: of this process's CPU time, or of the wall once the GPU has done what it was told."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def waves(n: int, points: int) -> np.ndarray:
+    rng, t = np.random.default_rng(2026), np.arange(points)
+    return np.stack([np.sin(2 * np.pi * t / (10 + i % 30) + i) + 0.15 * rng.normal(size=points) for i in range(n)])
+
+
+def together(options: argparse.Namespace) -> dict[str, float]:
+    series = waves(options.series, options.points)
+    settings = Settings(epochs=options.epochs, learning_rate=1e-2, patience=options.epochs, device=options.device)
+    train_many(series[:2], Settings(epochs=1, device=options.device), hidden=options.hidden)  # the first call loads kernels
+    start = now(options.device)
+    many = train_many(series, settings, hidden=options.hidden)
+    batched = (now(options.device) - start) / options.series
+    start, ratios = now(options.device), []
+    for i in range(options.loop):
+        result, _ = fit(build("lstm", hidden=options.hidden), series[i : i + 1], settings)
+        ratios.append(result.mae / result.naive)
+    alone = (now(options.device) - start) / options.loop
+    return {
+        "series": options.series,
+        "points": options.points,
+        "epochs": options.epochs,
+        "together_ms_a_series": round(1e3 * batched, 2),
+        "loop_ms_a_series": round(1e3 * alone, 2),
+        "faster": round(alone / batched, 1),
+        "together_mae_to_naive": round(float(np.mean((many.mae / many.naive)[: options.loop])), 3),
+        "loop_mae_to_naive": round(float(np.mean(ratios)), 3),
+    }
+
+
+def shared(options: argparse.Namespace) -> dict[str, float]:
+    count = min(options.series, 256)
+    start = now(options.device)
+    tuned = finetune(network(None), stacked(list(waves(count, options.points))), Tuning(epochs=2, device=options.device))
+    seconds = now(options.device) - start
+    return {
+        "series": count,
+        "points": options.points,
+        "epochs": 2,
+        "seconds": round(seconds, 1),
+        "us_a_point_and_epoch": round(1e6 * seconds / (2 * tuned.rows), 2),
+        "held_out_before": round(tuned.before, 4),
+        "held_out_after": round(min(tuned.held_out), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()
