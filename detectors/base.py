@@ -93,6 +93,8 @@ class Detector(Protocol):
     version: str
     #: Changes whenever the arrays of ``initial`` change in name, dtype, shape or meaning; stored beside every snapshot.
     state_version: str
+    #: Names the weights alone; "" where there are none.
+    weights: str
 
     def initial(self, n: int) -> State:
         """State of ``n`` series of which nothing is known."""
@@ -100,4 +102,8 @@ class Detector(Protocol):
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
         """Advance the series named in ``points.slot``; the verdict on point t uses points ≤ t only."""
+        ...
+
+    def adopt(self, state: State) -> None:
+        """Go on with the state that a detector of the same ``state_version`` but other weights left: forget in place what only those understood."""
         ...

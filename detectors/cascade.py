@@ -73,9 +73,11 @@ class Cascade:
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.joint = Joint(len(spec.channels), tier.bins) if len(spec.channels) > 1 else None
         self.event = Event(spec.alarm_rate)
-        digest = hashlib.sha256(repr((spec, tier)).encode())
+        digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
         for tensor in module.state_dict().values() if module is not None else ():
             digest.update(tensor.numpy().tobytes())
+            weights.update(tensor.numpy().tobytes())
+        self.weights = weights.hexdigest()[:12] if module is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
         self.state_version = f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier)).encode()).hexdigest()[:12]}"
 
@@ -104,6 +106,10 @@ class Cascade:
         )
         raw = self.combiner.run(surprises, rungs.error, rungs.rows)
         return state, assemble(self, flat, points, lanes, raw, rungs, half)
+
+    def adopt(self, state: State) -> None:
+        if self.forecast is not None:
+            self.forecast.adopt(state)
 
     def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Rungs]:
         """Raw errors of every track (M, K), and what was expected by whom."""

@@ -27,7 +27,7 @@ class Forecast:
         from detectors.forecasters import shared
 
         self.module, self.batch, self.width = module, shared.run_batch, shared.HIDDEN
-        self.lags, self.memory = tier.lags, tier.memory
+        self.lags, self.memory, self.hidden = tier.lags, tier.memory, tier.hidden
         self.mixture = mixture(self.width, tier.hidden)
         self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
         self.tracks = self.readout.tracks
@@ -48,6 +48,10 @@ class Forecast:
         expected = self.readout.run(state, lanes, inputs.unit, phi, out)
         anchor = state["scale.moments"][lanes.lane, ANCHOR]
         return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
+
+    def adopt(self, state: State) -> None:
+        """Other weights from here on. What the readout learnt of the net's hidden state is forgotten; of lags and level it stays."""
+        self.readout.forget(state, self.hidden)
 
 
 def mixture(width: int, wanted: int) -> Floats | None:

@@ -54,6 +54,16 @@ class Readout:
         _readout(*arrays, *fixed, lanes.lane, lanes.x, unit, lanes.period, phi, out, expected)
         return expected
 
+    def forget(self, state: State, first: int) -> None:
+        """Forget in place what the first ``first`` features taught: they mean something else now. The next row solves again without them."""
+        row = np.repeat(np.arange(self.features), np.arange(1, self.features + 1))
+        column = np.concatenate([np.arange(n + 1) for n in range(self.features)])
+        state["readout.moments"][..., (row < first) | (column < first)] = 0
+        for name in ("cross", "weights", "recent"):
+            state[f"readout.{name}"][..., :first] = 0
+        clock = state["readout.clock"]
+        clock[..., DUE] = clock[..., COUNT]
+
 
 @kernel
 def _solve(moments, cross, weights, ridge):  # type: ignore[no-untyped-def]

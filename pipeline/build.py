@@ -6,10 +6,13 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import make_url
 
 from detectors import build
+from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
 from pipeline.anomalies import Provenance
 from pipeline.commit import Committer, OnChanges
@@ -21,11 +24,16 @@ from pipeline.faults import FaultLog
 from pipeline.history import History
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
+from pipeline.retraining import registry
 from pipeline.scoring import Scoring
 from pipeline.snapshots import Snapshots, StoredSeries
 from pipeline.sources.base import Source
+from storage import models
 from storage.history import HistoryWriter
+from storage.models import Promotion
 from storage.session import Database
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -78,8 +86,42 @@ def detector_spec(stream: Stream) -> DetectorSpec:
     )
 
 
-def provenance(name: str, stream: Stream, detector: Detector) -> Provenance:
-    return Provenance(name, stream.channels, stream.alarm_rate, stream.close_after, config_hash(stream), detector.version)
+def provenance(name: str, stream: Stream, detector: Detector, version: str | None = None) -> Provenance:
+    """``version`` is that of the registry, None for what comes with forewatch."""
+    model_version = detector.version if version is None else f"{detector.version}+{version}"
+    return Provenance(name, stream.channels, stream.alarm_rate, stream.close_after, config_hash(stream), model_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """Who decides in a stream. ``promotion`` is the row that says so; ``refused`` why the version that it names could not be used."""
+
+    detector: Detector
+    provenance: Provenance
+    promotion: Promotion
+    version: str | None
+    refused: str | None = None
+
+
+def champion_of(database: Database, name: str, stream: Stream) -> Champion:
+    """The stream's detector with the weights that the newest promotion names.
+
+    Weights that cannot be used are refused, and what decided before them goes on: in the end what comes with forewatch. Raises StorageUnavailable.
+    """
+    with database.read() as connection:
+        promotion = models.champion(connection, name)
+        former = promotion.from_version if promotion.action == "promote" else None  # who was rolled back does not come back
+        rows = [models.get(connection, version) for version in (promotion.to_version, former) if version is not None]
+    refused = None
+    for row in rows:
+        try:
+            detector = build(detector_spec(stream), registry.weights_of(row.path, row.sha256))
+        except ArtifactError as error:
+            refused = refused or f"version {row.version} is refused: {error}"
+        else:
+            return Champion(detector, provenance(name, stream, detector, row.version), promotion, row.version, refused)
+    detector = build(detector_spec(stream))
+    return Champion(detector, provenance(name, stream, detector), promotion, None, refused)
 
 
 def build_engine(
@@ -100,10 +142,12 @@ def build_engine(
     anomalies are the stream's.
     """
     stream = config.streams[name]
-    detector = build(detector_spec(stream))
+    champion = champion_of(database, name, stream)
+    if champion.refused is not None:
+        log.error("a model cannot be used", stream=name, reason=champion.refused, instead=champion.provenance.model_version)
     ledger = ledger or name
     stored = StoredSeries(database, ledger)
-    scoring = Scoring(provenance(name, stream, detector), stream, detector, stored.revive)
+    scoring = Scoring(champion.provenance, stream, champion.detector, stored.revive)
     faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
     history = History(history_writer, scoring, metrics) if history_writer is not None else None
     kafka = stream.source.kafka

@@ -27,6 +27,8 @@ from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.records import FaultKind
 from pipeline.reload import Reloader
+from pipeline.retraining.config import Retraining
+from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.watchdog import Watchdog
 from storage.history import HistoryWriter
@@ -55,7 +57,9 @@ class Daemon:
         self._alerts = AlertService(config, database, metrics)
         self._stopping = stopping
         self._engines = self._built(list(config.streams))
+        self._retraining = RetrainingService(config, database, metrics)
         self._alerts.start()
+        self._retraining.start()
         health.ready("daemon")
 
     def stop(self) -> None:
@@ -85,6 +89,7 @@ class Daemon:
             self._end(name)
         self._engines.update(built)
         self._alerts.take(config)
+        self._retraining.take(config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Turn until ``stop`` is called; ``reload`` is called between two turns."""
@@ -97,6 +102,7 @@ class Daemon:
                 self._report(name, engine)
             self._watchdog.beat()
             reload()
+            self._retraining.apply(self._engines)
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()
@@ -112,6 +118,7 @@ class Daemon:
     def close(self) -> None:
         for name in list(self._engines):
             self._end(name)
+        self._retraining.stop()
         self._alerts.stop()
 
     def _built(self, names: Sequence[str]) -> dict[str, Engine]:
@@ -155,9 +162,9 @@ class Daemon:
 
 
 def _of_engine(config: Config, name: str) -> Stream | None:
-    """What the engine of a stream depends on: alerts are another one's business."""
+    """What the engine of a stream depends on: alerts and retraining are others' business."""
     stream = config.streams.get(name)
-    return None if stream is None else stream.model_copy(update={"alerts": Alerts()})
+    return None if stream is None else stream.model_copy(update={"alerts": Alerts(), "retraining": Retraining()})
 
 
 @contextmanager

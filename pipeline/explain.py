@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from detectors import build
 from detectors.base import Points
-from pipeline.build import detector_spec, history_path
+from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.config_load import config_hash
 from pipeline.errors import InputError
@@ -54,9 +53,10 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     explanation = Explanation(str(anomaly.id), sentence(anomaly), "unknown")
     if config_hash(stream) != anomaly.config_hash:
         explanation.reasons.append(f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now).")
-    detector = build(detector_spec(stream))
-    if detector.version != anomaly.model_version:
-        explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {detector.version} now).")
+    champion = champion_of(database, anomaly.stream, stream)
+    detector, now = champion.detector, champion.provenance.model_version
+    if now != anomaly.model_version:
+        explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {now} now).")
     table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
     explanation.points = table.num_rows
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:

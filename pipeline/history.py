@@ -74,7 +74,8 @@ class History:
             "upper": verdicts.upper,
         }
         channels = self._scoring.provenance.channels
-        return parquet.rows(scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel)
+        table = parquet.rows(scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel)
+        return table.append_column("model", parquet.constant(result.model_version, len(points)))
 
     def _series_names(self) -> pa.Array:
         """Names by slot, made anew only when series came or went."""

@@ -45,6 +45,7 @@ class Metrics:
         self._state()
         self._operation()
         self._alerting()
+        self._retraining()
 
     def _flow(self) -> None:
         self.records = self._counter(
@@ -111,6 +112,17 @@ class Metrics:
         self.delivery_attempt_seconds = self._histogram("delivery_attempt_seconds", "Time of one call", "endpoint")
         self.endpoint_up = self._gauge("endpoint_up", "1: the last calls succeeded, 0: they fail, or the endpoint is disabled", "endpoint")
         self.endpoint_disabled = self._gauge("endpoint_disabled", "1: nothing is sent until `forewatch endpoints enable`", "endpoint")
+
+    def _retraining(self) -> None:
+        self.jobs = self._gauge("jobs", "Jobs of retraining that wait or run, by state: queued, running", "stream", "state")
+        self.job_overdue_seconds = self._gauge("job_overdue_seconds", "For how long the oldest waiting job is due", "stream")
+        self.jobs_waiting_gpu = self._gauge("jobs_waiting_gpu", "Jobs that wait for a worker with a GPU", "stream")
+        self.jobs_ended = self._counter(
+            "jobs_ended", "Jobs that ended, by state: succeeded, rejected, failed, cancelled", "stream", "kind", "state"
+        )
+        self.job_cpu_seconds = self._counter("job_cpu_seconds", "CPU time of jobs that ended", "stream")
+        self.model_exchanges = self._counter("model_exchanges", "Times that another model took over in this process", "stream")
+        self.model_usable = self._gauge("model_usable", "1: the promoted model decides, 0: it is refused and another one decides", "stream")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))

@@ -165,6 +165,7 @@ class FaultKind(StrEnum):
     SOURCE_DOWN = "source_down"
     FENCED = "fenced"
     ENDPOINT_FAILING = "endpoint_failing"
+    MODEL_UNUSABLE = "model_unusable"
 
 
 @dataclass(slots=True)

@@ -48,9 +48,10 @@ class Outcome:
 
 @dataclass(slots=True)
 class Result:
-    """What one batch says. ``scored`` holds the points of all its partitions, ``rows`` which of them are whose."""
+    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions, ``rows`` which of them are whose."""
 
     outcomes: dict[Partition, Outcome]
+    model_version: str
     scored: Scored | None = None
     rows: dict[Partition, slice] = field(default_factory=dict)
     anomalies: list[Anomaly] = field(default_factory=list)
@@ -65,9 +66,7 @@ class Scoring:
         self.detector = detector
         self.windows = Windows(stream)
         self.intervals = Intervals(self._identify)
-        self.series = SeriesTable(
-            {"windows": Layer(self.windows.version, self.windows.initial), "detector": Layer(detector.state_version, detector.initial)}
-        )
+        self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": _layer(detector)})
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
         self._waiting: dict[Partition, Waiting] = {}
@@ -103,7 +102,7 @@ class Scoring:
         return self._score(ready, outcomes, replay)
 
     def _score(self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool) -> Result:
-        result = Result(outcomes)
+        result = Result(outcomes, self.provenance.model_version)
         admitted, offsets = [], []
         start = 0
         for partition, columns in ready.items():
@@ -157,6 +156,14 @@ class Scoring:
         for row, (offset, time) in enumerate(zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)):
             name, _ = series_name(self.stream, columns.keys[row])
             yield LateRecord(self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist())
+
+    def exchange(self, detector: Detector, provenance: Provenance) -> None:
+        """Another model decides from the next batch on; the series go on from where they are.
+
+        Called between two batches, so that no batch is a mixture. Raises ValueError where the detector keeps another kind of state.
+        """
+        self.series.exchange("detector", _layer(detector))
+        self.detector, self.provenance = detector, provenance
 
     # ------------------------------------------------------------------------------------------------ state of a partition
 
@@ -230,6 +237,10 @@ class Scoring:
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
+
+
+def _layer(detector: Detector) -> Layer:
+    return Layer(detector.state_version, detector.initial, detector.weights, detector.adopt)
 
 
 def _lives(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:

@@ -28,10 +28,15 @@ PAGE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike); ``version`` names their meaning."""
+    """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike); ``version`` names their meaning.
+
+    ``weights`` names the model that some of it belongs to: rows that another one left go through ``adopt``, which changes them in place.
+    """
 
     version: str
     initial: Callable[[int], LayerState]
+    weights: str = ""
+    adopt: Callable[[LayerState], None] = lambda state: None
 
 
 class SeriesTable:
@@ -118,6 +123,13 @@ class SeriesTable:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
+    def exchange(self, name: str, layer: Layer) -> None:
+        """Another model goes on with the state of all series. Raises ValueError where its state is another one."""
+        if layer.version != self.layers[name].version:
+            raise ValueError(f"the state of {name} is of version {self.layers[name].version}, the new one needs {layer.version}")
+        self.layers[name] = layer
+        layer.adopt(self.state[name])
+
     def drop(self, partition: Partition) -> None:
         """Forget a whole partition: it is no longer ours, or its state in memory can no longer be trusted."""
         self.release(partition, list(self._index.get(partition, {})))
@@ -149,7 +161,9 @@ class SeriesTable:
         tensors = {
             f"{name}/{key}": np.ascontiguousarray(array[slots]) for name, arrays in self.state.items() for key, array in arrays.items()
         }
-        meta = {"keys": json.dumps([self._keys[s] for s in slots]), **{f"version:{n}": layer.version for n, layer in self.layers.items()}}
+        meta = {"keys": json.dumps([self._keys[s] for s in slots])}
+        for name, layer in self.layers.items():
+            meta |= {f"version:{name}": layer.version, f"weights:{name}": layer.weights}
         return save_tensors(tensors, metadata=meta)
 
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
@@ -163,8 +177,12 @@ class SeriesTable:
             if name in changed:
                 self.reset(slots, name)
                 continue
+            rows = {key: tensors[f"{name}/{key}"] for key in arrays}
+            if meta.get(f"weights:{name}", self.layers[name].weights) != self.layers[name].weights:
+                rows = {key: np.array(value) for key, value in rows.items()}
+                self.layers[name].adopt(rows)
             for key, array in arrays.items():
-                array[slots] = tensors[f"{name}/{key}"]
+                array[slots] = rows[key]
         return changed
 
 

@@ -1,7 +1,7 @@
 """Rows of history as a table and as Parquet bytes.
 
-A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), one column per value that a point has once (``score``, ``flag``, …) and
-one column ``name:channel`` per value that it has per channel (``value:temperature``, ``expected:temperature``, …).
+A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict, one column per value that a point has
+once (``score``, ``flag``, …) and one column ``name:channel`` per value that it has per channel (``value:temperature``, …).
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ def column(values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
 
 
+def constant(value: str, rows: int) -> pa.Array:
+    """One text for all of N rows, in four bytes each."""
+    return pa.DictionaryArray.from_arrays(column(np.zeros(rows, np.int32)), texts([value]))
+
+
 def texts(values: Sequence[str | None]) -> pa.Array:
     """An Arrow string array. (``pa.array`` of a list would import pandas first, a second or more of a daemon's start.)"""
     encoded = [b"" if value is None else value.encode("utf-8", "replace") for value in values]
@@ -103,7 +108,7 @@ def encode(table: pa.Table) -> bytes:
         row_group_size=ROW_GROUP,
         compression="zstd",
         compression_level=1,
-        use_dictionary=["series"],
+        use_dictionary=["series", "model"],
         column_encoding=packed | split,
     )
     return bytes(sink.getvalue())
@@ -128,4 +133,4 @@ def decode(
         there = set(pq.read_schema(file).names)
         columns = [name for name in columns if name in there]
         file.seek(0)
-    return pq.read_table(file, columns=columns, filters=filters, read_dictionary=["series"], use_threads=False)
+    return pq.read_table(file, columns=columns, filters=filters, read_dictionary=["series", "model"], use_threads=False)

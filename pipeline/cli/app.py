@@ -19,6 +19,7 @@ from pipeline.cli import (
     evaluate,
     faults,
     hooks,
+    jobs,
     kafka,
     run,
     silences,
@@ -64,6 +65,8 @@ app.command("run")(run.run)
 app.command("backfill")(run.backfill)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
+app.command("train")(jobs.train)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(anomalies.app, name="anomalies")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(endpoints.app, name="endpoints")

@@ -27,7 +27,7 @@ class Broken:
 
     def __init__(self) -> None:
         self.inner = build(DetectorSpec(tier="light"))
-        self.spec, self.version, self.state_version = self.inner.spec, "broken", "broken"
+        self.spec, self.version, self.state_version, self.weights = self.inner.spec, "broken", "broken", ""
 
     def initial(self, n: int) -> State:
         return self.inner.initial(n)

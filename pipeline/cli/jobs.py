@@ -1,0 +1,206 @@
+"""``train`` and ``jobs list|show|cancel|retry``: trainings asked for by hand, and what became of all of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, ConfigOption, JsonOption, LimitOption, StreamOption, opened, stream_of
+from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.times import show_second, show_time
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from storage.jobs import Job
+    from storage.session import Database
+
+app = typer.Typer(no_args_is_help=True, help="Trainings and what follows them: waiting, running, ended.")
+
+Id = Annotated[int, typer.Argument(metavar="ID", help="Its number, as the list shows it.")]
+
+
+class State(StrEnum):
+    """States of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+def train(
+    config: ConfigArgument,
+    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose model is trained.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Do it here and now, and show how it goes.")] = False,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a stream's model now.
+
+    Without --wait a running daemon does it. What comes of it is put to the test before it may decide anything.
+    """
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from pipeline.retraining.requests import ask, trainable
+
+    with opened(config) as (loaded, database):
+        database.require_head()
+        chosen = stream_of(loaded, stream)
+        if not trainable(chosen):
+            raise InputError(f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have")
+        now_ns = time_ns()
+        with database.begin() as connection:
+            number = ask(connection, stream, chosen, now_ns, trigger="manual", author=who(by), now_ns=now_ns)
+        assert number is not None
+        if not wait:
+            print(number)
+            note(f"queued; a running daemon takes it. forewatch jobs show {number} tells how it goes")
+            return
+        job = _wait(loaded, database, number)
+    _show(job, json)
+    if job.state != "succeeded":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: LimitOption = 20,
+    json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    from storage import jobs
+
+    with opened(config) as (_, database), database.read() as connection:
+        found = jobs.query(connection, stream=stream, states=[state.value] if state else None, limit=limit)
+    if json:
+        show_json([as_dict(job) for job in found])
+        return
+    columns = ("id", "created", "kind", "stream", "trigger", "state", "on", "progress", "why")
+    show_table(columns, map(_row, found), "no jobs", wrap=("why",))
+
+
+@app.command()
+def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show one job.
+
+    How it stands, what it made, what it cost, and why it failed.
+    """
+    from storage import jobs
+
+    with opened(config) as (_, database), database.read() as connection:
+        job = jobs.get(connection, id_)
+    _show(job, json)
+
+
+@app.command()
+def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Cancel a job that waits or runs."""
+    from time import time_ns
+
+    from storage import jobs
+
+    with opened(config) as (_, database), database.begin() as connection:
+        state = jobs.cancel(connection, id_, time_ns())
+    print(f"job {id_} is cancelled" if state == "cancelled" else f"job {id_} will end before its next step")
+
+
+@app.command()
+def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Queue a job once more that failed, was rejected or cancelled."""
+    from storage import jobs
+
+    with opened(config) as (_, database), database.begin() as connection:
+        jobs.retry(connection, id_)
+    print(f"job {id_} is queued; a running daemon takes it")
+
+
+def as_dict(job: Job) -> dict[str, Any]:
+    """A job for programs: times in ISO 8601."""
+    times = {name: show_time(getattr(job, f"{name}_ns")) for name in ("due", "created", "started", "finished")}
+    names = (
+        "kind",
+        "stream",
+        "state",
+        "reason",
+        "trigger",
+        "author",
+        "device",
+        "ran_on",
+        "attempt",
+        "owner",
+        "detail",
+        "progress",
+        "result",
+        "cost",
+    )
+    return {"id": job.id} | {name: getattr(job, name) for name in names} | times | {"error": job.error, "traceback": job.traceback}
+
+
+def _wait(config: Config, database: Database, number: int) -> Job:
+    """Run what is queued until the job has ended, and show its progress."""
+    import time
+
+    from pipeline.progress import progress
+    from pipeline.retraining.process import RunnerProcess
+    from storage import jobs
+
+    runner, epoch = RunnerProcess(), 0
+    try:
+        with progress(f"job {number}", "epochs") as shown:
+            while True:
+                with database.read() as connection:
+                    job = jobs.get(connection, number)
+                shown.expect(job.progress.get("epochs", 0))
+                shown.advance(max(0, job.progress.get("epoch", 0) - epoch))
+                epoch = max(epoch, job.progress.get("epoch", 0))
+                if job.state in jobs.ENDED:
+                    return job
+                runner.ensure(config)
+                time.sleep(0.2)
+    finally:
+        runner.stop()
+
+
+def _show(job: Job, json: bool) -> None:
+    fields = as_dict(job)
+    if json:
+        show_json(fields)
+        return
+    flat = ("detail", "progress", "result", "cost")
+    show_fields({name: _flat(value) if name in flat else value for name, value in fields.items() if name != "traceback"})
+    if job.traceback:
+        print(f"\n{job.traceback.rstrip()}")
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    at, of = job.progress.get("epoch"), job.progress.get("epochs")
+    progress = f"{at}/{of}" if at else None
+    return (
+        job.id,
+        show_second(job.created_ns),
+        job.kind,
+        job.stream,
+        job.trigger,
+        job.state,
+        job.ran_on or job.device,
+        progress,
+        job.reason,
+    )
+
+
+def _flat(value: dict[str, Any]) -> str | None:
+    from pipeline.cli.output import number
+
+    parts = (
+        f"{name} {number(item) if isinstance(item, float) else item}" for name, item in value.items() if not isinstance(item, dict | list)
+    )
+    return ", ".join(parts) or None

@@ -1,0 +1,72 @@
+"""Model files: two for each version, on any fsspec path, written once and never changed. Who may be used is a row of ``models``.
+
+The version is the beginning of the manifest's sha256, so the row, the files and the provenance of an anomaly name exactly the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import numpy as np
+from fsspec.core import url_to_fs
+from numpy.typing import NDArray
+
+from detectors import artifacts
+from storage.models import Model
+
+Weights = dict[str, NDArray[Any]]
+
+DIGITS = 12
+
+
+def publish(root: str, stream: str, weights: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Write a new version under a name that nobody else writes to; its path and sha256.
+
+    Raises ArtifactError where the path cannot be written, ValueError where a weight is not finite.
+    """
+    path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
+    return path, artifacts.save(path, weights, manifest)
+
+
+def weights_of(path: str, sha256: str) -> Weights:
+    """The weights of a version. Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs."""
+    from detectors.forecasters import shared
+
+    module = shared.load(path, sha256)
+    return {name: np.array(value.numpy()) for name, value in module.state_dict().items()}
+
+
+def manifest_of(path: str, sha256: str | None = None) -> dict[str, Any]:
+    """What is written beside the weights. Raises ArtifactError."""
+    return artifacts.load(path, sha256).manifest
+
+
+def folder(root: str, stream: str) -> str:
+    """Where the versions of a stream lie."""
+    return f"{root.rstrip('/')}/{quote(stream, safe='').replace('.', '%2E')}"
+
+
+def copy(source: str, target: str, sha256: str | None = None) -> str:
+    """Bring a whole version (a path without its ending) elsewhere; its sha256. Raises ArtifactError where it is not whole."""
+    saved = artifacts.load(source, sha256)
+    about = {name: value for name, value in saved.manifest.items() if name not in ("format", "tensors")}
+    return artifacts.save(target, saved.tensors, about)
+
+
+def delete(model: Model) -> None:
+    """Remove the files of a version; those that are gone already do not matter. Raises OSError."""
+    for ending in ("json", "safetensors"):
+        fs, name = url_to_fs(f"{model.path}.{ending}")
+        with suppress(FileNotFoundError):
+            fs.rm(name)
+
+
+def forget_checkpoints(path: str) -> None:
+    """Remove what a training left to go on from."""
+    fs, name = url_to_fs(path)
+    with suppress(OSError):
+        fs.rm(name, recursive=True)

@@ -1,0 +1,53 @@
+"""Asking for work: what the clock, a drift and a person put into ``jobs``, and what people said that a training must know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from detectors.tiers import TIERS
+from pipeline.config import Stream
+from pipeline.retraining.quarantine import Ruling, Why
+from storage import anomalies, jobs, labels, quarantine
+
+_LABELS = {"true": Why.ANOMALY, "false": Why.NORMAL, "maintenance": Why.MAINTENANCE}
+
+
+def trainable(stream: Stream) -> bool:
+    """Whether the stream's detector has weights that a training could change."""
+    tier = TIERS.get(stream.detector)
+    return tier is not None and tier.lags > 0
+
+
+def ask(
+    connection: Connection,
+    name: str,
+    stream: Stream,
+    due_ns: int,
+    *,
+    trigger: str,
+    author: str,
+    now_ns: int,
+    detail: dict[str, Any] | None = None,
+) -> int | None:
+    """Queue a training of stream ``name``; None where that is queued already, or a drift comes sooner than ``min_interval`` allows."""
+    if trigger == "drift":
+        last = jobs.query(connection, stream=name, kind="train", limit=1)
+        least = (stream.retraining.min_interval.total_seconds()) * 1e9
+        if last and (last[0].state in jobs.LIVE or now_ns - last[0].created_ns < least):
+            return None
+    device = stream.retraining.device
+    return jobs.add(connection, "train", name, due_ns, trigger=trigger, author=author, now_ns=now_ns, device=device, detail=detail)
+
+
+def rulings(connection: Connection, stream: str) -> list[Ruling]:
+    """What people said of the stream's past: labels of anomalies, and ranges that were taken out by hand."""
+    found = [
+        Ruling(one.series, one.start_ns, one.end_ns - 1, Why.EXCLUDED, one.author) for one in quarantine.query(connection, stream=stream)
+    ]
+    said = labels.said(connection, stream)
+    for anomaly in anomalies.having(connection, list(said)):
+        label = said[anomaly.id]
+        found.append(Ruling(anomaly.series, anomaly.start_ns, anomaly.end_ns, _LABELS[label.label], label.author))
+    return found

@@ -1,0 +1,114 @@
+"""Retraining in the daemon: the clock, the watch for promotions, and a runner process whenever there is work. One thread that only looks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from pipeline.config import Config
+from pipeline.cron import trigger
+from pipeline.engine import Engine
+from pipeline.errors import StorageError
+from pipeline.metrics import Metrics
+from pipeline.retraining.clock import Clock
+from pipeline.retraining.metrics import JobMetrics
+from pipeline.retraining.process import RunnerProcess
+from pipeline.retraining.requests import ask, trainable
+from pipeline.retraining.watch import ModelWatch
+from storage import jobs
+from storage.session import Database
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+
+
+class RetrainingService:
+    """Everything of retraining that lives in the daemon's process."""
+
+    def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
+        self._config = config
+        self._database = database
+        self._runner = RunnerProcess()
+        self._clock = Clock(self._queue)
+        self._watch = ModelWatch(database, metrics)
+        self._metrics = JobMetrics(metrics)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
+
+    def start(self) -> None:
+        self._clock.take(_triggers(self._config))
+        self._clock.start()
+        self._thread.start()
+
+    def take(self, config: Config) -> None:
+        """Go on with another config."""
+        for name in self._config.streams:
+            self._watch.forget(name)
+        self._config = config
+        self._clock.take(_triggers(config))
+        self._runner.stop()  # the next job starts one with the new config
+
+    def stop(self) -> None:
+        """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
+        self._stop.set()
+        self._clock.stop()
+        if self._thread.is_alive():
+            self._thread.join(10)
+        self._runner.stop()
+
+    def apply(self, engines: Mapping[str, Engine]) -> None:
+        """Between two batches, from the loop: let promoted versions decide."""
+        self._watch.apply(engines)
+
+    def _run(self) -> None:
+        self._catch_up()
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self._watch.look(self._config.streams)
+                self._look()
+            except StorageError as error:
+                log.debug("jobs and promotions cannot be read", error=str(error))
+            except Exception:
+                # What counts is in rows; a thread that ended would leave them unread for good.
+                log.exception("the look at jobs and promotions stumbled and begins again")
+
+    def _look(self) -> None:
+        """Somebody must do what is due, or take over from whoever died doing it."""
+        with self._database.read() as connection:
+            live = jobs.query(connection, states=jobs.LIVE)
+            ended = jobs.query(connection, states=jobs.ENDED, limit=50)
+        self._metrics.seen(self._config.streams, live, ended, time.time_ns())
+        mine = [job for job in live if job.stream in self._config.streams]
+        if any(job.state == "running" or job.due_ns <= time.time_ns() for job in mine):
+            self._runner.ensure(self._config)
+
+    def _queue(self, stream: str, due_ns: int) -> None:
+        with self._database.begin() as connection:
+            found = self._config.streams[stream]
+            number = ask(connection, stream, found, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns())
+        if number is not None:
+            log.info("training queued", job=number, stream=stream)
+
+    def _catch_up(self) -> None:
+        """What was due while nobody's clock ran; a stream that never had a scheduled training waits for its first due time."""
+        for name in _triggers(self._config):
+            try:
+                with self._database.read() as connection:
+                    last = [job for job in jobs.query(connection, stream=name, kind="train", limit=20) if job.trigger == "schedule"]
+            except StorageError as error:
+                log.warning("missed trainings cannot be looked up", stream=name, error=str(error))
+                return
+            if last:
+                self._clock.catch_up(name, last[0].due_ns)
+
+
+def _triggers(config: Config) -> dict[str, object]:
+    return {
+        name: trigger(stream.retraining.schedule, stream.retraining.timezone)
+        for name, stream in config.streams.items()
+        if stream.retraining.schedule is not None and trainable(stream)
+    }

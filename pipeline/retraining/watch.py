@@ -1,0 +1,109 @@
+"""Who decides, in a running daemon: sees a promotion or a rollback, prepares the detector aside, and hands it over between two batches.
+
+A version is loaded, checked and warmed up in the background; the loop only exchanges one object for another. What cannot be used is refused, and the
+one that decides goes on deciding.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from detectors.warm import warm
+from pipeline.build import Champion, champion_of
+from pipeline.config import Stream
+from pipeline.engine import Engine
+from pipeline.metrics import Metrics
+from pipeline.records import Fault, FaultKind
+from storage import faults, models
+from storage.session import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a stream's engine runs, or will from the next batch on; ``sequence`` −1: not compared with the promotions yet."""
+
+    version: str | None
+    sequence: int = -1
+
+
+class ModelWatch:
+    """The background calls ``look``, the loop ``apply``; nothing else is shared between them."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._known: dict[str, _Known] = {}
+        self._ready: dict[str, Champion] = {}
+        self._lock = threading.Lock()
+
+    def look(self, streams: Mapping[str, Stream]) -> None:
+        """Prepare what was promoted since. Raises StorageUnavailable."""
+        for name, stream in streams.items():
+            with self._database.read() as connection:
+                promotion = models.champion(connection, name)
+            known = self._known.get(name)
+            if known is None or known.sequence == promotion.sequence:
+                continue
+            if promotion.to_version == known.version:
+                self._tell(name)
+            else:
+                champion = champion_of(self._database, name, stream)
+                self._tell(name, champion)
+                if champion.version != known.version:
+                    warm(champion.detector)
+                    with self._lock:
+                        self._ready[name] = champion
+                known.version = champion.version
+            known.sequence = promotion.sequence
+
+    def apply(self, engines: Mapping[str, Engine]) -> None:
+        """Between two batches: let the prepared ones decide."""
+        for name in engines.keys() - self._known.keys():
+            _, _, version = engines[name].parts.scoring.provenance.model_version.partition("+")
+            self._known[name] = _Known(version or None)
+        if not self._ready:
+            return
+        with self._lock:
+            ready, self._ready = self._ready, {}
+        for name, champion in ready.items():
+            if (engine := engines.get(name)) is not None:
+                self._exchange(name, engine, champion)
+
+    def forget(self, name: str) -> None:
+        """The stream's engine is built anew, with whoever decides now."""
+        with self._lock:
+            self._known.pop(name, None)
+            self._ready.pop(name, None)
+
+    def _exchange(self, name: str, engine: Engine, champion: Champion) -> None:
+        scoring = engine.parts.scoring
+        before = scoring.provenance.model_version
+        if before == champion.provenance.model_version:
+            return
+        try:
+            scoring.exchange(champion.detector, champion.provenance)
+        except ValueError as error:
+            log.error("a model cannot take over", stream=name, reason=str(error))
+            return
+        self._metrics.model_exchanges.labels(name).inc()
+        log.info("another model decides", stream=name, before=before, now=champion.provenance.model_version)
+
+    def _tell(self, name: str, champion: Champion | None = None) -> None:
+        """Whether the version that was named can be used (None: it decides already), as a fault that opens and closes."""
+        refused = champion is not None and champion.refused is not None
+        self._metrics.model_usable.labels(name).set(0 if refused else 1)
+        now_ns = time.time_ns()
+        with self._database.begin() as connection:
+            if champion is None or champion.refused is None:
+                faults.close(connection, name, FaultKind.MODEL_UNUSABLE, None, now_ns)
+                return
+            message = f"{champion.refused}. {champion.provenance.model_version} decides meanwhile; restore the files, or: forewatch models rollback"
+            faults.save(connection, Fault(name, FaultKind.MODEL_UNUSABLE, message, now_ns))
+        log.error("a model is refused", stream=name, reason=champion.refused)

@@ -1,0 +1,216 @@
+"""A training from the command line to the registry, through a real Dask worker, on both databases; and the lease loop without Dask."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from pipeline.cli.app import app
+from pipeline.errors import InputError
+from pipeline.retraining import registry, work
+from pipeline.retraining.cluster import ClusterAway
+from pipeline.retraining.requests import ask
+from pipeline.retraining.runner import Runner
+from storage import jobs, models
+from tests.trainings import config_of, tide, write_history
+
+
+class ThreadWorkers:
+    """``Workers`` whose worker is a thread of this process; ``gpu`` says how many offer one."""
+
+    def __init__(self, perform=work.perform, gpu=0):
+        self.perform, self.gpu, self.up = perform, gpu, True
+        self.tasks = []
+        self._cancelled = set()
+
+    def submit(self, task, told):
+        future = Future()
+        future.status = "pending"
+
+        def run():
+            try:
+                future.set_result(self.perform(task, told, lambda: task.topic in self._cancelled))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.tasks.append(task)
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def cancel(self, task):
+        self._cancelled.add(task.topic)
+
+    def gpus(self):
+        if not self.up:
+            raise ClusterAway("no Dask scheduler answers")
+        return self.gpu
+
+    def alive(self):
+        return self.up
+
+    def close(self):
+        """Nothing to release."""
+
+
+def queue(config, database, **changes):
+    with database.begin() as connection:
+        given = {"trigger": "manual", "author": "ada", "now_ns": time.time_ns()} | changes
+        return ask(connection, "plant", config.streams["plant"], given["now_ns"], **given)
+
+
+def stored(database, number):
+    with database.read() as connection:
+        return jobs.get(connection, number)
+
+
+def turn_until(runner, done, timeout=60.0):
+    deadline = time.monotonic() + timeout
+    while not done():
+        assert time.monotonic() < deadline
+        runner.turn()
+        time.sleep(0.02)
+
+
+def write_config(config, path: Path) -> Path:
+    with path.open("w") as file:
+        YAML().dump(json.loads(config.model_dump_json(by_alias=True, exclude_unset=True)), file)
+    return path
+
+
+@pytest.mark.timeout(200)
+def test_a_training_from_the_command_line(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path)
+    file = str(write_config(config, tmp_path / "f.yaml"))
+    write_history(config, {f"press-{i}": tide(700, i) for i in range(3)})
+    done = CliRunner().invoke(app, ["train", file, "--stream", "plant", "--wait", "--json", "--by", "ada"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert (shown["state"], shown["author"], shown["ran_on"], shown["attempt"]) == ("succeeded", "ada", "cpu", 1)
+    assert shown["progress"]["epoch"] >= 1
+    assert shown["result"]["series"] == 3
+    assert shown["cost"]["cpu_seconds"] > 0
+    with database.read() as connection:
+        (model,) = models.query(connection, stream="plant")
+    assert model.version == shown["result"]["version"]
+    weights = registry.weights_of(model.path, model.sha256)
+    assert weights["lstm.weight_hh_l0"].shape == (256, 64)
+    manifest = registry.manifest_of(model.path, model.sha256)
+    assert (manifest["stream"], manifest["training"]["series"], manifest["parent"]) == ("plant", 3, None)
+    assert not (tmp_path / "models" / "plant" / "checkpoints" / "1").exists()
+    listed = json.loads(CliRunner().invoke(app, ["jobs", "list", "-c", file, "--json"]).stdout)
+    assert [job["id"] for job in listed] == [1]
+
+
+def test_what_cannot_be_trained_is_rejected_with_its_reason(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path)
+    runner = Runner(config, database, "a", ThreadWorkers())
+    number = queue(config, database)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    job = stored(database, number)
+    assert job.state == "failed"
+    assert "no history" in job.reason
+    assert "Traceback" in job.traceback
+    write_history(config, {"short": tide(20)})
+    with database.begin() as connection:
+        jobs.retry(connection, number)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    job = stored(database, number)
+    assert job.state == "rejected"
+    assert "fewer than" in job.reason
+    with database.read() as connection:
+        assert models.query(connection) == []
+
+
+def test_a_cancelled_training_ends(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, lease="500ms")
+    begun = threading.Event()
+
+    def endless(task, told, cancelled):
+        begun.set()
+        while not cancelled():
+            time.sleep(0.01)
+        return work.Outcome("cancelled", "after 0 epochs")
+
+    runner = Runner(config, database, "a", ThreadWorkers(endless))
+    number = queue(config, database)
+    turn_until(runner, begun.is_set)
+    with database.begin() as connection:
+        assert jobs.cancel(connection, number, 1) == "running"
+    turn_until(runner, lambda: stored(database, number).state == "cancelled")
+    assert not runner.busy
+
+
+def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refused(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, lease="500ms")
+    write_history(config, {f"press-{i}": tide(300, i) for i in range(2)})
+    let_go = threading.Event()
+
+    def slow(task, told, cancelled):
+        let_go.wait(60)
+        return work.perform(task, told, cancelled)
+
+    frozen, heir = Runner(config, database, "frozen", ThreadWorkers(slow)), Runner(config, database, "heir", ThreadWorkers())
+    number = queue(config, database)
+    frozen.turn()
+    assert stored(database, number).owner == "frozen"
+    turn_until(heir, lambda: stored(database, number).state == "succeeded")
+    job = stored(database, number)
+    assert (job.owner, job.attempt) == ("heir", 2)
+    let_go.set()
+    turn_until(frozen, lambda: not frozen.busy)
+    assert stored(database, number) == job, "a zombie changes nothing"
+    with database.read() as connection:
+        assert len(models.query(connection)) == 1
+
+
+def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, device="gpu", cpu_after="1s", lease="500ms")
+    workers = ThreadWorkers(lambda task, told, cancelled: work.Outcome("succeeded", "done"))
+    runner = Runner(config, database, "a", workers)
+    number = queue(config, database)
+    turn_until(runner, lambda: "no worker offers a GPU" in stored(database, number).reason)
+    assert "takes the CPU in" in stored(database, number).reason
+    assert workers.tasks == []
+    turn_until(runner, lambda: stored(database, number).state == "succeeded")
+    assert [task.gpu for task in workers.tasks] == [False]
+    workers.gpu = 1
+    number = queue(config, database)
+    turn_until(runner, lambda: stored(database, number).state == "succeeded")
+    assert [task.gpu for task in workers.tasks] == [False, True]
+
+
+def test_a_scheduler_that_is_away_is_waited_for(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, lease="500ms")
+    workers = ThreadWorkers(lambda task, told, cancelled: work.Outcome("succeeded", "done"))
+    workers.up = False
+    runner = Runner(config, database, "a", workers)
+    number = queue(config, database)
+    turn_until(runner, lambda: "no Dask scheduler" in stored(database, number).reason)
+    workers.up = True
+    turn_until(runner, lambda: stored(database, number).state == "succeeded")
+
+
+def test_drifts_come_no_closer_than_the_config_says(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, min_interval="1h")
+    hour = 3600 * 10**9
+    first = queue(config, database, trigger="drift", now_ns=hour)
+    assert first is not None
+    assert queue(config, database, trigger="drift", now_ns=3 * hour) is None, "one is waiting"
+    with database.begin() as connection:
+        jobs.cancel(connection, first, 3 * hour)
+    assert queue(config, database, trigger="drift", now_ns=hour + 1) is None
+    assert queue(config, database, trigger="drift", now_ns=3 * hour) is not None
+
+
+def test_a_detector_without_weights_is_not_trained(database, database_url, tmp_path):
+    file = str(write_config(config_of(database_url, tmp_path, detector="light"), tmp_path / "f.yaml"))
+    done = CliRunner().invoke(app, ["train", file, "--stream", "plant"])
+    assert isinstance(done.exception, InputError)
+    assert "has no weights to train" in str(done.exception)

@@ -1,0 +1,64 @@
+"""A stream with a past, for tests of what learns from it: history segments as the daemon writes them, and the config to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from detectors import build
+from detectors.base import Points, Verdicts
+from pipeline.build import detector_spec, history_path
+from pipeline.config import Config
+from pipeline.records import Partition
+from storage import parquet
+from storage.history import HistoryWriter
+
+MINUTE = 60_000_000_000
+BEGIN = 1_760_000_000_000_000_000
+
+
+def config_of(url: str, folder: Path, detector: str = "standard", **retraining: Any) -> Config:
+    """One stream, ``plant``, of one channel, whose history and models lie in ``folder``."""
+    settings = {"schedule": None, "shadow": "0s", "guard": "0s", "epochs": 2, "lease": "3s", "cpu_after": "2s", **retraining}
+    stream = {
+        "source": {"memory": {"name": "plant"}},
+        "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
+        "every": "1m",
+        "detector": detector,
+        "retraining": settings,
+    }
+    storage = {"history_path": str(folder / "history"), "models_path": str(folder / "models")}
+    return Config.model_validate({"database": url, "storage": storage, "http": None, "streams": {"plant": stream}})
+
+
+def tide(points: int, seed: int = 0, period: float = 180.0) -> np.ndarray:
+    """(points,) a wave with noise."""
+    rng = np.random.default_rng(seed)
+    return 20 + 4 * np.sin(2 * np.pi * np.arange(points) / period + seed) + rng.normal(0, 0.3, points)
+
+
+def write_history(config: Config, series: Mapping[str, np.ndarray], *, begin: int = BEGIN, offset: int = 0, epoch: int = 1) -> Verdicts:
+    """Score ``series`` (name → values, one a minute) with the stream's detector and write the history; the verdicts, series by series."""
+    detector = build(detector_spec(config.streams["plant"]))
+    lengths = [len(values) for values in series.values()]
+    slot = np.repeat(np.arange(len(series), dtype=np.int32), lengths)
+    time = np.concatenate([begin + np.arange(n) * MINUTE for n in lengths])
+    values = np.concatenate(list(series.values()))[:, None]
+    points = Points(slot, time, values, np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64))
+    _, verdicts = detector.step(detector.initial(len(series)), points)
+    per_point = {name: getattr(verdicts, name) for name in ("score", "surprise", "flag", "guard")}
+    per_point |= {"every": points.every, "missed": points.missed}
+    per_channel = {"value": values, "expected": verdicts.expected, "lower": verdicts.lower, "upper": verdicts.upper}
+    offsets = offset + np.arange(len(slot), dtype=np.int64)
+    table = parquet.rows(offsets, time, slot, pa.array(list(series)), ["temperature"], per_point, per_channel)
+    writer = HistoryWriter(history_path(config), "plant")
+    partition = Partition("plant", 0)
+    writer.open(partition, "log", epoch, offset)
+    writer.append(partition, offset, offset + len(slot), table)
+    assert writer.barrier(partition, offset + len(slot))
+    writer.close()
+    return verdicts
