@@ -77,10 +77,16 @@ class Member:
         self.signal(signal.SIGCONT)
 
     def leave(self, timeout: float = 60.0) -> None:
-        """SIGTERM: finish the batch, commit, snapshot, leave the group."""
+        """SIGTERM: finish the batch, commit, snapshot, leave the group. A process that does not listen yet would just die of it."""
+        self.until(self._listens, "it listens to signals")
         self.signal(signal.SIGTERM)
         self._process.join(timeout)
         assert self.exitcode == 0, f"exit code {self.exitcode}: {self.output()}"
+
+    def _listens(self) -> bool:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         diary = self.folder / "diary"

@@ -8,17 +8,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from kafka.admin import KafkaAdminClient
 
 from pipeline.backfill import run_backfill
 from pipeline.config_load import load_config
 from pipeline.errors import StorageUnavailable
 from pipeline.records import Anomaly, Partition, Position
+from pipeline.sources.kafka_client import connect
 from storage import anomalies, dead_letters, late, positions
 from storage.history import HistoryReader
 from storage.session import Database
@@ -175,7 +177,8 @@ class Stage:
             self.figures.twice += max(0, position.counts.read() - end[number])
             wanted = dict.fromkeys(counts, 0) | log.counts() | {"held": 1}
             self._problem(counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}")
-        mirrored = self.topics.admin.list_group_offsets({self.group: None})[self.group]
+        with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:  # an older one may not know the broker after an outage
+            mirrored = admin.list_group_offsets({self.group: None})[self.group]
         shown = {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
         self._problem(shown, end, "offsets that Kafka shows operators")
 

@@ -20,8 +20,7 @@ from tests.faults.stage import SESSION_S, Stage
 from tests.kafka_server import FaultyBroker, Topics
 from tests.postgres_server import PostgresServer, create_database
 
-# Not part of CI until one run of it has come to its end: docs/faults.md says where it stands.
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from tests.faults.feed import make_log
 from tests.postgres_server import PostgresServer, create_database, drop_database
 from tests.unit.engines import Bench, essence
 
-# Not part of CI until one run of it has come to its end: docs/faults.md says where it stands.
-pytestmark = [pytest.mark.postgres, pytest.mark.long]
+pytestmark = [pytest.mark.postgres]
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from tests.faults.feed import config_tree, make_log
 from tests.faults.stage import Silent, Stage
 from tests.kafka_server import Topics
 
-# Not part of CI until one run of it has come to its end: docs/faults.md says where it stands.
-pytestmark = [pytest.mark.kafka, pytest.mark.long]
+pytestmark = [pytest.mark.kafka]
 
 
 def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlite_template: Path):
