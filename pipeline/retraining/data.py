@@ -29,6 +29,7 @@ from pipeline.sources.base import Source
 from storage.history import HistoryReader
 
 BATCH = 20_000
+HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class TrainingData:
         """``values`` with NaN (missing) where they may not be learnt from."""
         return np.where(self.allowed[:, None], self.values, np.nan)
 
-    def tail(self, share: float) -> NDArray[np.bool_]:
+    def tail(self, share: float = HELD_BACK) -> NDArray[np.bool_]:
         """The rows (N,) of the last ``share`` of each series."""
         length = np.diff(self.first)
         kept = length - np.round(share * length).astype(np.int64)
@@ -76,12 +77,19 @@ class TrainingData:
 
     def only(self, chosen: Sequence[int]) -> TrainingData:
         """The same of some series, by place."""
-        keep = np.isin(self.owner, np.asarray(chosen, np.int32))
         names = [self.series[i] for i in sorted(chosen)]
-        first = np.r_[0, np.cumsum(np.diff(self.first)[sorted(chosen)])].astype(np.int64)
-        rows = take(self.points(clean=False), keep)
-        left_out = [one for one in self.left_out if one.series in set(names)]
-        return _made(self.stream, self.channels, names, first, rows, self.flagged[keep], self.allowed[keep], left_out)
+        return self._kept(np.isin(self.owner, np.asarray(chosen, np.int32)), names, np.diff(self.first)[sorted(chosen)])
+
+    def head(self, held_back: float = HELD_BACK) -> TrainingData:
+        """The same without the ``tail``."""
+        keep = ~self.tail(held_back)
+        return self._kept(keep, self.series, np.bincount(self.owner[keep], minlength=len(self.series)))
+
+    def _kept(self, keep: NDArray[np.bool_], names: list[str], length: NDArray[np.int64]) -> TrainingData:
+        first = np.r_[0, np.cumsum(length)].astype(np.int64)
+        points, inside = take(self.points(clean=False), keep), set(names)
+        left_out = [one for one in self.left_out if one.series in inside]
+        return _made(self.stream, self.channels, names, first, points, self.flagged[keep], self.allowed[keep], left_out)
 
 
 def take(points: Points, rows: NDArray[Any]) -> Points:

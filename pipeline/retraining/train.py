@@ -85,6 +85,7 @@ def train_stream(
 ) -> Trained:
     """Fine-tune the shared LSTM of the stream's detector on ``data``; on the CPU the same data, config and thread count give the same weights.
 
+    The last ``data.HELD_BACK`` of each series is not looked at: the backtest judges on it. Of the rest the end decides when to stop.
     ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last whole epoch. Raises ValueError for a detector that does not
     exist, ArtifactError where the checkpoint cannot be written; what the data or the memory are like, ``status`` says.
     """
@@ -98,7 +99,7 @@ def train_stream(
     from detectors.finetune import Lanes, Tuning, finetune
 
     module = network(config.start)
-    lanes = Lanes(*_lanes(data, config.spec.preset))
+    lanes = Lanes(*_lanes(data.head(), config.spec.preset))
     same = {name: getattr(config, name) for name in ("epochs", "batch", "learning_rate", "held_out", "patience", "seed", "most_rows")}
     tuning = Tuning(device=config.device, memory=tier.memory, **same)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
@@ -129,13 +130,14 @@ def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[
     return first, np.concatenate([np.empty(0), *parts]), np.concatenate([np.empty(0, np.int32), *missed])
 
 
-def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None) -> State:
+def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True) -> State:
     """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is in quarantine.
 
-    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it.
+    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it,
+    unless ``clean`` is False.
     """
     state = detector.initial(len(data.series))
-    points = data.points(clean=True)
+    points = data.points(clean=clean)
     for part in parts(data, until):
         state, _ = detector.step(state, take(points, part))
     return state

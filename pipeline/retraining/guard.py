@@ -1,0 +1,103 @@
+"""After a promotion: does the new champion behave? Pure functions over what was counted before and after; the answer is keep, or roll back and why.
+
+    window = Window()
+    window.add(verdicts.surprise, verdicts.flag, seconds)      # of every batch
+    judge(before, after)                                       # Verdict(roll_back=False, reason="…")
+
+It says nothing before it has seen enough, and it only looks for harm: that a model is better was the evidence card's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+EDGES: Final = np.r_[np.arange(0.0, 5.01, 0.25), np.inf]  # decades of surprise
+ENOUGH: Final = 2_000  # points, before and after
+SHIFT: Final = 0.25  # population stability index above which two score distributions are not the same (Siddiqi 2006)
+WRONG: Final = 2.0  # times as far from the uniform that calibrated scores have
+ALARMS: Final = 3.0  # times the alarm rate
+SURE: Final = 1e-3
+SLOWER: Final = 2.0
+
+
+@dataclass(slots=True)
+class Window:
+    """Counts of a span of verdicts; bounded, and addable. seconds: time that the detector took."""
+
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(EDGES) - 1, np.int64))
+    points: int = 0
+    flagged: int = 0
+    alarms: int = 0
+    seconds: float = 0.0
+
+    def add(self, surprise: NDArray[Any], flag: NDArray[np.bool_], seconds: float, alarms: int | None = None) -> None:
+        """One batch. ``alarms``: anomalies that it opened (left out: the flagged points, where nobody counts openings)."""
+        known = surprise[np.isfinite(surprise)]
+        self.histogram += np.histogram(np.clip(known, 0.0, None), EDGES)[0]
+        self.points += len(surprise)
+        self.flagged += int(flag.sum())
+        self.alarms += int(flag.sum()) if alarms is None else alarms
+        self.seconds += seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON; ``from_dict`` reads it back."""
+        return {"histogram": self.histogram.tolist(), **{name: getattr(self, name) for name in ("points", "flagged", "alarms", "seconds")}}
+
+    @staticmethod
+    def from_dict(saved: dict[str, Any]) -> Window:
+        return Window(np.array(saved["histogram"], np.int64), saved["points"], saved["flagged"], saved["alarms"], saved["seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``roll_back`` with its reason, or keep with what was seen so far."""
+
+    roll_back: bool
+    reason: str
+
+
+def judge(before: Window, after: Window) -> Verdict:
+    """Keep the champion of ``after``, or go back to that of ``before``."""
+    if min(before.points, after.points) < ENOUGH:
+        return Verdict(
+            False, f"too early to say: {after.points} points since the promotion, {before.points} before it, {ENOUGH} are needed"
+        )
+    index, off_before, off_after = stability(before.histogram, after.histogram), _off(before.histogram), _off(after.histogram)
+    if index > SHIFT and off_after > WRONG * off_before:
+        return Verdict(
+            True, f"its scores are not calibrated: stability index {index:.2f}, {off_after:.2f} decades off, {off_before:.2f} before"
+        )
+    if _more_alarms(before, after):
+        rates = [1000 * one.alarms / one.points for one in (before, after)]
+        return Verdict(True, f"it raises {rates[1]:.2f} alarms a thousand points, {rates[0]:.2f} before")
+    costs = [1e6 * one.seconds / one.points for one in (before, after)]
+    if costs[0] > 0 and costs[1] > SLOWER * costs[0]:
+        return Verdict(True, f"it takes {costs[1]:.1f} µs a point, {costs[0]:.1f} before")
+    return Verdict(False, f"{after.points} points: stability index {index:.2f}, {after.alarms} alarms, {costs[1]:.1f} µs a point")
+
+
+def stability(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
+    """Population stability index Σ (a − b) ln (a / b) of two histograms."""
+    a, b = ((one + 0.5) / (one + 0.5).sum() for one in (after.astype(float), before.astype(float)))
+    return float(((a - b) * np.log(a / b)).sum())
+
+
+def _off(histogram: NDArray[np.int64]) -> float:
+    """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should; at least a tenth."""
+    total = max(1, int(histogram.sum()))
+    beyond = [(histogram[EDGES[:-1] >= level].sum() + 0.5) / total for level in (1, 2, 3)]
+    return max(0.1, float(np.mean([abs(np.log10(share) + level) for share, level in zip(beyond, (1, 2, 3), strict=True)])))
+
+
+def _more_alarms(before: Window, after: Window) -> bool:
+    """Surely more than ``ALARMS`` times the rate: a one-sided conditional test of two Poisson rates (Przyborowski & Wilenski 1940)."""
+    total = before.alarms + after.alarms
+    if not after.alarms:
+        return False
+    share = ALARMS * after.points / (ALARMS * after.points + before.points)
+    return bool(binomtest(after.alarms, total, share, alternative="greater").pvalue < SURE)

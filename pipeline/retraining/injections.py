@@ -1,0 +1,121 @@
+"""What a detector would catch: copies of series with a change of known kind and size, scored on copies of their state.
+
+Sizes are in *spreads* of the series (robust standard deviation of its last values), so that all series are disturbed alike. Everything that is tried on
+a series runs in one step of the detector, each trial in a slot of its own, beside a copy that is not disturbed. (Kept apart from
+``pipeline.evaluate.inject``, whose faults are fixed and labelled, and from the detectors: nothing there knows these changes.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Detector, Points, State
+
+KINDS: Final = ("spike", "dip", "shift", "drift", "flat")
+SIZES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+ROWS: Final = 48  # of a trial
+LEAD: Final = 8  # undisturbed rows at its beginning
+RAMP: Final = 20  # rows over which a drift grows to its size
+SUDDEN: Final = 3  # rows within which a spike or a dip must be flagged to count as caught
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What of one kind is caught on one channel of one series.
+
+    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has no size, 0. delay: rows until the flag
+    there; caught: share of the sizes; spread: one spread in units of the input.
+    """
+
+    series: str
+    channel: str
+    kind: str
+    smallest: float | None
+    delay: int | None
+    caught: float
+    spread: float
+
+
+def disturb(x: NDArray[np.float64], kind: str, size: float, row: int) -> NDArray[np.float64]:
+    """``x`` (T,) with a change of ``size`` (units of x; its sign is the direction) from ``row`` on."""
+    out = x.copy()
+    if kind in ("spike", "dip"):
+        out[row] += size if kind == "spike" else -size
+    elif kind == "shift":
+        out[row:] += size
+    elif kind == "drift":
+        out[row:] += size * np.minimum(np.arange(1, len(x) - row + 1) / RAMP, 1.0)
+    elif kind == "flat":
+        out[row:] = out[row - 1] if row else out[0]
+    else:
+        raise ValueError(f"no change is called {kind!r}; there are {', '.join(KINDS)}")
+    return out
+
+
+def spread_of(x: NDArray[np.float64]) -> float:
+    """Robust standard deviation of ``x`` (T,), missing values apart; 0 where nothing moves."""
+    x = x[np.isfinite(x)]
+    if not len(x):
+        return 0.0
+    return max(1.4826 * float(np.median(np.abs(x - np.median(x)))), 0.5 * float(np.mean(np.abs(x - x.mean()))))
+
+
+def probe(detector: Detector, state: State, slot: int, points: Points, name: str, spread: NDArray[np.float64], seed: int) -> list[Power]:
+    """Try every kind and size on one series: ``state`` holds its row ``slot``, ``points`` are what came next (all of this series), ``spread`` (C,).
+
+    ``state`` and ``points`` are left as they are. The channel is drawn by ``seed``, and so is the direction of shifts and drifts. A size at which the
+    undisturbed copy is flagged, too, says nothing and counts as not caught.
+    """
+    rng = np.random.default_rng(seed)
+    channel = int(rng.choice(np.flatnonzero(spread > 0))) if (spread > 0).any() else -1
+    if channel < 0 or len(points) <= LEAD:
+        return []
+    sign = float(rng.choice((-1.0, 1.0)))
+    trials = [(kind, size) for kind in KINDS for size in (SIZES if kind != "flat" else (0.0,))]
+    plain = points.values
+    values = [plain]
+    for kind, size in trials:
+        changed = plain.copy()
+        step = size * spread[channel] * (sign if kind in ("shift", "drift") else 1.0)
+        changed[:, channel] = disturb(plain[:, channel], kind, step, LEAD)
+        values.append(changed)
+    flags = _flags(detector, {key: array[[slot]] for key, array in state.items()}, points, values)
+    flags[1:, :LEAD] = False
+    found = []
+    for kind in KINDS:
+        reach = LEAD + SUDDEN if kind in ("spike", "dip") else len(points)
+        rows = [i + 1 for i, (other, _) in enumerate(trials) if other == kind]
+        delays = [_delay(flags[i], flags[0], reach) for i in rows]
+        found.append(_power(name, detector.spec.channels[channel], kind, delays, [trials[i - 1][1] for i in rows], float(spread[channel])))
+    return found
+
+
+def _flags(detector: Detector, row: State, points: Points, values: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """(V, T) flags of V versions of the same points, each from a copy of the same state."""
+    count, length = len(values), len(points)
+    state = {key: np.repeat(array, count, axis=0) for key, array in row.items()}
+    slot = np.repeat(np.arange(count, dtype=np.int32), length)
+    columns = (np.tile(points.time, count), np.concatenate(values), np.tile(points.missed, count), np.tile(points.every, count))
+    _, verdicts = detector.step(state, Points(slot, *columns))
+    return verdicts.flag.reshape(count, length)
+
+
+def _delay(flags: NDArray[np.bool_], plain: NDArray[np.bool_], reach: int) -> int | None:
+    """Rows from the change to the first flag that the undisturbed copy does not have; None: not caught."""
+    hits = np.flatnonzero(flags[LEAD:reach] & ~plain[LEAD:reach])
+    return int(hits[0]) if len(hits) else None
+
+
+def _power(series: str, channel: str, kind: str, delays: Sequence[int | None], sizes: Sequence[float], spread: float) -> Power:
+    smallest, delay = None, None
+    for one, size in zip(reversed(delays), reversed(sizes), strict=True):
+        if one is None:
+            break
+        smallest, delay = size, one
+    caught = sum(one is not None for one in delays) / len(delays)
+    return Power(series, channel, kind, smallest, delay, caught, spread)

@@ -1,0 +1,65 @@
+"""The guard after a promotion: harm is seen, harmlessness is left alone, and little data decides nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.retraining.guard import ENOUGH, Window, judge, stability
+
+
+def window(points: int, seed: int = 0, factor: float = 1.0, alarms: int = 0, cost: float = 5e-6) -> Window:
+    """Scores whose surprise is ``factor`` times what calibrated ones have."""
+    made = Window()
+    surprise = factor * -np.log10(np.random.default_rng(seed).random(points))
+    for part in np.array_split(surprise, 5):
+        made.add(part, np.zeros(len(part), bool), cost * len(part), 0)
+    made.alarms = alarms
+    return made
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_model_that_behaves_stays(seed: int) -> None:
+    verdict = judge(window(20_000, seed, alarms=3), window(5_000, seed + 100, alarms=2))
+    assert not verdict.roll_back, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (window(20_000, 1, factor=3.0), "not calibrated"),
+        (window(20_000, 1, alarms=80), "4.00 alarms a thousand points, 0.15 before"),
+        (window(20_000, 1, cost=20e-6), "20.0 µs a point, 5.0 before"),
+    ],
+)
+def test_harm_is_rolled_back_with_its_reason(after: Window, words: str) -> None:
+    verdict = judge(window(20_000, alarms=3), after)
+    assert verdict.roll_back
+    assert words in verdict.reason
+
+
+def test_better_calibrated_scores_are_no_harm() -> None:
+    assert not judge(window(20_000, factor=3.0), window(20_000, 1)).roll_back
+
+
+def test_too_little_decides_nothing() -> None:
+    verdict = judge(window(20_000), window(ENOUGH - 1, factor=5.0, alarms=500))
+    assert not verdict.roll_back
+    assert "too early" in verdict.reason
+
+
+def test_one_alarm_more_is_luck() -> None:
+    assert not judge(window(20_000, alarms=0), window(2_000, 1, alarms=1)).roll_back
+
+
+def test_a_window_counts_what_it_is_given_and_reads_back() -> None:
+    made = Window()
+    made.add(np.array([0.1, 2.6, np.nan, 9.0], np.float32), np.array([False, True, False, True]), 0.5)
+    assert (made.points, made.flagged, made.alarms, made.seconds) == (4, 2, 2, 0.5)
+    assert made.histogram.sum() == 3
+    assert made.histogram[-1] == 1
+    again = Window.from_dict(json.loads(json.dumps(made.as_dict())))
+    np.testing.assert_array_equal(again.histogram, made.histogram)
+    assert stability(again.histogram, made.histogram) == 0.0
