@@ -97,6 +97,7 @@ class Ownership:
         if self._history is not None:
             self._history.open(position, read_from)
         self._source.seek(partition, read_from)
+        self._source.mirror({partition: start})  # the owner before may have died between its COMMIT and this
         self._source.resume([partition])
         self._faults.resolve(partition)
         log.info("partition taken over", partition=str(partition), epoch=position.epoch, offset=start, replay=start - read_from)

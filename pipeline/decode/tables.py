@@ -29,6 +29,7 @@ class TableParser:
     def __init__(self, fields: Fields) -> None:
         self.fields = fields
         self._fingerprints = Fingerprints()
+        self._texts = _Texts()
 
     def parse(self, table: pa.Table) -> Parsed:
         """N rows → N points, those of refused rows included."""
@@ -43,7 +44,7 @@ class TableParser:
         times = column[fields.time]
         return Parsed(
             rows=None,
-            keys=_keys([_labels(column[field], field, rejects) for field in fields.labels], n),
+            keys=_keys([self._labels(column[field], field, rejects) for field in fields.labels], n),
             time=_times(times, fields, rejects),
             time_shown=lambda row: times[row].as_py(),
             values=values,
@@ -69,11 +70,42 @@ class TableParser:
             array = array.cast(pa.string())
         return _readable(array, field, rejects) if pa.types.is_string(array.type) else array
 
+    def _labels(self, column: pa.Array, field: str, rejects: _Rejects) -> tuple[list[str], NDArray[np.int32]]:
+        """(texts, code of each row) of one label; refused rows have the code 0."""
+        coded = _dictionary(column)
+        kind = coded.dictionary.type
+        if coded.indices.null_count:
+            rejects.where(coded.indices.is_null(), column, "missing_field", f"{field} has no value")
+        if not any(fits(kind) for fits in _LABEL_TYPES):
+            rejects.where(
+                coded.indices.is_valid(), column, "wrong_type", f"{field} is {kind}; a label is text, a whole number, or true and false"
+            )
+            return [""], np.zeros(len(column), np.int32)
+        texts, bad = self._texts.of(field, coded.dictionary)
+        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+        if bad:
+            rejects.where(np.isin(codes, bad), column, "bad_label", field)
+        return texts or [""], codes
+
     def _distinct(self, column: pa.Array) -> NDArray[np.uint64]:
         coded = _dictionary(column)
         prints = self._fingerprints.of(coded.dictionary.to_pylist())
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.append(prints, np.uint64(0))[codes]
+
+
+class _Texts:
+    """The texts of label dictionaries. Batch after batch brings the same dictionary, and a walk through it costs more than the rows do."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[pa.Array, list[str], list[int]]] = {}
+
+    def of(self, field: str, dictionary: pa.Array) -> tuple[list[str], list[int]]:
+        """(texts, which of them cannot name a series)."""
+        if field not in self._last or not self._last[field][0].equals(dictionary):
+            texts = [canonical(label) for label in dictionary.to_pylist()]
+            self._last[field] = dictionary, texts, unfit_labels(texts)
+        return self._last[field][1:]
 
 
 class _Rejects:
@@ -122,31 +154,13 @@ def _dictionary(column: pa.Array) -> pa.DictionaryArray:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _labels(column: pa.Array, field: str, rejects: _Rejects) -> tuple[list[str], NDArray[np.int32]]:
-    """(texts, code of each row) of one label; refused rows have the code 0."""
-    coded = _dictionary(column)
-    kind = coded.dictionary.type
-    if coded.indices.null_count:
-        rejects.where(coded.indices.is_null(), column, "missing_field", f"{field} has no value")
-    if not any(fits(kind) for fits in _LABEL_TYPES):
-        rejects.where(
-            coded.indices.is_valid(), column, "wrong_type", f"{field} is {kind}; a label is text, a whole number, or true and false"
-        )
-        return [""], np.zeros(len(column), np.int32)
-    texts = [canonical(label) for label in coded.dictionary.to_pylist()]
-    codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-    if bad := unfit_labels(texts):
-        rejects.where(np.isin(codes, bad), column, "bad_label", field)
-    return texts or [""], codes
-
-
 def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> Keys:
     if len(labels) == 1:
         names, codes = labels[0]
         used = np.zeros(len(names), bool)
         used[codes] = True
         # One text may stand twice in a foreign dictionary; harmless: both codes find the same series.
-        return Keys(list(names), codes) if used.all() else Keys(list(names), codes).take(np.arange(n))
+        return Keys(names, codes) if used.all() else Keys(names, codes).take(np.arange(n))
     combined = np.zeros(n, np.int64)
     for names, codes in labels:
         combined = combined * len(names) + codes
