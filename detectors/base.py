@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 State = dict[str, NDArray[Any]]
 
 #: Who decided a verdict, by the number that stands in ``Verdicts.guard``. The ladder goes up with the history of a series.
-GUARDS = ("none", "static", "seasonal", "river", "lstm")
+GUARDS = ("none", "static", "seasonal", "river", "lstm", "last")
+
+#: What spoke loudest in a verdict, by the number that stands in ``Verdicts.lead``.
+EVIDENCE = ("none", "limits", "channels", "forecast", "shape", "value", "range", "season", "level", "step", "stuck", "return", "burst")
 
 
 @dataclass(slots=True)
@@ -48,11 +51,12 @@ class Verdicts:
 
     score         (N,)   float32  1 − tail probability, in [0, 1]
     surprise      (N,)   float32  −log10 of the tail probability (a score saturates at 1, this does not)
-    flag          (N,)   bool     over the threshold
+    flag          (N,)   bool     over the threshold, and news: once for an event, and again on each row that breaks the rules by itself
     expected      (N, C) float32  what the forecaster expected, units of the input (NaN: no forecast yet)
     lower, upper  (N, C) float32  the band in which the detector would not have flagged, units of the input
     contribution  (N, C) float32  share of each channel in the surprise; rows sum to 1 (0 where there is no score)
-    guard         (N,)   uint8    index into GUARDS
+    guard         (N,)   uint8    index into GUARDS: whose forecast it was
+    lead          (N,)   uint8    index into EVIDENCE: what spoke loudest (an anomaly may lie inside the forecast's band and have another reason)
     """
 
     score: NDArray[np.float32]
@@ -63,6 +67,7 @@ class Verdicts:
     upper: NDArray[np.float32]
     contribution: NDArray[np.float32]
     guard: NDArray[np.uint8]
+    lead: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,19 +19,24 @@ PER_OCTAVE = 4
 MEMORY = 20_000.0
 LOG10_E = 0.4342945
 SMALLEST, LARGEST = 1e-30, 1e30  # of an error: the edges of its bins are float32 too
-MASS, ZEROS, LOWEST = range(3)
+MASS, ZEROS, LOWEST, APART = range(4)
+ENOUGH = 100  # rows before anything is put in quarantine
 
 
 class Calibration:
-    """Surprise of K tracks of errors. State: K · (bins + 3) · 4 bytes a lane."""
+    """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a lane.
 
-    def __init__(self, quantiles: tuple[float, ...], bins: int) -> None:
+    With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end as are.
+    """
+
+    def __init__(self, quantiles: tuple[float, ...], bins: int, quarantine: float = np.inf) -> None:
         self.tracks, self.bins, self.quantiles = len(quantiles), bins, np.array(quantiles, np.float32)
+        self.quarantine = np.float32(quarantine)
 
     def initial(self, lanes: int) -> State:
         return {
             "calibration.counts": np.zeros((lanes, self.tracks, self.bins), np.float32),
-            "calibration.head": np.zeros((lanes, self.tracks, 3), np.float32),
+            "calibration.head": np.zeros((lanes, self.tracks, 4), np.float32),
         }
 
     def run(self, state: State, lane: Ints, errors: Floats, track: int, surprise: float) -> tuple[Floats, NDArray[np.float32]]:
@@ -41,7 +46,7 @@ class Calibration:
         """
         out, band = np.zeros(errors.shape, np.float32), np.full(len(lane), np.nan, np.float32)
         counts, head = state["calibration.counts"], state["calibration.head"]
-        _calibrate(counts, head, lane, errors, self.quantiles, track, np.float32(surprise), out, band)
+        _calibrate(counts, head, lane, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band)
         return out, band
 
 
@@ -120,7 +125,7 @@ def _insert(counts, head, error):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @kernel
-def _calibrate(counts, head, lane, errors, quantiles, track, wanted, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _calibrate(counts, head, lane, errors, quantiles, track, wanted, quarantine, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
         for k in range(errors.shape[1]):
             error = min(errors[i, k], np.float32(LARGEST))
@@ -135,4 +140,7 @@ def _calibrate(counts, head, lane, errors, quantiles, track, wanted, out, band):
                 band[i] = tail[3] + max(wanted - base, np.float32(0)) * tail[4] / LOG10_E
             if not np.isnan(error):
                 out[i, k] = _surprise(row, top, quantile, tail, error)
-                _insert(row, top, error)
+                apart = out[i, k] >= quarantine and top[MASS] > ENOUGH
+                top[APART] = top[APART] + 1 if apart else 0.0
+                if not apart or top[APART] > top[MASS]:
+                    _insert(row, top, error)

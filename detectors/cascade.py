@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import DetectorSpec, Points, State, Verdicts
+from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
 from detectors.calibration import Calibration
-from detectors.combine import Combiner, Group
+from detectors.combine import Combiner, Group, evidence
 from detectors.forecast import Forecast
 from detectors.joint import Joint
 from detectors.ladder import Ladder, Rungs
@@ -39,7 +39,7 @@ from detectors.verdicts import assemble
 if TYPE_CHECKING:
     from detectors.forecasters.shared import SharedLSTM
 
-STATE_VERSION = "1"
+STATE_VERSION = "2"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
 BY_SERIES = ("event.", "joint.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64
@@ -68,11 +68,12 @@ class Cascade:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.combiner = Combiner(groups, (BAND,))
-        self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
-        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
-        self.joint = Joint(len(spec.channels), tier.bins) if len(spec.channels) > 1 else None
         self.event = Event(spec.alarm_rate)
+        self.combiner = Combiner(groups, self.event.threshold, (BAND,))
+        self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
+        self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
+        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
+        self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold) if len(spec.channels) > 1 else None
         digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
         for tensor in module.state_dict().values() if module is not None else ():
             digest.update(tensor.numpy().tobytes())
@@ -90,6 +91,7 @@ class Cascade:
             self.calibration,
             *self.scorers,
             *([self.forecast] if self.forecast else []),
+            *([self.joint.settled] if self.joint else []),
         ]
         state = self.event.initial(n) | (self.joint.initial(n) if self.joint else {})
         for part in parts:
@@ -104,8 +106,8 @@ class Cascade:
         surprises, half = self.calibration.run(
             flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
         )
-        raw = self.combiner.run(surprises, rungs.error, rungs.rows)
-        return state, assemble(self, flat, points, lanes, raw, rungs, half)
+        raw, lead = self.combiner.run(surprises, rungs.error, rungs.rows)
+        return state, assemble(self, flat, points, lanes, raw, self.evidence[lead], rungs, half)
 
     def adopt(self, state: State) -> None:
         if self.forecast is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from detectors.base import GUARDS, Detector, Points, State, Verdicts
+from detectors.base import EVIDENCE, GUARDS, Detector, Points, State, Verdicts
 
 MINUTE = 60_000_000_000
 START = 1_700_000_000_000_000_000
@@ -143,6 +143,8 @@ def sound(verdicts: Verdicts, what: str) -> None:
         raise CheckFailed(f"{what}: an expected value is infinite")
     if verdicts.guard.max(initial=0) >= len(GUARDS):
         raise CheckFailed(f"{what}: a guard is not in GUARDS")
+    if verdicts.lead.max(initial=0) >= len(EVIDENCE):
+        raise CheckFailed(f"{what}: a lead is not in EVIDENCE")
 
 
 def robustness(detector: Detector) -> None:

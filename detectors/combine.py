@@ -6,6 +6,9 @@ Calibrated tracks of one series are far from independent, so a sum is not itself
     form    averaged forecast errors and distances to past windows: unbounded, so that it ranks
     event   never seen values, levels and shapes: trusted less where the series is predictable, because there forms decide
     point   one residual alone: it may speak only once its tail is known from tens of thousands of rows
+
+Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1) reaches the threshold, a surprise is
+at most that, and only static limits alarm.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ from numpy.typing import NDArray
 from detectors.kernel import kernel
 from detectors.lanes import Floats
 
-KNEE = 4.0  # a surprise of one in ten thousand; above it a group's ``slope`` applies
-SCALE, CAP, SLOPE, PREDICTABLE, LEAST, AFTER, REPEATS = range(7)
+KNEE = 4.0  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
+CLAIM = 1.75
+SCALE, CAP, SLOPE, BEND, PREDICTABLE, LEAST, AFTER, REPEATS = range(8)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first ``after`` rows of a lane.
 
+    Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says little about the rank of other rows.
     Where the usual one-step error is below ``predictable`` scales of the series, the group counts in proportion, but never below ``least``.
     With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
     """
@@ -35,10 +40,23 @@ class Group:
     quantile: float = 0.99  # where the exponential tail of its tracks begins
     cap: float = 10.0
     slope: float = 1.0
+    bend: float = 1.0
     predictable: float = 0.0
     least: float = 1.0
     after: float = 0.0
     repeats: bool = False
+
+
+#: What a track is evidence of, in words of ``detectors.base.EVIDENCE``, by how its name begins.
+SPEAKS_OF = {
+    "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "novelty": "value", "range": "range",
+    "seasonal": "season", "level": "level", "change": "step", "stuck": "stuck", "return": "return", "burst": "burst",
+}  # fmt: skip
+
+
+def evidence(track: str) -> str:
+    """What ``track`` is evidence of; "none" where nobody said."""
+    return next((word for start, word in SPEAKS_OF.items() if track.startswith(start)), "none")
 
 
 class Combiner:
@@ -47,36 +65,53 @@ class Combiner:
     ``band`` names columns that no group needs, to be calibrated all the same.
     """
 
-    def __init__(self, groups: tuple[Group, ...], band: tuple[tuple[str, float], ...] = ()) -> None:
+    def __init__(self, groups: tuple[Group, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()) -> None:
         self.columns = tuple(dict.fromkeys([(name, group.quantile) for group in groups for name, _ in group.tracks] + list(band)))
+        self.threshold = np.float32(threshold)
         self.weights = np.zeros((len(groups), len(self.columns)), np.float32)
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] = weight
-        self.rules = np.array([(g.scale, g.cap, g.slope, g.predictable, g.least, g.after, g.repeats) for g in groups], np.float32)
+        self.rules = np.array([(g.scale, g.cap, g.slope, g.bend, g.predictable, g.least, g.after, g.repeats) for g in groups], np.float32)
 
-    def run(self, surprises: Floats, error: Floats, rows: Floats) -> NDArray[np.float32]:
-        """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats."""
-        out = np.zeros((len(surprises), 2), np.float32)
-        _combine(self.weights, self.rules, surprises, error, rows, out)
-        return out
+    def run(self, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:
+        """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats;
+        and the column that led (M,)."""
+        out, lead = np.zeros((len(surprises), 2), np.float32), np.zeros(len(surprises), np.uint8)
+        _combine(self.weights, self.rules, self.threshold, surprises, error, rows, out, lead)
+        return out, lead
 
 
 @kernel
-def _combine(weights, rules, surprises, error, rows, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _evidence(weights, rule, surprises, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """What one group says, and the column that says most of it."""
+    total, most, lead = np.float32(0), np.float32(-1), 0
+    for k in range(len(surprises)):
+        part = weights[k] * min(surprises[k], rule[CAP])
+        total += part
+        if part > most:
+            most, lead = part, k
+    total *= rule[SCALE]
+    if error < rule[PREDICTABLE]:
+        total *= max(error / rule[PREDICTABLE], rule[LEAST])
+    if total > KNEE:
+        total = np.float32(KNEE) + (total - np.float32(KNEE)) * rule[SLOPE]
+    elif rule[BEND] != 1:
+        total = np.float32(KNEE) * (total / np.float32(KNEE)) ** rule[BEND]
+    return total, lead
+
+
+@kernel
+def _combine(weights, rules, threshold, surprises, error, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(out)):
+        most = np.float32(CLAIM * np.log10(rows[i] + 1))
+        most = np.float32(np.inf) if most >= threshold else most
         for g in range(len(weights)):
-            rule = rules[g]
-            if rows[i] < rule[AFTER]:
+            if rows[i] < rules[g, AFTER]:
                 continue
-            total = np.float32(0)
-            for k in range(surprises.shape[1]):
-                total += weights[g, k] * min(surprises[i, k], rule[CAP])
-            total *= rule[SCALE]
-            if error[i] < rule[PREDICTABLE]:
-                total *= max(error[i] / rule[PREDICTABLE], rule[LEAST])
-            if total > KNEE:
-                total = np.float32(KNEE) + (total - np.float32(KNEE)) * rule[SLOPE]
-            out[i, 0] = max(out[i, 0], total)
-            if rule[REPEATS] > 0:
+            total, column = _evidence(weights[g], rules[g], surprises[i], error[i])
+            if total > out[i, 0]:
+                out[i, 0], lead[i] = total, column
+            if rules[g, REPEATS] > 0:
                 out[i, 1] = max(out[i, 1], total)
+        out[i, 0], out[i, 1] = min(out[i, 0], most), min(out[i, 1], most)

@@ -3,6 +3,9 @@
 Two channels that always move together may part without either leaving its own band. d²_t = r_tᵀ Σ⁻¹ r_t with r the errors in usual sizes and Σ their
 exponentially forgetting covariance (Hotelling's T²; Mahalanobis 1936), calibrated like any other track, at once and averaged over
 ``SPAN`` rows. The share of channel c is r_c (Σ⁻¹ r)_c where that is positive.
+
+Beside it stands the channel that is farthest from where it settled (``detectors.settled``): the largest over the channels, calibrated by its own past
+without the rows of an event, so that a fault stays one for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -15,36 +18,55 @@ from detectors.combine import Combiner, Group
 from detectors.kernel import kernel
 from detectors.ladder import Rungs
 from detectors.lanes import Floats, Ints, Lanes
+from detectors.settled import Settled
 
 MEMORY = 5_000.0
 SPAN = 10.0
 RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
 LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
+QUARANTINE = 3.0
+SETTLED = (Group((("settled", 1.0),), 1.0, 0.9),)
 GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),), 0.8, slope=0.2))
 
 
 class Joint:
-    """State: (C² + 2) · 4 bytes a series, and two calibrated tracks."""
+    """State: (C² + 2) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
 
-    def __init__(self, channels: int, bins: int) -> None:
+    def __init__(self, channels: int, bins: int, threshold: float) -> None:
         self.channels = channels
-        self.combiner = Combiner(GROUPS)
-        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins)
+        self.combiner, self.lasting, self.settled = Combiner(GROUPS, threshold), Combiner(SETTLED, threshold), Settled()
+        self.calibrations = {
+            "joint.": Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins),
+            "joint.settled.": Calibration((0.9,), bins, QUARANTINE),
+        }
 
     def initial(self, n: int) -> State:
         own = {"joint.covariance": np.zeros((n, self.channels, self.channels), np.float32), "joint.clock": np.zeros((n, 2), np.float32)}
-        return own | {f"joint.{name}": array for name, array in self.calibration.initial(n).items()}
+        for prefix, calibration in self.calibrations.items():
+            own |= {prefix + name: array for name, array in calibration.initial(n).items()}
+        return own
 
-    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats]:
-        """Surprise (N,) of the channels together and each channel's share in it (N, C)."""
+    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats, Floats]:
+        """Surprise (N,) of the channels together, of that what lasts as long as its cause (N,), and each channel's share (N, C)."""
         shape = (len(slot), self.channels)
         usual = np.maximum(rungs.error * lanes.unit, 1e-30)
         residual = np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
         errors, share, rows = np.empty((len(slot), 2), np.float32), np.zeros(shape, np.float32), np.empty(len(slot), np.float32)
         _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
-        own = {name.removeprefix("joint."): array for name, array in state.items() if name.startswith("joint.calibration")}
-        surprises, _ = self.calibration.run(own, slot, errors, -1, 0.0)
-        return self.combiner.run(surprises, np.ones(len(slot), np.float32), rows)[:, 0], share
+        away = self.settled.run(state, lanes).reshape(shape)
+        farthest = np.fmax.reduce(away, axis=1)[:, None]
+        known = np.ones(len(slot), np.float32), rows
+        together, lasting = (
+            combiner.run(self._surprises(state, prefix, slot, error), *known)[0][:, 0]
+            for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
+        )
+        away = np.where(away > 1, away - 1, 0)  # nothing where it is as usual
+        share = np.where((lasting > together)[:, None], away, share)
+        return np.maximum(together, lasting), lasting, share
+
+    def _surprises(self, state: State, prefix: str, slot: Ints, errors: Floats) -> Floats:
+        own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix + "calibration")}
+        return self.calibrations[prefix].run(own, slot, errors, -1, 0.0)[0]
 
 
 @kernel

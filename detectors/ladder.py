@@ -1,4 +1,4 @@
-"""Who forecasts: a series climbs from its mean so far to the season, to a running Gaussian and to the LSTM's readout, by skill.
+"""Who forecasts: a series climbs from its mean so far to its last value, the season, a running Gaussian and the LSTM's readout, by skill.
 
 Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series is called. The Gaussian rung is
 river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and variance) as arrays: river keeps one Python object a series and takes
@@ -16,14 +16,14 @@ from detectors.base import State
 from detectors.kernel import kernel
 from detectors.lanes import Floats, Lanes
 
-STATIC, SEASONAL, RIVER, LSTM = 1, 2, 3, 4  # places in ``detectors.base.GUARDS``
+STATIC, SEASONAL, RIVER, LSTM, LAST = 1, 2, 3, 4, 5  # places in ``detectors.base.GUARDS``
 RECENT = 200.0  # rows over which rungs compete
 USUAL = 2000.0  # rows of the usual error
 WARM = 8
 SETTLED = 50
 LARGEST = 1e4
-N, MEAN, SQUARES = range(3)
-USUAL_ERROR = 4  # place behind the errors of the four rungs
+N, MEAN, SQUARES, LATEST = range(4)
+USUAL_ERROR = 5  # place behind the errors of the five rungs
 
 
 @dataclass(slots=True)
@@ -42,12 +42,12 @@ class Rungs:
 
 
 class Ladder:
-    """Chooses among the rungs' forecasts of each row. State: 44 bytes a lane."""
+    """Chooses among the rungs' forecasts of each row. State: 56 bytes a lane."""
 
     tracks: tuple[str, ...] = ("surplus",)
 
     def initial(self, lanes: int) -> State:
-        return {"ladder.gauss": np.zeros((lanes, 3)), "ladder.error": np.zeros((lanes, 5), np.float32)}
+        return {"ladder.gauss": np.zeros((lanes, 4)), "ladder.error": np.zeros((lanes, 6), np.float32)}
 
     def run(self, state: State, lanes: Lanes, readout: Floats | None, out: Floats) -> Rungs:
         """Residual |v − expected| in steps into ``out`` (M, 1)."""
@@ -77,6 +77,8 @@ def _choose(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
     best = STATIC - 1 if n < WARM else RIVER - 1
     if n >= WARM and not np.isnan(guesses[SEASONAL - 1]) and e[SEASONAL - 1] <= e[best]:
         best = SEASONAL - 1
+    if n >= WARM and e[LAST - 1] <= e[best]:
+        best = LAST - 1
     if not np.isnan(guesses[LSTM - 1]) and e[LSTM - 1] <= e[best]:
         best = LSTM - 1
     return best
@@ -100,12 +102,12 @@ def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-de
 
 @kernel
 def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, guard, usual, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    guesses = np.empty(4, np.float32)
+    guesses = np.empty(5, np.float32)
     for i in range(len(lane)):
         g, e = gauss[lane[i]], error[lane[i]]
         n = g[N]
         guesses[0] = guesses[2] = g[MEAN]
-        guesses[1], guesses[3] = season[i], readout[i]
+        guesses[1], guesses[3], guesses[4] = season[i], readout[i], g[LATEST]
         best = _choose(guesses, e, n)
         rows[i] = n
         usual[i] = e[USUAL_ERROR] / unit[i] if n >= SETTLED else 1.0
@@ -118,3 +120,4 @@ def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, g
             out[i, 0] = min(abs(v[i] - guesses[best]) / step[i], np.float32(LARGEST))
             _remember(e, guesses, best, v[i], step[i], np.float32(n - WARM + 1))
         welford(g, np.float64(v[i]))
+        g[LATEST] = v[i]

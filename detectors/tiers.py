@@ -27,14 +27,20 @@ class Tier:
 
 
 FORM = (
-    ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x0.5", 0.25), ("ahead4x2", 1.0), ("residual", 0.5),
+    ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x2", 1.0), ("residual", 0.5),
     ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
 )  # fmt: skip
-EVENT = (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0))
-POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, after=50_000, repeats=True)
-STUCK = Group((("stuck", 1.0),), 1.4)
-DRIFT = Group((("level", 1.0),), 0.5, slope=0.2)
-MARKET = (Group((("return", 1.0),), 1.3, 0.95, cap=1e9, slope=0.5, repeats=True), Group((("burst", 1.0),), 1.3, 0.95), STUCK)
+NOVEL = (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0))
+BEND = 4.0
+EVENT = Group(NOVEL, 4 / 7.4, slope=0.2, bend=BEND)
+POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
+STUCK = Group((("stuck", 1.0),), 1.4, bend=BEND)
+DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
+MARKET = (
+    Group((("return", 1.0),), 1.6, 0.95, cap=1e9, slope=0.5, repeats=True),
+    Group((("burst", 1.0),), 2.1, 0.95),
+    Group((("stuck", 1.0),), 1.7, repeats=True),
+)
 
 TIERS = {
     "light": Tier(
@@ -42,11 +48,11 @@ TIERS = {
         bins=20, ring=40,
     ),
     "standard": Tier(
-        (Group(FORM, 0.4, 0.9, cap=1e9), Group(EVENT, 4 / 8.2, slope=0.2), POINT, STUCK, DRIFT),
-        bins=20, ring=64, levels=3, seen=32, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=10, memory=128,
+        (Group(FORM, 0.35, 0.9, cap=1e9), EVENT, POINT, STUCK, DRIFT),
+        bins=16, ring=128, levels=3, seen=88, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
-        (Group(FORM, 0.4, 0.9, cap=1e9), Group(EVENT, 4 / 8.2, slope=0.2, predictable=0.2, least=0.6), POINT, STUCK, DRIFT),
+        (Group(FORM, 0.4, 0.9, cap=1e9), Group(NOVEL, 4 / 7.4, slope=0.2, bend=BEND, predictable=0.1, least=0.6), POINT, STUCK, DRIFT),
         bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=2048, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, memory=1024,
     ),
 }  # fmt: skip

@@ -7,36 +7,45 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Points, State, Verdicts
+from detectors.base import EVIDENCE, Points, State, Verdicts
 from detectors.ladder import STATIC, Rungs
 from detectors.lanes import Floats, Lanes
 from detectors.scale import ANCHOR
 
 BIG = float(np.finfo(np.float32).max)
+LIMITS, CHANNELS = EVIDENCE.index("limits"), EVIDENCE.index("channels")
 
 if TYPE_CHECKING:
     from detectors.cascade import Cascade
 
 
-def assemble(detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, rungs: Rungs, half: Floats) -> Verdicts:
-    """``raw``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per point (N,)."""
+def assemble(
+    detector: Cascade, state: State, points: Points, lanes: Lanes, raw: Floats, lead: NDArray[np.uint8], rungs: Rungs, half: Floats
+) -> Verdicts:
+    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per point (N,)."""
     shape = points.values.shape
     centre = rungs.expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
     width = (half * lanes.step).astype(np.float64)
     inverse = detector.preset.inverse
     middle, low, high = (np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width))
-    by_channel, guards = raw[:, 0].reshape(shape).copy(), rungs.guard.reshape(shape)
-    by_channel[np.isnan(points.values)] = 0
-    outside = _limits(detector, points, low, high)
-    by_channel[outside] = np.maximum(by_channel[outside], detector.event.threshold * 1.5)
+    guards, lead = rungs.guard.reshape(shape), lead.reshape(shape)
+    # The largest of C channels is C times as likely to be rare as one of them.
+    one, repeats = (np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2))
+    by_channel = np.where(np.isnan(points.values), np.float32(0), one)
+    repeats = repeats.max(axis=1)
     if detector.joint is not None:
-        together, share = detector.joint.run(state, points.slot, lanes, rungs)
-        by_channel = np.where((together > by_channel.max(axis=1))[:, None], _spread(together, share), by_channel)
+        together, lasting, share = detector.joint.run(state, points.slot, lanes, rungs)
+        leads = together > by_channel.max(axis=1)
+        by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
+        lead, repeats = np.where(leads[:, None], np.uint8(CHANNELS), lead), np.maximum(repeats, lasting)
+    outside = _limits(detector, points, low, high)
+    beyond = np.float32(detector.event.threshold * 1.5)
+    by_channel[outside] = np.maximum(by_channel[outside], beyond)
+    repeats[outside.any(axis=1)] = beyond
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
-    joint = by_channel[rows, peak]
     allowed = _allowed(detector, points.values[rows, peak], middle[rows, peak]) | outside.any(axis=1)
-    surprise, flag = detector.event.run(state, points.slot, joint, raw[:, 1].reshape(shape).max(axis=1), allowed)
+    surprise, flag = detector.event.run(state, points.slot, by_channel[rows, peak], repeats, allowed)
     total = by_channel.sum(axis=1, keepdims=True)
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
     who = np.where(outside.any(axis=1), np.uint8(STATIC), guards[rows, peak])
@@ -49,6 +58,7 @@ def assemble(detector: Cascade, state: State, points: Points, lanes: Lanes, raw:
         high.astype(np.float32),
         contribution,
         who,
+        np.where(outside.any(axis=1), np.uint8(LIMITS), lead[rows, peak]),
     )
 
 

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from detectors.base import GUARDS, Points, Verdicts
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 
+#: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event once, not each of its rows.
+HOLD = 0.9
+
 #: How much rarer than the threshold (in decades of tail probability) a peak must be for each level.
 SEVERITIES = ((6.0, Severity.CRITICAL), (3.0, Severity.MAJOR), (1.0, Severity.WARNING))
 
@@ -51,7 +54,7 @@ class Provenance:
 
 
 class Intervals:
-    """The open anomalies of a stream, by slot."""
+    """The open anomalies of a stream, by slot. A flag opens one or extends it; a surprise near the threshold (``HOLD``) extends it."""
 
     def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
         """``name_of(slot)`` gives partition, series name and labels."""
@@ -80,9 +83,12 @@ class Intervals:
         closed: list[Anomaly] = []
         slots = scored.points.slot
         real = scored.offset >= 0  # a point that a gap was filled with is nobody's observation
-        for row in np.flatnonzero(scored.verdicts.flag & real):
+        flag = scored.verdicts.flag
+        for row in np.flatnonzero((flag | (scored.verdicts.surprise > -HOLD * np.log10(provenance.alarm_rate))) & real):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
+            if not flag[row] and (current is None or seq - current.last_flag_seq > provenance.close_after):
+                continue
             if current is not None and seq - current.last_flag_seq > provenance.close_after:
                 closed.append(self._close(slot))
                 changed.pop(slot, None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from detectors.base import Points
+from detectors.base import EVIDENCE, Points
 from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.config_load import config_hash
@@ -32,13 +32,29 @@ class Explanation:
     points: int = 0  # how many stored points of the series the answer rests on
     surprise: float | None = None
     flagged: bool | None = None
+    lead: str | None = None  # what spoke loudest, a word of ``detectors.base.EVIDENCE``
 
     def __str__(self) -> str:
-        return "\n".join(
-            [self.sentence, f"Recomputed from {self.points} stored points: the verdict {_VERDICTS[self.verdict]}.", *self.reasons]
-        )
+        raised = [f"Raised by {_WHY[self.lead]}."] if self.lead in _WHY else []
+        checked = f"Recomputed from {self.points} stored points: the verdict {_VERDICTS[self.verdict]}."
+        return "\n".join([self.sentence, *raised, checked, *self.reasons])
 
 
+#: What each kind of evidence means: a value inside the forecast's band may have another reason.
+_WHY = {
+    "limits": "the static limits",
+    "channels": "the channels together: they no longer move as they did",
+    "forecast": "the forecast: it misses by more than usual, now or for a while",
+    "shape": "the shape of the last rows: no earlier stretch looked like it",
+    "value": "the value: none near it was ever seen",
+    "range": "the range: it lies outside of all that was seen",
+    "season": "the time of day: no earlier day had such a value then",
+    "level": "the level: the mean of the last rows has moved",
+    "step": "the step from the value before",
+    "stuck": "the value repeating for longer than it ever did",
+    "return": "the return: large for the volatility of late",
+    "burst": "the volatility: large for that of late",
+}
 _VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unknown": "cannot be checked"}
 
 
@@ -64,6 +80,7 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
         return explanation
     _, verdicts = detector.step(detector.initial(1), _points(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
+    explanation.lead = EVIDENCE[verdicts.lead[-1]]
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
     if not same:

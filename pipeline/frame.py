@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from detectors import build
-from detectors.base import GUARDS
+from detectors.base import EVIDENCE, GUARDS
 from pipeline.build import detector_spec, provenance
 from pipeline.config import Stream
 from pipeline.errors import InputError
@@ -45,7 +45,7 @@ def detect(
     ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of the event time (left out: the index), ``series`` the
     column or columns that name the series (left out: one series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
-    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, and expected, lower and upper (with ``:channel`` behind them where there are
+    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest), and expected, lower and upper (with ``:channel`` behind them where there are
     several). Rows that could not be used (late, duplicate, not decodable) have a missing score and no flag.
 
     Raises InputError for a frame or an option that cannot be used.
@@ -65,7 +65,8 @@ def detect(
         records = TableRecords(PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets)))
         _fill(found, scoring.process([records]), config.channels)
     _fill(found, scoring.flush({PARTITION: len(table)}), config.channels)
-    found["guard"] = pd.Categorical.from_codes(found["guard"].astype(np.int8), categories=pd.Index(GUARDS))
+    for name, words in (("guard", GUARDS), ("lead", EVIDENCE)):
+        found[name] = pd.Categorical.from_codes(found[name].astype(np.int8), categories=pd.Index(words))
     return pd.DataFrame(found, index=frame.index)
 
 
@@ -93,7 +94,7 @@ def _table(
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
-    columns |= {"flag": np.zeros(rows, bool), "guard": np.zeros(rows, np.uint8)}
+    columns |= {"flag": np.zeros(rows, bool), "guard": np.zeros(rows, np.uint8), "lead": np.zeros(rows, np.uint8)}
     return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _BAND for c in channels}
 
 
@@ -102,7 +103,7 @@ def _fill(found: dict[str, Any], result: Result, channels: Sequence[str]) -> Non
         return
     real = result.scored.offset >= 0  # points that a gap policy filled in have no row
     rows, verdicts = result.scored.offset[real], result.scored.verdicts
-    for name in ("score", "surprise", "flag", "guard"):
+    for name in ("score", "surprise", "flag", "guard", "lead"):
         found[name][rows] = getattr(verdicts, name)[real]
     for name in _BAND:
         for i, channel in enumerate(channels):

@@ -1,7 +1,7 @@
 """Returns in units of their own recent volatility, and the volatility itself against its recent past; a split is not a crash.
 
 The volatility is the root of an exponentially weighted mean of squared returns (RiskMetrics 1996), each counted as at most ``CLIP`` volatilities, so
-that one jump does not hide the next. A step within ``TOLERANCE`` volatilities of an exact split ratio is taken for the split, but only where returns
+that one jump does not hide the next; a burst is a mean of absolute returns, which many days of large moves raise more than one. A step within ``TOLERANCE`` volatilities of an exact split ratio is taken for the split, but only where returns
 are small enough to tell (a volume that doubles is no split).
 """
 
@@ -20,7 +20,7 @@ TOLERANCE = 1.5
 QUIET = 0.08  # largest volatility at which a split ratio can be told from a move
 FLOOR = 1e-5
 SPLITS = np.log(np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64))
-COUNT, LAST, SLOW_SQUARE, FAST_SQUARE = range(4)
+COUNT, LAST, SLOW_SQUARE, FAST_MOVE = range(4)
 
 
 class Market:
@@ -62,8 +62,8 @@ def _market(moments, splits, lane, x, out):  # type: ignore[no-untyped-def]  # n
                 move = _unsplit(move, volatility, splits)
                 out[i, 0] = min(abs(move) / volatility, 1e4)
                 move = min(abs(move), CLIP * volatility)
-            s[FAST_SQUARE] += (move * move - s[FAST_SQUARE]) / min(s[COUNT] - 1, FAST)
+            s[FAST_MOVE] += (abs(move) - s[FAST_MOVE]) / min(s[COUNT] - 1, FAST)
             if s[COUNT] > WARM:
-                out[i, 1] = np.sqrt(s[FAST_SQUARE]) / volatility
+                out[i, 1] = s[FAST_MOVE] / volatility
             s[SLOW_SQUARE] += (move * move - s[SLOW_SQUARE]) / min(s[COUNT] - 1, SLOW)
         s[LAST] = x[i]

@@ -1,7 +1,7 @@
 """One alarm per event: a row alarms when it is rare enough and rarer than what the last alarm already told.
 
 After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not
-pass keeps its order but stays below the threshold. A flag lasts (hysteresis) while the raw surprise stays above ``HOLD`` · threshold.
+pass keeps its order but stays below the threshold, between ``NEAR`` of it and it: that the event still lasts can be read off the surprise.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from detectors.lanes import Floats, Ints
 REPEAT = 1.2
 SHARE = 0.08
 LONGEST = 1000.0
-HOLD = 0.6
+NEAR = 0.9
 CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
-ROWS, LEVEL, AGE, ACTIVE = range(4)
+ROWS, LEVEL, AGE = range(3)
 
 
 class Event:
-    """State: 16 bytes a series."""
+    """State: 12 bytes a series."""
 
     def __init__(self, alarm_rate: float) -> None:
         self.threshold = float(-np.log10(alarm_rate))
 
     def initial(self, n: int) -> State:
-        return {"event.alarm": np.zeros((n, 4), np.float32)}
+        return {"event.alarm": np.zeros((n, 3), np.float32)}
 
     def run(self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
         """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
@@ -46,14 +46,11 @@ def _event(alarm, threshold, slot, raw, repeats, allowed, surprise, flag):  # ty
         u = raw[i]
         gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (min(SHARE * a[ROWS], LONGEST) + 1)) if a[LEVEL] > 0 else 0.0
         if u >= threshold and allowed[i] and (u > gate or repeats[i] >= threshold):
+            flag[i] = True
             if u > gate:
                 a[LEVEL], a[AGE] = u, 0.0
-            a[ACTIVE], flag[i] = 1.0, True
-        else:
-            a[ACTIVE] = 1.0 if a[ACTIVE] > 0 and u >= HOLD * threshold and allowed[i] else 0.0
-            flag[i] = a[ACTIVE] > 0
-            if u > 0.9 * threshold:
-                u = threshold * (1 - 0.1 / (1 + u - 0.9 * threshold))
+        elif u > NEAR * threshold:
+            u = threshold * (1 - (1 - NEAR) / (1 + u - NEAR * threshold))
         if u > 8:
             u = 8 + (CEILING - 8) * (1 - np.exp(-(u - 8) / (CEILING - 8)))
         surprise[i] = u

@@ -59,7 +59,7 @@ class AnomalyView(msgspec.Struct, frozen=True):
     score: Annotated[float, Meta(description="1 minus the tail probability of the peak")]
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
     channels: list[Channel]
-    guard: Annotated[str, Meta(description="which detector decided: static, seasonal, river or lstm")]
+    guard: Annotated[str, Meta(description="which detector decided: static, last, seasonal, river or lstm")]
     model_version: str
     config_hash: str
     origin: Origin

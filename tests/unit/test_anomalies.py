@@ -20,9 +20,11 @@ def scored(flags: list[bool], first: int = 0, surprise: list[float] | None = Non
     f32 = np.float32
     seq = np.arange(first, first + n, dtype=np.int64)
     points = Points(np.full(n, slot, np.int32), seq * 60, np.full((n, 1), 5.0), np.zeros(n, np.int32), np.full(n, 60, np.int64))
-    rare = np.array(surprise or [5.0] * n, f32)
+    rare = np.array(surprise or [5.0 if flag else 0.0 for flag in flags], f32)
     column = np.ones((n, 1), f32)
-    verdicts = Verdicts(1 - 10.0**-rare, rare, np.array(flags), column, column * 0, column * 2, column, np.full(n, 2, np.uint8))
+    verdicts = Verdicts(
+        1 - 10.0**-rare, rare, np.array(flags), column, column * 0, column * 2, column, np.full(n, 2, np.uint8), np.zeros(n, np.uint8)
+    )
     return Scored(points, verdicts, seq + 100, seq)
 
 
@@ -44,6 +46,14 @@ def test_an_anomaly_opens_grows_and_closes() -> None:
     (closed,) = run(it, scored([False], first=4))
     assert (closed.id, closed.state, closed.end_ns, closed.revision) == (opened.id, AnomalyState.CLOSED, 120, 2)
     assert len(it) == 0
+
+
+def test_an_anomaly_goes_on_while_its_event_lasts_though_only_its_first_row_is_flagged() -> None:
+    it = intervals()
+    run(it, scored([True, False, False, False, False], surprise=[5, 3.7, 0, 3.9, 3.7]))
+    (closed,) = run(it, scored([False] * 3, first=5))
+    assert (closed.state, closed.points, closed.end_ns, closed.surprise) == (AnomalyState.CLOSED, 4, 240, 5.0)
+    assert run(it, scored([False] * 2, first=8, surprise=[3.9, 3.9])) == []  # nothing opens without a flag
 
 
 def test_the_identity_does_not_depend_on_who_found_it() -> None:

@@ -30,7 +30,9 @@ def watched(x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = No
         points = Points(slot[here], time[here], columns[0][here], np.zeros(n, np.int32), np.full(n, STEP))
         blank = np.zeros(n, np.float32)
         nothing = blank[:, None]
-        verdicts = Verdicts(blank, blank, flags[here], columns[1][here], nothing, nothing, nothing, blank.astype(np.uint8))
+        verdicts = Verdicts(
+            blank, blank, flags[here], columns[1][here], nothing, nothing, nothing, *np.stack([blank, blank]).astype(np.uint8)
+        )
         if evidence := watch.update(points, verdicts):
             found.append(evidence)
     return found
@@ -155,7 +157,7 @@ def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_l
     points = Points(slot, np.arange(n) * STEP, np.ones((n, 1)), np.zeros(n, np.int32), np.full(n, STEP))
     blank = np.zeros(n, np.float32)
     nothing = blank[:, None]
-    watch.update(points, Verdicts(blank, blank, blank > 1, nothing, nothing, nothing, nothing, blank.astype(np.uint8)))
+    watch.update(points, Verdicts(blank, blank, blank > 1, nothing, nothing, nothing, nothing, *np.stack([blank, blank]).astype(np.uint8)))
     assert watch._state["page"][:, 0, drift.N].tolist() == [1, 1, 1]
     watch.forget(np.array([1, 4], np.int32))
     assert watch._state["page"][:, 0, drift.N].tolist() == [1, 0, 1]

@@ -33,7 +33,9 @@ class CountingDetector:
             state["count"][slot] += 1
             seen[row] = state["count"][slot]
         column = points.values.astype(np.float32)
-        return state, Verdicts(seen, seen, np.zeros(len(points), bool), column, column, column, column, np.zeros(len(points), np.uint8))
+        return state, Verdicts(
+            seen, seen, np.zeros(len(points), bool), column, column, column, column, *np.zeros((2, len(points)), np.uint8)
+        )
 
     def adopt(self, state: State) -> None:
         """There is nothing that only its weights understand."""
