@@ -17,7 +17,7 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
 from pipeline.alerts.web import alert_routes
-from pipeline.build import build_engine, history_path, open_database
+from pipeline.build import build_engine, history_path, models_path, open_database
 from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
 from pipeline.engine import Engine
@@ -28,6 +28,7 @@ from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.retraining.config import Retraining
+from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.watchdog import Watchdog
@@ -112,6 +113,7 @@ class Daemon:
             prune(self._database, self._config.storage)
             if self._config.storage.history:
                 prune_history(history_path(self._config), self._config.storage)
+            tidy(self._database, models_path(self._config), self._config.streams, self._config.storage.keep_models)
         except (StorageUnavailable, OSError) as error:
             log.warning("old rows stay for another hour", error=str(error))
 

@@ -78,7 +78,7 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         explanation.reasons.append("The points are no longer in the history (see storage.keep_history), or were never written.")
         return explanation
-    _, verdicts = detector.step(detector.initial(1), _points(table, anomaly.channels))
+    _, verdicts = detector.step(detector.initial(1), points_of(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
     explanation.lead = EVIDENCE[verdicts.lead[-1]]
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
@@ -91,7 +91,7 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     return explanation
 
 
-def _points(table: pa.Table, channels: list[str]) -> Points:
+def points_of(table: pa.Table, channels: list[str]) -> Points:
     """The stored points of one series in the detector's form, cadence as it was seen."""
     time = table.column("time").to_numpy().astype(np.int64)
     values = np.column_stack([table.column(f"value:{channel}").to_numpy() for channel in channels])

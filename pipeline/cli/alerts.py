@@ -27,6 +27,7 @@ By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left 
 class Truth(StrEnum):
     TRUE = "true"
     FALSE = "false"
+    MAINTENANCE = "maintenance"
 
 
 @app.command("list")
@@ -107,12 +108,18 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
 @app.command()
 def label(
     id_: Annotated[str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")],
-    label: Annotated[Truth, typer.Argument(metavar="TRUTH", help="true: it was one. false: it was none; who was told is told so.")],
+    label: Annotated[
+        Truth,
+        typer.Argument(metavar="TRUTH", help="true: it was one. false: it was none; who was told is told so. maintenance: known work."),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
     by: By = None,
 ) -> None:
-    """Say whether an anomaly was one. Training learns from it; an alert about a false one is retracted."""
+    """Say whether an anomaly was one.
+
+    A true one and maintenance are kept out of training, a false one goes back into it, and an alert about it is retracted.
+    """
     from dataclasses import replace
     from time import time_ns
 

@@ -21,9 +21,13 @@ from pipeline.cli import (
     hooks,
     jobs,
     kafka,
+    models,
+    quarantine,
     run,
+    series,
     silences,
     start,
+    worker,
 )
 from pipeline.cli.exits import epilog
 
@@ -66,7 +70,12 @@ app.command("backfill")(run.backfill)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(jobs.train)
+app.command("worker")(worker.worker)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.add_typer(quarantine.app, name="quarantine")
+app.command("label")(alerts.label)
+app.add_typer(series.app, name="series")
 app.add_typer(anomalies.app, name="anomalies")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(endpoints.app, name="endpoints")

@@ -98,6 +98,30 @@ class Workers:
         return self._stack.enter_context(Client(cluster, set_as_default=False))
 
 
+def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
+    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, started anew when it dies. Raises ClusterAway."""
+    import asyncio
+    import signal
+
+    from distributed import Nanny
+
+    async def live() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        resources = {"GPU": 1} if gpu else None
+        async with Nanny(scheduler, nthreads=1, resources=resources, security=security_of(tls), death_timeout=CONNECT_SECONDS) as nanny:
+            gone = asyncio.create_task(nanny.finished())
+            await asyncio.wait([gone, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+    try:
+        asyncio.run(live())
+    except (OSError, TimeoutError) as error:
+        raise ClusterAway(
+            f"no Dask scheduler answers at {scheduler}: {error}; start it (dask scheduler), or give another address"
+        ) from None
+
+
 def has_gpu() -> bool:
     """A GPU is there; asked of the driver's device files, because CUDA is touched in a worker only."""
     return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""

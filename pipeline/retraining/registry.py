@@ -5,7 +5,7 @@ The version is the beginning of the manifest's sha256, so the row, the files and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,11 @@ from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
 from detectors import artifacts
+from detectors.artifacts import ArtifactError
+from pipeline.errors import InputError
+from storage import models
 from storage.models import Model
+from storage.session import Database
 
 Weights = dict[str, NDArray[Any]]
 
@@ -50,11 +54,60 @@ def folder(root: str, stream: str) -> str:
     return f"{root.rstrip('/')}/{quote(stream, safe='').replace('.', '%2E')}"
 
 
-def copy(source: str, target: str, sha256: str | None = None) -> str:
-    """Bring a whole version (a path without its ending) elsewhere; its sha256. Raises ArtifactError where it is not whole."""
-    saved = artifacts.load(source, sha256)
-    about = {name: value for name, value in saved.manifest.items() if name not in ("format", "tensors")}
-    return artifacts.save(target, saved.tensors, about)
+def copied(source: str, target: str, sha256: str | None = None) -> str:
+    """Bring a whole version (a path without its ending) elsewhere; its sha256, which stays the same. Raises InputError where it is not whole."""
+    try:
+        saved = artifacts.load(source, sha256)
+        about = {name: value for name, value in saved.manifest.items() if name not in ("format", "tensors")}
+        return artifacts.save(target, saved.tensors, about)
+    except ArtifactError as error:
+        raise InputError(str(error)) from None
+
+
+def usable(model: Model) -> None:
+    """Raises InputError where the files of a version are not what they were, or not for us."""
+    try:
+        weights_of(model.path, model.sha256)
+    except ArtifactError as error:
+        raise InputError(f"version {model.version} cannot be used: {error}") from None
+
+
+def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> Model:
+    """Copy a version from ``source`` into the registry; the row for it. Raises InputError where it cannot be used."""
+    path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
+    sha256 = copied(source, path)
+    model = Model(sha256[:DIGITS], stream, path, sha256, "candidate", None, author, now_ns, now_ns, f"imported from {source}")
+    try:
+        usable(model)
+    except InputError:
+        delete(model)
+        raise
+    return model
+
+
+def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
+    """How far each tensor of two versions (path, sha256) lies apart, relative to its size. Raises InputError."""
+    try:
+        left, right = weights_of(*one), weights_of(*other)
+    except ArtifactError as error:
+        raise InputError(str(error)) from None
+    sizes = {name: max(1e-12, float(np.linalg.norm(value))) for name, value in left.items()}
+    return {name: float(np.linalg.norm(right[name] - value)) / sizes[name] for name, value in left.items()}
+
+
+def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:
+    """Remove versions that nothing needs any more: rows, then files; returns how many. Raises StorageUnavailable, OSError."""
+    count = 0
+    for stream in streams:
+        with database.begin() as connection:
+            gone = models.expendable(connection, stream, keep)
+            for model in gone:
+                models.remove(connection, model.version)
+        for model in gone:
+            if model.path.startswith(folder(root, stream)):  # what lies elsewhere is not ours to delete
+                delete(model)
+        count += len(gone)
+    return count
 
 
 def delete(model: Model) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from detectors.tiers import TIERS
-from pipeline.config import Stream
+from pipeline.config import Config, Stream
 from pipeline.retraining.quarantine import Ruling, Why
 from storage import anomalies, jobs, labels, quarantine
+from storage.session import Database
 
 _LABELS = {"true": Why.ANOMALY, "false": Why.NORMAL, "maintenance": Why.MAINTENANCE}
 
@@ -39,6 +40,27 @@ def ask(
             return None
     device = stream.retraining.device
     return jobs.add(connection, "train", name, due_ns, trigger=trigger, author=author, now_ns=now_ns, device=device, detail=detail)
+
+
+def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> list[dict[str, Any]]:
+    """What a training of ``stream`` would leave out now, by series and time; ``by_hand``: only the ranges that people took out."""
+    from pipeline.build import history_path
+    from pipeline.retraining.data import from_history
+
+    with database.read() as connection:
+        ranges, said = quarantine.query(connection, stream=stream), rulings(connection, stream)
+    if by_hand:
+        fields = ("id", "series", "start_ns", "end_ns")
+        return [
+            {name: getattr(one, name) for name in fields} | {"stream": stream, "points": None, "why": one.reason, "by": one.author}
+            for one in ranges
+        ]
+    data = from_history(history_path(config), stream, config.streams[stream].channels, said)
+    return [
+        {"id": None, "stream": stream, "series": one.series, "start_ns": one.start_ns, "end_ns": one.end_ns}
+        | {"points": one.points, "why": one.why.value, "by": one.by}
+        for one in data.left_out
+    ]
 
 
 def rulings(connection: Connection, stream: str) -> list[Ruling]:

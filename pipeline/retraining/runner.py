@@ -23,6 +23,7 @@ from pipeline.retraining.publish import publish, task_of
 from pipeline.retraining.work import Outcome, Task
 from storage import jobs
 from storage.jobs import Job, Lost
+from storage.models import Overtaken
 from storage.session import Database
 
 log = structlog.get_logger(__name__)
@@ -138,8 +139,8 @@ class Runner:
                 self._end(execution)
             elif time.monotonic() - execution.beat_at >= self._lease(execution.job) / BEATS:
                 self._beat(execution)
-        except StorageUnavailable as error:
-            log.warning("a job cannot be written; its training goes on", job=execution.job.id, error=str(error))
+        except (StorageUnavailable, Overtaken) as error:
+            log.warning("a job cannot be written yet", job=execution.job.id, error=str(error))
         except Lost as error:
             log.warning("a job was lost", job=execution.job.id, error=str(error))
             self._drop(execution)

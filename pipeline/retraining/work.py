@@ -63,6 +63,7 @@ class Outcome:
     evidence: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
+    better: bool = False  # the version that was made or judged should decide; for a guard: the champion should not
 
 
 def run(task: Task) -> Outcome:
@@ -89,29 +90,21 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    tell({"device": "gpu" if task.gpu else "cpu"})
-    return KINDS[task.kind](task, tell, cancelled)
+    return _kinds()[task.kind](task, tell, cancelled)
 
 
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """Data without the quarantine → a fine-tuned version in the registry."""
+    """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the champion."""
     from detectors.training import Progress, Status
     from pipeline.build import detector_spec
     from pipeline.retraining import registry
-    from pipeline.retraining.data import from_history
     from pipeline.retraining.train import TrainConfig, train_stream
 
-    settings, until_ns = task.stream.retraining, newest_ns(task.history, task.name)
-    since_ns = until_ns - round(settings.history.total_seconds() * 1e9)
-    data = from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1)
-    start = registry.weights_of(task.champion.path, task.champion.sha256) if task.champion else None
-    config = TrainConfig(
-        spec=detector_spec(task.stream),
-        start=start,
-        device="cuda" if task.gpu else "cpu",
-        epochs=settings.epochs,
-        seed=settings.seed,
-    )
+    data, span = _data(task)
+    device = _device(task, tell)
+    start = _weights(task.champion)
+    settings = task.stream.retraining
+    config = TrainConfig(spec=detector_spec(task.stream), start=start, device=device, epochs=settings.epochs, seed=settings.seed)
 
     def told(progress: Progress) -> None:
         tell(asdict(progress))
@@ -124,10 +117,72 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
         return Outcome("cancelled", trained.reason, result=summary, cost=cost)
     if not trained.usable or not trained.weights:
         return Outcome("rejected", trained.reason, result=summary, cost=cost)
-    path, sha256 = registry.publish(task.models, task.name, trained.weights, _manifest(task, data, trained, since_ns, until_ns))
+    tell({"phase": "backtest"})
+    card, decision = _compared(task, data, trained.weights, start)
+    path, sha256 = registry.publish(task.models, task.name, trained.weights, _manifest(task, data, trained, *span))
     registry.forget_checkpoints(checkpoints)
     made = Version(sha256[: registry.DIGITS], path, sha256)
-    return Outcome("succeeded", trained.reason, made, {"training": trained.metrics | summary | {"until_ns": until_ns}}, summary, cost)
+    evidence = {"training": trained.metrics | summary | {"until_ns": span[1]}, "backtest": card}
+    return Outcome("succeeded", decision.reason, made, evidence, summary, cost, decision.promote)
+
+
+def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
+    """What a challenger would have said of the points that came since it was trained, beside the champion.
+
+    It runs over the history, which holds exactly what the engine saw, so that the hot path pays nothing for a challenger.
+    """
+    from pipeline.retraining.backtest import BacktestConfig
+    from pipeline.retraining.data import HELD_BACK
+
+    assert task.challenger is not None
+    data, (_, until_ns) = _data(task)
+    seen_ns = int(task.detail.get("until_ns", 0))
+    new = int((data.time > seen_ns).sum()) if len(data) else 0
+    share = new / len(data) if 0 < new < len(data) else HELD_BACK
+    started = time.process_time()
+    card, decision = _compared(task, data, _weights(task.challenger), _weights(task.champion), BacktestConfig(held_out=min(0.5, share)))
+    cost = {"cpu_seconds": time.process_time() - started, "points": len(data)}
+    result = {"version": task.challenger.version, "new_points": new, "until_ns": until_ns}
+    return Outcome("succeeded", decision.reason, evidence={"shadow": card}, result=result, cost=cost, better=decision.promote)
+
+
+def _data(task: Task) -> tuple[Any, tuple[int, int]]:
+    """The stream's recent history without the quarantine, and its span (first and last time in ns)."""
+    from pipeline.retraining.data import from_history
+
+    until_ns = newest_ns(task.history, task.name)
+    since_ns = until_ns - round(task.stream.retraining.history.total_seconds() * 1e9)
+    data = from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1)
+    return data, (since_ns, until_ns)
+
+
+def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
+    """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
+    from pipeline.build import detector_spec
+    from pipeline.errors import InputError
+    from pipeline.retraining.evidence import Decision, decide, make_card
+
+    try:
+        card = make_card(data, detector_spec(task.stream), challenger, champion, config, rulings=task.rulings)
+    except InputError as error:
+        return {"reason": str(error)}, Decision(False, (str(error),), ())
+    return card.as_dict() | {"text": card.text()}, decide(card)
+
+
+def _weights(version: Version | None) -> Any:
+    """None: those that come with forewatch. Raises ArtifactError."""
+    from pipeline.retraining import registry
+
+    return registry.weights_of(version.path, version.sha256) if version is not None else None
+
+
+def _device(task: Task, tell: Tell) -> str:
+    """CUDA where the job was given to a GPU worker that has one. Nobody but a worker asks."""
+    import torch
+
+    device = "cuda" if task.gpu and torch.cuda.is_available() else "cpu"
+    tell({"device": "gpu" if device == "cuda" else "cpu"})
+    return device
 
 
 def _manifest(task: Task, data: Any, trained: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
@@ -165,4 +220,7 @@ def newest_ns(path: str, stream: str) -> int:
     return max(newest)
 
 
-KINDS: dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]] = {"train": train}
+def _kinds() -> dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]]:
+    from pipeline.retraining.look import guard
+
+    return {"train": train, "shadow": shadow, "guard": guard}

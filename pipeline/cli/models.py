@@ -1,0 +1,220 @@
+"""``models list|show|diff|promote|rollback|pin|unpin|export|import``: trained versions, and which of them decides."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption, StreamOption, opened, stream_of
+from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.times import show_second, show_time
+
+if TYPE_CHECKING:
+    from storage.models import Model, Promotion
+
+app = typer.Typer(no_args_is_help=True, help="Trained versions, and which of them decides.")
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version; its first digits are enough.")]
+Name = Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    changes: Annotated[bool, typer.Option("--changes", help="Instead: every promotion and rollback, by whom and why.")] = False,
+    limit: LimitOption = 20,
+    json: JsonOption = False,
+) -> None:
+    """List versions, newest first; the champion decides."""
+    from storage import models
+
+    with opened(config) as (_, database), database.read() as connection:
+        if changes:
+            _show_changes(models.promotions(connection, stream, limit), json)
+            return
+        found = models.query(connection, stream=stream, limit=limit)
+    if json:
+        show_json([as_dict(model) for model in found])
+        return
+    rows = ((m.version, m.stream, show_second(m.created_ns), m.state, m.parent or "packaged", m.author, m.reason) for m in found)
+    show_table(
+        ("version", "stream", "made", "state", "from", "by", "why"), rows, "no versions: what came with forewatch decides", wrap=("why",)
+    )
+
+
+@app.command()
+def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show one version and the evidence for and against it."""
+    from storage import models
+
+    with opened(config) as (_, database), database.read() as connection:
+        model = models.get(connection, version)
+    if json:
+        show_json(as_dict(model))
+        return
+    fields = {name: value for name, value in as_dict(model).items() if name != "evidence"}
+    show_fields(fields)
+    if model.evidence:
+        print()
+        show_table(("evidence", "value"), _flat(model.evidence), "")
+
+
+@app.command()
+def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Compare two versions: evidence, training, and how far their weights lie apart."""
+    from pipeline.retraining.registry import distance
+    from storage import models
+
+    with opened(config) as (_, database), database.read() as connection:
+        pair = [models.get(connection, version) for version in (one, other)]
+    left, right = ({"state": m.state, "parent": m.parent, "made": show_time(m.created_ns)} | dict(_flat(m.evidence)) for m in pair)
+    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
+    apart = distance(*((m.path, m.sha256) for m in pair))
+    if json:
+        fields = {name: [left.get(name), right.get(name)] for name in names}
+        show_json({"versions": [m.version for m in pair], "differences": fields, "weights": apart})
+        return
+    rows = [(name, left.get(name), right.get(name)) for name in names]
+    rows += [(f"weights {name}", "0", f"{value:.3g} of its size") for name, value in apart.items()]
+    show_table(("what", *(m.version for m in pair)), rows, "no difference")
+
+
+@app.command()
+def promote(version: Version, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+    """Let a version decide. A running daemon takes it between two batches."""
+    _promote(version, why, config, by, pinned=None)
+
+
+@app.command()
+def rollback(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+    """Let the version decide again that did before."""
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.retraining.decide import roll_back
+
+    with opened(config) as (loaded, database), database.begin() as connection:
+        stream_of(loaded, stream)
+        after = roll_back(connection, stream, author=who(by), reason=why, now_ns=time_ns())
+    print(after.to_version or "packaged")
+    note(f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}")
+
+
+@app.command()
+def pin(version: Version, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+    """Let a version decide until a person says otherwise."""
+    _promote(version, why, config, by, pinned=True)
+
+
+@app.command()
+def unpin(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+    """Let better versions take over by themselves again."""
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.retraining.decide import pin as pin_
+
+    with opened(config) as (loaded, database), database.begin() as connection:
+        stream_of(loaded, stream)
+        pin_(connection, stream, pinned=False, author=who(by), reason=why, now_ns=time_ns())
+    note(f"stream {stream} is no longer pinned")
+
+
+@app.command()
+def export(
+    version: Version,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Where to: path or URL without an ending; two files are written.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Copy a version out of the registry, to keep it or to import it elsewhere."""
+    from pipeline.retraining.registry import copied
+    from storage import models
+
+    with opened(config) as (_, database), database.read() as connection:
+        model = models.get(connection, version)
+    copied(model.path, path, model.sha256)
+    print(f"{path}.json")
+    note(f"wrote {path}.json and {path}.safetensors, sha256 of the manifest {model.sha256}")
+
+
+@app.command("import")
+def import_(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The exported version, without an ending.")],
+    stream: Name,
+    config: ConfigOption = DEFAULT_CONFIG,
+    by: By = None,
+) -> None:
+    """Take a version into the registry as a candidate of a stream."""
+    from time import time_ns
+
+    from pipeline.build import models_path
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from pipeline.retraining.registry import delete, imported
+    from storage import models
+
+    with opened(config) as (loaded, database):
+        stream_of(loaded, stream)
+        model = imported(path, models_path(loaded), stream, who(by), time_ns())
+        with database.begin() as connection:
+            new = models.add(connection, model)
+        if not new:
+            delete(model)
+            raise InputError(f"version {model.version} is in the registry already")
+    print(model.version)
+    note(f"forewatch models promote {model.version} lets it decide")
+
+
+def as_dict(model: Model) -> dict[str, Any]:
+    """A version for programs: times in ISO 8601."""
+    names = ("version", "stream", "state", "reason", "parent", "author", "job_id", "path", "sha256")
+    times = {"made": show_time(model.created_ns), "changed": show_time(model.changed_ns)}
+    return {name: getattr(model, name) for name in names} | times | {"evidence": model.evidence}
+
+
+def _promote(version: str, why: str, config: Any, by: str | None, pinned: bool | None) -> None:
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.retraining import decide
+    from pipeline.retraining.registry import usable
+    from storage import models
+
+    with opened(config) as (loaded, database):
+        with database.read() as connection:
+            model = models.get(connection, version)
+        stream = stream_of(loaded, model.stream)
+        usable(model)
+        with database.begin() as connection:
+            decide.promote(connection, model.stream, stream, model.version, author=who(by), reason=why, now_ns=time_ns(), pinned=pinned)
+    print(model.version)
+    note(f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself")
+
+
+def _show_changes(changes: list[Promotion], json: bool) -> None:
+    if json:
+        show_json([asdict(one) | {"created": show_time(one.created_ns)} for one in changes])
+        return
+    columns = ("when", "stream", "what", "from", "to", "pinned", "by", "why")
+    named = [(one.from_version or "packaged", one.to_version or "packaged", "yes" if one.pinned else "no") for one in changes]
+    rows = [
+        (show_second(one.created_ns), one.stream, one.action, *names, one.author, one.reason)
+        for one, names in zip(changes, named, strict=True)
+    ]
+    show_table(columns, rows, "nothing was ever promoted", wrap=("why",))
+
+
+def _flat(value: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """Nested evidence as dotted names; long lists as how many they hold."""
+    rows: list[tuple[str, Any]] = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            rows += _flat(item, f"{path}{name}.")
+        else:
+            rows.append((path + name, f"{len(item)} of them" if isinstance(item, list) and len(item) > 6 else item))
+    return rows

@@ -1,0 +1,99 @@
+"""``quarantine list|add|remove``: what is kept out of training, why, and by whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamOption, opened, stream_of
+from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.times import parse_time, show_second, show_time
+
+app = typer.Typer(no_args_is_help=True, help="What is kept out of training, why, and by whom.")
+
+_TIME = "ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d."
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    stream: StreamOption = None,
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="Only ranges that people took out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List what is kept out: by hand, by labels, and what was flagged."""
+    from pipeline.retraining.requests import kept_out
+
+    found: list[dict[str, Any]] = []
+    with opened(config) as (loaded, database):
+        names = [stream] if stream is not None else list(loaded.streams)
+        for name in names:
+            stream_of(loaded, name)
+            found += kept_out(database, loaded, name, by_hand)
+    if json:
+        show_json([one | {"from": show_time(one.pop("start_ns")), "to": show_time(one.pop("end_ns"))} for one in found])
+        return
+    rows = [
+        (
+            one["id"],
+            one["stream"],
+            one["series"] or "all",
+            show_second(one["start_ns"]),
+            show_second(one["end_ns"]),
+            one["points"],
+            one["why"],
+            one["by"],
+        )
+        for one in found
+    ]
+    show_table(("id", "stream", "series", "from", "to", "points", "why", "by"), rows, "nothing is kept out", wrap=("series", "why"))
+
+
+@app.command()
+def add(
+    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")],
+    start: Annotated[Any, typer.Option("--from", parser=parse_time, metavar="TIME", help=f"Begin: {_TIME}")],
+    end: Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, not part of it: {_TIME}")],
+    series: Annotated[str | None, typer.Option(metavar="SERIES", help="Only this series; left out: all of the stream.")] = None,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")] = "by hand",
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Keep a range of time out of training."""
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from storage import quarantine
+    from storage.quarantine import Excluded
+
+    if start >= end:
+        raise InputError("--from is not before --to: the range is empty")
+    with opened(config) as (loaded, database):
+        stream_of(loaded, stream)
+        with database.begin() as connection:
+            number = quarantine.add(connection, Excluded(0, stream, series, start, end, why, who(by), time_ns()))
+    print(number)
+    note(f"kept out of the next training of {stream}; forewatch quarantine remove {number} takes it back")
+
+
+@app.command()
+def remove(
+    id_: Annotated[int, typer.Argument(metavar="ID", help="Its number, as the list shows it.")],
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Let a range back into training."""
+    from time import time_ns
+
+    from pipeline.cli.person import who
+    from pipeline.errors import InputError
+    from storage import quarantine
+
+    with opened(config) as (_, database), database.begin() as connection:
+        if not quarantine.remove(connection, id_, who(by), time_ns()):
+            raise InputError(
+                f"there is no range {id_} that is kept out by hand; `forewatch quarantine list --by-hand` shows those there are"
+            )
+    print(f"{id_} is part of training again")

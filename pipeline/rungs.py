@@ -1,0 +1,90 @@
+"""Which rung of the ladder guards a series, why, and what comes next: found by running the champion over the stored points of the series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectors.base import GUARDS, State
+from detectors.ladder import LSTM, WARM, N
+from detectors.readout import COUNT, FIRST
+from pipeline.build import champion_of, history_path
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.explain import points_of
+from storage.history import HistoryReader
+from storage.session import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How one channel of a series is guarded. errors: recent mean error of each rung in steps of the series, None where it has no forecast."""
+
+    channel: str
+    guard: str
+    points: int
+    errors: dict[str, float | None]
+    why: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """How a series is guarded; ``guard`` is what its last verdict says."""
+
+    stream: str
+    series: str
+    guard: str
+    model_version: str
+    last_ns: int
+    channels: list[Rung]
+
+
+def guarded(config: Config, database: Database, stream: str, series: str) -> Guarded:
+    """Raises InputError where the history does not know the series."""
+    champion = champion_of(database, stream, config.streams[stream])
+    table = HistoryReader(history_path(config)).read(stream, series=series)
+    if not table.num_rows:
+        raise InputError(
+            f"the history of stream {stream} has no series {series!r}; its name must be whole, as `forewatch anomalies list` shows it"
+        )
+    channels = list(config.streams[stream].channels)
+    points = points_of(table, channels)
+    state, verdicts = champion.detector.step(champion.detector.initial(1), points)
+    if "ladder.error" not in state:
+        raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")
+    rungs = [_rung(state, place, channel) for place, channel in enumerate(channels)]
+    last = GUARDS[int(verdicts.guard[-1])]
+    return Guarded(stream, series, last, champion.provenance.model_version, int(points.time[-1]), rungs)
+
+
+def _rung(state: State, place: int, channel: str) -> Rung:
+    points, recent = int(state["ladder.gauss"][0, place, N]), state["ladder.error"][0, place, : len(GUARDS) - 1]
+    errors = {name: round(float(error), 3) if error > 0 else None for name, error in zip(GUARDS[1:], recent, strict=True)}
+    clock = state.get("readout.clock")
+    seen = int(clock[0, place, COUNT]) if clock is not None else 0
+    known = {name: error for name, error in errors.items() if error is not None}
+    if points < WARM or not known:
+        guard = GUARDS[1] if points else GUARDS[0]
+        return Rung(
+            channel,
+            guard,
+            points,
+            errors,
+            f"{points} points are too few to compare forecasts",
+            f"seasonal, river in {WARM - points} points",
+        )
+    guard = min(known, key=lambda name: (known[name], -GUARDS.index(name)))
+    why = "its recent error is the smallest: " + ", ".join(
+        f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])
+    )
+    return Rung(channel, guard, points, errors, why, _next(guard, clock is not None, seen))
+
+
+def _next(guard: str, has_lstm: bool, seen: int) -> str:
+    if guard == GUARDS[LSTM]:
+        return "nothing is above it"
+    if not has_lstm:
+        return "this detector has no LSTM; standard and strong have"
+    if seen < FIRST:
+        return f"lstm in {FIRST - seen} points at the earliest"
+    return "lstm, once its recent error is the smallest"
