@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from detectors import build
 from detectors.base import Points, Verdicts
-from pipeline.build import detector_spec, history_path
+from pipeline.build import champion_of, detector_spec, history_path
 from pipeline.config import Config
 from pipeline.records import Partition
 from storage import parquet
 from storage.history import HistoryWriter
+from storage.session import Database
 
 MINUTE = 60_000_000_000
 BEGIN = 1_760_000_000_000_000_000
@@ -41,9 +42,26 @@ def tide(points: int, seed: int = 0, period: float = 180.0) -> np.ndarray:
     return 20 + 4 * np.sin(2 * np.pi * np.arange(points) / period + seed) + rng.normal(0, 0.3, points)
 
 
-def write_history(config: Config, series: Mapping[str, np.ndarray], *, begin: int = BEGIN, offset: int = 0, epoch: int = 1) -> Verdicts:
-    """Score ``series`` (name → values, one a minute) with the stream's detector and write the history; the verdicts, series by series."""
-    detector = build(detector_spec(config.streams["plant"]))
+def write_history(
+    config: Config,
+    series: Mapping[str, np.ndarray],
+    *,
+    begin: int = BEGIN,
+    offset: int = 0,
+    epoch: int = 1,
+    database: Database | None = None,
+) -> Verdicts:
+    """Score ``series`` (name → values, one a minute) and write the history; the verdicts, series by series.
+
+    The detector is the champion of ``database``, or (None) what comes with forewatch.
+    """
+    stream = config.streams["plant"]
+    if database is None:
+        detector = build(detector_spec(stream))
+        model = detector.version
+    else:
+        champion = champion_of(database, "plant", stream)
+        detector, model = champion.detector, champion.provenance.model_version
     lengths = [len(values) for values in series.values()]
     slot = np.repeat(np.arange(len(series), dtype=np.int32), lengths)
     time = np.concatenate([begin + np.arange(n) * MINUTE for n in lengths])
@@ -55,6 +73,7 @@ def write_history(config: Config, series: Mapping[str, np.ndarray], *, begin: in
     per_channel = {"value": values, "expected": verdicts.expected, "lower": verdicts.lower, "upper": verdicts.upper}
     offsets = offset + np.arange(len(slot), dtype=np.int64)
     table = parquet.rows(offsets, time, slot, pa.array(list(series)), ["temperature"], per_point, per_channel)
+    table = table.append_column("model", parquet.constant(model, len(slot)))
     writer = HistoryWriter(history_path(config), "plant")
     partition = Partition("plant", 0)
     writer.open(partition, "log", epoch, offset)
