@@ -66,7 +66,10 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
 
 @app.command()
 def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Compare two versions: evidence, training, and how far their weights lie apart."""
+    """Compare two versions.
+
+    Evidence, training, and how far their weights lie apart.
+    """
     from pipeline.retraining.registry import distance
     from storage import models
 
@@ -131,7 +134,10 @@ def export(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Where to: path or URL without an ending; two files are written.")],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Copy a version out of the registry, to keep it or to import it elsewhere."""
+    """Copy a version out of the registry.
+
+    To keep it, or to import it elsewhere.
+    """
     from pipeline.retraining.registry import copied
     from storage import models
 

@@ -22,7 +22,10 @@ def list_(
     by_hand: Annotated[bool, typer.Option("--by-hand", help="Only ranges that people took out.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List what is kept out: by hand, by labels, and what was flagged."""
+    """List what is kept out.
+
+    By hand, by labels, and what was flagged.
+    """
     from pipeline.retraining.requests import kept_out
 
     found: list[dict[str, Any]] = []
