@@ -3,8 +3,8 @@
 Calibrated tracks of one series are far from independent, so a sum is not itself a surprise: ``scale`` brings each group back to about
 −log10 of a tail probability, chosen on half of the open series (``docs/accuracy.md``). Three kinds of evidence:
 
-    form    averaged forecast errors and distances to past windows: unbounded, so that it ranks
-    event   never seen values, levels and shapes: trusted less where the series is predictable, because there forms decide
+    form    averaged forecast errors and distances to past windows: unbounded, so that it ranks; where a series is predictable they decide
+    event   never seen values, levels and shapes
     point   one residual alone: it may speak only once its tail is known from tens of thousands of rows
 
 Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1) reaches the threshold, a surprise is
@@ -23,7 +23,7 @@ from detectors.lanes import Floats
 
 KNEE = 4.0  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
 CLAIM = 1.75
-SCALE, CAP, SLOPE, BEND, PREDICTABLE, LEAST, AFTER, REPEATS = range(8)
+SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, AFTER, REPEATS = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Group:
     """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first ``after`` rows of a lane.
 
     Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says little about the rank of other rows.
-    Where the usual one-step error is below ``predictable`` scales of the series, the group counts in proportion, but never below ``least``.
+    It counts ``certain`` times as much in a series without error, and goes back to once as the usual one-step error grows to ``predictable`` scales.
     With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
     """
 
@@ -41,8 +41,8 @@ class Group:
     cap: float = 10.0
     slope: float = 1.0
     bend: float = 1.0
-    predictable: float = 0.0
-    least: float = 1.0
+    predictable: float = 1.0
+    certain: float = 1.0
     after: float = 0.0
     repeats: bool = False
 
@@ -72,7 +72,7 @@ class Combiner:
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] = weight
-        self.rules = np.array([(g.scale, g.cap, g.slope, g.bend, g.predictable, g.least, g.after, g.repeats) for g in groups], np.float32)
+        self.rules = np.array([(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.after, g.repeats) for g in groups], np.float32)
 
     def run(self, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:
         """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats;
@@ -92,8 +92,7 @@ def _evidence(weights, rule, surprises, error):  # type: ignore[no-untyped-def] 
         if part > most:
             most, lead = part, k
     total *= rule[SCALE]
-    if error < rule[PREDICTABLE]:
-        total *= max(error / rule[PREDICTABLE], rule[LEAST])
+    total *= rule[CERTAIN] + (1 - rule[CERTAIN]) * min(error / rule[PREDICTABLE], np.float32(1))
     if total > KNEE:
         total = np.float32(KNEE) + (total - np.float32(KNEE)) * rule[SLOPE]
     elif rule[BEND] != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from detectors.combine import Group
 
@@ -26,33 +26,38 @@ class Tier:
     spans: tuple[float, ...] = (0.125, 0.5, 2.0)  # of the averaged errors, in periods
 
 
-FORM = (
-    ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x2", 1.0), ("residual", 0.5),
-    ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
+FORM = Group(
+    (
+        ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x2", 1.0), ("residual", 0.5),
+        ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
+    ),
+    0.3, 0.9, cap=1e9, predictable=0.2, certain=1.5,
 )  # fmt: skip
-NOVEL = (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0))
 BEND = 4.0
-EVENT = Group(NOVEL, 4 / 7.4, slope=0.2, bend=BEND)
+EVENT = Group(
+    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
+    4 / 7.4, slope=0.2, bend=BEND, predictable=0.05, certain=0.6,
+)  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
-STUCK = Group((("stuck", 1.0),), 1.4, bend=BEND)
+STUCK = Group((("stuck", 1.0),), 1.25, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
     Group((("return", 1.0),), 1.6, 0.95, cap=1e9, slope=0.5, repeats=True),
-    Group((("burst", 1.0),), 2.1, 0.95),
+    Group((("burst", 1.0),), 2.0, 0.95),
     Group((("stuck", 1.0),), 1.7, repeats=True),
 )
 
 TIERS = {
     "light": Tier(
-        (Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, after=2_000, repeats=True), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 0.6), STUCK, DRIFT),
+        (replace(POINT, bend=1.0, after=20_000), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 0.9), STUCK, DRIFT),
         bins=20, ring=40,
     ),
     "standard": Tier(
-        (Group(FORM, 0.35, 0.9, cap=1e9), EVENT, POINT, STUCK, DRIFT),
+        (FORM, EVENT, POINT, STUCK, DRIFT),
         bins=16, ring=128, levels=3, seen=88, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
-        (Group(FORM, 0.4, 0.9, cap=1e9), Group(NOVEL, 4 / 7.4, slope=0.2, bend=BEND, predictable=0.1, least=0.6), POINT, STUCK, DRIFT),
-        bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=2048, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, memory=1024,
+        (FORM, replace(EVENT, scale=4 / 8), POINT, STUCK, DRIFT),
+        bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=4096, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, hidden=48, memory=1024,
     ),
 }  # fmt: skip

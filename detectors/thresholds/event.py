@@ -13,8 +13,8 @@ from detectors.base import State
 from detectors.kernel import kernel
 from detectors.lanes import Floats, Ints
 
-REPEAT = 1.2
-SHARE = 0.08
+REPEAT = 1.3
+SHARE = 0.12
 LONGEST = 1000.0
 NEAR = 0.9
 CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
