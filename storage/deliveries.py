@@ -7,16 +7,38 @@ who finishes its head both hold the lane's row locked, so that neither overlooks
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Connection, Integer, and_, bindparam, case, delete, exists, func, literal, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    bindparam,
+    case,
+    column,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy import values as rows_of
 from sqlalchemy.orm import aliased
 
 from storage.tables_alerts import DeliveryAttemptRow, DeliveryLaneRow, DeliveryRow, NoticeRow
-from storage.types import insert
+from storage.types import SafeText, insert
+
+T = TypeVar("T")
+
+_AT_ONCE = 200  # lanes in one IN list
 
 
 @dataclass(slots=True)
@@ -105,19 +127,27 @@ def next_due(connection: Connection, endpoints: Collection[str]) -> int | None:
     return connection.scalar(select(func.min(DeliveryLaneRow.due_ns)).where(*free))
 
 
-def claim(connection: Connection, owner: str, endpoint: str, limit: int, now_ns: int) -> list[Claimed]:
-    """Take up to ``limit`` due lanes of ``endpoint`` in hand and return the head of each."""
-    free = (DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns <= now_ns)
-    due = (
-        select(DeliveryLaneRow.lane).where(*free).order_by(DeliveryLaneRow.due_ns).limit(limit).with_for_update(skip_locked=True).cte("due")
-    )
-    taken = update(DeliveryLaneRow).where(DeliveryLaneRow.endpoint == endpoint, DeliveryLaneRow.lane.in_(select(due.c.lane)))
-    lanes = list(connection.scalars(taken.values(owner=owner).returning(DeliveryLaneRow.lane)))
-    if not lanes:
-        return []
-    heads = _heads(connection, endpoint, lanes)
-    if empty := set(lanes) - {head.lane for head in heads}:
-        _release(connection, owner, [(endpoint, lane, None) for lane in empty])
+def due(connection: Connection, room: Mapping[str, int], now_ns: int) -> list[tuple[str, str]]:
+    """(endpoint, lane) of free lanes that are due, up to ``room[endpoint]`` of each endpoint, the longest due first. Nothing is locked."""
+    columns = (DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
+    lanes = select(*columns).where(*_free(now_ns)).order_by(DeliveryLaneRow.due_ns)
+    # One index range for each endpoint: a backlog of one is not walked through for the others.
+    parts = [lanes.where(DeliveryLaneRow.endpoint == name).limit(most).subquery() for name, most in room.items()]
+    return [(endpoint, lane) for endpoint, lane in connection.execute(union_all(*map(select, parts)))]
+
+
+def claim(connection: Connection, owner: str, lanes: Sequence[tuple[str, str]], now_ns: int) -> list[Claimed]:
+    """Take those of ``lanes`` in hand that are still free and due, and return the head of each."""
+    mine: list[tuple[str, str]] = []
+    key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
+    for part in _parts(lanes):
+        free = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(key.in_(part), *_free(now_ns))
+        taken = update(DeliveryLaneRow).where(key.in_(free.with_for_update(skip_locked=True))).values(owner=owner)
+        taken = taken.returning(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
+        mine += [(endpoint, lane) for endpoint, lane in connection.execute(taken)]
+    heads = _heads(connection, mine)
+    if empty := set(mine) - {(head.endpoint, head.lane) for head in heads}:
+        _release(connection, owner, [(*lane, None) for lane in empty])
     return heads
 
 
@@ -126,9 +156,11 @@ def record(connection: Connection, owner: str, attempts: Sequence[Attempt], now_
     mine = _locked(connection, owner, [(a.endpoint, a.lane) for a in attempts])
     kept = [a for a in attempts if (a.endpoint, a.lane) in mine]
     if kept:
-        finished = update(DeliveryRow).where(DeliveryRow.id == bindparam("which"), DeliveryRow.state == "pending")
-        finished = finished.values(repeats=DeliveryRow.repeats + bindparam("again", type_=Integer))
-        connection.execute(finished, [_outcome(a, now_ns) for a in kept])
+        # Most attempts end alike: one statement for each way to end instead of one for each of them.
+        for (state, reason, tried, again), ended in _grouped(kept, lambda a: (a.state, a.reason, a.attempt, a.repeat)):
+            finished = update(DeliveryRow).where(DeliveryRow.state == "pending", DeliveryRow.id.in_([a.delivery for a in ended]))
+            values = {"state": state, "reason": reason, "attempts": tried, "finished_ns": now_ns if state != "pending" else None}
+            connection.execute(finished.values(repeats=DeliveryRow.repeats + int(again), **values))
         connection.execute(insert(connection, DeliveryAttemptRow), [_attempt_values(a) for a in kept])
         _release(connection, owner, [(a.endpoint, a.lane, a.next_ns or now_ns) for a in kept])
     return [a for a in attempts if (a.endpoint, a.lane) not in mine]
@@ -137,10 +169,8 @@ def record(connection: Connection, owner: str, attempts: Sequence[Attempt], now_
 def abandon(connection: Connection, owner: str, now_ns: int) -> int:
     """Free the lanes of a worker that died. Its messages may have arrived: their next attempt is a repeat. Returns how many."""
     held = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(DeliveryLaneRow.owner == owner).with_for_update()
-    by_endpoint: dict[str, list[str]] = {}
-    for endpoint, lane in connection.execute(held.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)):
-        by_endpoint.setdefault(endpoint, []).append(lane)
-    heads = [head for endpoint, lanes in by_endpoint.items() for head in _heads(connection, endpoint, lanes)]
+    lanes = connection.execute(held.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane))
+    heads = _heads(connection, [(endpoint, lane) for endpoint, lane in lanes])
     if heads:
         rows = [
             {
@@ -298,11 +328,13 @@ def _wake(connection: Connection, lanes: set[tuple[str, str]], now_ns: int) -> N
     connection.execute(statement, [{"endpoint": e, "lane": lane, "due_ns": now_ns, "owner": None} for e, lane in sorted(lanes)])
 
 
-def _heads(connection: Connection, endpoint: str, lanes: Sequence[str]) -> list[Claimed]:
+def _free(now_ns: int) -> tuple[ColumnElement[bool], ...]:
+    return (DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns <= now_ns)
+
+
+def _heads(connection: Connection, lanes: Sequence[tuple[str, str]]) -> list[Claimed]:
+    """The first pending delivery of each lane that has one."""
     other = aliased(DeliveryRow)
-    first = select(func.min(other.sequence)).where(
-        other.endpoint == DeliveryRow.endpoint, other.lane == DeliveryRow.lane, other.state == "pending"
-    )
     lost = (
         select(DeliveryAttemptRow.outcome == "lost")
         .where(DeliveryAttemptRow.delivery_id == DeliveryRow.id)
@@ -310,28 +342,26 @@ def _heads(connection: Connection, endpoint: str, lanes: Sequence[str]) -> list[
         .limit(1)
     )
     columns = (DeliveryRow.id, DeliveryRow.alert_id, DeliveryRow.endpoint, DeliveryRow.lane, DeliveryRow.kind, DeliveryRow.attempts)
-    statement = (
-        select(*columns, DeliveryRow.created_ns, func.coalesce(lost.scalar_subquery(), literal(False)), NoticeRow.body)
-        .join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
-        .where(
-            DeliveryRow.endpoint == endpoint,
-            DeliveryRow.lane.in_(lanes),
-            DeliveryRow.state == "pending",
-            DeliveryRow.sequence == first.scalar_subquery(),
+    statement = select(*columns, DeliveryRow.created_ns, func.coalesce(lost.scalar_subquery(), literal(False)), NoticeRow.body)
+    heads: list[Claimed] = []
+    for part in _parts(lanes):
+        # From the lanes to their heads, one look into an index each, whatever the planner knows of the table: never through the backlog.
+        wanted = rows_of(column("endpoint", String), column("lane", SafeText), name="wanted").data(part).cte()
+        waiting = (other.endpoint == wanted.c.endpoint, other.lane == wanted.c.lane, other.state == "pending")
+        head = select(other.id).where(*waiting).order_by(other.sequence).limit(1).scalar_subquery()
+        found = (
+            statement.select_from(wanted).join(DeliveryRow, DeliveryRow.id == head).join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
         )
-    )
-    return [Claimed(*row) for row in connection.execute(statement)]
+        heads += [Claimed(*row) for row in connection.execute(found)]
+    return heads
 
 
 def _locked(connection: Connection, owner: str, lanes: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Of ``lanes`` those that are still ``owner``'s, locked until the end of the transaction."""
     key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
     found: set[tuple[str, str]] = set()
-    ordered = sorted(lanes)
-    for i in range(0, len(ordered), 500):
-        statement = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(
-            DeliveryLaneRow.owner == owner, key.in_(ordered[i : i + 500])
-        )
+    for part in _parts(sorted(lanes)):
+        statement = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(DeliveryLaneRow.owner == owner, key.in_(part))
         statement = statement.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).with_for_update()
         found |= {(endpoint, lane) for endpoint, lane in connection.execute(statement)}
     return found
@@ -342,20 +372,26 @@ def _release(connection: Connection, owner: str, lanes: Sequence[tuple[str, str,
     waiting = exists().where(
         DeliveryRow.endpoint == DeliveryLaneRow.endpoint, DeliveryRow.lane == DeliveryLaneRow.lane, DeliveryRow.state == "pending"
     )
-    due = case((waiting, bindparam("due", type_=BigInteger)), else_=None)
-    which = and_(
-        DeliveryLaneRow.endpoint == bindparam("at"), DeliveryLaneRow.lane == bindparam("which"), DeliveryLaneRow.owner == bindparam("mine")
-    )
-    rows = [{"at": endpoint, "which": lane, "mine": owner, "due": due_ns} for endpoint, lane, due_ns in lanes]
-    connection.execute(update(DeliveryLaneRow).where(which).values(owner=None, due_ns=due), rows)
+    key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
+    for (due_ns,), given in _grouped(lanes, lambda lane: (lane[2],)):
+        due = case((waiting, literal(due_ns, BigInteger)), else_=None)
+        which = and_(key.in_([lane[:2] for lane in given]), DeliveryLaneRow.owner == owner)
+        connection.execute(update(DeliveryLaneRow).where(which).values(owner=None, due_ns=due))
 
 
-def _outcome(attempt: Attempt, now_ns: int) -> dict[str, Any]:
-    finished = now_ns if attempt.state != "pending" else None
-    values = {"state": attempt.state, "reason": attempt.reason, "attempts": attempt.attempt, "finished_ns": finished}
-    return {"which": attempt.delivery, "again": int(attempt.repeat)} | values
+def _grouped(items: Iterable[T], key: Callable[[T], tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], list[T]]]:
+    """``items`` by their key, as many at once as one IN list should hold."""
+    groups: dict[tuple[Any, ...], list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return ((value, group[i : i + _AT_ONCE]) for value, group in groups.items() for i in range(0, len(group), _AT_ONCE))
 
 
 def _attempt_values(attempt: Attempt) -> dict[str, Any]:
     names = ("attempt", "started_ns", "latency_ns", "outcome", "status", "answer", "next_ns")
     return {"delivery_id": attempt.delivery} | {name: getattr(attempt, name) for name in names}
+
+
+def _parts(lanes: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    """As many at once as one IN list should hold."""
+    return (lanes[i : i + _AT_ONCE] for i in range(0, len(lanes), _AT_ONCE))

@@ -176,18 +176,15 @@ class DeliveryLoop:
         return bool(streams)
 
     def _claim(self, now_ns: int) -> list[Claimed]:
-        free = {name: health.free(now_ns) for name, health in self._health.items()}
-        able = [name for name, slots in free.items() if slots > 0]
-        if not able:
+        room = {name: min(health.free(now_ns), _CLAIM_MOST) for name, health in self._health.items() if health.free(now_ns) > 0}
+        if not room:
             return []
         with self._database.read() as connection:
-            due_ns = deliveries.next_due(connection, able)
-        if due_ns is None or due_ns > now_ns:
+            due = deliveries.due(connection, room, now_ns)
+        if not due:
             return []
-        claimed: list[Claimed] = []
         with self._database.begin() as connection:
-            for name in able:
-                claimed += deliveries.claim(connection, self._workers.me, name, min(free[name], _CLAIM_MOST), now_ns)
+            claimed = deliveries.claim(connection, self._workers.me, due, now_ns)
         for one in claimed:
             self._health[one.endpoint].sending(now_ns)
         return claimed
