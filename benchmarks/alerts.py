@@ -201,6 +201,101 @@ def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     return {"deliveries": len(found), "of": count, "per_s": round((len(middle) - 1) / (middle[-1] - middle[0]))}
 
 
+def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
+    """Produced to a real Kafka → webhook: a daemon of its own, calm series among which each of some records breaks a limit of its series."""
+    import subprocess
+    import sys
+
+    from kafka import KafkaProducer
+    from ruamel.yaml import YAML
+
+    from tests.kafka_server import running_broker
+
+    with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "kafka") as broker, Receiver() as receiver:
+        path, secret = Path(folder) / "produce.yaml", Path(folder) / "secret"
+        secret.write_text("whsec_" + "A" * 44)
+        hook = {"type": "webhook", "url": f"http://127.0.0.1:{receiver.port}/", "secret": {"file": str(secret)}, "allow": ["loopback"]}
+        stream = {
+            "source": {"kafka": {"brokers": [broker], "topics": ["produce"]}},
+            "format": {"json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": ["value"]}},
+            "detector": "light",
+            "limits": {"value": {"max": 100}},
+            "alerts": {"storm": None},
+        }
+        YAML().dump({"database": _url(database), "http": None, "streams": {"plant": stream}, "endpoints": {"hook": hook}}, path)
+        _topic(broker, "produce")
+        command = [sys.executable, "-c", "from pipeline.cli import main; main()", "run", str(path)]
+        daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            for line in daemon.stderr or ():
+                if "taken over" in line:
+                    break
+            threading.Thread(target=lambda: [None for _ in daemon.stderr or ()], daemon=True).start()
+            producer = KafkaProducer(bootstrap_servers=broker, linger_ms=2)
+            sent = _pace(producer, options.rate, options.seconds)
+            producer.flush()
+            found = receiver.arrivals(sent)
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+    late = np.array([at - _ns(start) for at, _, start in found]) / 1e6
+    # What came in the first two seconds is start-up: the first picture of everything in memory, the first connection.
+    return {"records_per_s": 10 * options.rate, "anomalies_per_s": options.rate, "arrived": len(found), "of": sent} | _ms(
+        late[2 * options.rate :]
+    )
+
+
+def _pace(producer: Any, rate: int, seconds: int) -> int:
+    """``rate`` broken limits and nine times as many calm records a second, each with the wall clock as its time; returns how many broke."""
+    began = time.time()
+    for i in range(10 * rate * seconds):
+        time.sleep(max(0.0, began + i / (10 * rate) - time.time()))
+        broken = i % 10 == 0
+        name = f"broken-{i}" if broken else f"calm-{i % 97}"
+        record = {"sensor": name, "ts": time.time_ns(), "value": 400.0 if broken else 20.0 + i % 5}
+        producer.send("produce", json.dumps(record).encode(), key=name.encode())
+    return rate * seconds
+
+
+def _topic(broker: str, name: str) -> None:
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(name, 1, 1)])
+    admin.close()
+
+
+def _ns(stamp: str) -> int:
+    from datetime import datetime
+
+    return round(datetime.fromisoformat(stamp).timestamp() * 1e6) * 1000
+
+
+def budget(options: argparse.Namespace, database: Any) -> dict[str, Any]:
+    """Pages a day over simulated undisturbed months, five a day wanted; and how many of 50 strong anomalies among them paged at once."""
+    from tests.unit.test_alerts_budget import simulate
+
+    natures: dict[str, dict[str, Any]] = {
+        "calibrated": {},
+        "tail three times too long": {"heavy": 3.0},
+        "in clusters of four": {"heavy": 2.0, "cluster": 4},
+        "tail grows by half in the middle": {"shift": 1.5},
+    }
+    figures: dict[str, Any] = {}
+    for series, rate in ((10, 1e-3), (1_000, 1e-4), (100_000, 1e-4)):
+        if series > options.series:
+            continue
+        for name, nature in natures.items():
+            runs = [simulate(5.0, series * 1440 * rate, seed, strong=50, **nature) for seed in range(1 if series > 10_000 else 3)]
+            row = {
+                "pages_per_day": [round(r.pages_per_day, 2) for r in runs],
+                "strong": f"{sum(r.strong for r in runs)} of {50 * len(runs)}",
+            }
+            figures[f"{series:,} series, {name}"] = row
+            print(f"{series:>9,} series  {name:<34} {row['pages_per_day']}  strong at once {row['strong']}", flush=True)
+    return figures
+
+
 def _backlog(database: Any, count: int) -> None:
     from uuid import uuid5
 
@@ -246,7 +341,12 @@ def opened(which: str | None) -> Iterator[Any]:
         database.close()
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {"latency": latency, "throughput": throughput}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {
+    "latency": latency,
+    "throughput": throughput,
+    "produce": produce,
+    "budget": budget,
+}
 
 
 def main() -> None:
@@ -256,6 +356,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=100, help="events a second (latency, produce)")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--fan-out", action="store_true", help="every event to all endpoints, not to one of them")
+    parser.add_argument("--series", type=int, default=100_000, help="largest number of series (budget)")
     parser.add_argument("--count", type=int, default=10_000, help="deliveries (throughput)")
     options = parser.parse_args()
     with opened(options.database) as database:

@@ -299,6 +299,13 @@ def fates(connection: Connection) -> dict[tuple[str, str], int]:
     return {(stream, what): int(count) for stream, what, count in rows}
 
 
+def suppressed(connection: Connection) -> list[tuple[Event, str]]:
+    """Events that were not sent and why, oldest first."""
+    columns = [getattr(AlertEventRow, f.name) for f in fields(Event)]
+    statement = select(*columns, AlertEventRow.reason).where(AlertEventRow.state == "suppressed").order_by(AlertEventRow.id)
+    return [(Event(*row[:-1]), row[-1] or "") for row in connection.execute(statement)]
+
+
 def get(connection: Connection, prefix: str) -> list[AlertState]:
     """Alerts whose id begins with the hex digits ``prefix`` (1 to 32 of them), six at most."""
     within = AlertRow.alert_id.between(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))

@@ -171,10 +171,5 @@ class AlertBudget:
         return float(min(beyond[start] / count, 1.0) * math.exp(-excess / scale)) if count else 1.0
 
 
-def alarm_rate(per_day: float, points_per_day: float) -> float:
-    """The share of points that a detector should flag so that a budget has enough candidates to choose from: three for each page."""
-    return min(max(3.0 * per_day / points_per_day, 1e-6), 1e-2)
-
-
 def _bin(surprise: float) -> int:
     return min(int(max(surprise, 0.0) / _BIN), _BINS - 1) if math.isfinite(surprise) else _BINS - 1

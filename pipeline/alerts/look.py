@@ -103,7 +103,7 @@ def _reason_to_wait(desk: Desk, alert: AlertState, behaviour: Behaviour) -> tupl
     if desk.news.get(alert.alert_id) == "retracted" and alert.open_count == 0:
         return "retracted", None
     ended_ns = desk.lane(alert.lane).resolved_ns
-    if ended_ns is not None and alert.opened_ns < ended_ns + behaviour.cooldown:
+    if behaviour.cooldown and ended_ns is not None and alert.opened_ns < ended_ns + behaviour.cooldown:
         again_ns = alert.created_ns + ended_ns + behaviour.cooldown - alert.opened_ns
         if desk.now_ns < again_ns:
             return "cooldown", again_ns

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from pipeline.alerts.configured import router_of
-from pipeline.alerts.outbox import AlertRules
+from pipeline.alerts.outbox import AlertRules, decode_anomaly
 from pipeline.alerts.payload import Payload, decode
 from pipeline.alerts.rules import SECOND
 from pipeline.config import Config
@@ -37,11 +38,12 @@ class StreamReport:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """``sent``: (endpoint, when, payload) in order of time."""
+    """``sent``: (endpoint, when, payload); ``dropped``: (when, why, anomaly) of those that nobody was told of; both in order of time."""
 
     days: float
     streams: dict[str, StreamReport]
     sent: list[tuple[str, int, Payload]]
+    dropped: list[tuple[int, str, Anomaly]]
 
 
 def rehearse(config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int) -> Rehearsal:
@@ -113,6 +115,16 @@ class _Stage:
                     streams[alert.stream].pages += 1
             queued = deliveries.query(connection)
             sent = [(d.endpoint, d.created_ns, decode(deliveries.body_of(connection, d.notice_id) or "")) for d in queued]
+            dropped = _dropped(connection)
         for name, configured in self._config.streams.items():
             streams[name].pages_per_day = configured.alerts.budget.per_day if configured.alerts.budget is not None else None
-        return Rehearsal(max(until_ns - since_ns, 1) / _DAY, streams, sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)))
+        return Rehearsal(max(until_ns - since_ns, 1) / _DAY, streams, sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)), dropped)
+
+
+def _dropped(connection: Connection) -> list[tuple[int, str, Anomaly]]:
+    """Each anomaly once: the first of its events that was not sent says why. What became part of an alert that spoke is not among them."""
+    found: dict[UUID, tuple[int, str, Anomaly]] = {}
+    for event, reason in alerts.suppressed(connection):
+        if event.kind == "anomaly" and reason != "unchanged":
+            found.setdefault(event.subject, (event.created_ns, reason, decode_anomaly(event.body)))
+    return list(found.values())

@@ -15,7 +15,7 @@ from pipeline.cli.times import parse_time, show_second, show_time
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.alerts.rehearsal import Rehearsal
+    from pipeline.alerts.rehearsal import Rehearsal, StreamReport
     from storage.alerts import AlertState
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
@@ -143,7 +143,9 @@ def try_out(
     config: ConfigArgument = DEFAULT_CONFIG,
     last: Annotated[Any, typer.Option("--last", parser=parse_time, metavar="DURATION", help="How much of the past: 24h, 7d.")] = "7d",
     stream: StreamOption = None,
-    show_all: Annotated[bool, typer.Option("--show", help="Also every message that would have been sent, and when.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--show", help="Also every message that would have been sent and every anomaly that was dropped, and when.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Try the rules on the anomalies of the past.
@@ -230,6 +232,10 @@ def _report(rehearsal: Rehearsal, endpoints: Any) -> dict[str, Any]:
             }
             for endpoint, at_ns, p in rehearsal.sent
         ],
+        "dropped": [
+            {"at": show_time(at_ns), "why": why, "stream": a.stream, "series": a.series, "severity": a.severity, "anomaly": str(a.id)}
+            for at_ns, why, a in rehearsal.dropped
+        ],
     }
 
 
@@ -246,9 +252,22 @@ def _print(rehearsal: Rehearsal, endpoints: list[str], show_all: bool) -> None:
     fates = [(name, r.anomalies, fate, count) for name, r in rehearsal.streams.items() for fate, count in sorted(r.fates.items())]
     show_table(("stream", "anomalies", "what became of their events", "events"), fates, "no anomalies in this time")
     for name, report in rehearsal.streams.items():
-        line = f"{name}: {report.pages} pages in {rehearsal.days:.1f} days, {report.pages / rehearsal.days:.2f} a day"
-        print(line + (f"; the budget is {report.pages_per_day:g} a day" if report.pages_per_day is not None else "; no budget"))
+        print(_budget_line(name, report, rehearsal.days))
     if show_all:
         print()
         told = [(show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title) for endpoint, at_ns, p in rehearsal.sent]
         show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), told, "no messages")
+        print()
+        lost = [(show_second(at_ns), why, a.stream, a.series, a.severity, str(a.id)[:13]) for at_ns, why, a in rehearsal.dropped]
+        show_table(("at", "dropped by", "stream", "series", "severity", "anomaly"), lost, "nothing was dropped")
+
+
+def _budget_line(name: str, report: StreamReport, days: float) -> str:
+    a_day = report.pages / days
+    line = f"{name}: {report.pages} pages in {days:.1f} days, {a_day:.2f} a day"
+    if report.pages_per_day is None:
+        return f"{line}; no budget"
+    line += f"; the budget is {report.pages_per_day:g} a day"
+    if a_day >= 0.8 * report.pages_per_day:
+        return line
+    return f"{line}: fewer anomalies came than it would bear; a higher alarm_rate of the stream finds smaller ones, too"
