@@ -215,6 +215,8 @@ class Stream(Model):
         default_factory=Retraining, description="when the model is trained again, on what, and who decides about it"
     )
 
+    power: bool = Field(True, description="find out what would be caught, on shadow copies of live series; takes at most 2 % of a core")
+
     @model_validator(mode="after")
     def _channels(self) -> Stream:
         known = set(self.channels)

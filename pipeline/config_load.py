@@ -48,9 +48,9 @@ def load_config(path: Path | str) -> Config:
 
 
 def config_hash(stream: Stream) -> str:
-    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of keys, alerts and retraining do not count)."""
+    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of keys, alerts, power and retraining do not count)."""
     canonical = json.dumps(
-        stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "retraining"}), sort_keys=True, separators=(",", ":")
+        stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"}), sort_keys=True, separators=(",", ":")
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

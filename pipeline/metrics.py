@@ -46,6 +46,7 @@ class Metrics:
         self._operation()
         self._alerting()
         self._retraining()
+        self._power()
 
     def _flow(self) -> None:
         self.records = self._counter(
@@ -123,6 +124,20 @@ class Metrics:
         self.job_cpu_seconds = self._counter("job_cpu_seconds", "CPU time of jobs that ended", "stream")
         self.model_exchanges = self._counter("model_exchanges", "Times that another model took over in this process", "stream")
         self.model_usable = self._gauge("model_usable", "1: the promoted model decides, 0: it is refused and another one decides", "stream")
+
+    def _power(self) -> None:
+        self.power_smallest = self._gauge(
+            "power_smallest_spreads",
+            "Smallest change of each kind that would be caught now, in robust standard deviations of the series: median over the series tried, "
+            "NaN where fewer than half catch any",
+            "stream",
+            "kind",
+        )
+        self.power_delay = self._gauge("power_delay_points", "Points until it would be flagged, median over the series", "stream", "kind")
+        self.power_blind = self._gauge(
+            "power_blind_ratio", "Share of the series tried in which no size of it would be caught", "stream", "kind"
+        )
+        self.power_seconds = self._counter("power_seconds", "Time spent on finding that out; rate() is its share of one core", "stream")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))
@@ -211,6 +226,23 @@ class StreamMetrics:
         """The partition is no longer ours: another process reports it."""
         for gauge in (self._metrics.held, self._metrics.lag, self._metrics.snapshot_time, self._metrics.snapshot_bytes):
             gauge.remove(self._stream, partition.topic, str(partition.number))
+
+
+class PowerMetrics:
+    """What would be caught on one stream, by kind of change."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        self._metrics = metrics
+        self._stream = stream
+
+    def kind(self, kind: str, smallest: float | None, delay: float | None, blind: float) -> None:
+        """Medians over the series; None is reported as NaN: no size, or no delay, is known."""
+        self._metrics.power_smallest.labels(self._stream, kind).set(float("nan") if smallest is None else smallest)
+        self._metrics.power_delay.labels(self._stream, kind).set(float("nan") if delay is None else delay)
+        self._metrics.power_blind.labels(self._stream, kind).set(blind)
+
+    def seconds(self, seconds: float) -> None:
+        self._metrics.power_seconds.labels(self._stream).inc(seconds)
 
 
 _HEAD = """# Metrics

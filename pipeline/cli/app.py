@@ -22,6 +22,7 @@ from pipeline.cli import (
     jobs,
     kafka,
     models,
+    power,
     quarantine,
     run,
     series,
@@ -71,6 +72,7 @@ app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(jobs.train)
 app.command("worker")(worker.worker)
+app.command("power")(power.power)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")

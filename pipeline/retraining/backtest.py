@@ -19,8 +19,8 @@ from detectors import build
 from detectors.base import Detector, DetectorSpec, State
 from pipeline.retraining.data import HELD_BACK, TrainingData, take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, Power, probe, spread_of
+from pipeline.retraining.learn import learn, parts
 from pipeline.retraining.quarantine import CLOSE, DAY, LeftOut, Ruling, Why
-from pipeline.retraining.train import learn, parts
 
 LEVELS: Final = (1, 2, 3)  # decades of tail probability at which the calibration is looked at
 RECENT: Final = 500  # rows that say how far a series spreads

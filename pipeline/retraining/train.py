@@ -1,7 +1,7 @@
 """One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no database and no registry.
 
 A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of itself (scale, rhythm, readout,
-calibration) is learnt in closed form by running the detector over the series' history: ``learn`` does that, without what is in quarantine.
+calibration) is learnt in closed form by running the detector over the series' history, without what is in quarantine: ``pipeline.retraining.learn``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Detector, DetectorSpec, State
+from detectors.base import DetectorSpec
 from detectors.presets import PRESETS
 from detectors.tiers import TIERS
 from detectors.training import Progress, Status
-from pipeline.retraining.data import TrainingData, take
+from pipeline.retraining.data import TrainingData
 
 Weights = dict[str, NDArray[np.float32]]
 
 USABLE = (Status.FINISHED, Status.CONVERGED, Status.DIVERGED, Status.OUT_OF_MEMORY)
-ROWS = 200_000  # of one call of a detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +127,6 @@ def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[
     missed = [np.tile(data.missed[a:b], channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
     first = np.r_[0, np.cumsum(length)].astype(np.int64)
     return first, np.concatenate([np.empty(0), *parts]), np.concatenate([np.empty(0, np.int32), *missed])
-
-
-def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True) -> State:
-    """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is in quarantine.
-
-    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it,
-    unless ``clean`` is False.
-    """
-    state = detector.initial(len(data.series))
-    points = data.points(clean=clean)
-    for part in parts(data, until):
-        state, _ = detector.step(state, take(points, part))
-    return state
-
-
-def parts(data: TrainingData, until: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
-    """Row numbers in portions of at most about ``ROWS``: whole series where they fit, so that memory stays bounded."""
-    length = np.diff(data.first) if until is None else until
-    found: list[NDArray[np.int64]] = []
-    rows: list[NDArray[np.int64]] = []
-    held = 0
-    for begin, count in zip(data.first[:-1].tolist(), length.tolist(), strict=True):
-        for at in range(begin, begin + count, ROWS):
-            rows.append(np.arange(at, min(at + ROWS, begin + count)))
-            held += len(rows[-1])
-            if held >= ROWS:
-                found.append(np.concatenate(rows))
-                rows, held = [], 0
-    return [*found, np.concatenate(rows)] if rows else found
 
 
 class _Meter:

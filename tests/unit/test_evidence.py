@@ -16,8 +16,9 @@ from pipeline.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData
 from pipeline.retraining.evidence import Card, decide, make_card
+from pipeline.retraining.learn import learn
 from pipeline.retraining.quarantine import Ruling, Why
-from pipeline.retraining.train import TrainConfig, learn, train_stream
+from pipeline.retraining.train import TrainConfig, train_stream
 from tests.unit.retraining import DAY, STEP, lived, sensors
 
 SPEC = DetectorSpec(channels=("v",))

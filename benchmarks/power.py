@@ -1,0 +1,55 @@
+"""What detection power costs a running stream: scoring with the sink and without it, batch by batch in turn.
+
+    python -m benchmarks.power [--series 2000] [--points 400] [--detector standard]
+
+CPU seconds of one thread. The share is what the sink took of the scoring's own time; it is bounded by ``pipeline.retraining.power.SHARE`` of the wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from benchmarks.drift import batches
+from detectors import build
+from detectors.warm import warm
+from pipeline.build import detector_spec, provenance
+from pipeline.config import Stream
+from pipeline.metrics import Metrics, PowerMetrics
+from pipeline.retraining.power import PowerSink
+from pipeline.scoring import Scoring
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=int, default=2000)
+    parser.add_argument("--points", type=int, default=400)
+    parser.add_argument("--detector", default="standard")
+    options = parser.parse_args()
+    shape = {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}, "every": "1m"}
+    stream = Stream.model_validate(shape | {"detector": options.detector})
+    detector = build(detector_spec(stream))
+    warm(detector)
+    scoring = Scoring(provenance("bench", stream, detector), stream, detector)
+    sink = PowerSink(scoring, PowerMetrics(Metrics(), "bench"), time.process_time)
+    scored = longest = 0.0
+    for records in batches(options.series, options.points):
+        start = time.process_time()
+        result = scoring.process([records])
+        middle = time.process_time()
+        sink.append(result)
+        scored += middle - start
+        longest = max(longest, time.process_time() - middle)
+    row = {
+        "detector": options.detector,
+        "scoring_s": round(scored, 2),
+        "power_s": round(sink.spent, 3),
+        "share": round(sink.spent / scored, 4),
+    }
+    row |= {"longest_ms": round(1e3 * longest, 1), "series_tried": len(sink.found)}
+    print(json.dumps({"benchmark": "power", **row}))
+
+
+if __name__ == "__main__":
+    main()

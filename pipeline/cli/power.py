@@ -1,0 +1,61 @@
+"""``power``: what a stream would catch if it happened now, series by series."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened, stream_of
+from pipeline.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.retraining.injections import Power
+    from storage.session import Database
+
+COLUMNS: tuple[str, ...] = ("kind", "series", "smallest", "delay", "blind")
+POINTS = 20_000  # of each series, the newest: what a detector knows is mostly younger
+
+
+def power(
+    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream to try.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    series: Annotated[int, typer.Option("--series", "-n", min=1, help="At most this many series, drawn by the seed.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the series, the channels and the directions.")] = 0,
+    details: Annotated[bool, typer.Option("--details", help="Every series instead of the medians.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Find out what a stream would catch now.
+
+    Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the series. Nothing of it is stored. A running daemon does the same all the time (metrics forewatch_power_*).
+    """
+    from pipeline.retraining.power import as_rows, summaries
+
+    with opened(config) as (loaded, database):
+        found = _measured(loaded, database, stream, series, seed)
+    medians = [one.as_dict() for one in summaries(one for some in found.values() for one in some)]
+    rows = as_rows(found)
+    if json:
+        show_json({"stream": stream, "kinds": medians, "series": rows})
+        return
+    columns = ("series", "channel", "kind", "smallest", "delay", "caught", "spread") if details else COLUMNS
+    show_table(columns, [[row[name] for name in columns] for row in (rows if details else medians)], "nothing could be tried")
+
+
+def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
+    from pipeline.build import champion_of, history_path
+    from pipeline.errors import InputError
+    from pipeline.retraining.data import from_history
+    from pipeline.retraining.injections import ROWS
+    from pipeline.retraining.power import OLD, measure
+
+    stream = stream_of(config, name)
+    data = from_history(history_path(config), name, stream.channels, most_points=POINTS)
+    found = measure(champion_of(database, name, stream).detector, data, series, seed)
+    if not found:
+        raise InputError(
+            f"stream {name}: no series has {OLD + ROWS} points in the history (there are {len(data.series)} series, {len(data)} points); "
+            "let the daemon run for a while with storage.history on"
+        )
+    return found

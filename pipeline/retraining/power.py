@@ -1,0 +1,201 @@
+"""Detection power: what would be caught if it happened now. Measured on shadow copies of live series, which are never stored and never alert.
+
+``PowerSink`` watches a few series at a time in a running engine. Of each it keeps the rows of a while, a copy of its state, and the rows after that;
+then everything is tried at once on the copy (``injections.probe``). It takes at most ``SHARE`` of a core: time spent is measured, and nothing new is
+begun while it is too much. ``measure`` does the same on the history of a stream, for the command.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.base import Detector, Points, State
+from pipeline.decode import Key
+from pipeline.metrics import PowerMetrics
+from pipeline.retraining.data import TrainingData, take
+from pipeline.retraining.injections import KINDS, ROWS, Power, probe, spread_of
+from pipeline.retraining.learn import learn
+from pipeline.scoring import Result, Scoring
+
+SHARE: Final = 0.015  # of a core; below the two hundredths that are promised, which also hold where nothing else is done than scoring
+AT_ONCE: Final = 8  # series that are watched side by side
+PAST: Final = 64  # rows that say how far a series spreads
+OLD: Final = 200  # points that a series must have had: what is caught of a series that has just begun, the next round says
+KEPT: Final = 10_000  # series whose last figures are kept
+STALE_NS: Final = 86_400_000_000_000  # a series silent for this long is given up
+TOLD_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSummary:
+    """One kind of change on a stream: median over ``series`` of the smallest size that is caught (spreads; None: of fewer than half of them any) and of
+    the delay in rows; blind: share of the series in which no size was caught.
+    """
+
+    kind: str
+    series: int
+    smallest: float | None
+    delay: float | None
+    blind: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def summaries(found: Iterable[Power]) -> list[PowerSummary]:
+    """By kind; kinds of which nothing is known are left out."""
+    by_kind: dict[str, list[Power]] = {kind: [] for kind in KINDS}
+    for one in found:
+        by_kind[one.kind].append(one)
+    return [_summary(kind, some) for kind, some in by_kind.items() if some]
+
+
+def _summary(kind: str, some: Sequence[Power]) -> PowerSummary:
+    middle = sorted(np.inf if one.smallest is None else one.smallest for one in some)[len(some) // 2]
+    delays = [one.delay for one in some if one.delay is not None]
+    blind = sum(one.smallest is None for one in some) / len(some)
+    return PowerSummary(kind, len(some), None if np.isinf(middle) else float(middle), float(np.median(delays)) if delays else None, blind)
+
+
+def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) -> dict[str, list[Power]]:
+    """On the newest rows of at most ``series`` series of ``data`` (drawn by ``seed``), by a detector that has lived through what was before them."""
+    length = np.diff(data.first)
+    good = np.flatnonzero(length >= OLD + ROWS)
+    drawn = np.sort(np.random.default_rng(seed).permutation(good)[:series])
+    data = data.only(drawn.tolist())
+    until = np.diff(data.first) - ROWS
+    state, points = learn(detector, data, until, clean=False), data.points(clean=False)
+    found = {}
+    for place, name in enumerate(data.series):
+        cut = int(data.first[place] + until[place])
+        spread = np.array([spread_of(column) for column in points.values[max(int(data.first[place]), cut - 500) : cut].T])
+        found[name] = probe(detector, state, place, take(points, np.arange(cut, cut + ROWS)), name, spread, _seed(name, seed))
+    return {name: some for name, some in found.items() if some}
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One series: first its past, then a copy of its state, then the rows on which everything is tried."""
+
+    slot: int
+    key: Key
+    past: list[np.ndarray] = field(default_factory=list)
+    state: State | None = None
+    after: list[Points] = field(default_factory=list)
+    last_ns: int = 0
+
+    @property
+    def ready(self) -> bool:
+        return sum(map(len, self.after)) >= ROWS
+
+
+class PowerSink:
+    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; it begins anew with the process."""
+
+    def __init__(self, scoring: Scoring, metrics: PowerMetrics, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.found: dict[str, list[Power]] = {}
+        self.spent = 0.0
+        self._dearest = 0.02  # seconds of one piece of work, the longest so far: what is not there yet is not spent
+        self._scoring, self._metrics, self._clock = scoring, metrics, clock
+        self._detector = scoring.detector
+        self._begun = self._told = clock()
+        self._watched: list[_Watched] = []
+        self._round: list[int] = []
+        self._rounds = 0
+
+    def append(self, result: Result) -> None:
+        if result.scored is None:
+            return
+        start = self._clock()
+        if self._scoring.detector is not self._detector:  # a promotion: what was begun with the other one says nothing
+            self._detector, self._watched, self.found = self._scoring.detector, [], {}
+        self._collect(result.scored.points)
+        collected = self._clock()
+        if self.spent + self._dearest <= SHARE * (start - self._begun):
+            self._work()
+            self._dearest = max(self._dearest, self._clock() - collected)
+        took = self._clock() - start
+        self.spent += took
+        self._metrics.seconds(took)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _collect(self, points: Points) -> None:
+        if not self._watched:
+            return
+        keys, now = self._scoring.series.by_slot, int(points.time[-1])
+        rows = np.flatnonzero(np.isin(points.slot, [one.slot for one in self._watched]))
+        for one in self._watched:
+            mine = rows[points.slot[rows] == one.slot]
+            if not len(mine):
+                continue
+            one.last_ns = now
+            if one.state is not None:
+                one.after.append(take(points, mine))
+                continue
+            one.past.append(points.values[mine])
+            if sum(map(len, one.past)) >= PAST:  # the engine's state is that after this batch
+                one.state = {name: array[[one.slot]] for name, array in self._scoring.series.state["detector"].items()}
+        gone = {id(one) for one in self._watched if one.slot >= len(keys) or keys[one.slot] != one.key or now - one.last_ns > STALE_NS}
+        self._watched = [one for one in self._watched if id(one) not in gone]
+
+    def _work(self) -> None:
+        """One thing at a time, so that no batch waits for long: try one series that is ready, or begin with others."""
+        ready = next((one for one in self._watched if one.ready), None)
+        if ready is None:
+            self._begin()
+            return
+        self._watched.remove(ready)
+        assert ready.state is not None
+        name = self._scoring.name_of(ready.slot)
+        points = take(_joined(ready.after), np.arange(ROWS))
+        points.slot = np.zeros(len(points), np.int32)
+        spread = np.array([spread_of(column) for column in np.concatenate(ready.past).T])
+        if some := probe(self._detector, ready.state, 0, points, name, spread, _seed(name, self._rounds)):
+            self.found.pop(name, None)
+            self.found[name] = some
+            if len(self.found) > KEPT:
+                del self.found[next(iter(self.found))]
+        self._tell()
+
+    def _begin(self) -> None:
+        table = self._scoring.series
+        if not self._round:
+            self._rounds += 1
+            live = [slot for slot, key in enumerate(table.by_slot) if key is not None]
+            self._round = np.random.default_rng(self._rounds).permutation(live).tolist()
+        busy = {one.slot for one in self._watched}
+        while self._round and len(self._watched) < AT_ONCE:
+            slot = self._round.pop()
+            key = table.by_slot[slot] if slot < len(table.by_slot) else None
+            if key is not None and slot not in busy and table.state["windows"]["seq"][slot] >= OLD:
+                self._watched.append(_Watched(slot, key, last_ns=int(table.state["windows"]["last_time"][slot])))
+
+    def _tell(self) -> None:
+        now = self._clock()
+        if now - self._told >= TOLD_SECONDS or len(self.found) == 1:
+            self._told = now
+            for one in summaries(power for some in self.found.values() for power in some):
+                self._metrics.kind(one.kind, one.smallest, one.delay, one.blind)
+
+
+def _joined(parts: Sequence[Points]) -> Points:
+    return Points(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)))
+
+
+def _seed(name: str, number: int) -> int:
+    return zlib.crc32(name.encode()) + number
+
+
+def as_rows(found: Mapping[str, Sequence[Power]]) -> list[dict[str, Any]]:
+    """For people and programs: one row a series and kind."""
+    return [asdict(one) for some in found.values() for one in some]
