@@ -28,8 +28,10 @@ from pipeline.metrics import Metrics, PowerMetrics, StreamMetrics
 from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.retraining.config import Retraining
+from pipeline.retraining.drift import DriftSink
 from pipeline.retraining.power import PowerSink
 from pipeline.retraining.registry import tidy
+from pipeline.retraining.requests import trainable
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.watchdog import Watchdog
@@ -57,9 +59,9 @@ class Daemon:
         self._config = config
         self._prune_at = time.monotonic()
         self._alerts = AlertService(config, database, metrics)
+        self._retraining = RetrainingService(config, database, metrics)
         self._stopping = stopping
         self._engines = self._built(list(config.streams))
-        self._retraining = RetrainingService(config, database, metrics)
         self._alerts.start()
         self._retraining.start()
         health.ready("daemon")
@@ -143,6 +145,9 @@ class Daemon:
         engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
         if stream.power:
             engine.parts.sinks = [*engine.parts.sinks, PowerSink(engine.parts.scoring, PowerMetrics(self._metrics, name))]
+        if stream.retraining.on_drift and trainable(stream):
+            cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
+            engine.parts.sinks = [*engine.parts.sinks, DriftSink(engine.parts.scoring, cool_down_ns, self._retraining.drifted)]
         # Before the group is joined: a first compilation takes longer than a session lasts.
         warm(engine.parts.scoring.detector)
         log.info("stream started", stream=name)
@@ -167,9 +172,13 @@ class Daemon:
 
 
 def _of_engine(config: Config, name: str) -> Stream | None:
-    """What the engine of a stream depends on: alerts and retraining are others' business."""
+    """What the engine of a stream depends on: alerts, and retraining but for its eye on drift, are others' business."""
     stream = config.streams.get(name)
-    return None if stream is None else stream.model_copy(update={"alerts": Alerts(), "retraining": Retraining()})
+    return (
+        None
+        if stream is None
+        else stream.model_copy(update={"alerts": Alerts(), "retraining": Retraining(on_drift=stream.retraining.on_drift)})
+    )
 
 
 @contextmanager

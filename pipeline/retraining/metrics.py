@@ -16,6 +16,9 @@ class JobMetrics:
         self._metrics = metrics
         self._counted: set[tuple[int, int]] | None = None  # (job, token) of ended ones; those from before the start do not count
 
+    def drifted(self, stream: str) -> None:
+        self._metrics.drifts.labels(stream).inc()
+
     def seen(self, streams: Collection[str], live: Sequence[Job], ended: Sequence[Job], now_ns: int) -> None:
         """The jobs that wait or run, and the newest that ended."""
         standing = Counter((job.stream, job.state) for job in live)

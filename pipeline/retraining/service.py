@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 
 import structlog
@@ -14,6 +15,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError
 from pipeline.metrics import Metrics
 from pipeline.retraining.clock import Clock
+from pipeline.retraining.drift import DriftEvidence
 from pipeline.retraining.metrics import JobMetrics
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask, trainable
@@ -36,6 +38,7 @@ class RetrainingService:
         self._clock = Clock(self._queue)
         self._watch = ModelWatch(database, metrics)
         self._metrics = JobMetrics(metrics)
+        self._drifts: deque[DriftEvidence] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
 
@@ -64,17 +67,35 @@ class RetrainingService:
         """Between two batches, from the loop: let promoted versions decide."""
         self._watch.apply(engines)
 
+    def drifted(self, evidence: DriftEvidence) -> None:
+        """A stream is no longer what it was; from the loop, so nothing waits here."""
+        self._drifts.append(evidence)
+
     def _run(self) -> None:
         self._catch_up()
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self._watch.look(self._config.streams)
+                self._ask_for_drifts()
                 self._look()
             except StorageError as error:
                 log.debug("jobs and promotions cannot be read", error=str(error))
             except Exception:
                 # What counts is in rows; a thread that ended would leave them unread for good.
                 log.exception("the look at jobs and promotions stumbled and begins again")
+
+    def _ask_for_drifts(self) -> None:
+        """What drifted is trained again, unless that was done a short while ago."""
+        while self._drifts:
+            evidence, now_ns = self._drifts[0], time.time_ns()
+            stream, detail, number = self._config.streams.get(evidence.stream), {"drift": evidence.as_dict()}, None
+            if stream is not None:
+                with self._database.begin() as connection:
+                    number = ask(connection, evidence.stream, stream, now_ns, trigger="drift", author="drift", now_ns=now_ns, detail=detail)
+            self._drifts.popleft()  # not before it is written
+            self._metrics.drifted(evidence.stream)
+            names = [one["series"] for one in evidence.series[:3]]
+            log.info("drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number)
 
     def _look(self) -> None:
         """Somebody must do what is due, or take over from whoever died doing it."""
