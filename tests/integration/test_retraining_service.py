@@ -1,0 +1,133 @@
+"""What the daemon's side of retraining does by itself: drifts, schedules, metrics, old versions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.metrics import Metrics
+from pipeline.retraining import service as module
+from pipeline.retraining.drift import DriftEvidence
+from pipeline.retraining.registry import tidy
+from pipeline.retraining.service import RetrainingService
+from storage import jobs, models
+from storage.session import Database
+from tests.integration.test_retraining_takeover import promote, release
+from tests.trainings import config_of
+
+EVIDENCE = DriftEvidence("plant", 20, 10, ("page-hinkley",), ({"series": "hall/pump", "channel": "temperature", "kind": "level"},), 5)
+
+
+@pytest.fixture
+def database(sqlite_template, tmp_path: Path):
+    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+    opened = Database(f"sqlite:///{tmp_path}/forewatch.db")
+    yield opened
+    opened.close()
+
+
+def service_of(database, folder, **retraining):
+    metrics = Metrics()
+    return RetrainingService(config_of(str(database.url), folder, **retraining), database, metrics), metrics
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def all_jobs(database):
+    with database.read() as connection:
+        return jobs.query(connection)
+
+
+def test_a_drift_asks_for_a_training_with_its_evidence_and_not_again_soon(database, tmp_path):
+    service, metrics = service_of(database, tmp_path, min_interval="1h")
+    for _ in range(3):
+        service.drifted(EVIDENCE)
+    service.drifted(replace(EVIDENCE, stream="gone"))
+    service._ask_for_drifts()
+    (job,) = all_jobs(database)
+    assert (job.trigger, job.stream, job.state) == ("drift", "plant", "queued")
+    assert job.detail["drift"]["series"][0]["series"] == "hall/pump"
+    assert job.detail["drift"]["since_ns"] == 10
+    assert value(metrics, "forewatch_drifts_total", stream="plant") == 3
+
+
+def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):
+    from pipeline.errors import StorageUnavailable
+
+    service, _ = service_of(database, tmp_path)
+
+    def away(*arguments, **named):
+        raise StorageUnavailable("away")
+
+    service.drifted(EVIDENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ask", away)
+        with pytest.raises(StorageUnavailable):
+            service._ask_for_drifts()
+    assert all_jobs(database) == []
+    service._ask_for_drifts()
+    assert len(all_jobs(database)) == 1
+
+
+def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
+    """Only where it had run before: a new stream waits for its first due time."""
+    service, _ = service_of(database, tmp_path, schedule="0 3 * * *")
+    service._clock.take(module._triggers(service._config))
+    service._catch_up()
+    assert all_jobs(database) == []
+    now_ns = time.time_ns()
+    with database.begin() as connection:
+        due_ns = now_ns - 72 * 3600 * 10**9
+        number = jobs.add(connection, "train", "plant", due_ns, trigger="schedule", author="clock", now_ns=due_ns)
+        jobs.cancel(connection, number, due_ns)
+    service._catch_up()
+    service._catch_up()
+    caught_up = [job for job in all_jobs(database) if job.state == "queued"]
+    assert [job.trigger for job in caught_up] == ["schedule"]
+    assert 0 <= now_ns - caught_up[0].due_ns <= 25 * 3600 * 10**9
+
+
+def test_jobs_are_counted(database, tmp_path):
+    service, metrics = service_of(database, tmp_path)
+    service._runner.ensure = lambda config: None  # what it would do is tested elsewhere
+    service._look()
+    now_ns = time.time_ns()
+    with database.begin() as connection:
+        for n in range(2):
+            jobs.add(connection, "train", "plant", n + 1, trigger="manual", author="ada", now_ns=now_ns)
+    service._look()
+    assert value(metrics, "forewatch_jobs", stream="plant", state="queued") == 2
+    assert value(metrics, "forewatch_job_overdue_seconds", stream="plant") > 0
+    with database.begin() as connection:
+        job = jobs.claim(connection, "a", now_ns, streams=["plant"])
+        jobs.beat(connection, job, {}, "no worker offers a GPU (…)")
+    service._look()
+    assert value(metrics, "forewatch_jobs", stream="plant", state="running") == 1
+    assert value(metrics, "forewatch_jobs_waiting_gpu", stream="plant") == 1
+    with database.begin() as connection:
+        jobs.finish(connection, job, "succeeded", "", now_ns, cost={"cpu_seconds": 2.5})
+    service._look()
+    service._look()
+    assert value(metrics, "forewatch_jobs_ended_total", stream="plant", kind="train", state="succeeded") == 1
+    assert value(metrics, "forewatch_job_cpu_seconds_total", stream="plant") == 2.5
+
+
+def test_old_versions_go_with_their_files(database, tmp_path):
+    versions = [release(database, tmp_path, seed) for seed in range(4)]
+    promote(database, versions[0])
+    promote(database, versions[1])
+    with database.begin() as connection:
+        for version in versions[2:]:
+            models.judge(connection, version, "rejected", "", 1)
+    folder = tmp_path / "models" / "plant"
+    assert len(list(folder.iterdir())) == 8
+    assert tidy(database, str(tmp_path / "models"), ["plant"], keep=1) >= 1
+    with database.read() as connection:
+        left = {model.version for model in models.query(connection)}
+    assert {versions[0], versions[1]} <= left, "the champion and the one to go back to"
+    assert len(list(folder.iterdir())) == 2 * len(left)
