@@ -18,6 +18,12 @@ from detectors.tiers import MARKET
 
 Values = NDArray[np.float64]
 
+TINY = np.float32(1e-30)
+YEARLY = 2.0
+TRADING_DAYS = 252
+DAY_NS = 86_400_000_000_000
+SESSION_NS = DAY_NS * 6.5 / 24
+
 
 class Preset(Protocol):
     #: Evidence that replaces the tier's own where these numbers ask for other scorers (None: the tier's).
@@ -29,8 +35,19 @@ class Preset(Protocol):
 
     def inverse(self, x: Values) -> Values: ...
 
+    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Share of points (N,) that may alarm whatever the stream's own alarm rate is, by their cadence in ns (N,), 0: not known."""
+        ...
 
-class Sensor:
+
+class Plain:
+    """Nothing but the stream's own alarm rate."""
+
+    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.full(len(every), TINY)
+
+
+class Sensor(Plain):
     groups: tuple[Group, ...] | None = None
 
     def forward(self, values: Values) -> Values:
@@ -40,7 +57,7 @@ class Sensor:
         return x
 
 
-class Network:
+class Network(Plain):
     groups: tuple[Group, ...] | None = None
 
     def forward(self, values: Values) -> Values:
@@ -58,6 +75,11 @@ class Stock:
 
     def inverse(self, x: Values) -> Values:
         return np.exp(np.minimum(x, 700.0))
+
+    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``YEARLY`` alarms a ticker and year: a year is 252 bars of a day, and 390 times as many of a minute."""
+        bars = np.where(every >= DAY_NS, TRADING_DAYS * DAY_NS / np.maximum(every, 1), TRADING_DAYS * SESSION_NS / np.maximum(every, 1))
+        return np.where(every > 0, np.minimum(YEARLY / bars, 0.5), TINY).astype(np.float32)
 
 
 PRESETS: dict[str, type[Preset]] = {"sensor": Sensor, "network": Network, "stock": Stock}

@@ -42,9 +42,9 @@ POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, 
 STUCK = Group((("stuck", 1.0),), 1.25, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
-    Group((("return", 1.0),), 1.6, 0.95, cap=1e9, slope=0.5, repeats=True),
-    Group((("burst", 1.0),), 2.0, 0.95),
-    Group((("stuck", 1.0),), 1.7, repeats=True),
+    Group((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
+    Group((("burst", 1.0),), 1.1, 0.95),
+    Group((("stuck", 1.0),), 0.95, repeats=True),
 )
 
 TIERS = {

@@ -42,10 +42,11 @@ def assemble(
     beyond = np.float32(detector.event.threshold * 1.5)
     by_channel[outside] = np.maximum(by_channel[outside], beyond)
     repeats[outside.any(axis=1)] = beyond
+    usual = detector.preset.usual_rate(points.every)
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
     allowed = _allowed(detector, points.values[rows, peak], middle[rows, peak]) | outside.any(axis=1)
-    surprise, flag = detector.event.run(state, points.slot, by_channel[rows, peak], repeats, allowed)
+    surprise, flag = detector.event.run(state, points.slot, by_channel[rows, peak], repeats, allowed, usual)
     total = by_channel.sum(axis=1, keepdims=True)
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
     who = np.where(outside.any(axis=1), np.uint8(STATIC), guards[rows, peak])

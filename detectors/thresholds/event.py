@@ -30,17 +30,21 @@ class Event:
     def initial(self, n: int) -> State:
         return {"event.alarm": np.zeros((n, 3), np.float32)}
 
-    def run(self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
-        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,) → surprise below or above the threshold (N,), flag (N,)."""
+    def run(
+        self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_], usual: Floats
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,), the rate of alarms that is usual for such numbers (N,)
+        → surprise below or above the threshold (N,), flag (N,)."""
+        threshold = np.minimum(np.float32(self.threshold), -np.log10(usual))
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
-        _event(state["event.alarm"], np.float32(self.threshold), slot, raw, repeats, allowed, surprise, flag)
+        _event(state["event.alarm"], threshold, slot, raw, repeats, allowed, surprise, flag)
         return surprise, flag
 
 
 @kernel
-def _event(alarm, threshold, slot, raw, repeats, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _event(alarm, thresholds, slot, raw, repeats, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
-        a = alarm[slot[i]]
+        a, threshold = alarm[slot[i]], thresholds[i]
         a[ROWS] += 1
         a[AGE] += 1
         u = raw[i]
