@@ -20,6 +20,9 @@ from pipeline.retraining.work import Task
 log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
+#: How long a worker waits for its scheduler before it begins anew, and how long between two beginnings.
+PATIENCE_SECONDS = 60.0
+AGAIN_SECONDS = 2.0
 
 
 class ClusterAway(ForewatchError):
@@ -99,27 +102,40 @@ class Workers:
 
 
 def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
-    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, started anew when it dies. Raises ClusterAway."""
+    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, begun anew when it dies or the scheduler went away."""
     import asyncio
     import signal
 
     from distributed import Nanny
 
-    async def live() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async def work_for_it() -> None:
         resources = {"GPU": 1} if gpu else None
-        async with Nanny(scheduler, nthreads=1, resources=resources, security=security_of(tls), death_timeout=CONNECT_SECONDS) as nanny:
-            gone = asyncio.create_task(nanny.finished())
-            await asyncio.wait([gone, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        async with Nanny(scheduler, nthreads=1, resources=resources, security=security_of(tls), death_timeout=PATIENCE_SECONDS) as nanny:
+            await nanny.finished()
 
-    try:
-        asyncio.run(live())
-    except (OSError, TimeoutError) as error:
-        raise ClusterAway(
-            f"no Dask scheduler answers at {scheduler}: {error}; start it (dask scheduler), or give another address"
-        ) from None
+    async def live() -> None:
+        stop = asyncio.create_task(_signalled(signal.SIGTERM, signal.SIGINT))
+        while not stop.done():
+            working = asyncio.create_task(work_for_it())
+            await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                working.cancel()
+            (error,) = await asyncio.gather(working, return_exceptions=True)
+            if not stop.done():
+                log.warning("the Dask scheduler is away; trying again", scheduler=scheduler, error=str(error or "it ended"))
+                await asyncio.wait([stop], timeout=AGAIN_SECONDS)
+
+    asyncio.run(live())
+
+
+async def _signalled(*signals: int) -> None:
+    """Return once one of ``signals`` came."""
+    import asyncio
+
+    came = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, came.set)
+    await came.wait()
 
 
 def has_gpu() -> bool:
