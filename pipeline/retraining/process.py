@@ -39,7 +39,9 @@ class RunnerProcess:
         if self.running:
             return
         self.stop()
-        quiet = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {"DASK_LOGGING__DISTRIBUTED": "error"}
+        quiet = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
+            "DASK_LOGGING__DISTRIBUTED": "critical"
+        }
         command = [sys.executable, "-m", "pipeline.retraining.process"]
         # A session of its own: Ctrl-C on the terminal is for the parent, which ends its child in order.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True)
