@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from detectors.base import Detector, Points, Verdicts
+from detectors.base import Detector, Points, State, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored
 from pipeline.config import Stream
 from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name
@@ -164,6 +164,15 @@ class Scoring:
         """
         self.series.exchange("detector", _layer(detector))
         self.detector, self.provenance = detector, provenance
+
+    def put(self, names: Sequence[str], state: State) -> int:
+        """From the next batch on, give series what ``state`` (a row each) says that their detector knows; returns how many are in memory."""
+        slots = {name: slot for slot, name in enumerate(self.names()) if name is not None}
+        rows = np.array([row for row, name in enumerate(names) if name in slots], np.int64)
+        at = np.array([slots[names[row]] for row in rows], np.int64)
+        for name, array in self.series.state["detector"].items():
+            array[at] = state[name][rows]
+        return len(rows)
 
     # ------------------------------------------------------------------------------------------------ state of a partition
 

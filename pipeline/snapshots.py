@@ -89,6 +89,10 @@ class Snapshots:
             with suppress(Fenced):
                 self._take(ownership, partition)
 
+    def renew(self) -> None:
+        """Take all of them soon: the state is no longer only what the records made of it."""
+        self._taken.clear()
+
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""
         self._taken.pop(partition, None)

@@ -105,14 +105,17 @@ def from_history(
     since_ns: int | None = None,
     until_ns: int | None = None,
     most_points: int | None = None,
+    series: Sequence[str] | None = None,
 ) -> TrainingData:
     """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the newest ``most_points``.
+
+    ``series`` names those that are wanted (left out: all).
 
     Raises OSError, or what the fsspec file system raises.
     """
     values = [f"value:{channel}" for channel in channels]
     wanted = ["flag", "missed", "every", *values]
-    table = HistoryReader(path).read(stream, since_ns=since_ns, until_ns=until_ns, columns=wanted)
+    table = HistoryReader(path).read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=wanted)
     if not table.num_rows:
         return _empty(stream, tuple(channels))
     names, first = _series(table)

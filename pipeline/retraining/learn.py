@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Detector, State
-from pipeline.retraining.data import TrainingData, take
+from pipeline.config import Stream
+from pipeline.retraining.data import TrainingData, from_history, take
+from pipeline.retraining.quarantine import Ruling, Why
 
 ROWS = 200_000  # of one call of a detector
+RELEARNT = 256  # series at a promotion, at most
+POINTS = 20_000  # of each, the newest
+
+
+@dataclass(frozen=True, slots=True)
+class Relearnt:
+    """Series that begin anew with a promoted model; row i of ``state`` is that of ``names[i]``."""
+
+    names: list[str]
+    state: State
+
+
+def relearn(detector: Detector, history: str, name: str, stream: Stream, rulings: Sequence[Ruling], since_ns: int) -> Relearnt | None:
+    """The state, from the history and without the quarantine, of those series that people have ruled on since ``since_ns``; None where there are none.
+
+    A live state has seen what people later called an anomaly, and may have got used to it. It is replaced for the (at most ``RELEARNT``, the last
+    ruled on) series that are named in a ruling; a range taken out of all series at once changes no state.
+    """
+    out = [one for one in rulings if one.series is not None and one.why is not Why.NORMAL and one.end_ns >= since_ns]
+    newest = sorted(out, key=lambda one: -one.end_ns)
+    names = list(dict.fromkeys(one.series for one in newest if one.series is not None))[:RELEARNT]
+    if not names:
+        return None
+    data = from_history(history, name, stream.channels, rulings, since_ns, most_points=POINTS, series=names)
+    return Relearnt(data.series, learn(detector, data)) if data.series else None
 
 
 def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True) -> State:

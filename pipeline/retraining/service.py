@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from pipeline.build import history_path
 from pipeline.config import Config
 from pipeline.cron import trigger
 from pipeline.engine import Engine
@@ -36,7 +37,7 @@ class RetrainingService:
         self._database = database
         self._runner = RunnerProcess()
         self._clock = Clock(self._queue)
-        self._watch = ModelWatch(database, metrics)
+        self._watch = ModelWatch(database, metrics, self._history)
         self._metrics = JobMetrics(metrics)
         self._drifts: deque[DriftEvidence] = deque()
         self._stop = threading.Event()
@@ -62,6 +63,9 @@ class RetrainingService:
         if self._thread.is_alive():
             self._thread.join(10)
         self._runner.stop()
+
+    def _history(self) -> str | None:
+        return history_path(self._config) if self._config.storage.history else None
 
     def apply(self, engines: Mapping[str, Engine]) -> None:
         """Between two batches, from the loop: let promoted versions decide."""

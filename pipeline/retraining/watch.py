@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -17,8 +17,12 @@ from detectors.warm import warm
 from pipeline.build import Champion, champion_of
 from pipeline.config import Stream
 from pipeline.engine import Engine
+from pipeline.errors import InputError
 from pipeline.metrics import Metrics
 from pipeline.records import Fault, FaultKind
+from pipeline.retraining.learn import Relearnt, relearn
+from pipeline.retraining.requests import rulings
+from pipeline.retraining.work import newest_ns
 from storage import faults, models
 from storage.session import Database
 
@@ -36,11 +40,13 @@ class _Known:
 class ModelWatch:
     """The background calls ``look``, the loop ``apply``; nothing else is shared between them."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, history: Callable[[], str | None] = lambda: None) -> None:
+        """``history`` says where the history is now (None: nowhere)."""
         self._database = database
         self._metrics = metrics
+        self._history = history
         self._known: dict[str, _Known] = {}
-        self._ready: dict[str, Champion] = {}
+        self._ready: dict[str, tuple[Champion, Relearnt | None]] = {}
         self._lock = threading.Lock()
 
     def look(self, streams: Mapping[str, Stream]) -> None:
@@ -58,8 +64,9 @@ class ModelWatch:
                 self._tell(name, champion)
                 if champion.version != known.version:
                     warm(champion.detector)
+                    ready = champion, self._relearnt(name, stream, champion)
                     with self._lock:
-                        self._ready[name] = champion
+                        self._ready[name] = ready
                 known.version = champion.version
             known.sequence = promotion.sequence
 
@@ -72,9 +79,9 @@ class ModelWatch:
             return
         with self._lock:
             ready, self._ready = self._ready, {}
-        for name, champion in ready.items():
+        for name, (champion, relearnt) in ready.items():
             if (engine := engines.get(name)) is not None:
-                self._exchange(name, engine, champion)
+                self._exchange(name, engine, champion, relearnt)
 
     def forget(self, name: str) -> None:
         """The stream's engine is built anew, with whoever decides now."""
@@ -82,7 +89,21 @@ class ModelWatch:
             self._known.pop(name, None)
             self._ready.pop(name, None)
 
-    def _exchange(self, name: str, engine: Engine, champion: Champion) -> None:
+    def _relearnt(self, name: str, stream: Stream, champion: Champion) -> Relearnt | None:
+        """What series that people have ruled on know of themselves without what was ruled out; a history that cannot be read costs only that."""
+        history = self._history()
+        if history is None or champion.promotion.action != "promote":
+            return None
+        with self._database.read() as connection:
+            said = rulings(connection, name)
+        try:
+            since_ns = newest_ns(history, name) - round(stream.retraining.history.total_seconds() * 1e9)
+            return relearn(champion.detector, history, name, stream, said, since_ns)
+        except (OSError, InputError) as error:
+            log.warning("series go on with what they know: the history cannot be read", stream=name, error=str(error))
+            return None
+
+    def _exchange(self, name: str, engine: Engine, champion: Champion, relearnt: Relearnt | None) -> None:
         scoring = engine.parts.scoring
         before = scoring.provenance.model_version
         if before == champion.provenance.model_version:
@@ -92,8 +113,11 @@ class ModelWatch:
         except ValueError as error:
             log.error("a model cannot take over", stream=name, reason=str(error))
             return
+        begun_anew = scoring.put(relearnt.names, relearnt.state) if relearnt is not None else 0
+        if begun_anew:
+            engine.parts.snapshots.renew()
         self._metrics.model_exchanges.labels(name).inc()
-        log.info("another model decides", stream=name, before=before, now=champion.provenance.model_version)
+        log.info("another model decides", stream=name, before=before, now=champion.provenance.model_version, relearnt=begun_anew)
 
     def _tell(self, name: str, champion: Champion | None = None) -> None:
         """Whether the version that was named can be used (None: it decides already), as a fault that opens and closes."""
