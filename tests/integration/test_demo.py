@@ -1,0 +1,42 @@
+"""The demo as a new user runs it, without a terminal: a real broker, an explained anomaly, its signed webhook, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+COMMAND = Path(sys.executable).with_name("forewatch")
+PATIENCE_S = 240
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(PATIENCE_S + 90)
+def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
+    demo = subprocess.Popen([COMMAND, "demo"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    stuck = threading.Timer(PATIENCE_S, demo.terminate)
+    stuck.start()
+    said: list[str] = []
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        said.append(line)
+        explained = re.search(r"^(INFO|WARNING|ERROR|CRITICAL|NOTICE) .* was expected; one in ", "".join(said), re.M)
+        if explained and "(signature verified)" in "".join(said):
+            break
+    demo.send_signal(signal.SIGINT)
+    rest, _ = demo.communicate(timeout=60)
+    stuck.cancel()
+    text = "".join(said) + rest
+    assert demo.returncode == 0, text
+    assert explained, text
+    assert "nothing is left running" in text
+    assert "Traceback" not in text, text
+    (folder,) = set(re.findall(r"\S+forewatch-demo-\w+", text))
+    assert not Path(folder).exists()
+    assert not [process.pid for process in psutil.process_iter(["cmdline"]) if folder in " ".join(process.info["cmdline"] or [])]
