@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
 from pipeline.evaluate.provenance import commit
 from pipeline.evaluate.run import Run, Task, evaluate, yardstick
@@ -71,7 +72,7 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
         inject.MAKERS[chosen.maker](folder, made / name)
         folder = made / name
     scores = options.scores / options.detector / name if options.scores else None
-    run = evaluate(Task(folder, chosen.layout, options.detector, chosen.preset, scores, options.jobs))
+    run = evaluate(Task(folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs))
     summary = summarise(run)
     yardsticks = {other: summarise(yardstick(run, other)) for other in YARDSTICKS}
     if options.out:
@@ -97,6 +98,7 @@ def rows(name: str, summary: Summary, yardsticks: dict[str, Summary]) -> list[li
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", default="standard")
+    parser.add_argument("--threshold", choices=THRESHOLDS, default="static")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--jobs", type=int, default=1)

@@ -88,6 +88,8 @@ class DetectorSpec:
     limits: tuple[Limits, ...] = ()  # one per channel, or none at all
     alarm_rate: float = 1e-4  # wanted share of flagged events on undisturbed data: sets the threshold
     direction: str = "both"  # up | down | both
+    threshold: str = "static"  # static | quantile | spot | dspot | conformal: what a surprise must reach to be an alarm
+    min_points: int = 1  # so many rows in a row must reach it
     min_deviation: float = 0.0  # relative to the expected value: smaller deviations are never flagged
 
 

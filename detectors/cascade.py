@@ -32,6 +32,7 @@ from detectors.scorers.range import Range
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
 from detectors.scorers.stuck import Stuck
+from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
 from detectors.verdicts import assemble
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 STATE_VERSION = "2"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
-BY_SERIES = ("event.", "joint.")  # the rest of the state is by lane
+BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64
 
 
@@ -68,7 +69,8 @@ class Cascade:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.event = Event(spec.alarm_rate)
+        self.event = Event(spec.alarm_rate, spec.min_points)
+        self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
         self.combiner = Combiner(groups, self.event.threshold, (BAND,))
         self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
         self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
@@ -80,7 +82,9 @@ class Cascade:
             weights.update(tensor.numpy().tobytes())
         self.weights = weights.hexdigest()[:12] if module is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
-        self.state_version = f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier)).encode()).hexdigest()[:12]}"
+        self.state_version = (
+            f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier, spec.threshold)).encode()).hexdigest()[:12]}"
+        )
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
@@ -93,7 +97,7 @@ class Cascade:
             *([self.forecast] if self.forecast else []),
             *([self.joint.settled] if self.joint else []),
         ]
-        state = self.event.initial(n) | (self.joint.initial(n) if self.joint else {})
+        state = self.event.initial(n) | self.threshold.initial(n) | (self.joint.initial(n) if self.joint else {})
         for part in parts:
             for name, array in part.initial(n * channels).items():
                 state[name] = array.reshape(n, channels, *array.shape[1:])
@@ -140,10 +144,12 @@ def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
 
 
 def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
-    """Raises ValueError for a tier or preset that does not exist."""
+    """Raises ValueError for a tier, preset or threshold that does not exist."""
     if spec.tier not in TIERS:
         raise ValueError(f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY")
     if spec.preset not in PRESETS:
         raise ValueError(f"preset {spec.preset!r} is unknown; there are {', '.join(PRESETS)}")
+    if spec.threshold not in THRESHOLDS:
+        raise ValueError(f"threshold {spec.threshold!r} is unknown; there are {', '.join(THRESHOLDS)}")
     tier = TIERS[spec.tier]
     return Cascade(spec, tier, network(weights) if tier.lags else None)

@@ -39,12 +39,12 @@ EVENT = Group(
     4 / 7.4, slope=0.2, bend=BEND, predictable=0.05, certain=0.6,
 )  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
-STUCK = Group((("stuck", 1.0),), 1.25, bend=BEND)
+STUCK = Group((("stuck", 1.0),), 1.6, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
     Group((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
     Group((("burst", 1.0),), 1.1, 0.95),
-    Group((("stuck", 1.0),), 0.95, repeats=True),
+    Group((("frozen", 1.0),), 0.95, repeats=True),
 )
 
 TIERS = {

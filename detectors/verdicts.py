@@ -38,6 +38,9 @@ def assemble(
         leads = together > by_channel.max(axis=1)
         by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
         lead, repeats = np.where(leads[:, None], np.uint8(CHANNELS), lead), np.maximum(repeats, lasting)
+    # The static threshold is the scale of all surprises: another one brings them to it.
+    scale = np.float32(detector.event.threshold) / detector.threshold.run(state, points.slot, by_channel.max(axis=1))
+    by_channel, repeats = by_channel * scale[:, None], repeats * scale
     outside = _limits(detector, points, low, high)
     beyond = np.float32(detector.event.threshold * 1.5)
     by_channel[outside] = np.maximum(by_channel[outside], beyond)

@@ -81,6 +81,8 @@ def detector_spec(stream: Stream) -> DetectorSpec:
             Limits() if one is None else Limits(-inf if one.min is None else one.min, inf if one.max is None else one.max) for one in limits
         ),
         alarm_rate=stream.alarm_rate,
+        threshold=stream.threshold,
+        min_points=stream.min_points,
         direction=stream.direction,
         min_deviation=stream.min_deviation,
     )

@@ -26,6 +26,9 @@ def evaluate(
     ] = "labelled",
     detector: Annotated[str, typer.Option(help="light, standard, strong, or the name of a registered detector.")] = "standard",
     preset: Annotated[str, typer.Option(help="What kind of numbers these are: sensor, network or stock.")] = "sensor",
+    threshold: Annotated[
+        str, typer.Option(help="What is an alarm: static (the alarm rate), quantile, spot, dspot or conformal (learned by each series).")
+    ] = "static",
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Two detectors side by side on DATASET, or two JSON reports; with a paired test over the series."),
@@ -56,7 +59,7 @@ def evaluate(
         raise InputError("name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)")
     from pipeline.evaluate.run import Task
 
-    tasks = [Task(dataset, layout, name, preset, scores, jobs, limit) for name in (compare or (detector,))]
+    tasks = [Task(dataset, layout, name, preset, threshold, scores, jobs, limit) for name in (compare or (detector,))]
     if compare is None:
         _evaluate(tasks[0], report, json)
     else:

@@ -20,6 +20,7 @@ import structlog
 import detectors
 from detectors import DetectorSpec
 from detectors.presets import PRESETS
+from detectors.thresholds import THRESHOLDS
 from detectors.warm import warm
 from pipeline.config_problems import closest
 from pipeline.errors import ForewatchError, InputError
@@ -44,6 +45,7 @@ class Task:
     layout: str
     detector: str = "standard"
     preset: str = "sensor"
+    threshold: str = "static"
     scores: Path | None = None
     jobs: int = 1
     limit: int | None = None
@@ -51,7 +53,7 @@ class Task:
     @property
     def key(self) -> str:
         """Names all that the scores depend on."""
-        return f"{self.detector} {self.preset} {self.layout} {code_digest()}"
+        return f"{self.detector} {self.preset} {self.threshold} {self.layout} {code_digest()}"
 
 
 @dataclass(slots=True)
@@ -116,6 +118,8 @@ def _check_names(task: Task) -> None:
         raise InputError(f"no detector {task.detector}: {closest(task.detector, known)}")
     if task.preset not in PRESETS:
         raise InputError(f"no preset {task.preset}: {closest(task.preset, PRESETS)}")
+    if task.threshold not in THRESHOLDS:
+        raise InputError(f"no threshold {task.threshold}: {closest(task.threshold, THRESHOLDS)}")
 
 
 def yardstick(run: Run, name: str) -> Run:
@@ -153,7 +157,7 @@ def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
 
 
 def _score(task: Task, batches: list[list[Labelled]], bar: Progress) -> Iterator[tuple[list[Labelled], _Done]]:
-    work = partial(_score_batch, task.detector, task.preset)
+    work = partial(_score_batch, task.detector, task.preset, task.threshold)
     if task.jobs <= 1 or len(batches) <= 1:
         results: Iterable[_Done] = map(work, batches)
         yield from _advance(zip(batches, results, strict=True), bar)
@@ -170,27 +174,27 @@ def _advance(pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress) -> It
 
 
 @cache
-def _compile(detector: str, preset: str, channels: tuple[str, ...]) -> None:
+def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
     """Once in each process: what a detector compiles on first use is no part of its speed."""
     with suppress(Exception):  # a detector that cannot run at all says so of each series
-        warm(detectors.build(DetectorSpec(tier=detector, preset=preset, channels=channels)))
+        warm(detectors.build(DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)))
 
 
-def _score_batch(detector: str, preset: str, batch: list[Labelled]) -> _Done:
+def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelled]) -> _Done:
     """Score a batch; where it fails, each series alone, so that one bad series does not take the others with it."""
     start = time.monotonic()
     if detector in YARDSTICKS:
         scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
         return _Done(scores, {}, time.monotonic() - start)
-    _compile(detector, preset, batch[0].channels)
+    _compile(detector, preset, threshold, batch[0].channels)
     start = time.monotonic()
     try:
-        return _Done(list(enumerate(score_series(batch, detector, preset))), {}, time.monotonic() - start)
+        return _Done(list(enumerate(score_series(batch, detector, preset, threshold))), {}, time.monotonic() - start)
     except Exception as error:  # a data set must not stop because one series breaks a detector that is under work
         if len(batch) == 1:
             errors: dict[str, str] = {}
             _fail(errors, batch[0].name, error)
             return _Done([], errors, time.monotonic() - start)
-    alone = [_score_batch(detector, preset, [series]) for series in batch]
+    alone = [_score_batch(detector, preset, threshold, [series]) for series in batch]
     pairs = [(i, scores) for i, done in enumerate(alone) for _, scores in done.scores]
     return _Done(pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start)

@@ -47,7 +47,7 @@ class Scores:
         return np.asarray(-np.expm1(-np.log(10.0) * self.surprise))
 
 
-def score_series(batch: Sequence[Labelled], detector: str, preset: str) -> list[Scores]:
+def score_series(batch: Sequence[Labelled], detector: str, preset: str, threshold: str = "static") -> list[Scores]:
     """Score series of the same channels side by side, by the path that the daemon takes. Rows enter in turn: the first of each series, the second …"""
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
@@ -56,7 +56,7 @@ def score_series(batch: Sequence[Labelled], detector: str, preset: str) -> list[
     frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
     frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
     frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))
-    verdicts = detect(frame, time="time", values=channels, series="series", detector=detector, preset=preset)
+    verdicts = detect(frame, time="time", values=channels, series="series", detector=detector, preset=preset, threshold=threshold)
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     ends = np.cumsum([len(series) for series in batch])
