@@ -77,10 +77,12 @@ def test_shape_finds_the_one_odd_period():
 def test_stuck_waits_longer_than_ever_before():
     rng = np.random.default_rng(0)
     quick = np.r_[rng.normal(size=500), np.full(10, 1.0)]
-    assert errors(Stuck(), lanes(quick))["stuck"][-1] > 0
+    assert errors(Stuck(), lanes(quick))["frozen"][-1] > 0
+    assert errors(Stuck(), lanes(quick))["stuck"][-1] == 0
+    assert errors(Stuck(), lanes(np.r_[quick, np.full(10, 1.0)]))["stuck"][-1] > 0
     slow = np.r_[np.repeat(rng.normal(size=50), 10), np.full(10, 1.0)]
-    assert errors(Stuck(), lanes(slow))["stuck"].max() == 0
-    assert errors(Stuck(), lanes(np.zeros(500)))["stuck"].max() == 0
+    assert errors(Stuck(), lanes(slow))["frozen"].max() == 0
+    assert errors(Stuck(), lanes(np.zeros(500)))["frozen"].max() == 0
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 1.5, 10, 0.5, 0.1])
