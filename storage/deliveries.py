@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     Connection,
+    Integer,
     String,
     and_,
     bindparam,
@@ -29,8 +32,8 @@ from sqlalchemy import (
     tuple_,
     union_all,
     update,
+    values,
 )
-from sqlalchemy import values as rows_of
 from sqlalchemy.orm import aliased
 
 from storage.tables_alerts import DeliveryAttemptRow, DeliveryLaneRow, DeliveryRow, NoticeRow
@@ -121,26 +124,28 @@ def add(connection: Connection, notices: Sequence[Notice], deliveries: Sequence[
         _wake(connection, {(d.endpoint, d.lane) for d in deliveries if d.state == "pending"}, now_ns)
 
 
-def next_due(connection: Connection, endpoints: Collection[str]) -> int | None:
-    """When the first free lane of ``endpoints`` is due."""
-    free = (DeliveryLaneRow.endpoint.in_(endpoints), DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns.is_not(None))
-    return connection.scalar(select(func.min(DeliveryLaneRow.due_ns)).where(*free))
-
-
 def due(connection: Connection, room: Mapping[str, int], now_ns: int) -> list[tuple[str, str]]:
     """(endpoint, lane) of free lanes that are due, up to ``room[endpoint]`` of each endpoint, the longest due first. Nothing is locked."""
+    most = {f"most_{i}": count for i, count in enumerate(room.values())}
+    return [(endpoint, lane) for endpoint, lane in connection.execute(_due(tuple(room)), most | {"now": now_ns})]
+
+
+@lru_cache(maxsize=16)  # making it costs more than running it
+def _due(endpoints: tuple[str, ...]) -> CompoundSelect[Any]:
     columns = (DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
-    lanes = select(*columns).where(*_free(now_ns)).order_by(DeliveryLaneRow.due_ns)
+    lanes = (
+        select(*columns).where(DeliveryLaneRow.owner.is_(None), DeliveryLaneRow.due_ns <= bindparam("now")).order_by(DeliveryLaneRow.due_ns)
+    )
     # One index range for each endpoint: a backlog of one is not walked through for the others.
-    parts = [lanes.where(DeliveryLaneRow.endpoint == name).limit(most).subquery() for name, most in room.items()]
-    return [(endpoint, lane) for endpoint, lane in connection.execute(union_all(*map(select, parts)))]
+    parts = [lanes.where(DeliveryLaneRow.endpoint == name).limit(bindparam(f"most_{i}", type_=Integer)) for i, name in enumerate(endpoints)]
+    return union_all(*(select(part.subquery()) for part in parts))
 
 
 def claim(connection: Connection, owner: str, lanes: Sequence[tuple[str, str]], now_ns: int) -> list[Claimed]:
     """Take those of ``lanes`` in hand that are still free and due, and return the head of each."""
     mine: list[tuple[str, str]] = []
     key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
-    for part in _parts(lanes):
+    for _, part in _grouped(lanes, _alike):
         free = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(key.in_(part), *_free(now_ns))
         taken = update(DeliveryLaneRow).where(key.in_(free.with_for_update(skip_locked=True))).values(owner=owner)
         taken = taken.returning(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
@@ -159,8 +164,8 @@ def record(connection: Connection, owner: str, attempts: Sequence[Attempt], now_
         # Most attempts end alike: one statement for each way to end instead of one for each of them.
         for (state, reason, tried, again), ended in _grouped(kept, lambda a: (a.state, a.reason, a.attempt, a.repeat)):
             finished = update(DeliveryRow).where(DeliveryRow.state == "pending", DeliveryRow.id.in_([a.delivery for a in ended]))
-            values = {"state": state, "reason": reason, "attempts": tried, "finished_ns": now_ns if state != "pending" else None}
-            connection.execute(finished.values(repeats=DeliveryRow.repeats + int(again), **values))
+            finished_ns, repeats = now_ns if state != "pending" else None, DeliveryRow.repeats + int(again)
+            connection.execute(finished.values(state=state, reason=reason, attempts=tried, finished_ns=finished_ns, repeats=repeats))
         connection.execute(insert(connection, DeliveryAttemptRow), [_attempt_values(a) for a in kept])
         _release(connection, owner, [(a.endpoint, a.lane, a.next_ns or now_ns) for a in kept])
     return [a for a in attempts if (a.endpoint, a.lane) not in mine]
@@ -230,8 +235,7 @@ def redeliver(connection: Connection, ids: Sequence[UUID], now_ns: int, *, force
     rows = [row for i in range(0, len(ids), 500) for row in connection.execute(wanted.where(DeliveryRow.id.in_(ids[i : i + 500])))]
     if rows:
         again = update(DeliveryRow).where(DeliveryRow.id == bindparam("which"))
-        values = {"state": "pending", "reason": None, "attempts": 0, "finished_ns": None}
-        connection.execute(again, [{"which": row.id} | values for row in rows])
+        connection.execute(again.values(state="pending", reason=None, attempts=0, finished_ns=None), [{"which": row.id} for row in rows])
         _wake(connection, {(row.endpoint, row.lane) for row in rows}, now_ns)
     return [row.id for row in rows]
 
@@ -335,24 +339,23 @@ def _free(now_ns: int) -> tuple[ColumnElement[bool], ...]:
 def _heads(connection: Connection, lanes: Sequence[tuple[str, str]]) -> list[Claimed]:
     """The first pending delivery of each lane that has one."""
     other = aliased(DeliveryRow)
-    lost = (
-        select(DeliveryAttemptRow.outcome == "lost")
-        .where(DeliveryAttemptRow.delivery_id == DeliveryRow.id)
-        .order_by(DeliveryAttemptRow.id.desc())
-        .limit(1)
-    )
+    mine = select(DeliveryAttemptRow.outcome == "lost").where(DeliveryAttemptRow.delivery_id == DeliveryRow.id)
+    # "+ 0": or PostgreSQL would rather walk through all attempts backwards than look into the index of this delivery's.
+    lost = mine.order_by((DeliveryAttemptRow.id + 0).desc()).limit(1)
     columns = (DeliveryRow.id, DeliveryRow.alert_id, DeliveryRow.endpoint, DeliveryRow.lane, DeliveryRow.kind, DeliveryRow.attempts)
     statement = select(*columns, DeliveryRow.created_ns, func.coalesce(lost.scalar_subquery(), literal(False)), NoticeRow.body)
+    statement = statement.join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
     heads: list[Claimed] = []
-    for part in _parts(lanes):
-        # From the lanes to their heads, one look into an index each, whatever the planner knows of the table: never through the backlog.
-        wanted = rows_of(column("endpoint", String), column("lane", SafeText), name="wanted").data(part).cte()
+    for _, part in _grouped(lanes, _alike):
+        # Two statements that leave a planner no choice: one look into an index for each lane, never a walk through the backlog.
+        wanted = values(column("endpoint", String), column("lane", SafeText), name="wanted").data(part).cte()
         waiting = (other.endpoint == wanted.c.endpoint, other.lane == wanted.c.lane, other.state == "pending")
-        head = select(other.id).where(*waiting).order_by(other.sequence).limit(1).scalar_subquery()
-        found = (
-            statement.select_from(wanted).join(DeliveryRow, DeliveryRow.id == head).join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
+        first = connection.scalars(
+            select(select(other.id).where(*waiting).order_by(other.sequence).limit(1).scalar_subquery()).select_from(wanted)
         )
-        heads += [Claimed(*row) for row in connection.execute(found)]
+        heads += [
+            Claimed(*row) for row in connection.execute(statement.where(DeliveryRow.id.in_([id_ for id_ in first if id_ is not None])))
+        ]
     return heads
 
 
@@ -360,7 +363,7 @@ def _locked(connection: Connection, owner: str, lanes: Sequence[tuple[str, str]]
     """Of ``lanes`` those that are still ``owner``'s, locked until the end of the transaction."""
     key = tuple_(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane)
     found: set[tuple[str, str]] = set()
-    for part in _parts(sorted(lanes)):
+    for _, part in _grouped(sorted(lanes), _alike):
         statement = select(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).where(DeliveryLaneRow.owner == owner, key.in_(part))
         statement = statement.order_by(DeliveryLaneRow.endpoint, DeliveryLaneRow.lane).with_for_update()
         found |= {(endpoint, lane) for endpoint, lane in connection.execute(statement)}
@@ -379,6 +382,10 @@ def _release(connection: Connection, owner: str, lanes: Sequence[tuple[str, str,
         connection.execute(update(DeliveryLaneRow).where(which).values(owner=None, due_ns=due))
 
 
+def _alike(_: object) -> tuple[()]:
+    return ()
+
+
 def _grouped(items: Iterable[T], key: Callable[[T], tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], list[T]]]:
     """``items`` by their key, as many at once as one IN list should hold."""
     groups: dict[tuple[Any, ...], list[T]] = {}
@@ -390,8 +397,3 @@ def _grouped(items: Iterable[T], key: Callable[[T], tuple[Any, ...]]) -> Iterato
 def _attempt_values(attempt: Attempt) -> dict[str, Any]:
     names = ("attempt", "started_ns", "latency_ns", "outcome", "status", "answer", "next_ns")
     return {"delivery_id": attempt.delivery} | {name: getattr(attempt, name) for name in names}
-
-
-def _parts(lanes: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
-    """As many at once as one IN list should hold."""
-    return (lanes[i : i + _AT_ONCE] for i in range(0, len(lanes), _AT_ONCE))

@@ -176,8 +176,8 @@ class DeliveryLoop:
         return bool(streams)
 
     def _claim(self, now_ns: int) -> list[Claimed]:
-        room = {name: min(health.free(now_ns), _CLAIM_MOST) for name, health in self._health.items() if health.free(now_ns) > 0}
-        if not room:
+        room = {name: min(health.free(now_ns), _CLAIM_MOST) for name, health in self._health.items()}
+        if not any(room.values()):
             return []
         with self._database.read() as connection:
             due = deliveries.due(connection, room, now_ns)

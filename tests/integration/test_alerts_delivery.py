@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
 from pipeline.alerts.config import Alerts
@@ -25,6 +26,7 @@ from pipeline.alerts.signing import new_secret
 from pipeline.metrics import Metrics
 from storage import alerts, deliveries, endpoints
 from storage.session import Database
+from storage.tables_alerts import DeliveryLaneRow
 from tests.alerting import SECOND, Bench, anomaly, closed, endpoint, json_endpoint
 from tests.receiver import Received, Receiver, answer
 
@@ -75,7 +77,8 @@ class Driven:
         health = self.loop._health
         pauses = [h.state.quiet_until_ns or 0 for h in health.values()] + [h.next_send_ns for h in health.values()]
         with self.bench.database.read() as connection:
-            lanes = [deliveries.next_due(connection, [name]) or 0 for name in health]
+            free = select(func.min(DeliveryLaneRow.due_ns)).where(DeliveryLaneRow.owner.is_(None)).group_by(DeliveryLaneRow.endpoint)
+            lanes = [due or 0 for due in connection.scalars(free)]
             alerts_due = [a.flush_ns or 0 for a in alerts.query(connection)]
         return min((t for t in [*pauses, *lanes, *alerts_due] if t > self.bench.now_ns), default=None)
 
