@@ -71,7 +71,7 @@ class Combiner:
         self.weights = np.zeros((len(groups), len(self.columns)), np.float32)
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
-                self.weights[g, self.columns.index((name, group.quantile))] = weight
+                self.weights[g, self.columns.index((name, group.quantile))] += weight
         self.rules = np.array([(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.after, g.repeats) for g in groups], np.float32)
 
     def run(self, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:

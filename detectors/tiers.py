@@ -39,6 +39,9 @@ EVENT = Group(
     4 / 7.4, slope=0.2, bend=BEND, predictable=0.05, certain=0.6,
 )  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
+#: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
+STRONG_FORM = replace(FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("shape1", 0.5)))
+STRONG_EVENT = replace(EVENT, scale=4 / 8, predictable=0.2, certain=0.7)
 STUCK = Group((("stuck", 1.0),), 1.6, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
@@ -57,7 +60,7 @@ TIERS = {
         bins=16, ring=128, levels=3, seen=88, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
-        (FORM, replace(EVENT, scale=4 / 8), POINT, STUCK, DRIFT),
+        (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),
         bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=4096, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, hidden=48, memory=1024,
     ),
 }  # fmt: skip
