@@ -55,8 +55,18 @@ def produce(brokers: str, records: int, series: int, codec: str) -> float:
     return size / records
 
 
-def bare(brokers: str, records: int, client: str) -> float:
-    """Records per second of the client's own poll loop."""
+class Clock:
+    """Records per second, and CPU microseconds a record: a busy machine stretches only the former."""
+
+    def __init__(self) -> None:
+        self.began, self.busy = time.perf_counter(), time.process_time()
+
+    def rates(self, records: int) -> tuple[float, float]:
+        return records / (time.perf_counter() - self.began), (time.process_time() - self.busy) / records * 1e6
+
+
+def bare(brokers: str, records: int, client: str) -> tuple[float, float]:
+    """The client's own poll loop."""
     if client == "confluent":
         from confluent_kafka import Consumer, TopicPartition
 
@@ -64,24 +74,24 @@ def bare(brokers: str, records: int, client: str) -> float:
             {"bootstrap.servers": brokers, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": False}
         )
         consumer.assign([TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
-        got, started = 0, time.perf_counter()
+        got, clock = 0, Clock()
         while got < records:
             got += len([m.value() for m in consumer.consume(20_000, 0.2)])
-        return records / (time.perf_counter() - started)
+        return clock.rates(records)
     from kafka import KafkaConsumer
     from kafka.structs import TopicPartition as Tp
 
     consumer = KafkaConsumer(bootstrap_servers=brokers, group_id=None)
     consumer.assign([Tp(TOPIC, p) for p in range(PARTITIONS)])
     consumer.seek_to_beginning()
-    got, started = 0, time.perf_counter()
+    got, clock = 0, Clock()
     while got < records:
         got += sum(map(len, consumer.poll(timeout_ms=200, max_records=20_000).values()))
-    return records / (time.perf_counter() - started)
+    return clock.rates(records)
 
 
-def engine(brokers: str, records: int, client: str, detector: str, folder: Path, *rest: str) -> float:
-    """Records per second from the first record read to the last one committed, with one fsync a batch.
+def engine(brokers: str, records: int, client: str, detector: str, folder: Path, *rest: str) -> tuple[float, float]:
+    """From the first record read to the last one committed, with one fsync a batch.
 
     ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
     """
@@ -119,12 +129,12 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
 
         while len(positions) != (PARTITIONS // 2 if half else PARTITIONS):
             loop.turn(0.2)
-        before, started = read(), time.perf_counter()
+        before, clock = read(), Clock()
         while read() < records:
             loop.turn(0.2)
-        seconds = time.perf_counter() - started
+        found = clock.rates(records - before)
         loop.close()
-    return (records - before) / seconds
+    return found
 
 
 def committed(database: Database) -> int:
@@ -137,8 +147,8 @@ def committed(database: Database) -> int:
         return int(connection.scalar(select(func.sum(PositionRow.next_offset))) or 0)
 
 
-def river(brokers: str, records: int) -> float:
-    """Records per second of the same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower still)."""
+def river(brokers: str, records: int) -> tuple[float, float]:
+    """The same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower still)."""
     from kafka import KafkaConsumer
     from kafka.structs import TopicPartition
     from river.anomaly import HalfSpaceTrees
@@ -147,7 +157,7 @@ def river(brokers: str, records: int) -> float:
     consumer.assign([TopicPartition(TOPIC, p) for p in range(PARTITIONS)])
     consumer.seek_to_beginning()
     model = HalfSpaceTrees(seed=1)
-    got, started = 0, time.perf_counter()
+    got, clock = 0, Clock()
     while got < records:
         for batch in consumer.poll(timeout_ms=200, max_records=20_000).values():
             got += len(batch)
@@ -155,7 +165,7 @@ def river(brokers: str, records: int) -> float:
                 value = {"v": json.loads(record.value)["temperature"] / 40}
                 model.score_one(value)
                 model.learn_one(value)
-    return got / (time.perf_counter() - started)
+    return clock.rates(got)
 
 
 def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
@@ -164,11 +174,12 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def result(process: subprocess.Popen[str]) -> float:
+def result(process: subprocess.Popen[str]) -> tuple[float, float]:
     out, error = process.communicate()
     if process.returncode:
         raise SystemExit(error)
-    return float(out.strip().splitlines()[-1])
+    rate, cpu = json.loads(out.strip().splitlines()[-1])
+    return rate, cpu
 
 
 ROWS = {
@@ -183,7 +194,7 @@ ROWS = {
 }
 
 
-def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> float:
+def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> tuple[float, float]:
     kind, *rest = row
     if kind != "pair":
         return result(start([kind, brokers, str(records), folder, *rest]))
@@ -213,11 +224,11 @@ def main() -> None:
     if options.measure:
         kind, brokers, records, folder, client, *rest = options.measure
         if kind == "bare":
-            print(bare(brokers, int(records), client))
+            print(json.dumps(bare(brokers, int(records), client)))
         elif kind == "river":
-            print(river(brokers, min(int(records), 50_000)))
+            print(json.dumps(river(brokers, min(int(records), 50_000))))
         else:
-            print(engine(brokers, int(records), client, rest[0], Path(folder), *rest[1:]))
+            print(json.dumps(engine(brokers, int(records), client, rest[0], Path(folder), *rest[1:])))
         return
     from pipeline.broker import LocalBroker
 
@@ -226,25 +237,29 @@ def main() -> None:
         broker.up()
         try:
             size = produce(broker.address, options.records, options.series, options.codec)
-            rates: dict[str, list[float]] = {name: [] for name in options.rows}
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in options.rows}
             for _ in range(options.rounds):
                 for name in options.rows:
-                    rates[name].append(measure(broker.address, options.records, folder, ROWS[name]))
-                    print(f"  {name}: {rates[name][-1]:,.0f}/s", file=sys.stderr, flush=True)
+                    found[name].append(measure(broker.address, options.records, folder, ROWS[name]))
+                    print(f"  {name}: {found[name][-1][0]:,.0f}/s, {found[name][-1][1]:.2f} µs", file=sys.stderr, flush=True)
         finally:
             broker.down()
-    report(rates, options, size)
+    report(found, options, size)
 
 
-def report(rates: dict[str, list[float]], options: argparse.Namespace, size: float) -> None:
+def report(found: dict[str, list[tuple[float, float]]], options: argparse.Namespace, size: float) -> None:
     print(f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, {PARTITIONS} partitions, {options.codec}\n")
-    print("| what | records/s (median) | of the bare loop (median of the rounds' ratios) |\n|---|---|---|")
-    ratios = {}
-    for name, found in rates.items():
-        base = rates.get("bare confluent" if "confluent" in name else "bare kafka-python", [float("nan")] * len(found))
-        ratios[name] = statistics.median(a / b for a, b in zip(found, base, strict=True))
-        print(f"| {name} | {statistics.median(found):,.0f} | {ratios[name]:.2f} |")
-    print(json.dumps({"benchmark": "throughput", "rates": rates, "ratios": ratios}))
+    print("| what | records/s (median) | of the bare loop (median of the rounds' ratios) | CPU µs a record (median) | of the bare loop |")
+    print("|---|---|---|---|---|")
+    rows = []
+    for name, rounds in found.items():
+        base = found["bare confluent" if "confluent" in name else "bare kafka-python"]
+        rate, cpu = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratio = statistics.median(mine[0] / bare[0] for mine, bare in zip(rounds, base, strict=True))
+        cost = statistics.median(bare[1] / mine[1] for mine, bare in zip(rounds, base, strict=True))
+        rows.append({"what": name, "rounds": rounds, "ratio": ratio, "cpu_ratio": cost})
+        print(f"| {name} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} | {cost:.2f} |")
+    print(json.dumps({"benchmark": "throughput", "rows": rows}))
 
 
 if __name__ == "__main__":

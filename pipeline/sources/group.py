@@ -17,6 +17,7 @@ SLICE = 0.1  # seconds: neither client comes back early for a rebalance, so a po
 LOOKUP = 5.0  # seconds that a question to the cluster (bounds, times, topic ids) may take
 METADATA_AGE = 10.0  # seconds until new partitions, and topics that were made again, are noticed
 MIRROR_EVERY = 1.0  # seconds between two commits to Kafka: they only show operators the lag
+MIRROR_ALL_EVERY = 10.0
 
 
 class Ownership:
@@ -53,26 +54,38 @@ class Ownership:
 
 
 class Mirror:
-    """Committed positions on their way to the group's offsets in Kafka; sent at most every second, forgotten when sending fails."""
+    """Committed positions on their way to the group's offsets in Kafka: what is new at most every second, all of them now and then and at the end.
+
+    Sending waits for no answer and may fail (in a rebalance it does); sent again, the offsets that operators see are right also where nothing new comes.
+    """
 
     def __init__(self, send: Callable[[Mapping[Partition, int]], object]) -> None:
         self._send = send
-        self._pending: dict[Partition, int] = {}
-        self._sent = 0.0
+        self._known: dict[Partition, int] = {}
+        self._new: dict[Partition, int] = {}
+        self._sent = self._sent_all = time.monotonic()
 
     def show(self, positions: Mapping[Partition, int]) -> None:
-        self._pending.update(positions)
+        self._known.update(positions)
+        self._new.update(positions)
         self.flush()
 
     def drop(self, partitions: Iterable[Partition]) -> None:
         """These are another member's now: what it mirrored must not be overwritten."""
         for partition in partitions:
-            self._pending.pop(partition, None)
+            self._known.pop(partition, None)
+            self._new.pop(partition, None)
 
     def flush(self, *, now: bool = False) -> None:
-        if self._pending and (now or time.monotonic() - self._sent >= MIRROR_EVERY):
-            self._sent, pending, self._pending = time.monotonic(), self._pending, {}
-            self._send(pending)
+        at = time.monotonic()
+        if self._known and (now or at - self._sent_all >= MIRROR_ALL_EVERY):
+            self._sent_all, due = at, dict(self._known)
+        elif self._new and at - self._sent >= MIRROR_EVERY:
+            due = self._new
+        else:
+            return
+        self._sent, self._new = at, {}
+        self._send(due)
 
 
 class GroupSource(ABC):
