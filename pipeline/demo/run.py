@@ -21,6 +21,7 @@ from pipeline.config_load import load_config
 from pipeline.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.hooks import receiver
+from pipeline.demo.models import ModelStory
 from pipeline.demo.setting import write_config
 from pipeline.demo.simulate import WORLDS
 from pipeline.demo.terminal import Keys, Watcher
@@ -31,11 +32,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said that an alert is over."""
+    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said that an alert is over.
+
+    rolled_back: it lasted long enough to show a training, a promotion, and the way back.
+    """
 
     anomalies: int
     webhooks: int
     resolved: int
+    rolled_back: bool
 
 
 def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told:
@@ -54,13 +59,16 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
         feeder.fill()
         config = load_config(path)
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        watcher = Watcher(config, say)
+        watcher, story = Watcher(config, say), ModelStory(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
             timer.start()
             stack.callback(timer.cancel)
         stop = threading.Event()
-        threads = [threading.Thread(target=work, args=(stop,)) for work in (feeder.run, watcher.run, Keys(feeder.inject, running.stop).run)]
+        threads = [
+            threading.Thread(target=work, args=(stop,))
+            for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
+        ]
         say(f"Alerts go as signed webhooks to {address}, which is this terminal, too.")
         say(f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}")
         try:
@@ -71,7 +79,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
             stop.set()
             for thread in threads:
                 thread.join()
-    return Told(watcher.shown, hooks.arrived, hooks.resolved)
+    return Told(watcher.shown, hooks.arrived, hooks.resolved, story.rolled_back)
 
 
 @contextmanager

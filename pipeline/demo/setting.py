@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from ruamel.yaml import YAML
 from pipeline.demo.simulate import Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
+
+#: The first training of the demo is due after so long, at the next whole minute: the daemon has started by then.
+SOON_S = 25
+
+
+def _soon() -> str:
+    """A schedule of one training an hour, the first of them soon."""
+    return f"{time.gmtime(time.time() + SOON_S + 60).tm_min} * * * *"
 
 
 def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
@@ -46,6 +55,8 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     }
     for stream in streams.values():
         stream["alerts"] = {"severity": {"notice": "warning"}}
+        stream["retraining"] = {"schedule": None, "on_drift": False}
+    streams["plant"]["retraining"] = {"schedule": _soon(), "shadow": "0s", "guard": "1m", "epochs": 4, "min_interval": "12h"}
     endpoints = {"terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}}
     config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams, "endpoints": endpoints}
     path = folder / "demo.yaml"

@@ -6,6 +6,7 @@ finishes what it has in hand and ends.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ class RunnerProcess:
         quiet = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
             "DASK_LOGGING__DISTRIBUTED": "critical"
         }
+        quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         command = [sys.executable, "-m", "pipeline.retraining.process"]
         # A session of its own: Ctrl-C on the terminal is for the parent, which ends its child in order.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True)

@@ -19,6 +19,7 @@ from pipeline.retraining.cluster import ClusterAway
 from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
 from storage import jobs, models
+from storage.session import Database
 from tests.trainings import config_of, tide, write_history
 
 
@@ -84,9 +85,13 @@ def write_config(config, path: Path) -> Path:
     return path
 
 
+@pytest.mark.postgres
 @pytest.mark.timeout(200)
-def test_a_training_from_the_command_line(database, database_url, tmp_path):
-    config = config_of(database_url, tmp_path)
+def test_a_training_from_the_command_line(postgres_url, tmp_path):
+    """(On SQLite: ``test_retraining_daemon.py``.)"""
+    database = Database(postgres_url)
+    database.upgrade()
+    config = config_of(postgres_url, tmp_path)
     file = str(write_config(config, tmp_path / "f.yaml"))
     write_history(config, {f"press-{i}": tide(700, i) for i in range(3)})
     done = CliRunner().invoke(app, ["train", file, "--stream", "plant", "--wait", "--json", "--by", "ada"])
@@ -106,6 +111,7 @@ def test_a_training_from_the_command_line(database, database_url, tmp_path):
     assert not (tmp_path / "models" / "plant" / "checkpoints" / "1").exists()
     listed = json.loads(CliRunner().invoke(app, ["jobs", "list", "-c", file, "--json"]).stdout)
     assert [job["id"] for job in listed] == [1]
+    database.close()
 
 
 def test_what_cannot_be_trained_is_rejected_with_its_reason(database, database_url, tmp_path):
