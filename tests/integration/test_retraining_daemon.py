@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -121,3 +123,17 @@ def _jobs(database, kind):
 def _position(database):
     with database.read() as connection:
         return sum(p.next_offset or 0 for p in positions.all_of(connection, "plant"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(330)
+def test_the_demo_shows_the_life_of_a_model():
+    """A due training, its evidence, a promotion (or the reason against it), and the way back: ``pytest -m long`` runs this, three minutes."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "demo", "--no-kafka", "--seconds", "200"]
+    told = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True).stdout
+    steps = ["is to be trained again (by schedule)", ": epoch ", "succeeded after", "Evidence for stream plant"]
+    if "succeeded after" in told and ": promoted: " in told:
+        steps += ["≈ promote by job 1", "≈ rollback by demo", "nothing is left running"]
+    at = [told.find(step) for step in steps]
+    assert -1 not in at, (steps, at, told[-3000:])
+    assert at == sorted(at)
