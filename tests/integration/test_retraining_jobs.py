@@ -34,6 +34,7 @@ class ThreadWorkers:
     def submit(self, task, told):
         future = Future()
         future.status = "pending"
+        future.set_running_or_notify_cancel()  # like a task on a worker, it cannot be called back
 
         def run():
             try:
