@@ -2,7 +2,7 @@
 
 Series of different lengths stand side by side in batches of about equal length; what is beyond a series' end is missing and teaches nothing. The
 last part of each series is held out: the weights that forecast it best are kept, those that it began with included, so that a training never
-ends with worse weights than it was given. (Truncated BPTT: Williams & Peng 1990; early stopping: Prechelt 1998; bfloat16 autocast on CUDA.)
+ends with worse weights than it was given. (Truncated BPTT: Williams & Peng 1990; early stopping: Prechelt 1998.)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from detectors.pretrain import loss_of
 from detectors.training import LEAST, Progress, Status
 
 Weights = dict[str, NDArray[np.float32]]
+MIXED: Final = ("cuda",)  # devices on which the recurrence trains in half precision; head and loss, and every judgement, in float32
 CACHE_BYTES: Final = 2 << 30  # of inputs that are kept from epoch to epoch; what goes beyond is computed again
 
 
@@ -244,12 +245,12 @@ class _Tuning:
         """The mean loss of every chunk in which something is known; the state is carried from chunk to chunk, the gradient is not."""
         state = None
         for x, y in zip(torch.split(inputs, self.tuning.chunk), torch.split(target, self.tuning.chunk), strict=True):
-            cuda = x.device.type == "cuda"
-            with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=cuda):
-                location, log_scale, _, state = self.module(x, state)
+            with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.device.type in MIXED and torch.is_grad_enabled()):
+                hidden, state = self.module.lstm(x, state)
             state = (state[0].detach(), state[1].detach())
             if not y.isnan().all():
-                yield loss_of(self.module, location.float(), log_scale.float(), y)
+                location, log_scale = self.module.forecast(hidden.float(), x)
+                yield loss_of(self.module, location, log_scale, y)
 
     @torch.no_grad()
     def _judge(self) -> float:

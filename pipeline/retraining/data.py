@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,19 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points
 from pipeline.build import provenance
-from pipeline.config import Stream
-from pipeline.errors import SourceError
+from pipeline.config import FilesSource, Stream
+from pipeline.config import Source as SourceConfig
+from pipeline.errors import InputError, SourceError
 from pipeline.records import Partition
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring import Result, Scoring
+from pipeline.sources import make_source
 from pipeline.sources.base import Source
+from pipeline.sources.files import ENDINGS
 from storage.history import HistoryReader
 
 BATCH = 20_000
+_COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")
 HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees
 
 
@@ -156,6 +161,36 @@ def from_source(
     return _assembled(name, stream.channels, series, first, take(points, order), flagged[order], rulings, most_points)
 
 
+def from_files(name: str, stream: Stream, path: Path, detector: Detector, rulings: Sequence[Ruling] = ()) -> TrainingData:
+    """Past points in a CSV or Parquet file, or in all those of a folder, as a backfill would read them. Raises InputError and SourceError."""
+    paths = [str(path / f"*{ending}") for ending in ENDINGS if any(path.glob(f"*{ending}"))] if path.is_dir() else [str(path)]
+    if not paths:
+        raise InputError(f"stream {name}: history: {path} holds no file that ends in {', '.join(ENDINGS)}")
+    source = make_source(name, SourceConfig(files=FilesSource(paths=paths)), stream.format)
+    try:
+        return from_source(name, stream, detector, source, rulings)
+    finally:
+        source.close()
+
+
+def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
+    """``recent``, and of each of its series, and of those that it lacks, what ``past`` has from before its first row."""
+    first_ns = {name: int(recent.time[row]) for name, row in zip(recent.series, recent.first[:-1].tolist(), strict=True)}
+    begins = np.array([first_ns.get(name, np.iinfo(np.int64).max) for name in past.series], np.int64)
+    older = past.time < begins[past.owner]
+    names = sorted({*past.series, *recent.series})
+    place = {name: i for i, name in enumerate(names)}
+    owner = np.concatenate([np.array([place[name] for name in one.series], np.int32)[one.owner] for one in (past, recent)])
+    keep = np.r_[older, np.ones(len(recent), np.bool_)]
+    columns = [np.concatenate([getattr(one, field) for one in (past, recent)])[keep] for field in _COLUMNS]
+    order = np.lexsort((columns[0], owner[keep]))
+    time, values, missed, every, flagged, allowed = (column[order] for column in columns)
+    first = np.r_[0, np.cumsum(np.bincount(owner[keep], minlength=len(names)))].astype(np.int64)
+    left_out = [*(one for one in past.left_out if one.start_ns < first_ns.get(one.series, one.end_ns + 1)), *recent.left_out]
+    points = Points(owner[keep][order], time, values, missed, every)
+    return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, left_out)
+
+
 def _results(scoring: Scoring, source: Source) -> Iterator[Result]:
     """Read ``source`` to its end."""
     at: dict[Partition, int] = {}
@@ -168,8 +203,11 @@ def _results(scoring: Scoring, source: Source) -> Iterator[Result]:
         if poll.records:
             result = scoring.process(poll.records)
             at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
-            if broken := next((p for p, outcome in result.outcomes.items() if outcome.broken), None):
-                raise SourceError(f"{broken}: too many records cannot be decoded; look at the format of the stream", broken)
+            for partition, outcome in result.outcomes.items():
+                if outcome.broken and outcome.dead:
+                    last = outcome.dead[-1]
+                    what = f"too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail})"
+                    raise SourceError(f"{partition}: {what}; correct the input or the format of the stream", partition)
             yield result
         elif poll.finished:
             yield scoring.flush(at)

@@ -147,13 +147,30 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 
 
 def _data(task: Task) -> tuple[Any, tuple[int, int]]:
-    """The stream's recent history without the quarantine, and its span (first and last time in ns)."""
-    from pipeline.retraining.data import from_history
+    """The stream's recent history without the quarantine, and its span (first and last time in ns).
 
-    until_ns = newest_ns(task.history, task.name)
-    since_ns = until_ns - round(task.stream.retraining.history.total_seconds() * 1e9)
-    data = from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1)
-    return data, (since_ns, until_ns)
+    Where the stream names files of past points, they stand for what is older than the history, all of it.
+    """
+    from pipeline.retraining.data import from_history, joined
+
+    back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
+    if task.stream.history is None:
+        until_ns = newest_ns(task.history, task.name)
+        since_ns = until_ns - back_ns
+        return from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1), (since_ns, until_ns)
+    data = joined(_past(task), from_history(task.history, task.name, task.stream.channels, task.rulings))
+    until_ns = int(data.time.max(initial=0))
+    return data, (int(data.time.min(initial=until_ns)), until_ns)
+
+
+def _past(task: Task) -> Any:
+    from detectors import build
+    from pipeline.build import detector_spec
+    from pipeline.retraining.data import from_files
+
+    assert task.stream.history is not None
+    detector = build(detector_spec(task.stream), _weights(task.champion))
+    return from_files(task.name, task.stream, task.stream.history, detector, task.rulings)
 
 
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:

@@ -84,6 +84,17 @@ def test_a_training_that_makes_it_worse_gives_back_the_weights_it_began_with() -
     assert same(found.weights, {name: value.numpy() for name, value in network(None).state_dict().items()})
 
 
+def test_half_precision_comes_to_about_the_same_and_its_weights_are_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA, but with the CPU's bfloat16."""
+    whole = tuned(bursts())
+    monkeypatch.setattr(finetune, "MIXED", ("cpu",))
+    mixed = tuned(bursts())
+    assert mixed.before == whole.before, "the held-out score is always that of full precision"
+    assert mixed.losses != whole.losses
+    assert mixed.held_out[-1] == pytest.approx(whole.held_out[-1], abs=0.02)
+    assert {value.dtype for value in mixed.weights.values()} == {np.dtype(np.float32)}
+
+
 @pytest.mark.parametrize(
     ("lanes", "message"),
     [

@@ -14,9 +14,10 @@ from detectors import build
 from detectors.base import DetectorSpec
 from pipeline.build import detector_spec
 from pipeline.config import Config
-from pipeline.errors import SourceError
+from pipeline.errors import InputError, SourceError
 from pipeline.retraining import quarantine as judging
-from pipeline.retraining.data import from_history, from_source
+from pipeline.retraining import work
+from pipeline.retraining.data import from_files, from_history, from_source, joined
 from pipeline.retraining.quarantine import Rows, Ruling, Why, quarantine
 from pipeline.sources import make_source
 from pipeline.sources.memory import MemoryLog, MemorySource
@@ -73,7 +74,7 @@ def test_a_log_that_does_not_decode_is_an_error_that_names_the_partition() -> No
     log = MemoryLog("plant", 1)
     log.extend([b"nonsense"] * 600)
     stream = Config.model_validate(config_tree("sqlite://", {"memory": {"name": "plant"}})).streams["plant"]
-    with pytest.raises(SourceError, match=r"plant\[0\]: too many records"):
+    with pytest.raises(SourceError, match=r"plant\[0\]: too many records cannot be decoded \(last: offset \d+, "):
         from_source("plant", stream, build(LIGHT), SpanSource(MemorySource(log), None, None))
 
 
@@ -186,6 +187,39 @@ def test_points_in_quarantine_are_missing_to_a_detector_that_learns(tmp_path) ->
     assert np.isnan(points.values[:DAY]).all()
     assert not np.isnan(data.points(clean=False).values).any()
     assert {f.name for f in fields(points)} == {"slot", "time", "values", "missed", "every"}
+
+
+def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
+    tree = config_tree("sqlite://", {"memory": {}}, lateness="0s", every="10m", limits={}, future=None)
+    stream = Config.model_validate(tree).streams["plant"]
+    x = sensors(3, 6)
+    rows = [(f"s{i}", t, x[i, t]) for i in range(1, 3) for t in range(4 * DAY)]
+    folder = tmp_path / "past"
+    folder.mkdir()
+    (folder / "a.csv").write_text(
+        "s,t,v\n" + "".join(f"{name},{t * 600_000 + 1_750_000_000_000},{float(value)!r}\n" for name, t, value in rows)
+    )
+    past = from_files("plant", stream, folder, build(LIGHT))
+    assert past.series == ["s1", "s2"]
+    recent = lived(tmp_path / "history", build(LIGHT), x[:2, 3 * DAY :])  # s0 and s1
+    recent.time = recent.time + 3 * DAY * STEP + 1_750_000_000 * 10**9
+    both = joined(past, recent)
+    assert both.series == ["s0", "s1", "s2"]
+    assert np.diff(both.first).tolist() == [3 * DAY, 6 * DAY, 4 * DAY]
+    np.testing.assert_array_equal(both.values[both.owner == 1, 0], x[1])
+    assert (np.diff(both.time)[np.diff(both.owner) == 0] == STEP).all()
+    alone = joined(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
+    np.testing.assert_array_equal(alone.values, past.values)
+    named = stream.model_copy(update={"history": folder})
+    data, (since_ns, until_ns) = work._data(work.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {}))
+    np.testing.assert_array_equal(data.values, past.values)
+    assert (since_ns, until_ns) == (past.time.min(), past.time.max())
+
+
+def test_a_folder_without_files_is_an_error(tmp_path) -> None:
+    stream = Config.model_validate(config_tree("sqlite://", {"memory": {}})).streams["plant"]
+    with pytest.raises(InputError, match="holds no file"):
+        from_files("plant", stream, tmp_path, build(LIGHT))
 
 
 def test_python_runs_once_an_incident_however_many_series_there_are(monkeypatch) -> None:
