@@ -7,6 +7,7 @@ sent, an operator's label, a reading of this machine's own telemetry. FULL costs
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,7 @@ class Database:
         if self._lock is not None:
             self._lock.acquire()
         self._engine = _sqlite(self._file) if self._file is not None else _postgres(self.url)
+        self._writing = threading.Lock()
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -74,7 +76,7 @@ class Database:
         Raises StorageUnavailable when the database is away (nothing was committed), CommitUnknown when the reply to COMMIT
         was lost, StorageError when trying again is of no use.
         """
-        with self._connect() as connection, connection.begin() as transaction:
+        with self._turn(), self._connect() as connection, connection.begin() as transaction:
             yield connection
             try:
                 transaction.commit()
@@ -139,6 +141,19 @@ class Database:
         self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """SQLite: threads of this process write in turn. Waiting for its lock is sleeping, longer and longer, and whoever writes seldom starves."""
+        if self._file is None:
+            yield
+            return
+        if not self._writing.acquire(timeout=LOCK_TIMEOUT):
+            raise StorageUnavailable(f"{self}: another thread has been writing for {LOCK_TIMEOUT:.0f} s")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
