@@ -123,6 +123,7 @@ class Metrics:
         )
         self.drifts = self._counter("drifts", "Times that the stream was found to have drifted", "stream")
         self.job_cpu_seconds = self._counter("job_cpu_seconds", "CPU time of jobs that ended", "stream")
+        self.model_info = self._gauge("model_info", "1 for the model that decides in the stream", "stream", "model")
         self.model_exchanges = self._counter("model_exchanges", "Times that another model took over in this process", "stream")
         self.model_usable = self._gauge("model_usable", "1: the promoted model decides, 0: it is refused and another one decides", "stream")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import structlog
 
@@ -41,7 +42,7 @@ class Workers:
         """Hand ``task`` over; its future. ``told`` hears of its progress, in another thread. Raises ClusterAway."""
         client = self.client()
         client.subscribe_topic(task.topic, lambda event: told(event[1]))
-        return client.submit(work.run, task, key=task.topic, pure=False, resources={"GPU": 1} if task.gpu else None)
+        return client.submit(work.run, task, key=f"{task.topic}-{uuid4().hex[:8]}", pure=False, resources={"GPU": 1} if task.gpu else None)
 
     def cancel(self, task: Task) -> None:
         """Ask it to end; it does so before its next chunk."""

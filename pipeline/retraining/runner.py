@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from pipeline.config import Config
-from pipeline.errors import ForewatchError, StorageUnavailable
+from pipeline.errors import ForewatchError, InputError, StorageUnavailable
 from pipeline.retraining.cluster import ClusterAway, Workers
 from pipeline.retraining.publish import publish, task_of
 from pipeline.retraining.work import Outcome, Task
@@ -87,7 +87,7 @@ class Runner:
         try:
             watching = self._bury()
             while claim and len(self._hands) < MOST and (job := self._claim()) is not None:
-                self._hands[job.id] = self._begin(job)
+                self._begin(job)
                 log.info("job begun", job=job.id, kind=job.kind, stream=job.stream, attempt=job.attempt)
         except StorageUnavailable as error:
             self._seen.clear()  # who could not be watched did not stand still
@@ -104,9 +104,13 @@ class Runner:
         with self._database.begin() as connection:
             return jobs.claim(connection, self._owner, time.time_ns(), streams=self._config.streams)
 
-    def _begin(self, job: Job) -> Execution:
-        with self._database.read() as connection:
-            return Execution(job, task_of(connection, self._config, job))
+    def _begin(self, job: Job) -> None:
+        try:
+            with self._database.read() as connection:
+                self._hands[job.id] = Execution(job, task_of(connection, self._config, job))
+        except InputError as error:  # the version that it is about is gone
+            with self._database.begin() as connection:
+                jobs.finish(connection, job, "failed", str(error), time.time_ns(), error=str(error))
 
     def _bury(self) -> bool:
         """Jobs of owners that are silent for a whole lease go back into the queue. True: somebody has one in hand."""
@@ -139,6 +143,7 @@ class Runner:
                 self._end(execution)
             elif time.monotonic() - execution.beat_at >= self._lease(execution.job) / BEATS:
                 self._beat(execution)
+                self._mind_gpu(execution)
         except (StorageUnavailable, Overtaken) as error:
             log.warning("a job cannot be written yet", job=execution.job.id, error=str(error))
         except Lost as error:
@@ -177,13 +182,21 @@ class Runner:
         execution.task = replace(execution.task, gpu=gpu)
         execution.future = self._workers.submit(execution.task, execution.progress.update)
 
+    def _mind_gpu(self, execution: Execution) -> None:
+        """The last worker with a GPU went away: wait for the next one anew, and no longer than the config allows."""
+        if execution.future is not None and execution.task.gpu and self._workers.alive() and not self._workers.gpus():
+            execution.future.cancel()
+            execution.future, execution.since = None, time.monotonic()
+
     def _beat(self, execution: Execution) -> None:
         execution.beat_at = time.monotonic()
         with self._database.begin() as connection:
             cancel = jobs.beat(connection, execution.job, dict(execution.progress), execution.reason, execution.ran_on)
         if cancel and not execution.cancelling:
             execution.cancelling = True
-            if execution.future is None:
+            if not execution.progress:
+                if execution.future is not None:
+                    execution.future.cancel()
                 execution.outcome = Outcome("cancelled", "cancelled before it began")
             else:
                 self._workers.cancel(execution.task)

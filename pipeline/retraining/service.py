@@ -39,6 +39,7 @@ class RetrainingService:
         self._clock = Clock(self._queue)
         self._watch = ModelWatch(database, metrics, self._history)
         self._metrics = JobMetrics(metrics)
+        self._outdated = False  # the runner has the config of before
         self._drifts: deque[DriftEvidence] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
@@ -54,7 +55,7 @@ class RetrainingService:
             self._watch.forget(name)
         self._config = config
         self._clock.take(_triggers(config))
-        self._runner.stop()  # the next job starts one with the new config
+        self._outdated = True
 
     def stop(self) -> None:
         """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
@@ -107,6 +108,9 @@ class RetrainingService:
             live = jobs.query(connection, states=jobs.LIVE)
             ended = jobs.query(connection, states=jobs.ENDED, limit=50)
         self._metrics.seen(self._config.streams, live, ended, time.time_ns())
+        if self._outdated:
+            self._outdated = False
+            self._runner.stop()  # the next job starts one with the new config
         mine = [job for job in live if job.stream in self._config.streams]
         if any(job.state == "running" or job.due_ns <= time.time_ns() for job in mine):
             self._runner.ensure(self._config)

@@ -75,6 +75,7 @@ class ModelWatch:
         for name in engines.keys() - self._known.keys():
             _, _, version = engines[name].parts.scoring.provenance.model_version.partition("+")
             self._known[name] = _Known(version or None)
+            self._metrics.model_info.labels(name, engines[name].parts.scoring.provenance.model_version).set(1)
         if not self._ready:
             return
         with self._lock:
@@ -117,6 +118,8 @@ class ModelWatch:
         if begun_anew:
             engine.parts.snapshots.renew()
         self._metrics.model_exchanges.labels(name).inc()
+        self._metrics.model_info.remove(name, before)
+        self._metrics.model_info.labels(name, champion.provenance.model_version).set(1)
         log.info("another model decides", stream=name, before=before, now=champion.provenance.model_version, relearnt=begun_anew)
 
     def _tell(self, name: str, champion: Champion | None = None) -> None:

@@ -82,6 +82,7 @@ def run(task: Task) -> Outcome:
             cancelled, asked_at = wanted.is_set(), time.monotonic()
         return cancelled
 
+    tell({"phase": task.kind})
     return perform(task, tell, ask)
 
 

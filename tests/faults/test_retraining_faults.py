@@ -32,7 +32,7 @@ from tests.postgres_server import create_database
 from tests.trainings import config_of, tide, write_history
 
 pytestmark = pytest.mark.postgres
-WAIT = 150.0
+WAIT = 240.0
 FOREWATCH = (sys.executable, "-c", "from pipeline.cli import main; main()")
 
 
@@ -230,7 +230,7 @@ class DaskCluster:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["tcp", "tls"])
 def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, tmp_path: Path, encrypted):
     """A job that wants a GPU waits for a worker that offers one, loses its scheduler, and is finished by the next."""
@@ -267,7 +267,7 @@ def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_daemon_is_killed_in_the_middle(database, schema_url, tmp_path: Path):
     """The runner of a daemon that was killed finishes its job and ends; a daemon that starts again finds it done."""
     config = config_of(schema_url, tmp_path, epochs=8, lease="2s")

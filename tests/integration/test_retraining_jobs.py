@@ -140,6 +140,7 @@ def test_a_cancelled_training_ends(database, database_url, tmp_path):
     begun = threading.Event()
 
     def endless(task, told, cancelled):
+        told({"phase": "train"})
         begun.set()
         while not cancelled():
             time.sleep(0.01)
@@ -151,6 +152,7 @@ def test_a_cancelled_training_ends(database, database_url, tmp_path):
     with database.begin() as connection:
         assert jobs.cancel(connection, number, 1) == "running"
     turn_until(runner, lambda: stored(database, number).state == "cancelled")
+    assert stored(database, number).reason == "after 0 epochs"
     assert not runner.busy
 
 
@@ -191,6 +193,37 @@ def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_p
     number = queue(config, database)
     turn_until(runner, lambda: stored(database, number).state == "succeeded")
     assert [task.gpu for task in workers.tasks] == [False, True]
+
+
+def test_a_gpu_worker_that_goes_away_is_waited_for_anew(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path, device="gpu", cpu_after="1s", lease="500ms")
+    let_go = threading.Event()
+
+    def on_gpu(task, told, cancelled):
+        if task.gpu:
+            let_go.wait(30)
+        return work.Outcome("succeeded", "gpu" if task.gpu else "cpu")
+
+    workers = ThreadWorkers(on_gpu, gpu=1)
+    runner = Runner(config, database, "a", workers)
+    number = queue(config, database)
+    turn_until(runner, lambda: workers.tasks)
+    workers.gpu = 0
+    turn_until(runner, lambda: "no worker offers a GPU" in stored(database, number).reason)
+    turn_until(runner, lambda: stored(database, number).state == "succeeded")
+    let_go.set()
+    assert stored(database, number).reason == "cpu"
+    assert stored(database, number).attempt == 1
+
+
+def test_a_job_about_a_version_that_is_gone_fails(database, database_url, tmp_path):
+    config = config_of(database_url, tmp_path)
+    with database.begin() as connection:
+        number = jobs.add(connection, "shadow", "plant", 1, trigger="follow-up", author="a", now_ns=1, detail={"version": "abcabcabcabc"})
+    runner = Runner(config, database, "a", ThreadWorkers())
+    runner.turn()
+    assert stored(database, number).state == "failed"
+    assert "no version abcabcabcabc" in stored(database, number).reason
 
 
 def test_a_scheduler_that_is_away_is_waited_for(database, database_url, tmp_path):
