@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.build import build_engine, open_database
 from pipeline.config import Config, FilesSource
@@ -26,7 +26,7 @@ from pipeline.scores import ScoresWriter
 from pipeline.scoring import Result
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
-from pipeline.sources.span import SeekableByTime, SpanSource
+from pipeline.sources.span import SpanSource, span_of
 from storage import ledger as ledgers
 
 
@@ -107,6 +107,4 @@ def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None)
     chosen = config.streams[stream].source
     if chosen.kafka is None:
         raise InputError(f"stream {stream}: only a Kafka source can be read from --from to --to; name files with --input")
-    # A group of its own: joining the live one would take partitions from the daemon.
-    alone = chosen.kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})
-    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=alone))), start_ns, end_ns)
+    return span_of(stream, chosen.kafka, start_ns, end_ns)

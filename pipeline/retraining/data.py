@@ -30,6 +30,7 @@ from pipeline.scoring import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.files import ENDINGS
+from pipeline.sources.span import span_of
 from storage.history import HistoryReader
 
 BATCH = 20_000
@@ -167,6 +168,22 @@ def from_files(name: str, stream: Stream, path: Path, detector: Detector, ruling
     if not paths:
         raise InputError(f"stream {name}: history: {path} holds no file that ends in {', '.join(ENDINGS)}")
     source = make_source(name, SourceConfig(files=FilesSource(paths=paths)), stream.format)
+    try:
+        return from_source(name, stream, detector, source, rulings)
+    finally:
+        source.close()
+
+
+def from_log(
+    name: str, stream: Stream, start_ns: int | None, end_ns: int | None, detector: Detector, rulings: Sequence[Ruling] = ()
+) -> TrainingData:
+    """What lies in the stream's Kafka log from ``start_ns`` to ``end_ns`` by the log's own clock (None: all of it).
+
+    Raises InputError for a stream that has no such log, SourceError.
+    """
+    if stream.source.kafka is None:
+        raise InputError(f"stream {name} does not read from Kafka: there is no log to learn from")
+    source = span_of(name, stream.source.kafka, start_ns, end_ns)
     try:
         return from_source(name, stream, detector, source, rulings)
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.config import Stream
 from pipeline.retraining.quarantine import Ruling
+from storage.segments import Segment, SegmentStore, folder_of, valid
 
 #: How often a training asks whether it is to end.
 ASK_SECONDS = 1.0
@@ -150,28 +151,30 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 def _data(task: Task) -> tuple[Any, tuple[int, int]]:
     """The stream's recent history without the quarantine, and its span (first and last time in ns).
 
-    Where the stream names files of past points, they stand for what is older than the history, all of it.
+    Where the stream names files of past points, they stand for what is older than the history, all of it. Where there is no history at all, a
+    stream that reads from Kafka learns from its log.
     """
     from pipeline.retraining.data import from_history, joined
 
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
-    if task.stream.history is None:
+    if task.stream.history is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
         until_ns = newest_ns(task.history, task.name)
         since_ns = until_ns - back_ns
         return from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1), (since_ns, until_ns)
-    data = joined(_past(task), from_history(task.history, task.name, task.stream.channels, task.rulings))
+    data = joined(_past(task, back_ns), from_history(task.history, task.name, task.stream.channels, task.rulings))
     until_ns = int(data.time.max(initial=0))
     return data, (int(data.time.min(initial=until_ns)), until_ns)
 
 
-def _past(task: Task) -> Any:
+def _past(task: Task, back_ns: int) -> Any:
     from detectors import build
     from pipeline.build import detector_spec
-    from pipeline.retraining.data import from_files
+    from pipeline.retraining.data import from_files, from_log
 
-    assert task.stream.history is not None
     detector = build(detector_spec(task.stream), _weights(task.champion))
-    return from_files(task.name, task.stream, task.stream.history, detector, task.rulings)
+    if task.stream.history is not None:
+        return from_files(task.name, task.stream, task.stream.history, detector, task.rulings)
+    return from_log(task.name, task.stream, time.time_ns() - back_ns, None, detector, task.rulings)
 
 
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
@@ -230,12 +233,16 @@ def _manifest(task: Task, data: Any, trained: Any, since_ns: int, until_ns: int)
 def newest_ns(path: str, stream: str) -> int:
     """Event time of the newest point in the history of a stream. Raises InputError where there is none."""
     from pipeline.errors import InputError
-    from storage.segments import SegmentStore, folder_of, valid
 
-    newest = [segment.newest_ns for segment in valid(SegmentStore(path).list(folder_of(stream)))]
+    newest = [segment.newest_ns for segment in kept(path, stream)]
     if not newest:
         raise InputError(f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)")
     return max(newest)
+
+
+def kept(path: str, stream: str) -> list[Segment]:
+    """The segments of the stream's history."""
+    return valid(SegmentStore(path).list(folder_of(stream)))
 
 
 def _kinds() -> dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
+from pipeline.config import KafkaSource
+from pipeline.config import Source as SourceConfig
 from pipeline.records import Partition
+from pipeline.sources import make_source
 from pipeline.sources.base import Bounds, Poll, Records, Source, TableRecords
 
 
@@ -81,3 +85,9 @@ class SpanSource:
 
     def close(self) -> None:
         self.inner.close()
+
+
+def span_of(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> SpanSource:
+    """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions from the daemon."""
+    alone = kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})
+    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=alone))), start_ns, end_ns)
