@@ -90,15 +90,10 @@ class DriftWatch:
         if not len(points):
             return None
         self._grow(int(points.slot.max()) + 1)
-        state = self._state
-        found = _blocks(len(points) * self.channels // BLOCK + len(state["sums"]))
-        used = _watch(
-            state["sums"], state["profile"], state["page"], state["since"], self._muted, points.slot, points.time, points.values,
-            verdicts.expected, verdicts.flag, *found,
-        )  # fmt: skip
+        found = self._pass(points, verdicts.expected, verdicts.flag)
         self._now = max(self._now, int(points.time[-1]))
-        if used:
-            self._collect(*(column[:used] for column in found))
+        if len(found[0]):
+            self._collect(*found)
         return self._judge()
 
     def forget(self, slots: NDArray[np.int32]) -> None:
@@ -112,6 +107,14 @@ class DriftWatch:
         self._alarms = {key: alarm for key, alarm in self._alarms.items() if alarm.slot not in gone}
 
     # ------------------------------------------------------------------------------------------------
+
+    def _pass(self, points: Points, expected: NDArray[np.float32], flag: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
+        """What the blocks say that these points fill (see ``_blocks``)."""
+        state = self._state
+        found = _blocks(len(points) * self.channels // BLOCK + len(state["sums"]))
+        before = (state["sums"], state["profile"], state["page"], state["since"], self._muted)
+        used = _watch(*before, points.slot, points.time, points.values, expected, flag, *found)
+        return tuple(column[:used] for column in found)
 
     def _grow(self, slots: int) -> None:
         have, want = len(self._muted), min(slots, self._most)
@@ -159,6 +162,14 @@ class DriftWatch:
         self._state["page"][:] = 0
         self._state["sums"][:] = 0
         self._pools = [_Pool(kind) for kind in KINDS]
+
+
+def warm() -> None:
+    """Compile before the first batch comes."""
+    none, time = np.zeros(1, np.int32), np.zeros(1, np.int64)
+    watch = DriftWatch()
+    watch._grow(1)
+    watch._pass(Points(none, time, np.zeros((1, 1)), none, time), np.zeros((1, 1), np.float32), np.zeros(1, np.bool_))
 
 
 class _Pool:

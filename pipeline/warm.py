@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 
+from detectors import drift
 from pipeline.frame import detect
 
 _POINTS = 3000
@@ -28,6 +29,7 @@ def main() -> None:
         detector="light",
         aggregate={"every": "5m", "values": {"n": "count", "a": "mean", "u": {"nunique": "s"}}},
     )
+    drift.warm()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.drift import Drift, DriftWatch
+from detectors.drift import Drift, DriftWatch, warm
 from pipeline.decode import Key
 from pipeline.scoring import Result, Scoring
 
@@ -45,6 +45,7 @@ class DriftSink:
         self._watch = DriftWatch(len(scoring.provenance.channels), cool_down_ns)
         self._keys: Sequence[Key | None] = ()
         self._generation = scoring.series.generation
+        warm()
 
     def append(self, result: Result) -> None:
         if result.scored is None:
