@@ -16,6 +16,8 @@ from pipeline.evaluate.scores import Scores
 
 #: Where a stretch has more rows, each bin is drawn by its lowest and highest value.
 _BINS = 1200
+#: A gap of more median steps than this breaks the lines.
+_GAP = 20
 _TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = "#2e9e5b", "#d1322d", "#a9cdf0", "#1f6fc4", "#22303c", "#9aa5b1"
 
 
@@ -81,9 +83,10 @@ def _values(axes: Any, view: View, channel: int) -> None:
     value = view.series.values[rows, channel]
     low, high = view.scores.lower[rows, channel], view.scores.upper[rows, channel]
     bins = _bins(len(value))
+    broken = _after_gap(time)
     axes.fill_between(time[bins], _reduce(np.fmin, low, bins), _reduce(np.fmax, high, bins), color=_BAND, alpha=0.45, lw=0)
-    axes.plot(time[bins], view.scores.expected[rows, channel][bins], color=_EXPECTED, lw=0.8)
-    axes.plot(*_envelope(time, value, bins), color=_LINE, lw=0.8)
+    axes.plot(time[bins], np.where(broken, np.nan, view.scores.expected[rows, channel])[bins], color=_EXPECTED, lw=0.8)
+    axes.plot(*_envelope(time, np.where(broken, np.nan, value), bins), color=_LINE, lw=0.8)
     flagged = np.flatnonzero(view.scores.flag[rows])
     axes.plot(time[flagged], value[flagged], ls="", marker="o", ms=4, color=_ALARM)
     finite = value[np.isfinite(value)]
@@ -115,6 +118,12 @@ def _spans(axes: Any, view: View) -> None:
         shade(first, last, color=_TRUTH, alpha=0.20, lw=1.2)
     for first, last in segments(view.scores.flag, QUIET_ROWS):
         shade(first, last, color=_ALARM, alpha=0.55, lw=1.2)
+
+
+def _after_gap(time: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+    """(n,) the rows that come long after the row before them."""
+    steps = np.diff(time.astype(np.int64), prepend=time[:1].astype(np.int64))
+    return np.asarray(steps > int(_GAP * np.median(steps)))
 
 
 def _time(view: View) -> NDArray[np.datetime64]:
