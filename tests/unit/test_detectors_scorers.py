@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detectors import DetectorSpec, Limits, build, checks
+from detectors.base import EVIDENCE
 from detectors.lanes import Lanes
 from detectors.rhythm import Rhythm
 from detectors.scale import Scale
@@ -14,6 +15,7 @@ from detectors.scorers.market import Market
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
 from detectors.scorers.stuck import Stuck
+from detectors.settled import Settled
 
 HOUR = 3_600_000_000_000
 
@@ -145,3 +147,37 @@ def test_the_joint_alarm_needs_the_joint_term():
     values = rng.normal(size=3_000)
     values[2_900:2_910] = rng.normal(size=10) * 0.05 + 1.5
     assert not flags(values, tier="standard").flag[2_900:2_912].any()
+
+
+def settled(values):
+    given = lanes(values)
+    return Settled().run(Settled().initial(1), given)
+
+
+def test_a_new_level_of_a_settled_channel_stays_an_error_and_a_walk_never_settles():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=1_200)
+    shifted = noise + np.where(np.arange(1_200) >= 900, 4.0, 0.0)
+    assert np.isnan(settled(noise)[:199]).all()
+    assert settled(noise)[300:].max() < 2.5
+    assert settled(shifted)[920:1_100].min() > 2.5
+    assert np.nanmedian(settled(noise.cumsum())[300:]) < 1.5
+
+
+def test_a_verdict_says_what_spoke_loudest():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=3_000)
+    values[2_900] = 12
+    values[2_950:] = values[2_949]
+    found = flags(values, tier="standard", limits=(Limits(-50, 50),))
+    assert EVIDENCE[found.lead[2_900]] in ("value", "range")
+    assert EVIDENCE[found.lead[2_999]] == "stuck"
+    assert EVIDENCE[flags([1.0, 60.0], tier="light", limits=(Limits(-50, 50),)).lead[1]] == "limits"
+
+
+def test_few_rows_are_no_evidence_of_a_rare_one():
+    values = np.random.default_rng(0).normal(size=400)
+    values[[100, 300]] = 40, 90
+    found = flags(values, tier="standard")
+    assert not found.flag[:193].any()
+    assert found.flag[300]
