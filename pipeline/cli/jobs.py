@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, ConfigOption, JsonOption, LimitOption, StreamOption, opened, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigArgument,
+    ConfigOption,
+    FromOption,
+    JsonOption,
+    LimitOption,
+    StreamOption,
+    ToOption,
+    opened,
+    stream_of,
+)
 from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
@@ -36,12 +47,15 @@ def train(
     config: ConfigArgument,
     stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose model is trained.")],
     wait: Annotated[bool, typer.Option("--wait", help="Do it here and now, and show how it goes.")] = False,
+    start: FromOption = None,
+    end: ToOption = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a stream's model now.
 
-    Without --wait a running daemon does it. What comes of it is put to the test before it may decide anything.
+    It learns from the history, or with --from and --to from that stretch of the stream's own Kafka log. Without --wait a running daemon does it.
+    What comes of it is put to the test before it may decide anything.
     """
     from time import time_ns
 
@@ -54,9 +68,14 @@ def train(
         chosen = stream_of(loaded, stream)
         if not trainable(chosen):
             raise InputError(f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have")
+        if (start is not None or end is not None) and chosen.source.kafka is None:
+            raise InputError(
+                f"stream {stream}: only a Kafka source can be read from --from to --to; name past files with the key `history`"
+            )
         now_ns = time_ns()
         with database.begin() as connection:
-            number = ask(connection, stream, chosen, now_ns, trigger="manual", author=who(by), now_ns=now_ns)
+            detail = {name: time for name, time in (("from_ns", start), ("to_ns", end)) if time is not None}
+            number = ask(connection, stream, chosen, now_ns, trigger="manual", author=who(by), now_ns=now_ns, detail=detail)
         assert number is not None
         if not wait:
             print(number)

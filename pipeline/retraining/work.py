@@ -152,29 +152,40 @@ def _data(task: Task) -> tuple[Any, tuple[int, int]]:
     """The stream's recent history without the quarantine, and its span (first and last time in ns).
 
     Where the stream names files of past points, they stand for what is older than the history, all of it. Where there is no history at all, a
-    stream that reads from Kafka learns from its log.
+    stream that reads from Kafka learns from its log. A job may ask for a stretch of that log instead.
     """
-    from pipeline.retraining.data import from_history, joined
+    from pipeline.retraining.data import from_history, from_log, joined
 
+    if {"from_ns", "to_ns"} & task.detail.keys():
+        bounds = task.detail.get("from_ns"), task.detail.get("to_ns")
+        return _spanned(from_log(task.name, task.stream, *bounds, _detector(task), task.rulings))
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
     if task.stream.history is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
         until_ns = newest_ns(task.history, task.name)
         since_ns = until_ns - back_ns
         return from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1), (since_ns, until_ns)
-    data = joined(_past(task, back_ns), from_history(task.history, task.name, task.stream.channels, task.rulings))
+    return _spanned(joined(_past(task, back_ns), from_history(task.history, task.name, task.stream.channels, task.rulings)))
+
+
+def _spanned(data: Any) -> tuple[Any, tuple[int, int]]:
     until_ns = int(data.time.max(initial=0))
     return data, (int(data.time.min(initial=until_ns)), until_ns)
 
 
 def _past(task: Task, back_ns: int) -> Any:
-    from detectors import build
-    from pipeline.build import detector_spec
     from pipeline.retraining.data import from_files, from_log
 
-    detector = build(detector_spec(task.stream), _weights(task.champion))
     if task.stream.history is not None:
-        return from_files(task.name, task.stream, task.stream.history, detector, task.rulings)
-    return from_log(task.name, task.stream, time.time_ns() - back_ns, None, detector, task.rulings)
+        return from_files(task.name, task.stream, task.stream.history, _detector(task), task.rulings)
+    return from_log(task.name, task.stream, time.time_ns() - back_ns, None, _detector(task), task.rulings)
+
+
+def _detector(task: Task) -> Any:
+    """Who says what was unusual in what nobody has scored yet: the champion."""
+    from detectors import build
+    from pipeline.build import detector_spec
+
+    return build(detector_spec(task.stream), _weights(task.champion))
 
 
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
+from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.retraining import registry, work
 from pipeline.retraining.cluster import ClusterAway
@@ -20,7 +21,7 @@ from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
 from storage import jobs, models
 from storage.session import Database
-from tests.trainings import config_of, tide, write_history
+from tests.trainings import BEGIN, config_of, tide, write_history
 
 
 class ThreadWorkers:
@@ -254,3 +255,30 @@ def test_a_detector_without_weights_is_not_trained(database, database_url, tmp_p
     done = CliRunner().invoke(app, ["train", file, "--stream", "plant"])
     assert isinstance(done.exception, InputError)
     assert "has no weights to train" in str(done.exception)
+
+
+@pytest.mark.kafka
+@pytest.mark.postgres
+def test_a_stretch_of_the_log_is_learnt_from(postgres_url, tmp_path, topics):
+    """The points that the engine would have seen of that time, by the log's timestamps; nothing of the daemon's group moves."""
+    database = Database(postgres_url)
+    database.upgrade()
+    topic = topics.create(partitions=2)
+    stamp_ms = BEGIN // 10**6
+    waves = [tide(300, seed) for seed in range(2)]
+    for number, wave in enumerate(waves):
+        values = [
+            json.dumps({"sensor": f"press-{number}", "ts": stamp_ms // 1000 + 60 * row, "temperature": float(x)}).encode()
+            for row, x in enumerate(wave)
+        ]
+        topics.produce(topic, values, partition=number)
+    tree = json.loads(config_of(postgres_url, tmp_path).model_dump_json(by_alias=True, exclude_unset=True))
+    tree["streams"]["plant"]["source"] = {"kafka": {"brokers": [topics.broker], "topics": [topic]}}
+    config = Config.model_validate(tree)
+    runner = Runner(config, database, "a", ThreadWorkers())
+    number = queue(config, database, detail={"from_ns": 0})
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    job = stored(database, number)
+    assert job.state == "succeeded", job.traceback
+    assert (job.result["points"], job.result["series"]) == (600, 2)
+    database.close()
