@@ -76,7 +76,7 @@ class DriftWatch:
 
     def __init__(self, channels: int = 1, cool_down_ns: int = 6 * 3_600_000_000_000) -> None:
         self.channels, self.cool_down_ns = channels, cool_down_ns
-        self._most = max(1, WATCHED // channels)
+        self.most = max(1, WATCHED // channels)
         self._state = _initial(0)
         self._muted = _unmuted(0)
         self._pools = [_Pool(kind) for kind in KINDS]
@@ -117,9 +117,9 @@ class DriftWatch:
         return tuple(column[:used] for column in found)
 
     def _grow(self, slots: int) -> None:
-        have, want = len(self._muted), min(slots, self._most)
+        have, want = len(self._muted), min(slots, self.most)
         if want > have:
-            more = min(max(want, 2 * have), self._most) - have
+            more = min(max(want, 2 * have), self.most) - have
             fresh = _initial(more * self.channels)
             self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}
             self._muted = np.concatenate([self._muted, _unmuted(more)])

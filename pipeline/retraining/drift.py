@@ -63,7 +63,7 @@ class DriftSink:
         table = self._scoring.series
         if table.generation == self._generation:
             return
-        now = list(table.by_slot)
+        now = table.by_slot[: self._watch.most]
         changed = [slot for slot, (old, new) in enumerate(zip(self._keys, now, strict=False)) if old is not None and old != new]
         if changed:
             self._watch.forget(np.array(changed, np.int32))
