@@ -130,15 +130,6 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> No
     router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS: Alerts()}, ends)
     loop = DeliveryLoop(Database(url), router, ends, AlertMetrics(Metrics()))
     told.put("up")
-    if profile := os.environ.get("BENCH_PROFILE"):
-        import cProfile
-
-        threading.Timer(float(os.environ.get("BENCH_PROFILE_S", "20")), lambda: stop.set()).start()
-        stop = threading.Event()
-        profiler = cProfile.Profile()
-        profiler.runcall(loop.run, stop)
-        profiler.dump_stats(profile)
-        return
     loop.run(threading.Event())
 
 
@@ -222,7 +213,8 @@ def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
             "limits": {"value": {"max": 100}},
             "alerts": {"storm": None},
         }
-        YAML().dump({"database": _url(database), "http": None, "streams": {"plant": stream}, "endpoints": {"hook": hook}}, path)
+        outside = {"database": _url(database), "http": None, "storage": {"history": False}}
+        YAML().dump(outside | {"streams": {"plant": stream}, "endpoints": {"hook": hook}}, path)
         _topic(broker, "produce")
         command = [sys.executable, "-c", "from pipeline.cli import main; main()", "run", str(path)]
         daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
