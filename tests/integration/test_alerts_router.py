@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -206,6 +207,25 @@ def test_a_planned_silence_holds_part_of_a_group(database: Database):
     bench.later(MINUTE)
     (only,) = bench.sent()
     assert (only.data.count, [a.series for a in only.data.anomalies]) == (1, ["b2/b"])
+
+
+def test_a_calendar_of_holidays_holds_what_comes_and_sends_what_lasts_afterwards(database: Database, tmp_path: Path):
+    """A whole day of an iCalendar file, in the plant's own zone: it ends at 23:00 UTC."""
+    event = ["BEGIN:VEVENT", "UID:1", "DTSTAMP:20260101T000000Z", "DTSTART;VALUE=DATE:20260302", "DTEND;VALUE=DATE:20260303", "END:VEVENT"]
+    (tmp_path / "holidays.ics").write_text(
+        "\r\n".join(["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//x//x//EN", *event, "END:VCALENDAR", ""])
+    )
+    silence = {"calendar": str(tmp_path / "holidays.ics"), "timezone": "Europe/Berlin"}
+    bench = Bench(database, {"silences": {"holiday": silence}})
+    bench.happen(anomaly("b2/short"), anomaly("b2/lasting"))
+    bench.later(3600)
+    bench.happen(closed(anomaly("b2/short")))
+    bench.later(9 * 3600)
+    assert bench.sent() == []
+    bench.later(3600 + 120)
+    (sent,) = bench.sent()
+    assert sent.data.anomalies[0].series == "b2/lasting"
+    assert bench.ledger()["silence"] == 2
 
 
 def test_an_alert_that_was_sent_is_resolved_even_if_it_is_silenced_since(database: Database):
