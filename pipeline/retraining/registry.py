@@ -5,6 +5,7 @@ The version is the beginning of the manifest's sha256, so the row, the files and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -28,12 +29,21 @@ DIGITS = 12
 
 
 def publish(root: str, stream: str, weights: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Write a new version under a name that nobody else writes to; its path and sha256.
+    """Write a new version under a name that nobody else writes to; its path and sha256. A figure that is no number is null in the manifest.
 
     Raises ArtifactError where the path cannot be written, ValueError where a weight is not finite.
     """
     path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
-    return path, artifacts.save(path, weights, manifest)
+    return path, artifacts.save(path, weights, _json(manifest))
+
+
+def _json(value: Any) -> Any:
+    """JSON has no NaN (the gradient of a training that went on after its last epoch, say)."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def weights_of(path: str, sha256: str) -> Weights:

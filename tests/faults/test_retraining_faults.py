@@ -83,8 +83,8 @@ def database(schema_url):
 @pytest.mark.timeout(400)
 def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_path: Path):
     """kill -9 of the Dask worker while it trains, then of the process that holds the lease; a third one finishes from the checkpoint."""
-    config = config_of(schema_url, tmp_path, epochs=12, lease="2s")
-    write_history(config, {f"press-{i}": tide(1200, i) for i in range(3)})
+    config = config_of(schema_url, tmp_path, epochs=6, lease="2s")
+    write_history(config, {f"press-{i}": tide(900, i) for i in range(3)})
     number = queue(config, database)
     first, second = RunnerProcess(), RunnerProcess()
     try:
