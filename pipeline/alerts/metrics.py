@@ -23,6 +23,8 @@ class AlertMetrics:
             self._metrics.alert_events.labels(stream, fate).inc(count)
         for kind, count in turn.kinds.items():
             self._metrics.alert_notices.labels(stream, kind).inc(count)
+        for endpoint, count in turn.off.items():
+            self.finished(endpoint, "suppressed", count)
         if turn.budget_used is not None:
             self._metrics.alert_budget_used.labels(stream).set(turn.budget_used)
 

@@ -37,6 +37,7 @@ class Turn(NamedTuple):
     fates: Mapping[str, int] = {}  # what became of events: sent, or why not
     kinds: Mapping[str, int] = {}  # messages by kind
     budget_used: int | None = None
+    off: Mapping[str, int] = {}  # deliveries by endpoint that were suppressed at once, because it is disabled
 
 
 class Router:
@@ -77,7 +78,8 @@ class Router:
         if desk.budget is not None and (events or desk.notices):
             alerts.save_budget(connection, budget_name, desk.budget.dump(), now_ns)
         used = desk.budget.used(now_ns) if desk.budget is not None else None
-        return Turn(len(events), len(desk.deliveries), desk.decided, Counter(n.kind for n in desk.notices), used)
+        kinds, off = Counter(n.kind for n in desk.notices), Counter(d.endpoint for d in desk.deliveries if d.state == "suppressed")
+        return Turn(len(events), len(desk.deliveries), desk.decided, kinds, used, off)
 
     def _desk(self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str], recent: dict[str, list[int]]) -> Desk:
         rules = self._rules[stream]

@@ -271,6 +271,9 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
             await driven.work(10)
             assert len(gone.received) == before + 1
             await driven.loop.close()
+            counted = driven.metrics.registry.get_sample_value("forewatch_deliveries_total", {"endpoint": "gone", "state": "suppressed"})
+            assert counted is not None
+            assert counted >= 1
 
     asyncio.run(scenario())
     with database.read() as connection:
