@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +133,9 @@ def test_old_versions_go_with_their_files(database, tmp_path):
         left = {model.version for model in models.query(connection)}
     assert {versions[0], versions[1]} <= left, "the champion and the one to go back to"
     assert len(list(folder.iterdir())) == 2 * len(left)
+
+
+def test_the_daemon_never_imports_dask():
+    """Its interpreter scores; Dask and training live in the runner and below it."""
+    code = "import sys, pipeline.daemon, pipeline.retraining.service; print([m for m in ('dask', 'distributed') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
