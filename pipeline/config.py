@@ -210,7 +210,7 @@ class Stream(Model):
         "static", description="what a surprise must reach: the alarm rate itself, or a level that each series learns from its own surprises"
     )
     min_points: int = Field(1, ge=1, description="points in a row over the threshold before an alarm")
-    close_after: int = Field(3, ge=1, description="points without a flag that end an anomaly")
+    close_after: int = Field(3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold")
     history: Path | None = Field(None, description="file or folder of past points that the models learn from at the start")
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")

@@ -22,7 +22,7 @@ def show(
 ) -> None:
     """Show which rung guards a series, why, and what comes next.
 
-    The rungs are static, seasonal, river, lstm. It is computed from the stored points of the series.
+    The rungs are static, last, seasonal, river, lstm. It is computed from the stored points of the series.
     """
     from dataclasses import asdict
 
