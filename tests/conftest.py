@@ -22,14 +22,6 @@ settings.register_profile("forewatch", deadline=None, suppress_health_check=[Hea
 settings.load_profile("forewatch")
 
 
-UNPROVEN = {ROOT / line for line in (ROOT / "tests" / "unproven.txt").read_text().splitlines() if line and not line.startswith("#")}
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """``make test`` (-m "not long") leaves out the files that ``unproven.txt`` names, and says why there; every other call runs them."""
-    return True if config.option.markexpr == "not long" and collection_path in UNPROVEN else None
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The open data sets beside the checkout; tests that need them are skipped where they are not."""

@@ -55,6 +55,7 @@ class ConfluentSource(GroupSource):
         self._admin: Any = None
         self._paused: set[Partition] = set()
         self._flowing: set[Partition] = set()  # a record has come since the last seek
+        self._unsought: set[Partition] = set()  # assigned, and not told yet where to read
         self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
         self._topic_ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}  # topic descriptions under way
@@ -107,6 +108,7 @@ class ConfluentSource(GroupSource):
             if partition in self._paused:
                 self._consumer.pause([place])
         self._flowing.discard(partition)
+        self._unsought.discard(partition)
         self._owned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
@@ -182,6 +184,7 @@ class ConfluentSource(GroupSource):
         consumer.pause(partitions)
         gained = [Partition(p.topic, p.partition) for p in partitions]
         self._paused.update(gained)
+        self._unsought.update(gained)
         self._owned.gained(gained)
 
     def _on_lost(self, consumer: Any, partitions: Any) -> None:
@@ -265,7 +268,7 @@ class ConfluentSource(GroupSource):
         if offset is None:
             self._failures.append(SourceError(f"Kafka at {self._where}: {error.str()}"))
             return
-        if message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
+        if partition in self._unsought or message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
             return
         self.pause([partition])
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
