@@ -16,6 +16,7 @@ either: a flagged point counts for nothing and silences its series for ``MUTE_NS
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -79,11 +80,15 @@ class DriftWatch:
         self.most = max(1, WATCHED // channels)
         self._state = _initial(0)
         self._muted = _unmuted(0)
-        self._pools = [_Pool(kind) for kind in KINDS]
         self._alarms: dict[tuple[int, int, int], SeriesDrift] = {}
         self._said: dict[str, int] = {}
         self._quiet_until: int | None = None
         self._now = 0
+
+    @cached_property
+    def _pools(self) -> list[_Pool]:
+        """Made with the first blocks: importing river takes longer than the rest of a daemon's start."""
+        return [_Pool(kind) for kind in KINDS]
 
     def update(self, points: Points, verdicts: Verdicts) -> Drift | None:
         """One batch; evidence at most once a cool-down (in event time)."""
