@@ -75,7 +75,7 @@ class Scoring:
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
 
     def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> Result:
-        """Score records, at most one batch a partition.
+        """Score records, at most one batch a partition. Raises ValueError for two: the first would be lost.
 
         ``replay``: bring the state up to date; the intervals are left as they are, for they are what was committed.
         """
@@ -83,6 +83,8 @@ class Scoring:
         outcomes: dict[Partition, Outcome] = {}
         for records in batch:
             partition = records.partition
+            if partition in ready:
+                raise ValueError(f"{partition}: two batches in one call; the source has to put them together")
             columns, dead = self._decoder.decode(records)
             waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
             self._waiting[partition] = waiting

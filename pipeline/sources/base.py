@@ -106,7 +106,7 @@ class Bounds(NamedTuple):
 
 @dataclass(slots=True)
 class Poll:
-    """What one call of ``poll`` brought. ``finished`` is True once a bounded source has given everything."""
+    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded source has given everything."""
 
     records: list[Records | TableRecords] = field(default_factory=list)
     assigned: list[Partition] = field(default_factory=list)

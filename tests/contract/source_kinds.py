@@ -213,6 +213,7 @@ class Reader:
             self.source.seek(partition, self.positions[partition])
         self.source.resume(poll.assigned)
         assert sum(len(records) for records in poll.records) <= max_records
+        assert len({records.partition for records in poll.records}) == len(poll.records), "one batch a partition"
         for records in poll.records:
             self._take(records)
         self.source.mirror({records.partition: records.next_offset for records in poll.records})
