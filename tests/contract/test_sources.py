@@ -178,10 +178,10 @@ def test_a_record_ends_the_wait(make, open_source):
 @needs("append")
 def test_partitions_that_take_turns_in_the_log_come_as_one_batch_each(make, open_source):
     kind = make(2)
-    reader = Reader(open_source(kind)).until_owned(2)
     for turn in range(10):
         for number in (0, 1):
             kind.write(numbered(300, first=300 * turn), number)
+    reader = Reader(open_source(kind)).until_owned(2)
     while sum(len(reader.values(p)) for p in kind.partitions) < 6000:
         time.sleep(0.05)  # more than one answer of the broker waits for the next poll, which asserts it
         reader.once(max_records=5000)
