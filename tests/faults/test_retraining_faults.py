@@ -32,7 +32,7 @@ from tests.postgres_server import create_database
 from tests.trainings import config_of, tide, write_history
 
 pytestmark = pytest.mark.postgres
-WAIT = 240.0  # seconds; Dask starts three times here, beside whatever else the machine does
+WAIT = 240.0
 FOREWATCH = (sys.executable, "-c", "from pipeline.cli import main; main()")
 
 
@@ -84,7 +84,9 @@ def database(schema_url):
 def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_path: Path):
     """kill -9 of the Dask worker while it trains, then of the process that holds the lease; a third one finishes from the checkpoint."""
     config = config_of(schema_url, tmp_path, epochs=6, lease="2s")
-    write_history(config, {f"press-{i}": tide(900, i) for i in range(3)})
+    write_history(
+        config, {f"press-{i}": tide(5000, i) for i in range(8)}
+    )  # long enough to be killed twice, also by a machine with nothing else to do
     number = queue(config, database)
     first, second = RunnerProcess(), RunnerProcess()
     try:
