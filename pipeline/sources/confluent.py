@@ -312,13 +312,13 @@ def _by_partition(messages: list[Any]) -> dict[Partition, list[Any]]:
         if len(set(topics)) > 1:
             new |= np.array([a != b for a, b in pairwise(topics)])
         for start, end in pairwise([0, *(np.flatnonzero(new) + 1).tolist(), len(messages)]):
-            found.setdefault(Partition(topics[start], int(numbers[start])), []).extend(messages[start:end])
+            found.setdefault(Partition(topics[start] or "", int(numbers[start])), []).extend(messages[start:end])
     return found
 
 
 def _to_records(partition: Partition, first_offset: int, next_offset: int, messages: list[Any]) -> Records:
     stamps = np.array([ms for _, ms in map(Message.timestamp, messages)], np.int64)
-    headers = list(map(Message.headers, messages))
+    headers: list[Any] = list(map(Message.headers, messages))
     return Records(
         partition=partition,
         first_offset=first_offset,
