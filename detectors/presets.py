@@ -78,7 +78,7 @@ class Stock:
 
     def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
         """``YEARLY`` alarms a ticker and year: a year is 252 bars of a day, and 390 times as many of a minute."""
-        bars = np.where(every >= DAY_NS, TRADING_DAYS * DAY_NS / np.maximum(every, 1), TRADING_DAYS * SESSION_NS / np.maximum(every, 1))
+        bars = TRADING_DAYS * np.where(every >= DAY_NS, DAY_NS, SESSION_NS) / np.maximum(every, 1)
         return np.where(every > 0, np.minimum(YEARLY / bars, 0.5), TINY).astype(np.float32)
 
 
