@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.kernel import kernel
+from detectors.kernel import ONE, kernel, log2, log10
 from detectors.lanes import Floats
 
-KNEE = 4.0  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
-CLAIM = 1.75
+KNEE = np.float32(4)  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
+CLAIM = np.float32(1.75)
+ZERO, INFINITE = np.float32(0), np.float32(np.inf)
 SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, AFTER, REPEATS = range(8)
 
 
@@ -83,34 +84,40 @@ class Combiner:
 
 
 @kernel
-def _evidence(weights, rule, surprises, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """What one group says, and the column that says most of it."""
-    total, most, lead = np.float32(0), np.float32(-1), 0
-    for k in range(len(surprises)):
-        part = weights[k] * min(surprises[k], rule[CAP])
+def _evidence(weights, rules, g, surprises, row, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """What group ``g`` says of a row before it is bent, and the column that says most of it."""
+    total, most, lead = ZERO, -ONE, 0
+    for k in range(weights.shape[1]):
+        part = weights[g, k] * min(surprises[row, k], rules[g, CAP])
         total += part
         if part > most:
             most, lead = part, k
-    total *= rule[SCALE]
-    total *= rule[CERTAIN] + (1 - rule[CERTAIN]) * min(error / rule[PREDICTABLE], np.float32(1))
+    certain = rules[g, CERTAIN]
+    return total * rules[g, SCALE] * (certain + (ONE - certain) * min(error / rules[g, PREDICTABLE], ONE)), lead
+
+
+@kernel
+def _bent(total, slope, bend):  # type: ignore[no-untyped-def]  # noqa: ANN001
     if total > KNEE:
-        total = np.float32(KNEE) + (total - np.float32(KNEE)) * rule[SLOPE]
-    elif rule[BEND] != 1:
-        total = np.float32(KNEE) * (total / np.float32(KNEE)) ** rule[BEND]
-    return total, lead
+        return KNEE + (total - KNEE) * slope
+    if bend == 1 or not total > 0:
+        return total
+    return KNEE * np.exp2(bend * log2(total / KNEE))
 
 
 @kernel
 def _combine(weights, rules, threshold, surprises, error, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(out)):
-        most = np.float32(CLAIM * np.log10(rows[i] + 1))
-        most = np.float32(np.inf) if most >= threshold else most
+        most = CLAIM * log10(rows[i] + ONE)
+        most = INFINITE if most >= threshold else most
+        loudest, repeating = ZERO, ZERO
         for g in range(len(weights)):
             if rows[i] < rules[g, AFTER]:
                 continue
-            total, column = _evidence(weights[g], rules[g], surprises[i], error[i])
-            if total > out[i, 0]:
-                out[i, 0], lead[i] = total, column
+            total, column = _evidence(weights, rules, g, surprises, i, error[i])
+            total = _bent(total, rules[g, SLOPE], rules[g, BEND])
+            if total > loudest:
+                loudest, lead[i] = total, column
             if rules[g, REPEATS] > 0:
-                out[i, 1] = max(out[i, 1], total)
-        out[i, 0], out[i, 1] = min(out[i, 0], most), min(out[i, 1], most)
+                repeating = max(repeating, total)
+        out[i, 0], out[i, 1] = min(loudest, most), min(repeating, most)

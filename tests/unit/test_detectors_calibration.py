@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.calibration import Calibration
+from detectors.kernel import log2
 
 
 def surprises(errors, quantile=0.9, bins=64):
@@ -47,3 +48,27 @@ def test_it_is_finite_for_whatever_comes(errors):
     u = surprises(errors, bins=20) if errors else np.zeros(0)
     assert np.isfinite(u).all()
     assert (u >= 0).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(float(np.float32(1e-30)), 2.0**100, width=32))
+def test_the_fast_logarithm_is_the_logarithm(x):
+    assert log2(np.float32(x)) == pytest.approx(np.log2(x), rel=3e-7, abs=2e-7)
+
+
+def test_only_the_last_rows_are_remembered():
+    """What came before the last 20,000 rows fades: after 60,000 rows a thousand times as large, a row of the first kind is among the least."""
+    rng = np.random.default_rng(3)
+    u = surprises(np.r_[rng.exponential(size=20_000), 1e3 * rng.exponential(size=60_000)])
+    for level in (1.0, 2.0, 3.0):
+        assert np.mean(u[-20_000:] >= level) == pytest.approx(10**-level, rel=0.35)
+
+
+def test_memory_does_not_grow_with_the_rows():
+    calibration = Calibration((0.9,), 20)
+    state = calibration.initial(1)
+    errors = np.random.default_rng(4).exponential(size=(50_000, 1)).astype(np.float32)
+    calibration.run(state, np.zeros(len(errors), np.int32), errors, -1, 4.0)
+    mass, zeros = state["calibration.head"][0, 0, :2]
+    assert 20_000 <= mass <= 20_065
+    assert state["calibration.counts"].sum() + zeros == pytest.approx(mass, rel=1e-3)
