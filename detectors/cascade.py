@@ -40,7 +40,7 @@ from detectors.verdicts import assemble
 if TYPE_CHECKING:
     from detectors.forecasters.shared import SharedLSTM
 
-STATE_VERSION = "2"
+STATE_VERSION = "3"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
 BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64

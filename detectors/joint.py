@@ -5,7 +5,8 @@ exponentially forgetting covariance (Hotelling's T²; Mahalanobis 1936), calibra
 ``SPAN`` rows. The share of channel c is r_c (Σ⁻¹ r)_c where that is positive.
 
 Beside it stands the channel that is farthest from where it settled (``detectors.settled``): the largest over the channels, calibrated by its own past
-without the rows of an event, so that a fault stays one for as long as it lasts.
+without the rows of an event, so that a fault stays one for as long as it lasts. It is over when the distance has fallen to ``FALLEN`` of the height it
+had: a plant rarely settles where it was before, and what is left of the distance is no news.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ MEMORY = 5_000.0
 SPAN = 10.0
 RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
 LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
-QUARANTINE = 3.0
+QUARANTINE = 2.25  # much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates itself away
+FALLEN = 0.4
+RISE, DECAY = 30.0, 1000.0  # rows over which the height of an event is taken, and after which it is forgotten
 SETTLED = (Group((("settled", 1.0),), 1.0, 0.9),)
 GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),), 0.8, slope=0.2))
 
 
 class Joint:
-    """State: (C² + 2) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
+    """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
 
     def __init__(self, channels: int, bins: int, threshold: float) -> None:
         self.channels = channels
@@ -41,7 +44,8 @@ class Joint:
         }
 
     def initial(self, n: int) -> State:
-        own = {"joint.covariance": np.zeros((n, self.channels, self.channels), np.float32), "joint.clock": np.zeros((n, 2), np.float32)}
+        own = {"joint.covariance": np.zeros((n, self.channels, self.channels), np.float32)}
+        own |= {name: np.zeros((n, 2), np.float32) for name in ("joint.clock", "joint.height")}
         for prefix, calibration in self.calibrations.items():
             own |= {prefix + name: array for name, array in calibration.initial(n).items()}
         return own
@@ -55,6 +59,7 @@ class Joint:
         _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
         away = self.settled.run(state, lanes).reshape(shape)
         farthest = np.fmax.reduce(away, axis=1)[:, None]
+        _fallen(state["joint.height"], slot, farthest)
         known = np.ones(len(slot), np.float32), rows
         together, lasting = (
             combiner.run(self._surprises(state, prefix, slot, error), *known)[0][:, 0]
@@ -95,3 +100,17 @@ def _joint(covariance, clock, slot, residual, errors, share, rows):  # type: ign
         for c in range(channels):
             for e in range(channels):
                 s[c, e] += rate * (np.float32(r[c] * r[e]) - s[c, e])
+
+
+@kernel
+def _fallen(height, slot, farthest):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Lower in place what is left of an event; distances are about 1 where all is as usual."""
+    for i in range(len(slot)):
+        h = height[slot[i]]
+        excess = max(farthest[i, 0] - np.float32(1), np.float32(0))
+        if np.isnan(farthest[i, 0]):
+            continue
+        h[0] += (excess - h[0]) / np.float32(RISE)
+        h[1] = max(h[1] * np.float32(1 - 1 / DECAY), h[0])
+        least = np.float32(FALLEN) * h[1]
+        farthest[i, 0] = 1 + (excess if excess >= least else excess * (excess / least) ** 2)

@@ -1,9 +1,9 @@
 """Where a channel settled: an AR(3) of its own that learns seldom, and never from what it finds unusual.
 
-A forecaster that keeps learning follows a fault within minutes and then calls it normal. This one is solved when 200 rows are known and then each time
-twice as many are, by least squares, and while its averaged error is unusual it learns nothing (for at most a quarter of the rows it learned from,
-so that a new normal becomes one in the end). A channel that is noise about a level gets small weights and a constant: a new level stays an error for
-as long as it lasts; a channel that wanders gets weights that sum to 1, and only its steps count.
+A forecaster that keeps learning follows a fault within minutes and then calls it normal. This one is solved when 100 rows are known and then each time
+twice as many are, by least squares, and once it has settled it learns nothing while its averaged error is unusual (for at most as many rows on end as it
+learned from, so that a new normal becomes one in the end). A channel that is noise about a level gets small weights and a constant: a new level stays an
+error for as long as it lasts; a channel that wanders gets weights that sum to 1, and only its steps count.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from detectors.lanes import Floats, Lanes
 
 ORDER = 3
 WIDTH = ORDER + 1
-FIRST = 200
+FIRST = 100
+ENOUGH = 300  # rows learned before anything counts as unusual
 SPAN = 10.0  # rows of the averaged error
 UNUSUAL = 2.2  # averaged errors, from which nothing is learned
-PATIENCE = 0.25
+LONGEST = 5000.0  # rows on end of which nothing is learned
 CLIP = 3.0  # usual errors that one error counts in the usual error
 LARGEST = 20.0
 USUAL = 2000.0
@@ -40,7 +41,7 @@ class Settled:
         }
 
     def run(self, state: State, lanes: Lanes) -> Floats:
-        """(M,); NaN where the value is missing or too little is known."""
+        """(M,); NaN where the value is missing. Until something is known all is as usual, 1: those rows stand for white noise in what is calibrated."""
         out = np.full(len(lanes), np.nan, np.float32)
         names = ("moments", "cross", "weights", "past", "clock")
         _settled(*(state[f"settled.{name}"] for name in names), lanes.lane, lanes.v, out)
@@ -98,13 +99,13 @@ def _settled(moments, cross, weights, past, clock, lane, v, out):  # type: ignor
             miss = abs(value - guess)
             ratio = min(miss / t[SIZE], np.float32(LARGEST)) if t[JUDGED] > 8 and t[SIZE] > 0 else np.float32(1)
             t[MEAN] += (ratio - t[MEAN]) / min(t[ROWS] - ORDER + 1, np.float32(SPAN))
-            unusual = t[DUE] > 0 and t[MEAN] > UNUSUAL
+            unusual = t[LEARNED] >= ENOUGH and t[MEAN] > UNUSUAL
             t[QUIET] = t[QUIET] + 1 if unusual else 0.0
-            if t[DUE] > 0:
-                out[i] = t[MEAN]
-            if not unusual or t[QUIET] > PATIENCE * t[LEARNED]:
+            out[i] = t[MEAN] if t[DUE] > 0 else 1.0
+            if not unusual or t[QUIET] > min(t[LEARNED], np.float32(LONGEST)):
                 _learn(moments[lane[i]], cross[lane[i]], w, t, phi, value, miss)
-        t[SPREAD] += (abs(value) - t[SPREAD]) / min(t[ROWS] + 1, np.float32(USUAL))
+        if t[DUE] == 0:  # what the constant stands for may not move once its weight is known
+            t[SPREAD] += (abs(value) - t[SPREAD]) / (t[ROWS] + 1)
         t[ROWS] += 1
         p[1:] = p[:-1].copy()
         p[0] = value

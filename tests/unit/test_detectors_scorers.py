@@ -158,10 +158,28 @@ def test_a_new_level_of_a_settled_channel_stays_an_error_and_a_walk_never_settle
     rng = np.random.default_rng(0)
     noise = rng.normal(size=1_200)
     shifted = noise + np.where(np.arange(1_200) >= 900, 4.0, 0.0)
-    assert np.isnan(settled(noise)[:199]).all()
+    assert (settled(noise)[3:99] == 1).all()
     assert settled(noise)[300:].max() < 2.5
     assert settled(shifted)[920:1_100].min() > 2.5
     assert np.nanmedian(settled(noise.cumsum())[300:]) < 1.5
+
+
+def test_a_settled_channel_is_back_where_it_was_even_after_a_far_larger_level():
+    rng = np.random.default_rng(0)
+    noise = 5 + rng.normal(size=1_200)
+    assert settled(noise + np.where(np.arange(1_200) // 100 == 9, 1e4, 0.0))[1_060:].max() < 2.5
+
+
+def test_an_event_is_over_when_little_of_it_is_left():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(1_200, 3))
+    values[800:1_000, 1] += 20
+    values[1_000:, 1] += 2.5
+    found = flags(values, tier="light", channels=("a", "b", "c"))
+    assert found.flag[810:1_000].all()
+    assert not found.flag[1_060:].any()
+    values[800:1_000, 1] -= 17.5
+    assert flags(values, tier="light", channels=("a", "b", "c")).flag[1_060:].all()
 
 
 def test_a_verdict_says_what_spoke_loudest():
