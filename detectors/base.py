@@ -9,6 +9,7 @@ A caller that wants the old state back copies it before, or reads it from its sn
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,4 +114,8 @@ class Detector(Protocol):
 
     def adopt(self, state: State) -> None:
         """Go on with the state that a detector of the same ``state_version`` but other weights left: forget in place what only those understood."""
+        ...
+
+    def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
+        """The rows ``slots`` are of the series ``names``: when one begins, and after ``adopt``. A model may have something of its own for some series."""
         ...

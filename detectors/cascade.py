@@ -7,7 +7,7 @@ cost a point is the same for one series of a million rows and for a million seri
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from detectors.forecast import Forecast
 from detectors.joint import Joint
 from detectors.ladder import Ladder, Rungs
 from detectors.lanes import Floats, Lanes, to_lanes
+from detectors.own import Own
 from detectors.presets import PRESETS
 from detectors.rhythm import Rhythm
 from detectors.scale import Scale
@@ -59,11 +60,11 @@ def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
 class Cascade:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
-    def __init__(self, spec: DetectorSpec, tier: Tier, module: SharedLSTM | None) -> None:
+    def __init__(self, spec: DetectorSpec, tier: Tier, module: SharedLSTM | None, own: Own | None = None) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
         self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
-        self.forecast = Forecast(module, tier) if module is not None else None
+        self.forecast = Forecast(module, own, tier) if module is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
@@ -77,9 +78,12 @@ class Cascade:
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold) if len(spec.channels) > 1 else None
         digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
-        for tensor in module.state_dict().values() if module is not None else ():
-            digest.update(tensor.numpy().tobytes())
-            weights.update(tensor.numpy().tobytes())
+        arrays = [tensor.numpy() for tensor in module.state_dict().values()] if module is not None else []
+        if own is not None:
+            arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
+        for array in arrays:
+            digest.update(array.tobytes())
+            weights.update(array.tobytes())
         self.weights = weights.hexdigest()[:12] if module is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
         self.state_version = (
@@ -117,6 +121,10 @@ class Cascade:
         if self.forecast is not None:
             self.forecast.adopt(state)
 
+    def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
+        if self.forecast is not None:
+            self.forecast.introduce(state, slots, names)
+
     def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Rungs]:
         """Raw errors of every track (M, K), and what was expected by whom."""
         self.scale.run(state, lanes)
@@ -139,7 +147,7 @@ def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
     torch.set_num_threads(1)
     module = shared.load()
     if weights is not None:
-        module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+        module.load_state_dict({name: torch.from_numpy(np.array(weights[name])) for name in module.state_dict()})
     return module.requires_grad_(False).eval()
 
 
@@ -152,4 +160,4 @@ def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Casc
     if spec.threshold not in THRESHOLDS:
         raise ValueError(f"threshold {spec.threshold!r} is unknown; there are {', '.join(THRESHOLDS)}")
     tier = TIERS[spec.tier]
-    return Cascade(spec, tier, network(weights) if tier.lags else None)
+    return Cascade(spec, tier, network(weights), Own.of(weights or {})) if tier.lags else Cascade(spec, tier, None)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -24,16 +24,17 @@ from detectors.forecasters import features
 from detectors.forecasters.shared import SharedLSTM
 from detectors.gradients import Diverged, Stepper
 from detectors.pretrain import loss_of
-from detectors.training import LEAST, Progress, Status
+from detectors.training import LEAST, Progress, Settings, Status
 
 Weights = dict[str, NDArray[np.float32]]
+T = TypeVar("T")
 MIXED: Final = ("cuda",)  # devices on which the recurrence trains in half precision; head and loss, and every judgement, in float32
 CACHE_BYTES: Final = 2 << 30  # of inputs that are kept from epoch to epoch; what goes beyond is computed again
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
-    """How to fine-tune. batch: series side by side; chunk: steps of one back-propagation; held_out: share of each series at its end.
+class Tuning(Settings):
+    """How to fine-tune; batch: series side by side.
 
     memory: points that the inputs remember (as in the detector's tier). most_rows: of an epoch; more series than that are a seeded sample.
     """
@@ -42,11 +43,8 @@ class Tuning:
     batch: int = 64
     chunk: int = 256
     learning_rate: float = 1e-3
-    clip: float = 1.0
     held_out: float = 0.15
     patience: int = 3
-    seed: int = 0
-    device: str = "cpu"
     memory: int = 1024
     most_rows: int = 2_000_000
 
@@ -133,7 +131,7 @@ def _sample(lanes: Lanes, good: NDArray[np.int64], tuning: Tuning) -> NDArray[np
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """Lanes as tensors: inputs (T, B, F), target (T, B, K) and the same of the held-out part; NaN where unknown."""
 
     inputs: Tensor
@@ -160,13 +158,13 @@ class _Tuning:
         self.batch = tuning.batch
         steps = sum(-(-int(length[part].max()) // tuning.chunk) for part in self._parts())
         self.stepper = Stepper(module, tuning.learning_rate, tuning.clip, tuning.epochs * steps)
-        self.cache: dict[tuple[int, ...], _Batch] = {}
+        self.cache: dict[tuple[int, ...], Batch] = {}
         self.losses: list[float] = []
         self.held_out: list[float] = []
         self.best_epoch = -1
         self.best = self._weights()
         self.before = float("nan")
-        recipe = {"tuning": asdict(tuning), "data": lanes.digest(), "from": _digest(self.best)}
+        recipe = {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(self.best)}
         self.checkpoints = Checkpoints(checkpoint, recipe) if checkpoint else None
 
     def run(self, progress: Callable[[Progress], None] | None, total: int) -> Tuned:
@@ -217,29 +215,24 @@ class _Tuning:
         parts = self._parts()
         losses: list[float] = []
         for number in np.random.default_rng((self.tuning.seed, epoch)).permutation(len(parts)):
-            if not self._train(parts[number], losses):
+            if not all(by_halves(parts[number], lambda part: self._train(part, losses), self._shrink)):
                 return None
         return float(np.mean(losses)) if losses else 0.0
 
     def _train(self, part: NDArray[np.int64], losses: list[float]) -> bool:
-        """Chunk after chunk of one batch, its state carried on; False: cancelled. Where memory does not suffice: by halves, from now on."""
-        try:
-            data = self._data(part)
-            for loss in self._chunk_losses(data.inputs, data.target):
-                if self.cancelled():
-                    return False
-                losses.append(self.stepper.step(loss))
-            return True
-        except torch.cuda.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-        # Outside of the handler: the exception holds the tensors of the failed step.
-        self.batch = min(self.batch, -(-len(part) // 2))
+        """Chunk after chunk of one batch, its state carried on; False: cancelled."""
+        data = self._data(part)
+        for loss in self._chunk_losses(data.inputs, data.target):
+            if self.cancelled():
+                return False
+            losses.append(self.stepper.step(loss))
+        return True
+
+    def _shrink(self, size: int) -> None:
+        """Smaller batches from now on."""
+        self.batch = min(self.batch, size)
         self.cache.clear()
         self.stepper.optimiser.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-        middle = -(-len(part) // 2)
-        return self._train(part[:middle], losses) and self._train(part[middle:], losses)
 
     def _chunk_losses(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
         """The mean loss of every chunk in which something is known; the state is carried from chunk to chunk, the gradient is not."""
@@ -268,41 +261,16 @@ class _Tuning:
     def _parts(self) -> list[NDArray[np.int64]]:
         return [self.order[at : at + self.batch] for at in range(0, len(self.order), self.batch)]
 
-    def _data(self, part: NDArray[np.int64]) -> _Batch:
+    def _data(self, part: NDArray[np.int64]) -> Batch:
         key = tuple(part[[0, -1]].tolist())
         if key not in self.cache:
-            data = self._made(part)
+            data = batch_of(self.lanes, part, self.tuning)
             size = sum(value.numel() * 4 for value in (data.inputs, data.target, data.held_out))
             kept = sum(value.inputs.numel() * 6 for value in self.cache.values())
             if kept + size > CACHE_BYTES:
                 return data
             self.cache[key] = data
         return self.cache[key]
-
-    def _made(self, part: NDArray[np.int64]) -> _Batch:
-        length = np.diff(self.lanes.first)[part]
-        b, t = len(part), int(length.max())
-        at = self.lanes.first[part][:, None] + np.arange(t)
-        inside = np.arange(t) < length[:, None]  # (B, T)
-        x = np.where(inside, self.lanes.x[np.where(inside, at, 0)], np.nan)
-        missed = np.where(inside, self.lanes.missed[np.where(inside, at, 0)], 0).astype(np.int32)
-        slot = np.tile(np.arange(b, dtype=np.int32), t)
-        state = features.initial(b, self.tuning.memory)
-        seen = features.advance(state, slot, np.ascontiguousarray(x.T).reshape(-1), missed.T.reshape(-1).copy())
-        last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
-        target = np.full((t, b, len(features.HORIZONS)), np.nan, np.float32)
-        held = target.copy()
-        cut = length - np.round(self.tuning.held_out * length).astype(np.int64)  # (B,)
-        for k, ahead in enumerate(features.HORIZONS):
-            if ahead >= t:
-                continue
-            move = np.clip((x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -features.LIMIT, features.LIMIT)
-            late = np.arange(ahead, t)[:, None] >= cut
-            target[:-ahead, :, k] = np.where(late, np.nan, move)
-            held[:-ahead, :, k] = np.where(late, move, np.nan)
-        target[:2] = held[:2] = np.nan  # nothing is known of a series' unit before its third point
-        parts = (torch.from_numpy(array).to(self.tuning.device) for array in (seen.features.reshape(t, b, -1), target, held))
-        return _Batch(*parts)
 
     def _weights(self) -> Weights:
         return {name: value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
@@ -325,7 +293,50 @@ class _Tuning:
         return True
 
 
-def _digest(weights: Weights) -> str:
+def by_halves(part: NDArray[np.int64], work: Callable[[NDArray[np.int64]], T], shrink: Callable[[int], None]) -> list[T]:
+    """What ``work`` makes of ``part``; where memory does not suffice for that: of its halves, down to one. ``shrink`` is told the new size before.
+
+    Raises torch.cuda.OutOfMemoryError where one alone does not fit.
+    """
+    try:
+        return [work(part)]
+    except torch.cuda.OutOfMemoryError:
+        if len(part) == 1:
+            raise
+    # Outside of the handler: the exception holds the tensors of the failed step.
+    middle = -(-len(part) // 2)
+    shrink(middle)
+    torch.cuda.empty_cache()
+    return [made for half in (part[:middle], part[middle:]) for made in by_halves(half, work, shrink)]
+
+
+def batch_of(lanes: Lanes, part: NDArray[np.int64], tuning: Tuning) -> Batch:
+    """The lanes ``part`` (B,) as tensors on the device of ``tuning``, side by side from their first rows."""
+    length = np.diff(lanes.first)[part]
+    b, t = len(part), int(length.max())
+    at = lanes.first[part][:, None] + np.arange(t)
+    inside = np.arange(t) < length[:, None]  # (B, T)
+    x = np.where(inside, lanes.x[np.where(inside, at, 0)], np.nan)
+    missed = np.where(inside, lanes.missed[np.where(inside, at, 0)], 0).astype(np.int32)
+    slot = np.tile(np.arange(b, dtype=np.int32), t)
+    seen = features.advance(features.initial(b, tuning.memory), slot, np.ascontiguousarray(x.T).reshape(-1), missed.T.reshape(-1).copy())
+    last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
+    target = np.full((t, b, len(features.HORIZONS)), np.nan, np.float32)
+    held = target.copy()
+    cut = length - np.round(tuning.held_out * length).astype(np.int64)  # (B,)
+    for k, ahead in enumerate(features.HORIZONS):
+        if ahead >= t:
+            continue
+        move = np.clip((x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -features.LIMIT, features.LIMIT)
+        late = np.arange(ahead, t)[:, None] >= cut
+        target[:-ahead, :, k] = np.where(late, np.nan, move)
+        held[:-ahead, :, k] = np.where(late, move, np.nan)
+    target[:2] = held[:2] = np.nan  # nothing is known of a series' unit before its third point
+    parts = (torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held))
+    return Batch(*parts)
+
+
+def digest_of(weights: Weights) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(weights[name].tobytes())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectors.base import State
 from detectors.forecasters import features
-from detectors.lanes import Floats, Lanes
+from detectors.lanes import Floats, Ints, Lanes
+from detectors.own import Own
 from detectors.readout import Readout
 from detectors.scale import ANCHOR
 from detectors.scale import LARGEST as FARTHEST
@@ -21,12 +23,12 @@ LARGEST = 20.0
 
 
 class Forecast:
-    """State a lane: the inputs' memory, h and c, and the readout's D · (D + 1) / 2 moments."""
+    """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's D · (D + 1) / 2 moments."""
 
-    def __init__(self, module: SharedLSTM, tier: Tier) -> None:
+    def __init__(self, module: SharedLSTM, own: Own | None, tier: Tier) -> None:
         from detectors.forecasters import shared
 
-        self.module, self.batch, self.width = module, shared.run_batch, shared.HIDDEN
+        self.module, self.own, self.batch, self.width = module, own, shared.run_batch, shared.HIDDEN
         self.lags, self.memory, self.hidden = tier.lags, tier.memory, tier.hidden
         self.mixture = mixture(self.width, tier.hidden)
         self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
@@ -35,13 +37,13 @@ class Forecast:
     def initial(self, lanes: int) -> State:
         inputs = {f"inputs.{name}": array for name, array in features.initial(lanes, self.memory).items()}
         hidden = {f"hidden.{name}": np.zeros((lanes, self.width), np.float32) for name in "hc"}
-        return inputs | hidden | self.readout.initial(lanes)
+        return inputs | hidden | {"hidden.own": np.zeros(lanes, np.int32)} | self.readout.initial(lanes)
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> Floats:
         """Errors into ``out`` (M, tracks); returns the forecast of v (M,), NaN while there is none."""
         own = {name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")}
         inputs = features.advance(own, lanes.lane, lanes.x, lanes.missed, self.lags)
-        h = self.batch(self.module, inputs.features, lanes.lane, state["hidden.h"], state["hidden.c"])
+        h = self._hidden(state, lanes.lane, inputs.features)
         h = h if self.mixture is None else h @ self.mixture
         level = np.clip(np.nan_to_num(lanes.z), -LARGEST, LARGEST)[:, None]
         phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
@@ -52,6 +54,24 @@ class Forecast:
     def adopt(self, state: State) -> None:
         """Other weights from here on. What the readout learnt of the net's hidden state is forgotten; of lags and level it stays."""
         self.readout.forget(state, self.hidden)
+        state["hidden.own"][...] = 0
+
+    def introduce(self, state: State, slots: Ints, names: Iterable[str]) -> None:
+        """Series with a network of their own have it from here on."""
+        if self.own is not None:
+            state["hidden.own"][slots] = self.own.of_series(names)[:, None]
+
+    def _hidden(self, state: State, lane: Ints, inputs: Floats) -> Floats:
+        """The hidden state after each row (M, H): of the shared LSTM in one call, of the others in another."""
+        h, c = state["hidden.h"], state["hidden.c"]
+        if self.own is None:
+            return self.batch(self.module, inputs, lane, h, c)
+        network, out = state["hidden.own"][lane], np.empty((len(lane), self.width), np.float32)
+        shared = np.flatnonzero(network == 0)
+        if len(shared):
+            out[shared] = self.batch(self.module, inputs[shared], lane[shared], h, c)
+        self.own.run(network, inputs, lane, h, c, out)
+        return out
 
 
 def mixture(width: int, wanted: int) -> Floats | None:

@@ -61,7 +61,7 @@ class Stepper:
     def __init__(self, module: nn.Module, learning_rate: float, clip: float, steps: int) -> None:
         self.module, self.monitor = module, GradientMonitor(clip)
         self.optimiser = torch.optim.Adam(module.parameters(), learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: _cosine(done, steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
     def step(self, loss: Tensor) -> float:
         """One update down the gradient of ``loss`` (a scalar); returns its value. Raises Diverged before any weight is touched."""
@@ -131,7 +131,7 @@ def reach(forecaster: Forecaster, x: Tensor) -> Reach:
     return Reach(norms.tolist(), steps, bool(norms[-1] < 1e-6 * top), bool(norms[-1] > 1e3 * norms[1] > 0))
 
 
-def _cosine(done: int, steps: int) -> float:
+def cosine(done: int, steps: int) -> float:
     """Warm up over the first 2 %, then down to 2 % of the learning rate (Loshchilov & Hutter 2017)."""
     warm = max(1, steps // 50)
     if done < warm:

@@ -1,14 +1,15 @@
-"""One LSTM a series for thousands of series, trained together in one batched computation: series are the batch of every matrix product.
+"""Networks of their own for many series or groups of series, fine-tuned together: the networks are the batch of every matrix product.
 
-Each series gets just what a loop of ``training.fit`` over the series would do to it: its own scaler, weights, clipping, Adam moments, best epoch. What is
-shared is the call: the weights of all series are stacked, and a series is also cut in stretches that run side by side. The recurrence has its own
+Each begins as the shared LSTM and gets just what a loop of ``finetune`` over them would do to it: its own clipping, Adam moments, best epoch. What is
+shared is the call: their weights are stacked, and a series that is alone is also cut in stretches that run side by side. The recurrence has its own
 backward pass, because autograd over T small steps would cost more than the arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -16,195 +17,260 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detectors import forecasters
-from detectors.forecasters.base import Forecaster
-from detectors.forecasters.outputs import OUTPUTS
-from detectors.training import Progress, Scaler, Settings, Status, fill, targets, untrainable
+from detectors.artifacts import Checkpoints
+from detectors.finetune import Lanes, Tuning, batch_of, by_halves, digest_of, untrainable
+from detectors.forecasters import shared
+from detectors.forecasters.shared import SharedLSTM
+from detectors.gradients import cosine
+from detectors.pretrain import losses_of
+from detectors.training import Progress, Status
 
-GROUP: Final = 256  # series that are trained in one go: their weights and activations stay in the cache of a CPU core
-GROUP_ON_GPU: Final = 16_384  # there a call costs the same for one series as for thousands
-STRETCHES: Final = 4  # pieces of a series that run side by side, each with a chunk so much shorter: as many updates as one after the other
-WARM: Final = 128  # steps before the held-out part on which the state finds itself
+TOGETHER: Final = 64  # networks that are trained in one go: their weights stay in the cache of a CPU core
+TOGETHER_ON_GPU: Final = 4096  # there a call costs the same for one network as for thousands
+CELLS: Final = 1 << 20  # rows of all lanes that are trained in one go, on a GPU sixteen times as many
+STRETCHES: Final = 16  # lanes of a network that run side by side; fewer are cut, each chunk so much shorter: as many updates as uncut
+SHORTEST: Final = 64  # rows of a stretch at the least
+WARM: Final = 128  # rows before the held-out part on which the state finds itself
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(slots=True)
 class Many:
-    """S trained models. ``weights[name][i]`` is the state dict of series i, loadable into ``forecasters.build("lstm", **options)``."""
+    """S networks. ``weights[name][i]`` is the state dict of network i, loadable into ``SharedLSTM``.
+
+    status: how it ended, or why a network has nothing to learn from (then all its figures are NaN). All figures are of the held-out part: scores
+    (what is minimised) and mean absolute errors one step ahead in units, of the shared LSTM (``before``) and of the network.
+    """
 
     weights: dict[str, NDArray[np.float32]]
-    location: NDArray[np.float64]  # (S,) of the scaler, NaN where the series was not trained
-    scale: NDArray[np.float64]  # (S,)
-    status: list[Status | str]  # or why the series cannot be trained
-    held_out: NDArray[np.float64]  # (S,) mean score on the held-out part
-    mae: NDArray[np.float64]  # (S,) there, one step ahead, in normalised units
-    naive: NDArray[np.float64]  # (S,) of the naive forecast
-
-    def model(self, i: int) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(value[i].copy()) for name, value in self.weights.items()}
+    status: list[str]
+    known: NDArray[np.int64]  # (S,) targets
+    before: NDArray[np.float64]  # (S,)
+    held_out: NDArray[np.float64]  # (S,)
+    shared_error: NDArray[np.float64]  # (S,)
+    error: NDArray[np.float64]  # (S,)
 
 
 def train_many(
-    series: NDArray[np.float64],
-    settings: Settings | None = None,
+    module: SharedLSTM,
+    lanes: Lanes,
+    owner: NDArray[np.int32],
+    tuning: Tuning | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-    **options: Any,
+    checkpoint: str | None = None,
 ) -> Many:
-    """Train one single-layer many-to-many LSTM per row of ``series`` (S, T); ``options`` are those of the forecaster ``lstm``.
+    """Train one network a value of ``owner`` (L,): whose lane it is, 0 … S − 1, or −1. ``module`` is not changed.
 
-    A series that cannot be trained keeps the first weights and says why in ``status``. ``settings.batch`` is not used. Raises ValueError
-    for options of another shape of net.
+    A network learns from at most ``tuning.batch`` of its lanes, drawn by the seed. What is done is kept at ``checkpoint`` as the training goes on. Raises
+    torch.cuda.OutOfMemoryError where one network alone does not fit.
     """
-    settings = settings or Settings()
-    template = forecasters.build("lstm", **options)
-    if template.config.layers != 1 or template.config.inputs != 1 or template.config.head != "many_to_many":
-        raise ValueError("train_many trains one layer, one input, head many_to_many; train other nets with training.fit")
-    series = np.asarray(series, np.float64)
-    cut = series.shape[1] - round(settings.held_out * series.shape[1])
-    reasons = untrainable(series[:, :cut])
-    first = {name: value.detach().numpy() for name, value in template.state_dict().items()}
-    out = _empty(len(series), first, reasons)
-    good = np.array([i for i in range(len(series)) if i not in reasons], np.int64)
-    size = GROUP if settings.device == "cpu" else GROUP_ON_GPU
-    groups = [good[at : at + size] for at in range(0, len(good), size)]
-    for number, rows in enumerate(groups):
-        group = _Group(template, series[rows], cut, settings, cancelled)
-        statuses = group.run()
-        for name, value in group.best.items():
-            out.weights[name][rows] = value.detach().cpu().numpy()
-        out.location[rows], out.scale[rows] = group.scaler.location, group.scaler.scale
-        out.held_out[rows], out.mae[rows], out.naive[rows] = group.measures()
-        for row, status in zip(rows, statuses, strict=True):
-            out.status[row] = status
+    tuning = tuning or Tuning()
+    members, status = _members(lanes, owner, tuning)
+    first = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+    s = len(members)
+    figures = [np.full(s, np.nan) for _ in range(4)]
+    out = Many({name: np.repeat(value[None], s, 0) for name, value in first.items()}, status, np.zeros(s, np.int64), *figures)
+    recipe = {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(first)} if checkpoint else {}
+    portions = _portions(lanes, members, tuning.device)
+
+    def train(portion: NDArray[np.int64]) -> None:
+        kept = Checkpoints(f"{checkpoint}-{portion[0]}", recipe | {"networks": portion.tolist()}) if checkpoint else None
+        saved = kept.latest() if kept else None
+        if saved is not None:
+            _put(out, portion, saved.tensors, saved.manifest["status"])
+            return
+        found, how = _Together(module, lanes, [members[i] for i in portion], tuning, cancelled).run()
+        _put(out, portion, found, how)
+        if kept and Status.CANCELLED not in how:
+            kept.save(1, found, {"status": how})
+
+    size = max((len(portion) for portion in portions), default=0)
+    done = 0
+
+    def shrink(smaller: int) -> None:
+        nonlocal size
+        size = min(size, smaller)
+
+    for portion in portions:
+        for at in range(0, len(portion), step := size):
+            by_halves(portion[at : at + step], train, shrink)
+        done += len(portion)
         if progress:
-            progress(Progress(number + 1, len(groups), float(np.mean(group.losses[-1:] or [np.nan])), float(group.best_score.mean()), 0.0))
+            progress(Progress(done, s, float(np.nanmean(out.before)), float(np.nanmean(out.held_out)), 0.0))
     return out
 
 
-def _empty(n: int, first: dict[str, NDArray[np.float32]], reasons: dict[int, str]) -> Many:
-    weights = {name: np.repeat(value[None], n, 0) for name, value in first.items()}
-    blank = (np.full(n, np.nan) for _ in range(5))
-    location, scale, held_out, mae, naive = blank
-    return Many(weights, location, scale, [reasons.get(i, Status.CANCELLED) for i in range(n)], held_out, mae, naive)
+def _members(lanes: Lanes, owner: NDArray[np.int32], tuning: Tuning) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """The lanes that each network learns from, and why one has none."""
+    why = {int(lane): reason for reason, rows in untrainable(lanes).items() for lane in rows}
+    rng = np.random.default_rng(tuning.seed)
+    members, status = [], []
+    by_owner = np.argsort(owner, kind="stable")
+    edges = np.searchsorted(owner[by_owner], np.arange(int(owner.max(initial=-1)) + 2))
+    for begin, end in pairwise(edges.tolist()):
+        mine = by_owner[begin:end]
+        good = np.array([lane for lane in mine.tolist() if lane not in why], np.int64)
+        members.append(np.sort(rng.permutation(good)[: tuning.batch]))
+        status.append(Status.CANCELLED if len(good) else why[int(mine[0])] if len(mine) else "no lanes")
+    return members, status
 
 
-class _Group:
-    """At most ``GROUP`` series: tensors with the series as first axis, S."""
+def _portions(lanes: Lanes, members: list[NDArray[np.int64]], device: str) -> list[NDArray[np.int64]]:
+    """Networks that are trained in one go: alike in number and length of their lanes, and not too much together."""
+    length = np.diff(lanes.first)
+    most, cells = (TOGETHER, CELLS) if device == "cpu" else (TOGETHER_ON_GPU, 16 * CELLS)
+    shape = {i: (len(mine), int(length[mine].max())) for i, mine in enumerate(members) if len(mine)}
+    portions: list[list[int]] = []
+    for i in sorted(shape, key=lambda i: (*shape[i], i)):
+        count, longest = shape[i]  # the largest of the portion so far
+        last = portions[-1] if portions else []
+        widest = max([longest, *(shape[other][1] for other in last)])
+        if not last or len(last) >= most or (len(last) + 1) * count * widest > cells:
+            portions.append([i])
+        else:
+            last.append(i)
+    return [np.array(portion, np.int64) for portion in portions]
+
+
+def _put(out: Many, portion: NDArray[np.int64], found: dict[str, NDArray[Any]], status: list[str]) -> None:
+    for name, value in out.weights.items():
+        value[portion] = found[name]
+    for field in fields(Many)[2:]:
+        getattr(out, field.name)[portion] = found[field.name]
+    for i, how in zip(portion, status, strict=True):
+        out.status[i] = how
+
+
+class _Together:
+    """One portion: tensors with the network as second axis, S; B lanes each, those that a network lacks have no targets."""
 
     def __init__(
-        self, template: Forecaster, series: NDArray[np.float64], cut: int, settings: Settings, cancelled: Callable[[], bool]
+        self, module: SharedLSTM, lanes: Lanes, members: list[NDArray[np.int64]], tuning: Tuning, cancelled: Callable[[], bool]
     ) -> None:
-        self.settings, self.cancelled, self.cut = settings, cancelled, cut
-        self.output, self.horizon, self.hidden = OUTPUTS[template.config.output], template.config.horizon, template.config.hidden
-        self.scaler = Scaler.of(series[:, :cut])
-        values = torch.from_numpy(self.scaler.apply(series)).to(settings.device)
-        self.inputs, self.target = fill(values), targets(values, template)  # (S, T), (S, T, K)
-        self.weights: Weights = {
-            name: value.detach().to(settings.device).repeat(len(series), *[1] * value.ndim).requires_grad_()
-            for name, value in template.state_dict().items()
-        }
-        self.optimiser = torch.optim.Adam(self.weights.values(), settings.learning_rate)
+        self.tuning, self.cancelled = tuning, cancelled
+        data = batch_of(lanes, np.concatenate(members), tuning)
+        most, s = max(map(len, members)), len(members)
+        place = np.full((s, most), data.inputs.shape[1])  # the lane behind the last: nothing is known of it
+        count = np.cumsum([0, *map(len, members)])
+        for i, mine in enumerate(members):
+            place[i, : len(mine)] = np.arange(count[i], count[i] + len(mine))
+        blank = torch.full_like(data.target[:, :1], torch.nan)
+        rows = torch.from_numpy(place.ravel())
+        self.inputs, self.target, self.held_out = (
+            torch.cat((part, empty), 1)[:, rows].view(-1, s, most, part.shape[2])
+            for part, empty in (
+                (data.inputs, torch.zeros_like(data.inputs[:, :1])), (data.target, blank), (data.held_out, blank),
+            )
+        )  # fmt: skip
+        length = np.diff(lanes.first)[np.concatenate(members)]
+        cuts = length - np.round(tuning.held_out * length).astype(np.int64)
+        self.until, self.judged = int(cuts.max()), max(0, int(cuts.min()) - WARM)
+        first = {name: value.detach().to(tuning.device) for name, value in module.state_dict().items()}
+        self.weights: Weights = {name: value.repeat(s, *[1] * value.ndim).requires_grad_() for name, value in first.items()}
         self.best: Weights = {name: value.detach().clone() for name, value in self.weights.items()}
-        self.best_score = torch.full((len(series),), torch.inf, device=settings.device)
-        self.best_epoch = torch.zeros(len(series), device=settings.device)
-        self.broken = torch.zeros(len(series), dtype=torch.bool, device=settings.device)
-        self.losses: list[float] = []
+        self.best_epoch = torch.full((s,), -1.0, device=tuning.device)
+        self.broken = torch.zeros(s, dtype=torch.bool, device=tuning.device)
+        self.pieces = max(1, min(STRETCHES // most, self.until // SHORTEST))
+        self.chunk = max(8, tuning.chunk // self.pieces)
+        steps = tuning.epochs * -(-(self.until // self.pieces) // self.chunk)
+        self.optimiser = torch.optim.Adam(self.weights.values(), tuning.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
-    def run(self) -> list[Status]:
-        """The status of each series."""
-        cancelled = False
-        for epoch in range(self.settings.epochs):
+    def run(self) -> tuple[dict[str, NDArray[Any]], list[str]]:
+        """Best weights and figures by name (see ``Many``), and how each network ended."""
+        before, shared_error, known = self._judge()
+        self.score = before.clone()
+        epoch, cancelled = -1, False
+        for epoch in range(self.tuning.epochs):
             cancelled = not self._epoch()
-            self._judge(epoch)
-            quiet = self.broken | (epoch - self.best_epoch >= self.settings.patience)
-            if cancelled or bool(quiet.all()):
+            if cancelled:
                 break
-        usual = Status.CANCELLED if cancelled else Status.FINISHED if len(self.losses) == self.settings.epochs else Status.CONVERGED
-        return [Status.DIVERGED if broken else usual for broken in self.broken.tolist()]
+            self._keep(epoch)
+            if bool((self.broken | (epoch - self.best_epoch >= self.tuning.patience)).all()):
+                break
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                value.copy_(self.best[name])
+        held_out, error, _ = self._judge()
+        figures = {"known": known, "before": before, "held_out": held_out, "shared_error": shared_error, "error": error}
+        usual = Status.CANCELLED if cancelled else Status.FINISHED if epoch + 1 == self.tuning.epochs else Status.CONVERGED
+        found = {name: value.cpu().numpy() for name, value in (self.best | figures).items()}
+        return found, [Status.DIVERGED if broken else usual for broken in self.broken.tolist()]
 
     def _epoch(self) -> bool:
         """All chunks of the training part, its stretches side by side; False: cancelled."""
-        length = self.cut // STRETCHES
-        begin = self.cut - STRETCHES * length
-        x = self.inputs[:, begin : self.cut].reshape(-1, STRETCHES, length)  # (S, B, L)
-        y = self._known(self.cut)[:, begin : self.cut].reshape(-1, STRETCHES, length, self.horizon)  # (S, B, L, K)
-        h = c = x.new_zeros(*x.shape[:2], self.hidden)
-        losses = []
-        chunk = max(8, self.settings.chunk // STRETCHES)
-        for start in range(0, length, chunk):
+        length = self.until // self.pieces
+        begin = self.until - self.pieces * length
+        x, y = (self._cut(part[begin : self.until], length) for part in (self.inputs, self.target))
+        state = None
+        for at in range(0, length, self.chunk):
             if self.cancelled():
                 return False
-            stop = min(start + chunk, length)
-            parameters, h, c = forward(self.weights, x[:, :, start:stop], h, c, self.output.size, self.output.natural)
-            losses.append(self._step(self._score(parameters, y[:, :, start:stop])))
-        self.losses.append(float(np.mean(losses)))
+            part, target = x[at : at + self.chunk], y[at : at + self.chunk]
+            location, log_scale, state = forward(self.weights, part, state)
+            self._step(_means(losses_of(self.weights["freedom"][:, None], location, log_scale, target), ~target.isnan()))
         return True
 
-    def _step(self, loss: Tensor) -> float:
-        """``loss`` (S,): one Adam step of every series that still has numbers, each clipped by its own norm."""
+    def _cut(self, part: Tensor, length: int) -> Tensor:
+        """(pieces · length, S, B, …) → (length, S, B · pieces, …)."""
+        return part.reshape(self.pieces, length, *part.shape[1:]).permute(1, 2, 3, 0, 4).flatten(2, 3)
+
+    def _step(self, loss: Tensor) -> None:
+        """``loss`` (S,): one Adam step of every network that still has numbers, each clipped by its own norm."""
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         gradients = [value.grad for value in self.weights.values() if value.grad is not None]
         norm = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (S,)
         self.broken |= ~(norm.isfinite() & loss.isfinite())
-        factor = torch.where(self.broken, 0.0, (self.settings.clip / (norm + 1e-6)).clamp(max=1.0))
+        factor = torch.where(self.broken, 0.0, (self.tuning.clip / (norm + 1e-6)).clamp(max=1.0))
         for gradient in gradients:
             gradient.nan_to_num_(0.0, 0.0, 0.0).mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
         self.optimiser.step()
-        return float(loss.detach()[~self.broken].mean())
+        self.schedule.step()
 
-    def _judge(self, epoch: int) -> None:
-        score, _, _ = self._tail(self.weights)
-        better = (score < self.best_score) & ~self.broken
-        self.best_score = torch.where(better, score, self.best_score)
+    def _keep(self, epoch: int) -> None:
+        """The weights of those that are better than ever."""
+        score, _, _ = self._judge()
+        better = (score < self.score) & ~self.broken
+        self.score = torch.where(better, score, self.score)
         self.best_epoch = torch.where(better, float(epoch), self.best_epoch)
         for name, value in self.weights.items():
             mask = better.view(-1, *[1] * (value.ndim - 1))
             self.best[name] = torch.where(mask, value.detach(), self.best[name])
 
-    def measures(self) -> tuple[NDArray[Any], ...]:
-        """Held-out score, MAE and naive MAE of the best weights, (S,) each."""
-        score, mae, naive = (part.cpu().numpy() for part in self._tail(self.best))
-        return score, mae, naive
-
     @torch.no_grad()
-    def _tail(self, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-        begin = max(0, self.cut - WARM)
-        x, y = self.inputs[:, None, begin:], self.target[:, None, begin:].clone()
-        y[:, :, : self.cut - begin] = torch.nan
-        zero = x.new_zeros(len(x), 1, self.hidden)
-        parameters, _, _ = forward(weights, x, zero, zero, self.output.size, self.output.natural)
-        first = y[..., 0]
-        error = (self.output.location(parameters)[..., 0] - first).abs()
-        return self._score(parameters, y), error.flatten(1).nanmean(1), (x - first).abs().flatten(1).nanmean(1)
-
-    def _score(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """(S, B, L, K, P) and (S, B, L, K) → mean proper score of each series (S,)."""
-        known = ~target.isnan()
-        score = torch.where(known, self.output.loss(parameters, target.nan_to_num()), 0.0)
-        return score.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
-
-    def _known(self, end: int) -> Tensor:
-        out = self.target.clone()
-        for k in range(self.horizon):
-            out[:, max(0, end - k - 1) :, k] = torch.nan
-        return out
+    def _judge(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Score, error and number of targets of the held-out part, (S,) each."""
+        x, y = self.inputs[self.judged :], self.held_out[self.judged :]
+        losses, errors, state = [], [], None
+        for part, target in zip(torch.split(x, self.tuning.chunk), torch.split(y, self.tuning.chunk), strict=True):
+            location, log_scale, state = forward(self.weights, part, state)
+            losses.append(losses_of(self.weights["freedom"][:, None], location, log_scale, target))
+            errors.append(torch.where(target.isnan(), 0.0, (location - target.nan_to_num()).abs())[..., :1])
+        known = ~y.isnan()
+        return _means(torch.cat(losses), known), _means(torch.cat(errors), known[..., :1]), known.sum((0, 2, 3))
 
 
-def forward(
-    weights: Weights, x: Tensor, h: Tensor, c: Tensor, size: int, natural: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``x`` (S, B, L), state (S, B, H) twice → parameters (S, B, L, K, P) and the state after; every series by its own weights."""
-    s, b, length = x.shape
-    bias = weights["cell.bias_ih_l0"] + weights["cell.bias_hh_l0"]  # (S, 4H)
-    drive = x.permute(2, 0, 1)[..., None] * weights["cell.weight_ih_l0"][None, :, None, :, 0] + bias[None, :, None]  # (L, S, B, 4H)
-    hidden, c = StackedLSTM.apply(drive, weights["cell.weight_hh_l0"].transpose(1, 2), h, c)
-    flat = hidden.permute(1, 2, 0, 3).reshape(s, b * length, -1)
-    raw = torch.baddbmm(weights["head.linear.bias"][:, None], flat, weights["head.linear.weight"].transpose(1, 2))
-    raw = raw.view(s, b, length, -1, size)
-    return natural(raw, x[..., None].expand(raw.shape[:-1])), hidden[-1].detach(), c.detach()
+def _means(values: Tensor, known: Tensor) -> Tensor:
+    """(L, S, B, K), 0 where not ``known`` → the mean of each network (S,)."""
+    return values.sum((0, 2, 3)) / known.sum((0, 2, 3)).clamp(min=1)
+
+
+def forward(weights: Weights, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """``x`` (L, S, B, F), state (S, B, H) twice → location and log scale (L, S, B, K), and the state after; each network by its own weights."""
+    length, s, b, _ = x.shape
+    bias = weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]  # (S, 4H)
+    flat = x.permute(1, 0, 2, 3).reshape(s, length * b, -1)
+    drive = torch.baddbmm(bias[:, None], flat, weights["lstm.weight_ih_l0"].transpose(1, 2)).view(s, length, b, -1)
+    h, c = state if state is not None else (x.new_zeros(s, b, weights["head.weight"].shape[-1]) for _ in range(2))
+    hidden, c = StackedLSTM.apply(drive.transpose(0, 1).contiguous(), weights["lstm.weight_hh_l0"].transpose(1, 2), h, c)
+    out = torch.baddbmm(
+        weights["head.bias"][:, None], hidden.transpose(0, 1).reshape(s, length * b, -1), weights["head.weight"].transpose(1, 2)
+    )
+    location, log_scale = shared.mixed(out.view(s, length, b, -1).transpose(0, 1), x)
+    return location, log_scale, (hidden[-1].detach(), c.detach())
 
 
 class StackedLSTM(torch.autograd.Function):

@@ -61,14 +61,19 @@ def make_round(values: NDArray[np.float64]) -> Round:
 
 
 def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error, a mean over what is known; all (T, B, K)."""
+    """Mean of ``losses_of`` over what is known; all (T, B, K)."""
+    return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
+
+
+def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error of each target (…, K); 0 where it is missing."""
     known = ~target.isnan()
     error = torch.where(known, target, 0.0) - location
-    freedom = 2.0 + module.freedom.exp()  # (K,)
+    freedom = 2.0 + freedom.exp()
     constant = torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
     score = log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
     size = (1.0 + error**2).sqrt().clamp(max=30.0) - 1.0
-    return torch.where(known, score + 0.5 * size, 0.0).sum() / known.sum()
+    return torch.where(known, score + 0.5 * size, 0.0)
 
 
 def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:

@@ -193,6 +193,9 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         yield Finding(
             (*at, "timezone"), f"there is no time zone {stream.retraining.timezone!r}", "write a name such as UTC or Europe/Berlin"
         )
+    labels = stream.format.chosen.label_fields
+    if unknown := [label for label in stream.retraining.models_by if label not in labels]:
+        yield Finding((*at, "models_by"), f"series have no label {unknown[0]!r}", f"name some of {', '.join(labels)}")
     if stream.retraining.schedule is not None:
         try:
             trigger(stream.retraining.schedule, "UTC")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from detectors.base import EVIDENCE, Points
+from detectors.base import EVIDENCE, Detector, Points, State
 from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.config_load import config_hash
@@ -78,7 +78,7 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         explanation.reasons.append("The points are no longer in the history (see storage.keep_history), or were never written.")
         return explanation
-    _, verdicts = detector.step(detector.initial(1), points_of(table, anomaly.channels))
+    _, verdicts = detector.step(alone(detector, anomaly.series), points_of(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
     explanation.lead = EVIDENCE[verdicts.lead[-1]]
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
@@ -89,6 +89,13 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
             "If the history begins later than the series did, the detector knew more then than it can learn again now."
         )
     return explanation
+
+
+def alone(detector: Detector, series: str) -> State:
+    """The state of one series of which only the name is known."""
+    state = detector.initial(1)
+    detector.introduce(state, np.zeros(1, np.int32), [series])
+    return state
 
 
 def points_of(table: pa.Table, channels: list[str]) -> Points:

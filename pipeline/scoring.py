@@ -66,7 +66,7 @@ class Scoring:
         self.detector = detector
         self.windows = Windows(stream)
         self.intervals = Intervals(self._identify)
-        self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": _layer(detector)})
+        self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)})
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
         self._waiting: dict[Partition, Waiting] = {}
@@ -164,7 +164,7 @@ class Scoring:
 
         Called between two batches, so that no batch is a mixture. Raises ValueError where the detector keeps another kind of state.
         """
-        self.series.exchange("detector", _layer(detector))
+        self.series.exchange("detector", self._layer(detector))
         self.detector, self.provenance = detector, provenance
 
     def put(self, names: Sequence[str], state: State) -> int:
@@ -242,16 +242,18 @@ class Scoring:
     def name_of(self, slot: int) -> str:
         return series_name(self.stream, self.series.key(slot))[0]
 
+    def _layer(self, detector: Detector) -> Layer:
+        def introduce(state: State, slots: NDArray[np.int32], keys: Sequence[Key]) -> None:
+            detector.introduce(state, slots, (series_name(self.stream, key)[0] for key in keys))
+
+        return Layer(detector.state_version, detector.initial, detector.weights, detector.adopt, introduce)
+
     def _waiting_of(self, partition: Partition) -> Waiting:
         waiting = self._waiting.get(partition)
         return self.windows.empty(partition) if waiting is None else waiting
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
-
-
-def _layer(detector: Detector) -> Layer:
-    return Layer(detector.state_version, detector.initial, detector.weights, detector.adopt)
 
 
 def _lives(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:

@@ -31,12 +31,14 @@ class Layer:
     """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike); ``version`` names their meaning.
 
     ``weights`` names the model that some of it belongs to: rows that another one left go through ``adopt``, which changes them in place.
+    ``introduce`` is told which series a row is of, when it begins or comes back, and after ``adopt``.
     """
 
     version: str
     initial: Callable[[int], LayerState]
     weights: str = ""
     adopt: Callable[[LayerState], None] = lambda state: None
+    introduce: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = lambda state, slots, keys: None
 
 
 class SeriesTable:
@@ -106,6 +108,12 @@ class SeriesTable:
         for key in keys:
             slot = self._free.pop()
             index[key], self._keys[slot], self._partition[slot] = slot, key, partition
+        slots = np.array([index[key] for key in keys], np.int32)
+        for name in self.layers:
+            self._introduce(name, slots)
+
+    def _introduce(self, layer: str, slots: NDArray[np.int32]) -> None:
+        self.layers[layer].introduce(self.state[layer], slots, [self.key(slot) for slot in slots.tolist()])
 
     def _reserve(self, slots: int) -> None:
         if slots <= self._capacity:
@@ -120,6 +128,10 @@ class SeriesTable:
 
     def reset(self, slots: NDArray[np.int32], layer: str) -> None:
         """Forget what ``layer`` knows of these series."""
+        self._blank(slots, layer)
+        self._introduce(layer, slots)
+
+    def _blank(self, slots: NDArray[np.int32], layer: str) -> None:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
@@ -129,6 +141,7 @@ class SeriesTable:
             raise ValueError(f"the state of {name} is of version {self.layers[name].version}, the new one needs {layer.version}")
         self.layers[name] = layer
         layer.adopt(self.state[name])
+        self._introduce(name, np.array([slot for slot, key in enumerate(self._keys) if key is not None], np.int32))
 
     def drop(self, partition: Partition) -> None:
         """Forget a whole partition: it is no longer ours, or its state in memory can no longer be trusted."""
@@ -144,7 +157,7 @@ class SeriesTable:
         self.generation += 1
         freed = np.array(slots, np.int32)
         for layer in self.layers:
-            self.reset(freed, layer)
+            self._blank(freed, layer)
         for slot in slots:
             self._keys[slot] = self._partition[slot] = None
         self._free.extend(slots)
@@ -183,6 +196,7 @@ class SeriesTable:
                 self.layers[name].adopt(rows)
             for key, array in arrays.items():
                 array[slots] = rows[key]
+            self._introduce(name, slots)
         return changed
 
 

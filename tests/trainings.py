@@ -42,6 +42,15 @@ def tide(points: int, seed: int = 0, period: float = 180.0) -> np.ndarray:
     return 20 + 4 * np.sin(2 * np.pi * np.arange(points) / period + seed) + rng.normal(0, 0.3, points)
 
 
+def henon(rng: np.random.Generator, sign: float, points: int = 1500) -> np.ndarray:
+    """(points,) Hénon's map, upright or upside down: a rule that the packaged LSTM does not know, and noise."""
+    x = np.zeros(points)
+    x[:2] = rng.normal(0, 0.1, 2)
+    for t in range(2, points):
+        x[t] = 1 - 1.4 * x[t - 1] ** 2 + 0.3 * x[t - 2]
+    return sign * x + rng.normal(0, 0.02, points)
+
+
 def write_history(
     config: Config,
     series: Mapping[str, np.ndarray],

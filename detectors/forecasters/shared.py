@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detectors import artifacts, weights
+from detectors import artifacts, own, weights
 from detectors.forecasters import features
 
 HIDDEN: Final = 64
@@ -27,10 +27,10 @@ Pair = tuple[Tensor, Tensor]
 class SharedLSTM(nn.Module):
     """One layer of ``HIDDEN`` cells over ``features.FEATURES`` inputs, a linear head for the steps ahead ``features.HORIZONS`` (K of them)."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(features.FEATURES, HIDDEN)
-        self.head = nn.Linear(HIDDEN, len(features.HORIZONS) * OUTPUTS)
+        self.lstm = nn.LSTM(features.FEATURES, hidden)
+        self.head = nn.Linear(hidden, len(features.HORIZONS) * OUTPUTS)
         self.freedom = nn.Parameter(torch.full((len(features.HORIZONS),), 1.0))  # log of the Student-t's degrees of freedom − 2
 
     def forward(self, inputs: Tensor, state: Pair | None = None) -> tuple[Tensor, Tensor, Tensor, Pair]:
@@ -41,12 +41,17 @@ class SharedLSTM(nn.Module):
 
     def forecast(self, hidden: Tensor, inputs: Tensor) -> Pair:
         """``hidden`` (…, H) and the ``inputs`` (…, F) it came from → location (…, K) and log scale (…, K) of (x_(t+k) − x_t) / unit."""
-        out = self.head(hidden).unflatten(-1, (len(features.HORIZONS), OUTPUTS))  # (…, K, OUTPUTS)
-        chosen = inputs[..., [features.SEASON_NEXT, features.SEASON_LATER, features.AR_NEXT, features.AR_LATER]].sinh()
-        seasonal, ar = chosen[..., :2], chosen[..., 2:]  # (…, K) each; the naive forecast is 0
-        weight = out[..., :EXPERTS].softmax(-1)
-        location = weight[..., 1] * seasonal + weight[..., 2] * ar + out[..., EXPERTS]
-        return location, out[..., EXPERTS + 1].clamp(-9.0, 6.0)
+        return mixed(self.head(hidden), inputs)
+
+
+def mixed(out: Tensor, inputs: Tensor) -> Pair:
+    """What the head says (…, K · OUTPUTS) of the ``inputs`` (…, F) → location and log scale, (…, K) each."""
+    out = out.reshape(*out.shape[:-1], len(features.HORIZONS), OUTPUTS)  # (…, K, OUTPUTS)
+    chosen = inputs[..., [features.SEASON_NEXT, features.SEASON_LATER, features.AR_NEXT, features.AR_LATER]].sinh()
+    seasonal, ar = chosen[..., :2], chosen[..., 2:]  # (…, K) each; the naive forecast is 0
+    weight = out[..., :EXPERTS].softmax(-1)
+    location = weight[..., 1] * seasonal + weight[..., 2] * ar + out[..., EXPERTS]
+    return location, out[..., EXPERTS + 1].clamp(-9.0, 6.0)
 
 
 def run_batch(
@@ -86,6 +91,13 @@ def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:
 
     Raises ArtifactError where the files are not whole or not for us.
     """
+    module, arrays = SharedLSTM(), read(path, digest)
+    module.load_state_dict({name: torch.from_numpy(arrays[name]) for name in module.state_dict()})
+    return module.requires_grad_(False).eval()
+
+
+def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArray[Any]]:
+    """The tensors of ``load``, and of the networks that some series have of their own beside it (``detectors.own``). Raises ArtifactError."""
     saved = artifacts.load(path or str(Path(weights.__file__).parent / "shared_lstm"), digest)
     version = saved.manifest.get("features", {}).get("version")
     if saved.manifest.get("architecture") != "shared_lstm" or version != features.VERSION:
@@ -93,7 +105,10 @@ def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:
             f"{path or 'the packaged model'} is a {saved.manifest.get('architecture')} for inputs of version {version}, not a shared_lstm for version "
             f"{features.VERSION}: pretrain it again (python -m detectors.pretrain)"
         )
-    module = SharedLSTM()
-    artifacts.expect(saved, {name: list(value.shape) for name, value in module.state_dict().items()})
-    module.load_state_dict({name: torch.from_numpy(value) for name, value in saved.tensors.items()})
-    return module.requires_grad_(False).eval()
+    shapes = {name: list(value.shape) for name, value in SharedLSTM().state_dict().items()}
+    artifacts.expect(saved, shapes | own.shapes(saved.tensors, features.FEATURES, HIDDEN))
+    try:
+        own.Own.of(saved.tensors)
+    except ValueError as error:
+        raise artifacts.CorruptArtifact(f"{path}.safetensors: {error}: restore it or train again") from error
+    return saved.tensors

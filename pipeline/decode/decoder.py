@@ -154,5 +154,15 @@ def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
     return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items()), labels
 
 
+def labels_of(stream: Stream, name: str) -> dict[str, str]:
+    """The labels of the series that ``series_name`` called ``name``."""
+    labels = list(stream.format.chosen.label_fields)
+    if len(labels) == 1:
+        return {labels[0]: name}
+    return {part[1]: _BACKSLASH.sub(r"\1", part[2]) for part in _LABEL.finditer(name)}
+
+
+_LABEL = re.compile(r"((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?")
+_BACKSLASH = re.compile(r"\\(.)")
 _SPECIAL = re.compile(r"([\\,=])")
 _ESCAPED = r"\\\1"

@@ -30,6 +30,10 @@ class Retraining(Model):
     )
     guard: Duration = Field(timedelta(hours=24), description="how long a new champion is watched, and taken back if it misbehaves; 0s: not")
     promote: Literal["auto", "manual"] = Field("auto", description="manual: a better version waits for `forewatch models promote`")
+    models_by: list[str] = Field(
+        [],
+        description="labels of a series: each of their values gets a network of its own where that forecasts better than the shared one (all labels: one a series)",
+    )
     epochs: int = Field(20, ge=1, description="most passes over the data")
     seed: int = Field(0, ge=0, description="the same data and seed give the same model on a CPU")
     lease: Duration = Field(timedelta(seconds=30), description="a job whose worker is silent for this long is given to another")

@@ -48,6 +48,7 @@ def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | Non
     unless ``clean`` is False.
     """
     state = detector.initial(len(data.series))
+    detector.introduce(state, np.arange(len(data.series), dtype=np.int32), data.series)
     points = data.points(clean=clean)
     for part in parts(data, until):
         state, _ = detector.step(state, take(points, part))

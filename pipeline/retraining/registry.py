@@ -16,7 +16,7 @@ import numpy as np
 from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
-from detectors import artifacts
+from detectors import artifacts, own
 from detectors.artifacts import ArtifactError
 from pipeline.errors import InputError
 from storage import models
@@ -50,8 +50,7 @@ def weights_of(path: str, sha256: str) -> Weights:
     """The weights of a version. Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs."""
     from detectors.forecasters import shared
 
-    module = shared.load(path, sha256)
-    return {name: np.array(value.numpy()) for name, value in module.state_dict().items()}
+    return shared.read(path, sha256)
 
 
 def manifest_of(path: str, sha256: str | None = None) -> dict[str, Any]:
@@ -96,13 +95,14 @@ def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> M
 
 
 def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
-    """How far each tensor of two versions (path, sha256) lies apart, relative to its size. Raises InputError."""
+    """How far each tensor that two versions (path, sha256) share lies apart, relative to its size. Raises InputError."""
     try:
         left, right = weights_of(*one), weights_of(*other)
     except ArtifactError as error:
         raise InputError(str(error)) from None
-    sizes = {name: max(1e-12, float(np.linalg.norm(value))) for name, value in left.items()}
-    return {name: float(np.linalg.norm(right[name] - value)) / sizes[name] for name, value in left.items()}
+    same = {name: value for name, value in left.items() if not name.startswith(own.PREFIX)}
+    sizes = {name: max(1e-12, float(np.linalg.norm(value))) for name, value in same.items()}
+    return {name: float(np.linalg.norm(right[name] - value)) / sizes[name] for name, value in same.items()}
 
 
 def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:

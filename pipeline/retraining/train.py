@@ -9,17 +9,20 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec
+from detectors.cascade import network
+from detectors.finetune import Lanes, Tuning, finetune
 from detectors.presets import PRESETS
 from detectors.tiers import TIERS
 from detectors.training import Progress, Status
 from pipeline.retraining.data import TrainingData
+from pipeline.retraining.own import Groups, own_networks
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -28,21 +31,15 @@ USABLE = (Status.FINISHED, Status.CONVERGED, Status.DIVERGED, Status.OUT_OF_MEMO
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How to train; ``start`` are the weights to begin with (None: those of the package). Further meanings: ``detectors.finetune.Tuning``.
+    """How to train; ``start`` are the weights to begin with (None: those of the package).
 
-    device: cpu, cuda, or cuda:N.
+    ``groups``: series, by their place in the data, for which a network of their own is tried, too. The tuning's ``memory`` is that of the detector.
     """
 
     spec: DetectorSpec
     start: Mapping[str, NDArray[Any]] | None = None
-    device: str = "cpu"
-    epochs: int = 12
-    batch: int = 64
-    learning_rate: float = 1e-3
-    held_out: float = 0.15
-    patience: int = 3
-    seed: int = 0
-    most_rows: int = 2_000_000
+    groups: Groups = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Cost:
 class Trained:
     """What a training came to. ``usable``: there are weights to put to the test; otherwise ``reason`` says why not, and the champion stays.
 
-    weights: those of the shared LSTM by name ({} for a detector that has none); metrics: for the manifest, plain JSON.
+    weights: those of the shared LSTM by name ({} for a detector that has none), and of networks that groups have of their own; metrics: for the manifest, plain JSON.
     """
 
     status: Status
@@ -82,27 +79,22 @@ def train_stream(
     checkpoint_dir: str | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Fine-tune the shared LSTM of the stream's detector on ``data``; on the CPU the same data, config and thread count give the same weights.
+    """Fine-tune the shared LSTM of the stream's detector on ``data``, then what some groups may have of their own; on the CPU the same data, config and thread count give the same weights.
 
     The last ``data.HELD_BACK`` of each series is not looked at: the backtest judges on it. Of the rest the end decides when to stop.
     ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last whole epoch. Raises ValueError for a detector that does not
     exist, ArtifactError where the checkpoint cannot be written; what the data or the memory are like, ``status`` says.
     """
-    meter = _Meter(config.device)
+    meter = _Meter(config.tuning.device)
     tier = TIERS.get(config.spec.tier)
     left_out = int((~data.allowed).sum())
     if tier is None or not tier.lags:
         reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
         return Trained(Status.FINISHED, reason, {}, {}, meter.cost(len(data)), left_out)
-    from detectors.cascade import network
-    from detectors.finetune import Lanes, Tuning, finetune
-
-    module = network(config.start)
     lanes = Lanes(*_lanes(data.head(), config.spec.preset))
-    same = {name: getattr(config, name) for name in ("epochs", "batch", "learning_rate", "held_out", "patience", "seed", "most_rows")}
-    tuning = Tuning(device=config.device, memory=tier.memory, **same)
+    tuning = replace(config.tuning, memory=tier.memory)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
-    tuned = finetune(module, lanes, tuning, progress, cancelled, checkpoint)
+    tuned = finetune(network(config.start), lanes, tuning, progress, cancelled, checkpoint)
     metrics = {
         "losses": tuned.losses,
         "held_out": tuned.held_out,
@@ -113,7 +105,13 @@ def train_stream(
         "rows": tuned.rows,
         "tuning": asdict(tuning),
     }
-    return Trained(tuned.status, tuned.reason, tuned.weights, metrics, meter.cost(tuned.rows), left_out)
+    weights = tuned.weights
+    if config.groups and weights and tuned.status is not Status.CANCELLED:
+        where = f"{checkpoint}-own" if checkpoint else None
+        more, metrics["own"] = own_networks(weights, lanes, data.series, config.groups, tuning, progress, cancelled, where)
+        weights = weights | more
+    status = Status.CANCELLED if cancelled() else tuned.status
+    return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), left_out)
 
 
 def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:

@@ -6,7 +6,7 @@ Here, and nowhere else, are data read, weights changed and GPUs touched.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -97,6 +97,7 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the champion."""
+    from detectors.finetune import Tuning
     from detectors.training import Progress, Status
     from pipeline.build import detector_spec
     from pipeline.retraining import registry
@@ -106,7 +107,8 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     device = _device(task, tell)
     start = _weights(task.champion)
     settings = task.stream.retraining
-    config = TrainConfig(spec=detector_spec(task.stream), start=start, device=device, epochs=settings.epochs, seed=settings.seed)
+    tuning = Tuning(epochs=settings.epochs, seed=settings.seed, device=device)
+    config = TrainConfig(detector_spec(task.stream), start, _groups(task.stream, data.series), tuning)
 
     def told(progress: Progress) -> None:
         tell(asdict(progress))
@@ -120,8 +122,8 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     if not trained.usable or not trained.weights:
         return Outcome("rejected", trained.reason, result=summary, cost=cost)
     tell({"phase": "backtest"})
-    card, decision = _compared(task, data, trained.weights, start)
-    path, sha256 = registry.publish(task.models, task.name, trained.weights, _manifest(task, data, trained, *span))
+    weights, card, decision = _judged(task, data, trained.weights, start)
+    path, sha256 = registry.publish(task.models, task.name, weights, _manifest(task, data, trained, weights, *span))
     registry.forget_checkpoints(checkpoints)
     made = Version(sha256[: registry.DIGITS], path, sha256)
     evidence = {"training": trained.metrics | summary | {"until_ns": span[1]}, "backtest": card}
@@ -201,6 +203,31 @@ def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any
     return card.as_dict() | {"text": card.text()}, decide(card)
 
 
+def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, dict[str, Any], Any]:
+    """The new weights with their card: all of them, or, where that is no better than the champion, those of the shared LSTM alone if they are."""
+    from detectors.own import PREFIX
+
+    card, decision = _compared(task, data, weights, champion)
+    alone = {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
+    if not decision.promote and alone.keys() != weights.keys():
+        other, verdict = _compared(task, data, alone, champion)
+        if verdict.promote:
+            return alone, other, verdict
+    return weights, card, decision
+
+
+def _groups(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
+    """Which series (by place) share the values of the labels that ``models_by`` names."""
+    from pipeline.decode.decoder import labels_of
+
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(series if stream.retraining.models_by else ()):
+        labels = labels_of(stream, name)
+        group = ",".join(f"{label}={labels.get(label, '')}" for label in stream.retraining.models_by)
+        found.setdefault(group, []).append(place)
+    return found
+
+
 def _weights(version: Version | None) -> Any:
     """None: those that come with forewatch. Raises ArtifactError."""
     from pipeline.retraining import registry
@@ -217,8 +244,9 @@ def _device(task: Task, tell: Tell) -> str:
     return device
 
 
-def _manifest(task: Task, data: Any, trained: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
+def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
     from detectors.forecasters import features
+    from detectors.own import members
     from pipeline.build import detector_spec
 
     return {
@@ -228,6 +256,7 @@ def _manifest(task: Task, data: Any, trained: Any, since_ns: int, until_ns: int)
         "calibration": "per series, in its state",
         "stream": task.name,
         "detector": {name: repr(value) for name, value in asdict(detector_spec(task.stream)).items()},
+        "networks": [{"series": len(names), "names": names[:20]} for names in members(weights)],
         "parent": task.champion.version if task.champion else None,
         "training": {
             "since_ns": since_ns,

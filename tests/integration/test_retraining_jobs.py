@@ -8,20 +8,23 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from pipeline.build import champion_of
 from pipeline.cli.app import app
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.retraining import registry, work
 from pipeline.retraining.cluster import ClusterAway
+from pipeline.retraining.decide import roll_back
 from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
 from storage import jobs, models
 from storage.session import Database
-from tests.trainings import BEGIN, config_of, tide, write_history
+from tests.trainings import BEGIN, config_of, henon, tide, write_history
 
 
 class ThreadWorkers:
@@ -114,6 +117,33 @@ def test_a_training_from_the_command_line(postgres_url, tmp_path):
     listed = json.loads(CliRunner().invoke(app, ["jobs", "list", "-c", file, "--json"]).stdout)
     assert [job["id"] for job in listed] == [1]
     database.close()
+
+
+def test_series_with_a_rule_of_their_own_get_a_network_of_their_own(database, database_url, tmp_path):
+    """One training, one version: the shared LSTM and a network for each series where that forecasts better; it decides, and is rolled back, as one."""
+    config = config_of(database_url, tmp_path, models_by=["sensor"], epochs=5)
+    rng = np.random.default_rng(0)
+    history = {f"press-{i}": henon(rng, sign) for i, sign in enumerate((1, -1))} | {"noise": rng.normal(0, 1, 1500)}
+    write_history(config, history)
+    runner = Runner(config, database, "a", ThreadWorkers())
+    number = queue(config, database)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    job = stored(database, number)
+    assert job.state == "succeeded", job.traceback
+    with database.read() as connection:
+        model = models.get(connection, job.result["version"])
+    assert model.state == "champion", model.reason
+    manifest = registry.manifest_of(model.path, model.sha256)
+    assert sorted(name for one in manifest["networks"] for name in one["names"]) == ["press-0", "press-1"]
+    assert model.evidence["training"]["own"]["kept"] == 2
+    champion = champion_of(database, "plant", config.streams["plant"])
+    assert champion.provenance.model_version.endswith(f"+{model.version}")
+    state = champion.detector.initial(3)
+    champion.detector.introduce(state, np.arange(3, dtype=np.int32), ["press-1", "noise", "press-0"])
+    assert (state["hidden.own"][:, 0] > 0).tolist() == [True, False, True]
+    with database.begin() as connection:
+        roll_back(connection, "plant", author="ada", reason="try", now_ns=time.time_ns())
+    assert champion_of(database, "plant", config.streams["plant"]).version is None
 
 
 def test_what_cannot_be_trained_is_rejected_with_its_reason(database, database_url, tmp_path):

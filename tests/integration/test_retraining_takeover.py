@@ -14,6 +14,7 @@ import torch
 from detectors import build
 from detectors.base import DetectorSpec, Points
 from detectors.forecasters import features, shared
+from detectors.own import tensors
 from pipeline.build import champion_of
 from pipeline.metrics import Metrics
 from pipeline.records import FaultKind
@@ -35,10 +36,10 @@ def other_weights(seed=1, size=0.02):
     return {name: (value + size * torch.randn(value.shape, generator=generator)).numpy() for name, value in weights.items()}
 
 
-def release(database, folder, seed=1, stream="plant"):
-    """A version in the registry and its row; its name."""
+def release(database, folder, seed=1, stream="plant", more=()):
+    """A version in the registry and its row; its name. ``more``: tensors beside those of the shared LSTM."""
     manifest = {"architecture": "shared_lstm", "features": {"version": features.VERSION}, "stream": stream}
-    path, sha256 = registry.publish(str(folder / "models"), stream, other_weights(seed), manifest)
+    path, sha256 = registry.publish(str(folder / "models"), stream, other_weights(seed) | dict(more), manifest)
     version = sha256[: registry.DIGITS]
     with database.begin() as connection:
         models.add(connection, Model(version, stream, path, sha256, "candidate", None, "test", 1, 1))
@@ -110,6 +111,45 @@ def test_a_crash_after_a_promotion_goes_on_with_the_promoted_one(bench, tmp_path
     heir = bench.engine()
     assert heir.parts.scoring.provenance.model_version.endswith(f"+{version}")
     bench.drain(heir)
+    bench.check()
+
+
+def networks_of(scoring):
+    """Which network each series has, by its name."""
+    own = scoring.series.state["detector"]["hidden.own"]
+    return {name: own[slot].tolist() for slot, name in enumerate(scoring.names()) if name is not None}
+
+
+def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
+    """By a promotion under way, from a snapshot of it, when a series begins, and not any more after the rollback."""
+    bench.fill(lambda log: len(log.values) // 3)
+    engine = bench.engine()
+    bench.drain(engine)
+    scoring = engine.parts.scoring
+    names = sorted(networks_of(scoring))
+    members = [[names[0]], [names[2], "not there yet"]]
+    stacked = {name: np.stack([value, -value]) for name, value in other_weights(2).items()}
+    version = release(bench.database, tmp_path, more=tensors(members, stacked))
+    wanted = {name: [0] for name in names} | {names[0]: [1], names[2]: [2]}
+    watch, engines = ModelWatch(bench.database, Metrics()), {"plant": engine}
+    watch.apply(engines)
+    watch.look(bench.config.streams)
+    promote(bench.database, version)
+    watch.look(bench.config.streams)
+    watch.apply(engines)
+    assert scoring.provenance.model_version.endswith(f"+{version}")
+    assert networks_of(scoring) == wanted
+    bench.fill(lambda log: 2 * len(log.values) // 3)
+    bench.drain(engine)
+    engine.parts.snapshots.take_all(engine.parts.ownership)
+    heir = bench.engine()
+    bench.fill()
+    bench.drain(heir)
+    assert networks_of(heir.parts.scoring) == wanted
+    promote(bench.database, None, "rollback")
+    last = bench.engine()  # the series' stored state is that of the version that was rolled back
+    bench.drain(last)
+    assert networks_of(last.parts.scoring) == {name: [0] for name in names}
     bench.check()
 
 

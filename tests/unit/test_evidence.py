@@ -12,6 +12,7 @@ import pytest
 from detectors import build
 from detectors.base import DetectorSpec
 from detectors.cascade import network
+from detectors.finetune import Tuning
 from pipeline.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData
@@ -32,7 +33,7 @@ def quiet(tmp_path_factory) -> TrainingData:
 
 @pytest.fixture(scope="module")
 def card(quiet: TrainingData) -> Card:
-    trained = train_stream(quiet, TrainConfig(SPEC, epochs=6))
+    trained = train_stream(quiet, TrainConfig(SPEC, tuning=Tuning(epochs=6)))
     return make_card(quiet, SPEC, trained.weights, None)
 
 

@@ -215,7 +215,7 @@ def stream(tmp_path: Path) -> TrainingData:
 def test_a_stream_is_trained_with_its_cost_and_says_what_was_left_out(tmp_path: Path) -> None:
     started = time.monotonic()
     data = stream(tmp_path)
-    trained = train_stream(data, TrainConfig(DetectorSpec(channels=("v",)), epochs=1))
+    trained = train_stream(data, TrainConfig(DetectorSpec(channels=("v",)), tuning=Tuning(epochs=1)))
     assert trained.usable
     assert trained.weights.keys() == network(None).state_dict().keys()
     assert trained.metrics["lanes"] == [3, 3]
@@ -229,9 +229,9 @@ def test_every_channel_is_learnt_from_in_the_units_of_the_preset(tmp_path: Path)
     data = stream(tmp_path)
     data.values = np.column_stack([data.values[:, 0], data.values[:, 0] * -7.0, np.full(len(data), 3.0)])
     spec = DetectorSpec(preset="network", channels=("a", "b", "c"))
-    trained = train_stream(data, TrainConfig(spec, epochs=1))
+    trained = train_stream(data, TrainConfig(spec, tuning=Tuning(epochs=1)))
     assert trained.metrics["lanes"] == [6, 9]  # the third channel never changes
-    nothing = train_stream(data.only([]), TrainConfig(spec, epochs=1))
+    nothing = train_stream(data.only([]), TrainConfig(spec, tuning=Tuning(epochs=1)))
     assert nothing.status is Status.UNTRAINABLE
     assert not nothing.usable
 

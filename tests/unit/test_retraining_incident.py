@@ -13,6 +13,7 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
+from detectors.finetune import Tuning
 from pipeline.retraining.data import from_history, take
 from pipeline.retraining.learn import learn
 from pipeline.retraining.quarantine import Ruling, Why
@@ -42,7 +43,7 @@ def flagged_after(watched: tuple[DetectorSpec, str, np.ndarray, Ruling], why: Wh
     """(S, rows) flags of the retrained model on the days after NOW."""
     spec, path, x, found = watched
     data = from_history(path, "plant", spec.channels, [Ruling(found.series, found.start_ns, found.end_ns, why, "ann")])
-    trained = train_stream(data, TrainConfig(spec, epochs=1))
+    trained = train_stream(data, TrainConfig(spec, tuning=Tuning(epochs=1)))
     assert trained.usable
     model = build(spec, trained.weights or None)
     rest = points_of(x[:, NOW:], NOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 from hypothesis import given, settings
@@ -39,6 +40,9 @@ class CountingDetector:
 
     def adopt(self, state: State) -> None:
         """There is nothing that only its weights understand."""
+
+    def introduce(self, state: State, slots: np.ndarray, names: Iterable[str]) -> None:
+        """All series are alike to it."""
 
 
 def stream() -> Stream:

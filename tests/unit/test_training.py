@@ -12,7 +12,7 @@ from detectors import training
 from detectors.forecasters import build
 from detectors.forecasters.base import Forecaster
 from detectors.gradients import Diverged, GradientMonitor, Stepper, reach
-from detectors.many import StackedLSTM, train_many
+from detectors.many import StackedLSTM
 from detectors.training import Settings, Status, Untrainable, fit
 
 
@@ -282,42 +282,3 @@ def test_the_stacked_recurrence_is_the_lstm_of_torch() -> None:
         (expected * mix[:, i]).sum().backward()
         torch.testing.assert_close(weight.grad[i].T, cell.weight_hh_l0.grad)
         torch.testing.assert_close(drive.grad[:, i].sum((0, 1)), cell.bias_hh_l0.grad)
-
-
-def test_many_models_are_each_as_good_as_one_alone() -> None:
-    series = waves(5, 400)
-    settings = Settings(epochs=15, learning_rate=2e-2, patience=15)
-    many = train_many(series, settings, hidden=8, output="gaussian")
-    for i in range(5):
-        assert many.status[i] in (Status.FINISHED, Status.CONVERGED)
-        assert many.mae[i] < 0.7 * many.naive[i]
-        alone = build("lstm", hidden=8, output="gaussian")
-        alone.load_state_dict(many.model(i))
-        result, scaler = fit(alone, series[i : i + 1], Settings(epochs=0))
-        assert scaler.scale[0] == pytest.approx(many.scale[i])
-        assert result.mae == pytest.approx(many.mae[i], rel=0.02)  # the state had a shorter run-up there
-
-
-def test_many_models_do_not_feel_each_other() -> None:
-    series = waves(4, 200)
-    wild = series.copy()
-    wild[3] = np.random.default_rng(0).standard_t(1, 200) * 1e6
-    one, two = train_many(series, QUICK, hidden=6), train_many(wild, QUICK, hidden=6)
-    for name in one.weights:
-        np.testing.assert_allclose(one.weights[name][:3], two.weights[name][:3], atol=1e-5)
-    assert not np.allclose(one.weights["cell.weight_hh_l0"][3], two.weights["cell.weight_hh_l0"][3])
-
-
-def test_a_series_that_cannot_be_trained_says_so_and_the_others_are() -> None:
-    series = waves(4, 200)
-    series[1], series[2, :180] = 3.0, np.nan
-    many = train_many(series, QUICK, hidden=6)
-    assert "constant" in many.status[1]
-    assert "points to train on" in many.status[2]
-    assert np.isfinite(many.mae[[0, 3]]).all()
-    assert np.isnan(many.mae[[1, 2]]).all()
-
-
-def test_many_can_be_cancelled() -> None:
-    many = train_many(waves(3, 200), Settings(epochs=50), cancelled=lambda: True, hidden=6)
-    assert many.status == [Status.CANCELLED] * 3

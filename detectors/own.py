@@ -1,0 +1,140 @@
+# ruff: noqa: ANN001
+"""Networks of their own for some series of a stream, beside the LSTM that the others share: one set of weights holds them all.
+
+The tensors of a version are those of the shared LSTM and, where there are such networks, also ``NAMES``: which series have which, and the stacked
+recurrent weights. (A head of their own they have only in training: live, the readout of the series takes its place.) The live step is one compiled
+pass over the rows of a batch, each by the weights of its own lane: no padding, however few or many series a network has, and the same numbers
+however the points are cut into batches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.kernel import kernel
+from detectors.lanes import Floats, Ints
+
+PREFIX: Final = "own."
+NAMES: Final = ("own.series", "own.network", "own.input", "own.hidden", "own.bias")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Own:
+    """K networks. ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's order."""
+
+    network: dict[str, int]
+    weights: Floats
+    bias: Floats
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Own | None:
+        """What ``tensors`` made; None where the weights are only those of the shared LSTM. Raises ValueError where they are not whole."""
+        if NAMES[0] not in arrays:
+            return None
+        series = json.loads(arrays["own.series"].tobytes())
+        number, into, hidden, bias = (arrays[name] for name in NAMES[1:])
+        if not (isinstance(series, list) and all(isinstance(name, str) for name in series) and number.shape == (len(series),)):
+            raise ValueError("own.series does not name a series for each of own.network")
+        if len(number) and not (number.dtype == np.int32 and number.min() >= 0 and number.max() < len(into)):
+            raise ValueError(f"own.network names a network that is not among the {len(into)} that there are")
+        weights = np.ascontiguousarray(np.concatenate([into, hidden], axis=2).transpose(0, 2, 1), np.float32)
+        return cls(dict(zip(series, (number + 1).tolist(), strict=True)), weights, np.ascontiguousarray(bias, np.float32))
+
+    def of_series(self, names: Iterable[str]) -> Ints:
+        """The network of each (N,), 0: the shared one."""
+        return np.array([self.network.get(name, 0) for name in names], np.int32)
+
+    def run(self, network: Ints, features: Floats, lane: Ints, h: Floats, c: Floats, out: Floats) -> None:
+        """Advance the rows whose ``network`` (M,) is not 0: their new hidden state into ``out`` (M, H); ``h`` and ``c`` (lanes, H) change in place."""
+        _run(self.weights, self.bias, network, features, lane, h, c, out)
+
+
+def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
+    """What a version keeps of K networks: the series of each, and their state dicts, stacked (names as in SharedLSTM); {} where there is none."""
+    if not members:
+        return {}
+    names = [name for mine in members for name in mine]
+    return {
+        "own.series": np.frombuffer(json.dumps(names).encode(), np.uint8),
+        "own.network": np.repeat(np.arange(len(members), dtype=np.int32), [len(mine) for mine in members]),
+        "own.input": weights["lstm.weight_ih_l0"],
+        "own.hidden": weights["lstm.weight_hh_l0"],
+        "own.bias": weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"],
+    }
+
+
+def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
+    """The series of each network that ``tensors`` made."""
+    found: list[list[str]] = [[] for _ in arrays.get("own.input", ())]
+    for name, number in zip(json.loads(arrays["own.series"].tobytes()), arrays["own.network"], strict=True) if found else ():
+        found[number].append(name)
+    return found
+
+
+def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict[str, list[int]]:
+    """The shapes that the tensors of own networks must have among ``arrays``."""
+    if not any(name.startswith(PREFIX) for name in arrays):
+        return {}
+    count = {name: len(arrays[name]) if name in arrays and arrays[name].ndim else 0 for name in ("own.series", "own.network", "own.input")}
+    k = count["own.input"]
+    own = [[count["own.series"]], [count["own.network"]], [k, 4 * hidden, inputs], [k, 4 * hidden, hidden], [k, 4 * hidden]]
+    return dict(zip(NAMES, own, strict=True))
+
+
+@kernel
+def _run(weights, bias, network, features, lane, h, c, out):  # type: ignore[no-untyped-def]
+    inputs, size = features.shape[1], h.shape[1]
+    gate = np.empty(4 * size, np.float32)
+    for i in range(len(lane)):
+        k, row = network[i] - 1, lane[i]
+        if k < 0:
+            continue
+        gate[:] = bias[k]
+        _add(gate, features[i], weights[k, :inputs])
+        _add(gate, h[row], weights[k, inputs:])
+        for j in range(size):
+            c[row, j] = _sigmoid(gate[size + j]) * c[row, j] + _sigmoid(gate[j]) * _tanh(gate[2 * size + j])
+        for j in range(size):
+            h[row, j] = _sigmoid(gate[3 * size + j]) * _tanh(c[row, j])
+        out[i] = h[row]
+
+
+@kernel
+def _add(gate, x, weights):  # type: ignore[no-untyped-def]
+    """gate += x @ weights, two rows at a time, so that the sum is read and written half as often."""
+    for j in range(0, len(x) - 1, 2):
+        for g in range(len(gate)):
+            gate[g] += x[j] * weights[j, g] + x[j + 1] * weights[j + 1, g]
+    if len(x) % 2:
+        for g in range(len(gate)):
+            gate[g] += x[-1] * weights[-1, g]
+
+
+@kernel
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    return np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
+
+
+@kernel
+def _tanh(x):  # type: ignore[no-untyped-def]
+    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the library's, a loop of it is compiled to vectors."""
+    x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))
+    y = x * x
+    p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
+    p = y * p + np.float32(-8.60467152213735e-11)
+    p = y * p + np.float32(5.12229709037114e-08)
+    p = y * p + np.float32(1.48572235717979e-05)
+    p = y * p + np.float32(6.37261928875436e-04)
+    p = y * p + np.float32(4.89352455891786e-03)
+    q = y * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
+    q = y * q + np.float32(2.26843463243900e-03)
+    q = y * q + np.float32(4.89352518554385e-03)
+    return x * p / q
