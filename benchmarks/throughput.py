@@ -9,6 +9,7 @@ neighbours does not). Ratios are medians over the rounds.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -65,13 +66,19 @@ class Clock:
         return records / (time.perf_counter() - self.began), (time.process_time() - self.busy) / records * 1e6
 
 
-def bare(brokers: str, records: int, client: str) -> tuple[float, float]:
-    """The client's own poll loop."""
+def bare(brokers: str, records: int, client: str, backoff_ms: int = 10) -> tuple[float, float]:
+    """The client's own poll loop; ``backoff_ms``: how long confluent fetches nothing after its queue was full."""
     if client == "confluent":
         from confluent_kafka import Consumer, TopicPartition
 
         consumer = Consumer(
-            {"bootstrap.servers": brokers, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+            {
+                "bootstrap.servers": brokers,
+                "group.id": "bare",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "fetch.queue.backoff.ms": backoff_ms,
+            }
         )
         consumer.assign([TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
         got, clock = 0, Clock()
@@ -121,7 +128,9 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
         source = make_source("bench", config.streams["bench"].source)
         writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
         loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
-        warm(loop.parts.scoring.detector)  # as the daemon does while it is getting ready
+        warm(loop.parts.scoring.detector)  # as the daemon does while it is getting ready, and what its ``run`` does with the garbage collector:
+        gc.collect()
+        gc.freeze()
         positions = loop.parts.ownership.positions
 
         def read() -> int:
@@ -188,6 +197,7 @@ ROWS = {
     "forewatch light, history off": ("engine", "kafka-python", "light", "nohistory"),
     "forewatch standard": ("engine", "kafka-python", "standard"),
     "forewatch light, two processes, PostgreSQL": ("pair", "kafka-python", "light", "of-two"),
+    "bare confluent, as it comes": ("bare", "confluent", "1000"),
     "bare confluent": ("bare", "confluent"),
     "forewatch light, confluent": ("engine", "confluent", "light"),
     "river HalfSpaceTrees, kafka-python": ("river", "kafka-python"),
@@ -224,7 +234,7 @@ def main() -> None:
     if options.measure:
         kind, brokers, records, folder, client, *rest = options.measure
         if kind == "bare":
-            print(json.dumps(bare(brokers, int(records), client)))
+            print(json.dumps(bare(brokers, int(records), client, *map(int, rest))))
         elif kind == "river":
             print(json.dumps(river(brokers, min(int(records), 50_000))))
         else:

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
+from operator import itemgetter
 from threading import Thread
 from typing import Any
 
 import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from numpy.typing import NDArray
 
 from pipeline.config import KafkaSource as KafkaConfig
 from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
@@ -26,6 +28,7 @@ from pipeline.sources.base import Bounds, Poll, Records
 from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource
 
 NS_PER_MS = 1_000_000
+_TIME = itemgetter(1)  # of what ``Message.timestamp`` gives: (kind, ms)
 
 #: kafka-python's names, which the configuration speaks → librdkafka's
 SECURITY = {
@@ -61,6 +64,7 @@ class ConfluentSource(GroupSource):
         self._asked: dict[str, Any] = {}  # topic descriptions under way
         self._asked_at = 0.0
         self._down = False
+        self._only_topic = config.topics[0] if len(config.topics) == 1 else None
 
     def poll(self, max_records: int, timeout: float) -> Poll:
         deadline = time.monotonic() + timeout
@@ -169,6 +173,7 @@ class ConfluentSource(GroupSource):
             "max.poll.interval.ms": max(_ms(config.max_poll_interval), _ms(config.session_timeout)),
             "topic.metadata.refresh.interval.ms": int(self._metadata_age * 1000),
             "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 10,  # by default nothing is fetched for a whole second after a queue was full: that is a quarter of the rate
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
@@ -237,7 +242,7 @@ class ConfluentSource(GroupSource):
         return dict(self._admin.describe_topics(TopicCollection(topics), request_timeout=LOOKUP))
 
     def _records(self, messages: list[Any]) -> Iterator[Records]:
-        for partition, batch in _by_partition(messages).items():
+        for partition, batch in _by_partition(messages, self._only_topic).items():
             errors = []
             if any(map(Message.error, batch)):
                 errors = [m for m in batch if m.error() is not None]
@@ -303,12 +308,29 @@ class ConfluentSource(GroupSource):
             log.debug("mirror: %s", error)
 
 
-def _by_partition(messages: list[Any]) -> dict[Partition, list[Any]]:
-    """The messages of each partition in their order. (One ``map`` a field: a Python frame a message would cost more than the field.)"""
+class _Keys(Sequence[bytes | None]):
+    """The keys of messages, asked of them when wanted: only dead letters do, and asking a message costs more than most keys hold."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, at: Any) -> Any:
+        return _Keys(self._messages[at]) if isinstance(at, slice) else self._messages[at].key()
+
+
+def _by_partition(messages: list[Any], topic: str | None) -> dict[Partition, list[Any]]:
+    """The messages of each partition in their order; ``topic`` is that of all (None: they are asked).
+
+    (One ``map`` a field: a Python frame a message would cost more than the field.)
+    """
     found: dict[Partition, list[Any]] = {}
     if messages:
-        topics, numbers = list(map(Message.topic, messages)), np.fromiter(map(Message.partition, messages), np.int64, len(messages))
+        numbers = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
         new = np.diff(numbers) != 0
+        topics = [topic] * len(messages) if topic else list(map(Message.topic, messages))
         if len(set(topics)) > 1:
             new |= np.array([a != b for a, b in pairwise(topics)])
         for start, end in pairwise([0, *(np.flatnonzero(new) + 1).tolist(), len(messages)]):
@@ -317,18 +339,26 @@ def _by_partition(messages: list[Any]) -> dict[Partition, list[Any]]:
 
 
 def _to_records(partition: Partition, first_offset: int, next_offset: int, messages: list[Any]) -> Records:
-    stamps = np.array([ms for _, ms in map(Message.timestamp, messages)], np.int64)
     headers: list[Any] = list(map(Message.headers, messages))
+    stamps = np.fromiter(map(_TIME, map(Message.timestamp, messages)), np.int64, len(messages))
     return Records(
         partition=partition,
         first_offset=first_offset,
         next_offset=next_offset,
-        offsets=np.fromiter(map(Message.offset, messages), np.int64, len(messages)),
+        offsets=_offsets(messages),
         timestamps=np.where(stamps < 0, -1, stamps * NS_PER_MS),
         values=list(map(Message.value, messages)),
-        keys=list(map(Message.key, messages)),
+        keys=_Keys(messages),
         headers=[h or [] for h in headers] if any(headers) else None,
     )
+
+
+def _offsets(messages: list[Any]) -> NDArray[np.int64]:
+    """(N,) int64. They rise, so that only where some are missing (compacted, transactions) each message has to be asked."""
+    first, last = (messages[0].offset(), messages[-1].offset()) if messages else (0, -1)
+    if last - first + 1 == len(messages):
+        return np.arange(first, last + 1, dtype=np.int64)
+    return np.fromiter(map(Message.offset, messages), np.int64, len(messages))
 
 
 def _ms(duration: timedelta) -> int:
