@@ -128,7 +128,9 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
         source = make_source("bench", config.streams["bench"].source)
         writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
         loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
-        warm(loop.parts.scoring.detector)  # as the daemon does while it is getting ready, and what its ``run`` does with the garbage collector:
+        warm(
+            loop.parts.scoring.detector
+        )  # as the daemon does while it is getting ready, and what its ``run`` does with the garbage collector:
         gc.collect()
         gc.freeze()
         positions = loop.parts.ownership.positions

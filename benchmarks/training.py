@@ -20,9 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from detectors.cascade import network
 from detectors.finetune import Tuning, finetune, stacked
-from detectors.forecasters.shared import HIDDEN, SharedLSTM
+from detectors.forecasters.shared import HIDDEN, SharedLSTM, network
 from detectors.many import train_many
 
 console = Console(width=140)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
 from detectors.calibration import Calibration
 from detectors.combine import Combiner, Group, evidence
 from detectors.forecast import Forecast
+from detectors.forecasters import frozen
+from detectors.forecasters.frozen import FrozenLSTM
 from detectors.joint import Joint
 from detectors.ladder import Ladder, Rungs
 from detectors.lanes import Floats, Lanes, to_lanes
@@ -38,9 +40,6 @@ from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
 from detectors.verdicts import assemble
 
-if TYPE_CHECKING:
-    from detectors.forecasters.shared import SharedLSTM
-
 STATE_VERSION = "3"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
 BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
@@ -60,11 +59,11 @@ def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
 class Cascade:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
-    def __init__(self, spec: DetectorSpec, tier: Tier, module: SharedLSTM | None, own: Own | None = None) -> None:
+    def __init__(self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
         self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
-        self.forecast = Forecast(module, own, tier) if module is not None else None
+        self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
@@ -78,13 +77,13 @@ class Cascade:
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold) if len(spec.channels) > 1 else None
         digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
-        arrays = [tensor.numpy() for tensor in module.state_dict().values()] if module is not None else []
+        arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:
             arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
         for array in arrays:
             digest.update(array.tobytes())
             weights.update(array.tobytes())
-        self.weights = weights.hexdigest()[:12] if module is not None else ""
+        self.weights = weights.hexdigest()[:12] if net is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
         self.state_version = (
             f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier, spec.threshold)).encode()).hexdigest()[:12]}"
@@ -138,19 +137,6 @@ class Cascade:
         return errors, self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
 
 
-def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
-    """The shared LSTM: of this package, or with the given weights."""
-    import torch
-
-    from detectors.forecasters import shared
-
-    torch.set_num_threads(1)
-    module = shared.load()
-    if weights is not None:
-        module.load_state_dict({name: torch.from_numpy(np.array(weights[name])) for name in module.state_dict()})
-    return module.requires_grad_(False).eval()
-
-
 def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
     """Raises ValueError for a tier, preset or threshold that does not exist."""
     if spec.tier not in TIERS:
@@ -160,4 +146,6 @@ def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Casc
     if spec.threshold not in THRESHOLDS:
         raise ValueError(f"threshold {spec.threshold!r} is unknown; there are {', '.join(THRESHOLDS)}")
     tier = TIERS[spec.tier]
-    return Cascade(spec, tier, network(weights), Own.of(weights or {})) if tier.lags else Cascade(spec, tier, None)
+    if not tier.lags:
+        return Cascade(spec, tier, None)
+    return Cascade(spec, tier, FrozenLSTM(frozen.read() if weights is None else weights), Own.of(weights or {}))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectors.base import State
 from detectors.forecasters import features
+from detectors.forecasters.frozen import HIDDEN, FrozenLSTM
 from detectors.lanes import Floats, Ints, Lanes
 from detectors.own import Own
 from detectors.readout import Readout
@@ -16,27 +16,22 @@ from detectors.scale import ANCHOR
 from detectors.scale import LARGEST as FARTHEST
 from detectors.tiers import Tier
 
-if TYPE_CHECKING:
-    from detectors.forecasters.shared import SharedLSTM
-
 LARGEST = 20.0
 
 
 class Forecast:
     """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's D · (D + 1) / 2 moments."""
 
-    def __init__(self, module: SharedLSTM, own: Own | None, tier: Tier) -> None:
-        from detectors.forecasters import shared
-
-        self.module, self.own, self.batch, self.width = module, own, shared.run_batch, shared.HIDDEN
+    def __init__(self, net: FrozenLSTM, own: Own | None, tier: Tier) -> None:
+        self.net, self.own = net, own
         self.lags, self.memory, self.hidden = tier.lags, tier.memory, tier.hidden
-        self.mixture = mixture(self.width, tier.hidden)
+        self.mixture = mixture(HIDDEN, tier.hidden)
         self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
         self.tracks = self.readout.tracks
 
     def initial(self, lanes: int) -> State:
         inputs = {f"inputs.{name}": array for name, array in features.initial(lanes, self.memory).items()}
-        hidden = {f"hidden.{name}": np.zeros((lanes, self.width), np.float32) for name in "hc"}
+        hidden = {f"hidden.{name}": np.zeros((lanes, HIDDEN), np.float32) for name in "hc"}
         return inputs | hidden | {"hidden.own": np.zeros(lanes, np.int32)} | self.readout.initial(lanes)
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> Floats:
@@ -65,11 +60,11 @@ class Forecast:
         """The hidden state after each row (M, H): of the shared LSTM in one call, of the others in another."""
         h, c = state["hidden.h"], state["hidden.c"]
         if self.own is None:
-            return self.batch(self.module, inputs, lane, h, c)
-        network, out = state["hidden.own"][lane], np.empty((len(lane), self.width), np.float32)
+            return self.net.run(inputs, lane, h, c)
+        network, out = state["hidden.own"][lane], np.empty((len(lane), HIDDEN), np.float32)
         shared = np.flatnonzero(network == 0)
         if len(shared):
-            out[shared] = self.batch(self.module, inputs[shared], lane[shared], h, c)
+            out[shared] = self.net.run(inputs[shared], lane[shared], h, c)
         self.own.run(network, inputs, lane, h, c, out)
         return out
 

@@ -40,3 +40,26 @@ def log2(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """log10 of a normal positive float32, by ``log2``."""
     return LOG10_2 * log2(x)
+
+
+@kernel
+def tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the library's, a loop of it is compiled to vectors."""
+    x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))
+    y = x * x
+    p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
+    p = y * p + np.float32(-8.60467152213735e-11)
+    p = y * p + np.float32(5.12229709037114e-08)
+    p = y * p + np.float32(1.48572235717979e-05)
+    p = y * p + np.float32(6.37261928875436e-04)
+    p = y * p + np.float32(4.89352455891786e-03)
+    q = y * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
+    q = y * q + np.float32(2.26843463243900e-03)
+    q = y * q + np.float32(4.89352518554385e-03)
+    return x * p / q
+
+
+@kernel
+def sigmoid(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """1 / (1 + e^−x) of a float32, by ``tanh``."""
+    return np.float32(0.5) + np.float32(0.5) * tanh(np.float32(0.5) * x)

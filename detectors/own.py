@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.kernel import kernel
+from detectors.kernel import kernel, sigmoid, tanh
 from detectors.lanes import Floats, Ints
 
 PREFIX: Final = "own."
@@ -101,9 +101,9 @@ def _run(weights, bias, network, features, lane, h, c, out):  # type: ignore[no-
         _add(gate, features[i], weights[k, :inputs])
         _add(gate, h[row], weights[k, inputs:])
         for j in range(size):
-            c[row, j] = _sigmoid(gate[size + j]) * c[row, j] + _sigmoid(gate[j]) * _tanh(gate[2 * size + j])
+            c[row, j] = sigmoid(gate[size + j]) * c[row, j] + sigmoid(gate[j]) * tanh(gate[2 * size + j])
         for j in range(size):
-            h[row, j] = _sigmoid(gate[3 * size + j]) * _tanh(c[row, j])
+            h[row, j] = sigmoid(gate[3 * size + j]) * tanh(c[row, j])
         out[i] = h[row]
 
 
@@ -116,25 +116,3 @@ def _add(gate, x, weights):  # type: ignore[no-untyped-def]
     if len(x) % 2:
         for g in range(len(gate)):
             gate[g] += x[-1] * weights[-1, g]
-
-
-@kernel
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    return np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
-
-
-@kernel
-def _tanh(x):  # type: ignore[no-untyped-def]
-    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the library's, a loop of it is compiled to vectors."""
-    x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))
-    y = x * x
-    p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
-    p = y * p + np.float32(-8.60467152213735e-11)
-    p = y * p + np.float32(5.12229709037114e-08)
-    p = y * p + np.float32(1.48572235717979e-05)
-    p = y * p + np.float32(6.37261928875436e-04)
-    p = y * p + np.float32(4.89352455891786e-03)
-    q = y * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
-    q = y * q + np.float32(2.26843463243900e-03)
-    q = y * q + np.float32(4.89352518554385e-03)
-    return x * p / q

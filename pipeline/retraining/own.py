@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from detectors import own
-from detectors.cascade import network
 from detectors.finetune import Lanes, Tuning
+from detectors.forecasters.shared import network
 from detectors.many import Many, train_many
 from detectors.training import Progress
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detectors import artifacts, own
 from detectors.artifacts import ArtifactError
+from detectors.forecasters import frozen
 from pipeline.errors import InputError
 from storage import models
 from storage.models import Model
@@ -48,9 +49,7 @@ def _json(value: Any) -> Any:
 
 def weights_of(path: str, sha256: str) -> Weights:
     """The weights of a version. Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs."""
-    from detectors.forecasters import shared
-
-    return shared.read(path, sha256)
+    return frozen.read(path, sha256)
 
 
 def manifest_of(path: str, sha256: str | None = None) -> dict[str, Any]:

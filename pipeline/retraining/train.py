@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec
-from detectors.cascade import network
 from detectors.finetune import Lanes, Tuning, finetune
+from detectors.forecasters.shared import network
 from detectors.presets import PRESETS
 from detectors.tiers import TIERS
 from detectors.training import Progress, Status

@@ -11,8 +11,8 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
-from detectors.cascade import network
 from detectors.finetune import Tuning
+from detectors.forecasters.shared import network
 from pipeline.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData

@@ -15,8 +15,8 @@ import torch
 
 from detectors import build, finetune
 from detectors.base import DetectorSpec
-from detectors.cascade import network
 from detectors.finetune import Lanes, Tuned, Tuning, stacked
+from detectors.forecasters.shared import network
 from detectors.gradients import Stepper
 from detectors.training import Progress, Status
 from pipeline.retraining.data import TrainingData
@@ -166,7 +166,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from detectors.finetune import Lanes, Tuning, finetune
-from detectors.cascade import network
+from detectors.forecasters.shared import network
 with np.load(sys.argv[1]) as given:
     lanes = Lanes(given["first"], given["x"], given["missed"])
 tuning = Tuning(epochs=3, batch=4, chunk=64, memory=128)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import pretrain, synthetic
-from detectors.forecasters import features, shared
+from detectors.forecasters import features, frozen, shared
 
 
 def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> features.Inputs:
@@ -110,15 +110,13 @@ def test_the_inputs_stay_sound_over_a_long_stream() -> None:
     assert np.abs(white - x[-49_999:]).mean() < 0.82 * np.abs(np.diff(x[-50_000:])).mean()  # it has learnt to expect the mean: 1/√2
 
 
-def test_a_batch_equals_its_series_one_by_one() -> None:
-    module = shared.load()
+def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
+    module, net = shared.load(), frozen.FrozenLSTM(frozen.read())
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(300, features.FEATURES)).astype(np.float32)
     slot = rng.integers(0, 7, 300).astype(np.int32)
-    h, c = (np.zeros((9, shared.HIDDEN), np.float32) for _ in range(2))
-    together = np.concatenate(
-        [shared.run_batch(module, inputs[:100], slot[:100], h, c), shared.run_batch(module, inputs[100:], slot[100:], h, c)]
-    )
+    h, c = (np.zeros((9, frozen.HIDDEN), np.float32) for _ in range(2))
+    together = np.concatenate([net.run(inputs[:100], slot[:100], h, c), net.run(inputs[100:], slot[100:], h, c)])
     for s in range(7):
         alone = module.lstm(torch.from_numpy(inputs[slot == s])[:, None])[0][:, 0]
         np.testing.assert_allclose(together[slot == s], alone.numpy(), atol=2e-6)

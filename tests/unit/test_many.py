@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from detectors import many
-from detectors.cascade import network
 from detectors.finetune import Lanes, Tuning, finetune, stacked
+from detectors.forecasters.shared import network
 from detectors.many import Many, train_many
 from detectors.training import Status
 
