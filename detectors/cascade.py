@@ -34,6 +34,7 @@ from detectors.scorers.market import Market
 from detectors.scorers.range import Range
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
+from detectors.scorers.shift import Shift
 from detectors.scorers.stuck import Stuck
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event import Event
@@ -49,7 +50,7 @@ LARGEST = 1e30  # of a value in working units; its square is still a float64
 def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
     """The scorers that ``groups`` need, in the order of their tracks."""
     known: list[Scorer] = [
-        Change(), Level(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
+        Change(), Level(), Shift(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
         Bounds(tier.seen) if tier.seen else Range(),
     ]  # fmt: skip
     wanted = {name for group in groups for name, _ in group.tracks}
@@ -96,6 +97,7 @@ class Cascade:
             self.rhythm,
             self.ladder,
             self.calibration,
+            self.combiner,
             *self.scorers,
             *([self.forecast] if self.forecast else []),
             *([self.joint.settled] if self.joint else []),
@@ -113,7 +115,7 @@ class Cascade:
         surprises, half = self.calibration.run(
             flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
         )
-        raw, lead = self.combiner.run(surprises, rungs.error, rungs.rows)
+        raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs.error, rungs.rows)
         return state, assemble(self, flat, points, lanes, raw, self.evidence[lead], rungs, half)
 
     def adopt(self, state: State) -> None:

@@ -4,7 +4,7 @@ Calibrated tracks of one series are far from independent, so a sum is not itself
 −log10 of a tail probability, chosen on half of the open series (``docs/accuracy.md``). Three kinds of evidence:
 
     form    averaged forecast errors and distances to past windows: unbounded, so that it ranks; where a series is predictable they decide
-    event   never seen values, levels and shapes
+    event   never seen values, levels and shapes, by what their sum usually is on this series
     point   one residual alone: it may speak only once its tail is known from tens of thousands of rows
 
 Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1) reaches the threshold, a surprise is
@@ -18,13 +18,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import State
 from detectors.kernel import ONE, kernel, log2, log10
-from detectors.lanes import Floats
+from detectors.lanes import Floats, Ints
 
 KNEE = np.float32(4)  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
 CLAIM = np.float32(1.75)
 ZERO, INFINITE = np.float32(0), np.float32(np.inf)
-SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, AFTER, REPEATS = range(8)
+SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, AFTER, REPEATS, OWN = range(9)
+MEMORY = np.float32(10_000)  # rows of the usual sum
+LARGEST = np.float32(8)  # a sum of more teaches no more than this
+MEAN, VARIANCE = range(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Group:
     Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says little about the rank of other rows.
     It counts ``certain`` times as much in a series without error, and goes back to once as the usual one-step error grows to ``predictable`` scales.
     With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
+    With ``own`` the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the sum on this series so far) / KNEE: where tracks often speak together, as on a
+    walk that leaves its range again and again, their sum says less (the idea of Brown's method for dependent p-values, 1975).
     """
 
     tracks: tuple[tuple[str, float], ...]
@@ -46,12 +52,13 @@ class Group:
     certain: float = 1.0
     after: float = 0.0
     repeats: bool = False
+    own: float = 0.0
 
 
 #: What a track is evidence of, in words of ``detectors.base.EVIDENCE``, by how its name begins.
 SPEAKS_OF = {
     "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "novelty": "value", "range": "range",
-    "seasonal": "season", "level": "level", "change": "step", "stuck": "stuck", "frozen": "stuck", "return": "return", "burst": "burst",
+    "seasonal": "season", "level": "level", "shift": "level", "change": "step", "stuck": "stuck", "frozen": "stuck", "return": "return", "burst": "burst",
 }  # fmt: skip
 
 
@@ -63,7 +70,7 @@ def evidence(track: str) -> str:
 class Combiner:
     """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two quantiles has two columns.
 
-    ``band`` names columns that no group needs, to be calibrated all the same.
+    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a lane for each group with ``own``.
     """
 
     def __init__(self, groups: tuple[Group, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()) -> None:
@@ -73,19 +80,26 @@ class Combiner:
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] += weight
-        self.rules = np.array([(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.after, g.repeats) for g in groups], np.float32)
+        self.rules = np.array(
+            [(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.after, g.repeats, g.own) for g in groups], np.float32
+        )
+        self.own = sum(group.own > 0 for group in groups)
 
-    def run(self, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:
+    def initial(self, lanes: int) -> State:
+        return {"combiner.usual": np.zeros((lanes, self.own, 2), np.float32)} if self.own else {}
+
+    def run(self, state: State, lane: Ints, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:
         """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats;
         and the column that led (M,)."""
         out, lead = np.zeros((len(surprises), 2), np.float32), np.zeros(len(surprises), np.uint8)
-        _combine(self.weights, self.rules, self.threshold, surprises, error, rows, out, lead)
+        usual = state["combiner.usual"] if self.own else np.zeros((0, 0, 2), np.float32)
+        _combine(self.weights, self.rules, self.threshold, usual, lane, surprises, error, rows, out, lead)
         return out, lead
 
 
 @kernel
 def _evidence(weights, rules, g, surprises, row, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """What group ``g`` says of a row before it is bent, and the column that says most of it."""
+    """The sum of group ``g`` at a row, how much it counts there, and the column that says most of it."""
     total, most, lead = ZERO, -ONE, 0
     for k in range(weights.shape[1]):
         part = weights[g, k] * min(surprises[row, k], rules[g, CAP])
@@ -93,7 +107,19 @@ def _evidence(weights, rules, g, surprises, row, error):  # type: ignore[no-unty
         if part > most:
             most, lead = part, k
     certain = rules[g, CERTAIN]
-    return total * rules[g, SCALE] * (certain + (ONE - certain) * min(error / rules[g, PREDICTABLE], ONE)), lead
+    return total, certain + (ONE - certain) * min(error / rules[g, PREDICTABLE], ONE), lead
+
+
+@kernel
+def _by_usual(usual, row, own, total, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """By how much the usual sum divides this one, from which it then learns; a row that says nothing teaches nothing."""
+    mean, variance = usual[row, own, MEAN], usual[row, own, VARIANCE]
+    if total > 0:
+        rate = ONE / min(rows + ONE, MEMORY)
+        off = min(total, LARGEST) - mean
+        usual[row, own, MEAN] = mean + rate * off
+        usual[row, own, VARIANCE] = variance + rate * (off * off * (ONE - rate) - variance)
+    return ONE + share * (mean + np.sqrt(variance)) / KNEE
 
 
 @kernel
@@ -106,16 +132,20 @@ def _bent(total, slope, bend):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
-def _combine(weights, rules, threshold, surprises, error, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _combine(weights, rules, threshold, usual, lane, surprises, error, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(out)):
         most = CLAIM * log10(rows[i] + ONE)
         most = INFINITE if most >= threshold else most
-        loudest, repeating = ZERO, ZERO
+        loudest, repeating, own = ZERO, ZERO, 0
         for g in range(len(weights)):
             if rows[i] < rules[g, AFTER]:
                 continue
-            total, column = _evidence(weights, rules, g, surprises, i, error[i])
-            total = _bent(total, rules[g, SLOPE], rules[g, BEND])
+            total, certainty, column = _evidence(weights, rules, g, surprises, i, error[i])
+            scale = rules[g, SCALE]
+            if rules[g, OWN] > 0:
+                scale /= _by_usual(usual, lane[i], own, total, rules[g, OWN] * scale, rows[i])
+                own += 1
+            total = _bent(total * scale * certainty, rules[g, SLOPE], rules[g, BEND])
             if total > loudest:
                 loudest, lead[i] = total, column
             if rules[g, REPEATS] > 0:

@@ -62,7 +62,7 @@ class Joint:
         _fallen(state["joint.height"], slot, farthest)
         known = np.ones(len(slot), np.float32), rows
         together, lasting = (
-            combiner.run(self._surprises(state, prefix, slot, error), *known)[0][:, 0]
+            combiner.run({}, slot, self._surprises(state, prefix, slot, error), *known)[0][:, 0]
             for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
         )
         away = np.where(away > 1, away - 1, 0)  # nothing where it is as usual

@@ -35,13 +35,16 @@ FORM = Group(
 )  # fmt: skip
 BEND = 4.0
 EVENT = Group(
-    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
-    4 / 7.4, slope=0.2, bend=BEND, predictable=0.05, certain=0.6,
+    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("shape1", 1.0), ("shape0.25", 1.0)),
+    4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
 )  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
 #: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
 STRONG_FORM = replace(FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("shape1", 0.5)))
-STRONG_EVENT = replace(EVENT, scale=4 / 8, predictable=0.2, certain=0.7)
+STRONG_EVENT = Group(
+    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
+    4 / 8, slope=0.2, bend=BEND, predictable=0.2, certain=0.7,
+)  # fmt: skip
 STUCK = Group((("stuck", 1.0),), 1.6, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
@@ -57,7 +60,7 @@ TIERS = {
     ),
     "standard": Tier(
         (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=128, levels=3, seen=88, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
+        bins=16, ring=128, levels=3, seen=64, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
         (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),

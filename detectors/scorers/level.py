@@ -13,10 +13,10 @@ LONG = 5000.0
 
 
 class Level:
-    tracks: tuple[str, ...] = ("level", "variance")
+    tracks: tuple[str, ...] = ("level",)
 
     def initial(self, lanes: int) -> State:
-        return {"level.means": np.zeros((lanes, 5), np.float32)}
+        return {"level.means": np.zeros((lanes, 3), np.float32)}
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
         _level(state["level.means"], lanes.lane, lanes.v, out)
@@ -27,13 +27,9 @@ def _level(means, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
         s, value = means[lane[i]], v[i]
         if np.isnan(value):
-            out[i, 0] = out[i, 1] = np.nan
+            out[i, 0] = np.nan
             continue
         s[0] += 1
         s[1] += (value - s[1]) / min(s[0], np.float32(SHORT))
         s[2] += (value - s[2]) / min(s[0], np.float32(LONG))
-        spread = abs(value - s[1])
-        s[3] += (spread - s[3]) / min(s[0], np.float32(SHORT))
-        s[4] += (spread - s[4]) / min(s[0], np.float32(LONG))
         out[i, 0] = abs(s[1] - s[2])
-        out[i, 1] = abs(np.log((s[3] + 1e-3 * s[4] + 1e-30) / (s[4] + 1e-30))) if s[4] > 0 else 0.0

@@ -11,9 +11,11 @@ from detectors.lanes import Lanes
 from detectors.rhythm import Rhythm
 from detectors.scale import Scale
 from detectors.scorers.bounds import Bounds
+from detectors.scorers.level import Level
 from detectors.scorers.market import Market
 from detectors.scorers.seasonal import Seasonal
 from detectors.scorers.shape import Shape
+from detectors.scorers.shift import Shift
 from detectors.scorers.stuck import Stuck
 from detectors.settled import Settled
 
@@ -49,6 +51,24 @@ def test_rhythm_finds_none_in_a_walk():
     rhythm = Rhythm(256, 2)
     rhythm.run(rhythm.initial(1), given)
     assert (given.period[-500:] == 0).mean() > 0.5
+
+
+def test_a_shift_of_the_bulk_is_seen_among_spikes_that_hide_it_from_the_mean():
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.normal(size=3_000))
+    values[rng.random(3_000) < 0.02] += 200.0
+    values[2_700:] += 3.0
+    given = lanes(values)
+    for scorer, found in ((Shift(), True), (Level(), False)):
+        error = next(iter(errors(scorer, given).values()))
+        assert bool(error[2_740:].min() > np.quantile(error[100:2_700], 0.999)) is found
+
+
+def test_one_spike_of_any_height_hardly_shifts():
+    values = np.random.default_rng(1).normal(size=1_000)
+    values[900] = 1e9
+    found = errors(Shift(), lanes(values))["shift"]
+    assert found[900:].max() < 1.5 * found[100:900].max()
 
 
 def test_novelty_finds_a_value_between_two_modes():
@@ -188,7 +208,7 @@ def test_a_verdict_says_what_spoke_loudest():
     values[2_900] = 12
     values[2_950:] = values[2_949]
     found = flags(values, tier="standard", limits=(Limits(-50, 50),))
-    assert EVIDENCE[found.lead[2_900]] in ("value", "range")
+    assert EVIDENCE[found.lead[2_900]] in ("value", "range", "forecast")
     assert EVIDENCE[found.lead[2_999]] == "stuck"
     assert EVIDENCE[flags([1.0, 60.0], tier="light", limits=(Limits(-50, 50),)).lead[1]] == "limits"
 

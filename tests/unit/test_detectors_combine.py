@@ -1,0 +1,37 @@
+"""Many surprises to one: what a sum is worth on a series where the tracks often speak together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.combine import Combiner, Group
+
+GROUP = Group((("range", 1.0), ("level", 1.0)), 1.0, own=1.0)
+
+
+def surprise(history, last):
+    """Of ``last`` (2,) after the rows of ``history`` (n, 2), in a lane with 10,000 rows before them."""
+    given = np.vstack([history, last]).astype(np.float32)
+    combiner, n = Combiner((GROUP,), 4.0), len(given)
+    rows = np.arange(10_000, 10_000 + n, dtype=np.float32)
+    return combiner.run(combiner.initial(1), np.zeros(n, np.int32), given, np.ones(n, np.float32), rows)[0][-1, 0]
+
+
+def test_a_sum_that_is_usual_on_a_series_says_less_there():
+    rng = np.random.default_rng(0)
+    quiet, often = rng.exponential(0.3, (20_000, 2)), rng.exponential(2.0, (20_000, 1)).repeat(2, 1)
+    assert surprise(often, (3.0, 3.0)) < 0.6 * surprise(quiet, (3.0, 3.0))
+
+
+def test_rows_that_say_nothing_teach_nothing():
+    some = np.random.default_rng(0).exponential(1.0, (2_000, 2))
+    assert surprise(np.vstack([some, np.zeros((5_000, 2))]), (3.0, 3.0)) == surprise(some, (3.0, 3.0))
+
+
+def test_what_is_learned_belongs_to_its_lane():
+    combiner = Combiner((GROUP,), 4.0)
+    state, lane = combiner.initial(2), np.zeros(1_000, np.int32)
+    loud = np.full((1_000, 2), 3.0, np.float32)
+    combiner.run(state, lane, loud, np.ones(1_000, np.float32), np.arange(1_000, dtype=np.float32))
+    assert state["combiner.usual"][0].any()
+    assert not state["combiner.usual"][1].any()
