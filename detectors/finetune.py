@@ -67,7 +67,7 @@ class Lanes:
 
 @dataclass(slots=True)
 class Tuned:
-    """What a fine-tuning came to. ``weights`` are empty where there was nothing to learn from (UNTRAINABLE).
+    """What a fine-tuning came to. ``weights`` are empty where there was nothing to learn from (UNTRAINABLE), or it broke off before it was any better.
 
     losses, held_out: one number an epoch; ``before``: the held-out score of the weights it began with; ``batch``: what was left of it after
     memory ran out; lanes: how many were learnt from, of how many.
@@ -171,7 +171,7 @@ class _Tuning:
         status, reason = self._run(progress)
         self.module.load_state_dict({name: torch.from_numpy(value) for name, value in self.best.items()})
         counts = (len(self.order), total)
-        if status is Status.UNTRAINABLE:
+        if status is Status.UNTRAINABLE or (status in (Status.DIVERGED, Status.OUT_OF_MEMORY) and self.best_epoch < 0):
             return Tuned(status, reason, {}, lanes=counts, rows=self.rows)
         summary = self.stepper.monitor.summary()
         return Tuned(status, reason, self.best, self.losses, self.held_out, self.before, summary, self.batch, counts, self.rows)
@@ -180,7 +180,9 @@ class _Tuning:
         try:
             if not self._resume():
                 self.before = self._judge()
-            if not math.isfinite(self.before):
+            if math.isnan(self.before):
+                raise Diverged("the weights it began with forecast no numbers: look at the data, or roll the champion back")
+            if math.isinf(self.before):
                 return Status.UNTRAINABLE, "the held-out end of every series is missing or in quarantine: wait for more history"
             return self._epochs(progress)
         except Diverged as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -65,6 +66,7 @@ class History:
             "surprise": verdicts.surprise,
             "flag": verdicts.flag,
             "guard": verdicts.guard,
+            "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),  # that a point of its batch took
         }
         per_point |= {"every": points.every, "missed": points.missed}  # what else the detector saw, so that a verdict can be computed again
         per_channel: dict[str, NDArray[Any]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,17 @@ class Outcome:
 
 @dataclass(slots=True)
 class Result:
-    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions, ``rows`` which of them are whose."""
+    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions, ``rows`` which of them are whose.
+
+    seconds: CPU time of this thread in the detector (the wall's would count what else the machine does).
+    """
 
     outcomes: dict[Partition, Outcome]
     model_version: str
     scored: Scored | None = None
     rows: dict[Partition, slice] = field(default_factory=dict)
     anomalies: list[Anomaly] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Scoring:
@@ -116,7 +121,9 @@ class Scoring:
         if not start:
             return result
         points = _concatenated([one.points for one in admitted])
+        started = thread_time()
         verdicts = self._step(points, np.concatenate([one.restart for one in admitted]))
+        result.seconds = thread_time() - started
         result.scored = Scored(points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted]))
         if not replay:
             result.anomalies = self.intervals.advance(result.scored, self.provenance, self.series.state["windows"]["seq"])

@@ -59,6 +59,7 @@ def write_history(
     offset: int = 0,
     epoch: int = 1,
     database: Database | None = None,
+    microseconds: float = 5.0,
 ) -> Verdicts:
     """Score ``series`` (name → values, one a minute) and write the history; the verdicts, series by series.
 
@@ -78,7 +79,7 @@ def write_history(
     points = Points(slot, time, values, np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64))
     _, verdicts = detector.step(detector.initial(len(series)), points)
     per_point = {name: getattr(verdicts, name) for name in ("score", "surprise", "flag", "guard")}
-    per_point |= {"every": points.every, "missed": points.missed}
+    per_point |= {"every": points.every, "missed": points.missed, "microseconds": np.full(len(slot), microseconds, np.float32)}
     per_channel = {"value": values, "expected": verdicts.expected, "lower": verdicts.lower, "upper": verdicts.upper}
     offsets = offset + np.arange(len(slot), dtype=np.int64)
     table = parquet.rows(offsets, time, slot, pa.array(list(series)), ["temperature"], per_point, per_channel)

@@ -27,7 +27,7 @@ SLOWER: Final = 2.0
 
 @dataclass(slots=True)
 class Window:
-    """Counts of a span of verdicts; bounded, and addable. seconds: time that the detector took."""
+    """Counts of a span of verdicts; bounded, and addable. seconds: time that the detector took in the engine."""
 
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(EDGES) - 1, np.int64))
     points: int = 0

@@ -203,8 +203,9 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
     assert play.champion().to_version == "aa" * 6
 
 
-def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, database_url, tmp_path):
-    """With real models and real verdicts, but for their number."""
+@pytest.mark.parametrize(("microseconds", "stays"), [(6.0, True), (13.0, False)])
+def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, database_url, tmp_path, microseconds, stays):
+    """With real models and real verdicts, but for their number, and for what the engine said that they took."""
     config = config_of(database_url, tmp_path, guard="1h")
     series = {f"press-{i}": tide(900, i) for i in range(3)}
     write_history(config, series)
@@ -214,7 +215,7 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, datab
     workers = ThreadWorkers()
     runner = Runner(config, database, "a", workers)
     later = {name: tide(1800, i)[900:] for i, name in enumerate(series)}
-    write_history(config, later, begin=BEGIN + 900 * MINUTE, offset=2700, epoch=2, database=database)
+    write_history(config, later, begin=BEGIN + 900 * MINUTE, offset=2700, epoch=2, database=database, microseconds=microseconds)
     with database.begin() as connection:
         detail = {"version": version, "until_ns": BEGIN + 900 * MINUTE}
         number = jobs.add(connection, "shadow", "plant", 5, trigger="manual", author="ada", now_ns=5, device="cpu", detail=detail)
@@ -229,7 +230,12 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, datab
     guard, shadow = found["guard"], found["shadow"]
     assert guard.state == "succeeded", guard.traceback
     assert guard.result["before"]["points"] == guard.result["after"]["points"] == 2700
-    assert guard.result["after"]["seconds"] > 0
+    assert guard.result["before"]["seconds"] == pytest.approx(2700 * 5e-6)
+    assert guard.result["after"]["seconds"] == pytest.approx(2700 * microseconds * 1e-6)
+    with database.read() as connection:
+        now = models.champion(connection, "plant")
+    assert (now.action, now.author) == (("promote", "ada") if stays else ("rollback", "guard"))
+    assert stays or "takes 13.0 µs a point, 5.0 before" in now.reason
     assert shadow.id == number
     assert shadow.state == "succeeded", shadow.traceback
     assert shadow.result["new_points"] > 2500

@@ -95,6 +95,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
     history = bench.history().to_pandas()
     assert not history.duplicated(["series", "time"]).any(), "no point twice"
     assert set(history["model"].astype(str)) == {first, second}
+    assert (history["microseconds"] > 0).all(), "what the guard compares"
     for _, one in history.sort_values("offset").groupby("series", observed=True):
         model = one["model"].astype(str)
         assert (model != model.shift()).sum() <= 3, "the models decide one after the other, not in turns"
