@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.records import Partition
 from storage import parquet
@@ -284,21 +286,61 @@ class HistoryReader:
         Raises OSError, or what the fsspec file system raises.
         """
         names = [series] if isinstance(series, str) else series
-        wanted = None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
+        return self._attempted(stream, lambda: self._tables(stream, names, since_ns, until_ns, _wanted(columns)))
+
+    def read_newest(
+        self, stream: str, most: int, *, since_ns: int | None = None, until_ns: int | None = None, columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, int]:
+        """Like ``read``, but at most ``most`` rows: the newest of every series, as many of each as there is room for; and how many are left out.
+
+        Memory is bounded by those rows and one segment.
+        """
+        unread = 0
+
+        def newest() -> Iterator[pa.Table]:
+            nonlocal unread
+            counts: Counter[str] = Counter()
+            for table in self._tables(stream, None, since_ns, until_ns, ["series"]):
+                counts.update(parquet.counts(table))
+            room = _level(np.array(list(counts.values()), np.int64), most)
+            surplus = {name: max(0, count - room) for name, count in counts.items()}
+            unread = sum(surplus.values())
+            for table in self._tables(stream, None, since_ns, until_ns, _wanted(columns)):
+                yield parquet.without_oldest(table, surplus)
+
+        return self._attempted(stream, newest), unread
+
+    def _attempted(self, stream: str, tables: Callable[[], Iterator[pa.Table]]) -> pa.Table:
         for _ in range(READ_ATTEMPTS):
             try:
-                tables = [
-                    self._rows(segment, names, since_ns, until_ns, wanted)
-                    for segment in valid(self._store.list(folder_of(stream)))
-                    if (since_ns is None or segment.newest_ns >= since_ns) and (until_ns is None or segment.oldest_ns < until_ns)
-                ]
+                return parquet.ordered(parquet.joined(list(tables()) or [parquet.empty()]))
             except FileNotFoundError:
                 continue  # merged or pruned since it was listed
-            return parquet.ordered(parquet.joined(tables or [parquet.empty()]))
         raise FileNotFoundError(f"the history of stream {stream} changes faster than it can be read")
+
+    def _tables(
+        self, stream: str, series: Sequence[str] | None, since_ns: int | None, until_ns: int | None, columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
+        """Segment by segment."""
+        for segment in valid(self._store.list(folder_of(stream))):
+            if (since_ns is None or segment.newest_ns >= since_ns) and (until_ns is None or segment.oldest_ns < until_ns):
+                yield self._rows(segment, series, since_ns, until_ns, columns)
 
     def _rows(
         self, segment: Segment, series: Sequence[str] | None, since_ns: int | None, until_ns: int | None, columns: Sequence[str] | None
     ) -> pa.Table:
         with self._store.open(segment) as file:
             return parquet.decode(file, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
+
+
+def _wanted(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
+
+
+def _level(counts: NDArray[np.int64], most: int) -> int:
+    """The largest share that no series may exceed, so that together they have at most ``most`` rows (at least one each)."""
+    low, high = 1, max(1, int(counts.max(initial=1)))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if int(np.minimum(counts, middle).sum()) <= most else (low, middle - 1)
+    return low

@@ -114,6 +114,25 @@ def encode(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+def counts(table: pa.Table) -> dict[str, int]:
+    """How many rows each series has."""
+    series = table.column("series").unify_dictionaries().combine_chunks()
+    number = np.bincount(series.indices.to_numpy(), minlength=len(series.dictionary))
+    return dict(zip(series.dictionary.to_pylist(), number.tolist(), strict=True))
+
+
+def without_oldest(table: pa.Table, surplus: dict[str, int]) -> pa.Table:
+    """The rows without the oldest of each series, as many as its ``surplus``, which becomes less by them."""
+    series = table.column("series").unify_dictionaries().combine_chunks()
+    code, time, names = series.indices.to_numpy(), table.column("time").to_numpy(), series.dictionary.to_pylist()
+    order = np.lexsort((time, code))
+    have = np.bincount(code, minlength=len(names))
+    age = np.arange(len(order)) - (np.cumsum(have) - have)[code[order]]  # 0: the oldest of its series
+    gone = np.minimum([surplus.get(name, 0) for name in names], have)
+    surplus.update((name, surplus.get(name, 0) - int(less)) for name, less in zip(names, gone, strict=True))
+    return table.take(column(np.sort(order[age >= gone[code[order]]])))
+
+
 def decode(
     file: BinaryIO,
     *,

@@ -25,6 +25,9 @@ class Retraining(Model):
         timedelta(minutes=30), description="a training that waits for a GPU worker for this long takes the CPU; null: it goes on waiting"
     )
     history: Duration = Field(timedelta(days=30), description="how far back the training data reach")
+    most_points: int = Field(
+        5_000_000, ge=1000, description="rows of history that a training reads at most: the newest, evenly over all series (300 bytes each)"
+    )
     shadow: Duration = Field(
         timedelta(hours=24), description="how long a new version is only compared before it may decide; 0s: not at all"
     )

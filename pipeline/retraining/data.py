@@ -43,7 +43,7 @@ class TrainingData:
     """N rows of S series, ragged: series i has the rows ``first[i] … first[i + 1]``, in event-time order.
 
     time (N,) ns; values (N, C) as they were seen; missed (N,) and every (N,) as in ``Points``; flagged (N,) by the model of that time;
-    allowed (N,): may be learnt from. ``left_out`` says why the others may not.
+    allowed (N,): may be learnt from. ``left_out`` says why the others may not; unread: rows that were too many to be read at all.
     """
 
     stream: str
@@ -57,6 +57,7 @@ class TrainingData:
     flagged: NDArray[np.bool_]
     allowed: NDArray[np.bool_]
     left_out: list[LeftOut]
+    unread: int = 0
 
     def __len__(self) -> int:
         return len(self.time)
@@ -112,23 +113,31 @@ def from_history(
     until_ns: int | None = None,
     most_points: int | None = None,
     series: Sequence[str] | None = None,
+    most_rows: int | None = None,
 ) -> TrainingData:
     """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the newest ``most_points``.
 
-    ``series`` names those that are wanted (left out: all).
+    ``series`` names those that are wanted (left out: all). Of more than ``most_rows`` the newest are read, evenly over all series, and what was older
+    tells the quarantine nothing.
 
     Raises OSError, or what the fsspec file system raises.
     """
     values = [f"value:{channel}" for channel in channels]
     wanted = ["flag", "missed", "every", *values]
-    table = HistoryReader(path).read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=wanted)
+    reader, unread = HistoryReader(path), 0
+    if most_rows is None:
+        table = reader.read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=wanted)
+    else:
+        table, unread = reader.read_newest(stream, most_rows, since_ns=since_ns, until_ns=until_ns, columns=wanted)
     if not table.num_rows:
         return _empty(stream, tuple(channels))
     names, first = _series(table)
     columns = {name: _numbers(table, name) for name in ("time", *wanted)}
     x = np.column_stack([columns[name] for name in values]).astype(np.float64, copy=False)
     points = Points(np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"])
-    return _assembled(stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points)
+    data = _assembled(stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points)
+    data.unread = unread
+    return data
 
 
 def from_source(

@@ -34,7 +34,7 @@ MORE_ALARMS: Final = 1.5  # times the champion's, and more than ``SPARE`` more
 SPARE: Final = 2
 WORSE_TAIL: Final = 0.3  # decades further from the truth at one in a hundred
 LESS_POWER: Final = 0.05  # of the share of synthetic changes
-SLOWER: Final = 1.5
+SLOWER: Final = 2.0
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -116,7 +117,13 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     checkpoints = f"{registry.folder(task.models, task.name)}/checkpoints/{task.job}"
     trained = train_stream(data, config, told, checkpoints, cancelled)
     cost = asdict(trained.cost)
-    summary = {"points": len(data), "series": len(data.series), "left_out": trained.left_out, "status": trained.status.value}
+    summary = {
+        "points": len(data),
+        "unread": data.unread,
+        "series": len(data.series),
+        "left_out": trained.left_out,
+        "status": trained.status.value,
+    }
     if trained.status is Status.CANCELLED:
         return Outcome("cancelled", trained.reason, result=summary, cost=cost)
     if not trained.usable or not trained.weights:
@@ -161,12 +168,14 @@ def _data(task: Task) -> tuple[Any, tuple[int, int]]:
     if {"from_ns", "to_ns"} & task.detail.keys():
         bounds = task.detail.get("from_ns"), task.detail.get("to_ns")
         return _spanned(from_log(task.name, task.stream, *bounds, _detector(task), task.rulings))
+    most = task.stream.retraining.most_points
+    history = partial(from_history, task.history, task.name, task.stream.channels, task.rulings, most_rows=most)
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
     if task.stream.history is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
         until_ns = newest_ns(task.history, task.name)
         since_ns = until_ns - back_ns
-        return from_history(task.history, task.name, task.stream.channels, task.rulings, since_ns, until_ns + 1), (since_ns, until_ns)
-    return _spanned(joined(_past(task, back_ns), from_history(task.history, task.name, task.stream.channels, task.rulings)))
+        return history(since_ns=since_ns, until_ns=until_ns + 1), (since_ns, until_ns)
+    return _spanned(joined(_past(task, back_ns), history()))
 
 
 def _spanned(data: Any) -> tuple[Any, tuple[int, int]]:
@@ -263,6 +272,7 @@ def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, 
             "until_ns": until_ns,
             "series": len(data.series),
             "points": len(data),
+            "unread": data.unread,
             "quarantine": [asdict(one) for one in data.left_out[:1000]],
         },
         "metrics": trained.metrics,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from pipeline.sources import make_source
 from pipeline.sources.memory import MemoryLog, MemorySource
 from pipeline.sources.span import SpanSource
 from tests.faults.feed import config_tree, make_log
+from tests.trainings import BEGIN, MINUTE, config_of, tide, write_history
 from tests.unit.engines import Bench
 from tests.unit.retraining import DAY, STEP, lived, sensors
 
@@ -164,6 +167,26 @@ def test_what_is_left_out_adds_up(draw: st.DataObject) -> None:
     assert all(one.start_ns <= one.end_ns and one.points > 0 for one in left_out)
     if not any(ruling.why is Why.NORMAL for ruling in rulings):
         assert not allowed[flagged].any()
+
+
+def test_of_too_many_rows_the_newest_are_read_evenly_over_the_series(tmp_path) -> None:
+    """Two segments; the shorter series keeps all that it has, the others share the rest, and what was not read is counted."""
+    config = config_of("sqlite:///unused", tmp_path, detector="light")
+    first = {"a": tide(300, 1), "b": tide(40, 2), "c": tide(300, 3)}
+    write_history(config, first)
+    write_history(config, {"a": tide(30, 4), "c": tide(100, 5)}, begin=BEGIN + 300 * MINUTE, offset=640, epoch=2)
+    read = partial(from_history, str(tmp_path / "history"), "plant", ["temperature"])
+    whole, few = read(), read(most_rows=240)
+    assert (len(whole), whole.unread) == (770, 0)
+    assert np.diff(few.first).tolist() == [100, 40, 100]
+    assert (len(few), few.unread) == (240, 530)
+    for place, (begin, end) in enumerate(pairwise(few.first.tolist())):
+        last = int(whole.first[place + 1])
+        np.testing.assert_array_equal(few.time[begin:end], whole.time[last - (end - begin) : last])
+        np.testing.assert_array_equal(few.values[begin:end], whole.values[last - (end - begin) : last])
+    assert len(read(most_rows=770)) == 770
+    assert len(read(most_rows=1)) == 3, "one of each at the least"
+    assert read(most_rows=50, since_ns=BEGIN + 300 * MINUTE).unread == 80
 
 
 def test_the_newest_points_of_each_series_and_a_choice_of_series(tmp_path) -> None:
