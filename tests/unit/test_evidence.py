@@ -183,7 +183,7 @@ BETTER = {"mase": 0.7, "errors": {f"s{i}": 0.7 for i in range(10)}}
         (BETTER | {"alarms": 4}, True, "smaller"),
         (BETTER | {"power": {"spike": 0.7}}, False, "catches 70% of the synthetic changes"),
         (BETTER | {"tails": {"1": 0.1, "2": 0.03, "3": 0.01}}, False, "one in a hundred is 3.00%"),
-        (BETTER | {"microseconds": 8.0}, False, "8.0 µs"),
+        (BETTER | {"microseconds": 11.0}, False, "11.0 µs"),
         ({"mase": 0.95, "errors": {}}, False, "seasonal naive forecasts as well"),
         ({"mase": float("nan")}, False, "forecasts nothing"),
     ],
