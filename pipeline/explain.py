@@ -76,7 +76,9 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
     explanation.points = table.num_rows
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
-        explanation.reasons.append("The points are no longer in the history (see storage.keep_history), or were never written.")
+        explanation.reasons.append(
+            "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none."
+        )
         return explanation
     _, verdicts = detector.step(alone(detector, anomaly.series), points_of(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def test_product_code_does_not_import_tests_or_benchmarks() -> None:
         if name.split(".")[0] in ("tests", "benchmarks")
     ]
     assert not wrong
+
+
+def test_a_daemon_scores_without_what_is_slow_to_import() -> None:
+    """torch alone is longer than the rest of a start together, and 400 MB; it is for training."""
+    code = (
+        "import sys, pipeline.daemon; from detectors import DetectorSpec, build; from detectors.warm import warm; warm(build(DetectorSpec('standard'))); "
+        "sys.exit(', '.join({'torch', 'pandas', 'river', 'distributed', 'matplotlib', 'exchange_calendars'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_pickle_in_product_code() -> None:
