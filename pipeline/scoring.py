@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points, State, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored
 from pipeline.config import Stream
-from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name
+from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name, series_names
 from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.series import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords
@@ -244,7 +244,7 @@ class Scoring:
 
     def names(self) -> list[str | None]:
         """The name of the series in every slot, None where it is free."""
-        return [None if key is None else series_name(self.stream, key)[0] for key in self.series.by_slot]
+        return series_names(self.stream, self.series.by_slot)
 
     def name_of(self, slot: int) -> str:
         return series_name(self.stream, self.series.key(slot))[0]

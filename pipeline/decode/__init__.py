@@ -4,8 +4,20 @@ A new format is one module that makes a ``Parsed`` of a batch, and one line in `
 """
 
 from pipeline.decode.columns import Columns, Key, Keys
-from pipeline.decode.decoder import Decoded, Decoder, make_decoder, series_name
+from pipeline.decode.decoder import Decoded, Decoder, make_decoder, series_name, series_names
 from pipeline.decode.gauge import DeadLetterGauge
 from pipeline.decode.parsed import MAX_LABEL, REASONS
 
-__all__ = ["MAX_LABEL", "REASONS", "Columns", "DeadLetterGauge", "Decoded", "Decoder", "Key", "Keys", "make_decoder", "series_name"]
+__all__ = [
+    "MAX_LABEL",
+    "REASONS",
+    "Columns",
+    "DeadLetterGauge",
+    "Decoded",
+    "Decoder",
+    "Key",
+    "Keys",
+    "make_decoder",
+    "series_name",
+    "series_names",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -147,11 +148,28 @@ def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
 
     Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two series share a text.
     """
-    # Not strict: a series may have been stored when the format named other labels.
-    labels = dict(zip(stream.format.chosen.label_fields, key.split(SEPARATOR), strict=False))
+    labels = _labels(stream.format.chosen.label_fields, key)
+    return _text_of(key, labels), labels
+
+
+def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]:
+    """The text of each of many series, None where there is no key."""
+    fields = stream.format.chosen.label_fields
+    if len(fields) == 1:
+        return list(keys)
+    return [None if key is None else _text_of(key, _labels(fields, key)) for key in keys]
+
+
+def _labels(fields: Mapping[str, str], key: Key) -> dict[str, str]:
+    return dict(
+        zip(fields, key.split(SEPARATOR), strict=False)
+    )  # not strict: a series may have been stored when the format named other labels
+
+
+def _text_of(key: Key, labels: Mapping[str, str]) -> str:
     if len(labels) == 1:
-        return key, labels
-    return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items()), labels
+        return key
+    return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items())
 
 
 def labels_of(stream: Stream, name: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.decode import REASONS, make_decoder, series_name
+from pipeline.decode import REASONS, make_decoder, series_name, series_names
 from pipeline.errors import ConfigError
 from tests.unit.decoding import PARTITION, records, same_columns, stream, table
 
@@ -71,6 +71,8 @@ def test_nested_fields_and_keys_with_a_dot():
     assert columns.values.tolist() == [[4, 1]]
     assert series_name(stream(NESTED), "b1\0007") == ("site=b1,sensor=7", {"site": "b1", "sensor": "7"})
     assert series_name(stream(FLAT), "s0") == ("s0", {"id": "s0"})
+    assert series_names(stream(NESTED), ["b1\0007", None, "b,1\0007"]) == ["site=b1,sensor=7", None, "site=b\\,1,sensor=7"]
+    assert series_names(stream(FLAT), ["s0", None]) == ["s0", None]
 
 
 def test_samples_look_in_themselves_then_in_the_record():
