@@ -211,7 +211,10 @@ class Stream(Model):
     )
     min_points: int = Field(1, ge=1, description="points in a row over the threshold before an alarm")
     close_after: int = Field(3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold")
-    history: Path | None = Field(None, description="file or folder of past points that the models learn from at the start")
+    history: Path | None = Field(
+        None,
+        description="file or folder of past points: a training is asked for at the start, and learns from them what is older than our own history",
+    )
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")
     alerts: Alerts = Field(default_factory=Alerts, description="what becomes of the anomalies: rules, groups, silences, budget")

@@ -31,7 +31,7 @@ class JobRow(Base):
     kind: Mapped[str]  # train | shadow | guard
     stream: Mapped[str]
     due_ns: Mapped[int]
-    trigger: Mapped[str]  # schedule | drift | manual | follow-up
+    trigger: Mapped[str]  # schedule | drift | history | manual | follow-up
     author: Mapped[str] = mapped_column(SafeText)
     detail: Mapped[dict[str, Any]]  # what was asked for: evidence of a drift, the version to judge
     state: Mapped[str]  # queued | running | succeeded | failed | cancelled | rejected

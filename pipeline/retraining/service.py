@@ -40,6 +40,7 @@ class RetrainingService:
         self._watch = ModelWatch(database, metrics, self._history)
         self._metrics = JobMetrics(metrics)
         self._outdated = False  # the runner has the config of before
+        self._asked: set[str] = set()  # streams whose files of past points were looked at
         self._drifts: deque[DriftEvidence] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
@@ -55,7 +56,7 @@ class RetrainingService:
             self._watch.forget(name)
         self._config = config
         self._clock.take(_triggers(config))
-        self._outdated = True
+        self._outdated, self._asked = True, set()
 
     def stop(self) -> None:
         """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
@@ -82,6 +83,7 @@ class RetrainingService:
             try:
                 self._watch.look(self._config.streams)
                 self._ask_for_drifts()
+                self._ask_for_past()
                 self._look()
             except StorageError as error:
                 log.debug("jobs and promotions cannot be read", error=str(error))
@@ -101,6 +103,26 @@ class RetrainingService:
             self._metrics.drifted(evidence.stream)
             names = [one["series"] for one in evidence.series[:3]]
             log.info("drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number)
+
+    def _ask_for_past(self) -> None:
+        """A stream that names files of past points is trained on them at once, not at the next tick of the clock; once, unless they change.
+
+        Their time of change is when the training was due, so that any number of daemons and starts ask for one.
+        """
+        for name, stream in self._config.streams.items():
+            if stream.history is None or name in self._asked or not trainable(stream):
+                continue
+            now_ns = time.time_ns()
+            try:
+                due_ns = min(stream.history.stat().st_mtime_ns, now_ns)
+            except OSError as error:
+                log.warning("past points cannot be read", stream=name, history=str(stream.history), error=error.strerror)
+            else:
+                with self._database.begin() as connection:
+                    number = ask(connection, name, stream, due_ns, trigger="history", author="start", now_ns=now_ns)
+                if number is not None:
+                    log.info("training queued", job=number, stream=name, history=str(stream.history))
+            self._asked.add(name)
 
     def _look(self) -> None:
         """Somebody must do what is due, or take over from whoever died doing it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -92,6 +93,26 @@ def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
     caught_up = [job for job in all_jobs(database) if job.state == "queued"]
     assert [job.trigger for job in caught_up] == ["schedule"]
     assert 0 <= now_ns - caught_up[0].due_ns <= 25 * 3600 * 10**9
+
+
+def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_path):
+    past = tmp_path / "past.csv"
+    past.write_text("")
+
+    def start() -> None:
+        service, _ = service_of(database, tmp_path, schedule=None)
+        stream = service._config.streams["plant"]
+        for changed in ({}, {"history": past}, {"history": past, "detector": "light"}, {"history": tmp_path / "gone.csv"}):
+            service.take(service._config.model_copy(update={"streams": {"plant": stream.model_copy(update=changed)}}))
+            service._ask_for_past()
+
+    start()
+    start()
+    (job,) = all_jobs(database)
+    assert (job.trigger, job.author, job.due_ns) == ("history", "start", past.stat().st_mtime_ns)
+    os.utime(past, ns=(0, past.stat().st_mtime_ns - 10**9))
+    start()
+    assert len(all_jobs(database)) == 2
 
 
 def test_jobs_are_counted(database, tmp_path):
