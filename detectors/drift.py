@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Points, Verdicts
+from detectors.base import Points, State, Verdicts
 from detectors.kernel import kernel
 
 BLOCK: Final = 32  # points of a block
@@ -33,7 +33,8 @@ LARGEST: Final = 6.0  # usual sizes of one block
 POOL_LEARN, POOL_DELTA, POOL_THRESHOLD = 40, 1.0, 30.0  # series move together: a mean over them is not as steady as its parts suggest
 AFFORDABLE: Final = 256  # blocks of a pooled value
 FADE: Final = 0.9999  # α of Page–Hinkley
-MUTE_NS: Final = 86_400_000_000_000
+HOUR_NS: Final = 3_600_000_000_000
+MUTE_NS: Final = 24 * HOUR_NS
 MUTE_POINTS: Final = 2_000
 WATCHED: Final = 20_000  # lanes; the slots beyond are not looked at
 SHARE: Final = 0.1  # of the series that must drift, unless the pool does
@@ -82,7 +83,7 @@ class DriftWatch:
         self._muted = _unmuted(0)
         self._alarms: dict[tuple[int, int, int], SeriesDrift] = {}
         self._said: dict[str, int] = {}
-        self._quiet_until: int | None = None
+        self.quiet_until: int | None = None
         self._now = 0
 
     @cached_property
@@ -110,6 +111,26 @@ class DriftWatch:
         self._muted[slots] = _unmuted(len(slots))
         gone = set(slots.tolist())
         self._alarms = {key: alarm for key, alarm in self._alarms.items() if alarm.slot not in gone}
+
+    def rows(self, slots: NDArray[np.int32]) -> State:
+        """A copy of what is known of these series (a row each), for ``put``; slots that are not watched have none."""
+        lanes = slots[:, None] * self.channels + np.arange(self.channels)
+        return {name: array[lanes] for name, array in self._state.items()} | {"muted": self._muted[slots]}
+
+    def put(self, slots: NDArray[np.int32], rows: State) -> None:
+        """Go on with what ``rows`` gave for these series. Raises ValueError where it is of other shapes."""
+        self._grow(int(slots.max(initial=-1)) + 1)
+        known = self.rows(slots)
+        if {name: array.shape for name, array in known.items()} != {name: array.shape for name, array in rows.items()}:
+            raise ValueError("what was kept is of other shapes")
+        lanes = slots[:, None] * self.channels + np.arange(self.channels)
+        for name, array in self._state.items():
+            array[lanes] = rows[name]
+        self._muted[slots] = rows["muted"]
+
+    def watched(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Those of ``slots`` of which something is known."""
+        return slots[slots < len(self._muted)]
 
     # ------------------------------------------------------------------------------------------------
 
@@ -146,7 +167,7 @@ class DriftWatch:
             return None
         recent = {key: one for key, one in self._alarms.items() if one.since_ns >= self._now - WINDOW_NS}
         self._alarms = recent
-        if self._quiet_until is not None and self._now < self._quiet_until:
+        if self.quiet_until is not None and self._now < self.quiet_until:
             return None
         watched = int((self._state["sums"].any(axis=1) | (self._state["page"][:, RESIDUAL, N] > 0)).sum()) // self.channels
         drifted = {one.slot for one in recent.values()}
@@ -157,7 +178,7 @@ class DriftWatch:
             return None
         top = sorted(recent.values(), key=lambda one: -one.statistic)[:10]
         since = int(np.median([one.since_ns for one in top])) if top else min(self._said.values())
-        self._quiet_until = self._now + self.cool_down_ns
+        self.quiet_until = self._now + self.cool_down_ns
         self._begin_anew()
         return Drift(self._now, since, tuple(statistics), tuple(top), watched)
 
@@ -249,6 +270,7 @@ def _blocks(most: int) -> tuple[NDArray[Any], ...]:
 def _watch(sums, profile, page, since, muted, slot, time, values, expected, flag, lanes, at, z, statistic, begun, around):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """One pass over a batch; returns how many blocks were filled."""
     used, channels = 0, values.shape[1]
+    hour, day, bin_, begin, end = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for i in range(len(slot)):
         s = slot[i]
         if s >= len(muted):
@@ -260,9 +282,10 @@ def _watch(sums, profile, page, since, muted, slot, time, values, expected, flag
         muted[s, 1] -= left
         if left or flag[i]:
             continue
-        hour = time[i] // 3_600_000_000_000
-        day = hour // 24
-        bin_ = hour % 24 + (24 if (day + 3) % 7 >= 5 else 0)  # the epoch began on a Thursday
+        if time[i] < begin or time[i] >= end:  # most points are of the hour of the one before
+            hour = time[i] // HOUR_NS
+            begin, end, day = hour * HOUR_NS, (hour + 1) * HOUR_NS, hour // 24
+            bin_ = hour % 24 + (24 if (day + 3) % 7 >= 5 else 0)  # the epoch began on a Thursday
         for c in range(channels):
             x, lane = values[i, c], s * channels + c
             error = abs(x - np.float64(expected[i, c]))

@@ -24,14 +24,11 @@ from pipeline.engine import Engine
 from pipeline.errors import ConfigError, StorageUnavailable
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
-from pipeline.metrics import Metrics, PowerMetrics, StreamMetrics
+from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.retraining.config import Retraining
-from pipeline.retraining.drift import DriftSink
-from pipeline.retraining.power import PowerSink
 from pipeline.retraining.registry import tidy
-from pipeline.retraining.requests import trainable
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.watchdog import Watchdog
@@ -143,11 +140,7 @@ class Daemon:
         writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
         metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
         engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
-        if stream.power:
-            engine.parts.sinks = [*engine.parts.sinks, PowerSink(engine.parts.scoring, PowerMetrics(self._metrics, name))]
-        if stream.retraining.on_drift and trainable(stream):
-            cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
-            engine.parts.sinks = [*engine.parts.sinks, DriftSink(engine.parts.scoring, cool_down_ns, self._retraining.drifted)]
+        engine.parts.sinks = [*engine.parts.sinks, *self._retraining.eyes(name, stream, engine.parts.scoring)]
         # Before the group is joined: a first compilation takes longer than a session lasts.
         warm(engine.parts.scoring.detector)
         log.info("stream started", stream=name)

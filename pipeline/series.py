@@ -82,6 +82,10 @@ class SeriesTable:
         """The key of every slot, None where it is free."""
         return self._keys
 
+    def partitions(self) -> list[Partition]:
+        """Those that have series here."""
+        return [partition for partition, index in self._index.items() if index]
+
     def slots(self, partition: Partition) -> NDArray[np.int32]:
         index = self._index.get(partition, {})
         return np.fromiter(index.values(), np.int32, len(index))
@@ -181,7 +185,7 @@ class SeriesTable:
 
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
         """Take the series of a page in. A layer whose version has changed begins anew; the names of those are returned."""
-        meta = _metadata(page)
+        meta = metadata(page)
         keys: list[Key] = json.loads(meta["keys"])
         slots, _ = self.find(partition, keys)
         tensors = load_tensors(page)
@@ -200,7 +204,7 @@ class SeriesTable:
         return changed
 
 
-def _metadata(page: bytes) -> dict[str, str]:
+def metadata(page: bytes) -> dict[str, str]:
     """The header of a safetensors file: 8 bytes of length (little endian), then JSON (format specification of safetensors)."""
     length = int.from_bytes(page[:8], "little")
     return dict(json.loads(page[8 : 8 + length])["__metadata__"])

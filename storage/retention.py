@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from storage import alerts, anomalies, dead_letters, deliveries, faults, jobs, late, series
+from storage import alerts, anomalies, dead_letters, deliveries, faults, jobs, late, series, watches
 from storage.segments import SegmentStore, valid
 from storage.session import Database
 
@@ -35,7 +35,7 @@ class Policy(Protocol):
 def prune(database: Database, policy: Policy) -> dict[str, int]:
     """Delete rows older than ``policy`` allows; returns how many of each table.
 
-    Ages are those of the wall clock. State of idle series, ended faults, alerts and jobs are kept as long as anomalies. Raises StorageUnavailable.
+    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and figures of detection power are kept as long as anomalies. Raises StorageUnavailable.
     """
     old = _before(policy.keep_anomalies)
     undecoded = _before(policy.keep_dead_letters)
@@ -48,6 +48,7 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
         "alerts": (alerts.prune, old),
         "deliveries": (deliveries.prune, old),
         "jobs": (jobs.prune, old),
+        "power": (watches.prune_power, old),
     }
     return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
 

@@ -1,6 +1,7 @@
 """The tables of retraining: jobs, the versions they made, who decides since when, and what is kept out of training.
 
 jobs ─► models ─► promotions          quarantine: ranges that a person keeps out
+power: what would be caught, by series          drift_states: what the eye on drift knows of a partition's series
 """
 
 from __future__ import annotations
@@ -107,3 +108,33 @@ class QuarantineRow(Base):
     created_ns: Mapped[int]
     removed_ns: Mapped[int | None]
     removed_by: Mapped[str | None] = mapped_column(SafeText)
+
+
+class PowerRow(Base):
+    """What of one kind of change would be caught on one channel of one series, as it was measured last."""
+
+    __tablename__ = "power"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    series: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    channel: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)  # spike | dip | shift | drift | flat
+    smallest: Mapped[float | None]  # in spreads; NULL: nothing was caught
+    delay: Mapped[int | None] = mapped_column(Integer)  # rows until the flag
+    caught: Mapped[float]  # share of the sizes tried
+    spread: Mapped[float]  # one spread in units of the input
+    model_version: Mapped[str]
+    found_ns: Mapped[int]
+
+
+class DriftStateRow(Base):
+    """What is usual for the series of a partition, for the eye on drift to go on with after a restart."""
+
+    __tablename__ = "drift_states"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+    state: Mapped[bytes]
+    quiet_until_ns: Mapped[int | None]  # event time until which no drift is reported again
+    saved_ns: Mapped[int]

@@ -24,16 +24,17 @@ def power(
     series: Annotated[int, typer.Option("--series", "-n", min=1, help="At most this many series, drawn by the seed.")] = 16,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the series, the channels and the directions.")] = 0,
     details: Annotated[bool, typer.Option("--details", help="Every series instead of the medians.")] = False,
+    kept: Annotated[bool, typer.Option("--kept", help="Instead: what the daemon found last, of every series that it has tried.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Find out what a stream would catch now.
 
-    Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the series. Nothing of it is stored. A running daemon does the same all the time (metrics forewatch_power_*).
+    Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and keeps the last figures of each.
     """
-    from pipeline.retraining.power import as_rows, summaries
+    from pipeline.retraining.power import as_rows, kept_of, summaries
 
     with opened(config) as (loaded, database):
-        found = _measured(loaded, database, stream, series, seed)
+        found = kept_of(database, stream) if kept else _measured(loaded, database, stream, series, seed)
     medians = [one.as_dict() for one in summaries(one for some in found.values() for one in some)]
     rows = as_rows(found)
     if json:

@@ -1,20 +1,31 @@
 """The engine's sink that watches for drift: a batch of verdicts in, evidence with the names of series out.
 
-It begins anew with the process: what it has to learn (twenty blocks a series) is there again within a day or so, and a drift that a restart hides is
-in the history that the next scheduled training sees.
+What is usual for each series, and the cool-down, are kept from time to time and at the end, so that a restart does not blind it. What pools all series
+(ADWIN and the like) begins anew with the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load, save
 
+from detectors.base import State
 from detectors.drift import Drift, DriftWatch, warm
 from pipeline.decode import Key
+from pipeline.records import Partition
 from pipeline.scoring import Result, Scoring
+from pipeline.series import metadata
+from storage.watches import DriftState
+
+#: How often what is known is kept.
+KEEP_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +48,31 @@ class DriftEvidence:
 
 
 class DriftSink:
-    """A sink (see ``pipeline.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time."""
+    """A sink (see ``pipeline.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time.
 
-    def __init__(self, scoring: Scoring, cool_down_ns: int, on_drift: Callable[[DriftEvidence], None]) -> None:
+    ``keep`` is given what is known of each partition, to be had back as ``kept``.
+    """
+
+    def __init__(
+        self,
+        scoring: Scoring,
+        cool_down_ns: int,
+        on_drift: Callable[[DriftEvidence], None],
+        keep: Callable[[DriftState], None] = lambda state: None,
+        kept: Iterable[DriftState] = (),
+    ) -> None:
         self._scoring = scoring
         self._on_drift = on_drift
+        self._keep = keep
+        self._kept_at = time.monotonic()
+        self._kept: dict[Partition, tuple[dict[Key, int], State]] = {}
         self._watch = DriftWatch(len(scoring.provenance.channels), cool_down_ns)
         self._keys: Sequence[Key | None] = ()
-        self._generation = scoring.series.generation
+        self._generation = -1
+        for one in kept:
+            self._kept[one.partition] = _decoded(one.state)
+            if one.quiet_until_ns is not None:
+                self._watch.quiet_until = max(self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns)
         warm()
 
     def append(self, result: Result) -> None:
@@ -54,20 +82,44 @@ class DriftSink:
         drift = self._watch.update(result.scored.points, result.scored.verdicts)
         if drift is not None:
             self._on_drift(self._evidence(drift))
+        if drift is not None or time.monotonic() - self._kept_at >= KEEP_SECONDS:
+            self._save()
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Keep what is known now."""
+        self._save()
+
+    def _save(self) -> None:
+        self._kept_at = time.monotonic()
+        table, stream = self._scoring.series, self._scoring.provenance.stream
+        for partition in table.partitions():
+            slots = self._watch.watched(table.slots(partition))
+            if len(slots):
+                state = _encoded([table.key(slot) for slot in slots.tolist()], self._watch.rows(slots))
+                self._keep(DriftState(stream, partition, state, self._watch.quiet_until, time.time_ns()))
 
     def _follow(self) -> None:
-        """Slots that have another series than before begin anew."""
+        """Slots that have another series than before begin anew, or where that series was when it was kept."""
         table = self._scoring.series
         if table.generation == self._generation:
             return
         now = table.by_slot[: self._watch.most]
-        changed = [slot for slot, (old, new) in enumerate(zip(self._keys, now, strict=False)) if old is not None and old != new]
-        if changed:
-            self._watch.forget(np.array(changed, np.int32))
+        before = [*self._keys, *[None] * (len(now) - len(self._keys))]
+        changed = [slot for slot, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
+        if gone := [slot for slot in changed if before[slot] is not None]:
+            self._watch.forget(np.array(gone, np.int32))
+        for slot in changed if self._kept else ():
+            self._restore(slot)
         self._keys, self._generation = now, table.generation
+
+    def _restore(self, slot: int) -> None:
+        table = self._scoring.series
+        if table.by_slot[slot] is None or (kept := self._kept.get(table.partition(slot))) is None:
+            return
+        places, rows = kept
+        if (place := places.pop(table.key(slot), None)) is not None:
+            with suppress(ValueError):  # the stream had other channels then
+                self._watch.put(np.array([slot], np.int32), {name: array[[place]] for name, array in rows.items()})
 
     def _evidence(self, drift: Drift) -> DriftEvidence:
         provenance = self._scoring.provenance
@@ -85,3 +137,13 @@ class DriftSink:
             for one in drift.series
         )
         return DriftEvidence(provenance.stream, drift.at_ns, drift.since_ns, drift.statistics, series, drift.watched)
+
+
+def _encoded(keys: list[Key], rows: State) -> bytes:
+    return save({name: np.ascontiguousarray(array) for name, array in rows.items()}, {"keys": json.dumps(keys)})
+
+
+def _decoded(state: bytes) -> tuple[dict[Key, int], State]:
+    """Place by key, and the rows."""
+    keys = json.loads(metadata(state)["keys"])
+    return {key: place for place, key in enumerate(keys)}, load(state)

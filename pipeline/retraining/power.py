@@ -22,6 +22,9 @@ from pipeline.retraining.data import TrainingData, take
 from pipeline.retraining.injections import KINDS, ROWS, Power, probe, spread_of
 from pipeline.retraining.learn import learn
 from pipeline.scoring import Result, Scoring
+from storage import watches
+from storage.session import Database
+from storage.watches import Caught
 
 SHARE: Final = 0.015  # of a core; below the two hundredths that are promised, which also hold where nothing else is done than scoring
 AT_ONCE: Final = 8  # series that are watched side by side
@@ -96,10 +99,20 @@ class _Watched:
 
 
 class PowerSink:
-    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; it begins anew with the process."""
+    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given them with the model's version, to be
+    had back as ``kept``.
+    """
 
-    def __init__(self, scoring: Scoring, metrics: PowerMetrics, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.found: dict[str, list[Power]] = {}
+    def __init__(
+        self,
+        scoring: Scoring,
+        metrics: PowerMetrics,
+        clock: Callable[[], float] = time.perf_counter,
+        keep: Callable[[str, list[Caught]], None] = lambda series, found: None,
+        kept: Iterable[Caught] = (),
+    ) -> None:
+        self.found = _by_series(one for one in kept if one.model_version == scoring.provenance.model_version)
+        self._keep = keep
         self.spent = 0.0
         self._dearest = 0.02  # seconds of one piece of work, the longest so far: what is not there yet is not spent
         self._scoring, self._metrics, self._clock = scoring, metrics, clock
@@ -165,7 +178,12 @@ class PowerSink:
             self.found[name] = some
             if len(self.found) > KEPT:
                 del self.found[next(iter(self.found))]
+            self._keep(name, self._caught(some))
         self._tell()
+
+    def _caught(self, some: list[Power]) -> list[Caught]:
+        provenance, now_ns = self._scoring.provenance, time.time_ns()
+        return [Caught(provenance.stream, **asdict(one), model_version=provenance.model_version, found_ns=now_ns) for one in some]
 
     def _begin(self) -> None:
         table = self._scoring.series
@@ -186,6 +204,20 @@ class PowerSink:
             self._told = now
             for one in summaries(power for some in self.found.values() for power in some):
                 self._metrics.kind(one.kind, one.smallest, one.delay, one.blind)
+
+
+def kept_of(database: Database, stream: str) -> dict[str, list[Power]]:
+    """What a daemon found last, by whatever model decided then. Raises StorageUnavailable."""
+    with database.read() as connection:
+        return _by_series(watches.power(connection, stream))
+
+
+def _by_series(kept: Iterable[Caught]) -> dict[str, list[Power]]:
+    found: dict[str, list[Power]] = {}
+    for one in kept:
+        power = Power(one.series, one.channel, one.kind, one.smallest, one.delay, one.caught, one.spread)
+        found.setdefault(one.series, []).append(power)
+    return found
 
 
 def _joined(parts: Sequence[Points]) -> Points:

@@ -6,22 +6,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from pipeline.build import history_path
-from pipeline.config import Config
+from pipeline.config import Config, Stream
 from pipeline.cron import trigger
-from pipeline.engine import Engine
+from pipeline.engine import Engine, Sink
 from pipeline.errors import StorageError
-from pipeline.metrics import Metrics
+from pipeline.metrics import Metrics, PowerMetrics
 from pipeline.retraining.clock import Clock
-from pipeline.retraining.drift import DriftEvidence
+from pipeline.retraining.drift import DriftEvidence, DriftSink
+from pipeline.retraining.keeper import Keeper
 from pipeline.retraining.metrics import JobMetrics
+from pipeline.retraining.power import PowerSink
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
-from storage import jobs
+from pipeline.scoring import Scoring
+from storage import jobs, watches
 from storage.session import Database
 
 log = structlog.get_logger(__name__)
@@ -39,6 +44,8 @@ class RetrainingService:
         self._clock = Clock(self._queue)
         self._watch = ModelWatch(database, metrics, self._history)
         self._metrics = JobMetrics(metrics)
+        self._all = metrics
+        self._keeper = Keeper(database)
         self._outdated = False  # the runner has the config of before
         self._asked: set[str] = set()  # streams whose files of past points were looked at
         self._drifts: deque[DriftEvidence] = deque()
@@ -65,6 +72,8 @@ class RetrainingService:
         if self._thread.is_alive():
             self._thread.join(10)
         self._runner.stop()
+        with suppress(StorageError):  # it is only measured again
+            self._keeper.flush()
 
     def _history(self) -> str | None:
         return history_path(self._config) if self._config.storage.history else None
@@ -77,6 +86,26 @@ class RetrainingService:
         """A stream is no longer what it was; from the loop, so nothing waits here."""
         self._drifts.append(evidence)
 
+    def eyes(self, name: str, stream: Stream, scoring: Scoring) -> list[Sink]:
+        """What watches the stream's engine beside the detector: detection power, and drift, each where it was when it was kept."""
+        sinks: list[Sink] = []
+        with self._database.read() as connection:
+            power, drift = watches.power(connection, name), watches.drift(connection, name)
+        if stream.power:
+
+            def keep(series: str, found: list[watches.Caught]) -> None:
+                self._keeper.put((name, series), partial(watches.save_power, found=found))
+
+            sinks.append(PowerSink(scoring, PowerMetrics(self._all, name), keep=keep, kept=power))
+        if stream.retraining.on_drift and trainable(stream):
+
+            def keep_drift(state: watches.DriftState) -> None:
+                self._keeper.put((name, state.partition), partial(watches.save_drift, one=state))
+
+            cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
+            sinks.append(DriftSink(scoring, cool_down_ns, self.drifted, keep_drift, drift))
+        return sinks
+
     def _run(self) -> None:
         self._catch_up()
         while not self._stop.wait(LOOK_SECONDS):
@@ -84,6 +113,7 @@ class RetrainingService:
                 self._watch.look(self._config.streams)
                 self._ask_for_drifts()
                 self._ask_for_past()
+                self._keeper.flush()
                 self._look()
             except StorageError as error:
                 log.debug("jobs and promotions cannot be read", error=str(error))

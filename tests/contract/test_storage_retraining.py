@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import InputError
-from storage import anomalies, jobs, models, quarantine
+from pipeline.records import Partition
+from storage import anomalies, jobs, models, quarantine, watches
 from storage.jobs import Lost
 from storage.models import Model, Overtaken
 from storage.quarantine import Excluded
+from storage.watches import Caught, DriftState
 from tests.contract.test_storage_rows import anomaly
 
 HOUR = 3_600_000_000_000
@@ -265,3 +267,33 @@ def test_quarantine(database):
         assert len(quarantine.query(connection)) == 2
         removed = [q for q in quarantine.query(connection, removed=True) if q.removed_ns is not None]
         assert [(q.author, q.removed_by, q.removed_ns) for q in removed] == [("ada", "eve", 30)]
+
+
+def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
+    spike = Caught("plant", "p\x00mp", "v", "spike", None, None, 0.0, 1.5, "standard-1", 10)
+    shift = replace(spike, kind="shift", smallest=0.5, delay=3, caught=1.0)
+    with database.begin() as connection:
+        watches.save_power(connection, [])
+        watches.save_power(connection, [spike, shift, replace(spike, stream="edge")])
+        watches.save_power(connection, [replace(spike, smallest=2.0, delay=1, caught=0.5, model_version="standard-2", found_ns=20)])
+    with database.read() as connection:
+        found = watches.power(connection, "plant")
+    assert [(one.series, one.kind, one.smallest, one.delay, one.model_version) for one in found] == [
+        ("p␀mp", "shift", 0.5, 3, "standard-1"),
+        ("p␀mp", "spike", 2.0, 1, "standard-2"),
+    ]
+    with database.begin() as connection:
+        assert watches.prune_power(connection, 15, 1) == 1
+        assert watches.prune_power(connection, 15, 10) == 1
+        assert [one.kind for one in watches.power(connection, "plant")] == ["spike"]
+
+
+def test_the_state_of_the_eye_on_drift_is_one_row_a_partition(database):
+    one = DriftState("plant", Partition("t", 0), b"\x00one", None, 1)
+    with database.begin() as connection:
+        watches.save_drift(connection, one)
+        watches.save_drift(connection, replace(one, partition=Partition("t", 1), quiet_until_ns=9))
+        watches.save_drift(connection, replace(one, state=b"two", quiet_until_ns=5, saved_ns=2))
+        watches.save_drift(connection, replace(one, stream="edge"))
+        found = sorted(watches.drift(connection, "plant"), key=lambda state: state.partition)
+    assert found == [DriftState("plant", Partition("t", 0), b"two", 5, 2), replace(one, partition=Partition("t", 1), quiet_until_ns=9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,16 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
 from pipeline.metrics import Metrics
+from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
 from pipeline.retraining.drift import DriftEvidence
+from pipeline.retraining.injections import KINDS
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from storage import jobs, models
 from storage.session import Database
+from tests.integration.test_retraining_jobs import write_config
 from tests.integration.test_retraining_takeover import promote, release
 from tests.trainings import config_of
+from tests.unit.retraining import sensors
+from tests.unit.test_power import STREAM, batches, scoring
 
 EVIDENCE = DriftEvidence("plant", 20, 10, ("page-hinkley",), ({"series": "hall/pump", "channel": "temperature", "kind": "level"},), 5)
 
@@ -57,6 +65,33 @@ def test_a_drift_asks_for_a_training_with_its_evidence_and_not_again_soon(databa
     assert job.detail["drift"]["series"][0]["series"] == "hall/pump"
     assert job.detail["drift"]["since_ns"] == 10
     assert value(metrics, "forewatch_drifts_total", stream="plant") == 3
+
+
+def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path, monkeypatch):
+    """From the loop's sinks by way of the background into the tables, and back; `forewatch power --kept` shows it."""
+    monkeypatch.setattr(powering, "SHARE", 1e9)
+    stream = STREAM.model_copy(update={"detector": "standard"})
+    service, _ = service_of(database, tmp_path)
+    live = scoring(stream)
+    sinks = service.eyes("plant", stream, live)
+    for records in batches(sensors(2, 10)):
+        result = live.process([records])
+        for sink in sinks:
+            sink.append(result)
+    for sink in sinks:
+        sink.close()
+    service.stop()
+    again, _ = service_of(database, tmp_path)
+    power, drift = again.eyes("plant", stream, scoring(stream))
+    assert power.found.keys() == {"s0", "s1"}
+    assert {len(some) for some in power.found.values()} == {5}
+    ((keys, rows),) = drift._kept.values()
+    assert set(keys) == {"s0", "s1"}
+    assert rows["page"].any()
+    file = write_config(config_of(str(database.url), tmp_path), tmp_path / "f.yaml")
+    shown = CliRunner().invoke(app, ["power", "-s", "plant", "-c", str(file), "--kept", "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert {(one["series"], one["kind"]) for one in json.loads(shown.stdout)["series"]} == {(s, k) for s in ("s0", "s1") for k in KINDS}
 
 
 def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):

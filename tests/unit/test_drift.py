@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
 from tests.unit.retraining import DAY, STEP, sensors
+from tests.unit.test_power import STREAM, batches, scoring
 
 
 def watched(x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = None, batch: int = 1000, **options) -> list[drift.Drift]:
@@ -196,3 +197,48 @@ def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sq
     assert names
     assert names <= {f"s{i}" for i in range(30)}
     assert json.loads(json.dumps(evidence.as_dict()))["stream"] == "plant"
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> None:
+    """With what was kept the series' usual is known at once; without it, four days later, the new level is the usual."""
+    x = sensors(20, 30)
+    x[:, 24 * DAY :] += 9.0
+    live, found, kept = scoring(STREAM), [], []
+    sink = DriftSink(live, 6 * 3600 * 10**9, found.append, kept.append)
+    for number, records in enumerate(batches(x)):
+        if number == 24 * DAY // 6:
+            sink.close()
+            assert found == []
+            sink = DriftSink(live, 6 * 3600 * 10**9, found.append, kept.append, [kept[-1]] if remembers else [])
+        sink.append(live.process([records]))
+    assert [one.stream for one in kept] == ["plant"] * len(kept)
+    assert bool(found) == remembers
+    if remembers:
+        assert (found[0].at_ns - 1_000_000 * STEP) / STEP / DAY < 28
+        assert found[0].series, "it is the series that say so, not only what pools them"
+
+
+def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
+    live, kept = scoring(STREAM), []
+    sink = DriftSink(live, 10**9, lambda evidence: None, kept.append)
+    for records in batches(sensors(3, 2)):
+        sink.append(live.process([records]))
+    sink._watch.quiet_until = 77
+    sink.close()
+    other = scoring(STREAM)
+    again = DriftSink(other, 10**9, lambda evidence: None, kept=kept)
+    assert again._watch.quiet_until == 77
+    (first,) = batches(sensors(3, 1)[::-1, :6] * 0 + 50)
+    lines = [line.replace(b"s0", b"new") for line in first.values[::-1]]  # other slots, a series that is new
+    first.values[:] = lines
+    again.append(other.process([first]))
+    slots = {name: slot for slot, name in enumerate(other.names())}
+    before = sink._watch._state["profile"]
+    assert set(slots) == {"s1", "s2", "new"}
+    for name in ("s1", "s2"):
+        old = next(slot for slot, known in enumerate(live.names()) if known == name)
+        later = again._watch._state["profile"][slots[name]]
+        assert (later[:, drift.SEEN] >= before[old][:, drift.SEEN]).all()
+        assert before[old][:, drift.SEEN].any()
+    assert again._watch._state["profile"][slots["new"]][:, drift.SEEN].sum() <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, Power, dist
 from pipeline.retraining.power import PowerSink, measure, summaries
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import Records
+from storage.watches import Caught
 from tests.unit.retraining import lived, points_of, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))
@@ -176,6 +178,27 @@ def test_live_series_are_tried_in_turn_and_do_not_feel_it(eager) -> None:
     value = metrics.registry.get_sample_value("forewatch_power_smallest_spreads", {"stream": "plant", "kind": "spike"})
     assert value is not None
     assert value in SIZES
+
+
+def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
+    kept: list[Caught] = []
+    sinks: list[PowerSink] = []
+
+    def keeping(live: Scoring) -> PowerSink:
+        metrics = PowerMetrics(Metrics(), "plant")
+        sinks.append(PowerSink(live, metrics, keep=lambda series, found: kept.extend(found)))
+        return sinks[-1]
+
+    run(keeping, sensors(4, 12))
+    assert {one.series for one in kept} == {"s0", "s1", "s2", "s3"}
+    live = scoring(STREAM)
+    last = list({(one.series, one.kind): one for one in kept}.values())
+    again = PowerSink(live, PowerMetrics(Metrics(), "plant"), kept=last)
+    assert {name: sorted(some, key=repr) for name, some in again.found.items()} == {
+        name: sorted(some, key=repr) for name, some in sinks[0].found.items()
+    }
+    others = [replace(one, model_version="another") for one in last]
+    assert PowerSink(live, PowerMetrics(Metrics(), "plant"), kept=others).found == {}
 
 
 def test_it_begins_nothing_while_it_has_taken_more_than_its_share(monkeypatch) -> None:

@@ -1,0 +1,40 @@
+"""What the eyes learn reaches the database once it answers, the newest of each thing, and nothing grows meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import StorageUnavailable
+from pipeline.retraining.keeper import Keeper
+
+
+class Flaky:
+    """A database that answers when it is ``up``."""
+
+    up = False
+
+    def begin(self):
+        if not self.up:
+            raise StorageUnavailable("down")
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+
+def test_while_the_database_is_down_only_the_newest_waits() -> None:
+    database, written = Flaky(), []
+    keeper = Keeper(database)
+    keeper.flush()
+    keeper.put("a", lambda connection: written.append("a1"))
+    keeper.put("b", lambda connection: written.append("b1"))
+    with pytest.raises(StorageUnavailable):
+        keeper.flush()
+    keeper.put("a", lambda connection: written.append("a2"))
+    database.up = True
+    keeper.flush()
+    keeper.flush()
+    assert sorted(written) == ["a2", "b1"]
