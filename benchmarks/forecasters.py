@@ -1,6 +1,6 @@
 """The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and one machine-readable line.
 
-    python benchmarks/forecasters.py [--quick] [--only forecasters|shared|many]
+    python -m benchmarks.forecasters [--quick] [--only forecasters|detection|shared|many]
 
 Everything is seeded. Costs are CPU time of one thread, so that a busy machine changes them little.
 """
@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.forecasters_detection import detection, read
 from detectors import pretrain, synthetic
 from detectors.forecasters import build, features, shared
 from detectors.forecasters.base import Forecaster
@@ -52,11 +53,11 @@ console = Console(width=150)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few series and epochs: does it run, not what it is worth")
-    parser.add_argument("--only", choices=("forecasters", "shared", "many"), help="one of the three parts")
+    parser.add_argument("--only", choices=("forecasters", "detection", "shared", "many"), help="one of the parts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", RuntimeWarning)  # means over series that have no such point
-    parts = {"forecasters": forecasters, "shared": shared_net, "many": many}
+    parts = {"forecasters": forecasters, "detection": detecting, "shared": shared_net, "many": many}
     line = {name: part(options.quick) for name, part in parts.items() if options.only in (None, name)}
     print(json.dumps({"benchmark": "forecasters", "seed": SEED, "quick": options.quick, **line}))
 
@@ -84,6 +85,17 @@ def forecasters(quick: bool) -> list[dict]:
             "train_cpu_s": round(cpu, 1),
         })  # fmt: skip
     show(f"{len(series)} synthetic series of 1,200 points, held-out fifth; bidirectional sees both sides", rows)
+    return rows
+
+
+def detecting(quick: bool) -> list[dict]:
+    """What the error of each detects by itself; not of those that see the future."""
+    sets, rows = read(DATA, 4 if quick else None), []
+    for name, (kind, extra) in FORECASTERS.items():
+        forecaster = build(kind, **{"horizon": 4, **extra})
+        if forecaster.causal:
+            rows.append({"forecaster": name, **detection(forecaster, sets, Settings(epochs=2 if quick else 25, learning_rate=1e-2))})
+    show(f"{' and '.join(f'{len(series)} of {name}' for name, series in sets.items())}: VUS-PR and accuracy of the error alone", rows)
     return rows
 
 
