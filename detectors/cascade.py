@@ -115,7 +115,7 @@ class Cascade:
         surprises, half = self.calibration.run(
             flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
         )
-        raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs.error, rungs.rows)
+        raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs)
         return state, assemble(self, flat, points, lanes, raw, self.evidence[lead], rungs, half)
 
     def adopt(self, state: State) -> None:

@@ -14,6 +14,7 @@ at most that, and only static limits alarm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,18 @@ from detectors.lanes import Floats, Ints
 KNEE = np.float32(4)  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
 CLAIM = np.float32(1.75)
 ZERO, INFINITE = np.float32(0), np.float32(np.inf)
-SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, AFTER, REPEATS, OWN = range(9)
+SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, LEAST, AFTER, REPEATS, OWN = range(10)
 MEMORY = np.float32(10_000)  # rows of the usual sum
 LARGEST = np.float32(8)  # a sum of more teaches no more than this
 MEAN, VARIANCE = range(2)
+
+
+class Known(Protocol):
+    """What is known of M rows beside their surprises; see ``detectors.ladder.Rungs``."""
+
+    error: Floats
+    off: Floats
+    rows: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class Group:
 
     Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says little about the rank of other rows.
     It counts ``certain`` times as much in a series without error, and goes back to once as the usual one-step error grows to ``predictable`` scales.
+    Where the forecast is off by less than ``least`` usual errors it counts in proportion: on steady noise the rarest of a thousand errors is no event.
     With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
     With ``own`` the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the sum on this series so far) / KNEE: where tracks often speak together, as on a
     walk that leaves its range again and again, their sum says less (the idea of Brown's method for dependent p-values, 1975).
@@ -50,6 +60,7 @@ class Group:
     bend: float = 1.0
     predictable: float = 1.0
     certain: float = 1.0
+    least: float = 0.0
     after: float = 0.0
     repeats: bool = False
     own: float = 0.0
@@ -81,19 +92,18 @@ class Combiner:
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] += weight
         self.rules = np.array(
-            [(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.after, g.repeats, g.own) for g in groups], np.float32
+            [(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.least, g.after, g.repeats, g.own) for g in groups], np.float32
         )
         self.own = sum(group.own > 0 for group in groups)
 
     def initial(self, lanes: int) -> State:
         return {"combiner.usual": np.zeros((lanes, self.own, 2), np.float32)} if self.own else {}
 
-    def run(self, state: State, lane: Ints, surprises: Floats, error: Floats, rows: Floats) -> tuple[Floats, NDArray[np.uint8]]:
-        """``surprises`` (M, columns), usual ``error`` in scales (M,) and ``rows`` seen of the lane (M,) → surprise (M, 2): of all, of what repeats;
-        and the column that led (M,)."""
+    def run(self, state: State, lane: Ints, surprises: Floats, known: Known) -> tuple[Floats, NDArray[np.uint8]]:
+        """``surprises`` (M, columns) → surprise (M, 2): of all, of what repeats; and the column that led (M,)."""
         out, lead = np.zeros((len(surprises), 2), np.float32), np.zeros(len(surprises), np.uint8)
         usual = state["combiner.usual"] if self.own else np.zeros((0, 0, 2), np.float32)
-        _combine(self.weights, self.rules, self.threshold, usual, lane, surprises, error, rows, out, lead)
+        _combine(self.weights, self.rules, self.threshold, usual, lane, surprises, known.error, known.off, known.rows, out, lead)
         return out, lead
 
 
@@ -132,7 +142,7 @@ def _bent(total, slope, bend):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
-def _combine(weights, rules, threshold, usual, lane, surprises, error, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _combine(weights, rules, threshold, usual, lane, surprises, error, off, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(out)):
         most = CLAIM * log10(rows[i] + ONE)
         most = INFINITE if most >= threshold else most
@@ -142,6 +152,8 @@ def _combine(weights, rules, threshold, usual, lane, surprises, error, rows, out
                 continue
             total, certainty, column = _evidence(weights, rules, g, surprises, i, error[i])
             scale = rules[g, SCALE]
+            if off[i] < rules[g, LEAST]:
+                scale *= off[i] / rules[g, LEAST]
             if rules[g, OWN] > 0:
                 scale /= _by_usual(usual, lane[i], own, total, rules[g, OWN] * scale, rows[i])
                 own += 1

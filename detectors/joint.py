@@ -11,6 +11,8 @@ had: a plant rarely settles where it was before, and what is left of the distanc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from detectors.base import State
@@ -61,9 +63,10 @@ class Joint:
         away = self.settled.run(state, lanes).reshape(shape)
         farthest = np.fmax.reduce(away, axis=1)[:, None]
         _fallen(state["joint.height"], slot, farthest)
-        known = np.ones(len(slot), np.float32), rows
+        ones = np.ones(len(slot), np.float32)
+        known = replace(rungs, error=ones, off=ones, rows=rows)
         together, lasting = (
-            combiner.run({}, slot, self._surprises(state, prefix, slot, error), *known)[0][:, 0]
+            combiner.run({}, slot, self._surprises(state, prefix, slot, error), known)[0][:, 0]
             for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
         )
         lasting = self.weight * lasting

@@ -32,12 +32,14 @@ class Rungs:
 
     expected (M,) float32  in the units of v (NaN: no forecast yet); guard (M,) uint8: who expected it
     error    (M,) float32  usual one-step error in scales of the series (1 while not known)
+    off      (M,) float32  this error in usual ones (0 where there is none, without bound while none is usual yet)
     rows     (M,) float32  rows seen of the lane before
     """
 
     expected: Floats
     guard: NDArray[np.uint8]
     error: Floats
+    off: Floats
     rows: Floats
 
 
@@ -52,11 +54,11 @@ class Ladder:
     def run(self, state: State, lanes: Lanes, readout: Floats | None, out: Floats) -> Rungs:
         """Residual |v − expected| in steps into ``out`` (M, 1)."""
         m = len(lanes)
-        rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), np.empty(m, np.float32), np.empty(m, np.float32))
+        rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32))
         if readout is None:
             readout = rungs.expected.copy()
         arrays = (state["ladder.gauss"], state["ladder.error"], lanes.lane, lanes.v, lanes.step, lanes.unit, lanes.season)
-        _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.rows)
+        _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.off, rungs.rows)
         return rungs
 
 
@@ -101,7 +103,7 @@ def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, guard, usual, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, guard, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     guesses = np.empty(5, np.float32)
     for i in range(len(lane)):
         g, e = gauss[lane[i]], error[lane[i]]
@@ -116,6 +118,8 @@ def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, g
         out[i, 0] = np.nan
         if np.isnan(v[i]):
             continue
+        if best >= 0:
+            off[i] = abs(v[i] - guesses[best]) / e[USUAL_ERROR] if n >= SETTLED and e[USUAL_ERROR] > 0 else np.inf
         if n >= WARM:  # before that the size of a step is not known either
             out[i, 0] = min(abs(v[i] - guesses[best]) / step[i], np.float32(LARGEST))
             _remember(e, guesses, best, v[i], step[i], np.float32(n - WARM + 1))

@@ -38,7 +38,7 @@ EVENT = Group(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("shape1", 1.0), ("shape0.25", 1.0)),
     4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
 )  # fmt: skip
-POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, after=50_000, repeats=True)
+POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True)
 #: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
 STRONG_FORM = replace(FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("shape1", 0.5)))
 STRONG_EVENT = Group(
@@ -55,7 +55,7 @@ MARKET = (
 
 TIERS = {
     "light": Tier(
-        (replace(POINT, bend=1.0, after=20_000), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 0.9), STUCK, DRIFT),
+        (replace(POINT, bend=1.0), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 4 / 3.5, own=0.75), STUCK, DRIFT),
         bins=20, ring=40,
     ),
     "standard": Tier(
