@@ -9,7 +9,6 @@ neighbours does not). Ratios are medians over the rounds.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
@@ -105,6 +104,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     from detectors.warm import warm
     from pipeline.build import build_engine, open_database
     from pipeline.config import Config
+    from pipeline.daemon import calm_collector
     from pipeline.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
     from storage.history import HistoryWriter
@@ -128,11 +128,8 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
         source = make_source("bench", config.streams["bench"].source)
         writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
         loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
-        warm(
-            loop.parts.scoring.detector
-        )  # as the daemon does while it is getting ready, and what its ``run`` does with the garbage collector:
-        gc.collect()
-        gc.freeze()
+        warm(loop.parts.scoring.detector)  # this and the next line: what the daemon does before its first turn
+        calm_collector()
         positions = loop.parts.ownership.positions
 
         def read() -> int:
