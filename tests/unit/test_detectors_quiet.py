@@ -1,0 +1,29 @@
+"""Where nothing happens nothing is told, also on a stream that has run for weeks: from 50,000 rows on a single point may speak alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.tiers import SEED, undisturbed
+from detectors import DetectorSpec, build, checks
+
+ROWS, SERIES, BATCH = 60_000, 2, 20_000
+
+
+@pytest.mark.parametrize("kind", ["noise", "walk", "season"])
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_an_old_and_quiet_series_stays_quiet(tier, kind):
+    values = undisturbed(np.random.default_rng(SEED), kind, SERIES, ROWS)
+    given = checks.points(np.tile(np.arange(SERIES, dtype=np.int32), ROWS), values, np.repeat(np.arange(ROWS), SERIES))
+    found = checks.run(build(DetectorSpec(tier=tier)), given, tuple(range(BATCH, len(given), BATCH)))
+    assert 1e4 * found.flag[50_000 * SERIES :].mean() < 6
+    assert found.flag[: 50_000 * SERIES].sum() < 80
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_an_old_series_still_tells_of_a_point_far_off(tier):
+    values = undisturbed(np.random.default_rng(SEED), "noise", 1, ROWS)
+    values[55_000] = 15.0
+    given = checks.points(np.zeros(ROWS, np.int32), values, np.arange(ROWS))
+    assert checks.run(build(DetectorSpec(tier=tier)), given).flag[55_000]
