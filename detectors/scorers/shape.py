@@ -13,6 +13,7 @@ from detectors.base import State
 from detectors.kernel import kernel
 from detectors.lanes import Floats, Lanes
 
+ZERO, INFINITY = np.float32(0), np.float32(np.inf).view(np.int32)
 FALLBACK = 64  # rows of a "period" where none was found
 
 
@@ -47,29 +48,41 @@ def _coarsen(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @kernel
-def _nearest(blocks, n, m):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Root mean square distance of the last m of n blocks to the nearest earlier window that does not overlap it."""
-    windows = n - 2 * m + 1
-    if windows < m:
-        return np.float32(np.nan)
-    current = blocks[n - m : n]
-    squares = np.zeros(windows, np.float32)
-    sums = np.zeros(windows, np.float32)
-    for j in range(m):
-        c = current[j]
-        for k in range(windows):
-            d = blocks[k + j] - c
-            squares[k] += d * d
-            sums[k] += d
-    best = np.float32(np.inf)
-    for k in range(windows):
-        best = min(best, squares[k] - sums[k] * sums[k] / m)
-    return np.sqrt(max(best, np.float32(0)) / m)
+def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Smallest sum of squares about the mean, not below 0. (Compared as the integers of the same order: a minimum of floats, which may be NaN, is not vector code.)"""
+    least = INFINITY
+    for k in range(len(squares)):
+        least = min(least, np.float32(max(squares[k] - sums[k] * sums[k] * share, ZERO)).view(np.int32))
+    return np.int32(least).view(np.float32)
+
+
+@kernel
+def _nearest(blocks, n, sizes, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Into ``found`` (W,) the root mean square distance of the last m of n blocks to the nearest earlier window that does not overlap it, for m of ``sizes`` (W,).
+
+    Windows are compared from their ends backwards, so that the sums of the longer ones pass through those of the shorter ones.
+    """
+    found[:], squares[:n], sums[:n] = np.nan, 0.0, 0.0
+    most = 0
+    for m in sizes:
+        most = max(most, m if n - 2 * m + 1 >= m else 0)
+    for m in range(1, most + 1):
+        current, earlier = blocks[n - m], blocks[: n - 2 * m + 1]
+        squared, summed = squares[m - 1 : n - m], sums[m - 1 : n - m]
+        for k in range(len(earlier)):
+            d = earlier[k] - current
+            squared[k] += d * d
+            summed[k] += d
+        for w in range(len(sizes)):
+            if sizes[w] == m:
+                share = np.float32(1) / np.float32(m)
+                found[w] = np.sqrt(_least(squared, summed, share) * share)
 
 
 @kernel
 def _shape(blocks, clock, partial, held, windows, resolution, lane, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     memory = blocks.shape[1]
+    sizes, squares, sums = np.empty(len(windows), np.int64), np.empty(memory, np.float32), np.empty(memory, np.float32)
     for i in range(len(lane)):
         row = lane[i]
         t, past = clock[row], blocks[row]
@@ -96,6 +109,6 @@ def _shape(blocks, clock, partial, held, windows, resolution, lane, v, period, o
             t[0] += 1
             t[2], partial[row] = 0, 0.0
             for w in range(len(windows)):
-                m = max(int(windows[w] * t[3] / t[1] + 0.5), 2)
-                held[row, w] = _nearest(past, t[0], m)
+                sizes[w] = max(int(windows[w] * t[3] / t[1] + 0.5), 2)
+            _nearest(past, t[0], sizes, squares, sums, held[row])
         out[i, :] = held[row]
