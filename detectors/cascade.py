@@ -41,7 +41,7 @@ from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
 from detectors.verdicts import assemble
 
-STATE_VERSION = "3"
+STATE_VERSION = "4"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
 BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64
@@ -63,7 +63,7 @@ class Cascade:
     def __init__(self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
-        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels), Ladder()
+        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels, tier.repeats), Ladder()
         self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)

@@ -26,6 +26,7 @@ class Lanes:
     missed  (M,) int32    cadence steps without a point just before this one
     every   (M,) int64    cadence, ns (0: unknown)
     v       (M,) float32  x less the first value of its lane: what distances are taken on
+    near    (M,) float32  v, but no farther from where the lane lies than so many scales: what is remembered
     z       (M,) float32  robust z-score of x (the last one where x is missing)
     unit    (M,) float32  robust scale of x before this row
     step    (M,) float32  robust size of a step of x before this row
@@ -39,6 +40,7 @@ class Lanes:
     missed: Ints
     every: NDArray[np.int64]
     v: Floats = field(init=False)
+    near: Floats = field(init=False)
     z: Floats = field(init=False)
     unit: Floats = field(init=False)
     step: Floats = field(init=False)
@@ -47,7 +49,7 @@ class Lanes:
 
     def __post_init__(self) -> None:
         m = len(self.lane)
-        self.v, self.z, self.unit, self.step, self.season = (np.empty(m, np.float32) for _ in range(5))
+        self.v, self.near, self.z, self.unit, self.step, self.season = (np.empty(m, np.float32) for _ in range(6))
         self.period = np.zeros(m, np.int32)
 
     def __len__(self) -> int:

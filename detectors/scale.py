@@ -15,22 +15,23 @@ from detectors.lanes import Lanes
 MEMORY = 10_000.0
 CLIP = 6.0
 WARM = 24
+FAR = 1000.0  # scales within which a value is remembered as it is
 LARGEST = 1e15  # squares of differences still fit in float32
 N, LOC, DEV, STEP, LAST, ANCHOR = range(6)
 
 
 class Scale:
-    """First stage of every detector: fills ``v``, ``z``, ``unit`` and ``step``."""
+    """First stage of every detector: fills ``v``, ``near``, ``z``, ``unit`` and ``step``."""
 
     def initial(self, lanes: int) -> State:
         return {"scale.moments": np.zeros((lanes, 6))}
 
     def run(self, state: State, lanes: Lanes) -> None:
-        _scale(state["scale.moments"], lanes.lane, lanes.x, lanes.v, lanes.z, lanes.unit, lanes.step)
+        _scale(state["scale.moments"], lanes.lane, lanes.x, lanes.v, lanes.near, lanes.z, lanes.unit, lanes.step)
 
 
 @kernel
-def _scale(moments, lane, x, v, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _scale(moments, lane, x, v, near, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
         s = moments[lane[i]]
         floor = 1e-9 * abs(s[LOC]) + 1e-30
@@ -39,7 +40,7 @@ def _scale(moments, lane, x, v, z, unit, step):  # type: ignore[no-untyped-def] 
         step[i] = s[STEP] + floor
         value = x[i]
         if not np.isfinite(value):
-            v[i] = np.nan
+            v[i] = near[i] = np.nan
             z[i] = (s[LAST] - s[LOC]) / scale if s[DEV] > 0 else 0.0
             continue
         if s[N] == 0:
@@ -48,8 +49,10 @@ def _scale(moments, lane, x, v, z, unit, step):  # type: ignore[no-untyped-def] 
         off, move = value - s[LOC], abs(value - s[LAST])
         v[i] = min(max(value - s[ANCHOR], -LARGEST), LARGEST)
         z[i] = min(max(off / scale, -1e4), 1e4) if s[DEV] > 0 else 0.0
+        near[i] = v[i]
         rate = 1.0 / min(s[N], MEMORY)
         if s[N] > WARM and s[DEV] > 0:
+            near[i] = min(max(v[i], s[LOC] - s[ANCHOR] - FAR * scale), s[LOC] - s[ANCHOR] + FAR * scale)
             off = min(max(off, -CLIP * scale), CLIP * scale)
             move = min(move, CLIP * 2 * step[i])
         s[LOC] += rate * off

@@ -15,6 +15,7 @@ class Tier:
     bins: int = 32  # of a calibration histogram
     ring: int = 64  # rows a level that the rhythm remembers
     levels: int = 1
+    repeats: int = 3  # of a period that the rhythm must remember
     seen: int = 0  # values that novelty remembers
     bins_of_day: int = 0
     shapes: int = 0  # blocks that the shape distance remembers
@@ -60,10 +61,10 @@ TIERS = {
     ),
     "standard": Tier(
         (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=128, levels=3, seen=64, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
+        bins=16, ring=128, levels=3, seen=64, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=18, memory=128,
     ),
     "strong": Tier(
         (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),
-        bins=64, ring=1024, levels=3, seen=128, bins_of_day=96, shapes=4096, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, hidden=48, memory=1024,
+        bins=64, ring=2048, levels=3, repeats=4, seen=128, bins_of_day=96, shapes=4096, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, hidden=48, memory=1024,
     ),
 }  # fmt: skip

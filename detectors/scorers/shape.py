@@ -12,13 +12,14 @@ import numpy as np
 from detectors.base import State
 from detectors.kernel import kernel
 from detectors.lanes import Floats, Lanes
+from detectors.packed import pack
 
 ZERO, INFINITY = np.float32(0), np.float32(np.inf).view(np.int32)
 FALLBACK = 64  # rows of a "period" where none was found
 
 
 class Shape:
-    """One track per window length, in periods. State: 4 · memory bytes a lane and a little."""
+    """One track per window length, in periods. State: 2 · memory bytes a lane and a little."""
 
     def __init__(self, memory: int, windows: tuple[float, ...] = (1.0, 0.5, 0.25), resolution: int = 32) -> None:
         self.memory, self.windows, self.resolution = memory, windows, resolution
@@ -26,15 +27,16 @@ class Shape:
 
     def initial(self, lanes: int) -> State:
         return {
-            "shape.blocks": np.zeros((lanes, self.memory), np.float32),
+            "shape.blocks": np.zeros((lanes, self.memory), np.int16),
+            "shape.quantum": np.zeros(lanes, np.float32),
             "shape.clock": np.zeros((lanes, 4), np.int32),  # blocks used, rows a block, rows in the open block, period
             "shape.open": np.zeros(lanes, np.float32),
             "shape.held": np.full((lanes, len(self.windows)), np.nan, np.float32),
         }
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        arrays = (state[f"shape.{name}"] for name in ("blocks", "clock", "open", "held"))
-        _shape(*arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.v, lanes.period, out)
+        arrays = (state[f"shape.{name}"] for name in ("blocks", "quantum", "clock", "open", "held"))
+        _shape(*arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, lanes.period, out)
 
 
 @kernel
@@ -42,7 +44,7 @@ def _coarsen(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN0
     """Merge neighbours until a block holds ``rows`` rows."""
     while clock[1] < rows:
         for k in range(clock[0] // 2):
-            blocks[k] = 0.5 * (blocks[2 * k] + blocks[2 * k + 1])
+            blocks[k] = (blocks[2 * k] + blocks[2 * k + 1] + 1) >> 1
         clock[0] //= 2
         clock[1] *= 2
 
@@ -57,17 +59,17 @@ def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @kernel
-def _nearest(blocks, n, sizes, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Into ``found`` (W,) the root mean square distance of the last m of n blocks to the nearest earlier window that does not overlap it, for m of ``sizes`` (W,).
+def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Into ``found`` (W,) the root mean square distance, in quanta, of the last m of n blocks to the nearest earlier window that does not overlap it, for m of ``sizes`` (W,).
 
     Windows are compared from their ends backwards, so that the sums of the longer ones pass through those of the shorter ones.
     """
-    found[:], squares[:n], sums[:n] = np.nan, 0.0, 0.0
+    found[:], wide[:n], squares[:n], sums[:n] = np.nan, blocks[:n], 0.0, 0.0
     most = 0
     for m in sizes:
         most = max(most, m if n - 2 * m + 1 >= m else 0)
     for m in range(1, most + 1):
-        current, earlier = blocks[n - m], blocks[: n - 2 * m + 1]
+        current, earlier = wide[n - m], wide[: n - 2 * m + 1]
         squared, summed = squares[m - 1 : n - m], sums[m - 1 : n - m]
         for k in range(len(earlier)):
             d = earlier[k] - current
@@ -80,9 +82,10 @@ def _nearest(blocks, n, sizes, squares, sums, found):  # type: ignore[no-untyped
 
 
 @kernel
-def _shape(blocks, clock, partial, held, windows, resolution, lane, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _shape(blocks, quantum, clock, partial, held, windows, resolution, lane, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     memory = blocks.shape[1]
-    sizes, squares, sums = np.empty(len(windows), np.int64), np.empty(memory, np.float32), np.empty(memory, np.float32)
+    sizes = np.empty(len(windows), np.int64)
+    wide, squares, sums = np.empty(memory, np.float32), np.empty(memory, np.float32), np.empty(memory, np.float32)
     for i in range(len(lane)):
         row = lane[i]
         t, past = clock[row], blocks[row]
@@ -105,10 +108,11 @@ def _shape(blocks, clock, partial, held, windows, resolution, lane, v, period, o
             if t[0] == memory:
                 t[0] = memory * 3 // 4
                 past[: t[0]] = past[memory - t[0] :].copy()
-            past[t[0]] = partial[row] / t[2]
+            past[t[0]] = pack(past[: t[0]], quantum, row, partial[row] / t[2])
             t[0] += 1
             t[2], partial[row] = 0, 0.0
             for w in range(len(windows)):
                 sizes[w] = max(int(windows[w] * t[3] / t[1] + 0.5), 2)
-            _nearest(past, t[0], sizes, squares, sums, held[row])
+            _nearest(past, t[0], sizes, wide, squares, sums, held[row])
+            held[row] *= quantum[row]
         out[i, :] = held[row]

@@ -1,0 +1,48 @@
+"""Values in 16 bits: what is lost, and what one wild value costs."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.lanes import Lanes
+from detectors.packed import pack
+from detectors.rhythm import Rhythm
+from detectors.scale import FAR, Scale
+
+values = st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=1, max_size=50)
+
+
+def packed(given_values):
+    past, quantum = np.zeros(len(given_values), np.int16), np.zeros(1, np.float32)
+    for i, value in enumerate(given_values):
+        past[i] = pack(past, quantum, 0, np.float32(value))
+    return past * quantum[0], quantum[0]
+
+
+@given(values)
+def test_no_value_is_off_by_more_than_a_quantum_and_that_is_small(given_values):
+    kept, quantum = packed(given_values)
+    assert np.abs(kept - np.array(given_values)).max() <= quantum
+    assert quantum <= max(np.abs(given_values).max() / 8_192, 1e-30)
+
+
+@given(st.lists(st.integers(-8_000, 8_000), min_size=1, max_size=50))
+def test_counts_are_kept_exactly(counts):
+    assert (packed(counts)[0] == counts).all()
+
+
+def test_one_wild_value_does_not_hide_the_period():
+    rng = np.random.default_rng(0)
+    t = np.arange(3_000)
+    x = 5 * np.sin(2 * np.pi * t / 50) + rng.normal(size=len(t)) * 0.2
+    x[1_000] = 1e9
+    given_lanes = Lanes(np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9))
+    Scale().run(Scale().initial(1), given_lanes)
+    assert given_lanes.near[1_000] < 2 * FAR * given_lanes.unit[1_000]
+    rhythm = Rhythm(256, 3)
+    state = rhythm.initial(1)
+    rhythm.run(state, given_lanes)
+    assert abs(given_lanes.period[-1] - 50) <= 1
+    assert state["rhythm.quantum"][0] < 0.1 * given_lanes.unit[-1]
