@@ -133,6 +133,10 @@ class _Meter:
     def __init__(self, device: str) -> None:
         self._device = device
         self._wall, self._cpu = time.monotonic(), time.process_time()
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
 
     def cost(self, points: int) -> Cost:
         wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu

@@ -5,6 +5,7 @@ Here, and nowhere else, are data read, weights changed and GPUs touched.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -93,7 +94,12 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    return _kinds()[task.kind](task, tell, cancelled)
+    try:
+        return _kinds()[task.kind](task, tell, cancelled)
+    finally:
+        if task.gpu and torch.cuda.is_available():  # the worker lives on, and others want the memory
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:

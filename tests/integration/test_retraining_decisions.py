@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.errors import InputError
 from pipeline.retraining import decide, work
-from pipeline.retraining.requests import ask, kept_out
+from pipeline.retraining.quarantine import Why
+from pipeline.retraining.requests import ask, kept_out, rulings
 from pipeline.retraining.runner import Runner
 from pipeline.retraining.work import Outcome, Version
-from storage import jobs, models
+from storage import anomalies, jobs, models
+from tests.contract.test_storage_rows import anomaly
 from tests.integration.test_retraining_jobs import ThreadWorkers, write_config
 from tests.integration.test_retraining_takeover import release
 from tests.trainings import BEGIN, MINUTE, config_of, tide, write_history
@@ -282,6 +284,33 @@ def test_people_promote_roll_back_pin_and_carry_versions(database, database_url,
     (tmp_path / "carried.safetensors").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="truncated or swapped"):
         run("models", "import", tmp_path / "carried", "--stream", "plant", "-c", file)
+
+
+def test_people_ask_for_trainings_and_call_them_off(database, database_url, tmp_path):
+    file = write_config(config_of(database_url, tmp_path), tmp_path / "f.yaml")
+    number = run("train", file, "--stream", "plant", "--by", "ada").stdout.strip()
+    assert "queued" in run("jobs", "list", "-c", file).stdout
+    assert json.loads(run("jobs", "show", number, "-c", file, "--json").stdout)["author"] == "ada"
+    assert "is cancelled" in run("jobs", "cancel", number, "-c", file).stdout
+    listed = json.loads(run("jobs", "list", "-c", file, "--state", "cancelled", "--json").stdout)
+    assert [(job["id"], job["state"]) for job in listed] == [(int(number), "cancelled")]
+    assert "is queued" in run("jobs", "retry", number, "-c", file).stdout
+    assert "queued" in run("jobs", "show", number, "-c", file).stdout
+    with pytest.raises(InputError):
+        run("jobs", "show", 99, "-c", file)
+
+
+@pytest.mark.parametrize("verdict", ["true", "false", "maintenance"])
+def test_people_say_what_an_anomaly_was(database, database_url, tmp_path, verdict):
+    file = write_config(config_of(database_url, tmp_path), tmp_path / "f.yaml")
+    found = anomaly()
+    with database.begin() as connection:
+        anomalies.upsert(connection, [found])
+    run("label", found.id, verdict, "-c", file, "--by", "ada")
+    with database.read() as connection:
+        (ruling,) = rulings(connection, found.stream)
+    wanted = {"true": Why.ANOMALY, "false": Why.NORMAL, "maintenance": Why.MAINTENANCE}[verdict]
+    assert (ruling.series, ruling.why, ruling.by) == (found.series, wanted, "ada")
 
 
 def test_people_keep_ranges_out_of_training(database, database_url, tmp_path):
