@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,14 +99,9 @@ def promote(version: Version, why: Why = "by hand", config: ConfigOption = DEFAU
 @app.command()
 def rollback(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
     """Let the version decide again that did before."""
-    from time import time_ns
-
-    from pipeline.cli.person import who
     from pipeline.retraining.decide import roll_back
 
-    with opened(config) as (loaded, database), database.begin() as connection:
-        stream_of(loaded, stream)
-        after = roll_back(connection, stream, author=who(by), reason=why, now_ns=time_ns())
+    after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
     note(f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}")
 
@@ -117,14 +115,9 @@ def pin(version: Version, why: Why = "by hand", config: ConfigOption = DEFAULT_C
 @app.command()
 def unpin(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
     """Let better versions take over by themselves again."""
-    from time import time_ns
-
-    from pipeline.cli.person import who
     from pipeline.retraining.decide import pin as pin_
 
-    with opened(config) as (loaded, database), database.begin() as connection:
-        stream_of(loaded, stream)
-        pin_(connection, stream, pinned=False, author=who(by), reason=why, now_ns=time_ns())
+    _changed(partial(pin_, pinned=False), stream, why, config, by)
     note(f"stream {stream} is no longer pinned")
 
 
@@ -183,7 +176,17 @@ def as_dict(model: Model) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names} | times | {"evidence": model.evidence}
 
 
-def _promote(version: str, why: str, config: Any, by: str | None, pinned: bool | None) -> None:
+def _changed(change: Callable[..., Promotion], stream: str, why: str, config: Path, by: str | None) -> Promotion:
+    from time import time_ns
+
+    from pipeline.cli.person import who
+
+    with opened(config) as (loaded, database), database.begin() as connection:
+        stream_of(loaded, stream)
+        return change(connection, stream, author=who(by), reason=why, now_ns=time_ns())
+
+
+def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:
     from time import time_ns
 
     from pipeline.cli.person import who

@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.retraining import work
 from pipeline.retraining.process import RunnerProcess
@@ -138,10 +139,17 @@ def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path)
     database.close()
 
 
-def test_the_registry_cannot_be_written(database, schema_url, tmp_path: Path):
+@pytest.mark.parametrize("full", [False, True], ids=["no folder", "full disk"])
+def test_the_registry_cannot_be_written(database, schema_url, tmp_path: Path, monkeypatch, full):
+    def no_room(self, path, data, **options):
+        raise OSError(28, "No space left on device")
+
     config = config_of(schema_url, tmp_path)
     write_history(config, {f"press-{i}": tide(300, i) for i in range(2)})
-    (tmp_path / "models").write_text("a file where the folder should be")
+    if full:
+        monkeypatch.setattr(LocalFileSystem, "pipe_file", no_room)
+    else:
+        (tmp_path / "models").write_text("a file where the folder should be")
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
     turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
@@ -151,7 +159,10 @@ def test_the_registry_cannot_be_written(database, schema_url, tmp_path: Path):
     assert "check that the folder may be written" in job.error
     with database.read() as connection:
         assert models.champion(connection, "plant").sequence == 0
-    (tmp_path / "models").unlink()
+    assert not full or "No space left" in job.reason
+    monkeypatch.undo()
+    if not full:
+        (tmp_path / "models").unlink()
     with database.begin() as connection:
         jobs.retry(connection, number)
     turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
