@@ -94,11 +94,12 @@ def train_many(
         size = min(size, smaller)
 
     for portion in portions:
+        if progress:
+            scores = (float(value[np.isfinite(value)].mean()) if done else 0.0 for value in (out.before, out.held_out))
+            progress(Progress(done, s, *scores, 0.0, phase="own networks"))
         for at in range(0, len(portion), step := size):
             by_halves(portion[at : at + step], train, shrink)
         done += len(portion)
-        if progress:
-            progress(Progress(done, s, float(np.nanmean(out.before)), float(np.nanmean(out.held_out)), 0.0))
     return out
 
 

@@ -109,6 +109,33 @@ def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_pa
     assert job.owner.endswith(f":{second.pid}") or second.pid is None
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("phase", ["train", "own networks", "backtest"])
+@pytest.mark.parametrize("victim", ["worker", "runner"])
+def test_a_kill_in_each_phase_of_a_job(database, schema_url, tmp_path: Path, phase, victim):
+    """Reading the data, training networks of their own, judging: whoever is killed there, another goes on, and there is one version."""
+    config = config_of(schema_url, tmp_path, epochs=3, lease="2s", models_by=["sensor"])
+    write_history(config, {f"press-{i}": tide(6000, i) for i in range(12)})
+    number = queue(config, database)
+    runners = [RunnerProcess(), RunnerProcess()]
+    try:
+        runners[0].ensure(config)
+        wait_for(lambda: stored(database, number).progress.get("phase") == phase, phase)
+        workers = dask_workers(runners[0].pid)
+        if victim == "runner":
+            os.kill(runners[0].pid, signal.SIGKILL)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        runners[1].ensure(config)
+        wait_for(lambda: stored(database, number).state in jobs.ENDED, "the end")
+    finally:
+        for runner in runners:
+            runner.stop()
+    assert check_one_version(database, number).attempt == 2
+
+
 @pytest.mark.timeout(120)
 def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path):
     url = create_database(faulty_postgres)
