@@ -95,8 +95,8 @@ def train_many(
 
     for portion in portions:
         if progress:
-            scores = (float(value[np.isfinite(value)].mean()) if done else 0.0 for value in (out.before, out.held_out))
-            progress(Progress(done, s, *scores, 0.0, phase="own networks"))
+            before, after = (float(value[np.isfinite(value)].mean()) if done else 0.0 for value in (out.before, out.held_out))
+            progress(Progress(done, s, before, after, 0.0, phase="own networks"))
         for at in range(0, len(portion), step := size):
             by_halves(portion[at : at + step], train, shrink)
         done += len(portion)

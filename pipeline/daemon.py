@@ -22,6 +22,7 @@ from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, StorageUnavailable
+from pipeline.guarded import GuardSink
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
@@ -138,7 +139,11 @@ class Daemon:
         writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
         metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
         engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
-        engine.parts.sinks = [*engine.parts.sinks, *self._retraining.eyes(name, stream, engine.parts.scoring)]
+        engine.parts.sinks = [
+            *engine.parts.sinks,
+            GuardSink(self._metrics, name),
+            *self._retraining.eyes(name, stream, engine.parts.scoring),
+        ]
         # Before the group is joined: a first compilation takes longer than a session lasts.
         warm(engine.parts.scoring.detector)
         log.info("stream started", stream=name)

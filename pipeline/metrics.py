@@ -139,6 +139,7 @@ class Metrics:
         self.power_blind = self._gauge(
             "power_blind_ratio", "Share of the series tried in which no size of it would be caught", "stream", "kind"
         )
+        self.verdicts = self._counter("verdicts", "Points by the rung of the ladder whose forecast they were judged by", "stream", "guard")
         self.power_seconds = self._counter("power_seconds", "Time spent on finding that out; rate() is its share of one core", "stream")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

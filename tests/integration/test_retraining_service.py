@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from detectors.base import GUARDS
 from pipeline.cli.app import app
+from pipeline.guarded import GuardSink
 from pipeline.metrics import Metrics
 from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
@@ -92,6 +94,20 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     shown = CliRunner().invoke(app, ["power", "-s", "plant", "-c", str(file), "--kept", "--json"])
     assert shown.exit_code == 0, shown.output
     assert {(one["series"], one["kind"]) for one in json.loads(shown.stdout)["series"]} == {(s, k) for s in ("s0", "s1") for k in KINDS}
+
+
+def test_the_rungs_that_guard_a_stream_are_counted():
+    """A new series is guarded by the lower rungs, later by the LSTM; each verdict counts once."""
+    metrics, stream = Metrics(), STREAM.model_copy(update={"detector": "standard"})
+    live, sink, points = scoring(stream), GuardSink(metrics, "plant"), 0
+    for records in batches(sensors(2, 3)):
+        result = live.process([records])
+        sink.append(result)
+        points += len(result.scored.points) if result.scored else 0
+    counted = {guard: value(metrics, "forewatch_verdicts_total", stream="plant", guard=guard) for guard in GUARDS}
+    assert sum(counted.values()) == points
+    assert counted["lstm"] > 0
+    assert counted["static"] + counted["seasonal"] > 0
 
 
 def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):

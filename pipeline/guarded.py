@@ -1,0 +1,25 @@
+"""How much of a stream each rung of the ladder guards, as a metric."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import GUARDS
+from pipeline.metrics import Metrics
+from pipeline.scoring import Result
+
+
+class GuardSink:
+    """A sink (see ``pipeline.engine.Sink``) that counts verdicts by whose forecast they are."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        self._counters = [metrics.verdicts.labels(stream, guard) for guard in GUARDS]
+
+    def append(self, result: Result) -> None:
+        if result.scored is None:
+            return
+        for counter, count in zip(self._counters, np.bincount(result.scored.verdicts.guard, minlength=len(GUARDS)).tolist(), strict=True):
+            counter.inc(count)
+
+    def close(self) -> None:
+        """Nothing to release."""
