@@ -1,6 +1,6 @@
 """The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and one machine-readable line.
 
-    python -m benchmarks.forecasters [--quick] [--only forecasters|detection|shared|many]
+    python -m benchmarks.forecasters [--quick] [--only forecasters|detection|shared]
 
 Everything is seeded. Costs are CPU time of one thread, so that a busy machine changes them little.
 """
@@ -25,7 +25,6 @@ from detectors import pretrain, synthetic
 from detectors.forecasters import build, features, shared
 from detectors.forecasters.base import Forecaster
 from detectors.gradients import reach
-from detectors.many import train_many
 from detectors.training import Settings, fit, untrainable
 
 SEED = 2026
@@ -53,11 +52,11 @@ console = Console(width=150)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few series and epochs: does it run, not what it is worth")
-    parser.add_argument("--only", choices=("forecasters", "detection", "shared", "many"), help="one of the parts")
+    parser.add_argument("--only", choices=("forecasters", "detection", "shared"), help="one of the parts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", RuntimeWarning)  # means over series that have no such point
-    parts = {"forecasters": forecasters, "detection": detecting, "shared": shared_net, "many": many}
+    parts = {"forecasters": forecasters, "detection": detecting, "shared": shared_net}
     line = {name: part(options.quick) for name, part in parts.items() if options.only in (None, name)}
     print(json.dumps({"benchmark": "forecasters", "seed": SEED, "quick": options.quick, **line}))
 
@@ -173,32 +172,6 @@ def open_sets(most: int) -> Iterator[tuple[str, np.ndarray]]:
                 series.append([float(cell) if cell else np.nan for cell in cells])
         if series:
             yield name, np.array(series)
-
-
-def many(quick: bool) -> dict:
-    """A small LSTM for each of many series: all together against a loop of ``training.fit``, same settings, same data, one thread."""
-    rng, t = np.random.default_rng(SEED), np.arange(1000)
-    n, looped = (256, 2) if quick else (1024, 8)
-    series = np.stack([np.sin(2 * np.pi * t / (10 + i % 30) + i) + 0.15 * rng.normal(size=len(t)) for i in range(n)])
-    settings = Settings(epochs=6, learning_rate=1e-2)
-    start = time.process_time()
-    together = train_many(series, settings, hidden=16)
-    batched = (time.process_time() - start) / n
-    start, ratios = time.process_time(), []
-    for i in range(looped):
-        result, _ = fit(build("lstm", hidden=16), series[i : i + 1], settings)
-        ratios.append(result.mae / result.naive)
-    alone = (time.process_time() - start) / looped
-    row = {
-        "series": n,
-        "together_ms": round(1e3 * batched, 1),
-        "loop_ms": round(1e3 * alone, 1),
-        "faster": round(alone / batched, 1),
-        "together_mae_to_naive": round(float(np.mean((together.mae / together.naive)[:looped])), 3),
-        "loop_mae_to_naive": round(float(np.mean(ratios)), 3),
-    }
-    show("One LSTM a series (hidden 16, 1,000 points, 6 epochs): CPU time a series", [row])
-    return row
 
 
 def show(title: str, rows: list[dict]) -> None:
