@@ -41,7 +41,9 @@ EVENT = Group(
 )  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True)
 #: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
-STRONG_FORM = replace(FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("shape1", 0.5)))
+STRONG_FORM = replace(
+    FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("ahead1x0.5", 0.5), ("ahead4x0.125", 0.5), ("shape0.25", 0.5)), scale=0.254
+)
 STRONG_EVENT = Group(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
     4 / 8, slope=0.2, bend=BEND, predictable=0.2, certain=0.7,
