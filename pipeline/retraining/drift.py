@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class DriftEvidence:
 class DriftSink:
     """A sink (see ``pipeline.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time.
 
-    ``keep`` is given what is known of each partition, to be had back as ``kept``.
+    ``keep`` is given what is known of each partition, to be had back as ``kept``; what it is given writes it down, which is not for the loop to do.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class DriftSink:
         scoring: Scoring,
         cool_down_ns: int,
         on_drift: Callable[[DriftEvidence], None],
-        keep: Callable[[DriftState], None] = lambda state: None,
+        keep: Callable[[Partition, Callable[[], DriftState]], None] = lambda partition, state: None,
         kept: Iterable[DriftState] = (),
     ) -> None:
         self._scoring = scoring
@@ -95,8 +96,8 @@ class DriftSink:
         for partition in table.partitions():
             slots = self._watch.watched(table.slots(partition))
             if len(slots):
-                state = _encoded([table.key(slot) for slot in slots.tolist()], self._watch.rows(slots))
-                self._keep(DriftState(stream, partition, state, self._watch.quiet_until, time.time_ns()))
+                keys = [table.key(slot) for slot in slots.tolist()]
+                self._keep(partition, partial(_state, stream, partition, keys, self._watch.rows(slots), self._watch.quiet_until))
 
     def _follow(self) -> None:
         """Slots that have another series than before begin anew, or where that series was when it was kept."""
@@ -139,8 +140,9 @@ class DriftSink:
         return DriftEvidence(provenance.stream, drift.at_ns, drift.since_ns, drift.statistics, series, drift.watched)
 
 
-def _encoded(keys: list[Key], rows: State) -> bytes:
-    return save({name: np.ascontiguousarray(array) for name, array in rows.items()}, {"keys": json.dumps(keys)})
+def _state(stream: str, partition: Partition, keys: list[Key], rows: State, quiet_until_ns: int | None) -> DriftState:
+    state = save({name: np.ascontiguousarray(array) for name, array in rows.items()}, {"keys": json.dumps(keys)})
+    return DriftState(stream, partition, state, quiet_until_ns, time.time_ns())
 
 
 def _decoded(state: bytes) -> tuple[dict[Key, int], State]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -17,6 +17,7 @@ from pipeline.cron import trigger
 from pipeline.engine import Engine, Sink
 from pipeline.errors import StorageError
 from pipeline.metrics import Metrics, PowerMetrics
+from pipeline.records import Partition
 from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from pipeline.retraining.keeper import Keeper
@@ -99,8 +100,8 @@ class RetrainingService:
             sinks.append(PowerSink(scoring, PowerMetrics(self._all, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):
 
-            def keep_drift(state: watches.DriftState) -> None:
-                self._keeper.put((name, state.partition), partial(watches.save_drift, one=state))
+            def keep_drift(partition: Partition, state: Callable[[], watches.DriftState]) -> None:
+                self._keeper.put((name, partition), lambda connection: watches.save_drift(connection, state()))
 
             cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
             sinks.append(DriftSink(scoring, cool_down_ns, self.drifted, keep_drift, drift))

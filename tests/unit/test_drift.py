@@ -205,12 +205,16 @@ def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> 
     x = sensors(20, 30)
     x[:, 24 * DAY :] += 9.0
     live, found, kept = scoring(STREAM), [], []
-    sink = DriftSink(live, 6 * 3600 * 10**9, found.append, kept.append)
+
+    def keep(partition, state) -> None:
+        kept.append(state())
+
+    sink = DriftSink(live, 6 * 3600 * 10**9, found.append, keep)
     for number, records in enumerate(batches(x)):
         if number == 24 * DAY // 6:
             sink.close()
             assert found == []
-            sink = DriftSink(live, 6 * 3600 * 10**9, found.append, kept.append, [kept[-1]] if remembers else [])
+            sink = DriftSink(live, 6 * 3600 * 10**9, found.append, keep, [kept[-1]] if remembers else [])
         sink.append(live.process([records]))
     assert [one.stream for one in kept] == ["plant"] * len(kept)
     assert bool(found) == remembers
@@ -221,7 +225,7 @@ def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> 
 
 def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
     live, kept = scoring(STREAM), []
-    sink = DriftSink(live, 10**9, lambda evidence: None, kept.append)
+    sink = DriftSink(live, 10**9, lambda evidence: None, lambda partition, state: kept.append(state()))
     for records in batches(sensors(3, 2)):
         sink.append(live.process([records]))
     sink._watch.quiet_until = 77
