@@ -25,6 +25,7 @@ from pipeline.records import Partition
 from pipeline.sources.base import Headers, Records
 
 NS_PER_MS = 1_000_000
+NEWEST = 2  # format of record batches, their "magic" byte
 # Rows of the table that ``_scan`` fills, one column a record. Positions are in bytes; an end of −1 means null.
 _TIME, _OFFSET, _KEY, _KEY_END, _VALUE, _VALUE_END, _HEADERS, _HEADER_COUNT = range(8)
 
@@ -121,6 +122,10 @@ class ColumnRecords(Fetcher.PartitionRecords):
 
     def _chunks(self, records: Any) -> Iterator[Chunk]:
         while (batch := records.next_batch()) is not None:
+            if batch.magic > NEWEST:  # the checksum does not cover the byte that says so, and the client reads on
+                raise CorruptRecordError(
+                    f"the batch at offset {batch.base_offset} is of format {batch.magic}; {NEWEST} is the newest that is known"
+                )
             if self.check_crcs and not batch.validate_crc():
                 raise CorruptRecordError(f"the checksum of the batch at offset {batch.base_offset} does not fit")
             self.bytes_read += batch.size_in_bytes

@@ -112,6 +112,14 @@ def test_damage_is_a_clear_error_and_never_garbage(records, data, codec):
     assert not part, "or the fetcher would ask for ever"
 
 
+@pytest.mark.parametrize("magic", [3, 127])
+def test_a_format_that_nobody_knows_is_not_guessed_at(magic):
+    raw = bytearray(build([(0, None, b"x", [], 0)]))
+    raw[16] = magic  # not under the checksum
+    with pytest.raises(CorruptBatchError, match=f"format {magic}"):
+        read(bytes(raw))
+
+
 def test_what_precedes_a_corrupt_batch_is_given_out_first():
     good = build([(0, None, b"%d" % i, [], 0) for i in range(3)])
     bad = bytearray(build([(0, None, b"x", [], 0)], first_offset=3))
