@@ -52,7 +52,7 @@ STUCK = Group((("stuck", 1.0),), 1.6, bend=BEND)
 DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
     Group((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
-    Group((("burst", 1.0),), 1.02, 0.95),
+    Group((("burst", 1.0),), 1.05, 0.95),
     Group((("frozen", 1.0),), 0.95, repeats=True),
 )
 
