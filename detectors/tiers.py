@@ -63,7 +63,7 @@ TIERS = {
     ),
     "standard": Tier(
         (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=128, levels=3, seen=64, bins_of_day=16, shapes=256, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=18, memory=128,
+        bins=16, ring=128, levels=3, seen=128, bins_of_day=16, shapes=512, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
         (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),

@@ -1,6 +1,6 @@
 """Distance of the last m rows to the nearest earlier window: the left discord, plain Euclidean, mean removed, amplitude kept.
 
-Rows are averaged in blocks of q = 2^j rows, such that a window has 8 to 16 blocks; ``memory`` blocks are remembered. When the period of the series
+Rows are averaged in blocks of q = 2^j rows, such that a period has 16 to 32 blocks; ``memory`` blocks are remembered. When the period of the series
 grows, neighbouring blocks merge and nothing is lost. Windows that overlap the current one do not count.
 (Keogh et al., HOT SAX, 2005; left matrix profile, Yeh et al. 2016.)
 """
