@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import GUARDS, Points, Verdicts
+from detectors.base import EVIDENCE, GUARDS, Points, Verdicts
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 
 #: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event once, not each of its rows.
@@ -159,7 +159,7 @@ class Intervals:
         anomaly.observed = points.values[row].tolist()
         anomaly.expected, anomaly.lower, anomaly.upper = (a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper))
         anomaly.contribution = verdicts.contribution[row].tolist()
-        anomaly.guard = GUARDS[verdicts.guard[row]]
+        anomaly.guard, anomaly.evidence = GUARDS[verdicts.guard[row]], EVIDENCE[verdicts.lead[row]]
         anomaly.direction = _direction(points.values[row], verdicts.expected[row], verdicts.contribution[row])
         anomaly.severity = severity_of(surprise, provenance.alarm_rate)
 

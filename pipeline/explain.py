@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from detectors.base import EVIDENCE, Detector, Points, State
+from detectors.base import Detector, Points, State
 from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.config_load import config_hash
 from pipeline.errors import InputError
 from pipeline.records import Anomaly
+from pipeline.why import WHY
 from storage.history import HistoryReader
 from storage.session import Database
 
@@ -32,29 +33,12 @@ class Explanation:
     points: int = 0  # how many stored points of the series the answer rests on
     surprise: float | None = None
     flagged: bool | None = None
-    lead: str | None = None  # what spoke loudest, a word of ``detectors.base.EVIDENCE``
 
     def __str__(self) -> str:
-        raised = [f"Raised by {_WHY[self.lead]}."] if self.lead in _WHY else []
         checked = f"Recomputed from {self.points} stored points: the verdict {_VERDICTS[self.verdict]}."
-        return "\n".join([self.sentence, *raised, checked, *self.reasons])
+        return "\n".join([self.sentence, checked, *self.reasons])
 
 
-#: What each kind of evidence means: a value inside the forecast's band may have another reason.
-_WHY = {
-    "limits": "the static limits",
-    "channels": "the channels together: they no longer move as they did",
-    "forecast": "the forecast: it misses by more than usual, now or for a while",
-    "shape": "the shape of the last rows: no earlier stretch looked like it",
-    "value": "the value: none near it was ever seen",
-    "range": "the range: it lies outside of all that was seen",
-    "season": "the time of day: no earlier day had such a value then",
-    "level": "the level: the mean of the last rows has moved",
-    "step": "the step from the value before",
-    "stuck": "the value repeating for longer than it ever did",
-    "return": "the return: large for the volatility of late",
-    "burst": "the volatility: large for that of late",
-}
 _VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unknown": "cannot be checked"}
 
 
@@ -82,7 +66,6 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
         return explanation
     _, verdicts = detector.step(alone(detector, anomaly.series), points_of(table, anomaly.channels))
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
-    explanation.lead = EVIDENCE[verdicts.lead[-1]]
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
     if not same:
@@ -109,7 +92,7 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
 
 
 def sentence(anomaly: Anomaly) -> str:
-    """One sentence: what, when, observed against expected, how rare, who says so."""
+    """One sentence: what, when, observed against expected, how rare, why, who says so."""
     lead = int(np.argmax(anomaly.contribution))
     observed, expected, lower, upper = (getattr(anomaly, name)[lead] for name in ("observed", "expected", "lower", "upper"))
     channel = anomaly.channels[lead]
@@ -117,10 +100,11 @@ def sentence(anomaly: Anomaly) -> str:
         f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected" if np.isfinite(expected) else "nothing was expected yet"
     )
     rare = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} on this series' own past"
+    why = f", by {WHY[anomaly.evidence]}" if anomaly.evidence in WHY else ""
     share = f", {anomaly.contribution[lead]:.0%} of it" if len(anomaly.channels) > 1 else ""
     return (
         f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: {channel}{share} was {_number(observed)} "
-        f"where {band}; {rare} (guard: {anomaly.guard})."
+        f"where {band}; {rare}{why} (guard: {anomaly.guard})."
     )
 
 

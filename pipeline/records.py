@@ -118,6 +118,7 @@ class Anomaly:
     peak_offset: int
     last_flag_seq: int
     revision: int = 0
+    evidence: str = "none"  # what spoke loudest at the peak, a word of ``detectors.base.EVIDENCE``
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

@@ -138,6 +138,7 @@ class AnomalyRow(Base):
     upper: Mapped[list[float]]
     contribution: Mapped[list[float]]
     guard: Mapped[str]
+    evidence: Mapped[str] = mapped_column(server_default="none")
     model_version: Mapped[str]
     config_hash: Mapped[str]
     topic: Mapped[str]

@@ -55,6 +55,7 @@ def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", 
         peak_offset=101,
         last_flag_seq=40,
         revision=1,
+        evidence="level",
     )
     return replace(made, **changed)
 

@@ -134,6 +134,7 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
         surprise=number(anomaly.surprise) or 0.0,
         channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:_CHANNELS],
         guard=anomaly.guard,
+        evidence=anomaly.evidence,
         model_version=text.clean(anomaly.model_version, 100),
         config_hash=anomaly.config_hash,
         origin=Origin(

@@ -60,6 +60,9 @@ class AnomalyView(msgspec.Struct, frozen=True):
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
     channels: list[Channel]
     guard: Annotated[str, Meta(description="which detector decided: static, last, seasonal, river or lstm")]
+    evidence: Annotated[
+        str, Meta(description="what spoke loudest: forecast, shape, value, range, season, level, step, stuck, limits, channels …")
+    ]
     model_version: str
     config_hash: str
     origin: Origin

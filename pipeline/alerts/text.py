@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.payload import Alert, AnomalyView, Channel, Hint, moment
+from pipeline.why import WHY
 
 #: Control and bidirectional characters can forge lines, headers and reading direction wherever text from outside is shown.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -118,6 +119,8 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
+    if worst.evidence in WHY:
+        found.append(Line("Raised by", WHY[worst.evidence]))
     found.append(Line("Since", _since(alert)))
     found.append(Line("How rare", rarity(worst.surprise)))
     if len(worst.channels) > 1:

@@ -98,6 +98,7 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "score": anomaly.score,
         "surprise": anomaly.surprise,
         "guard": anomaly.guard,
+        "evidence": anomaly.evidence,
         "model_version": anomaly.model_version,
         "config_hash": anomaly.config_hash,
         "topic": anomaly.partition.topic,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.base import Points, Verdicts
+from detectors.base import EVIDENCE, Points, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored, severity_of
+from pipeline.explain import sentence
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 
 P = Partition("t", 0)
@@ -35,6 +36,14 @@ def run(intervals: Intervals, batch: Scored) -> list[Anomaly]:
 
 def intervals() -> Intervals:
     return Intervals(lambda slot: (P, f"s{slot}", {"sensor": f"s{slot}"}))
+
+
+def test_an_anomaly_says_what_spoke_loudest_at_its_peak() -> None:
+    it, batch = intervals(), scored([True, True, True], surprise=[5, 7.5, 6])
+    batch.verdicts.lead = np.array([EVIDENCE.index(word) for word in ("step", "level", "shape")], np.uint8)
+    (opened,) = run(it, batch)
+    assert opened.evidence == "level"
+    assert "by the level: the mean of the last rows has moved" in sentence(opened)
 
 
 def test_an_anomaly_opens_grows_and_closes() -> None:
