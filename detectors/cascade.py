@@ -76,7 +76,7 @@ class Cascade:
         self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
         self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
-        self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.walks) if len(spec.channels) > 1 else None
+        self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles) if len(spec.channels) > 1 else None
         digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:

@@ -27,8 +27,8 @@ MEMORY = 5_000.0
 SPAN = 10.0
 RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
 LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
-QUARANTINE = 2.25  # much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates itself away
-WALKING = 4.0  # the same where numbers walk: a level is a stop on the way, and leaving it belongs to the tail
+QUARANTINE = 2.5  # much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates itself away
+RESTLESS = 4.0  # the same of numbers that do not settle: leaving a level belongs to the tail
 FALLEN = 0.4
 RISE, DECAY = 30.0, 1000.0  # rows over which the height of an event is taken, and after which it is forgotten
 SETTLED = (Group((("settled", 1.0),), 1.0, 0.9),)
@@ -38,12 +38,12 @@ GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),)
 class Joint:
     """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
 
-    def __init__(self, channels: int, bins: int, threshold: float, walks: bool) -> None:
+    def __init__(self, channels: int, bins: int, threshold: float, settles: bool) -> None:
         self.channels = channels
         self.combiner, self.lasting, self.settled = Combiner(GROUPS, threshold), Combiner(SETTLED, threshold), Settled()
         self.calibrations = {
             "joint.": Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins),
-            "joint.settled.": Calibration((0.9,), bins, WALKING if walks else QUARANTINE),
+            "joint.settled.": Calibration((0.9,), bins, QUARANTINE if settles else RESTLESS),
         }
 
     def initial(self, n: int) -> State:

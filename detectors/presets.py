@@ -28,8 +28,8 @@ SESSION_NS = DAY_NS * 6.5 / 24
 class Preset(Protocol):
     #: Evidence that replaces the tier's own where these numbers ask for other scorers (None: the tier's).
     groups: tuple[Group, ...] | None
-    #: Whether they walk, and have no level to come back to.
-    walks: bool
+    #: Whether they have a level to come back to, as a plant has; traffic and prices have not.
+    settles: bool
 
     def forward(self, values: Values) -> Values:
         """Input units → working units, elementwise and monotone; NaN: missing."""
@@ -45,13 +45,12 @@ class Preset(Protocol):
 class Plain:
     """Nothing but the stream's own alarm rate."""
 
-    walks: bool = False
-
     def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.full(len(every), TINY)
 
 
 class Sensor(Plain):
+    settles: bool = True
     groups: tuple[Group, ...] | None = None
 
     def forward(self, values: Values) -> Values:
@@ -62,6 +61,7 @@ class Sensor(Plain):
 
 
 class Network(Plain):
+    settles: bool = False
     groups: tuple[Group, ...] | None = None
 
     def forward(self, values: Values) -> Values:
@@ -73,7 +73,7 @@ class Network(Plain):
 
 class Stock:
     groups: tuple[Group, ...] | None = MARKET
-    walks: bool = True
+    settles: bool = False
 
     def forward(self, values: Values) -> Values:
         return np.log(np.where(values > 0, values, np.nan))

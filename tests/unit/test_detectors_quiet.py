@@ -22,6 +22,17 @@ def test_an_old_and_quiet_series_stays_quiet(tier, kind):
 
 
 @pytest.mark.parametrize("tier", ["light", "standard"])
+def test_traffic_of_several_channels_stays_quiet(tier):
+    """Flows, bytes and peers of hosts through days: counts that come close to nothing at night are no channels that left where they settled."""
+    rng, rows = np.random.default_rng(SEED), 12_000
+    flows = rng.poisson(6 * (1.2 + np.sin(2 * np.pi * np.arange(rows)[:, None] / 1_440)), (rows, SERIES))
+    values = np.stack([flows, flows * rng.lognormal(6, 0.8, (rows, SERIES)), np.minimum(flows, rng.poisson(4, (rows, SERIES)))], axis=2)
+    given = checks.points(np.tile(np.arange(SERIES, dtype=np.int32), rows), values.reshape(-1, 3), np.repeat(np.arange(rows), SERIES))
+    found = checks.run(build(DetectorSpec(tier=tier, preset="network", channels=("flows", "bytes", "peers"))), given)
+    assert 1e4 * found.flag[2_000 * SERIES :].mean() < 4
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
 def test_an_old_series_still_tells_of_a_point_far_off(tier):
     values = undisturbed(np.random.default_rng(SEED), "noise", 1, ROWS)
     values[55_000] = 15.0
