@@ -56,7 +56,7 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     for stream in streams.values():
         stream["alerts"] = {"severity": {"notice": "warning"}}
         stream["retraining"] = {"schedule": None, "on_drift": False}
-    streams["plant"]["retraining"] = {"schedule": _soon(), "shadow": "0s", "guard": "1m", "epochs": 4, "min_interval": "12h"}
+    streams["plant"]["retraining"] = {"schedule": _soon(), "shadow": "0s", "guard": "1m", "epochs": 12, "min_interval": "12h"}
     endpoints = {"terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}}
     config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams, "endpoints": endpoints}
     path = folder / "demo.yaml"
