@@ -202,7 +202,8 @@ class KafkaSource(GroupSource):
             now = self._net.cluster.topic_id(topic)
             if now is not None and now != known:
                 self._topic_ids[topic] = now
-                again = [p for p in self._owned.next if p.topic == topic]
+                # What the group has taken back meanwhile it hands out anew itself.
+                again = self._held([p for p in self._owned.next if p.topic == topic])
                 if known is not None and again:
                     self._consumer.pause(*(TopicPartition(*p) for p in again))
                     self._owned.lost(again)
