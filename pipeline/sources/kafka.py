@@ -202,12 +202,17 @@ class KafkaSource(GroupSource):
             now = self._net.cluster.topic_id(topic)
             if now is not None and now != known:
                 self._topic_ids[topic] = now
-                # What the group has taken back meanwhile it hands out anew itself.
-                again = self._held([p for p in self._owned.next if p.topic == topic])
-                if known is not None and again:
-                    self._consumer.pause(*(TopicPartition(*p) for p in again))
-                    self._owned.lost(again)
-                    self._owned.gained(again)
+                again = [p for p in self._owned.next if p.topic == topic and known is not None and self._paused(p)]
+                self._owned.lost(again)
+                self._owned.gained(again)
+
+    def _paused(self, partition: Partition) -> bool:
+        """Pause it; False where the group has just taken it back: then the group hands it out anew itself."""
+        try:
+            self._consumer.pause(TopicPartition(*partition))
+        except KeyError:
+            return False
+        return True
 
     def _records(self, fetched: Mapping[TopicPartition, list[Chunk]]) -> Iterator[Records]:
         for topic_partition, chunks in fetched.items():
