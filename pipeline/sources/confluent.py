@@ -58,7 +58,7 @@ class ConfluentSource(GroupSource):
         self._admin: Any = None
         self._paused: set[Partition] = set()
         self._flowing: set[Partition] = set()  # a record has come since the last seek
-        self._unsought: set[Partition] = set()  # assigned, and not told yet where to read
+        self._silenced: set[Partition] = set()  # whose errors say nothing new: not told yet where to read, or failed and not resumed since
         self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
         self._topic_ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}  # topic descriptions under way
@@ -112,7 +112,7 @@ class ConfluentSource(GroupSource):
             if partition in self._paused:
                 self._consumer.pause([place])
         self._flowing.discard(partition)
-        self._unsought.discard(partition)
+        self._silenced.discard(partition)
         self._owned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
@@ -123,6 +123,7 @@ class ConfluentSource(GroupSource):
     def resume(self, partitions: Sequence[Partition]) -> None:
         if held := self._held(partitions):
             self._paused.difference_update(held)
+            self._silenced.difference_update(held)
             self._consumer.resume([TopicPartition(*p) for p in held])
 
     def close(self) -> None:
@@ -189,7 +190,7 @@ class ConfluentSource(GroupSource):
         consumer.pause(partitions)
         gained = [Partition(p.topic, p.partition) for p in partitions]
         self._paused.update(gained)
-        self._unsought.update(gained)
+        self._silenced.update(gained)
         self._owned.gained(gained)
 
     def _on_lost(self, consumer: Any, partitions: Any) -> None:
@@ -273,8 +274,9 @@ class ConfluentSource(GroupSource):
         if offset is None:
             self._failures.append(SourceError(f"Kafka at {self._where}: {error.str()}"))
             return
-        if partition in self._unsought or message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
+        if partition in self._silenced or message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
             return
+        self._silenced.add(partition)  # the client asks again before it hears of the pause, and again for what it cannot read
         self.pause([partition])
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
             text = f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)"

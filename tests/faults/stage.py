@@ -129,9 +129,11 @@ class Stage:
         return wait_for(lambda: self.read() >= count, f"{count} records read", timeout, self.say)
 
     def until_drained(self, timeout: float = 90.0) -> float:
-        """Everything is sent, read and committed."""
+        """Everything is sent, read, committed, and shown to operators: a commit to Kafka that a rebalance refused is sent again while a member lives."""
         self.allow(1.0)
-        return self.until_read(sum(len(log.values) for log in self.logs), timeout)
+        seconds = self.until_read(sum(len(log.values) for log in self.logs), timeout)
+        wait_for(lambda: self._shown() == self._ends(), "the offsets shown to operators", 30, self.say)
+        return seconds
 
     def say(self) -> str:
         alive = [m for m in self.members if m.exitcode is None]
@@ -169,7 +171,7 @@ class Stage:
             self.figures.problems.append(f"{what}: {found!r}, and not {wanted!r}")
 
     def _check_positions(self) -> None:
-        end = {number: len(log.values) for number, log in enumerate(self.logs)}
+        end = self._ends()
         for number, position in self.positions().items():
             log, counts = self.logs[number], asdict(position.counts)
             self._problem((position.start_offset, position.next_offset), (0, end[number]), f"partition {number} reads from, to")
@@ -177,10 +179,16 @@ class Stage:
             self.figures.twice += max(0, position.counts.read() - end[number])
             wanted = dict.fromkeys(counts, 0) | log.counts() | {"held": 1}
             self._problem(counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}")
+        self._problem(self._shown(), end, "offsets that Kafka shows operators")
+
+    def _ends(self) -> dict[int, int]:
+        return {number: len(log.values) for number, log in enumerate(self.logs)}
+
+    def _shown(self) -> dict[int, int]:
+        """What the group's offsets in Kafka are, by partition."""
         with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:  # an older one may not know the broker after an outage
             mirrored = admin.list_group_offsets({self.group: None})[self.group]
-        shown = {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
-        self._problem(shown, end, "offsets that Kafka shows operators")
+        return {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
 
     def _check_rows(self) -> None:
         """Every bad and every late record is kept, once."""
