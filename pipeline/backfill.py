@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import build_engine, open_database
+from pipeline.build import build_engine, open_database, owner_name
 from pipeline.config import Config, FilesSource
 from pipeline.config import Source as SourceConfig
 from pipeline.engine import Sink
 from pipeline.errors import InputError, SourceError
 from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.past import read_past
 from pipeline.progress import Progress
 from pipeline.records import Counts
 from pipeline.scores import ScoresWriter
@@ -86,6 +87,8 @@ def run_backfill(
         if writer is not None:
             writer.scoring = engine.parts.scoring
         stack.callback(engine.close)
+        for _ in read_past(database, owner_name(), engine.parts.scoring):
+            pass  # the series begin with what those of the daemon begin with
         while not engine.done:
             engine.turn(0.1)
             if fault := next(iter(engine.parts.faults.current), None):

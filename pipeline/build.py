@@ -26,8 +26,9 @@ from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.retraining import registry
 from pipeline.scoring import Scoring
-from pipeline.snapshots import Snapshots, StoredSeries
+from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Source
+from pipeline.stored import StoredSeries, past_ledger
 from storage import models
 from storage.history import HistoryWriter
 from storage.models import Promotion
@@ -150,6 +151,7 @@ def build_engine(
     ledger = ledger or name
     stored = StoredSeries(database, ledger)
     scoring = Scoring(champion.provenance, stream, champion.detector, stored.revive)
+    stored.past = past_ledger(scoring)
     faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
     history = History(history_writer, scoring, metrics) if history_writer is not None else None
     kafka = stream.source.kafka

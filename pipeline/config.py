@@ -213,7 +213,7 @@ class Stream(Model):
     close_after: int = Field(3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold")
     history: Path | None = Field(
         None,
-        description="file or folder of past points: a training is asked for at the start, and learns from them what is older than our own history",
+        description="file or folder of past points (CSV, Parquet): a series begins with what they tell of it, and a training learns from what is older than our own history",
     )
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(timedelta(days=7), description="a series silent for this long leaves memory; it comes back with its state")

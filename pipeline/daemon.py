@@ -17,15 +17,16 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
 from pipeline.alerts.web import alert_routes
-from pipeline.build import build_engine, history_path, models_path, open_database
+from pipeline.build import build_engine, history_path, models_path, open_database, owner_name
 from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError, StorageUnavailable
+from pipeline.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.guarded import GuardSink
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.past import read_past
 from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.retraining.config import Retraining
@@ -59,7 +60,10 @@ class Daemon:
         self._alerts = AlertService(config, database, metrics)
         self._retraining = RetrainingService(config, database, metrics)
         self._stopping = stopping
-        self._engines = self._built(list(config.streams))
+        self._engines: dict[str, Engine] = {}
+        #: Streams that still read what they begin with.
+        self._past: dict[str, Iterator[int]] = {}
+        self._begin(self._built(list(config.streams)))
         self._alerts.start()
         self._retraining.start()
         health.ready("daemon")
@@ -89,7 +93,7 @@ class Daemon:
             raise
         for name in changed & self._engines.keys():
             self._end(name)
-        self._engines.update(built)
+        self._begin(built)
         self._alerts.take(config)
         self._retraining.take(config)
 
@@ -98,8 +102,11 @@ class Daemon:
         calm_collector()
         while not self._stopping.is_set():
             for name, engine in self._engines.items():
-                engine.turn(IDLE_SECONDS / len(self._engines))
-                self._report(name, engine)
+                if name not in self._past:
+                    engine.turn(IDLE_SECONDS / len(self._engines))
+                    self._report(name, engine)
+                else:
+                    self._read_past(name)
             self._watchdog.beat()
             reload()
             self._retraining.apply(self._engines)
@@ -153,7 +160,24 @@ class Daemon:
     def _history_failed(error: Exception) -> None:
         log.warning("history not written; scoring goes on", error=str(error))
 
+    def _begin(self, engines: dict[str, Engine]) -> None:
+        self._engines |= engines
+        self._past |= {name: read_past(self._database, owner_name(), engine.parts.scoring) for name, engine in engines.items()}
+
+    def _read_past(self, name: str) -> None:
+        """A short step, so that the other streams go on."""
+        try:
+            rows = next(self._past[name], None)
+        except (InputError, SourceError) as error:
+            log.error("past points cannot be read; the series begin without them", stream=name, error=str(error))
+            rows = None
+        if rows is None:
+            del self._past[name]
+        else:
+            self._health.wait(f"stream {name}", f"reading its past points, {rows:,} so far")
+
     def _end(self, name: str) -> None:
+        self._past.pop(name, None)
         self._engines.pop(name).close()
         self._health.ready(f"stream {name}")
         log.info("stream stopped", stream=name)

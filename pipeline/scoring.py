@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points, State, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored
 from pipeline.config import Stream
-from pipeline.decode import Columns, DeadLetterGauge, Key, Keys, make_decoder, series_name, series_names
+from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.series import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords
@@ -25,12 +25,12 @@ from pipeline.windows import DUPLICATE, LATE, SCORED, Waiting, Windows
 
 log = structlog.get_logger(__name__)
 
-#: Fetches the stored state of series that left memory: (partition, keys not in memory) → pages.
-Revive = Callable[[Partition, Sequence[Key]], Sequence[bytes]]
+#: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point now) → pages.
+Revive = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
 
 
-def nothing_stored(partition: Partition, keys: Sequence[Key]) -> Sequence[bytes]:
-    """The ``Revive`` of a run that never moves series out of memory."""
+def nothing_stored(partition: Partition, first_ns: Mapping[Key, int]) -> Sequence[bytes]:
+    """The ``Revive`` of a run whose series begin with their first record and never leave memory."""
     return ()
 
 
@@ -113,7 +113,7 @@ class Scoring:
         admitted, offsets = [], []
         start = 0
         for partition, columns in ready.items():
-            one = self.windows.admit(self.series.state["windows"], self._slots(partition, columns.keys), columns)
+            one = self.windows.admit(self.series.state["windows"], self._slots(partition, columns), columns)
             self._count(outcomes[partition], columns, one.outcome)
             admitted.append(one)
             offsets.append(np.where(one.row >= 0, columns.offsets[one.row], -1) if len(columns) else np.empty(0, np.int64))
@@ -143,11 +143,14 @@ class Scoring:
         back = np.argsort(np.concatenate(parts))
         return Verdicts(*(np.concatenate([getattr(v, f.name) for v in verdicts])[back] for f in fields(Verdicts)))
 
-    def _slots(self, partition: Partition, keys: Keys) -> NDArray[np.int32]:
-        slots, new = self.series.find(partition, keys.names)
-        for page in self._revive(partition, new) if new else ():
-            self.series.load_page(partition, page)
-        return keys.spread(slots)
+    def _slots(self, partition: Partition, columns: Columns) -> NDArray[np.int32]:
+        slots, new = self.series.find(partition, columns.keys.names)
+        if new:
+            # The first in the order of admission, which is the same however the records were cut into batches.
+            first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
+            for page in self._revive(partition, {key: first_ns[key] for key in new}):
+                self.series.load_page(partition, page)
+        return columns.keys.spread(slots)
 
     def _count(self, outcome: Outcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]

@@ -6,55 +6,23 @@ transaction, and those that came back are deleted there in it too, so that a sna
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from pipeline.decode import Key
 from pipeline.errors import StorageUnavailable
 from pipeline.history import History
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.records import Partition
 from pipeline.scoring import Scoring
+from pipeline.stored import StoredSeries, states_of
 from storage import series, snapshots
 from storage.positions import Fenced
 from storage.session import Database
 
 log = structlog.get_logger(__name__)
-
-
-class StoredSeries:
-    """Series that left memory: asks the database only where there are any."""
-
-    def __init__(self, database: Database, ledger: str) -> None:
-        self._database = database
-        self._ledger = ledger
-        self._count: dict[Partition, int] = {}
-        #: Came back since the last snapshot; still stored, in case that snapshot is replayed.
-        self.revived: dict[Partition, list[str]] = {}
-
-    def revive(self, partition: Partition, keys: Sequence[Key]) -> list[bytes]:
-        """Pages of those of ``keys`` that are stored. Raises StorageUnavailable."""
-        if partition not in self._count:
-            with self._database.read() as connection:
-                self._count[partition] = series.count(connection, self._ledger, partition)
-        if not self._count[partition]:
-            return []
-        with self._database.read() as connection:
-            found = series.revive(connection, self._ledger, partition, [json.dumps(key) for key in keys])
-        self.revived.setdefault(partition, []).extend(found)
-        return [state.state for state in found.values()]
-
-    def forget(self, partition: Partition) -> None:
-        """The number may have changed: somebody else wrote, or we did."""
-        self._count.pop(partition, None)
-        self.revived.pop(partition, None)
 
 
 class Snapshots:
@@ -119,7 +87,7 @@ class Snapshots:
             with self._database.begin() as connection:
                 size = snapshots.save(connection, position, position.next_offset, pages, meta=self._scoring.meta())
                 series.forget(connection, position, self._stored.revived.get(partition, []))
-                evicted = series.evict(connection, position, self._states(idle))
+                evicted = series.evict(connection, position, states_of(self._scoring, idle))
         except StorageUnavailable as error:
             log.warning("no snapshot", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)
@@ -132,9 +100,3 @@ class Snapshots:
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(evicted)
-
-    def _states(self, slots: NDArray[np.int32]) -> Iterator[series.SeriesState]:
-        table = self._scoring.series
-        for slot, last in zip(slots, self._scoring.last_time(slots).tolist(), strict=True):
-            (page,) = table.pages(np.array([slot]))
-            yield series.SeriesState(json.dumps(table.key(slot)), page, "", last)

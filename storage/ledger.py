@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select
 
 from storage.tables import PositionRow, SeriesStateRow, SnapshotPageRow, SnapshotRow
+
+
+def names(connection: Connection, prefix: str) -> list[str]:
+    """The ledgers that have positions and whose names begin so."""
+    column = PositionRow.stream
+    return list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True)).distinct()).scalars())
 
 
 def forget(connection: Connection, stream: str) -> None:

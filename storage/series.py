@@ -36,13 +36,17 @@ class SeriesState:
 
 
 def evict(connection: Connection, position: Position, states: Iterable[SeriesState]) -> int:
-    """Store these states, replacing older ones; returns how many. Raises Fenced."""
+    """Store these states of the partition's series; returns how many. Raises Fenced."""
     hold(connection, position)
+    return store(connection, position.stream, position.partition, states)
+
+
+def store(connection: Connection, stream: str, partition: Partition, states: Iterable[SeriesState]) -> int:
+    """Store these states, replacing older ones, whoever owns the partition; returns how many."""
     statement = insert(connection, SeriesStateRow)
     changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns", "evicted_ns")}
     statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series_key"], set_=changed)
-    topic, number = position.partition
-    key = {"stream": position.stream, "topic": topic, "partition": number, "evicted_ns": time.time_ns()}
+    key = {"stream": stream, "topic": partition.topic, "partition": partition.number, "evicted_ns": time.time_ns()}
     count = 0
     for some in _chunks(states):
         rows: list[dict[str, Any]] = [

@@ -21,19 +21,16 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points
 from pipeline.build import provenance
-from pipeline.config import FilesSource, Stream
-from pipeline.config import Source as SourceConfig
-from pipeline.errors import InputError, SourceError
+from pipeline.config import Stream
+from pipeline.errors import InputError
+from pipeline.past import past_files, refuse_broken, source_of, whole
 from pipeline.records import Partition
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring import Result, Scoring
-from pipeline.sources import make_source
 from pipeline.sources.base import Source
-from pipeline.sources.files import ENDINGS
 from pipeline.sources.span import span_of
 from storage.history import HistoryReader
 
-BATCH = 20_000
 _COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")
 HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees
 
@@ -173,10 +170,7 @@ def from_source(
 
 def from_files(name: str, stream: Stream, path: Path, detector: Detector, rulings: Sequence[Ruling] = ()) -> TrainingData:
     """Past points in a CSV or Parquet file, or in all those of a folder, as a backfill would read them. Raises InputError and SourceError."""
-    paths = [str(path / f"*{ending}") for ending in ENDINGS if any(path.glob(f"*{ending}"))] if path.is_dir() else [str(path)]
-    if not paths:
-        raise InputError(f"stream {name}: history: {path} holds no file that ends in {', '.join(ENDINGS)}")
-    source = make_source(name, SourceConfig(files=FilesSource(paths=paths)), stream.format)
+    source = source_of(name, stream, past_files(name, path))
     try:
         return from_source(name, stream, detector, source, rulings)
     finally:
@@ -220,24 +214,12 @@ def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
 def _results(scoring: Scoring, source: Source) -> Iterator[Result]:
     """Read ``source`` to its end."""
     at: dict[Partition, int] = {}
-    while True:
-        poll = source.poll(BATCH, 0.2)
-        for partition in poll.assigned:
-            at[partition] = source.start_offset(partition)
-            source.seek(partition, at[partition])
-            source.resume([partition])
-        if poll.records:
-            result = scoring.process(poll.records)
-            at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
-            for partition, outcome in result.outcomes.items():
-                if outcome.broken and outcome.dead:
-                    last = outcome.dead[-1]
-                    what = f"too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail})"
-                    raise SourceError(f"{partition}: {what}; correct the input or the format of the stream", partition)
-            yield result
-        elif poll.finished:
-            yield scoring.flush(at)
-            return
+    for records in whole(source):
+        result = scoring.process(records)
+        at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
+        refuse_broken(result)
+        yield result
+    yield scoring.flush(at)
 
 
 def _assembled(

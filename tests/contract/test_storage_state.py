@@ -7,6 +7,7 @@ import os
 import pytest
 
 from pipeline.records import Counts, Partition
+from storage import ledger as ledgers
 from storage import positions, series, snapshots
 from storage.positions import Fenced
 from storage.series import SeriesState
@@ -105,3 +106,20 @@ def test_evicting_again_replaces_whatever_the_series_is_called(database, owned):
             series.evict(connection, owned, [SeriesState(name, state, "v1", 5) for name in odd])
     with database.read() as connection:
         assert series.revive(connection, "plant", P, odd) == {name: SeriesState(name, b"new", "v1", 5) for name in odd}
+
+
+def test_whoever_stores_series_of_a_ledger_stores_the_same_and_all_of_it_is_forgotten_together(database):
+    states = [SeriesState(f"s{i}", f"state {i}".encode(), "", i) for i in range(20)]
+    for name in ("plant (history 1)", "plant (history 2)", "plant_(history 3)"):  # _ is any letter to LIKE
+        positions.take_over(database, name, P, "one", "")
+        for _ in range(2):
+            with database.begin() as connection:
+                assert series.store(connection, name, P, states) == 20
+    with database.read() as connection:
+        assert sorted(ledgers.names(connection, "plant (")) == ["plant (history 1)", "plant (history 2)"]
+        assert ledgers.names(connection, "plant_(") == ["plant_(history 3)"]
+    with database.begin() as connection:
+        ledgers.forget(connection, "plant (history 1)")
+    with database.read() as connection:
+        assert [series.count(connection, f"plant (history {n})", P) for n in (1, 2)] == [0, 20]
+        assert ledgers.names(connection, "plant (") == ["plant (history 2)"]
