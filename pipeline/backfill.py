@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.config import Source as SourceConfig
 from pipeline.engine import Sink
 from pipeline.errors import InputError, SourceError
 from pipeline.metrics import Metrics, StreamMetrics
-from pipeline.past import read_past
+from pipeline.past import forget_past, read_past
 from pipeline.progress import Progress
 from pipeline.records import Counts
 from pipeline.scores import ScoresWriter
@@ -75,7 +76,8 @@ def run_backfill(
 
     Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or cannot be used.
     """
-    source = _files(config, stream, inputs) if inputs else _span(config, stream, start_ns, end_ns)
+    read = partial(_files, config, stream, inputs) if inputs else partial(_span, config, stream, start_ns, end_ns)
+    source = read()
     ledger = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
     tally = _Tally(progress)
     started = time.monotonic()
@@ -87,8 +89,8 @@ def run_backfill(
         if writer is not None:
             writer.scoring = engine.parts.scoring
         stack.callback(engine.close)
-        for _ in read_past(database, owner_name(), engine.parts.scoring):
-            pass  # the series begin with what those of the daemon begin with
+        for _ in read_past(database, owner_name(), ledger, engine.parts.scoring, read):
+            pass  # a series begins with what it would begin with in a daemon
         while not engine.done:
             engine.turn(0.1)
             if fault := next(iter(engine.parts.faults.current), None):
@@ -98,6 +100,7 @@ def run_backfill(
         counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())
         with database.begin() as connection:
             ledgers.forget(connection, ledger)
+        forget_past(database, ledger)
     return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
 
 

@@ -151,7 +151,7 @@ def build_engine(
     ledger = ledger or name
     stored = StoredSeries(database, ledger)
     scoring = Scoring(champion.provenance, stream, champion.detector, stored.revive)
-    stored.past = past_ledger(scoring)
+    stored.past = past_ledger(ledger, scoring)
     faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
     history = History(history_writer, scoring, metrics) if history_writer is not None else None
     kafka = stream.source.kafka

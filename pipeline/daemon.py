@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -33,6 +34,7 @@ from pipeline.retraining.config import Retraining
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
+from pipeline.sources.span import beside
 from pipeline.watchdog import Watchdog
 from storage.history import HistoryWriter
 from storage.retention import prune, prune_history
@@ -162,7 +164,10 @@ class Daemon:
 
     def _begin(self, engines: dict[str, Engine]) -> None:
         self._engines |= engines
-        self._past |= {name: read_past(self._database, owner_name(), engine.parts.scoring) for name, engine in engines.items()}
+        for name, engine in engines.items():
+            stream = self._config.streams[name]
+            peek = partial(beside, name, stream.source, stream.format)
+            self._past[name] = read_past(self._database, owner_name(), name, engine.parts.scoring, peek)
 
     def _read_past(self, name: str) -> None:
         """A short step, so that the other streams go on."""

@@ -26,7 +26,7 @@ from pipeline.config import FilesSource, Stream
 from pipeline.config import Source as SourceConfig
 from pipeline.decode import make_decoder
 from pipeline.errors import InputError, SourceError, StorageUnavailable
-from pipeline.records import Counts, Position
+from pipeline.records import Counts, Partition, Position
 from pipeline.scoring import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
@@ -40,39 +40,54 @@ from storage.session import Database
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+#: Something that is done in many short steps; gives the number of rows so far, and its result in the end.
+Steps = Generator[int, None, T]
 
 BATCH = 20_000
 #: Series whose state is stored in one transaction.
 CHUNK = 1000
-RETRY_SECONDS = 0.2
+#: Records of a partition that are looked at to know when it begins, and how long at the most.
+FIRST = 1000
+PEEK_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 
 
-def read_past(database: Database, owner: str, live: Scoring) -> Iterator[int]:
-    """Learn what the past of the stream of ``live`` tells, unless that is done; what is read for another path or form of the state is forgotten.
+def read_past(database: Database, owner: str, ledger: str, live: Scoring, peek: Callable[[], Source | None]) -> Iterator[int]:
+    """Learn what the past tells of the series of ``ledger``, unless that is done; what was read for another path or form of the state is forgotten.
 
-    Gives the number of rows so far, at each of many short steps. Waits for a database that is away. Raises InputError and SourceError for files
-    that cannot be read; then nothing of them is used.
+    ``peek`` makes another reader of what the stream reads: of the past only that is learnt which is older than the first records there.
+    Gives the number of rows so far, at each of many short steps. Waits for a database or source that is away. Raises InputError and SourceError for
+    files that cannot be read; then nothing of them is used.
     """
-    name, ledger = live.provenance.stream, past_ledger(live)
-    yield from _patiently(partial(_forget_others, database, name, ledger), 0)
-    if ledger is None or (yield from _patiently(partial(_known, database, ledger, owner), 0)):
+    name, stream, at = live.provenance.stream, live.stream, past_ledger(ledger, live)
+    yield from _patiently(partial(_forget_others, database, ledger, at), 0)
+    if at is None or (yield from _patiently(partial(_known, database, at, owner), 0)):
         return
-    started, scoring, rows, late = time.monotonic(), Scoring(live.provenance, live.stream, live.detector), 0, 0
-    log.info("reading past points", stream=name, history=str(live.stream.history))
-    for path in in_order(name, live.stream):
+    started, rows, late = time.monotonic(), 0, 0
+    until = (yield from _begin_of(name, stream, peek)) if (yield from _patiently(partial(_unread, database, ledger), 0)) else None
+    log.info(
+        "reading past points", stream=name, history=str(stream.history), until=None if until is None else str(np.datetime64(until, "ns"))
+    )
+    scoring = Scoring(live.provenance, stream, live.detector, until_ns=until)
+    for path in (yield from _in_order(name, stream)):
         for result in _learn(scoring, name, path):
             counts = result.outcomes[PAST].counts
             rows, late = rows + counts.scored, late + counts.late
             yield rows
     slots = scoring.series.slots(PAST)
     for start in range(0, len(slots), CHUNK):
-        yield from _patiently(partial(_store, database, ledger, scoring, slots[start : start + CHUNK]), rows)
-    yield from _patiently(partial(_finish, database, ledger, owner, rows), rows)
+        yield from _patiently(partial(_store, database, at, scoring, slots[start : start + CHUNK]), rows)
+    yield from _patiently(partial(_finish, database, at, owner, rows), rows)
     if late:
         log.warning(
             "past points were left out: their series was further already; give each series in the order of time", stream=name, rows=late
         )
     log.info("past points are known", stream=name, rows=rows, series=len(slots), seconds=round(time.monotonic() - started, 1))
+
+
+def forget_past(database: Database, ledger: str) -> None:
+    """Nobody reads as ``ledger`` any more. Raises StorageUnavailable."""
+    _forget_others(database, ledger, None)
 
 
 def past_files(name: str, path: Path) -> list[str]:
@@ -107,23 +122,55 @@ def refuse_broken(result: Result) -> None:
             raise SourceError(f"{partition}: {what}; correct the input or the format of the stream", partition)
 
 
-def in_order(name: str, stream: Stream) -> list[str]:
+def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
     """The files by the event time at which they begin: a series that goes through several must come in order. Raises InputError, SourceError."""
     assert stream.history is not None
-    paths = past_files(name, stream.history)
-    return paths if len(paths) == 1 else sorted(paths, key=lambda path: (_begins(name, stream, path), path))
+    begins: list[tuple[int, str]] = []
+    for path in past_files(name, stream.history):
+        source = source_of(name, stream, [path])
+        try:
+            begins.append(((yield from _first_time(name, stream, source)) or 0, path))
+        finally:
+            source.close()
+    return [path for _, path in sorted(begins)]
 
 
-def _begins(name: str, stream: Stream, path: str) -> int:
-    """Event time of the first record that decodes, of the first few."""
-    source = source_of(name, stream, [path])
-    try:
-        for (records,) in whole(source, 100):
-            columns, _ = make_decoder(name, stream).decode(records)
-            return int(columns.time[0]) if len(columns) else 0
-    finally:
-        source.close()
-    return 0
+def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> Steps[int | None]:
+    """Event time at which the stream's own records begin; None where there are none yet, or nobody can look without taking something away."""
+    while (source := peek()) is not None:
+        try:
+            return (yield from _first_time(name, stream, source))
+        except SourceError as error:
+            yield from _later(0, error)
+        finally:
+            source.close()
+    return None
+
+
+def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
+    """The earliest event time among the first records of each partition; None where none decodes. Raises SourceError."""
+    decoder, until = make_decoder(name, stream), time.monotonic() + PEEK_SECONDS
+    wanted: set[Partition] | None = None  # which there are is not known yet
+    begins: list[int] = []
+    while wanted != set() and time.monotonic() < until:
+        poll = source.poll(FIRST, 0.05)
+        if poll.assigned:
+            starts, bounds = {partition: source.start_offset(partition) for partition in poll.assigned}, source.bounds(poll.assigned)
+            for partition, start in starts.items():
+                source.seek(partition, start)
+            more = {partition for partition, start in starts.items() if start < bounds[partition].end}
+            source.resume(list(more))
+            wanted = more | (wanted or set())
+        for records in poll.records:
+            columns, _ = decoder.decode(records)
+            if len(columns):
+                begins.append(int(columns.time.min()))
+                wanted = (wanted or set()) - {records.partition}
+                source.pause([records.partition])
+        if poll.finished:
+            break
+        yield 0
+    return min(begins, default=None)
 
 
 def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
@@ -146,20 +193,27 @@ def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
 # ------------------------------------------------------------------------------------------------ database
 
 
-def _patiently(action: Callable[[], T], rows: int) -> Generator[int, None, T]:
-    """Do it, however long the database is away; its result is that of the generator."""
+def _patiently(action: Callable[[], T], rows: int) -> Steps[T]:
+    """Do it, however long the database is away."""
     while True:
         try:
             return action()
         except (StorageUnavailable, Fenced) as error:  # fenced: another member reads the same files, and stores the same
-            log.warning("past points wait for the database", error=str(error))
-            time.sleep(RETRY_SECONDS)
-            yield rows
+            yield from _later(rows, error)
 
 
-def _forget_others(database: Database, name: str, ledger: str | None) -> None:
+def _later(rows: int, error: Exception) -> Steps[None]:
+    """Time that the other streams have."""
+    log.warning("past points wait", error=str(error))
+    until = time.monotonic() + RETRY_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.02)
+        yield rows
+
+
+def _forget_others(database: Database, ledger: str, keep: str | None) -> None:
     with database.read() as connection:
-        others = [one for one in ledgers.names(connection, past_ledgers(name)) if one != ledger]
+        others = [one for one in ledgers.names(connection, past_ledgers(ledger)) if one != keep]
     for other in others:
         with database.begin() as connection:
             ledgers.forget(connection, other)
@@ -167,6 +221,12 @@ def _forget_others(database: Database, name: str, ledger: str | None) -> None:
 
 def _claim(database: Database, ledger: str, owner: str) -> Position:
     return positions.take_over(database, ledger, PAST, owner, "")
+
+
+def _unread(database: Database, ledger: str) -> bool:
+    """No record was read as this ledger: the first of a series may be the first there is."""
+    with database.read() as connection:
+        return all(position.next_offset is None for position in positions.all_of(connection, ledger))
 
 
 def _known(database: Database, ledger: str, owner: str) -> bool:

@@ -65,7 +65,10 @@ class Result:
 class Scoring:
     """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
 
-    def __init__(self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored) -> None:
+    def __init__(
+        self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored, until_ns: int | None = None
+    ) -> None:
+        """``until_ns``: points of that time and later are passed over."""
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -74,6 +77,7 @@ class Scoring:
         self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)})
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
+        self._until_ns = until_ns
         self._waiting: dict[Partition, Waiting] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
 
@@ -91,6 +95,8 @@ class Scoring:
             if partition in ready:
                 raise ValueError(f"{partition}: two batches in one call; the source has to put them together")
             columns, dead = self._decoder.decode(records)
+            if self._until_ns is not None:
+                columns = columns.take(columns.time < self._until_ns)
             waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
             self._waiting[partition] = waiting
             counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=waiting.records)

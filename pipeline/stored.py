@@ -22,18 +22,18 @@ log = structlog.get_logger(__name__)
 PAST = Partition("history", 0)
 
 
-def past_ledger(scoring: Scoring) -> str | None:
-    """The ledger of a stream's past, another one for each form of the state and for other files; None where the config names no past."""
+def past_ledger(ledger: str, scoring: Scoring) -> str | None:
+    """Where the past of the series of ``ledger`` is: elsewhere for each form of the state and for other files; None where the config names no past."""
     stream = scoring.stream
     if stream.history is None:
         return None
     what = json.dumps([str(stream.history), scoring.windows.version, scoring.detector.state_version])
-    return f"{past_ledgers(scoring.provenance.stream)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
+    return f"{past_ledgers(ledger)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
 
 
-def past_ledgers(name: str) -> str:
-    """How all those ledgers of a stream begin."""
-    return f"{name} (history "
+def past_ledgers(ledger: str) -> str:
+    """How the names of all of those begin."""
+    return f"{ledger} (history "
 
 
 class StoredSeries:

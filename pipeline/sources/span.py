@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from pipeline.config import KafkaSource
+from pipeline.config import Format, KafkaSource
 from pipeline.config import Source as SourceConfig
 from pipeline.records import Partition
 from pipeline.sources import make_source
@@ -89,5 +89,15 @@ class SpanSource:
 
 def span_of(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> SpanSource:
     """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions from the daemon."""
-    alone = kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})
-    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=alone))), start_ns, end_ns)
+    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_alone(kafka)))), start_ns, end_ns)
+
+
+def beside(stream: str, source: SourceConfig, form: Format | None) -> Source | None:
+    """Another reader of what a live one reads, from the same start; None where reading takes something away, or makes it."""
+    if source.kafka is not None:
+        return make_source(stream, SourceConfig(kafka=_alone(source.kafka)), form)
+    return make_source(stream, source, form) if source.files is not None else None
+
+
+def _alone(kafka: KafkaSource) -> KafkaSource:
+    return kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})

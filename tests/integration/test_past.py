@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from pipeline.backfill import run_backfill
+from pipeline.build import build_engine
 from pipeline.config import Config
 from pipeline.daemon import daemon
+from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.past import read_past
+from pipeline.sources import make_source
+from pipeline.sources.span import beside
 from storage import anomalies, positions
 from storage.history import HistoryReader
 from storage.session import Database
@@ -87,3 +93,41 @@ def test_a_past_that_cannot_be_read_does_not_stop_the_stream(tmp_path, sqlite_te
     config = config_of(tmp_path / "live", sqlite_template, tmp_path / "past")
     write(tmp_path / "live/live.csv", records(PAST_S, PAST_S + LIVE_S))
     assert len(run(config, LIVE_S * len(NAMES))) == LIVE_S * len(NAMES)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_the_past_ends_where_the_log_on_a_broker_begins(kafka_broker, topics, tmp_path, sqlite_template, start):
+    topic = topics.create(partitions=3)  # one of them stays empty
+    for number, name in enumerate("ab"):
+        topics.produce(topic, records(PAST_S + 10 * number, PAST_S + 60, name), number)
+    (tmp_path / "db").write_bytes(sqlite_template.read_bytes())
+    kafka = {"brokers": [kafka_broker], "topics": [topic], "group": f"live-{topic}", "start": start}
+    past = write(tmp_path / "past.csv", records(0, PAST_S + 30))
+    tree = config_tree(f"sqlite:///{tmp_path}/db", {"kafka": kafka}, lateness="0s", history=str(past))
+    config, database = Config.model_validate(tree), Database(f"sqlite:///{tmp_path}/db")
+    stream = config.streams["plant"]
+    source = make_source("plant", stream.source, stream.format)
+    engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
+    scoring = engine.parts.scoring
+    list(read_past(database, "test", "plant", scoring, partial(beside, "plant", stream.source, stream.format)))
+    if start == "latest":
+        while len(engine.parts.ownership.positions) < 3:
+            engine.turn(0.1)
+        for number, name in enumerate("ab"):
+            topics.produce(topic, records(PAST_S + 60, PAST_S + 100, name), number)
+    want = {"earliest": 60 + 50, "latest": 80}[start]
+    deadline = time.monotonic() + 60
+    while sum(at.counts.read() for at in engine.parts.ownership.positions.values()) < want:
+        engine.turn(0.1)
+        assert time.monotonic() < deadline
+    assert all(at.counts.scored == at.counts.read() for at in engine.parts.ownership.positions.values())
+    seen = {
+        scoring.name_of(slot): int(scoring.series.state["windows"]["seq"][slot])
+        for p in scoring.series.partitions()
+        for slot in scoring.series.slots(p)
+    }
+    # Where the log is read from its beginning b misses ten points: it begins after a, and the past ends with the first of both.
+    assert seen == ({"a": PAST_S + 60, "b": PAST_S + 50} if start == "earliest" else {"a": PAST_S + 70, "b": PAST_S + 70})
+    engine.close()
+    database.close()

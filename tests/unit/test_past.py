@@ -15,6 +15,7 @@ from sqlalchemy import select
 from pipeline.errors import InputError, SourceError
 from pipeline.past import read_past
 from pipeline.records import Partition
+from pipeline.sources.memory import MemorySource
 from storage import ledger as ledgers
 from storage.tables import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record
@@ -63,10 +64,14 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
         bench.close()
 
 
+def reading(bench: Bench, owner: str = "test") -> Iterator[int]:
+    """What a daemon does before the stream's first poll."""
+    return read_past(bench.database, owner, "plant", bench.engine().parts.scoring, lambda: MemorySource(bench.log, group=owner))
+
+
 def read(bench: Bench, steps: int | None = None) -> None:
-    """What a daemon does before the stream's first poll; broken off after so many steps."""
-    engine = bench.engine()
-    for step, _ in enumerate(read_past(bench.database, "test", engine.parts.scoring)):
+    """Broken off after so many steps."""
+    for step, _ in enumerate(reading(bench)):
         if step == steps:
             return
 
@@ -142,16 +147,32 @@ def test_nothing_of_the_past_goes_out_and_what_never_comes_takes_no_memory(make,
     assert len(engine.parts.scoring.series) == len(NAMES)
 
 
-def test_a_past_that_goes_on_after_the_first_record_is_not_used(make, tmp_path):
-    log = live()
-    _, blind = watched(make, None, log)
-    path = write(tmp_path / "past.csv", records(0, PAST_S + 1, "ab") + records(0, PAST_S + 30, "c"))
-    bench, said = watched(make, path, log)
+def test_of_a_past_that_goes_on_beside_the_log_only_what_is_older_is_learnt(make, tmp_path, all_along):
+    path = write(tmp_path / "past.csv", records(0, PAST_S + LIVE_S + 100))
+    bench, said = watched(make, path, live())
+    assert_same(said, all_along)
+    assert bench.position().counts.duplicate == 0
+
+
+def test_a_series_whose_past_goes_on_after_its_first_record_begins_without(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.past.FIRST", 1)  # so that c is not seen
+    log = [*records(PAST_S + 50, PAST_S + 90, "ab"), *records(PAST_S, PAST_S + 90, "c")]
+    _, blind = watched(make, None, log, lateness="0s")
+    bench, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S + 200)), log, lateness="0s")
     assert_same({at: one for at, one in said.items() if at[0] == "c"}, {at: one for at, one in blind.items() if at[0] == "c"})
-    # Where the last point of the past is the first of the log it was known before.
-    assert bench.position().counts.duplicate == 2
-    assert said.keys() == blind.keys() - {("a", PAST_S), ("b", PAST_S)}
-    assert said["a", PAST_S + 1][2] != blind["a", PAST_S + 1][2]
+    assert all(said[at][2] != blind[at][2] for at in said if at[0] in "ab" and at[1] < PAST_S + 60)
+    assert bench.position().counts.scored == len(log)
+
+
+def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_the_log(make, tmp_path):
+    bench, tally = make(live(), write(tmp_path / "past.csv", [*records(0, PAST_S + 1, "ab"), *records(0, PAST_S + 2, "c")])), Tally()
+    bench.fill()
+    list(read_past(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: None))
+    bench.drain(bench.engine(sinks=[tally]))
+    assert bench.position().counts.duplicate == 2, "a and b go on; c begins without its past, for that knows the future"
+    said = verdicts(bench, tally)
+    assert [said[name, PAST_S + 1][2] > 1 for name in NAMES] == [True, True, False]
+    assert ("c", PAST_S) in said
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
@@ -168,13 +189,12 @@ def test_killed_while_reading_it_begins_again(make, tmp_path, all_along, steps, 
 
 def test_two_members_that_read_at_once_store_the_same(make, tmp_path, all_along):
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S))), Tally()
-    scoring = bench.engine().parts.scoring
-    one, two = (read_past(bench.database, owner, scoring) for owner in ("one", "two"))
+    bench.fill()
+    one, two = reading(bench, "one"), reading(bench, "two")
     for _ in range(3):
         next(one, None), next(two, None)
     list(one), list(two)
-    assert list(read_past(bench.database, "three", scoring)) == [], "it is known"
-    bench.fill()
+    assert list(reading(bench, "three")) == [], "it is known"
     bench.drain(bench.engine(sinks=[tally]))
     assert_same(verdicts(bench, tally), all_along)
 
