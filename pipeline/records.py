@@ -180,3 +180,20 @@ class Fault:
     partition: Partition | None = None
     ended_ns: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What of one kind of change (see ``pipeline.retraining.injections``) is caught on one channel of one series.
+
+    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has no size, 0. delay: rows until the flag
+    there; caught: share of the sizes; spread: one spread in units of the input.
+    """
+
+    series: str
+    channel: str
+    kind: str
+    smallest: float | None
+    delay: int | None
+    caught: float
+    spread: float

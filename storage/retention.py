@@ -35,7 +35,7 @@ class Policy(Protocol):
 def prune(database: Database, policy: Policy) -> dict[str, int]:
     """Delete rows older than ``policy`` allows; returns how many of each table.
 
-    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and figures of detection power are kept as long as anomalies. Raises StorageUnavailable.
+    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and what the eyes on power and drift know are kept as long as anomalies. Raises StorageUnavailable.
     """
     old = _before(policy.keep_anomalies)
     undecoded = _before(policy.keep_dead_letters)
@@ -49,6 +49,7 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
         "deliveries": (deliveries.prune, old),
         "jobs": (jobs.prune, old),
         "power": (watches.prune_power, old),
+        "drift_states": (watches.prune_drift, old),
     }
     return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
 

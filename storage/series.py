@@ -9,16 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from pipeline.records import Partition, Position
 from storage.positions import hold
 from storage.tables import SeriesStateRow
-from storage.types import insert
+from storage.types import delete_older, insert, short_key
 
 T = TypeVar("T")
 
@@ -51,7 +50,13 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
     for some in _chunks(states):
         rows: list[dict[str, Any]] = [
             key
-            | {"series_key": _hash(s.series), "series": s.series, "state": s.state, "state_version": s.state_version, "last_ns": s.last_ns}
+            | {
+                "series_key": short_key(s.series),
+                "series": s.series,
+                "state": s.state,
+                "state_version": s.state_version,
+                "last_ns": s.last_ns,
+            }
             for s in some
         ]
         connection.execute(statement, rows)
@@ -62,7 +67,7 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
 def revive(connection: Connection, stream: str, partition: Partition, keys: Sequence[str]) -> dict[str, SeriesState]:
     """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""
     found: dict[str, SeriesState] = {}
-    asked = {_hash(key): key for key in keys}
+    asked = {short_key(key): key for key in keys}
     for some in _chunks(asked):
         columns = (SeriesStateRow.series_key, SeriesStateRow.state, SeriesStateRow.state_version, SeriesStateRow.last_ns)
         statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series_key.in_(some))
@@ -75,7 +80,7 @@ def revive(connection: Connection, stream: str, partition: Partition, keys: Sequ
 def forget(connection: Connection, position: Position, keys: Sequence[str]) -> None:
     """These live in memory, and in the snapshot of this transaction, again. Raises Fenced."""
     hold(connection, position)
-    for some in _chunks(map(_hash, keys)):
+    for some in _chunks(map(short_key, keys)):
         connection.execute(delete(SeriesStateRow).where(*_of(position.stream, position.partition), SeriesStateRow.series_key.in_(some)))
 
 
@@ -86,18 +91,11 @@ def count(connection: Connection, stream: str, partition: Partition) -> int:
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series since. Returns how many."""
-    names = ("stream", "topic", "partition", "series_key")
-    key = tuple_(*(getattr(SeriesStateRow, name) for name in names))
-    old = select(*(getattr(SeriesStateRow, name) for name in names)).where(SeriesStateRow.evicted_ns < before_ns).limit(limit)
-    return connection.execute(delete(SeriesStateRow).where(key.in_(old))).rowcount
+    return delete_older(connection, SeriesStateRow.evicted_ns, before_ns, limit)
 
 
 def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
     return (SeriesStateRow.stream == stream, SeriesStateRow.topic == partition.topic, SeriesStateRow.partition == partition.number)
-
-
-def _hash(series: str) -> bytes:
-    return blake2b(series.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -31,14 +31,19 @@ class Base(DeclarativeBase):
     }
 
 
-class PositionRow(Base):
-    """Who owns a partition (epoch), where it reads on, and what became of every record so far."""
-
-    __tablename__ = "positions"
+class OfPartition:
+    """The key of what belongs to one partition of a stream's source."""
 
     stream: Mapped[str] = mapped_column(primary_key=True)
     topic: Mapped[str] = mapped_column(primary_key=True)
     partition: Mapped[int] = mapped_column(Integer, primary_key=True)
+
+
+class PositionRow(OfPartition, Base):
+    """Who owns a partition (epoch), where it reads on, and what became of every record so far."""
+
+    __tablename__ = "positions"
+
     epoch: Mapped[int]
     commits: Mapped[int]
     next_offset: Mapped[int | None]
@@ -55,14 +60,11 @@ class PositionRow(Base):
     updated_ns: Mapped[int]
 
 
-class SnapshotRow(Base):
+class SnapshotRow(OfPartition, Base):
     """The one snapshot of a partition; its bytes are in ``snapshot_pages``."""
 
     __tablename__ = "snapshots"
 
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    topic: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
     snapshot_offset: Mapped[int]
     state_version: Mapped[str]
     meta: Mapped[dict[str, Any]]
@@ -71,28 +73,22 @@ class SnapshotRow(Base):
     created_ns: Mapped[int]
 
 
-class SnapshotPageRow(Base):
+class SnapshotPageRow(OfPartition, Base):
     __tablename__ = "snapshot_pages"
 
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    topic: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
     page: Mapped[int] = mapped_column(Integer, primary_key=True)
     data: Mapped[bytes]
 
 
-class SeriesStateRow(Base):
+class SeriesStateRow(OfPartition, Base):
     """State of a series that was idle for so long that it left memory.
 
-    ``series_key`` is a hash of ``series``: PostgreSQL's ordered indexes refuse texts of some KB.
+    ``series_key``: see ``types.short_key``.
     """
 
     __tablename__ = "series_states"
     __table_args__ = (Index("ix_series_states_evicted_ns", "evicted_ns"),)
 
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    topic: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
     series_key: Mapped[bytes] = mapped_column(primary_key=True)
     series: Mapped[str] = mapped_column(SafeText)
     state: Mapped[bytes]

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables import Base
+from storage.tables import Base, OfPartition
 from storage.types import RowId, SafeText
 
 _LIVE = text("state IN ('queued', 'running')")
@@ -43,7 +43,7 @@ class JobRow(Base):
     token: Mapped[int]  # one more with every owner
     owner: Mapped[str | None]
     beat: Mapped[int]
-    progress: Mapped[dict[str, Any]]  # epoch, epochs, loss, held_out, seconds_left
+    progress: Mapped[dict[str, Any]]  # phase, epoch, epochs, loss, held_out, seconds_left
     result: Mapped[dict[str, Any]]
     error: Mapped[str | None] = mapped_column(SafeText)
     traceback: Mapped[str | None] = mapped_column(SafeText)
@@ -116,7 +116,8 @@ class PowerRow(Base):
     __tablename__ = "power"
 
     stream: Mapped[str] = mapped_column(primary_key=True)
-    series: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    series_key: Mapped[bytes] = mapped_column(primary_key=True)  # see ``types.short_key``
+    series: Mapped[str] = mapped_column(SafeText)
     channel: Mapped[str] = mapped_column(SafeText, primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)  # spike | dip | shift | drift | flat
     smallest: Mapped[float | None]  # in spreads; NULL: nothing was caught
@@ -127,14 +128,11 @@ class PowerRow(Base):
     found_ns: Mapped[int]
 
 
-class DriftStateRow(Base):
+class DriftStateRow(OfPartition, Base):
     """What is usual for the series of a partition, for the eye on drift to go on with after a restart."""
 
     __tablename__ = "drift_states"
 
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    topic: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(Integer, primary_key=True)
     state: Mapped[bytes]
     quiet_until_ns: Mapped[int | None]  # event time until which no drift is reported again
     saved_ns: Mapped[int]

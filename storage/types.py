@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ColumnElement, Connection, Dialect, Integer, Text
+from sqlalchemy import JSON, BigInteger, ColumnElement, Connection, Dialect, Integer, Text, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
@@ -55,6 +56,18 @@ class SafeJson(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return _safe_tree(value)
+
+
+def short_key(text: str) -> bytes:
+    """A hash of ``text`` that stands for it in a primary key: PostgreSQL's ordered indexes refuse texts of some KB."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def delete_older(connection: Connection, when: InstrumentedAttribute[int], before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` rows of the table whose column ``when`` lies before ``before_ns``; returns how many."""
+    key = when.class_.__table__.primary_key.columns
+    old = select(*key).where(when < before_ns).limit(limit)
+    return connection.execute(delete(when.class_).where(tuple_(*key).in_(old))).rowcount
 
 
 def safe(text: str) -> str:

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, select
 
-from pipeline.records import Partition
+from pipeline.records import Partition, Power
 from storage.tables_retraining import DriftStateRow, PowerRow
-from storage.types import insert
-
-
-@dataclass(frozen=True, slots=True)
-class Caught:
-    """One kind of change on one channel of one series (see ``PowerRow``)."""
-
-    stream: str
-    series: str
-    channel: str
-    kind: str
-    smallest: float | None
-    delay: int | None
-    caught: float
-    spread: float
-    model_version: str
-    found_ns: int
+from storage.types import delete_older, insert, short_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +24,32 @@ class DriftState:
     saved_ns: int
 
 
-_KEY = ("stream", "series", "channel", "kind")
-_COLUMNS = [getattr(PowerRow, one.name) for one in fields(Caught)]
+_KEY = ("stream", "series_key", "channel", "kind")
+_FIGURES = [getattr(PowerRow, one.name) for one in fields(Power)]
 
 
-def save_power(connection: Connection, found: Iterable[Caught]) -> None:
-    """Keep these figures instead of older ones of the same series."""
-    rows = [asdict(one) for one in found]
+def save_power(connection: Connection, stream: str, found: Iterable[Power], model_version: str, found_ns: int) -> None:
+    """Keep these figures, of that model at that time, instead of older ones of the same series."""
+    of_all = {"stream": stream, "model_version": model_version, "found_ns": found_ns}
+    rows: list[dict[str, Any]] = [asdict(one) | of_all | {"series_key": short_key(one.series)} for one in found]
     if not rows:
         return
     statement = insert(connection, PowerRow)
-    changed = {one.name: statement.excluded[one.name] for one in fields(Caught) if one.name not in _KEY}
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in _KEY}
     connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed), rows)
 
 
-def power(connection: Connection, stream: str) -> list[Caught]:
-    """The last figures, by series."""
-    statement = select(*_COLUMNS).where(PowerRow.stream == stream).order_by(PowerRow.series, PowerRow.channel, PowerRow.kind)
-    return [Caught(*row) for row in connection.execute(statement)]
+def power(connection: Connection, stream: str, model_version: str | None = None) -> list[Power]:
+    """The last figures, by series; only those of ``model_version`` where it is given."""
+    statement = select(*_FIGURES).where(PowerRow.stream == stream).order_by(PowerRow.series, PowerRow.channel, PowerRow.kind)
+    if model_version is not None:
+        statement = statement.where(PowerRow.model_version == model_version)
+    return [Power(*row) for row in connection.execute(statement)]
 
 
 def prune_power(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` figures that were found before ``before_ns``; returns how many."""
-    key = tuple_(*(getattr(PowerRow, name) for name in _KEY))
-    old = select(*(getattr(PowerRow, name) for name in _KEY)).where(PowerRow.found_ns < before_ns).limit(limit)
-    return connection.execute(delete(PowerRow).where(key.in_(old))).rowcount
+    return delete_older(connection, PowerRow.found_ns, before_ns, limit)
 
 
 def save_drift(connection: Connection, one: DriftState) -> None:
@@ -85,3 +71,8 @@ def drift(connection: Connection, stream: str) -> list[DriftState]:
     row = DriftStateRow
     found = connection.execute(select(*row.__table__.columns).where(row.stream == stream))
     return [DriftState(stream, Partition(one.topic, one.partition), one.state, one.quiet_until_ns, one.saved_ns) for one in found]
+
+
+def prune_drift(connection: Connection, before_ns: int, limit: int) -> int:
+    """Delete up to ``limit`` states that nobody has saved again since ``before_ns``: of streams and partitions that are gone. Returns how many."""
+    return delete_older(connection, DriftStateRow.saved_ns, before_ns, limit)

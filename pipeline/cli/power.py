@@ -11,7 +11,7 @@ from pipeline.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.retraining.injections import Power
+    from pipeline.records import Power
     from storage.session import Database
 
 COLUMNS: tuple[str, ...] = ("kind", "series", "smallest", "delay", "blind")
@@ -34,6 +34,7 @@ def power(
     from pipeline.retraining.power import as_rows, kept_of, summaries
 
     with opened(config) as (loaded, database):
+        stream_of(loaded, stream)
         found = kept_of(database, stream) if kept else _measured(loaded, database, stream, series, seed)
     medians = [one.as_dict() for one in summaries(one for some in found.values() for one in some)]
     rows = as_rows(found)
@@ -41,7 +42,7 @@ def power(
         show_json({"stream": stream, "kinds": medians, "series": rows})
         return
     columns = ("series", "channel", "kind", "smallest", "delay", "caught", "spread") if details else COLUMNS
-    show_table(columns, [[row[name] for name in columns] for row in (rows if details else medians)], "nothing could be tried")
+    show_table(columns, [[row[name] for name in columns] for row in (rows if details else medians)], "the daemon has tried nothing yet")
 
 
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
@@ -51,7 +52,7 @@ def _measured(config: Config, database: Database, name: str, series: int, seed: 
     from pipeline.retraining.injections import ROWS
     from pipeline.retraining.power import OLD, measure
 
-    stream = stream_of(config, name)
+    stream = config.streams[name]
     data = from_history(history_path(config), name, stream.channels, most_points=POINTS)
     found = measure(champion_of(database, name, stream).detector, data, series, seed)
     if not found:

@@ -8,13 +8,13 @@ a series runs in one step of the detector, each trial in a slot of its own, besi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State
+from pipeline.records import Power
 
 KINDS: Final = ("spike", "dip", "shift", "drift", "flat")
 SIZES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -22,23 +22,6 @@ ROWS: Final = 48  # of a trial
 LEAD: Final = 8  # undisturbed rows at its beginning
 RAMP: Final = 20  # rows over which a drift grows to its size
 SUDDEN: Final = 3  # rows within which a spike or a dip must be flagged to count as caught
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """What of one kind is caught on one channel of one series.
-
-    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has no size, 0. delay: rows until the flag
-    there; caught: share of the sizes; spread: one spread in units of the input.
-    """
-
-    series: str
-    channel: str
-    kind: str
-    smallest: float | None
-    delay: int | None
-    caught: float
-    spread: float
 
 
 def disturb(x: NDArray[np.float64], kind: str, size: float, row: int) -> NDArray[np.float64]:

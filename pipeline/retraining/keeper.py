@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 
 from sqlalchemy import Connection
 
+from pipeline.errors import StorageUnavailable
 from storage.session import Database
 
 Write = Callable[[Connection], None]
@@ -26,7 +27,7 @@ class Keeper:
             self._waiting[key] = write
 
     def flush(self) -> None:
-        """Write what waits, in one transaction. Raises StorageUnavailable, and then it goes on waiting."""
+        """Write what waits, in one transaction. Raises StorageUnavailable, and then it goes on waiting; what else a write raises, it would raise again."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if not waiting:
@@ -35,7 +36,7 @@ class Keeper:
             with self._database.begin() as connection:
                 for write in waiting.values():
                     write(connection)
-        except BaseException:
+        except StorageUnavailable:
             with self._lock:
                 self._waiting = waiting | self._waiting
             raise

@@ -18,13 +18,13 @@ import numpy as np
 from detectors.base import Detector, Points, State
 from pipeline.decode import Key
 from pipeline.metrics import PowerMetrics
+from pipeline.records import Power
 from pipeline.retraining.data import TrainingData, take
-from pipeline.retraining.injections import KINDS, ROWS, Power, probe, spread_of
+from pipeline.retraining.injections import KINDS, ROWS, probe, spread_of
 from pipeline.retraining.learn import learn
 from pipeline.scoring import Result, Scoring
 from storage import watches
 from storage.session import Database
-from storage.watches import Caught
 
 SHARE: Final = 0.015  # of a core; below the two hundredths that are promised, which also hold where nothing else is done than scoring
 AT_ONCE: Final = 8  # series that are watched side by side
@@ -99,8 +99,8 @@ class _Watched:
 
 
 class PowerSink:
-    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given them with the model's version, to be
-    had back as ``kept``.
+    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given each series', to be
+    had back as ``kept`` where the same model still decides.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class PowerSink:
         scoring: Scoring,
         metrics: PowerMetrics,
         clock: Callable[[], float] = time.perf_counter,
-        keep: Callable[[str, list[Caught]], None] = lambda series, found: None,
-        kept: Iterable[Caught] = (),
+        keep: Callable[[str, list[Power]], None] = lambda series, found: None,
+        kept: Iterable[Power] = (),
     ) -> None:
-        self.found = _by_series(one for one in kept if one.model_version == scoring.provenance.model_version)
+        self.found = _by_series(kept)
         self._keep = keep
         self.spent = 0.0
         self._dearest = 0.02  # seconds of one piece of work, the longest so far: what is not there yet is not spent
@@ -178,12 +178,8 @@ class PowerSink:
             self.found[name] = some
             if len(self.found) > KEPT:
                 del self.found[next(iter(self.found))]
-            self._keep(name, self._caught(some))
+            self._keep(name, some)
         self._tell()
-
-    def _caught(self, some: list[Power]) -> list[Caught]:
-        provenance, now_ns = self._scoring.provenance, time.time_ns()
-        return [Caught(provenance.stream, **asdict(one), model_version=provenance.model_version, found_ns=now_ns) for one in some]
 
     def _begin(self) -> None:
         table = self._scoring.series
@@ -212,11 +208,10 @@ def kept_of(database: Database, stream: str) -> dict[str, list[Power]]:
         return _by_series(watches.power(connection, stream))
 
 
-def _by_series(kept: Iterable[Caught]) -> dict[str, list[Power]]:
+def _by_series(kept: Iterable[Power]) -> dict[str, list[Power]]:
     found: dict[str, list[Power]] = {}
     for one in kept:
-        power = Power(one.series, one.channel, one.kind, one.smallest, one.delay, one.caught, one.spread)
-        found.setdefault(one.series, []).append(power)
+        found.setdefault(one.series, []).append(one)
     return found
 
 

@@ -17,7 +17,7 @@ from pipeline.cron import trigger
 from pipeline.engine import Engine, Sink
 from pipeline.errors import StorageError
 from pipeline.metrics import Metrics, PowerMetrics
-from pipeline.records import Partition
+from pipeline.records import Partition, Power
 from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from pipeline.retraining.keeper import Keeper
@@ -91,11 +91,13 @@ class RetrainingService:
         """What watches the stream's engine beside the detector: detection power, and drift, each where it was when it was kept."""
         sinks: list[Sink] = []
         with self._database.read() as connection:
-            power, drift = watches.power(connection, name), watches.drift(connection, name)
+            power = watches.power(connection, name, scoring.provenance.model_version)
+            drift = watches.drift(connection, name)
         if stream.power:
 
-            def keep(series: str, found: list[watches.Caught]) -> None:
-                self._keeper.put((name, series), partial(watches.save_power, found=found))
+            def keep(series: str, found: list[Power]) -> None:
+                by, now_ns = scoring.provenance.model_version, time.time_ns()
+                self._keeper.put((name, series), partial(watches.save_power, stream=name, found=found, model_version=by, found_ns=now_ns))
 
             sinks.append(PowerSink(scoring, PowerMetrics(self._all, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import replace
 
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.records import Partition
+from pipeline.records import Partition, Power
 from storage import anomalies, jobs, models, quarantine, watches
 from storage.jobs import Lost
 from storage.models import Model, Overtaken
 from storage.quarantine import Excluded
-from storage.watches import Caught, DriftState
+from storage.watches import DriftState
 from tests.contract.test_storage_rows import anomaly
 
 HOUR = 3_600_000_000_000
@@ -270,22 +271,30 @@ def test_quarantine(database):
 
 
 def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
-    spike = Caught("plant", "p\x00mp", "v", "spike", None, None, 0.0, 1.5, "standard-1", 10)
+    spike = Power("p\x00mp", "v", "spike", None, None, 0.0, 1.5)
     shift = replace(spike, kind="shift", smallest=0.5, delay=3, caught=1.0)
+    later = replace(spike, smallest=2.0, delay=1, caught=0.5)
     with database.begin() as connection:
-        watches.save_power(connection, [])
-        watches.save_power(connection, [spike, shift, replace(spike, stream="edge")])
-        watches.save_power(connection, [replace(spike, smallest=2.0, delay=1, caught=0.5, model_version="standard-2", found_ns=20)])
+        watches.save_power(connection, "plant", [], "standard-1", 10)
+        watches.save_power(connection, "plant", [spike, shift], "standard-1", 10)
+        watches.save_power(connection, "edge", [spike], "standard-1", 10)
+        watches.save_power(connection, "plant", [later], "standard-2", 20)
     with database.read() as connection:
-        found = watches.power(connection, "plant")
-    assert [(one.series, one.kind, one.smallest, one.delay, one.model_version) for one in found] == [
-        ("p␀mp", "shift", 0.5, 3, "standard-1"),
-        ("p␀mp", "spike", 2.0, 1, "standard-2"),
-    ]
+        assert watches.power(connection, "plant") == [replace(shift, series="p␀mp"), replace(later, series="p␀mp")]
+        assert watches.power(connection, "plant", "standard-1") == [replace(shift, series="p␀mp")]
     with database.begin() as connection:
         assert watches.prune_power(connection, 15, 1) == 1
         assert watches.prune_power(connection, 15, 10) == 1
         assert [one.kind for one in watches.power(connection, "plant")] == ["spike"]
+
+
+def test_figures_of_a_series_with_the_longest_name_that_can_be_are_kept(database):
+    rng = random.Random(0)
+    label = "".join(chr(rng.randrange(0x10000, 0x20000)) for _ in range(256))
+    found = [Power(",".join(f"{key}={label}" for key in ("site", "hall", "sensor", "unit")), "v", "spike", 1.0, 0, 0.8, 1.0)]
+    with database.begin() as connection:
+        watches.save_power(connection, "plant", found, "standard-1", 10)
+        assert watches.power(connection, "plant") == found
 
 
 def test_the_state_of_the_eye_on_drift_is_one_row_a_partition(database):
@@ -297,3 +306,6 @@ def test_the_state_of_the_eye_on_drift_is_one_row_a_partition(database):
         watches.save_drift(connection, replace(one, stream="edge"))
         found = sorted(watches.drift(connection, "plant"), key=lambda state: state.partition)
     assert found == [DriftState("plant", Partition("t", 0), b"two", 5, 2), replace(one, partition=Partition("t", 1), quiet_until_ns=9)]
+    with database.begin() as connection:
+        assert watches.prune_drift(connection, 2, 10) == 2
+        assert [state.saved_ns for state in watches.drift(connection, "plant")] == [2]

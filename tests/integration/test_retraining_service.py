@@ -87,6 +87,9 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     power, drift = again.eyes("plant", stream, scoring(stream))
     assert power.found.keys() == {"s0", "s1"}
     assert {len(some) for some in power.found.values()} == {5}
+    other = scoring(stream)
+    other.provenance = replace(other.provenance, model_version="another")
+    assert again.eyes("plant", stream, other)[0].found == {}
     ((keys, rows),) = drift._kept.values()
     assert set(keys) == {"s0", "s1"}
     assert rows["page"].any()

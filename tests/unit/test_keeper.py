@@ -38,3 +38,19 @@ def test_while_the_database_is_down_only_the_newest_waits() -> None:
     keeper.flush()
     keeper.flush()
     assert sorted(written) == ["a2", "b1"]
+
+
+def test_a_write_that_can_never_be_done_stands_in_nobody_s_way() -> None:
+    database, written = Flaky(), []
+    database.up = True
+    keeper = Keeper(database)
+
+    def impossible(connection) -> None:
+        raise ValueError("no such column")
+
+    keeper.put("a", impossible)
+    with pytest.raises(ValueError, match="no such column"):
+        keeper.flush()
+    keeper.put("b", lambda connection: written.append("b"))
+    keeper.flush()
+    assert written == ["b"]

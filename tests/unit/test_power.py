@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,13 @@ from pipeline.build import detector_spec, provenance
 from pipeline.cli.app import app
 from pipeline.config import Stream
 from pipeline.metrics import Metrics, PowerMetrics
-from pipeline.records import Partition
+from pipeline.records import Partition, Power
 from pipeline.retraining import power as powering
 from pipeline.retraining.data import take
-from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, Power, disturb, probe, spread_of
+from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from pipeline.retraining.power import PowerSink, measure, summaries
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import Records
-from storage.watches import Caught
 from tests.unit.retraining import lived, points_of, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))
@@ -181,7 +179,7 @@ def test_live_series_are_tried_in_turn_and_do_not_feel_it(eager) -> None:
 
 
 def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
-    kept: list[Caught] = []
+    kept: list[Power] = []
     sinks: list[PowerSink] = []
 
     def keeping(live: Scoring) -> PowerSink:
@@ -197,8 +195,6 @@ def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
     assert {name: sorted(some, key=repr) for name, some in again.found.items()} == {
         name: sorted(some, key=repr) for name, some in sinks[0].found.items()
     }
-    others = [replace(one, model_version="another") for one in last]
-    assert PowerSink(live, PowerMetrics(Metrics(), "plant"), kept=others).found == {}
 
 
 def test_it_begins_nothing_while_it_has_taken_more_than_its_share(monkeypatch) -> None:
