@@ -69,11 +69,15 @@ class Runner:
     def busy(self) -> bool:
         return bool(self._hands)
 
+    @property
+    def _under_way(self) -> bool:
+        return any(execution.future is not None for execution in self._hands.values())
+
     def run(self, stop: threading.Event, idle_seconds: float, orphaned: Callable[[], bool] = lambda: False) -> None:
-        """Turn until ``stop`` is set or nothing was to do for ``idle_seconds``; an orphan finishes what it has in hand and ends."""
+        """Turn until ``stop`` is set or nothing was to do for ``idle_seconds``; an orphan finishes what is under way, gives back what waits, and ends."""
         worked_at = time.monotonic()
         try:
-            while not stop.wait(TURN_SECONDS) and not (orphaned() and not self.busy):
+            while not stop.wait(TURN_SECONDS) and not (orphaned() and not self._under_way):
                 if self.turn(claim=not orphaned()):
                     worked_at = time.monotonic()
                 elif time.monotonic() - worked_at >= idle_seconds:
