@@ -7,6 +7,7 @@ backward pass, because autograd over T small steps would cost more than the arit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -23,7 +24,7 @@ from detectors.forecasters import shared
 from detectors.forecasters.shared import SharedLSTM
 from detectors.gradients import cosine
 from detectors.pretrain import losses_of
-from detectors.training import Progress, Status
+from detectors.training import Status
 
 TOGETHER: Final = 64  # networks that are trained in one go: their weights stay in the cache of a CPU core
 TOGETHER_ON_GPU: Final = 4096  # there a call costs the same for one network as for thousands
@@ -52,12 +53,22 @@ class Many:
     error: NDArray[np.float64]  # (S,)
 
 
+@dataclass(slots=True)
+class Portions:
+    """What a callback is told before the first portion and after each: how many of the networks are done."""
+
+    networks: int
+    of: int
+    seconds_left: float | None  # None: nothing is done yet
+    phase: str = "own networks"
+
+
 def train_many(
     module: SharedLSTM,
     lanes: Lanes,
     owner: NDArray[np.int32],
     tuning: Tuning | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Portions], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> Many:
@@ -87,19 +98,24 @@ def train_many(
             kept.save(1, found, {"status": how})
 
     size = max((len(portion) for portion in portions), default=0)
-    done = 0
+    done, total, started = 0, sum(map(len, portions)), time.monotonic()
+
+    def tell() -> None:
+        if progress:
+            progress(Portions(done, total, (time.monotonic() - started) / done * (total - done) if done else None))
 
     def shrink(smaller: int) -> None:
         nonlocal size
         size = min(size, smaller)
 
+    tell()
     for portion in portions:
-        if progress:
-            before, after = (float(value[np.isfinite(value)].mean()) if done else 0.0 for value in (out.before, out.held_out))
-            progress(Progress(done, s, before, after, 0.0, phase="own networks"))
+        if cancelled():
+            break
         for at in range(0, len(portion), step := size):
             by_halves(portion[at : at + step], train, shrink)
         done += len(portion)
+        tell()
     return out
 
 

@@ -55,17 +55,13 @@ class Settings:
 
 @dataclass(slots=True)
 class Progress:
-    """What a callback is told after every epoch; losses are means of the output's proper score.
-
-    With networks of their own: after every portion, how many of how many are done.
-    """
+    """What a callback is told after every epoch; losses are means of the output's proper score."""
 
     epoch: int
     epochs: int
     loss: float
     held_out: float
     seconds_left: float
-    phase: str = "train"
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
+    ByOption,
     ConfigArgument,
     ConfigOption,
     FromOption,
@@ -49,7 +50,7 @@ def train(
     wait: Annotated[bool, typer.Option("--wait", help="Do it here and now, and show how it goes.")] = False,
     start: FromOption = None,
     end: ToOption = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a stream's model now.
@@ -172,7 +173,7 @@ def _wait(config: Config, database: Database, number: int) -> Job:
     from pipeline.retraining.process import RunnerProcess
     from storage import jobs
 
-    runner, epoch = RunnerProcess(), 0
+    runner, epoch, said = RunnerProcess(), 0, ""
     try:
         with progress(f"job {number}", "epochs") as shown:
             while True:
@@ -183,6 +184,9 @@ def _wait(config: Config, database: Database, number: int) -> Job:
                 epoch = max(epoch, job.progress.get("epoch", 0))
                 if job.state in jobs.ENDED:
                     return job
+                if (now := job.reason or _step(job.progress)) != said:
+                    said = now
+                    note(f"job {number}: {now}")
                 runner.ensure(config)
                 time.sleep(0.2)
     finally:
@@ -201,8 +205,6 @@ def _show(job: Job, json: bool) -> None:
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    at, of = job.progress.get("epoch"), job.progress.get("epochs")
-    progress = f"{at}/{of}" if at else None
     return (
         job.id,
         show_second(job.created_ns),
@@ -211,9 +213,16 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.trigger,
         job.state,
         job.ran_on or job.device,
-        progress,
+        _step(job.progress),
         job.reason,
     )
+
+
+def _step(progress: dict[str, Any]) -> str:
+    """What it does, and how much of that is done."""
+    step = progress.get("phase", "")
+    at, of = (progress.get(name) for name in (("networks", "of") if step == "own networks" else ("epoch", "epochs")))
+    return f"{step} {at}/{of}" if of and step in ("train", "own networks") else step
 
 
 def _flat(value: dict[str, Any]) -> str | None:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from detectors import own
 from detectors.finetune import Lanes, Tuning
 from detectors.forecasters.shared import network
-from detectors.many import Many, train_many
-from detectors.training import Progress
+from detectors.many import Many, Portions, train_many
 
 MARGIN: Final = 0.05  # of the shared LSTM's error one step ahead: so much smaller must that of a network be to be kept
 ENOUGH: Final = 100  # targets in the held-out end that say so
@@ -33,7 +32,7 @@ def own_networks(
     series: Sequence[str],
     groups: Groups,
     tuning: Tuning,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Portions], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:

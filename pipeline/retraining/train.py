@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detectors.base import DetectorSpec
 from detectors.finetune import Lanes, Tuning, finetune
 from detectors.forecasters.shared import network
+from detectors.many import Portions
 from detectors.presets import PRESETS
 from detectors.tiers import TIERS
 from detectors.training import Progress, Status
@@ -75,7 +76,7 @@ class Trained:
 def train_stream(
     data: TrainingData,
     config: TrainConfig,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress | Portions], None] | None = None,
     checkpoint_dir: str | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:

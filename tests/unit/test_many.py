@@ -90,7 +90,7 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     seen: list[int] = []
 
     def killed(progress) -> None:
-        seen.append(progress.epoch)
+        seen.append(progress.networks)
         if len(seen) == 3:
             raise KeyboardInterrupt
 
@@ -99,8 +99,11 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     runs: list[int] = []
     real = many._Together.run
     monkeypatch.setattr(many._Together, "run", lambda self: runs.append(1) or real(self))
-    again = trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint)
+    told: list[many.Portions] = []
+    again = trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=told.append)
     assert seen == [0, 2, 4]
+    assert [(one.networks, one.of) for one in told] == [(0, 6), (2, 6), (4, 6), (6, 6)]
+    assert (told[0].seconds_left, told[-1].seconds_left) == (None, 0)
     assert len(runs) == 1, "two of three portions were done"
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
     assert whole.status == again.status
