@@ -151,6 +151,8 @@ def _read(path: str, most: int) -> bytes:
     try:
         with fsspec.open(path, "rb") as file:
             data: bytes = file.read(most + 1)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"there is no file {path}: a version is two files, NAME.json and NAME.safetensors") from error
     except (OSError, ValueError, ImportError) as error:
         raise ArtifactError(f"cannot read {path}: {error}") from error
     if len(data) > most:

@@ -71,6 +71,11 @@ def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]
     }
 
 
+def without(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Only the tensors of the shared LSTM."""
+    return {name: value for name, value in arrays.items() if not name.startswith(PREFIX)}
+
+
 def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
     """The series of each network that ``tensors`` made."""
     found: list[list[str]] = [[] for _ in arrays.get("own.input", ())]

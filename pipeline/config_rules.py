@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import detectors
 from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
 from pipeline.config_problems import Finding, KeyPath, closest
+from pipeline.retraining.config import SCHEDULER
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
-_SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 _PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}
 _PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only this user may read"
 
@@ -85,7 +85,7 @@ def _cluster(config: Config) -> Iterator[Finding]:
         if config.cluster.tls is not None:
             yield Finding(("cluster", "tls"), "certificates without a scheduler", "write its address: `scheduler: tls://host:8786`")
         return
-    if not _SCHEDULER.fullmatch(address):
+    if not SCHEDULER.fullmatch(address):
         yield Finding(path, f"{address!r} is no address of a Dask scheduler", "write tcp://host:8786 or tls://host:8786")
     elif address.startswith("tls://") != (config.cluster.tls is not None):
         what = "tls:// needs certificates" if config.cluster.tls is None else "certificates are used with tls:// only"

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, update
 
-from pipeline.errors import InputError
+from pipeline.errors import ForewatchError, InputError
 from storage.tables import AnomalyRow
 from storage.tables_retraining import ModelRow, PromotionRow
 from storage.types import insert
 
 
-class Overtaken(Exception):
+class Overtaken(ForewatchError):
     """Somebody else changed the champion meanwhile, or pinned it: decide again."""
 
 
@@ -131,7 +131,7 @@ def change(
     values = {one.name: getattr(next_, one.name) for one in fields(Promotion)} | {"pinned": int(pin)}
     statement = insert(connection, PromotionRow).values(values).on_conflict_do_nothing().returning(PromotionRow.sequence)
     if connection.execute(statement).scalar_one_or_none() is None:
-        raise Overtaken(f"the champion of {now.stream} was changed meanwhile")
+        raise Overtaken(f"the champion of {now.stream} was changed meanwhile: look at `forewatch models list --changes` and decide again")
     if to_version != now.to_version:
         left = "rejected" if action == "rollback" else "retired"
         if now.to_version is not None:

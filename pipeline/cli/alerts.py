@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, opened
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ByOption,
+    ConfigArgument,
+    ConfigOption,
+    FromOption,
+    JsonOption,
+    LimitOption,
+    StreamOption,
+    opened,
+)
 from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
 
 
 class Truth(StrEnum):
@@ -85,7 +94,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 
 @app.command()
-def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Say that somebody looks after an alert.
 
     It is not repeated, and its receivers are told.
@@ -114,7 +123,7 @@ def label(
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
-    by: By = None,
+    by: ByOption = None,
 ) -> None:
     """Say whether an anomaly was one.
 

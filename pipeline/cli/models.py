@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption, StreamOption, opened, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    StreamName,
+    StreamOption,
+    WhyOption,
+    opened,
+    stream_of,
+)
 from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
@@ -20,9 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Trained versions, and which of them decides.")
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version; its first digits are enough.")]
-Name = Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
 
 
 @app.command("list")
@@ -60,11 +67,13 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
     if json:
         show_json(as_dict(model))
         return
-    fields = {name: value for name, value in as_dict(model).items() if name != "evidence"}
-    show_fields(fields)
-    if model.evidence:
+    show_fields({name: value for name, value in as_dict(model).items() if name != "evidence"} | {"parent": model.parent or "packaged"})
+    for name, card in model.evidence.items():
         print()
-        show_table(("evidence", "value"), _flat(model.evidence), "")
+        if isinstance(card, dict) and "text" in card:
+            print(f"{name}: {card['text']}")
+        else:
+            show_table((name, "value"), _flat({name: card}), "")
 
 
 @app.command()
@@ -86,18 +95,18 @@ def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, js
         show_json({"versions": [m.version for m in pair], "differences": fields, "weights": apart})
         return
     rows = [(name, left.get(name), right.get(name)) for name in names]
-    rows += [(f"weights {name}", "0", f"{value:.3g} of its size") for name, value in apart.items()]
+    rows += [(f"weights {name}", None, f"{value:.3g} of its size away") for name, value in apart.items() if value]
     show_table(("what", *(m.version for m in pair)), rows, "no difference")
 
 
 @app.command()
-def promote(version: Version, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+def promote(version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let a version decide. A running daemon takes it between two batches."""
     _promote(version, why, config, by, pinned=None)
 
 
 @app.command()
-def rollback(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+def rollback(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let the version decide again that did before."""
     from pipeline.retraining.decide import roll_back
 
@@ -107,17 +116,17 @@ def rollback(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_
 
 
 @app.command()
-def pin(version: Version, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+def pin(version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let a version decide until a person says otherwise."""
     _promote(version, why, config, by, pinned=True)
 
 
 @app.command()
-def unpin(stream: Name, why: Why = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: By = None) -> None:
+def unpin(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let better versions take over by themselves again."""
-    from pipeline.retraining.decide import pin as pin_
+    from pipeline.retraining import decide
 
-    _changed(partial(pin_, pinned=False), stream, why, config, by)
+    _changed(decide.unpin, stream, why, config, by)
     note(f"stream {stream} is no longer pinned")
 
 
@@ -144,9 +153,9 @@ def export(
 @app.command("import")
 def import_(
     path: Annotated[str, typer.Argument(metavar="PATH", help="The exported version, without an ending.")],
-    stream: Name,
+    stream: StreamName,
     config: ConfigOption = DEFAULT_CONFIG,
-    by: By = None,
+    by: ByOption = None,
 ) -> None:
     """Take a version into the registry as a candidate of a stream."""
     from time import time_ns

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file.", show_default=True)]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", envvar="FOREWATCH_CONFIG", help="Config file.")]
 StreamOption = Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")]
+StreamName = Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")]
 FromOption = Annotated[
     Any,
     typer.Option(
@@ -26,6 +27,8 @@ FromOption = Annotated[
 ]
 ToOption = Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help="End before this; written like --from.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, the newest.")]
+ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
 
 DEFAULT_CONFIG = Path("forewatch.yaml")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamOption, opened, stream_of
+from pipeline.cli.options import DEFAULT_CONFIG, ByOption, ConfigOption, JsonOption, StreamName, StreamOption, WhyOption, opened, stream_of
 from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
@@ -55,12 +55,12 @@ def list_(
 
 @app.command()
 def add(
-    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")],
+    stream: StreamName,
     start: Annotated[Any, typer.Option("--from", parser=parse_time, metavar="TIME", help=f"Begin: {_TIME}")],
     end: Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, not part of it: {_TIME}")],
     series: Annotated[str | None, typer.Option(metavar="SERIES", help="Only this series; left out: all of the stream.")] = None,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")] = "by hand",
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    why: WhyOption = "by hand",
+    by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Keep a range of time out of training."""
@@ -84,7 +84,7 @@ def add(
 @app.command()
 def remove(
     id_: Annotated[int, typer.Argument(metavar="ID", help="Its number, as the list shows it.")],
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Let a range back into training."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened, stream_of
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamName, opened, stream_of
 from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="How a series is guarded.")
 @app.command()
 def show(
     series: Annotated[str, typer.Argument(metavar="SERIES", help="Its whole name, as anomalies show it behind the stream's.")],
-    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")],
+    stream: StreamName,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamOption, opened, stream_of
+from pipeline.cli.options import DEFAULT_CONFIG, ByOption, ConfigOption, JsonOption, StreamOption, opened, stream_of
 from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second
 
@@ -24,7 +24,7 @@ def add(
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h, 3d.")] = None,
     until: Annotated[Any, typer.Option("--until", parser=parse_time, metavar="TIME", help=_UNTIL)] = None,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")] = None,
+    by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Silence what matches, from now on.

@@ -25,8 +25,10 @@ def worker(
     """
     from pipeline.errors import InputError
     from pipeline.retraining.cluster import run_worker
-    from pipeline.retraining.config import Tls
+    from pipeline.retraining.config import SCHEDULER, Tls
 
+    if not SCHEDULER.fullmatch(scheduler):
+        raise InputError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://host:8786 or tls://host:8786")
     given = [file for file in (ca, cert, key) if file is not None]
     if len(given) not in (0, 3) or scheduler.startswith("tls://") != (len(given) == 3):
         raise InputError("a tls:// address needs --tls-ca, --tls-cert and --tls-key; any other takes none of them")
@@ -34,5 +36,5 @@ def worker(
         if not file.is_file():
             raise InputError(f"there is no file {file}; give the path of a PEM file")
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
-    note(f"working for {scheduler}{', with a GPU' if gpu else ''}; Ctrl-C ends it")
+    note(f"taking work{', also for a GPU,' if gpu else ''} from {scheduler} as long as it is there; Ctrl-C ends this")
     run_worker(scheduler, tls, gpu)

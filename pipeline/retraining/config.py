@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config_types import Duration, Model
+
+#: The address of a Dask scheduler.
+SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 
 Device = Literal["auto", "cpu", "gpu"]
 

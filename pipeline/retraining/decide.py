@@ -36,13 +36,12 @@ def roll_back(connection: Connection, name: str, *, author: str, reason: str, no
     return models.change(connection, now, "rollback", models.before(connection, now), author=author, reason=reason, now_ns=now_ns)
 
 
-def pin(connection: Connection, name: str, *, pinned: bool, author: str, reason: str, now_ns: int) -> Promotion:
-    """From now on only people (or again also jobs) change the champion of a stream. Raises InputError and Overtaken."""
+def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
+    """From now on jobs may change the champion of a stream again. Raises InputError and Overtaken."""
     now = models.champion(connection, name)
-    if now.pinned == pinned:
-        raise InputError(f"stream {name} is {'pinned already' if pinned else 'not pinned'}")
-    action = "pin" if pinned else "unpin"
-    return models.change(connection, now, action, now.to_version, author=author, reason=reason, now_ns=now_ns, pinned=pinned)
+    if not now.pinned:
+        raise InputError(f"stream {name} is not pinned")
+    return models.change(connection, now, "unpin", now.to_version, author=author, reason=reason, now_ns=now_ns, pinned=False)
 
 
 def watch(connection: Connection, name: str, stream: Stream, promotion: Promotion, look: int) -> None:

@@ -94,14 +94,13 @@ def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> M
 
 
 def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
-    """How far each tensor that two versions (path, sha256) share lies apart, relative to its size. Raises InputError."""
+    """How far each tensor of the shared LSTMs of two versions (path, sha256) lies apart, relative to its size. Raises InputError."""
     try:
         left, right = weights_of(*one), weights_of(*other)
     except ArtifactError as error:
         raise InputError(str(error)) from None
-    same = {name: value for name, value in left.items() if not name.startswith(own.PREFIX)}
-    sizes = {name: max(1e-12, float(np.linalg.norm(value))) for name, value in same.items()}
-    return {name: float(np.linalg.norm(right[name] - value)) / sizes[name] for name, value in same.items()}
+    pairs = {name: (value, right[name]) for name, value in own.without(left).items()}
+    return {name: float(np.linalg.norm(b - a)) / max(1e-12, float(np.linalg.norm(a))) for name, (a, b) in pairs.items()}
 
 
 def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:

@@ -105,6 +105,7 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the champion."""
     from detectors.finetune import Tuning
+    from detectors.many import Portions
     from detectors.training import Progress, Status
     from pipeline.build import detector_spec
     from pipeline.retraining import registry
@@ -117,7 +118,7 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     tuning = Tuning(epochs=settings.epochs, seed=settings.seed, device=device)
     config = TrainConfig(detector_spec(task.stream), start, _groups(task.stream, data.series), tuning)
 
-    def told(progress: Progress) -> None:
+    def told(progress: Progress | Portions) -> None:
         tell(asdict(progress))
 
     checkpoints = f"{registry.folder(task.models, task.name)}/checkpoints/{task.job}"
@@ -220,10 +221,10 @@ def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any
 
 def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, dict[str, Any], Any]:
     """The new weights with their card: all of them, or, where that is no better than the champion, those of the shared LSTM alone if they are."""
-    from detectors.own import PREFIX
+    from detectors.own import without
 
     card, decision = _compared(task, data, weights, champion)
-    alone = {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
+    alone = without(weights)
     if not decision.promote and alone.keys() != weights.keys():
         other, verdict = _compared(task, data, alone, champion)
         if verdict.promote:

@@ -174,15 +174,16 @@ def test_a_person_decides_where_the_config_says_so(stage):
 def test_a_pinned_champion_stays(stage):
     play = stage()
     with play.database.begin() as connection:
-        decide.pin(connection, "plant", pinned=True, author="ada", reason="audit", now_ns=1)
+        now = models.champion(connection, "plant")
+        models.change(connection, now, "pin", now.to_version, author="ada", reason="audit", now_ns=1, pinned=True)
     play.trains(better=True)
     play.train()
     assert play.champion().to_version is None
     assert "the champion is pinned" in play.model("aa").reason
     with play.database.begin() as connection:
-        decide.pin(connection, "plant", pinned=False, author="ada", reason="audit is over", now_ns=2)
+        decide.unpin(connection, "plant", author="ada", reason="audit is over", now_ns=2)
         with pytest.raises(InputError, match="not pinned"):
-            decide.pin(connection, "plant", pinned=False, author="ada", reason="", now_ns=3)
+            decide.unpin(connection, "plant", author="ada", reason="", now_ns=3)
 
 
 def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
@@ -273,7 +274,15 @@ def test_people_promote_roll_back_pin_and_carry_versions(database, database_url,
     listed = {m["version"]: m["state"] for m in json.loads(run("models", "list", "-c", file, "--json").stdout)}
     assert listed == {one: "champion", two: "rejected"}
     assert "weights lstm.weight_ih_l0" in run("models", "diff", one, two, "-c", file).stdout
-    assert one in run("models", "show", one, "-c", file).stdout
+    assert "no difference" in run("models", "diff", one, one, "-c", file).output
+    with database.begin() as connection:
+        card = {"backtest": {"text": "Evidence for stream plant: A against B\n2 series", "since_ns": 7}, "training": {"losses": [1.5]}}
+        models.judge(connection, one, "champion", "better", 1, card)
+    shown = run("models", "show", one, "-c", file).stdout
+    assert one in shown
+    assert "\nbacktest: Evidence for stream plant: A against B\n2 series\n" in shown
+    assert "since_ns" not in shown
+    assert "losses" in shown
     run("models", "export", one, tmp_path / "carried", "-c", file)
     with pytest.raises(InputError, match="in the registry already"):
         run("models", "import", tmp_path / "carried", "--stream", "plant", "-c", file)

@@ -107,7 +107,7 @@ def test_a_model_of_other_tensors_is_refused(model: str) -> None:
 
 
 def test_a_missing_model_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="cannot read"):
+    with pytest.raises(ArtifactError, match=r"there is no file .*nothing\.json"):
         artifacts.load(str(tmp_path / "nothing"))
 
 

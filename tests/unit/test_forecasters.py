@@ -269,5 +269,5 @@ def test_a_hostile_manifest_is_refused(change: dict[str, Any], message: str, tmp
 
 
 def test_a_missing_forecaster_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="cannot read"):
+    with pytest.raises(ArtifactError, match="there is no file"):
         saved.load(str(tmp_path / "none"))
