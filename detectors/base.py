@@ -22,7 +22,22 @@ State = dict[str, NDArray[Any]]
 GUARDS = ("none", "static", "seasonal", "river", "lstm", "last")
 
 #: What spoke loudest in a verdict, by the number that stands in ``Verdicts.lead``.
-EVIDENCE = ("none", "limits", "channels", "forecast", "shape", "value", "range", "season", "level", "step", "stuck", "return", "burst")
+EVIDENCE = (
+    "none",
+    "limits",
+    "channels",
+    "forecast",
+    "shape",
+    "value",
+    "range",
+    "season",
+    "level",
+    "step",
+    "stuck",
+    "return",
+    "burst",
+    "settled",
+)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.calibration import Calibration
@@ -53,8 +54,10 @@ class Joint:
             own |= {prefix + name: array for name, array in calibration.initial(n).items()}
         return own
 
-    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats, Floats]:
-        """Surprise (N,) of the channels together, of that what lasts as long as its cause (N,), and each channel's share (N, C)."""
+    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share (N, C), and where it is not what they break
+        together that says more, but the one that is farthest from where it settled (N,).
+        """
         shape = (len(slot), self.channels)
         usual = np.maximum(rungs.error * lanes.unit, 1e-30)
         residual = np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
@@ -70,8 +73,9 @@ class Joint:
             for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
         )
         away = np.where(away > 1, away - 1, 0)  # nothing where it is as usual
-        share = np.where((lasting > together)[:, None], away, share)
-        return np.maximum(together, lasting), lasting, share
+        left = lasting > together
+        share = np.where(left[:, None], away, share)
+        return np.maximum(together, lasting), lasting, share, left
 
     def _surprises(self, state: State, prefix: str, slot: Ints, errors: Floats) -> Floats:
         own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix + "calibration")}

@@ -13,7 +13,7 @@ from detectors.lanes import Floats, Lanes
 from detectors.scale import ANCHOR
 
 BIG = float(np.finfo(np.float32).max)
-LIMITS, CHANNELS = EVIDENCE.index("limits"), EVIDENCE.index("channels")
+LIMITS, CHANNELS, SETTLED = (np.uint8(EVIDENCE.index(word)) for word in ("limits", "channels", "settled"))
 
 if TYPE_CHECKING:
     from detectors.cascade import Cascade
@@ -34,10 +34,11 @@ def assemble(
     by_channel = np.where(np.isnan(points.values), np.float32(0), one)
     repeats = repeats.max(axis=1)
     if detector.joint is not None:
-        together, lasting, share = detector.joint.run(state, points.slot, lanes, rungs)
+        together, lasting, share, left = detector.joint.run(state, points.slot, lanes, rungs)
         leads = together > by_channel.max(axis=1)
         by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
-        lead, repeats = np.where(leads[:, None], np.uint8(CHANNELS), lead), np.maximum(repeats, lasting)
+        lead = np.where(leads[:, None], np.where(left, SETTLED, CHANNELS)[:, None], lead)
+        repeats = np.maximum(repeats, lasting)
     # The static threshold is the scale of all surprises: another one brings them to it.
     scale = np.float32(detector.event.threshold) / detector.threshold.run(state, points.slot, by_channel.max(axis=1))
     by_channel, repeats = by_channel * scale[:, None], repeats * scale
@@ -62,7 +63,7 @@ def assemble(
         high.astype(np.float32),
         contribution,
         who,
-        np.where(outside.any(axis=1), np.uint8(LIMITS), lead[rows, peak]),
+        np.where(outside.any(axis=1), LIMITS, lead[rows, peak]),
     )
 
 

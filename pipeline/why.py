@@ -6,6 +6,7 @@ from __future__ import annotations
 WHY = {
     "limits": "the static limits",
     "channels": "the channels together: they no longer move as they did",
+    "settled": "a channel that has left where it had settled",
     "forecast": "the forecast: it misses by more than usual, now or for a while",
     "shape": "the shape of the last rows: no earlier stretch looked like it",
     "value": "the value: none near it was ever seen",

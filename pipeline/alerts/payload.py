@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline.why import WHY
+
 Kind = Literal["opened", "updated", "repeated", "acknowledged", "resolved", "revised", "retracted", "test"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -60,9 +62,7 @@ class AnomalyView(msgspec.Struct, frozen=True):
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
     channels: list[Channel]
     guard: Annotated[str, Meta(description="which detector decided: static, last, seasonal, river or lstm")]
-    evidence: Annotated[
-        str, Meta(description="what spoke loudest: forecast, shape, value, range, season, level, step, stuck, limits, channels …")
-    ]
+    evidence: Annotated[str, Meta(description=f"what spoke loudest: {', '.join(WHY)}")]
     model_version: str
     config_hash: str
     origin: Origin

@@ -11,6 +11,7 @@ from detectors.base import EVIDENCE, Points, Verdicts
 from pipeline.anomalies import Intervals, Provenance, Scored, severity_of
 from pipeline.explain import sentence
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+from pipeline.why import WHY
 
 P = Partition("t", 0)
 PROVENANCE = Provenance("plant", ("x",), alarm_rate=1e-4, close_after=2, config_hash="c", model_version="m")
@@ -44,6 +45,10 @@ def test_an_anomaly_says_what_spoke_loudest_at_its_peak() -> None:
     (opened,) = run(it, batch)
     assert opened.evidence == "level"
     assert "by the level: the mean of the last rows has moved" in sentence(opened)
+
+
+def test_there_is_a_word_for_every_evidence() -> None:
+    assert {"none", *WHY} == set(EVIDENCE)
 
 
 def test_an_anomaly_opens_grows_and_closes() -> None:

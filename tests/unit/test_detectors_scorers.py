@@ -160,6 +160,7 @@ def test_channels_that_part_are_seen_though_each_stays_in_its_band():
     assert found.flag[2_900:2_912].any()
     peak = 2_900 + found.surprise[2_900:2_912].argmax()
     assert found.contribution[peak].argmax() == 1
+    assert EVIDENCE[found.lead[peak]] == "channels"
 
 
 def test_the_joint_alarm_needs_the_joint_term():
@@ -197,6 +198,7 @@ def test_an_event_is_over_when_little_of_it_is_left():
     values[1_000:, 1] += 2.5
     found = flags(values, tier="light", channels=("a", "b", "c"))
     assert found.flag[810:1_000].all()
+    assert {EVIDENCE[lead] for lead in found.lead[900:1_000]} == {"settled"}
     assert not found.flag[1_060:].any()
     values[800:1_000, 1] -= 17.5
     assert flags(values, tier="light", channels=("a", "b", "c")).flag[1_060:].all()
