@@ -15,6 +15,8 @@ either: a flagged point counts for nothing and silences its series for ``MUTE_NS
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -31,7 +33,9 @@ DELTA: Final = 0.5  # of Page–Hinkley, in usual sizes: what is no change
 THRESHOLD: Final = 20.0
 LARGEST: Final = 6.0  # usual sizes of one block
 POOL_LEARN, POOL_DELTA, POOL_THRESHOLD = 40, 1.0, 30.0  # series move together: a mean over them is not as steady as its parts suggest
+POOL_PAST: Final = 1_000  # pooled values after those, which are kept
 AFFORDABLE: Final = 256  # blocks of a pooled value
+KSWIN_WINDOW: Final = 100  # pooled values that it looks at
 FADE: Final = 0.9999  # α of Page–Hinkley
 HOUR_NS: Final = 3_600_000_000_000
 MUTE_NS: Final = 24 * HOUR_NS
@@ -81,6 +85,7 @@ class DriftWatch:
         self.most = max(1, WATCHED // channels)
         self._state = _initial(0)
         self._muted = _unmuted(0)
+        self._pooled: State = {}
         self._alarms: dict[tuple[int, int, int], SeriesDrift] = {}
         self._said: dict[str, int] = {}
         self.quiet_until: int | None = None
@@ -89,7 +94,7 @@ class DriftWatch:
     @cached_property
     def _pools(self) -> list[_Pool]:
         """Made with the first blocks: importing river takes longer than the rest of a daemon's start."""
-        return [_Pool(kind) for kind in KINDS]
+        return [_Pool(kind, self._pooled.get(kind, ())) for kind in KINDS]
 
     def update(self, points: Points, verdicts: Verdicts) -> Drift | None:
         """One batch; evidence at most once a cool-down (in event time)."""
@@ -127,6 +132,14 @@ class DriftWatch:
         for name, array in self._state.items():
             array[lanes] = rows[name]
         self._muted[slots] = rows["muted"]
+
+    def pooled(self) -> State:
+        """By kind, what the pooled statistics rest on, for ``put_pooled``: the values that say what is usual, and the newest of those that came then."""
+        return {pool.kind: pool.known() for pool in self._pools} if "_pools" in vars(self) else self._pooled
+
+    def put_pooled(self, pooled: State) -> None:
+        """Begin with what ``pooled`` gave; before the first batch."""
+        self._pooled = pooled
 
     def watched(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
         """Those of ``slots`` of which something is known."""
@@ -199,19 +212,26 @@ def warm() -> None:
 
 
 class _Pool:
-    """River's detectors on the mean over all series."""
+    """River's detectors on the mean over all series. Their state can only be pickled, so ``known`` gives what they were fed, and they are fed it again."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, known: Sequence[float] | NDArray[np.float64] = ()) -> None:
         from river.drift import ADWIN, KSWIN, PageHinkley
 
         self.kind = kind
         page = PageHinkley(POOL_LEARN, POOL_DELTA, POOL_THRESHOLD, FADE, mode="up")
         self._detectors: dict[str, Any] = {"ADWIN": ADWIN(delta=1e-5), "Page–Hinkley": page}  # type: ignore[no-untyped-call]
-        self._costly = {"KSWIN": KSWIN(alpha=1e-6, window_size=100, stat_size=30, seed=0)}
+        self._costly = {"KSWIN": KSWIN(alpha=1e-6, window_size=KSWIN_WINDOW, stat_size=30, seed=0)}
         self._waiting: list[NDArray] = []
         self._count = 0
         self._usual: list[float] = []
+        self._past: deque[float] = deque(maxlen=POOL_PAST)
         self._centre, self._spread = 0.0, 1.0
+        for left, value in zip(range(len(known), 0, -1), known, strict=True):
+            self._one(float(value), self._detectors | (self._costly if left <= KSWIN_WINDOW else {}))
+
+    def known(self) -> NDArray[np.float64]:
+        """The pooled values that a new pool has to be given to go on where this one is."""
+        return np.array([*self._usual, *self._past])
 
     def update(self, values: NDArray, size: int) -> list[str]:
         """Values of blocks, NaN where unknown; ``size`` of them make one pooled value. Names of what alarms."""
@@ -234,6 +254,7 @@ class _Pool:
             self._usual.append(value)
             self._centre, self._spread = float(np.mean(self._usual)), max(float(np.std(self._usual)), 1e-3)
             return set()
+        self._past.append(value)
         value = min(max((value - self._centre) / self._spread, -LARGEST), LARGEST)
         said = set()
         for name, detector in detectors.items():

@@ -1,7 +1,7 @@
 """The engine's sink that watches for drift: a batch of verdicts in, evidence with the names of series out.
 
-What is usual for each series, and the cool-down, are kept from time to time and at the end, so that a restart does not blind it. What pools all series
-(ADWIN and the like) begins anew with the process.
+What is usual for each series and for all of them pooled, and the cool-down, are kept from time to time and at the end, so that a restart does not
+blind it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from storage.watches import DriftState
 
 #: How often what is known is kept.
 KEEP_SECONDS = 300.0
+_POOLED = "pooled."  # tensors of all series together
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ class DriftSink:
         self._watch = DriftWatch(len(scoring.provenance.channels), cool_down_ns)
         self._keys: Sequence[Key | None] = ()
         self._generation = -1
-        for one in kept:
-            self._kept[one.partition] = _decoded(one.state)
+        for one in sorted(kept, key=lambda one: one.saved_ns):
+            self._kept[one.partition], pooled = _decoded(one.state)
+            self._watch.put_pooled(pooled)  # of the process that saved last
             if one.quiet_until_ns is not None:
                 self._watch.quiet_until = max(self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns)
         warm()
@@ -97,7 +99,8 @@ class DriftSink:
             slots = self._watch.watched(table.slots(partition))
             if len(slots):
                 keys = [table.key(slot) for slot in slots.tolist()]
-                self._keep(partition, partial(_state, stream, partition, keys, self._watch.rows(slots), self._watch.quiet_until))
+                known = self._watch.rows(slots) | {_POOLED + kind: values for kind, values in self._watch.pooled().items()}
+                self._keep(partition, partial(_state, stream, partition, keys, known, self._watch.quiet_until))
 
     def _follow(self) -> None:
         """Slots that have another series than before begin anew, or where that series was when it was kept."""
@@ -109,18 +112,22 @@ class DriftSink:
         changed = [slot for slot, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
         if gone := [slot for slot in changed if before[slot] is not None]:
             self._watch.forget(np.array(gone, np.int32))
-        for slot in changed if self._kept else ():
-            self._restore(slot)
+        if self._kept:
+            self._restore([slot for slot in changed if now[slot] is not None])
         self._keys, self._generation = now, table.generation
 
-    def _restore(self, slot: int) -> None:
+    def _restore(self, slots: Sequence[int]) -> None:
+        """Each series once: when it comes back later, what was kept is older than what it has learnt since."""
         table = self._scoring.series
-        if table.by_slot[slot] is None or (kept := self._kept.get(table.partition(slot))) is None:
-            return
-        places, rows = kept
-        if (place := places.pop(table.key(slot), None)) is not None:
+        found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row of what was kept
+        for slot in slots:
+            partition = table.partition(slot)
+            if partition in self._kept and (place := self._kept[partition][0].pop(table.key(slot), None)) is not None:
+                found.setdefault(partition, []).append((slot, place))
+        for partition, pairs in found.items():
+            there, places = np.array(pairs, np.int32).T
             with suppress(ValueError):  # the stream had other channels then
-                self._watch.put(np.array([slot], np.int32), {name: array[[place]] for name, array in rows.items()})
+                self._watch.put(there, {name: array[places] for name, array in self._kept[partition][1].items()})
 
     def _evidence(self, drift: Drift) -> DriftEvidence:
         provenance = self._scoring.provenance
@@ -140,12 +147,14 @@ class DriftSink:
         return DriftEvidence(provenance.stream, drift.at_ns, drift.since_ns, drift.statistics, series, drift.watched)
 
 
-def _state(stream: str, partition: Partition, keys: list[Key], rows: State, quiet_until_ns: int | None) -> DriftState:
-    state = save({name: np.ascontiguousarray(array) for name, array in rows.items()}, {"keys": json.dumps(keys)})
+def _state(stream: str, partition: Partition, keys: list[Key], known: State, quiet_until_ns: int | None) -> DriftState:
+    state = save({name: np.ascontiguousarray(array) for name, array in known.items()}, {"keys": json.dumps(keys)})
     return DriftState(stream, partition, state, quiet_until_ns, time.time_ns())
 
 
-def _decoded(state: bytes) -> tuple[dict[Key, int], State]:
-    """Place by key, and the rows."""
-    keys = json.loads(metadata(state)["keys"])
-    return {key: place for place, key in enumerate(keys)}, load(state)
+def _decoded(state: bytes) -> tuple[tuple[dict[Key, int], State], State]:
+    """Place by key with the rows, and what is pooled."""
+    places = {key: place for place, key in enumerate(json.loads(metadata(state)["keys"]))}
+    known = load(state)
+    pooled = {name.removeprefix(_POOLED): known.pop(name) for name in list(known) if name.startswith(_POOLED)}
+    return (places, known), pooled

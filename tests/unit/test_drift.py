@@ -223,16 +223,36 @@ def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> 
         assert found[0].series, "it is the series that say so, not only what pools them"
 
 
+@pytest.mark.parametrize(("until", "exact"), [(20, True), (300, True), (900, True), (3_000, False)])
+def test_a_pool_that_is_given_what_another_knew_goes_on_where_that_was(until: int, exact: bool) -> None:
+    """Also in the middle of a change; what lies farther back than is kept moves the moment of an alarm, not whether it comes."""
+    rng = np.random.default_rng(0)
+    values = np.r_[rng.normal(10, 1, until), rng.normal(10, 1, 100) + np.arange(100) / 15, rng.normal(20, 1, 200)]
+    one, said = drift._Pool("residual"), ([], [])
+    for at, value in enumerate(values):
+        if at == until + 10:
+            other = drift._Pool("residual", one.known())
+            assert np.array_equal(other.known(), one.known())
+            assert len(one.known()) <= drift.POOL_LEARN + drift.POOL_PAST
+        for pool, names in zip((one, other) if at >= until + 10 else (one,), said, strict=False):
+            names.extend((at, name) for name in pool.update(np.array([value]), 1))
+    assert not exact or said[0] == said[1]
+    assert {name for _, name in said[0]} == {name for _, name in said[1]}
+    assert said[1] or until == 20
+
+
 def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
     live, kept = scoring(STREAM), []
     sink = DriftSink(live, 10**9, lambda evidence: None, lambda partition, state: kept.append(state()))
-    for records in batches(sensors(3, 2)):
+    for records in batches(sensors(3, 8)):
         sink.append(live.process([records]))
     sink._watch.quiet_until = 77
     sink.close()
     other = scoring(STREAM)
     again = DriftSink(other, 10**9, lambda evidence: None, kept=kept)
     assert again._watch.quiet_until == 77
+    assert len(again._watch.pooled()["residual"]) > 5
+    assert all(np.array_equal(values, sink._watch.pooled()[kind]) for kind, values in again._watch.pooled().items())
     (first,) = batches(sensors(3, 1)[::-1, :6] * 0 + 50)
     lines = [line.replace(b"s0", b"new") for line in first.values[::-1]]  # other slots, a series that is new
     first.values[:] = lines
