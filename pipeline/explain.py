@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from detectors.base import Detector, Points, State
-from pipeline.build import champion_of, history_path
-from pipeline.config import Config
+from detectors.base import Points, State
+from pipeline.build import Champion, champion_of, history_path
+from pipeline.config import Config, Stream
 from pipeline.config_load import config_hash
+from pipeline.decode import series_key
 from pipeline.errors import InputError
 from pipeline.records import Anomaly
+from pipeline.scoring import Scoring
+from pipeline.stored import PAST, StoredSeries, past_ledger
 from pipeline.why import WHY
 from storage.history import HistoryReader
 from storage.session import Database
@@ -54,7 +57,7 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if config_hash(stream) != anomaly.config_hash:
         explanation.reasons.append(f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now).")
     champion = champion_of(database, anomaly.stream, stream)
-    detector, now = champion.detector, champion.provenance.model_version
+    now = champion.provenance.model_version
     if now != anomaly.model_version:
         explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {now} now).")
     table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
@@ -64,7 +67,8 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
             "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none."
         )
         return explanation
-    _, verdicts = detector.step(alone(detector, anomaly.series), points_of(table, anomaly.channels))
+    points = points_of(table, anomaly.channels)
+    _, verdicts = champion.detector.step(begun(database, champion, stream, anomaly.series, int(points.time[0])), points)
     explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
     same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
@@ -76,11 +80,14 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     return explanation
 
 
-def alone(detector: Detector, series: str) -> State:
-    """The state of one series of which only the name is known."""
-    state = detector.initial(1)
-    detector.introduce(state, np.zeros(1, np.int32), [series])
-    return state
+def begun(database: Database, champion: Champion, stream: Stream, name: str, first_ns: int) -> State:
+    """What the detector knows of one live series before its first point: what past points tell of it, or only how it is called."""
+    scoring, ledger = Scoring(champion.provenance, stream, champion.detector), champion.provenance.stream
+    stored, key = StoredSeries(database, ledger, past_ledger(ledger, scoring)), series_key(stream, name)
+    slots, _ = scoring.series.find(PAST, [key])
+    for page in stored.of_past({key: first_ns}):
+        scoring.series.load_page(PAST, page)
+    return {array: rows[slots] for array, rows in scoring.series.state["detector"].items()}
 
 
 def points_of(table: pa.Table, channels: list[str]) -> Points:

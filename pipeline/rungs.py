@@ -10,7 +10,7 @@ from detectors.readout import COUNT, FIRST
 from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.explain import alone, points_of
+from pipeline.explain import begun, points_of
 from storage.history import HistoryReader
 from storage.session import Database
 
@@ -49,7 +49,8 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
         )
     channels = list(config.streams[stream].channels)
     points = points_of(table, channels)
-    state, verdicts = champion.detector.step(alone(champion.detector, series), points)
+    state = begun(database, champion, config.streams[stream], series, int(points.time[0]))
+    state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
         raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")
     rungs = [_rung(state, place, channel) for place, channel in enumerate(channels)]

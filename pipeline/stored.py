@@ -39,12 +39,12 @@ def past_ledgers(ledger: str) -> str:
 class StoredSeries:
     """Series of one ledger that are not in memory: asks the database only where there are any."""
 
-    def __init__(self, database: Database, ledger: str) -> None:
+    def __init__(self, database: Database, ledger: str, past: str | None = None) -> None:
+        """``past`` is the ledger of what the series know before their first record."""
         self._database = database
         self._ledger = ledger
         self._count: dict[Partition, int] = {}
-        #: The ledger of what the series know before their first record.
-        self.past: str | None = None
+        self.past = past
         #: Came back since the last snapshot; still stored, in case that snapshot is replayed.
         self.revived: dict[Partition, list[str]] = {}
 

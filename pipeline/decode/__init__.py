@@ -4,7 +4,7 @@ A new format is one module that makes a ``Parsed`` of a batch, and one line in `
 """
 
 from pipeline.decode.columns import Columns, Key, Keys
-from pipeline.decode.decoder import Decoded, Decoder, make_decoder, series_name, series_names
+from pipeline.decode.decoder import Decoded, Decoder, make_decoder, series_key, series_name, series_names
 from pipeline.decode.gauge import DeadLetterGauge
 from pipeline.decode.parsed import MAX_LABEL, REASONS
 
@@ -18,6 +18,7 @@ __all__ = [
     "Key",
     "Keys",
     "make_decoder",
+    "series_key",
     "series_name",
     "series_names",
 ]

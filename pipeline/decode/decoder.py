@@ -180,6 +180,11 @@ def labels_of(stream: Stream, name: str) -> dict[str, str]:
     return {part[1]: _BACKSLASH.sub(r"\1", part[2]) for part in _LABEL.finditer(name)}
 
 
+def series_key(stream: Stream, name: str) -> Key:
+    """The key of the series that ``series_name`` called ``name``."""
+    return SEPARATOR.join(labels_of(stream, name).values())
+
+
 _LABEL = re.compile(r"((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?")
 _BACKSLASH = re.compile(r"\\(.)")
 _SPECIAL = re.compile(r"([\\,=])")

@@ -14,8 +14,10 @@ from pipeline.backfill import run_backfill
 from pipeline.build import build_engine
 from pipeline.config import Config
 from pipeline.daemon import daemon
+from pipeline.explain import explain
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.past import read_past
+from pipeline.rungs import guarded
 from pipeline.sources import make_source
 from pipeline.sources.span import beside
 from storage import anomalies, positions
@@ -78,6 +80,13 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     filled = pd.read_parquet(tmp_path / "scores.parquet").astype({"series": str}).sort_values(["series", "timestamp"], ignore_index=True)
     assert filled["flag"].tolist() == said["flag"].astype(bool).tolist()
     assert filled["score"].tolist() == pytest.approx(said["score"].tolist(), abs=1e-3)
+    database = Database(live.database)
+    with database.read() as connection:
+        known = anomalies.query(connection, stream="plant")
+    assert [explain(live, database, one).verdict for one in known] == ["holds"] * len(known)
+    shown = guarded(live, database, "plant", "a")
+    assert shown.channels[0].points > LIVE_S, "with those of the past"
+    database.close()
     found = []
     for config in (live, again):
         database = Database(config.database)

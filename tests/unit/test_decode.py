@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.decode import REASONS, make_decoder, series_name, series_names
+from pipeline.decode import REASONS, make_decoder, series_key, series_name, series_names
 from pipeline.errors import ConfigError
 from tests.unit.decoding import PARTITION, records, same_columns, stream, table
 
@@ -334,3 +334,5 @@ LABELS = st.text(max_size=3).filter(lambda text: "\0" not in text)
 @given(st.lists(st.tuples(LABELS, LABELS), min_size=2, max_size=30, unique=True))
 def test_no_two_series_share_a_name(keys):
     assert len({series_name(stream(NESTED), "\0".join(key))[0] for key in keys}) == len(keys)
+    for key in keys:
+        assert series_key(stream(NESTED), series_name(stream(NESTED), "\0".join(key))[0]) == "\0".join(key)
