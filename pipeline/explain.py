@@ -1,9 +1,16 @@
-"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from the stored points."""
+"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from the stored points.
+
+They are in the history that a daemon writes; else in the file that a backfill, or a stream of files, has read them from.
+"""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from glob import escape
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +21,10 @@ from pipeline.config import Config, Stream
 from pipeline.config_load import config_hash
 from pipeline.decode import series_key
 from pipeline.errors import InputError
+from pipeline.past import results, source_of
 from pipeline.records import Anomaly
 from pipeline.scoring import Scoring
+from pipeline.sources.files import ENDINGS
 from pipeline.stored import PAST, StoredSeries, past_ledger
 from pipeline.why import WHY
 from storage.history import HistoryReader
@@ -46,9 +55,9 @@ _VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unkno
 
 
 def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation:
-    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the history of its series.
+    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the points of its series.
 
-    Raises InputError where the stream is no longer configured.
+    Raises InputError where the stream is no longer configured, SourceError for a file that cannot be read any more.
     """
     stream = config.streams.get(anomaly.stream)
     if stream is None:
@@ -60,34 +69,77 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     now = champion.provenance.model_version
     if now != anomaly.model_version:
         explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {now} now).")
-    table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
-    explanation.points = table.num_rows
-    if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
+    again = _from_history(config, database, champion, anomaly) or _from_file(database, champion, stream, anomaly)
+    if again is None:
         explanation.reasons.append(
-            "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none."
+            "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none, "
+            "and what it read is no file that is still there."
         )
         return explanation
-    points = points_of(table, anomaly.channels)
-    _, verdicts = champion.detector.step(begun(database, champion, stream, anomaly.series, int(points.time[0])), points)
-    explanation.surprise, explanation.flagged = float(verdicts.surprise[-1]), bool(verdicts.flag[-1])
-    same = explanation.flagged and abs(explanation.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
+    explanation.points, explanation.surprise, explanation.flagged = again.points, again.surprise, again.flagged
+    same = again.flagged and abs(again.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
     if not same:
         explanation.reasons.append(
-            f"Surprise {anomaly.surprise:.2f} then, {explanation.surprise:.2f} now; {'still' if explanation.flagged else 'no longer'} flagged. "
-            "If the history begins later than the series did, the detector knew more then than it can learn again now."
+            f"Surprise {anomaly.surprise:.2f} then, {again.surprise:.2f} now; {'still' if again.flagged else 'no longer'} flagged. "
+            "If the points begin later than the series did, or a backfill began with past points, the detector knew more then than it can learn again now."
         )
     return explanation
 
 
+class _Again(NamedTuple):
+    """The verdict on the peak, and how many points of the series were gone through for it."""
+
+    points: int
+    surprise: float
+    flagged: bool
+
+
+def _from_history(config: Config, database: Database, champion: Champion, anomaly: Anomaly) -> _Again | None:
+    table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
+    if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
+        return None
+    points = points_of(table, anomaly.channels)
+    state = begun(database, champion, config.streams[anomaly.stream], anomaly.series, int(points.time[0]))
+    _, verdicts = champion.detector.step(state, points)
+    return _Again(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
+
+
+def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: Anomaly) -> _Again | None:
+    """From the rows of the file that a backfill, or a stream of files, read the series from. Raises SourceError where it cannot be read now."""
+    path, points = anomaly.partition.topic, 0
+    if not path.endswith(ENDINGS) or not Path(path).is_file():
+        return None
+    scoring = _beginning(database, champion, stream, anomaly.series)
+    with closing(source_of(anomaly.stream, stream, [escape(path)])) as source:
+        for scored in (result.scored for result in results(scoring, source) if result.scored is not None):
+            if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
+                peak = int(rows[0])
+                return _Again(points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak]))
+            points += len(scored.points)
+    return None
+
+
 def begun(database: Database, champion: Champion, stream: Stream, name: str, first_ns: int) -> State:
     """What the detector knows of one live series before its first point: what past points tell of it, or only how it is called."""
-    scoring, ledger = Scoring(champion.provenance, stream, champion.detector), champion.provenance.stream
-    stored, key = StoredSeries(database, ledger, past_ledger(ledger, scoring)), series_key(stream, name)
-    slots, _ = scoring.series.find(PAST, [key])
-    for page in stored.of_past({key: first_ns}):
-        scoring.series.load_page(PAST, page)
+    scoring = _beginning(database, champion, stream, name)
+    slots = scoring.begin(PAST, {series_key(stream, name): first_ns})
     return {array: rows[slots] for array, rows in scoring.series.state["detector"].items()}
+
+
+def _beginning(database: Database, champion: Champion, stream: Stream, name: str) -> Scoring:
+    """Of one series only, which begins with what past points tell of it."""
+    ledger, key = champion.provenance.stream, series_key(stream, name)
+    stored = StoredSeries(database, ledger)
+    scoring = Scoring(
+        champion.provenance,
+        stream,
+        champion.detector,
+        revive=lambda partition, first_ns: stored.of_past(first_ns),
+        keep=lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_),
+    )
+    stored.past = past_ledger(ledger, scoring)
+    return scoring
 
 
 def points_of(table: pa.Table, channels: list[str]) -> Points:

@@ -68,7 +68,7 @@ def read_past(database: Database, owner: str, ledger: str, live: Scoring, peek: 
     log.info(
         "reading past points", stream=name, history=str(stream.history), until=None if until is None else str(np.datetime64(until, "ns"))
     )
-    scoring = Scoring(live.provenance, stream, live.detector, until_ns=until)
+    scoring = Scoring(live.provenance, stream, live.detector, keep=None if until is None else lambda columns: columns.time < until)
     for path in (yield from _in_order(name, stream)):
         for result in _learn(scoring, name, path):
             counts = result.outcomes[PAST].counts
@@ -113,7 +113,18 @@ def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRec
             yield poll.records
 
 
-def refuse_broken(result: Result) -> None:
+def results(scoring: Scoring, source: Source) -> Iterator[Result]:
+    """Score a bounded source to its end. Raises SourceError, also where too many records cannot be decoded."""
+    at: dict[Partition, int] = {}
+    for records in whole(source):
+        result = scoring.process(records)
+        at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
+        _refuse_broken(result)
+        yield result
+    yield scoring.flush(at)
+
+
+def _refuse_broken(result: Result) -> None:
     """Raises SourceError where too many records cannot be decoded."""
     for partition, outcome in result.outcomes.items():
         if outcome.broken and outcome.dead:
@@ -180,7 +191,7 @@ def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
         for (records,) in whole(source):
             at = records.next_offset
             result = scoring.process([replace(records, partition=PAST)], replay=True)
-            refuse_broken(result)
+            _refuse_broken(result)
             yield result
         yield scoring.flush({PAST: at}, replay=True)
         scoring.restore(PAST, scoring.meta(), [scoring.windows.dump(scoring.windows.empty(PAST))])

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point now) → pages.
 Revive = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
 
+#: Which points (N,) of a batch are wanted.
+Keep = Callable[[Columns], NDArray[np.bool_]]
+
 
 def nothing_stored(partition: Partition, first_ns: Mapping[Key, int]) -> Sequence[bytes]:
     """The ``Revive`` of a run whose series begin with their first record and never leave memory."""
@@ -66,9 +69,9 @@ class Scoring:
     """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
 
     def __init__(
-        self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored, until_ns: int | None = None
+        self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored, keep: Keep | None = None
     ) -> None:
-        """``until_ns``: points of that time and later are passed over."""
+        """``keep`` chooses among the decoded points; those that it does not keep are passed over."""
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -77,7 +80,7 @@ class Scoring:
         self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)})
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
-        self._until_ns = until_ns
+        self._keep = keep
         self._waiting: dict[Partition, Waiting] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
 
@@ -95,8 +98,8 @@ class Scoring:
             if partition in ready:
                 raise ValueError(f"{partition}: two batches in one call; the source has to put them together")
             columns, dead = self._decoder.decode(records)
-            if self._until_ns is not None:
-                columns = columns.take(columns.time < self._until_ns)
+            if self._keep is not None:
+                columns = columns.take(self._keep(columns))
             waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
             self._waiting[partition] = waiting
             counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=waiting.records)
@@ -154,9 +157,18 @@ class Scoring:
         if new:
             # The first in the order of admission, which is the same however the records were cut into batches.
             first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
-            for page in self._revive(partition, {key: first_ns[key] for key in new}):
-                self.series.load_page(partition, page)
+            self._load(partition, {key: first_ns[key] for key in new})
         return columns.keys.spread(slots)
+
+    def begin(self, partition: Partition, first_ns: Mapping[Key, int]) -> NDArray[np.int32]:
+        """Take series in, with what is stored of them, before their first points, whose event times are given; returns their slots."""
+        slots, _ = self.series.find(partition, list(first_ns))
+        self._load(partition, first_ns)
+        return slots
+
+    def _load(self, partition: Partition, first_ns: Mapping[Key, int]) -> None:
+        for page in self._revive(partition, first_ns):
+            self.series.load_page(partition, page)
 
     def _count(self, outcome: Outcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]

@@ -9,7 +9,7 @@ History holds what windows and detector saw, so both ways give the same rows. Ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,9 @@ from detectors.base import Detector, Points
 from pipeline.build import provenance
 from pipeline.config import Stream
 from pipeline.errors import InputError
-from pipeline.past import past_files, refuse_broken, source_of, whole
-from pipeline.records import Partition
+from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring import Scoring
 from pipeline.sources.base import Source
 from pipeline.sources.span import span_of
 from storage.history import HistoryReader
@@ -150,7 +149,7 @@ def from_source(
     Raises SourceError.
     """
     scoring = Scoring(provenance(name, stream, detector), stream, detector)
-    scored = [result.scored for result in _results(scoring, source) if result.scored is not None]
+    scored = [result.scored for result in results(scoring, source) if result.scored is not None]
     if not scored:
         return _empty(name, stream.channels)
     names = np.array([text or "" for text in scoring.names()])
@@ -209,17 +208,6 @@ def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
     left_out = [*(one for one in past.left_out if one.start_ns < first_ns.get(one.series, one.end_ns + 1)), *recent.left_out]
     points = Points(owner[keep][order], time, values, missed, every)
     return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, left_out)
-
-
-def _results(scoring: Scoring, source: Source) -> Iterator[Result]:
-    """Read ``source`` to its end."""
-    at: dict[Partition, int] = {}
-    for records in whole(source):
-        result = scoring.process(records)
-        at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
-        refuse_broken(result)
-        yield result
-    yield scoring.flush(at)
 
 
 def _assembled(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,13 +30,13 @@ from tests.faults.stage import Silent
 from tests.unit.test_past import LIVE_S, NAMES, PAST_S, records, write
 
 
-def config_of(folder: Path, template: Path, history: Path | None) -> Config:
+def config_of(folder: Path, template: Path, history: Path | None, **more: Any) -> Config:
     folder.mkdir()
     (folder / "forewatch.db").write_bytes(template.read_bytes())
     past = {} if history is None else {"history": str(history)}
     source = {"files": {"paths": [str(folder / "live*.csv")], "follow": True}}
     changes = {"limits": {}, "lateness": "0s", "detector": "standard", "retraining": {"schedule": None}}
-    return Config.model_validate(config_tree(f"sqlite:///{folder}/forewatch.db", source, **changes | past))
+    return Config.model_validate(config_tree(f"sqlite:///{folder}/forewatch.db", source, **changes | past | more))
 
 
 def run(config: Config, rows: int) -> pd.DataFrame:
@@ -94,6 +96,25 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
             found.append({(str(a.id), a.start_ns, a.end_ns, a.peak_ns) for a in anomalies.query(connection, stream="plant")})
         database.close()
     assert found[0] == found[1] != set()
+
+
+def test_what_a_backfill_found_in_a_file_is_explained_from_it(tmp_path, sqlite_template):
+    config = config_of(tmp_path / "live", sqlite_template, None, lateness="3s", limits={"v": {"max": 30.0}})
+    path = write(tmp_path / "some[1].csv", [*records(PAST_S, PAST_S + LIVE_S), *records(PAST_S, PAST_S + LIVE_S, "z")])
+    run_backfill(config, "plant", [Path(escape(str(path)))], None, None, None, Silent())
+    database = Database(config.database)
+    with database.read() as connection:
+        known = anomalies.query(connection, stream="plant")
+    assert {one.series for one in known} == {*NAMES, "z"}
+    said = [explain(config, database, one) for one in known]
+    assert [one.verdict for one in said] == ["holds"] * len(known)
+    assert [one.surprise for one in said] == pytest.approx([one.surprise for one in known], abs=1e-3)
+    assert all(0 < one.points <= LIVE_S for one in said), "of this series only"
+    write(path, records(PAST_S, PAST_S + 100))
+    assert [explain(config, database, one).verdict for one in known] == ["unknown"] * len(known)
+    path.unlink()
+    assert [explain(config, database, one).verdict for one in known] == ["unknown"] * len(known)
+    database.close()
 
 
 @pytest.mark.timeout(100)
