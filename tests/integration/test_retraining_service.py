@@ -28,8 +28,7 @@ from storage.session import Database
 from tests.integration.test_retraining_jobs import write_config
 from tests.integration.test_retraining_takeover import promote, release
 from tests.trainings import config_of
-from tests.unit.retraining import sensors
-from tests.unit.test_power import STREAM, batches, scoring
+from tests.unit.retraining import STREAM, batches, scoring, sensors
 
 EVIDENCE = DriftEvidence("plant", 20, 10, ("page-hinkley",), ({"series": "hall/pump", "channel": "temperature", "kind": "level"},), 5)
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from detectors import build
 from detectors.base import Detector, Points, Verdicts
+from pipeline.build import detector_spec, provenance
+from pipeline.config import Stream
 from pipeline.records import Partition
 from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling
+from pipeline.scoring import Scoring
+from pipeline.sources.base import Records
 from storage import parquet
 from storage.history import HistoryWriter
 
 STEP = 600 * 10**9
 DAY = 144  # rows
+
+STREAM = Stream.model_validate(
+    {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": ["v"]}}, "detector": "light", "every": "10m"}
+)
 
 
 def sensors(series: int, days: int, shift_day: float | None = None, size: float = 25.0, seed: int = 0) -> np.ndarray:
@@ -59,3 +69,22 @@ def lived(folder: Path, detector: Detector, x: np.ndarray, rulings: Sequence[Rul
     _, verdicts = detector.step(detector.initial(len(x)), points)
     path = write_history(folder, points, verdicts, [f"s{i}" for i in range(len(x))])
     return from_history(path, "plant", ["v"], rulings)
+
+
+def scoring(stream: Stream) -> Scoring:
+    detector = build(detector_spec(stream))
+    return Scoring(provenance("plant", stream, detector), stream, detector)
+
+
+def batches(x: np.ndarray, rows: int = 6, begin: int = 0) -> Iterator[Records]:
+    """(S, T) as records in the order of time, ``rows`` times at once."""
+    series, total = x.shape
+    for first in range(0, total, rows):
+        lines = [
+            json.dumps({"s": f"s{i}", "t": (1_000_000 + begin + t) * 600, "v": x[i, t]}).encode()
+            for t in range(first, min(first + rows, total))
+            for i in range(series)
+        ]
+        at = first * series
+        offsets = np.arange(at, at + len(lines))
+        yield Records(Partition("t", 0), at, at + len(lines), offsets, np.full(len(lines), -1), lines, [None] * len(lines))

@@ -14,8 +14,7 @@ from detectors.drift import BLOCK, LEARN, DriftWatch, page_hinkley
 from pipeline.config import Config
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
-from tests.unit.retraining import DAY, STEP, sensors
-from tests.unit.test_power import STREAM, batches, scoring
+from tests.unit.retraining import DAY, STEP, STREAM, batches, scoring, sensors
 
 
 def watched(x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = None, batch: int = 1000, **options) -> list[drift.Drift]:

@@ -11,9 +11,7 @@ from typer.testing import CliRunner
 
 from detectors import build
 from detectors.base import Detector, DetectorSpec
-from pipeline.build import detector_spec, provenance
 from pipeline.cli.app import app
-from pipeline.config import Stream
 from pipeline.metrics import Metrics, PowerMetrics
 from pipeline.records import Partition, Power
 from pipeline.retraining import power as powering
@@ -21,8 +19,7 @@ from pipeline.retraining.data import take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from pipeline.retraining.power import PowerSink, measure, summaries
 from pipeline.scoring import Result, Scoring
-from pipeline.sources.base import Records
-from tests.unit.retraining import lived, points_of, sensors, write_history
+from tests.unit.retraining import STREAM, batches, lived, points_of, scoring, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))
 
@@ -103,30 +100,6 @@ def test_measured_on_history_it_repeats_itself_by_seed(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ live
-
-
-def scoring(stream: Stream) -> Scoring:
-    detector = build(detector_spec(stream))
-    return Scoring(provenance("plant", stream, detector), stream, detector)
-
-
-STREAM = Stream.model_validate(
-    {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": ["v"]}}, "detector": "light", "every": "10m"}
-)
-
-
-def batches(x: np.ndarray, rows: int = 6, begin: int = 0):
-    """(S, T) as records in the order of time, ``rows`` times at once."""
-    series, total = x.shape
-    for first in range(0, total, rows):
-        lines = [
-            json.dumps({"s": f"s{i}", "t": (1_000_000 + begin + t) * 600, "v": x[i, t]}).encode()
-            for t in range(first, min(first + rows, total))
-            for i in range(series)
-        ]
-        at = first * series
-        offsets = np.arange(at, at + len(lines))
-        yield Records(Partition("t", 0), at, at + len(lines), offsets, np.full(len(lines), -1), lines, [None] * len(lines))
 
 
 class Clock:

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -23,18 +22,10 @@ def logs() -> list[Log]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+def make(make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     monkeypatch.setattr("storage.session.LOCK_TIMEOUT", 0.01)
     monkeypatch.setattr("pipeline.engine.RETRY_SECONDS", 0.01)
-    benches: list[Bench] = []
-
-    def one(logs: list[Log], **changes) -> Bench:
-        benches.append(Bench(tmp_path / f"bench{len(benches)}", sqlite_template, logs, **changes))
-        return benches[-1]
-
-    yield one
-    for bench in benches:
-        bench.close()
+    return make
 
 
 @contextmanager

@@ -1,0 +1,43 @@
+"""An engine on the in-memory log and SQLite, as often as a test wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.feed import Log, make_log
+from tests.unit.engines import Bench, essence
+
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def logs() -> list[Log]:
+    return [make_log(number, SECONDS) for number in range(3)]
+
+
+@pytest.fixture
+def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
+    benches: list[Bench] = []
+
+    def one(logs: list[Log], **changes) -> Bench:
+        benches.append(Bench(tmp_path / f"bench{len(benches)}", sqlite_template, logs, **changes))
+        return benches[-1]
+
+    yield one
+    for bench in benches:
+        bench.close()
+
+
+@pytest.fixture
+def undisturbed(make, logs) -> list[tuple]:
+    bench = make(logs)
+    bench.fill()
+    bench.drain(bench.engine())
+    bench.check()
+    found = essence(bench.anomalies())
+    assert len(found) > 20
+    assert {state for _, _, state, *_ in found} == {"closed"}
+    return found
