@@ -160,7 +160,6 @@ class FaultKind(StrEnum):
     TOPIC_RECREATED = "topic_recreated"
     STUCK_STREAM = "stuck_stream"
     SCHEMA_BREAK = "schema_break"
-    LAG_GROWTH = "lag_growth"
     CLOCK_SKEW = "clock_skew"
     DATABASE_DOWN = "database_down"
     SOURCE_DOWN = "source_down"

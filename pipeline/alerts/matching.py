@@ -11,14 +11,11 @@ from typing import Any
 
 from pipeline.records import Anomaly
 
-#: Properties of an anomaly that a matcher can name beside its labels. A label of the same name is reached as ``label.<name>``.
-PROPERTIES = ("stream", "series", "channel", "direction", "severity", "guard", "fault")
-
 Test = Callable[[Mapping[str, str]], bool]
 
 
 def facts(anomaly: Anomaly) -> dict[str, str]:
-    """What matchers can ask about an anomaly."""
+    """What matchers can ask about an anomaly; a label that is called like one of its properties is reached as ``label.<name>``."""
     known = {
         "stream": anomaly.stream,
         "series": anomaly.series,

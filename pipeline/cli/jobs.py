@@ -213,7 +213,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.trigger,
         job.state,
         job.ran_on or job.device,
-        _step(job.progress),
+        _step(job.progress) if job.state == "running" else None,
         job.reason,
     )
 

@@ -161,9 +161,8 @@ def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]
 
 
 def _labels(fields: Mapping[str, str], key: Key) -> dict[str, str]:
-    return dict(
-        zip(fields, key.split(SEPARATOR), strict=False)
-    )  # not strict: a series may have been stored when the format named other labels
+    # Not strict: a series may have been stored when the format named other labels.
+    return dict(zip(fields, key.split(SEPARATOR), strict=False))
 
 
 def _text_of(key: Key, labels: Mapping[str, str]) -> str:

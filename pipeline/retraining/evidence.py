@@ -24,6 +24,7 @@ from detectors.base import DetectorSpec
 from pipeline.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData
+from pipeline.retraining.guard import SLOWER
 from pipeline.retraining.quarantine import Ruling
 
 GAIN: Final = 0.01  # of the champion's error
@@ -34,7 +35,6 @@ MORE_ALARMS: Final = 1.5  # times the champion's, and more than ``SPARE`` more
 SPARE: Final = 2
 WORSE_TAIL: Final = 0.3  # decades further from the truth at one in a hundred
 LESS_POWER: Final = 0.05  # of the share of synthetic changes
-SLOWER: Final = 2.0
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -1,7 +1,7 @@
 """After a promotion: does the new champion behave? Pure functions over what was counted before and after; the answer is keep, or roll back and why.
 
     window = Window()
-    window.add(verdicts.surprise, verdicts.flag, seconds)      # of every batch
+    window.add(surprise, flag, seconds, alarms)                # of the verdicts of a span
     judge(before, after)                                       # Verdict(roll_back=False, reason="…")
 
 It says nothing before it has seen enough, and it only looks for harm: that a model is better was the evidence card's business.
@@ -22,7 +22,7 @@ SHIFT: Final = 0.25  # population stability index above which two score distribu
 WRONG: Final = 2.0  # times as far from the uniform that calibrated scores have
 ALARMS: Final = 3.0  # times the alarm rate
 SURE: Final = 1e-3
-SLOWER: Final = 2.0
+SLOWER: Final = 2.0  # times the CPU time a point
 
 
 @dataclass(slots=True)
@@ -35,22 +35,18 @@ class Window:
     alarms: int = 0
     seconds: float = 0.0
 
-    def add(self, surprise: NDArray[Any], flag: NDArray[np.bool_], seconds: float, alarms: int | None = None) -> None:
-        """One batch. ``alarms``: anomalies that it opened (left out: the flagged points, where nobody counts openings)."""
+    def add(self, surprise: NDArray[Any], flag: NDArray[np.bool_], seconds: float, alarms: int) -> None:
+        """More verdicts, ``alarms`` of which open an anomaly."""
         known = surprise[np.isfinite(surprise)]
         self.histogram += np.histogram(np.clip(known, 0.0, None), EDGES)[0]
         self.points += len(surprise)
         self.flagged += int(flag.sum())
-        self.alarms += int(flag.sum()) if alarms is None else alarms
+        self.alarms += alarms
         self.seconds += seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON; ``from_dict`` reads it back."""
+        """Plain JSON."""
         return {"histogram": self.histogram.tolist(), **{name: getattr(self, name) for name in ("points", "flagged", "alarms", "seconds")}}
-
-    @staticmethod
-    def from_dict(saved: dict[str, Any]) -> Window:
-        return Window(np.array(saved["histogram"], np.int64), saved["points"], saved["flagged"], saved["alarms"], saved["seconds"])
 
 
 @dataclass(frozen=True, slots=True)

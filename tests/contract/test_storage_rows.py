@@ -241,7 +241,7 @@ def test_retention_takes_what_is_old_and_over(database, monkeypatch):
         dead_letters.add(connection, [letter(i) for i in range(20)])
         late.add(connection, [LateRecord("plant", P, 1, "s", 1, [1.0])])
         series.evict(connection, owned, [series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)])
-        faults.save(connection, Fault("plant", FaultKind.LAG_GROWTH, "over", 1, ended_ns=2))
+        faults.save(connection, Fault("plant", FaultKind.STUCK_STREAM, "over", 1, ended_ns=2))
         faults.save(connection, Fault("plant", FaultKind.SOURCE_DOWN, "lasts", 1))
         for statement in (
             "UPDATE anomalies SET updated_ns = 5 WHERE series <> 's0'",
