@@ -84,10 +84,14 @@ def stability(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
 
 
 def _off(histogram: NDArray[np.int64]) -> float:
-    """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should; at least a tenth."""
+    """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should; at least a tenth.
+
+    Fewer large surprises are no harm: a better model's errors are taken against the tail that the former one left, until that has faded. A model that
+    has gone blind shows at 1, where there is enough to see it.
+    """
     total = max(1, int(histogram.sum()))
-    beyond = [(histogram[EDGES[:-1] >= level].sum() + 0.5) / total for level in (1, 2, 3)]
-    return max(0.1, float(np.mean([abs(np.log10(share) + level) for share, level in zip(beyond, (1, 2, 3), strict=True)])))
+    more = [float(np.log10((histogram[EDGES[:-1] >= level].sum() + 0.5) / total)) + level for level in (1, 2, 3)]
+    return max(0.1, (abs(more[0]) + max(more[1], 0.0) + max(more[2], 0.0)) / 3)
 
 
 def _more_alarms(before: Window, after: Window) -> bool:

@@ -30,6 +30,7 @@ def test_a_model_that_behaves_stays(seed: int) -> None:
     ("after", "words"),
     [
         (window(20_000, 1, factor=3.0), "not calibrated"),
+        (window(20_000, 1, factor=0.2), "not calibrated"),
         (window(20_000, 1, alarms=80), "4.00 alarms a thousand points, 0.15 before"),
         (window(20_000, 1, cost=20e-6), "20.0 µs a point, 5.0 before"),
     ],
@@ -42,6 +43,14 @@ def test_harm_is_rolled_back_with_its_reason(after: Window, words: str) -> None:
 
 def test_better_calibrated_scores_are_no_harm() -> None:
     assert not judge(window(20_000, factor=3.0), window(20_000, 1)).roll_back
+
+
+def test_a_better_model_is_quieter_until_the_tail_of_the_former_one_has_faded() -> None:
+    """Both windows as a daemon counted them on six waves with noise, the hour after a version whose error was 4 % smaller took over."""
+    counts = [3053, 16549, 19501, 10706, 3505, 799, 188, 49, 28, 18, 17, 15, 19, 2, 3, 0, 1, 0, 2, 1, 0], [0, 75, 806, 984, 487, 172, 18, 2]
+    before, after = (Window(np.array(some + [0] * (21 - len(some))), sum(some), seconds=5e-6 * sum(some)) for some in counts)
+    verdict = judge(before, after)
+    assert not verdict.roll_back, verdict.reason
 
 
 def test_too_little_decides_nothing() -> None:
