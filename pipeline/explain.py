@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from detectors.base import Points, State
+from detectors.base import Points
+from pipeline.begun import beginning, begun
 from pipeline.build import Champion, champion_of, history_path
 from pipeline.config import Config, Stream
 from pipeline.config_load import config_hash
@@ -23,9 +24,7 @@ from pipeline.decode import series_key
 from pipeline.errors import InputError
 from pipeline.past import results, source_of
 from pipeline.records import Anomaly
-from pipeline.scoring import Scoring
 from pipeline.sources.files import ENDINGS
-from pipeline.stored import PAST, StoredSeries, past_ledger
 from pipeline.why import WHY
 from storage.history import HistoryReader
 from storage.session import Database
@@ -100,17 +99,17 @@ def _from_history(config: Config, database: Database, champion: Champion, anomal
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         return None
     points = points_of(table, anomaly.channels)
-    state = begun(database, champion, config.streams[anomaly.stream], anomaly.series, int(points.time[0]))
+    state = begun(database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])})
     _, verdicts = champion.detector.step(state, points)
     return _Again(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
 
 
 def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: Anomaly) -> _Again | None:
     """From the rows of the file that a backfill, or a stream of files, read the series from. Raises SourceError where it cannot be read now."""
-    path, points = anomaly.partition.topic, 0
+    path, key, points = anomaly.partition.topic, series_key(stream, anomaly.series), 0
     if not path.endswith(ENDINGS) or not Path(path).is_file():
         return None
-    scoring = _beginning(database, champion, stream, anomaly.series)
+    scoring = beginning(database, champion, stream, lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_))
     with closing(source_of(anomaly.stream, stream, [escape(path)])) as source:
         for scored in (result.scored for result in results(scoring, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
@@ -118,28 +117,6 @@ def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: 
                 return _Again(points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak]))
             points += len(scored.points)
     return None
-
-
-def begun(database: Database, champion: Champion, stream: Stream, name: str, first_ns: int) -> State:
-    """What the detector knows of one live series before its first point: what past points tell of it, or only how it is called."""
-    scoring = _beginning(database, champion, stream, name)
-    slots = scoring.begin(PAST, {series_key(stream, name): first_ns})
-    return {array: rows[slots] for array, rows in scoring.series.state["detector"].items()}
-
-
-def _beginning(database: Database, champion: Champion, stream: Stream, name: str) -> Scoring:
-    """Of one series only, which begins with what past points tell of it."""
-    ledger, key = champion.provenance.stream, series_key(stream, name)
-    stored = StoredSeries(database, ledger)
-    scoring = Scoring(
-        champion.provenance,
-        stream,
-        champion.detector,
-        revive=lambda partition, first_ns: stored.of_past(first_ns),
-        keep=lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_),
-    )
-    stored.past = past_ledger(ledger, scoring)
-    return scoring
 
 
 def points_of(table: pa.Table, channels: list[str]) -> Points:

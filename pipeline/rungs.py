@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from detectors.base import GUARDS, State
 from detectors.ladder import LSTM, WARM, N
 from detectors.readout import COUNT, FIRST
+from pipeline.begun import begun
 from pipeline.build import champion_of, history_path
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.explain import begun, points_of
+from pipeline.explain import points_of
 from storage.history import HistoryReader
 from storage.session import Database
 
@@ -49,7 +50,7 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
         )
     channels = list(config.streams[stream].channels)
     points = points_of(table, channels)
-    state = begun(database, champion, config.streams[stream], series, int(points.time[0]))
+    state = begun(database, champion, config.streams[stream], {series: int(points.time[0])})
     state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
         raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,20 @@ class Relearnt:
     state: State
 
 
-def relearn(detector: Detector, history: str, name: str, stream: Stream, rulings: Sequence[Ruling], since_ns: int) -> Relearnt | None:
+def relearn(
+    detector: Detector,
+    history: str,
+    name: str,
+    stream: Stream,
+    rulings: Sequence[Ruling],
+    since_ns: int,
+    begun: Callable[[Mapping[str, int]], State],
+) -> Relearnt | None:
     """The state, from the history and without the quarantine, of those series that people have ruled on since ``since_ns``; None where there are none.
 
     A live state has seen what people later called an anomaly, and may have got used to it. It is replaced for the (at most ``RELEARNT``, the last
-    ruled on) series that are named in a ruling; a range taken out of all series at once changes no state.
+    ruled on) series that are named in a ruling; a range taken out of all series at once changes no state. ``begun`` says what the detector knows of
+    series before their first points, by name.
     """
     out = [one for one in rulings if one.series is not None and one.why is not Why.NORMAL and one.end_ns >= since_ns]
     newest = sorted(out, key=lambda one: -one.end_ns)
@@ -38,17 +47,25 @@ def relearn(detector: Detector, history: str, name: str, stream: Stream, rulings
     if not names:
         return None
     data = from_history(history, name, stream.channels, rulings, since_ns, most_points=POINTS, series=names)
-    return Relearnt(data.series, learn(detector, data)) if data.series else None
+    if not data.series:
+        return None
+    first_ns = dict(zip(data.series, data.time[data.first[:-1]].tolist(), strict=True))
+    return Relearnt(data.series, learn(detector, data, begun=begun(first_ns)))
 
 
-def learn(detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True) -> State:
+def learn(
+    detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True, begun: State | None = None
+) -> State:
     """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is in quarantine.
 
     ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it,
-    unless ``clean`` is False.
+    unless ``clean`` is False. ``begun`` is what is known of them before their history (left out: how they are called).
     """
-    state = detector.initial(len(data.series))
-    detector.introduce(state, np.arange(len(data.series), dtype=np.int32), data.series)
+    if begun is None:
+        state = detector.initial(len(data.series))
+        detector.introduce(state, np.arange(len(data.series), dtype=np.int32), data.series)
+    else:
+        state = begun
     points = data.points(clean=clean)
     for part in parts(data, until):
         state, _ = detector.step(state, take(points, part))

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from detectors.warm import warm
+from pipeline.begun import begun
 from pipeline.build import Champion, champion_of
 from pipeline.config import Stream
 from pipeline.engine import Engine
@@ -99,7 +101,7 @@ class ModelWatch:
             said = rulings(connection, name)
         try:
             since_ns = newest_ns(history, name) - round(stream.retraining.history.total_seconds() * 1e9)
-            return relearn(champion.detector, history, name, stream, said, since_ns)
+            return relearn(champion.detector, history, name, stream, said, since_ns, partial(begun, self._database, champion, stream))
         except (OSError, InputError) as error:
             log.warning("series go on with what they know: the history cannot be read", stream=name, error=str(error))
             return None

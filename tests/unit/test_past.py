@@ -7,14 +7,21 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from detectors.ladder import N
+from pipeline.begun import begun
+from pipeline.build import champion_of
 from pipeline.errors import InputError, SourceError
 from pipeline.past import read_past
 from pipeline.records import Partition
+from pipeline.retraining.data import from_history
+from pipeline.retraining.learn import learn, relearn
+from pipeline.retraining.quarantine import Ruling, Why
 from pipeline.sources.memory import MemorySource
 from storage import ledger as ledgers
 from storage.tables import SeriesStateRow
@@ -280,3 +287,23 @@ def test_series_are_found_whichever_partition_they_come_in(tmp_path, sqlite_temp
         (slot,) = scoring.series.slots(Partition("plant", number)).tolist()
         assert (scoring.name_of(slot), scoring.series.state["windows"]["seq"][slot]) == (name, PAST_S + 47)  # 3 s are held
     bench.close()
+
+
+def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_path):
+    bench = make(live(), write(tmp_path / "past.csv", records(0, PAST_S)), lateness="0s")
+    bench.fill()
+    read(bench)
+    engine = bench.drain(bench.engine(history=True))
+    engine.close()
+    bench.open.clear()
+    stream = bench.config.streams["plant"]
+    champion = champion_of(bench.database, "plant", stream)
+    ruling = Ruling("a", START_MS * 10**6 + 10**18, START_MS * 10**6 + 10**18, Why.ANOMALY, "someone")
+    knows = partial(begun, bench.database, champion, stream)
+    found = relearn(champion.detector, str(bench.folder / "history"), "plant", stream, [ruling], 0, knows)
+    assert found is not None
+    assert found.names == ["a"]
+    assert found.state["ladder.gauss"][0, 0, N] > PAST_S, "with the points of the past"
+    blind = learn(champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"]))
+    assert blind["ladder.gauss"][0, 0, N] <= LIVE_S
+    bench.database.close()
