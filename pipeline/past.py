@@ -49,6 +49,8 @@ CHUNK = 1000
 #: Records of a partition that are looked at to know when it begins, and how long at the most.
 FIRST = 1000
 PEEK_SECONDS = 30.0
+#: How long a source that is away is waited for: perhaps it only lets no other reader in.
+PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = 1.0
 
 
@@ -91,8 +93,11 @@ def forget_past(database: Database, ledger: str) -> None:
 
 
 def past_files(name: str, path: Path) -> list[str]:
-    """The file, or those of the folder, as patterns for a source. Raises InputError where there are none."""
-    paths = [one for one in sorted(path.iterdir()) if one.name.endswith(ENDINGS)] if path.is_dir() else [path]
+    """The file, or those of the folder, as patterns for a source. Raises InputError where there are none, or they cannot be listed."""
+    try:
+        paths = [one for one in sorted(path.iterdir()) if one.name.endswith(ENDINGS)] if path.is_dir() else [path]
+    except OSError as error:
+        raise InputError(f"stream {name}: history: {path} cannot be listed: {error.strerror}") from error
     if not paths:
         raise InputError(f"stream {name}: history: {path} holds no file that ends in {', '.join(ENDINGS)}")
     return [escape(str(one)) for one in paths]
@@ -148,10 +153,14 @@ def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
 
 def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> Steps[int | None]:
     """Event time at which the stream's own records begin; None where there are none yet, or nobody can look without taking something away."""
+    until = time.monotonic() + PATIENCE_SECONDS
     while (source := peek()) is not None:
         try:
             return (yield from _first_time(name, stream, source))
         except SourceError as error:
+            if time.monotonic() > until:
+                log.warning("nobody can see where the stream begins; past points are learnt to their end", stream=name, error=str(error))
+                return None
             yield from _later(0, error)
         finally:
             source.close()

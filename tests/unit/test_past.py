@@ -16,12 +16,13 @@ from sqlalchemy import select
 from detectors.ladder import N
 from pipeline.begun import begun
 from pipeline.build import champion_of
-from pipeline.errors import InputError, SourceError
+from pipeline.errors import InputError, SourceError, SourceUnavailable
 from pipeline.past import read_past
 from pipeline.records import Partition
 from pipeline.retraining.data import from_history
 from pipeline.retraining.learn import learn, relearn
 from pipeline.retraining.quarantine import Ruling, Why
+from pipeline.sources.base import Poll
 from pipeline.sources.memory import MemorySource
 from storage import ledger as ledgers
 from storage.tables import SeriesStateRow
@@ -307,3 +308,26 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
     blind = learn(champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"]))
     assert blind["ladder.gauss"][0, 0, N] <= LIVE_S
     bench.database.close()
+
+
+@pytest.mark.parametrize("patience", [60.0, -1.0])
+def test_a_source_that_is_away_is_waited_for_but_not_for_ever(make, tmp_path, all_along, monkeypatch, patience):
+    monkeypatch.setattr("pipeline.past.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.past.PATIENCE_SECONDS", patience)
+    bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S + 100))), Tally()
+    bench.fill()
+
+    class Away(MemorySource):
+        def poll(self, max_records: int, timeout: float) -> Poll:
+            raise SourceUnavailable("away")
+
+    looks = iter((Away, Away, MemorySource))
+    list(read_past(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: next(looks)(bench.log, group="peek")))
+    bench.drain(bench.engine(sinks=[tally]))
+    said = verdicts(bench, tally)
+    if patience > 0:
+        assert_same(said, all_along)
+    else:
+        assert next(looks) is Away, "it went on after the first"
+        assert said.keys() == all_along.keys()
+        assert said["a", PAST_S][2] != all_along["a", PAST_S][2], "what goes on after the first record is not used"
