@@ -84,14 +84,14 @@ def stability(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
 
 
 def _off(histogram: NDArray[np.int64]) -> float:
-    """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should; at least a tenth.
+    """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should, as far as it is harm; at least a tenth.
 
-    Fewer large surprises are no harm: a better model's errors are taken against the tail that the former one left, until that has faded. A model that
-    has gone blind shows at 1, where there is enough to see it.
+    At 2 and 3 only more than there should be is: a better model's errors are taken against the tail that the former one left, until that has faded. At 1
+    only fewer, a model that has gone blind: for some 500 rows after it took over there are more, while each series' readout learns its hidden state.
     """
     total = max(1, int(histogram.sum()))
     more = [float(np.log10((histogram[EDGES[:-1] >= level].sum() + 0.5) / total)) + level for level in (1, 2, 3)]
-    return max(0.1, (abs(more[0]) + max(more[1], 0.0) + max(more[2], 0.0)) / 3)
+    return max(0.1, (max(-more[0], 0.0) + max(more[1], 0.0) + max(more[2], 0.0)) / 3)
 
 
 def _more_alarms(before: Window, after: Window) -> bool:
