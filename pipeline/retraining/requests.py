@@ -32,12 +32,16 @@ def ask(
     now_ns: int,
     detail: dict[str, Any] | None = None,
 ) -> int | None:
-    """Queue a training of stream ``name``; None where that is queued already, or a drift comes sooner than ``min_interval`` allows."""
+    """Queue a training of stream ``name``; None where that is queued already, or, for a drift, any other is.
+
+    A drift is due ``min_interval`` after the last training at the earliest.
+    """
     if trigger == "drift":
         last = jobs.query(connection, stream=name, kind="train", limit=1)
-        least = (stream.retraining.min_interval.total_seconds()) * 1e9
-        if last and (last[0].state in jobs.LIVE or now_ns - last[0].created_ns < least):
+        if last and last[0].state == "queued":
             return None
+        if last:  # that training has not seen the drift, and the watch will not find it again
+            due_ns = max(due_ns, last[0].created_ns + round(stream.retraining.min_interval.total_seconds() * 1e9))
     device = stream.retraining.device
     return jobs.add(connection, "train", name, due_ns, trigger=trigger, author=author, now_ns=now_ns, device=device, detail=detail)
 

@@ -287,8 +287,12 @@ def test_drifts_come_no_closer_than_the_config_says(database, database_url, tmp_
     assert queue(config, database, trigger="drift", now_ns=3 * hour) is None, "one is waiting"
     with database.begin() as connection:
         jobs.cancel(connection, first, 3 * hour)
-    assert queue(config, database, trigger="drift", now_ns=hour + 1) is None
-    assert queue(config, database, trigger="drift", now_ns=3 * hour) is not None
+    soon = queue(config, database, trigger="drift", now_ns=hour + 1)
+    assert stored(database, soon).due_ns == 2 * hour, "what drifted is trained, but not yet"
+    with database.begin() as connection:
+        jobs.cancel(connection, soon, 3 * hour)
+    later = queue(config, database, trigger="drift", now_ns=3 * hour)
+    assert stored(database, later).due_ns == 3 * hour
 
 
 def test_a_detector_without_weights_is_not_trained(database, database_url, tmp_path):
