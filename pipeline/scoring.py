@@ -272,6 +272,7 @@ class Scoring:
 
     def _layer(self, detector: Detector) -> Layer:
         def introduce(state: State, slots: NDArray[np.int32], keys: Sequence[Key]) -> None:
+            # Names are made when they are asked for: most models have nothing of its own for any series.
             detector.introduce(state, slots, (series_name(self.stream, key)[0] for key in keys))
 
         return Layer(detector.state_version, detector.initial, detector.weights, detector.adopt, introduce)

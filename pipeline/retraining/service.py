@@ -44,8 +44,7 @@ class RetrainingService:
         self._runner = RunnerProcess()
         self._clock = Clock(self._queue)
         self._watch = ModelWatch(database, metrics, self._history)
-        self._metrics = JobMetrics(metrics)
-        self._all = metrics
+        self._metrics, self._job_metrics = metrics, JobMetrics(metrics)
         self._keeper = Keeper(database)
         self._outdated = False  # the runner has the config of before
         self._asked: set[str] = set()  # streams whose files of past points were looked at
@@ -99,7 +98,7 @@ class RetrainingService:
                 by, now_ns = scoring.provenance.model_version, time.time_ns()
                 self._keeper.put((name, series), partial(watches.save_power, stream=name, found=found, model_version=by, found_ns=now_ns))
 
-            sinks.append(PowerSink(scoring, PowerMetrics(self._all, name), keep=keep, kept=power))
+            sinks.append(PowerSink(scoring, PowerMetrics(self._metrics, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):
 
             def keep_drift(partition: Partition, state: Callable[[], watches.DriftState]) -> None:
@@ -133,7 +132,7 @@ class RetrainingService:
                 with self._database.begin() as connection:
                     number = ask(connection, evidence.stream, stream, now_ns, trigger="drift", author="drift", now_ns=now_ns, detail=detail)
             self._drifts.popleft()  # not before it is written
-            self._metrics.drifted(evidence.stream)
+            self._job_metrics.drifted(evidence.stream)
             names = [one["series"] for one in evidence.series[:3]]
             log.info("drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number)
 
@@ -162,7 +161,7 @@ class RetrainingService:
         with self._database.read() as connection:
             live = jobs.query(connection, states=jobs.LIVE)
             ended = jobs.query(connection, states=jobs.ENDED, limit=50)
-        self._metrics.seen(self._config.streams, live, ended, time.time_ns())
+        self._job_metrics.seen(self._config.streams, live, ended, time.time_ns())
         if self._outdated:
             self._outdated = False
             self._runner.stop()  # the next job starts one with the new config

@@ -202,11 +202,11 @@ class KafkaSource(GroupSource):
             now = self._net.cluster.topic_id(topic)
             if now is not None and now != known:
                 self._topic_ids[topic] = now
-                again = [p for p in self._owned.next if p.topic == topic and known is not None and self._paused(p)]
+                again = [p for p in self._owned.next if p.topic == topic and known is not None and self._pause(p)]
                 self._owned.lost(again)
                 self._owned.gained(again)
 
-    def _paused(self, partition: Partition) -> bool:
+    def _pause(self, partition: Partition) -> bool:
         """Pause it; False where the group has just taken it back: then the group hands it out anew itself."""
         try:
             self._consumer.pause(TopicPartition(*partition))
