@@ -116,6 +116,7 @@ class KafkaSource(GroupSource):
             net = consumer._client
             consumer._fetcher.PartitionRecords = ColumnRecords
             net.cluster.config["allow_auto_create_topics"] = False  # the consumer's own option of that name does not arrive there
+            _say_what_is_lost(consumer._coordinator)
             self._consumer, self._net = consumer, net
             self._heard = time.monotonic()
             self._join()
@@ -293,6 +294,20 @@ class KafkaSource(GroupSource):
                 self._consumer.commit_async(offsets)
         except (KafkaError, RuntimeError) as error:
             log.debug("mirror: %r", error)
+
+
+def _say_what_is_lost(coordinator: Any) -> None:
+    """Prepare the join anew where its answer is that the group has forgotten this member.
+
+    kafka-python 3.0.12 prepares once an attempt: what was ours, was another's meanwhile, and came back, it took for never lost.
+    """
+    reset = coordinator.reset_generation
+
+    def forgotten(*args: Any, **kwargs: Any) -> None:
+        reset(*args, **kwargs)
+        coordinator.rejoining = False
+
+    coordinator.reset_generation = forgotten
 
 
 class _Listener(ConsumerRebalanceListener):

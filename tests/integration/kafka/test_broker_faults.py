@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.errors import SourceError, SourceUnavailable
 from pipeline.records import Partition
+from pipeline.sources.kafka import KafkaSource
 from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS
 from tests.kafka_server import Topics
@@ -121,6 +122,29 @@ def test_a_member_that_was_silent_too_long_learns_that_it_lost_everything(topics
         revoked += poll.revoked
         heir.once()
     assert sorted(revoked) == [Partition(topic, 0), Partition(topic, 1)]
+
+
+def test_a_member_that_hears_from_the_join_itself_that_it_was_forgotten(topics, join):
+    """Between two heartbeats the group forgets it, and half of what it had comes back to it: the client of 3.0.12 takes that for never lost."""
+    topic, group = topics.create(2), uuid.uuid4().hex
+    for number in range(2):
+        topics.produce(topic, numbered(100), number)
+    positions: dict[Partition, int] = {}
+    zombie = Reader(join(KafkaSource, topics.broker, topic, group=group), positions).until_read(200)
+    coordinator = zombie.source._consumer._coordinator
+    coordinator._disable_heartbeat()
+    heir = Reader(join(KafkaSource, topics.broker, topic, group=group), positions)
+    heir.until(lambda: len(heir.owned) == 2)
+    coordinator.request_rejoin()  # as a heartbeat of the rebalance before would have
+    revoked, assigned = [], []
+    deadline = time.monotonic() + 30
+    while not assigned and time.monotonic() < deadline:
+        poll = zombie.source.poll(100, 0.2)
+        revoked += poll.revoked
+        assigned += poll.assigned
+        heir.once()
+    assert sorted(revoked) == [Partition(topic, 0), Partition(topic, 1)]
+    assert len(assigned) == 1
 
 
 @CLIENTS
