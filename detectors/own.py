@@ -39,14 +39,9 @@ class Own:
         """What ``tensors`` made; None where the weights are only those of the shared LSTM. Raises ValueError where they are not whole."""
         if NAMES[0] not in arrays:
             return None
-        series = json.loads(arrays["own.series"].tobytes())
-        number, into, hidden, bias = (arrays[name] for name in NAMES[1:])
-        if not (isinstance(series, list) and all(isinstance(name, str) for name in series) and number.shape == (len(series),)):
-            raise ValueError("own.series does not name a series for each of own.network")
-        if len(number) and not (number.dtype == np.int32 and number.min() >= 0 and number.max() < len(into)):
-            raise ValueError(f"own.network names a network that is not among the {len(into)} that there are")
-        weights = np.ascontiguousarray(np.concatenate([into, hidden], axis=2).transpose(0, 2, 1), np.float32)
-        return cls(dict(zip(series, (number + 1).tolist(), strict=True)), weights, np.ascontiguousarray(bias, np.float32))
+        both = np.concatenate([arrays["own.input"], arrays["own.hidden"]], axis=2)
+        weights, bias = both.transpose(0, 2, 1), arrays["own.bias"]
+        return cls(networks(arrays), np.ascontiguousarray(weights, np.float32), np.ascontiguousarray(bias, np.float32))
 
     def of_series(self, names: Iterable[str]) -> Ints:
         """The network of each (N,), 0: the shared one."""
@@ -76,11 +71,23 @@ def without(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     return {name: value for name, value in arrays.items() if not name.startswith(PREFIX)}
 
 
+def networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """The network, 1 … K, of each series that has one. Raises ValueError where ``tensors`` did not make them."""
+    if NAMES[0] not in arrays:
+        return {}
+    series, number, count = json.loads(arrays["own.series"].tobytes()), arrays["own.network"], len(arrays["own.input"])
+    if not (isinstance(series, list) and all(isinstance(name, str) for name in series) and number.shape == (len(series),)):
+        raise ValueError("own.series does not name a series for each of own.network")
+    if len(number) and not (number.dtype == np.int32 and number.min() >= 0 and number.max() < count):
+        raise ValueError(f"own.network names a network that is not among the {count} that there are")
+    return dict(zip(series, (number + 1).tolist(), strict=True))
+
+
 def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
     """The series of each network that ``tensors`` made."""
     found: list[list[str]] = [[] for _ in arrays.get("own.input", ())]
-    for name, number in zip(json.loads(arrays["own.series"].tobytes()), arrays["own.network"], strict=True) if found else ():
-        found[number].append(name)
+    for name, number in networks(arrays).items():
+        found[number - 1].append(name)
     return found
 
 

@@ -53,7 +53,7 @@ def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArra
         )
     artifacts.expect(saved, SHAPES | own.shapes(saved.tensors, features.FEATURES, HIDDEN))
     try:
-        own.Own.of(saved.tensors)
+        own.networks(saved.tensors)
     except ValueError as error:
         raise artifacts.CorruptArtifact(f"{path}.safetensors: {error}: restore it or train again") from error
     return saved.tensors
