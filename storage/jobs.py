@@ -182,6 +182,11 @@ def query(
     return [Job(*row) for row in connection.execute(statement)]
 
 
+def existing(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of ``ids`` that there still are."""
+    return set(connection.scalars(select(JobRow.id).where(JobRow.id.in_(ids))))
+
+
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` jobs that ended before ``before_ns``; returns how many."""
     old = select(JobRow.id).where(JobRow.created_ns < before_ns, JobRow.state.in_(ENDED), JobRow.finished_ns < before_ns).limit(limit)

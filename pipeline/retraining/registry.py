@@ -20,7 +20,7 @@ from detectors import artifacts, own
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import frozen
 from pipeline.errors import InputError
-from storage import models
+from storage import jobs, models
 from storage.models import Model
 from storage.session import Database
 
@@ -104,7 +104,10 @@ def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
 
 
 def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:
-    """Remove versions that nothing needs any more: rows, then files; returns how many. Raises StorageUnavailable, OSError."""
+    """Remove versions that nothing needs any more: rows, then files; returns how many. Also checkpoints of trainings that nobody can ask for again.
+
+    Raises StorageUnavailable, OSError.
+    """
     count = 0
     for stream in streams:
         with database.begin() as connection:
@@ -115,7 +118,18 @@ def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> in
             if model.path.startswith(folder(root, stream)):  # what lies elsewhere is not ours to delete
                 delete(model)
         count += len(gone)
+        _sweep(database, f"{folder(root, stream)}/checkpoints")
     return count
+
+
+def _sweep(database: Database, path: str) -> None:
+    fs, name = url_to_fs(path)
+    with suppress(FileNotFoundError):
+        left = {int(last): one for one in fs.ls(name, detail=False) if (last := one.rstrip("/").rsplit("/", 1)[-1]).isdigit()}
+        with database.read() as connection:
+            gone = left.keys() - jobs.existing(connection, list(left))
+        for number in gone:
+            forget_checkpoints(f"{path}/{number}")
 
 
 def delete(model: Model) -> None:

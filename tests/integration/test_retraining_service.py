@@ -209,6 +209,22 @@ def test_old_versions_go_with_their_files(database, tmp_path):
     assert len(list(folder.iterdir())) == 2 * len(left)
 
 
+def test_checkpoints_go_with_the_job_that_could_have_gone_on_from_them(database, tmp_path):
+    with database.begin() as connection:
+        number = jobs.add(connection, "train", "plant", 1, trigger="manual", author="ada", now_ns=1)
+        jobs.cancel(connection, number, 2)
+    folder = tmp_path / "models" / "plant" / "checkpoints"
+    for name in (str(number), "4711", "notes"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "plant-0.json").write_text("{}")
+    tidy(database, str(tmp_path / "models"), ["plant", "edge"], keep=1)
+    assert {one.name for one in folder.iterdir()} == {str(number), "notes"}
+    with database.begin() as connection:
+        assert jobs.prune(connection, 10, 10) == 1
+    tidy(database, str(tmp_path / "models"), ["plant"], keep=1)
+    assert {one.name for one in folder.iterdir()} == {"notes"}
+
+
 def test_the_daemon_never_imports_dask():
     """Its interpreter scores; Dask and training live in the runner and below it."""
     code = "import sys, pipeline.daemon, pipeline.retraining.service; print([m for m in ('dask', 'distributed') if m in sys.modules])"
