@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stored import PAST
+from storage import ledger as ledgers
+from storage import series
 from tests.faults.feed import make_log
 from tests.faults.stage import Stage
 from tests.faults.storm import storm
+from tests.integration.test_replay_parity import csv_file
 from tests.kafka_server import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
@@ -30,3 +34,27 @@ def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema
     assert figures.fenced >= 1, "somebody who was frozen past his session found out by the fence"
     assert max(figures.takeovers) < 3, "the goal is 1 s; see docs/faults.md for what was measured"
     assert len(figures.phases) >= 15, f"phases: {figures.phases}"
+
+
+@pytest.mark.timeout(200)
+def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics, schema_url: str):
+    """The first die while they read it; in the end the verdicts are those of a backfill that was never disturbed."""
+    (tmp_path / "past").mkdir()
+    for number in range(2):
+        csv_file(tmp_path / f"past/{number}.csv", make_log(number, 3000, first_second=-3200).values)
+    stage = Stage(tmp_path / "storm", topics, schema_url, [make_log(n, 200) for n in range(2)], history=str(tmp_path / "past"))
+    try:
+        stage.allow(0.1)
+        for _ in range(3):
+            member = stage.member()
+            member.until(lambda member=member: "reading past points" in member.output(), "it reads the past")
+            member.kill()
+        storm(stage, kills=6, freezes=1)
+        figures = stage.account()
+        with stage.database.read() as connection:
+            (past,) = ledgers.names(connection, "plant (history ")
+            assert series.count(connection, past, PAST) == 10, "four series and a tide of each partition"
+    finally:
+        stage.close()
+    assert figures.problems == []
+    assert (figures.lost, figures.twice) == (0, 0)
