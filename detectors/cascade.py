@@ -41,8 +41,9 @@ from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
 from detectors.verdicts import assemble
 
-STATE_VERSION = "4"
+STATE_VERSION = "5"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
+CYCLES = (1.0, 0.25)  # windows of the events' shapes, in cycles
 BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
 LARGEST = 1e30  # of a value in working units; its square is still a float64
 
@@ -51,7 +52,7 @@ def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
     """The scorers that ``groups`` need, in the order of their tracks."""
     known: list[Scorer] = [
         Change(), Level(), Shift(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
-        Bounds(tier.seen) if tier.seen else Range(),
+        Shape(tier.cycles, CYCLES, "cycle"), Bounds(tier.seen) if tier.seen else Range(),
     ]  # fmt: skip
     wanted = {name for group in groups for name, _ in group.tracks}
     return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
@@ -63,7 +64,7 @@ class Cascade:
     def __init__(self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
-        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels, tier.repeats), Ladder()
+        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels, tier.repeats, tier.recent), Ladder()
         self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)

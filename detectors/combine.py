@@ -68,7 +68,7 @@ class Group:
 
 #: What a track is evidence of, in words of ``detectors.base.EVIDENCE``, by how its name begins.
 SPEAKS_OF = {
-    "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "novelty": "value", "range": "range",
+    "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "cycle": "shape", "novelty": "value", "range": "range",
     "seasonal": "season", "level": "level", "shift": "level", "change": "step", "stuck": "stuck", "frozen": "stuck", "return": "return", "burst": "burst",
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ class Lanes:
     unit    (M,) float32  robust scale of x before this row
     step    (M,) float32  robust size of a step of x before this row
     period  (M,) int32    rows of one period as known before this row (0: none found)
+    cycle   (M,) int32    the same by the latest rows only
     season  (M,) float32  v one period ago (NaN: unknown)
     """
 
@@ -45,12 +46,13 @@ class Lanes:
     unit: Floats = field(init=False)
     step: Floats = field(init=False)
     period: Ints = field(init=False)
+    cycle: Ints = field(init=False)
     season: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         m = len(self.lane)
         self.v, self.near, self.z, self.unit, self.step, self.season = (np.empty(m, np.float32) for _ in range(6))
-        self.period = np.zeros(m, np.int32)
+        self.period, self.cycle = np.zeros(m, np.int32), np.zeros(m, np.int32)
 
     def __len__(self) -> int:
         return len(self.lane)

@@ -2,6 +2,9 @@
 
 Level j holds means of 4^j rows, so that three levels of R values see periods up to 16 · R / ``repeats`` rows; the best local
 maximum of the autocorrelation over all levels is the period. It is looked for again each time a quarter of a ring is new.
+
+The *cycle* is the same of each ring's last values only: what repeats on a shorter scale. In ``standard`` the shapes of events are as long as it, those
+of forms as long as the period: a longer ring makes forms better and, where events follow it, events worse (``docs/accuracy.md``).
 """
 
 from __future__ import annotations
@@ -17,13 +20,17 @@ BASE = 4
 VALLEY = 0.1
 HIGHER = 1.05
 LEAST = 0.02
+STRENGTH, LAG = range(2)
 
 
 class Rhythm:
-    """Second stage: fills ``period`` and ``season``. State: levels · ring · 2 bytes and a little."""
+    """Second stage: fills ``period``, ``season`` and ``cycle``, which is found in the last ``recent`` values (0: not at all).
 
-    def __init__(self, ring: int, levels: int, repeats: int = 3) -> None:
-        self.ring, self.levels, self.repeats = ring, levels, repeats
+    State: levels · ring · 2 bytes and a little.
+    """
+
+    def __init__(self, ring: int, levels: int, repeats: int = 3, recent: int = 0) -> None:
+        self.ring, self.levels, self.repeats, self.recent = ring, levels, repeats, recent
 
     def initial(self, lanes: int) -> State:
         return {
@@ -31,12 +38,14 @@ class Rhythm:
             "rhythm.quantum": np.zeros(lanes, np.float32),
             "rhythm.partial": np.zeros((lanes, self.levels), np.float32),
             "rhythm.count": np.zeros((lanes, self.levels), np.int64),
-            "rhythm.peak": np.zeros((lanes, self.levels, 2), np.float32),  # strength and lag in rows
+            "rhythm.peak": np.zeros((lanes, 2, self.levels, 2), np.float32),  # of the ring and of its last values: strength, lag in rows
         }
 
     def run(self, state: State, lanes: Lanes) -> None:
         names = ("rhythm.ring", "rhythm.quantum", "rhythm.partial", "rhythm.count", "rhythm.peak")
-        _rhythm(*(state[name] for name in names), self.repeats, lanes.lane, lanes.near, lanes.period, lanes.season)
+        _rhythm(
+            *(state[name] for name in names), self.repeats, self.recent, lanes.lane, lanes.near, lanes.period, lanes.cycle, lanes.season
+        )
 
 
 @kernel
@@ -68,16 +77,33 @@ def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 @kernel
-def _rhythm(ring, quantum, partial, count, peak, repeats, lane, v, period, season):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _clearest(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Rows of the best lag over all levels: a higher level only where it is clearly better."""
+    best, rows = np.float32(0), np.float32(0)
+    for j in range(len(peak)):
+        if peak[j, STRENGTH] > HIGHER * best + LEAST:
+            best, rows = peak[j, STRENGTH], peak[j, LAG]
+    return int(rows + 0.5)
+
+
+@kernel
+def _look(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Into ``peak`` what repeats in the last ``most`` values of ``ring``, each time a quarter of them is new."""
+    if count % (most // 4) == 0:
+        n = min(count, most)
+        ordered = np.empty(n, np.float32)
+        for a in range(n):
+            ordered[a] = ring[(count - n + a) % len(ring)]
+        _best_lag(ordered, repeats, peak)
+        peak[LAG] *= span
+
+
+@kernel
+def _rhythm(ring, quantum, partial, count, peak, repeats, recent, lane, v, period, cycle, season):  # type: ignore[no-untyped-def]  # noqa: ANN001
     levels, size = ring.shape[1], ring.shape[2]
-    ordered = np.empty(size, np.float32)
     for i in range(len(lane)):
         row = lane[i]
-        best, rows = np.float32(0), np.float32(0)
-        for j in range(levels):
-            if peak[row, j, 0] > HIGHER * best + LEAST:
-                best, rows = peak[row, j, 0], peak[row, j, 1]
-        period[i] = int(rows + 0.5)
+        period[i], cycle[i] = _clearest(peak[row, 0]), _clearest(peak[row, 1])
         back = count[row, 0] - period[i]
         known = 0 < period[i] <= size and back >= 0
         season[i] = quantum[row] * ring[row, 0, back % size] if known else np.nan
@@ -87,14 +113,11 @@ def _rhythm(ring, quantum, partial, count, peak, repeats, lane, v, period, seaso
         for j in range(levels):
             k = count[row, j]
             ring[row, j, k % size] = pack(ring[row], quantum, row, value)
-            count[row, j] = k + 1
             k += 1
-            if k % (size // 4) == 0:
-                n = min(k, size)
-                for a in range(n):
-                    ordered[a] = ring[row, j, (k - n + a) % size]
-                _best_lag(ordered[:n], repeats, peak[row, j])
-                peak[row, j, 1] *= span
+            count[row, j] = k
+            _look(ring[row, j], k, size, span, repeats, peak[row, 0, j])
+            if recent > 0:
+                _look(ring[row, j], k, recent, span, repeats, peak[row, 1, j])
             partial[row, j] += value
             if k % BASE:
                 break

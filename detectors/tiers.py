@@ -16,10 +16,12 @@ class Tier:
     ring: int = 64  # rows a level that the rhythm remembers
     levels: int = 1
     repeats: int = 3  # of a period that the rhythm must remember
+    recent: int = 0  # rows a level that the cycle is found in
     seen: int = 0  # values that novelty remembers
     bins_of_day: int = 0
     shapes: int = 0  # blocks that the shape distance remembers
     windows: tuple[float, ...] = ()  # of the shape distance, in periods
+    cycles: int = 0  # blocks that the shape distance of events remembers
     lags: int = 0  # lagged differences beside the LSTM's hidden state; 0: no LSTM and no readout
     hidden: int = 64  # of the hidden state's 64 numbers, how many mixtures the readout sees
     memory: int = 256  # rows that the LSTM's inputs remember
@@ -36,7 +38,7 @@ FORM = Group(
 )  # fmt: skip
 BEND = 4.0
 EVENT = Group(
-    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("shape1", 1.0), ("shape0.25", 1.0)),
+    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("cycle1", 1.0), ("cycle0.25", 1.0)),
     4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
 )  # fmt: skip
 POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True)
@@ -63,7 +65,7 @@ TIERS = {
     ),
     "standard": Tier(
         (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=128, levels=3, seen=128, bins_of_day=16, shapes=512, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=6, hidden=8, memory=128,
+        bins=16, ring=256, levels=3, recent=128, seen=128, bins_of_day=16, shapes=384, windows=(2.0, 0.5, 0.125), cycles=224, lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
         (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),

@@ -19,24 +19,26 @@ FALLBACK = 64  # rows of a "period" where none was found
 
 
 class Shape:
-    """One track per window length, in periods. State: 2 · memory bytes a lane and a little."""
+    """One track per window length, in periods or, with ``name`` "cycle", in cycles (see ``detectors.rhythm``). State: 2 · memory bytes a lane and a little."""
 
-    def __init__(self, memory: int, windows: tuple[float, ...] = (1.0, 0.5, 0.25), resolution: int = 32) -> None:
-        self.memory, self.windows, self.resolution = memory, windows, resolution
-        self.tracks = tuple(f"shape{w:g}" for w in windows)
+    def __init__(self, memory: int, windows: tuple[float, ...] = (1.0, 0.5, 0.25), name: str = "shape", resolution: int = 32) -> None:
+        self.memory, self.windows, self.name, self.resolution = memory, windows, name, resolution
+        self.tracks = tuple(f"{name}{w:g}" for w in windows)
 
     def initial(self, lanes: int) -> State:
-        return {
-            "shape.blocks": np.zeros((lanes, self.memory), np.int16),
-            "shape.quantum": np.zeros(lanes, np.float32),
-            "shape.clock": np.zeros((lanes, 4), np.int32),  # blocks used, rows a block, rows in the open block, period
-            "shape.open": np.zeros(lanes, np.float32),
-            "shape.held": np.full((lanes, len(self.windows)), np.nan, np.float32),
+        arrays: State = {
+            "blocks": np.zeros((lanes, self.memory), np.int16),
+            "quantum": np.zeros(lanes, np.float32),
+            "clock": np.zeros((lanes, 4), np.int32),  # blocks used, rows a block, rows in the open block, period
+            "open": np.zeros(lanes, np.float32),
+            "held": np.full((lanes, len(self.windows)), np.nan, np.float32),
         }
+        return {f"{self.name}.{part}": array for part, array in arrays.items()}
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        arrays = (state[f"shape.{name}"] for name in ("blocks", "quantum", "clock", "open", "held"))
-        _shape(*arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, lanes.period, out)
+        arrays = (state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held"))
+        period = lanes.cycle if self.name == "cycle" else lanes.period
+        _shape(*arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, period, out)
 
 
 @kernel
