@@ -168,5 +168,6 @@ def _away(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
         centre = np.nanmedian(np.where(enough, means, 0.0), 0)
         within = np.nanstd(np.where(enough, before.reshape(-1, before.shape[2]), 0.0), 0) / np.sqrt(before.shape[1])
         spread = np.maximum(np.nanstd(np.where(enough, means, 0.0), 0, ddof=1), within)
-        off = np.abs(np.nanmean(after, 0) - centre) if np.isfinite(after).any() else np.zeros_like(centre)
+        here = np.isfinite(after)
+        off = np.abs(np.where(here, after, 0.0).sum(0) / here.sum(0) - centre)  # NaN, so not away, in a channel without a value
         return bool((enough & (off > AWAY * spread + 1e-9 * np.abs(centre))).any())

@@ -123,6 +123,14 @@ def test_a_spike_leaves_nothing_behind() -> None:
     np.testing.assert_array_equal(np.flatnonzero(~allowed), [10 * DAY])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_channel_that_is_missing_after_a_stretch_says_nothing_of_its_end() -> None:
+    values = sensors(2, 14).T.copy()
+    values[10 * DAY :, 1] = np.nan
+    time = np.arange(len(values), dtype=np.int64) * STEP
+    assert judging.aftermath(time, values, values, 10 * DAY, 10 * DAY + 5, int(time[-1])) == 10 * DAY + 5
+
+
 def test_a_range_that_somebody_took_out_stays_out_whatever_the_labels_say() -> None:
     x = sensors(3, 4)
     everything = Ruling(None, DAY * STEP, 2 * DAY * STEP - 1, Why.EXCLUDED, "carol")
