@@ -167,6 +167,7 @@ class Daemon:
         for name, engine in engines.items():
             stream = self._config.streams[name]
             peek = partial(beside, name, stream.source, stream.format)
+            self._health.wait(f"stream {name}", "starts")
             self._past[name] = read_past(self._database, owner_name(), name, engine.parts.scoring, peek)
 
     def _read_past(self, name: str) -> None:
@@ -190,8 +191,8 @@ class Daemon:
     def _report(self, name: str, engine: Engine) -> None:
         faults = engine.parts.faults.current
         down = [f.message for f in faults if f.kind in (FaultKind.DATABASE_DOWN, FaultKind.SOURCE_DOWN)]
-        if down or not engine.ready:
-            self._health.wait(f"stream {name}", "; ".join(down) or "taking its partitions over")
+        if down or engine.waits:
+            self._health.wait(f"stream {name}", "; ".join(down) or engine.waits)
         else:
             self._health.ready(f"stream {name}")
 

@@ -68,6 +68,7 @@ class Engine:
     _result: Result | None = None  # what ``_pending`` was made of
     _waiting: dict[Partition, float] = field(default_factory=dict)  # partition → when to try to take it over
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until somebody acts
+    _source_waits: str = ""  # why not all of the source can come yet
     _read_at: float = 0.0
     _retry_at: float = 0.0
     _watched_at: float = 0.0
@@ -102,9 +103,9 @@ class Engine:
         return self.finished and self._result is None
 
     @property
-    def ready(self) -> bool:
-        """Every partition given to us is taken over and nothing waits for the database."""
-        return not self._waiting and self._result is None
+    def waits(self) -> str:
+        """What keeps it from being ready: the source is not all there, a partition is not taken over, a batch not committed. Empty: nothing."""
+        return self._source_waits or ("taking its partitions over" if self._waiting or self._result is not None else "")
 
     def close(self) -> None:
         """Take a last snapshot of what is committed, leave the group. A batch that is still pending is left to the next owner's replay."""
@@ -129,9 +130,9 @@ class Engine:
                 self._stopped.add(error.partition)
             time.sleep(min(timeout, RETRY_SECONDS))
             return Poll()
-        if poll.records:
-            self.parts.faults.close(FaultKind.SOURCE_DOWN)
-            self.parts.faults.close(FaultKind.STUCK_STREAM)
+        self._source_waits = poll.waits
+        for kind in (FaultKind.SOURCE_DOWN, FaultKind.STUCK_STREAM) if poll.records else ():
+            self.parts.faults.close(kind)
         return poll
 
     def _take_over(self, now: float) -> None:
@@ -187,8 +188,7 @@ class Engine:
 
     def _plan(self, result: Result) -> None:
         """A result becomes what is to be committed."""
-        positions = self.parts.ownership.positions
-        self._result = result
+        positions, self._result = self.parts.ownership.positions, result
         self._pending = [
             Part(
                 position=positions[partition],

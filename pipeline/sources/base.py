@@ -106,12 +106,16 @@ class Bounds(NamedTuple):
 
 @dataclass(slots=True)
 class Poll:
-    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded source has given everything."""
+    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded source has given everything.
+
+    ``waits`` says why not all of the source can come yet (its group is not joined, a topic is not there); empty: nothing is waited for.
+    """
 
     records: list[Records | TableRecords] = field(default_factory=list)
     assigned: list[Partition] = field(default_factory=list)
     revoked: list[Partition] = field(default_factory=list)
     finished: bool = False
+    waits: str = ""
 
 
 class Source(Protocol):

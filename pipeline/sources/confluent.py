@@ -64,6 +64,9 @@ class ConfluentSource(GroupSource):
         self._asked: dict[str, Any] = {}  # topic descriptions under way
         self._asked_at = 0.0
         self._down = False
+        self._joined = False  # the group has told what is ours, be it nothing
+        self._missing: set[str] = set()  # topics that are not there
+        self._missing_at = 0.0
         self._only_topic = config.topics[0] if len(config.topics) == 1 else None
 
     def poll(self, max_records: int, timeout: float) -> Poll:
@@ -81,6 +84,7 @@ class ConfluentSource(GroupSource):
                 self._check_alive()
                 break
         self._mirror.flush()
+        poll.waits = self._waits()
         return poll
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
@@ -192,6 +196,7 @@ class ConfluentSource(GroupSource):
         self._paused.update(gained)
         self._silenced.update(gained)
         self._owned.gained(gained)
+        self._joined = True
 
     def _on_lost(self, consumer: Any, partitions: Any) -> None:
         self._owned.lost([(p.topic, p.partition) for p in partitions])
@@ -224,6 +229,16 @@ class ConfluentSource(GroupSource):
                     known = self._consumer.list_topics(partition.topic, timeout=LOOKUP).topics[partition.topic].partitions
                     self._first_seen[partition.topic] = set(known)
         return poll
+
+    def _waits(self) -> str:
+        """The client tells once that a topic is not there; whether it still is not is asked now and then."""
+        if self._missing and time.monotonic() - self._missing_at > self._metadata_age:
+            self._missing_at = time.monotonic()
+            with suppress(KafkaException):
+                self._missing.difference_update(self._consumer.list_topics(timeout=1.0).topics)
+        if self._missing:
+            return self._lacks(sorted(self._missing))
+        return "" if self._joined else self._joins
 
     def _notice_recreated(self) -> None:
         """Ask for the topics' ids now and then, without waiting for the answer; hand out anew what was made again."""
@@ -268,6 +283,8 @@ class ConfluentSource(GroupSource):
 
     def _judge(self, partition: Partition, message: Any) -> None:
         error = message.error()
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._miss(partition.topic)
         if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART):
             return
         offset = self._owned.next.get(partition)
@@ -284,6 +301,12 @@ class ConfluentSource(GroupSource):
         else:
             text = f"{partition}: the batch at offset {offset} is unreadable ({error.str()}); repair or delete it in the topic, or seek past it"
             self._failures.append(SourceError(text, partition, offset))
+
+    def _miss(self, topic: str) -> None:
+        if topic not in self._missing:
+            self._missing.add(topic)
+            self._missing_at = time.monotonic()
+            log.warning("%s; waiting for it", self._lacks([topic]))
 
     def _check_alive(self) -> None:
         """After all brokers were reported away: ask, until one answers."""

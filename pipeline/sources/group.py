@@ -127,6 +127,13 @@ class GroupSource(ABC):
     def _where(self) -> str:
         return ", ".join(self._config.brokers)
 
+    @property
+    def _joins(self) -> str:
+        return f"joining group {self._group}"
+
+    def _lacks(self, topics: Sequence[str]) -> str:
+        return f"Kafka at {self._where} has no topic {', '.join(topics)} yet"
+
     def _held(self, partitions: Sequence[Partition]) -> list[Partition]:
         """Those that are ours: a rebalance may have been faster than the engine."""
         return [p for p in partitions if p in self._owned.next]

@@ -25,7 +25,7 @@ from kafka.errors import (
     OffsetOutOfRangeError,
     RetriableError,
 )
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 
 from pipeline.config import Format
 from pipeline.config import KafkaSource as KafkaConfig
@@ -64,6 +64,7 @@ class KafkaSource(GroupSource):
                 break
         self._mirror.flush()
         self._check_alive(poll)
+        poll.waits = self._waits()
         return poll
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
@@ -146,7 +147,7 @@ class KafkaSource(GroupSource):
     def _join(self) -> None:
         missing = self._await_metadata(self._config.topics, 1.0)  # unknown topics would make the first assignment an empty one
         if missing:
-            log.warning("Kafka at %s has no topic %s yet; waiting for it", self._where, ", ".join(missing))
+            log.warning("%s; waiting for it", self._lacks(missing))
         self._consumer.subscribe(list(self._config.topics), listener=_Listener(self._consumer, self._owned))
 
     def _drop_client(self) -> None:
@@ -196,6 +197,12 @@ class KafkaSource(GroupSource):
             self._first_seen.setdefault(partition.topic, set(known))
             self._topic_ids[partition.topic] = self._net.cluster.topic_id(partition.topic)
         return poll
+
+    def _waits(self) -> str:
+        """A group gives out what there is: that a topic is missing, or that we are no member yet, looks like an idle topic otherwise."""
+        if missing := [topic for topic in self._config.topics if self._net.cluster.partitions_for_topic(topic) is None]:
+            return self._lacks(missing)
+        return "" if self._owned.next or self._consumer._coordinator.state == MemberState.STABLE else self._joins
 
     def _notice_recreated(self) -> None:
         """A topic that was deleted and made again keeps its assignment; hand its partitions out anew, so that the engine asks for the identity."""

@@ -74,7 +74,7 @@ class Bench:
         for _ in range(turns):
             engine.turn(0.0)
             owned = engine.parts.ownership.positions
-            if engine.ready and all(p in owned and owned[p].next_offset == self.log._logs[p.number].end for p in self.log.partitions):
+            if not engine.waits and all(p in owned and owned[p].next_offset == self.log._logs[p.number].end for p in self.log.partitions):
                 return engine
         raise AssertionError(f"not drained: {self.positions()}, faults {self.faults()}")
 

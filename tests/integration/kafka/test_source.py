@@ -112,6 +112,29 @@ def test_every_codec(topics, join, client, codec):
     assert Reader(join(client, topics.broker, topic)).until_read(1000).values(Partition(topic, 0)) == numbered(1000)
 
 
+@CLIENTS
+def test_what_a_member_waits_for_is_said(topics, join, client):
+    """Neither a topic that is not there nor a group that is not joined yet is a source that is ready; a member for whom no partition is left is."""
+    there, absent, group = topics.create(1), f"t-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    first = join(client, topics.broker, there, absent, group=group)
+    reader = Reader(first)
+    assert reader.once(timeout=0.0).waits
+    reader.until_owned()
+    reader.until(lambda: absent in reader.once(timeout=0.1).waits)
+    topics.create(1, name=absent)
+    reader.until_owned(2)
+    reader.until(lambda: reader.once(timeout=0.1).waits == "")
+    second = Reader(join(client, topics.broker, there, group=group))
+    third = Reader(join(client, topics.broker, there, group=group))
+
+    def all_ready() -> bool:
+        polls = [member.once(timeout=0.1) for member in (reader, second, third)]
+        return not any(poll.waits for poll in polls)
+
+    reader.until(all_ready)
+    assert min(len(member.owned) for member in (second, third)) == 0
+
+
 def test_a_topic_that_is_not_there_is_neither_made_nor_fatal(topics, join, caplog):
     """The broker would create it on demand; a misspelt name must not leave a topic behind. Once it is there, it is read."""
     name = f"t-{uuid.uuid4().hex[:8]}"
