@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,9 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from pipeline.evaluate.run import Run, Task
     from pipeline.evaluate.summary import Summary
+
+#: A clock that is put back repeats a few times; a larger share than this says that the file is not in order.
+_MANY_DROPPED = 0.01
 
 
 def evaluate(
@@ -52,18 +56,34 @@ def evaluate(
     """
     if report is not None and report.suffix not in (".json", ".html"):
         raise InputError(f"--report {report}: name a file that ends in .json or .html")
+    if report is not None:
+        _writable(report)
     if compare is not None and all(name.endswith(".json") for name in compare):
         _compare_reports(Path(compare[0]), Path(compare[1]), json)
         return
+    if compare is not None and any(name.endswith(".json") for name in compare):
+        raise InputError(f"--compare {' '.join(compare)}: name two detectors or two JSON reports")
     if dataset is None:
         raise InputError("name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)")
-    from pipeline.evaluate.run import Task
+    from pipeline.evaluate.run import Task, check_names
 
     tasks = [Task(dataset, layout, name, preset, threshold, scores, jobs, limit) for name in (compare or (detector,))]
+    for task in tasks:  # all of them before the first, which may take an hour
+        check_names(task)
     if compare is None:
         _evaluate(tasks[0], report, json)
     else:
         _compare_detectors(tasks, report, json)
+
+
+def _writable(report: Path) -> None:
+    """Refuse a report that cannot be written before the work, not after it."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
+            raise PermissionError(None, "a folder" if report.is_dir() else "no permission")
+    except OSError as error:
+        raise InputError(f"--report {report}: cannot be written: {error.strerror}") from None
 
 
 def _evaluate(task: Task, report: Path | None, json: bool) -> None:
@@ -79,6 +99,7 @@ def _evaluate(task: Task, report: Path | None, json: bool) -> None:
         show_json(made)
     else:
         _show(made)
+    _note_dropped(made)
     _fail_on_errors(made)
 
 
@@ -107,11 +128,18 @@ def _show(made: dict[str, Any]) -> None:
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
         {
-            "detector": f"{made['detector']}, preset {made['preset']}, commit {made['commit']}, seed {made['seed']}",
+            "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}, commit {made['commit']}, seed {made['seed']}",
             "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
             "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         }
     )
+
+
+def _note_dropped(made: dict[str, Any]) -> None:
+    for series in made["series"]:
+        if series["dropped"] > _MANY_DROPPED * series["rows"]:
+            share = f"{series['dropped']:,} of {series['rows']:,} rows are late or repeat a time and were not scored"
+            note(f"{series['name']}: {share}; sort the file by time, with one row a time")
 
 
 def _fail_on_errors(made: dict[str, Any]) -> None:
@@ -143,6 +171,8 @@ def _compare_detectors(tasks: list[Task], report: Path | None, json: bool) -> No
             reports.write(report.with_stem(f"{report.stem}-{task.detector}"), run, summary, yardsticks)
         documents.append(reports.document(run, summary, yardsticks))
     _show_comparison(documents[0], documents[1], json)
+    for made in documents[:1]:  # the rows that are dropped are the same for both
+        _note_dropped(made)
     for made in documents:
         _fail_on_errors(made)
 

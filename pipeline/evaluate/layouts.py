@@ -11,6 +11,7 @@ A new layout is one function in ``LAYOUTS``.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,9 @@ from pipeline.evaluate.nab import probation
 
 #: Rows of a SKAB file that its benchmark trains on.
 SKAB_WARM_UP = 400
+
+#: Seconds that fit into int64 nanoseconds: the year 2262. Milliseconds of our days lie far beyond.
+_LAST_SECOND = 9_223_372_036.0
 
 
 @dataclass(slots=True)
@@ -74,7 +78,8 @@ class Entry:
 def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
     """The series of a data set in order of name, at most ``limit``. Raises InputError."""
     if not dataset.is_dir():
-        raise InputError(f"{dataset}: no such folder; DATASET is the folder that holds the series")
+        wrong = "a file" if dataset.exists() else "no such folder"
+        raise InputError(f"{dataset}: {wrong}; DATASET is the folder that holds the series")
     if layout not in LAYOUTS:
         raise InputError(f"layout {layout}: there are {', '.join(LAYOUTS)}")
     entries = sorted(LAYOUTS[layout](dataset), key=lambda entry: entry.name)
@@ -90,6 +95,8 @@ def _nab(dataset: Path) -> list[Entry]:
     labels = dataset / "combined_windows.json"
     try:
         windows = json.loads(labels.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{labels}: no such file; layout nab needs it beside data/") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{labels}: cannot read the windows: {error}") from None
 
@@ -125,7 +132,12 @@ def _labelled(dataset: Path) -> list[Entry]:
         if file not in kinds:
             return series
         rows = kinds[file]
-        return replace(series, windows=rows[["first", "last"]].to_numpy(np.int64), kinds=tuple(rows["kind"]))
+        windows = rows[["first", "last"]].to_numpy(np.int64)
+        if wrong := [span for span in windows.tolist() if not 0 <= span[0] <= span[1] < len(series)]:
+            raise InputError(
+                f"{dataset / 'events.csv'}: {file} has no rows {wrong[0][0]} to {wrong[0][1]}: it has {len(series)}, counted from 0"
+            )
+        return replace(series, windows=windows, kinds=tuple(rows["kind"]))
 
     return [Entry(file, partial(read, file, train_rows)) for file, train_rows in train.items()]
 
@@ -138,6 +150,7 @@ def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
     table = _csv(path)
     if missing := {"file", "kind", "first", "last"} - set(table.columns):
         raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, kind, first, last")
+    table["first"], table["last"] = _whole(table, path, "first"), _whole(table, path, "last")
     return {str(file): rows.sort_values("first") for file, rows in table.groupby("file")}
 
 
@@ -150,9 +163,11 @@ def _manifest(dataset: Path) -> dict[str, int | None] | None:
         table = _csv(path)
         if missing := {"file", "train_rows"} - set(table.columns):
             raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, rows, train_rows")
-        rows = {str(file): int(train) for file, train in zip(table["file"], table["train_rows"], strict=True)}
+        rows = dict(zip(table["file"].astype(str), _whole(table, path, "train_rows").tolist(), strict=True))
         if inside := {file.removeprefix(prefix): train for file, train in rows.items() if file.startswith(prefix)}:
             return dict(inside)
+        if not prefix:
+            raise InputError(f"{path}: it names no file; list the series, or remove it to take every CSV in the folder")
     return None
 
 
@@ -185,8 +200,10 @@ def _stem(file: str) -> str:
 def _csv(path: Path, separator: str = ",") -> pd.DataFrame:
     try:
         return pd.read_csv(path, sep=separator)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{path}: cannot be read as CSV: {str(error).strip()}") from None
 
 
 def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str | None = None, warm_up: int | None = None) -> Labelled:
@@ -196,12 +213,9 @@ def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str |
     channels = tuple(str(column) for column in table.columns if column not in (time, label))
     if not channels or not len(table):
         raise InputError(f"{path}: {'no value column' if len(table) else 'no rows'}")
-    try:
-        values = table[list(channels)].to_numpy(np.float64)
-        marked = np.zeros(len(table), bool) if label is None else table[label].to_numpy(np.float64) > 0.5
-        when = _nanoseconds(table[time])
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from None
+    values = np.stack([_numbers(table, path, channel) for channel in table.columns if channel not in (time, label)], axis=1)
+    marked = np.zeros(len(table), bool) if label is None else _numbers(table, path, label) > 0.5
+    when = _nanoseconds(table, path, time)
     return Labelled(
         name=name,
         stamps=table[time].to_numpy(object),
@@ -214,10 +228,37 @@ def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str |
     )
 
 
-def _nanoseconds(column: pd.Series) -> NDArray[np.int64]:
+def _numbers(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.float64]:
+    """A column as numbers, NaN where it is empty."""
+    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    _refuse(table, path, column, table[column].notna().to_numpy() & ~np.isfinite(numbers), "is not a number")
+    return numbers
+
+
+def _whole(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
+    numbers = _numbers(table, path, column)
+    _refuse(table, path, column, ~((numbers >= 0) & (numbers % 1 == 0)), "is not a count of rows")
+    return numbers.astype(np.int64)
+
+
+def _nanoseconds(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
     """Numbers are epoch seconds, text is ISO 8601 (UTC where it names no zone)."""
-    if pd.api.types.is_integer_dtype(column):
-        return column.to_numpy(np.int64) * 1_000_000_000
-    if pd.api.types.is_numeric_dtype(column):
-        return np.round(column.to_numpy(np.float64) * 1e9).astype(np.int64)
-    return pd.DatetimeIndex(pd.to_datetime(column, utc=True, format="ISO8601")).as_unit("ns").asi8
+    times = table[column]
+    _refuse(table, path, column, times.isna().to_numpy(), "is not a time")
+    if not pd.api.types.is_numeric_dtype(times):
+        parsed = pd.to_datetime(times, utc=True, format="ISO8601", errors="coerce")
+        _refuse(table, path, column, parsed.isna().to_numpy(), "is not ISO 8601, such as 2024-05-01T12:00:00Z")
+        return pd.DatetimeIndex(parsed).as_unit("ns").asi8
+    seconds = times.to_numpy(np.float64)
+    _refuse(table, path, column, ~(np.abs(seconds) < _LAST_SECOND), "is not in epoch seconds; divide milliseconds by 1,000")
+    whole = pd.api.types.is_integer_dtype(times)
+    return times.to_numpy(np.int64) * 1_000_000_000 if whole else np.round(seconds * 1e9).astype(np.int64)
+
+
+def _refuse(table: pd.DataFrame, path: Path, column: str, wrong: NDArray[np.bool_], what: str) -> None:
+    """Raise InputError that names the first wrong cell, by its line in the file."""
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        cell = table[column].iloc[row]
+        shown = "an empty field" if pd.isna(cell) else repr(cell) if isinstance(cell, str) else f"{cell}"
+        raise InputError(f"{path}: line {row + 2}, column {column}: {shown} {what} ({int(wrong.sum()):,} of {len(wrong):,} rows)")

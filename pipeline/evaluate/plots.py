@@ -16,6 +16,9 @@ from pipeline.evaluate.scores import Scores
 
 #: Where a stretch has more rows, each bin is drawn by its lowest and highest value.
 _BINS = 1200
+_DPI = 100
+#: Pixels of a picture: width, height.
+SIZE = (1100, 310)
 #: A gap of more median steps than this breaks the lines.
 _GAP = 20
 _TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = "#2e9e5b", "#d1322d", "#a9cdf0", "#1f6fc4", "#22303c", "#9aa5b1"
@@ -57,7 +60,7 @@ def png(view: View) -> str:
     from matplotlib.dates import ConciseDateFormatter
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.1), dpi=100, layout="constrained")
+    figure = Figure(figsize=(SIZE[0] / _DPI, SIZE[1] / _DPI), dpi=_DPI, layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     channel = channel_of(view)
     _values(top, view, channel)

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.evaluate.metrics import QUIET_ROWS, segments
-from pipeline.evaluate.plots import View, around, png, whole
+from pipeline.evaluate.plots import SIZE, View, around, png, whole
 from pipeline.evaluate.provenance import commit
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.scores import SEED
@@ -24,6 +24,8 @@ from pipeline.evaluate.summary import Summary, as_dict
 
 #: Pictures of each sort; a page of many megabytes is read by nobody.
 _PICTURES = 12
+#: Known before a picture is decoded, so that nothing moves while the page loads.
+_SIZE = 'width="{}" height="{}" decoding="async"'.format(*SIZE)
 
 
 def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
             "layout": task.layout,
             "detector": task.detector,
             "preset": task.preset,
+            "threshold": task.threshold,
             "commit": commit(),
             "seed": SEED,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,7 +131,7 @@ def _figures(pictures: list[Picture], none: str) -> str:
     if not pictures:
         return f"<p class=good>{none}</p>"
     drawn = (
-        f'<figure><figcaption>{escape(caption)}</figcaption><img loading="lazy" alt="{escape(caption)}" src="{png(view)}"></figure>'
+        f'<figure><figcaption>{escape(caption)}</figcaption><img {_SIZE} alt="{escape(caption)}" src="{png(view)}"></figure>'
         for _, caption, view in pictures[:_PICTURES]
     )
     return "\n".join(drawn)
@@ -141,7 +144,7 @@ def _facts(made: Mapping[str, Any]) -> str:
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     facts = {
         "data set": f"{made['dataset']} ({made['layout']})",
-        "detector": f"{made['detector']}, preset {made['preset']}",
+        "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}",
         "code": f"commit {made['commit']}, seed {made['seed']}",
         "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
         "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
@@ -161,12 +164,12 @@ def _metrics(summary: Summary, made: Mapping[str, Any]) -> str:
 
 
 def _series_table(summary: Summary) -> str:
-    rows = [["series", "half", "rows", "events", "missed", "false alarms", "delay", "event F1", "VUS-PR", "AUC-PR"]]
+    rows = [["series", "half", "rows", "events", "missed", "false alarms", "dropped", "delay", "event F1", "VUS-PR", "AUC-PR"]]
     worst = sorted(summary.measures, key=lambda m: m.events.found - m.events.events - m.events.alarms + m.events.right)
     for m in worst:
         e = m.events
         delay = f"{e.median_delay:g}" if e.found else "–"
-        counts = [f"{m.rows:,}", str(e.events), str(e.events - e.found), str(e.alarms - e.right), delay]
+        counts = [f"{m.rows:,}", str(e.events), str(e.events - e.found), str(e.alarms - e.right), f"{m.dropped:,}", delay]
         figures = map(number, (e.f1 if e.events else math.nan, m.vus_pr, m.auc_pr))
         rows.append([m.name, m.half, *counts, *figures])
     return _table(rows)
@@ -176,7 +179,9 @@ def _errors(errors: Mapping[str, str]) -> str:
     if not errors:
         return ""
     rows = _table([["series", "error"], *([name, message] for name, message in errors.items())])
-    return f"<h2>Series that failed</h2>{rows}"
+    return (
+        f'<h2>Series that failed: {len(errors)}</h2><p class="note">They are left out of every figure.</p><div class="errors">{rows}</div>'
+    )
 
 
 def _table(rows: list[list[str]]) -> str:

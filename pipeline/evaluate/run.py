@@ -83,17 +83,16 @@ class _Done:
 def evaluate(task: Task) -> Run:
     """Score every series of the data set. Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``."""
     start = time.monotonic()
-    _check_names(task)
+    check_names(task)
     entries = layouts.find(task.dataset, task.layout, task.limit)
     run = Run(task)
     halves = {entry.name: entry.half for entry in entries}
     store = Store.open(task.scores, task.detector, task.key, task.layout == "nab") if task.scores else None
-    finished = store.finished() if store else {}
     with progress(f"{task.detector} on {task.dataset.name}", "points") as bar:
         todo = []
         for series in _read(entries, run.errors):
-            if store is not None and series.name in finished:
-                _take(run, [(series, store.get(series))], finished[series.name])
+            if store is not None and (seconds := store.finished(series)) is not None:
+                _take(run, [(series, store.get(series))], seconds)
             else:
                 todo.append(series)
         bar.expect(sum(map(len, todo)))
@@ -112,7 +111,8 @@ def evaluate(task: Task) -> Run:
     return run
 
 
-def _check_names(task: Task) -> None:
+def check_names(task: Task) -> None:
+    """Raises InputError for a detector, preset or threshold that does not exist."""
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
         raise InputError(f"no detector {task.detector}: {closest(task.detector, known)}")

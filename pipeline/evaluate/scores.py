@@ -89,10 +89,10 @@ def difference(series: Labelled) -> Scores:
 
     The unit makes series of different scale comparable for NAB's one threshold; within a series it changes no ranking.
     """
-    step = np.abs(np.diff(series.values, axis=0, prepend=series.values[:1]))
-    scale = np.nanstd(step[: max(series.warm_up, 2)], axis=0)
+    step = np.nan_to_num(np.abs(np.diff(series.values, axis=0, prepend=series.values[:1])))  # beside a missing value: no step
+    scale = np.std(step[: max(series.warm_up, 2)], axis=0)
     scores = Scores.silent(series)
-    scores.surprise = np.nanmax(step / np.where(scale > 0, scale, 1.0), axis=1, initial=0.0)
+    scores.surprise = np.max(step / np.where(scale > 0, scale, 1.0), axis=1, initial=0.0)
     scores.flag = scores.surprise >= 4.0
     return scores
 

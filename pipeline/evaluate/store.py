@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,14 +44,16 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if not run.is_file() or json.loads(run.read_text()).get("key") != key:
-                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}, "dropped": {}}))
+                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}, "dropped": {}, "data": {}}))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot write scores there: {error}") from None
         return cls(folder, detector, key, official)
 
-    def finished(self) -> dict[str, float]:
-        """Series whose scores are here → seconds that they took."""
-        return dict(self._state()["seconds"])
+    def finished(self, series: Labelled) -> float | None:
+        """Seconds that the scores took that are here of just these times and values, or None."""
+        state = self._state()
+        seconds: dict[str, float] = state["seconds"]
+        return seconds.get(series.name) if state["data"].get(series.name) == _digest(series) else None
 
     def put(self, finished: dict[str, float], batch: list[tuple[Labelled, Scores]]) -> None:
         """Write the scores of some series, then say that they are there."""
@@ -59,6 +62,7 @@ class Store:
         state = self._state()
         state["seconds"] |= finished
         state["dropped"] |= {series.name: scores.dropped for series, scores in batch}
+        state["data"] |= {series.name: _digest(series) for series, _ in batch}
         run = self.folder / "run.json"
         partial = run.with_suffix(".partial")
         partial.write_text(json.dumps(state))
@@ -98,6 +102,13 @@ class Store:
             path = self.folder / "results" / self.detector / name.parent / f"{self.detector}_{name.name}.csv"
             official = {"timestamp": series.stamps, "value": series.values[:, 0], "anomaly_score": scores.score}
             _write_csv(path, official | {"label": series.label.astype(np.int8)})
+
+
+def _digest(series: Labelled) -> str:
+    """Names what was scored: a file that was mended, or another data set with the same names, is scored anew."""
+    digest = blake2b(repr(series.channels).encode(), digest_size=8)
+    digest.update(series.time.tobytes() + series.values.tobytes())
+    return digest.hexdigest()
 
 
 def _names(part: str, channels: tuple[str, ...]) -> list[str]:

@@ -51,6 +51,7 @@ class Measures:
     events: Events
     confusion: Rows
     kinds: dict[str, Events]  # where the set names the kinds of its anomalies
+    dropped: int = 0  # rows that the pipeline did not score: late, or of a time that was there before
     nab_gain: float = NAN  # layout nab: what its detections win over silence at the best threshold of the corpus
 
 
@@ -71,6 +72,7 @@ def measure(series: Labelled, scores: Scores, half: str) -> Measures:
         events=count_events(flag, label),
         confusion=count_rows(flag, label),
         kinds={kind: _of_kind(series, scores, kind) for kind in sorted(set(series.kinds))},
+        dropped=scores.dropped,
     )
 
 
@@ -234,6 +236,6 @@ def as_dict(summary: Summary) -> dict[str, Any]:
 
 
 def _series(m: Measures) -> dict[str, Any]:
-    plain = {name: getattr(m, name) for name in ("name", "half", "rows", "vus_pr", "vus_pr_whole", "auc_pr", "hit", "nab_gain")}
+    plain = {name: getattr(m, name) for name in ("name", "half", "rows", "vus_pr", "vus_pr_whole", "auc_pr", "hit", "nab_gain", "dropped")}
     counts = {name: getattr(m.events, name) for name in ("events", "found", "alarms", "right")}
     return plain | counts | {"event_f1": m.events.f1, "delay": m.events.median_delay, "row_f1": m.confusion.f1}

@@ -20,8 +20,9 @@ _DEFAULT_WINDOW = 125
 
 
 def _autocorrelation(values: Floats, lags: int) -> NDArray[np.float64]:
-    """Sample autocorrelation at lags 0 … ``lags`` by FFT (biased, mean removed)."""
-    centred = values - values.mean()
+    """Sample autocorrelation at lags 0 … ``lags`` by FFT (biased, mean removed; a missing value counts as the mean)."""
+    known = np.isfinite(values)
+    centred = np.where(known, values, 0.0) - known * (values[known].mean() if known.any() else 0.0)
     n = len(values)
     spectrum = np.fft.rfft(centred, 2 * n)
     covariance = np.fft.irfft(spectrum * spectrum.conj(), 2 * n)[: min(lags, n - 1) + 1]

@@ -91,6 +91,53 @@ def test_resumes_from_scores_on_disk_and_scores_anew_for_another_detector(datase
     assert (tmp_path / "a.csv").stat().st_mtime_ns > before
 
 
+def test_a_series_that_was_changed_is_scored_anew(dataset, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.csv").write_text((dataset / f"{name}.csv").read_text())
+    first = evaluate(Task(folder, "labelled", "light", scores=tmp_path / "s"))
+    written = {name: (tmp_path / "s" / f"{name}.csv").stat().st_mtime_ns for name in "ab"}
+    (folder / "a.csv").write_text((dataset / "c.csv").read_text())  # as many rows, other values
+    again = evaluate(Task(folder, "labelled", "light", scores=tmp_path / "s"))
+    assert np.array_equal(again.scores[0].surprise, evaluate(Task(folder, "labelled", "light")).scores[0].surprise)
+    assert not np.array_equal(again.scores[0].surprise, first.scores[0].surprise)
+    assert (tmp_path / "s" / "a.csv").stat().st_mtime_ns > written["a"]
+    assert (tmp_path / "s" / "b.csv").stat().st_mtime_ns == written["b"]
+
+
+def test_an_odd_folder_is_measured_without_a_warning_and_says_what_it_dropped(dataset, tmp_path, recwarn):
+    head, *rows = (dataset / "a.csv").read_text().splitlines()
+    fields = [row.split(",") for row in rows]
+    files = {
+        "backwards": reversed(fields),
+        "constant": [(time, "5", label) for time, _, label in fields],
+        "holes": [(time, "" if i % 9 == 0 else value, label) for i, (time, value, label) in enumerate(fields)],
+        "nothing": [(time, "", label) for time, _, label in fields],
+        "tiny": fields[:3],
+    }
+    for name, lines in files.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *map(",".join, lines)]) + "\n")
+    done = forewatch(tmp_path, "--detector", "light", "--report", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    assert "backwards: 1,499 of 1,500 rows are late or repeat a time" in done.stderr
+    assert done.stderr.count("rows are late") == 1
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
+def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
+    (tmp_path / "file").touch()
+    wrong = {
+        ("--report", tmp_path / "file" / "r.html"): "cannot be written",
+        ("--compare", "light", "nobody"): "no detector nobody",
+        ("--compare", "light", "r.json"): "two detectors or two JSON reports",
+    }
+    for arguments, message in wrong.items():
+        with pytest.raises(InputError, match=message):
+            forewatch(dataset, "--scores", tmp_path / "s", *arguments)
+    assert not (tmp_path / "s").exists()
+
+
 def test_processes_and_neighbours_change_nothing(dataset):
     one = evaluate(Task(dataset, "labelled", "light"))
     two = evaluate(Task(dataset, "labelled", "light", jobs=2))

@@ -111,6 +111,32 @@ def test_halves_follow_the_name_of_the_file(tmp_path):
         ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,rows\na.csv,1\n"}, "no column train_rows"),
         ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,rows,train_rows\ngone.csv,1,1\n"}, "gone.csv"),
         ({"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind\na.csv,x\n"}, "events.csv: no column first, last"),
+        ({"a.csv": "timestamp,value,label\n1,2,0\n2,high,0\n"}, "line 3, column value: 'high' is not a number"),
+        ({"a.csv": "timestamp,value,label\n1,2,yes\n"}, "line 2, column label: 'yes' is not a number"),
+        ({"a.csv": "timestamp,value,label\n1,inf,0\n"}, "column value: inf is not a number"),
+        ({"a.csv": "timestamp,value,label\n1,2,0\n,3,0\n"}, "line 3, column timestamp: an empty field is not a time"),
+        ({"a.csv": "timestamp,value,label\n1700000000000,2,0\n"}, "1700000000000 is not in epoch seconds; divide milliseconds"),
+        ({"a.csv": "timestamp,value,label\n14/11/2023 22:13,2,0\n"}, "'14/11/2023 22:13' is not ISO 8601, such as"),
+        ({"a.csv.gz": "timestamp,value,label\n1,2,0\n"}, "cannot be read as CSV: Not a gzipped file"),
+        ({"a.csv": ""}, "a.csv: cannot be read as CSV: No columns"),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,\n"},
+            "column train_rows: an empty field is not a",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,-5\n"},
+            "train_rows: -5 is not a count of rows",
+        ),
+        ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,all\n"}, "'all' is not a number"),
+        ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\n"}, "names no file"),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind,first,last\na.csv,x,a,b\n"},
+            "column first: 'a' is not a number",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind,first,last\na.csv,x,0,9\n"},
+            "a.csv has no rows 0 to 9: it has 1",
+        ),
     ],
 )
 def test_mistakes_in_labelled_files_are_named(tmp_path, files, message):
@@ -125,7 +151,7 @@ def test_mistakes_in_the_data_set_are_named(tmp_path):
         find(tmp_path / "gone", "nab")
     with pytest.raises(InputError, match="there are nab, labelled, skab"):
         find(tmp_path, "ucr")
-    with pytest.raises(InputError, match="cannot read the windows"):
+    with pytest.raises(InputError, match="no such file; layout nab needs it"):
         find(tmp_path, "nab")
     with pytest.raises(InputError, match="no series in layout labelled"):
         find(tmp_path, "labelled")
