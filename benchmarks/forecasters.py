@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.forecasters_detection import detection, read
 from detectors import pretrain, synthetic
+from detectors.forecasters import FORECASTERS as REGISTERED
 from detectors.forecasters import build, features, shared
 from detectors.forecasters.base import Forecaster
 from detectors.gradients import reach
@@ -46,6 +47,7 @@ FORECASTERS = {
     "attention": ("attention", {}),
     "bidirectional": ("bidirectional", {"horizon": 1}),
 }
+FORECASTERS |= {name: (name, {}) for name in REGISTERED if name not in {kind for kind, _ in FORECASTERS.values()}}
 console = Console(width=150)
 
 

@@ -206,8 +206,9 @@ class Stream(Model):
     direction: Literal["both", "up", "down"] = Field("both", description="which deviations count")
     min_deviation: float = Field(0.0, ge=0, description="smaller deviations, relative to what was expected, are never flagged")
     alarm_rate: float = Field(1e-4, gt=0, lt=1, description="wanted share of alarms among undisturbed points")
-    threshold: Literal["static", "quantile", "spot", "dspot", "conformal"] = Field(
-        "static", description="what a surprise must reach: the alarm rate itself, or a level that each series learns from its own surprises"
+    threshold: str = Field(
+        "static",
+        description="what a surprise must reach: static, the alarm rate itself; or quantile, spot, dspot, conformal, or the name of a registered one: a level that each series learns from its own surprises",
     )
     min_points: int = Field(1, ge=1, description="points in a row over the threshold before an alarm")
     close_after: int = Field(3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold")

@@ -84,6 +84,21 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
 
 
+def other_detector(word: str, known: Iterable[str]) -> str:
+    """What to do where ``word`` is no detector; a forecaster is none by itself, and one that sees the future never will be."""
+    from detectors.forecasters import FORECASTERS, build
+
+    if word not in FORECASTERS:
+        return closest(word, known)
+    from detectors.forecasters.base import NotCausal, require_causal  # torch takes over a second to import
+
+    try:
+        require_causal(build(word))
+    except NotCausal as error:
+        return str(error)
+    return f"it is a forecaster; a detector chooses among its own by their recent error (docs/forecasters.md): there are {', '.join(sorted(known))}"
+
+
 def _locate(error: ErrorDetails, data: Any) -> _Located:
     node, path, rest = data, [], []
     union = None

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import detectors
 from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
-from pipeline.config_problems import Finding, KeyPath, closest
+from pipeline.config_problems import Finding, KeyPath, closest, other_detector
 from pipeline.retraining.config import SCHEDULER
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
@@ -175,7 +175,16 @@ def _calendar(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 def _detector(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if stream.detector not in detectors.names():
-        yield Finding((*at, "detector"), f"there is no detector {stream.detector!r}", closest(stream.detector, detectors.names()))
+        yield Finding((*at, "detector"), f"there is no detector {stream.detector!r}", other_detector(stream.detector, detectors.names()))
+
+
+def _threshold(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.threshold == "static":
+        return
+    from detectors.thresholds import THRESHOLDS  # numba takes a while to import, and few streams name another one
+
+    if stream.threshold not in THRESHOLDS:
+        yield Finding((*at, "threshold"), f"there is no threshold {stream.threshold!r}", closest(stream.threshold, THRESHOLDS))
 
 
 def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -211,6 +220,7 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _limits,
     _calendar,
     _detector,
+    _threshold,
     _history,
     _retraining,
 )

@@ -25,7 +25,7 @@ from pipeline.evaluate.summary import Summary, as_dict
 #: Pictures of each sort; a page of many megabytes is read by nobody.
 _PICTURES = 12
 #: Known before a picture is decoded, so that nothing moves while the page loads.
-_SIZE = 'width="{}" height="{}" decoding="async"'.format(*SIZE)
+_SIZE = 'width="{}" height="{}"'.format(*SIZE)
 
 
 def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> dict[str, Any]:

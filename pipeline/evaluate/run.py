@@ -22,7 +22,7 @@ from detectors import DetectorSpec
 from detectors.presets import PRESETS
 from detectors.thresholds import THRESHOLDS
 from detectors.warm import warm
-from pipeline.config_problems import closest
+from pipeline.config_problems import closest, other_detector
 from pipeline.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Entry, Labelled
@@ -115,7 +115,7 @@ def check_names(task: Task) -> None:
     """Raises InputError for a detector, preset or threshold that does not exist."""
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
-        raise InputError(f"no detector {task.detector}: {closest(task.detector, known)}")
+        raise InputError(f"no detector {task.detector}: {other_detector(task.detector, known)}")
     if task.preset not in PRESETS:
         raise InputError(f"no preset {task.preset}: {closest(task.preset, PRESETS)}")
     if task.threshold not in THRESHOLDS:

@@ -130,6 +130,8 @@ def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
     wrong = {
         ("--report", tmp_path / "file" / "r.html"): "cannot be written",
         ("--compare", "light", "nobody"): "no detector nobody",
+        ("--detector", "bidirectional"): "cannot run on a live stream or in a causal evaluation",
+        ("--detector", "gru"): "it is a forecaster",
         ("--compare", "light", "r.json"): "two detectors or two JSON reports",
     }
     for arguments, message in wrong.items():
