@@ -65,7 +65,7 @@ TIERS = {
     ),
     "standard": Tier(
         (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=256, levels=3, recent=128, seen=128, bins_of_day=16, shapes=384, windows=(2.0, 0.5, 0.125), cycles=224, lags=6, hidden=8, memory=128,
+        bins=16, ring=256, levels=3, recent=128, seen=128, bins_of_day=16, shapes=512, windows=(2.0, 0.5, 0.125), cycles=224, lags=6, hidden=8, memory=128,
     ),
     "strong": Tier(
         (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),

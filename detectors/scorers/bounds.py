@@ -11,26 +11,35 @@ import numpy as np
 from detectors.base import State
 from detectors.kernel import kernel
 from detectors.lanes import Floats, Lanes
+from detectors.packed import pack
+
+FAR = 2**17  # quanta: farther than any two values are
 
 
 class Bounds:
+    """State: 2 · size bytes a lane and a little."""
+
     tracks: tuple[str, ...] = ("range", "novelty")
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def initial(self, lanes: int) -> State:
-        return {"bounds.seen": np.zeros((lanes, self.size), np.float32), "bounds.used": np.zeros(lanes, np.int32)}
+        return {
+            "bounds.seen": np.zeros((lanes, self.size), np.int16),
+            "bounds.quantum": np.zeros(lanes, np.float32),
+            "bounds.used": np.zeros(lanes, np.int32),
+        }
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _bounds(state["bounds.seen"], state["bounds.used"], lanes.lane, lanes.v, out)
+        _bounds(state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], lanes.lane, lanes.near, out)
 
 
 @kernel
 def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Insert ``value`` before ``at``; where all places are taken, first drop the inner value with the closest neighbours."""
     if n == len(seen):
-        tight, narrowest = 1, np.float32(np.inf)
+        tight, narrowest = 1, FAR
         for k in range(1, n - 1):
             if seen[k + 1] - seen[k - 1] < narrowest:
                 tight, narrowest = k, seen[k + 1] - seen[k - 1]
@@ -48,19 +57,22 @@ def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @kernel
-def _bounds(seen, used, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _bounds(seen, quantum, used, lane, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(lane)):
-        row, value, n = seen[lane[i]], v[i], used[lane[i]]
-        if np.isnan(value) or n == 0:
-            out[i, 0] = out[i, 1] = np.nan
-            if n == 0 and not np.isnan(value):
-                row[0] = value
-                used[lane[i]] = 1
+        row, n = seen[lane[i]], used[lane[i]]
+        if np.isnan(near[i]):
+            out[i, :] = np.nan
+            continue
+        value = pack(row, quantum, lane[i], near[i])
+        if n == 0:
+            out[i, :] = np.nan
+            row[0] = value
+            used[lane[i]] = 1
             continue
         at = np.searchsorted(row[:n], value)
-        right = row[at] - value if at < n else np.float32(np.inf)
-        left = value - row[at - 1] if at > 0 else np.float32(np.inf)
-        out[i, 0] = right if at == 0 else (left if at == n else 0.0)
-        out[i, 1] = min(left, right)
-        if out[i, 1] > 0:
+        right = row[at] - value if at < n else FAR
+        left = value - row[at - 1] if at > 0 else FAR
+        out[i, 0] = quantum[lane[i]] * (right if at == 0 else (left if at == n else 0))
+        out[i, 1] = quantum[lane[i]] * min(left, right)
+        if min(left, right) > 0:
             used[lane[i]] = _remember(row, n, at, value)
