@@ -83,7 +83,7 @@ def run_backfill(
     started = time.monotonic()
     with ExitStack() as stack:
         database = stack.enter_context(open_database(config))
-        writer = ScoresWriter(scores) if scores is not None else None
+        writer = ScoresWriter(scores) if scores is not None else None  # at once: that it cannot be written is told before the work
         sinks: list[Sink] = [tally] if writer is None else [tally, writer]
         engine = build_engine(stream, config, database, source, StreamMetrics(Metrics(), stream), ledger=ledger, sinks=sinks)
         if writer is not None:

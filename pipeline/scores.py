@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
+from pipeline.errors import InputError
 from pipeline.scoring import Result, Scoring
 
 
@@ -40,16 +42,24 @@ def verdict_table(scoring: Scoring, result: Result) -> pa.Table:
 
 
 class ScoresWriter:
-    """A sink that writes ``path``; the ending says how. The file is complete once it is closed."""
+    """A sink that writes ``path``; the ending says how. The file is complete once it is closed; where nothing was scored there is none.
+
+    Raises InputError, at once and later, where it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
         self._stack = ExitStack()
+        with self._writing():
+            self._file = self._stack.enter_context(path.open("wb"))
         self.scoring: Scoring | None = None  # set by who builds the engine: it must exist before the engine does
 
     def close(self) -> None:
-        self._stack.close()
+        with self._writing():
+            self._stack.close()
+            if self._writer is None:
+                self._path.unlink(missing_ok=True)
 
     def append(self, result: Result) -> None:
         if result.scored is None:
@@ -60,7 +70,15 @@ class ScoresWriter:
             dictionaries = [i for i, f in enumerate(table.schema) if pa.types.is_dictionary(f.type)]
             for i in dictionaries:
                 table = table.set_column(i, table.schema.field(i).name, table.column(i).cast(pa.string()))
-        if self._writer is None:
-            write = papq.ParquetWriter if self._path.suffix == ".parquet" else pacsv.CSVWriter
-            self._writer = self._stack.enter_context(write(self._path, table.schema))
-        self._writer.write_table(table)
+        with self._writing():
+            if self._writer is None:
+                write = papq.ParquetWriter if self._path.suffix == ".parquet" else pacsv.CSVWriter
+                self._writer = self._stack.enter_context(write(self._file, table.schema))
+            self._writer.write_table(table)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"--scores {self._path} cannot be written: {error.strerror or error}") from error

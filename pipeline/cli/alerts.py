@@ -51,7 +51,7 @@ def list_(
     """List alerts that last, newest first; silenced ones, too."""
     from storage import alerts
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         found = alerts.query(connection, stream=stream, state=None if all_ else ("waiting", "open"), since_ns=since, limit=limit)
     if json:
         show_json([_as_dict(alert) for alert in found])
@@ -169,7 +169,7 @@ def try_out(
     from storage import anomalies, faults
 
     now_ns = time_ns()
-    with opened(config) as (loaded, database):
+    with opened(config, stream) as (loaded, database):
         if not loaded.endpoints:
             raise InputError(f"{config} has no endpoints: there is nobody to tell")
         with database.read() as connection:

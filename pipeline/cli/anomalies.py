@@ -35,7 +35,7 @@ def list_(
     """List anomalies, newest first."""
     from storage import anomalies
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         found = anomalies.query(
             connection, stream=stream, series=series, state=state, severity=severity, since_ns=since, until_ns=until, limit=limit
         )

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    FromOption,
+    JsonOption,
+    LimitOption,
+    StreamOption,
+    ToOption,
+    opened,
+    stream_of,
+)
 from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
@@ -32,7 +42,7 @@ def list_(
     """List dead letters, newest first."""
     from storage import dead_letters
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         replayed = None if all_ else False
         found = dead_letters.query(connection, stream=stream, reason=reason, replayed=replayed, since_ns=since, until_ns=until, limit=limit)
     if json:
@@ -59,7 +69,7 @@ def show(
     if json:
         show_json(fields)
     else:
-        show_fields(fields)
+        show_fields(fields | {"headers": ", ".join(f"{name}: {value}" for name, value in fields["headers"]) or None})
 
 
 @app.command()
@@ -78,6 +88,8 @@ def replay(
     from pipeline.replay import replay as put_in_again
 
     with opened(config) as (loaded, database):
+        if stream is not None:
+            stream_of(loaded, stream)
         report = put_in_again(loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run)
     if json:
         show_json(report.as_dict())

@@ -31,7 +31,7 @@ def list_(
     """List faults, newest first."""
     from storage import faults
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)
     if json:
         show_json([asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)} for fault in found])

@@ -99,7 +99,7 @@ def list_(
     """List jobs, newest first."""
     from storage import jobs
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         found = jobs.query(connection, stream=stream, states=[state.value] if state else None, limit=limit)
     if json:
         show_json([as_dict(job) for job in found])

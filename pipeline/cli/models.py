@@ -43,7 +43,7 @@ def list_(
     """List versions, newest first; the champion decides."""
     from storage import models
 
-    with opened(config) as (_, database), database.read() as connection:
+    with opened(config, stream) as (_, database), database.read() as connection:
         if changes:
             _show_changes(models.promotions(connection, stream, limit), json)
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.output import note
 from pipeline.cli.times import parse_time
 
 if TYPE_CHECKING:
@@ -35,12 +36,18 @@ DEFAULT_CONFIG = Path("forewatch.yaml")
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[tuple[Config, Database]]:
-    """The config and its database, for commands that look into it; it is closed at the end of the block."""
+def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
+    """The config and its database, for commands that look into it; it is closed at the end of the block.
+
+    A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config named; but it may be a slip of the pen.
+    """
     from pipeline.config_load import load_config
+    from pipeline.config_problems import closest
     from pipeline.database import database_of
 
     config = load_config(file)
+    if stream is not None and stream not in config.streams:
+        note(f"the config has no stream {stream!r}: {closest(stream, config.streams)}")
     database = database_of(config)
     try:
         yield config, database

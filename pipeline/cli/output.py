@@ -69,11 +69,12 @@ def number(value: float) -> str:
 
 
 def _text(cell: Any) -> str:
+    """Control characters escaped: a record may hold any, and a terminal hides or obeys them."""
     if cell is None:
         return "-"
     if isinstance(cell, float):
         return number(cell)
-    return str(cell)
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(cell))
 
 
 def _plain(value: Any) -> Any:

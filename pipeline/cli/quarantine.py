@@ -29,7 +29,7 @@ def list_(
     from pipeline.retraining.requests import kept_out
 
     found: list[dict[str, Any]] = []
-    with opened(config) as (loaded, database):
+    with opened(config, stream) as (loaded, database):
         names = [stream] if stream is not None else list(loaded.streams)
         for name in names:
             stream_of(loaded, name)

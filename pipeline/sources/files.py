@@ -7,6 +7,7 @@ With it new files and appended rows come too; a file whose content is replaced i
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import time
 import zlib
@@ -27,7 +28,10 @@ from pipeline.sources.table_part import RowsGoneError, TableFile, TablePart
 
 SCAN_EVERY = 0.5  # seconds between two looks for new files and changed ones
 NAP = 0.05
+UNFINISHED = 5.0  # seconds without a write after which a Parquet file that is not whole is told of
 ENDINGS = (".csv", ".csv.gz", ".parquet")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class FilesSource:
         self._follow = config.follow
         self._form = form
         self._open: dict[Partition, _Open] = {}
+        self._unfinished: dict[Partition, tuple[int, int]] = {}  # what was told of, as it was then
         self._looked: float | None = None
         self._closed = False
 
@@ -109,10 +114,13 @@ class FilesSource:
         now = time.monotonic()
         if self._looked is not None and (not self._follow or now - self._looked < SCAN_EVERY):
             return Poll()
-        self._looked = now
+        first, self._looked = self._looked is None, now
         found = {Partition(os.path.normpath(p), 0) for pattern in self._patterns for p in glob.glob(pattern, recursive=True)}
-        if not found and not self._follow:
-            raise SourceError(f"no file matches {', '.join(self._patterns)}")
+        if not found and first:
+            none = f"no file matches {', '.join(self._patterns)}"
+            if not self._follow:
+                raise SourceError(none)
+            log.warning("%s yet; waiting for one", none)
         poll = Poll()
         for partition in [p for p in self._open if p not in found]:
             self._open.pop(partition).file.close()
@@ -142,8 +150,17 @@ class FilesSource:
         if identity is not None:
             self._open[partition] = _Open(file, identity, stat)
             poll.assigned.append(partition)
-        elif not self._follow and partition.topic.endswith(".parquet"):
-            raise SourceError(f"{partition.topic} is no Parquet file, or not a whole one", partition)
+        elif partition.topic.endswith(".parquet"):
+            self._not_whole(partition, stat)
+
+    def _not_whole(self, partition: Partition, stat: tuple[int, int]) -> None:
+        """While following, somebody may still be writing it."""
+        text = f"{partition.topic} is no Parquet file, or not a whole one"
+        if not self._follow:
+            raise SourceError(text, partition)
+        if time.time() - stat[1] / 1e9 > UNFINISHED and self._unfinished.get(partition) != stat:
+            self._unfinished[partition] = stat
+            log.warning("%s; it is read once it is", text)
 
     def _make(self, path: Path) -> TableFile:
         if path.suffix == ".parquet":

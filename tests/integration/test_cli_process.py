@@ -175,8 +175,13 @@ def test_schema_and_version(shell):
 def test_the_database_is_made_and_its_version_shown(shell):
     shell.config()
     assert "create it with: forewatch db upgrade" in shell.run("anomalies", "list", code=4).stderr
-    before, made, again, text, empty = shell.each(
-        ("db", "current", "--json"), ("db", "upgrade"), ("db", "upgrade"), ("db", "current"), ("anomalies", "list")
+    before, made, again, text, empty, slip = shell.each(
+        ("db", "current", "--json"),
+        ("db", "upgrade"),
+        ("db", "upgrade"),
+        ("db", "current"),
+        ("anomalies", "list"),
+        ("faults", "list", "-s", "plnt"),
     )
     needed = json.loads(before.stdout)["needed"]
     assert json.loads(before.stdout)["current"] is None
@@ -184,6 +189,8 @@ def test_the_database_is_made_and_its_version_shown(shell):
     assert "is up to date" in again.stderr
     assert text.stdout.split() == ["database", "sqlite:///forewatch.db", "current", needed, "needed", needed]
     assert "no anomalies" in empty.stderr
+    assert "the config has no stream 'plnt': did you mean plant?" in slip.stderr, "an older config may have had one"
+    assert "no stream 'plnt'" in shell.run("deadletters", "replay", "-s", "plnt", code=2).stderr
 
 
 def test_a_database_on_postgresql(shell, postgres_url):

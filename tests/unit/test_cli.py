@@ -134,6 +134,12 @@ def test_tables_are_never_cut_in_a_pipe_and_markup_is_text(capsys):
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
+def test_control_characters_are_shown_not_obeyed(capsys):
+    show_table(("a",), [("x\x00\x1b[31m\ry",)], "none")
+    show_fields({"a": "\x07"})
+    assert capsys.readouterr().out.split() == ["a", r"x\x00\x1b[31m\ry", "a", r"\x07"]
+
+
 def test_an_empty_table_says_so_beside_the_data(capsys):
     show_table(("series",), [], "no anomalies")
     captured = capsys.readouterr()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.config import CsvFormat, FilesSource
 from pipeline.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.records import Partition
-from pipeline.sources import csv_file, make_source
+from pipeline.sources import csv_file, files, make_source
 from pipeline.sources.csv_file import CsvFile
 from pipeline.sources.csv_text import Layout, parse_lines
 from pipeline.sources.files import FilesSource as Files
@@ -269,6 +269,23 @@ def test_what_is_no_table_is_named(tmp_path, name, content, error):
     (tmp_path / name).write_bytes(content)
     with pytest.raises((InputError, SourceError), match=error):
         drain(open_files([str(tmp_path / name)], FORM))
+
+
+def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
+    """No file, or one that nobody goes on writing: both look like a quiet input otherwise."""
+    monkeypatch.setattr(files, "SCAN_EVERY", 0.0)
+    source = Files(FilesSource(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
+    source.poll(10, 0.0)
+    source.poll(10, 0.0)
+    assert [record.message.split(":")[0] for record in caplog.records] == [f"no file matches {tmp_path}/*.parquet yet; waiting for one"]
+    torn = tmp_path / "x.parquet"
+    torn.write_bytes(b"PAR1 and more to come")
+    source.poll(10, 0.0)
+    assert len(caplog.records) == 1, "it is being written"
+    os.utime(torn, (0, 0))
+    source.poll(10, 0.0)
+    source.poll(10, 0.0)
+    assert [record.message for record in caplog.records][1:] == [f"{torn} is no Parquet file, or not a whole one; it is read once it is"]
 
 
 def test_no_file_at_all_is_named(tmp_path):
