@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from detectors import build
@@ -40,31 +41,39 @@ def detect(
     preset: str = "sensor",
     **stream: Any,
 ) -> pd.DataFrame:
-    """Score every row of ``frame`` in one causal pass; the row's score uses that row and earlier ones of its series only.
+    """Score every row of ``frame`` in one causal pass in the order of event time, however the frame is sorted; a row's score uses that row and earlier ones of its series only.
 
     ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of the event time (left out: the index), ``series`` the
     column or columns that name the series (left out: one series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
     Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest), and expected, lower and upper (with ``:channel`` behind them where there are
-    several). Rows that could not be used (late, duplicate, not decodable) have a missing score and no flag.
+    several). Rows that could not be used (duplicate, not decodable) have a missing score and no flag.
 
     Raises InputError for a frame or an option that cannot be used.
     """
-    table, fields = _table(frame, values, time, series)
+    table, fields, order = _table(frame, values, time, series)
     try:
         config = Stream.model_validate(
             {"source": {"memory": {}}, "format": {"csv": fields}, "detector": detector, "preset": preset, "future": None} | stream
         )
         scoring = Scoring(provenance("frame", config, made := build(detector_spec(config))), config, made)
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
+        said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError(f"detect: {'; '.join(said)}") from None
+    except ValueError as error:
         raise InputError(f"detect: {error}") from None
     found = _empty(len(frame), config.channels)
+    unusable = 0
     for start in range(0, len(table), _BATCH):
         offsets = np.arange(start, min(start + _BATCH, len(table)), dtype=np.int64)
         unstamped = np.full(len(offsets), -1, np.int64)
         records = TableRecords(PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets)))
-        _fill(found, scoring.process([records]), config.channels)
-    _fill(found, scoring.flush({PARTITION: len(table)}), config.channels)
+        result = scoring.process([records])
+        _fill(found, result, config.channels, order)
+        unusable += len(dead := result.outcomes[PARTITION].dead)
+        if unusable == len(table):
+            raise InputError(f"detect: not one row can be used; {dead[-1].reason}: {dead[-1].detail}")
+    _fill(found, scoring.flush({PARTITION: len(table)}), config.channels, order)
     for name, words in (("guard", GUARDS), ("lead", EVIDENCE)):
         found[name] = pd.Categorical.from_codes(found[name].astype(np.int8), categories=pd.Index(words))
     return pd.DataFrame(found, index=frame.index)
@@ -72,8 +81,8 @@ def detect(
 
 def _table(
     frame: pd.DataFrame, values: str | Sequence[str] | None, time: str | None, series: str | Sequence[str] | None
-) -> tuple[pa.Table, dict[str, Any]]:
-    """The frame as Arrow, and the format that says what its columns are."""
+) -> tuple[pa.Table, dict[str, Any], NDArray[np.intp]]:
+    """The frame as Arrow in the order of time, the format that says what its columns are, and which row of the frame each one is."""
     names = [series] if isinstance(series, str) else list(series or ())
     if values is None:
         values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
@@ -84,12 +93,16 @@ def _table(
         raise InputError("detect: the frame has no numeric column; name the columns to watch with values=")
     if time is None and not isinstance(frame.index, pd.DatetimeIndex):
         raise InputError("detect: the index is not a DatetimeIndex; name the column of the event time with time=")
-    used = frame[[*channels, *names]].copy(deep=False)
-    used["__time__"] = pd.to_datetime(frame.index if time is None else frame[time], utc=True)
+    used = frame[list(dict.fromkeys([*channels, *names]))].copy(deep=False)
+    try:
+        used["__time__"] = pd.to_datetime(frame.index if time is None else frame[time], utc=True)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"detect: column {time} is no time: {error}") from None
+    order = np.argsort(used["__time__"].to_numpy("datetime64[ns]"), kind="stable")
     if not names:
         used[_ONE_SERIES] = "frame"
     fields = {"series": names or _ONE_SERIES, "time": "__time__", "values": channels}
-    return pa.Table.from_pandas(used, preserve_index=False), fields
+    return pa.Table.from_pandas(used.iloc[order], preserve_index=False), fields, order
 
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
@@ -98,11 +111,11 @@ def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _BAND for c in channels}
 
 
-def _fill(found: dict[str, Any], result: Result, channels: Sequence[str]) -> None:
+def _fill(found: dict[str, Any], result: Result, channels: Sequence[str], order: NDArray[np.intp]) -> None:
     if result.scored is None:
         return
     real = result.scored.offset >= 0  # points that a gap policy filled in have no row
-    rows, verdicts = result.scored.offset[real], result.scored.verdicts
+    rows, verdicts = order[result.scored.offset[real]], result.scored.verdicts
     for name in ("score", "surprise", "flag", "guard", "lead"):
         found[name][rows] = getattr(verdicts, name)[real]
     for name in _BAND:

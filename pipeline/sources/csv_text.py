@@ -40,6 +40,8 @@ def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
     if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):  # blank lines use up a row and are nothing
         filled = [(row, line) for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False) if (line := full.removesuffix(b"\r"))]
         rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
+    if not _is_utf8(text):  # Arrow could not even hand such a line over, and would print a traceback
+        return _line_by_line(text, rows, first_row + lines, layout)
     for types in (layout.types(), dict.fromkeys(layout.names, pa.string())):
         part = _by_arrow(text, rows, first_row + lines, layout, types)
         if part is not None:
@@ -66,7 +68,7 @@ def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layou
             arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=False, invalid_row_handler=skip),
             arrow.ConvertOptions(column_types=types, null_values=MISSING, strings_can_be_null=False),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    except pa.ArrowInvalid:
         return None
     if len(table) + len(bad) != len(rows):
         return None
@@ -75,6 +77,13 @@ def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layou
         lines = text.split(b"\n")
         rejected = [(int(rows[i]), lines[i].rstrip(b"\r"), _wrong_count(n, layout)) for i, n in bad]
     return TablePart(np.delete(rows, [i for i, _ in bad]), table, next_row, rejected)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        return text.isascii() or bool(text.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _line_by_line(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layout) -> TablePart:

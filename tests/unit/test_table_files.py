@@ -85,6 +85,14 @@ def test_a_quote_that_is_never_closed_rejects_its_line_only():
     assert "split" in why
 
 
+@pytest.mark.filterwarnings("error")
+def test_bytes_that_are_no_text_are_rejected_without_a_traceback():
+    """Arrow prints one where it cannot hand over a line that has too many fields besides."""
+    part = parse_lines(b"a,1,1\n\xff,2,2,2\nc,3,3\n", 0, LAYOUT)
+    assert part.offsets.tolist() == [0, 2]
+    assert [(row, raw) for row, raw, _ in part.rejected] == [(1, b"\xff,2,2,2")]
+
+
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Files are read a few lines at a time, so that seams between pieces are everywhere."""

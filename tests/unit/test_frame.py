@@ -1,0 +1,76 @@
+"""The detector on a frame: the daemon's verdicts, however the frame is sorted, and mistakes that are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import detect
+from pipeline.errors import InputError
+
+ROWS = 400
+
+
+def readings() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    ts = pd.date_range("2026-01-01", periods=ROWS, freq="1min")
+    frames = [pd.DataFrame({"ts": ts, "sensor": name, "temperature": 20 + rng.normal(0, 0.1, ROWS)}) for name in ("a", "b")]
+    frames[1].loc[300, "temperature"] = 60.0
+    return pd.concat(frames, ignore_index=True)
+
+
+def verdicts_of(frame: pd.DataFrame, **options) -> pd.DataFrame:
+    return detect(frame, **{"time": "ts", "values": ["temperature"], "series": "sensor", "detector": "light"} | options)
+
+
+def test_the_spike_is_flagged_in_its_row():
+    frame = readings()
+    found = verdicts_of(frame)
+    assert frame[found["flag"]][["sensor", "temperature"]].to_numpy().tolist() == [["b", 60.0]]
+    assert found["upper"][ROWS + 300] < 60.0
+    assert found["score"].notna().all()
+
+
+@pytest.mark.parametrize("sort", ["time", "backwards", "shuffled"])
+def test_the_order_of_the_rows_does_not_matter(sort):
+    frame = readings()
+    other = {"time": frame.sort_values("ts"), "backwards": frame[::-1], "shuffled": frame.sample(frac=1, random_state=1)}[sort]
+    found = verdicts_of(other)
+    assert found.index.equals(other.index)
+    pd.testing.assert_frame_equal(found.sort_index(), verdicts_of(frame))
+
+
+def test_rows_that_cannot_be_used_have_no_score():
+    frame = readings()
+    frame.loc[5, "ts"] = pd.NaT
+    frame.loc[7, "temperature"] = np.inf
+    found = verdicts_of(frame)
+    assert np.flatnonzero(found["score"].isna()).tolist() == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time": "when"}, "no column when; it has ts, sensor, temperature"),
+        ({"values": ["sensor"]}, "not one row can be used; wrong_type: sensor is not a number, it is 'a'"),
+        ({"values": []}, "no numeric column"),
+        ({"time": None}, "name the column of the event time"),
+        ({"preset": "sensors"}, "preset: Input should be 'sensor', 'network' or 'stock'$"),
+        ({"detector": "mine"}, "detector 'mine' is unknown"),
+        ({"evry": "1m"}, "evry: Extra inputs"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        verdicts_of(readings(), **options)
+
+
+@pytest.mark.filterwarnings("ignore:Could not infer format")
+def test_a_column_that_is_no_time_is_named():
+    with pytest.raises(InputError, match="column sensor is no time"):
+        verdicts_of(readings(), time="sensor", series=None)
+
+
+def test_an_empty_frame_has_no_verdicts():
+    assert len(verdicts_of(readings().head(0))) == 0
