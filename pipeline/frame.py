@@ -20,7 +20,7 @@ from detectors import build
 from detectors.base import EVIDENCE, GUARDS
 from pipeline.build import detector_spec, provenance
 from pipeline.config import Stream
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.records import Partition
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import TableRecords
@@ -60,7 +60,7 @@ def detect(
     except ValidationError as error:
         said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InputError(f"detect: {'; '.join(said)}") from None
-    except ValueError as error:
+    except (ConfigError, ValueError) as error:
         raise InputError(f"detect: {error}") from None
     found = _empty(len(frame), config.channels)
     unusable = 0
