@@ -54,7 +54,7 @@ def test_rows_that_cannot_be_used_have_no_score():
     [
         ({"time": "when"}, "no column when; it has ts, sensor, temperature"),
         ({"values": ["sensor"]}, "'sensor' is named as series and as value"),
-        ({"values": ["sensor"], "series": None}, "not one row can be used; wrong_type: sensor is not a number, it is 'a'"),
+        ({"values": ["sensor"], "series": None}, "not one row can be used; wrong_type: sensor is not a number, it is '[ab]'"),
         ({"values": []}, "no numeric column"),
         ({"time": None}, "name the column of the event time"),
         ({"preset": "sensors"}, "preset: Input should be 'sensor', 'network' or 'stock'$"),
