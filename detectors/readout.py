@@ -22,7 +22,9 @@ HUBER = 6.0  # errors beyond this many usual ones count less
 FARTHEST = 50.0  # a move of more units is no example to learn from
 LARGEST = 1e6
 ALONE = 64  # rows of a "period" where none was found
-COUNT, SOLVED, DUE = range(3)
+TAKEOVER = 256  # rows that what was learnt counts for once some features mean something else
+SHY = 4  # rows for each of those features
+COUNT, SOLVED, DUE = range(3)  # rows; the row of the first solution; the row of the next
 
 
 class Readout:
@@ -55,14 +57,26 @@ class Readout:
         return expected
 
     def forget(self, state: State, first: int) -> None:
-        """Forget in place what the first ``first`` features taught: they mean something else now. The next row solves again without them."""
+        """Forget in place what the first ``first`` features taught: they mean something else now. The next row solves again without them.
+
+        What the others taught counts for at most ``TAKEOVER`` rows from here on: ten thousand rows that never saw the new features would hold the solution to
+        the old ones for as long. And the lane is that young again, so that it is solved again soon and its usual error follows. Lest those few rows
+        choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it varied as the old one did and explained
+        nothing. (The last feature is the constant 1: its moment is the number of rows.)
+        """
+        moments, cross, clock = (state[f"readout.{name}"] for name in ("moments", "cross", "clock"))
         row = np.repeat(np.arange(self.features), np.arange(1, self.features + 1))
         column = np.concatenate([np.arange(n + 1) for n in range(self.features)])
-        state["readout.moments"][..., (row < first) | (column < first)] = 0
+        keep = np.float32(TAKEOVER) / np.maximum(moments[..., -1:], np.float32(TAKEOVER))
+        moments *= keep
+        cross *= keep[..., None]
+        moments[..., (column < first) & (row != column)] = 0
+        moments[..., (column < first) & (row == column)] *= np.float32(min(SHY * first / TAKEOVER, 1))
         for name in ("cross", "weights", "recent"):
             state[f"readout.{name}"][..., :first] = 0
-        clock = state["readout.clock"]
-        clock[..., DUE] = clock[..., COUNT]
+        count, solved = clock[..., COUNT], clock[..., SOLVED]
+        solved[...] = np.where(solved > 0, np.maximum(solved, count - TAKEOVER), 0)
+        clock[..., DUE] = count
 
 
 @kernel
@@ -183,8 +197,8 @@ def _readout(  # type: ignore[no-untyped-def]
             _forget(moments[row], cross[row], np.float32(1 - 64 / MEMORY))
         if n >= FIRST and n >= t[DUE]:
             _solve(moments[row], cross[row], weights[row], ridge)
-            t[DUE] = n + min(max(n // 2, 16), refit)
             t[SOLVED] = t[SOLVED] if t[SOLVED] else n
+            t[DUE] = n + min(max((n - t[SOLVED] + FIRST) // 2, 16), refit)
         recent[row, n % far] = phi[i]
         _forecast(weights[row], past[row, n % far], phi[i], x[i], unit[i])
         t[COUNT] = n + 1

@@ -87,7 +87,7 @@ def _off(histogram: NDArray[np.int64]) -> float:
     """Mean distance in decades between how often surprise exceeds 1, 2 and 3, and how often it should, as far as it is harm; at least a tenth.
 
     At 2 and 3 only more than there should be is: a better model's errors are taken against the tail that the former one left, until that has faded. At 1
-    only fewer, a model that has gone blind: for some 500 rows after it took over there are more, while each series' readout learns its hidden state.
+    only fewer, a model that has gone blind: for some 250 rows after it took over there are more, while each series' readout learns its hidden state.
     """
     total = max(1, int(histogram.sum()))
     more = [float(np.log10((histogram[EDGES[:-1] >= level].sum() + 0.5) / total)) + level for level in (1, 2, 3)]

@@ -193,32 +193,46 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
         assert faults.query(connection, stream="plant", open_only=True) == []
 
 
-@pytest.mark.parametrize("tier", ["standard", "strong"])
-def test_a_takeover_raises_no_alarms(tier):
-    """Other weights on series of which much is known: forecasts go on, and the alarms are those that would have come anyway."""
-    spec, n, series = DetectorSpec(tier=tier), 1800, 6
-    rng = np.random.default_rng(3)
-    t = np.arange(n)
-    values = np.stack([5 * np.sin(2 * np.pi * t / 150 + i) + rng.normal(0, 0.2, n) for i in range(series)], 1)
-    cut = 1200
+def taken_over(tier, weights, series, noise, cut, n):
+    """Waves of which much is known by ``cut`` < n: what came after it (M, 1), and the verdicts on that undisturbed and with other weights."""
+    spec, rng, t = DetectorSpec(tier=tier), np.random.default_rng(3), np.arange(n)
+    values = np.stack([5 * np.sin(2 * np.pi * t / 150 + i) + rng.normal(0, noise, n) for i in range(series)], 1)
 
     def points(a, b):
         slot = np.tile(np.arange(series, dtype=np.int32), b - a)
         none, every = np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64)
         return Points(slot, np.repeat(t[a:b] * MINUTE, series), values[a:b].reshape(-1, 1), none, every)
 
-    old, new = build(spec), build(spec, other_weights(5, size=0.3))
+    old, new = build(spec), build(spec, weights)
     state, _ = old.step(old.initial(series), points(0, cut))
     kept = {name: array.copy() for name, array in state.items()}
     _, undisturbed = old.step(kept, points(cut, n))
     new.adopt(state)
     _, after = new.step(state, points(cut, n))
-    truth = values[cut:].reshape(-1, 1)
+    return values[cut:].reshape(-1, 1), undisturbed, after
+
+
+@pytest.mark.parametrize("tier", ["standard", "strong"])
+def test_a_takeover_raises_no_alarms(tier):
+    """Other weights on series of which much is known: forecasts go on, and the alarms are those that would have come anyway."""
+    series = 6
+    truth, undisturbed, after = taken_over(tier, other_weights(5, size=0.3), series, noise=0.2, cut=1200, n=1800)
     assert np.isfinite(after.expected).all()
     error, usual = np.abs(after.expected - truth), np.abs(undisturbed.expected - truth)
     assert np.median(error[: 60 * series]) < 1.5 * np.median(usual), "from the first points on"
     assert np.median(error[300 * series :]) < 1.2 * np.median(usual)
     assert after.flag.sum() <= undisturbed.flag.sum() + 3
+
+
+def test_after_a_takeover_scores_and_forecasts_come_back():
+    """Within some hundred rows, however much the readout had learnt: ten thousand rows without the new hidden state do not hold it off."""
+    series = 8
+    truth, undisturbed, after = taken_over("standard", other_weights(5), series, noise=0.5, cut=6000, n=8000)
+    learning, learnt = slice(240 * series, 720 * series), slice(1200 * series, None)
+    small = [(verdicts.surprise[learning] > 1).mean() for verdicts in (after, undisturbed)]
+    assert small[0] < 3 * small[1]
+    error, usual = (np.abs(verdicts.expected - truth)[learnt].mean() for verdicts in (after, undisturbed))
+    assert error < 1.04 * usual
 
 
 def test_history_of_before_the_models_were_named_can_still_be_read(bench):
