@@ -160,8 +160,16 @@ class Intervals:
         anomaly.expected, anomaly.lower, anomaly.upper = (a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper))
         anomaly.contribution = verdicts.contribution[row].tolist()
         anomaly.guard, anomaly.evidence = GUARDS[verdicts.guard[row]], EVIDENCE[verdicts.lead[row]]
-        anomaly.direction = _direction(points.values[row], verdicts.expected[row], verdicts.contribution[row])
+        # The return to what is usual can surprise more than what it returns from, and goes the other way: a row inside its band turns nothing round.
+        if anomaly.points == 1 or _outside(anomaly):
+            anomaly.direction = _direction(points.values[row], verdicts.expected[row], verdicts.contribution[row])
         anomaly.severity = severity_of(surprise, provenance.alarm_rate)
+
+
+def _outside(anomaly: Anomaly) -> bool:
+    """Whether a channel that matters lies outside its band at the peak."""
+    observed, share = np.array(anomaly.observed), np.array(anomaly.contribution)
+    return bool((((observed < anomaly.lower) | (observed > anomaly.upper)) & (share >= 0.25 * share.max())).any())
 
 
 def _direction(observed: NDArray[np.float64], expected: NDArray[np.float32], contribution: NDArray[np.float32]) -> str:

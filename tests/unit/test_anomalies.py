@@ -70,6 +70,15 @@ def test_an_anomaly_goes_on_while_its_event_lasts_though_only_its_first_row_is_f
     assert run(it, scored([False] * 2, first=8, surprise=[3.9, 3.9])) == []  # nothing opens without a flag
 
 
+def test_the_way_back_to_what_is_usual_does_not_turn_an_anomaly_round() -> None:
+    batch = scored([True, True], surprise=[7, 8])
+    batch.points.values[:] = [[-9.0], [1.5]]  # far below its band, then back within it, above what is expected
+    (opened,) = run(intervals(), batch)
+    assert (opened.direction, opened.surprise, opened.peak_offset) == ("down", 8.0, 101)
+    batch.points.values[:] = [[-9.0], [5.0]]  # beyond the other end: that is news
+    assert run(intervals(), batch)[0].direction == "up"
+
+
 def test_the_identity_does_not_depend_on_who_found_it() -> None:
     (a,) = run(intervals(), scored([True]))
     (b,) = run(intervals(), scored([True, False, True]))
