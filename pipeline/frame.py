@@ -46,8 +46,9 @@ def detect(
     ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of the event time (left out: the index), ``series`` the
     column or columns that name the series (left out: one series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
-    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest), and expected, lower and upper (with ``:channel`` behind them where there are
-    several). Rows that could not be used (duplicate, not decodable) have a missing score and no flag.
+    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest), and expected, lower and upper; where there are several channels, these
+    have ``:channel`` behind them, and contribution:channel is the share of each in the surprise. Rows that could not be used (duplicate, not decodable) have a missing score and no
+    flag.
 
     Raises InputError for a frame or an option that cannot be used.
     """
@@ -108,7 +109,7 @@ def _table(
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
     columns |= {"flag": np.zeros(rows, bool), "guard": np.zeros(rows, np.uint8), "lead": np.zeros(rows, np.uint8)}
-    return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _BAND for c in channels}
+    return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _parts(channels) for c in channels}
 
 
 def _fill(found: dict[str, Any], result: Result, channels: Sequence[str], order: NDArray[np.intp]) -> None:
@@ -118,9 +119,14 @@ def _fill(found: dict[str, Any], result: Result, channels: Sequence[str], order:
     rows, verdicts = order[result.scored.offset[real]], result.scored.verdicts
     for name in ("score", "surprise", "flag", "guard", "lead"):
         found[name][rows] = getattr(verdicts, name)[real]
-    for name in _BAND:
+    for name in _parts(channels):
         for i, channel in enumerate(channels):
             found[_column(name, channel, channels)][rows] = getattr(verdicts, name)[real, i]
+
+
+def _parts(channels: Sequence[str]) -> tuple[str, ...]:
+    """What each channel has a column of; the share of an only channel is always all of it."""
+    return _BAND if len(channels) == 1 else (*_BAND, "contribution")
 
 
 def _column(name: str, channel: str, channels: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import DetectorSpec, build, checks
+from detectors import REGISTRY, DetectorSpec, build, checks
 from detectors.base import Points, State, Verdicts
 
 SPECS = [
@@ -13,6 +13,7 @@ SPECS = [
     *(DetectorSpec(tier=tier, channels=("a", "b", "c")) for tier in ("light", "standard", "strong")),
     DetectorSpec(tier="standard", preset="network"),
     DetectorSpec(tier="standard", preset="stock", channels=("close", "volume")),
+    *(DetectorSpec(tier=name, channels=channels) for name in REGISTRY for channels in (("value",), ("a", "b", "c"))),
 ]
 
 

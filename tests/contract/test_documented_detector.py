@@ -1,0 +1,72 @@
+"""The detector and the forecaster that docs/add-a-scorer.md shows are what they are said to be: they run, and pass the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import detectors
+from detectors import DetectorSpec, build, checks
+from detectors.base import EVIDENCE, Points, State, Verdicts
+from detectors.forecasters.base import Config, Forecaster
+from pipeline import detect
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-a-scorer.md"
+
+
+def shown(start: str, **names: Any) -> Any:
+    """The class of the indented block that begins with ``start``."""
+    lines = PAGE.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.strip() == start)
+    block = [line for line in lines[first:] if line]
+    end = next(i for i, line in enumerate(block) if not line.startswith("    "))
+    exec(compile(dedent("\n".join(block[:end])), str(PAGE), "exec"), names)
+    return names["Mine"]
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    typing = {"Iterable": Iterable, "NDArray": NDArray}
+    kind = shown(
+        "class Mine:", np=np, DetectorSpec=DetectorSpec, State=State, Points=Points, Verdicts=Verdicts, EVIDENCE=EVIDENCE, **typing
+    )
+    monkeypatch.setitem(detectors.REGISTRY, "mine", lambda spec, weights: kind(spec))
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("channels", [("value",), ("a", "b", "c")], ids=len)
+def test_the_shown_detector(mine, check, channels):
+    check(build(DetectorSpec(tier="mine", channels=channels)))
+
+
+def test_the_shown_detector_finds_a_spike_and_says_in_which_channel(mine):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": rng.normal(0, 1, 500), "b": rng.normal(5, 1, 500)}, index=pd.date_range("2024-01-01", periods=500, freq="min")
+    )
+    frame.iloc[400, 1] = -20.0
+    for detector in ("mine", "standard"):
+        verdicts = detect(frame, detector=detector)
+        assert verdicts["flag"].iloc[400]
+        assert verdicts["contribution:b"].iloc[400] > 0.5 > verdicts["contribution:a"].iloc[400]
+        assert frame["b"].iloc[400] < verdicts["lower:b"].iloc[400]
+
+
+def test_the_shown_forecaster():
+    kind = shown(
+        "class Mine(Forecaster):", nn=torch.nn, torch=torch, Tensor=torch.Tensor, Forecaster=Forecaster, Config=Config, State=tuple
+    )
+    forecaster, x = kind(Config(hidden=4, horizon=3)), torch.randn(2, 20, 1)
+    whole, _ = forecaster(x, forecaster.initial(2))
+    first, state = forecaster(x[:, :12], forecaster.initial(2))
+    rest, _ = forecaster(x[:, 12:], state)
+    assert whole.shape[:3] == (2, 20, 3)
+    assert torch.allclose(whole, torch.cat((first, rest), 1), atol=1e-6)
