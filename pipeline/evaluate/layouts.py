@@ -216,6 +216,8 @@ def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str |
     values = np.stack([_numbers(table, path, channel) for channel in table.columns if channel not in (time, label)], axis=1)
     marked = np.zeros(len(table), bool) if label is None else _numbers(table, path, label) > 0.5
     when = _nanoseconds(table, path, time)
+    if label is not None:  # layout nab labels by time, and one of its files was written while a clock was put back
+        _refuse(table, path, time, np.diff(when, prepend=when[:1]) < 0, "lies before the row above; sort the file by time")
     return Labelled(
         name=name,
         stamps=table[time].to_numpy(object),

@@ -115,6 +115,7 @@ def test_halves_follow_the_name_of_the_file(tmp_path):
         ({"a.csv": "timestamp,value,label\n1,2,yes\n"}, "line 2, column label: 'yes' is not a number"),
         ({"a.csv": "timestamp,value,label\n1,inf,0\n"}, "column value: inf is not a number"),
         ({"a.csv": "timestamp,value,label\n1,2,0\n,3,0\n"}, "line 3, column timestamp: an empty field is not a time"),
+        ({"a.csv": "timestamp,value,label\n2,1,0\n3,1,0\n1,1,0\n"}, "line 4, column timestamp: 1 lies before the row above; sort"),
         ({"a.csv": "timestamp,value,label\n1700000000000,2,0\n"}, "1700000000000 is not in epoch seconds; divide milliseconds"),
         ({"a.csv": "timestamp,value,label\n14/11/2023 22:13,2,0\n"}, "'14/11/2023 22:13' is not ISO 8601, such as"),
         ({"a.csv.gz": "timestamp,value,label\n1,2,0\n"}, "cannot be read as CSV: Not a gzipped file"),
