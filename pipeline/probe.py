@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -12,10 +12,11 @@ from pipeline import config as models
 from pipeline.config import Config, Stream
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
-from pipeline.errors import ForewatchError, SourceError
+from pipeline.errors import ForewatchError, InputError, SourceError
+from pipeline.past import past_files, source_of, whole
 from pipeline.records import Partition
 from pipeline.sources import make_source
-from pipeline.sources.base import Poll, Source
+from pipeline.sources.base import Poll, Records, Source, TableRecords
 
 #: The newest records of each partition are tried.
 SAMPLE = 200
@@ -48,7 +49,7 @@ class Sample:
 
 @dataclass(slots=True)
 class StreamProbe:
-    """What came of a stream's newest records. ``refused``: reason → (records, what one of them says)."""
+    """What came of a stream's newest records, and of the first ones of each file of its ``past``. ``refused``: reason → (records, what one of them says)."""
 
     stream: str
     partitions: int = 0
@@ -58,6 +59,7 @@ class StreamProbe:
     samples: list[Sample] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 0
+    past: StreamProbe | None = None
 
 
 def probe_database(config: Config) -> DatabaseProbe:
@@ -76,16 +78,29 @@ def probe_database(config: Config) -> DatabaseProbe:
 
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:
-    """Read the newest records of a stream, as a member of a group of its own, and decode them."""
-    probe = StreamProbe(name)
+    """Read the newest records of a stream, as a member of a group of its own, and decode them; and what its ``history`` names."""
+    probe = _probed(name, stream, lambda: [make_source(name, _apart(name, stream.source))], _try_records)
+    if (history := stream.history) is not None:
+        files = f"{name}, history {history}"
+        probe.past = _probed(files, stream, lambda: [source_of(name, stream, [one]) for one in past_files(name, history)], _try_file)
+        probe.exit_code = max(probe.exit_code, probe.past.exit_code)
+    return probe
+
+
+def _probed(
+    name: str, stream: Stream, make: Callable[[], list[Source]], attempt: Callable[[StreamProbe, Stream, Source], None]
+) -> StreamProbe:
+    probe, sources = StreamProbe(name), []
     try:
-        source = make_source(name, _apart(name, stream.source))
-        try:
-            _try_records(probe, stream, source)
-        finally:
-            source.close()
+        for source in (sources := make()):
+            attempt(probe, stream, source)
     except ForewatchError as error:
         probe.error, probe.exit_code = str(error), error.exit_code
+    finally:
+        for source in sources:
+            source.close()
+    if probe.read and not probe.decoded:
+        probe.exit_code = max(probe.exit_code, InputError.exit_code)
     return probe
 
 
@@ -98,32 +113,39 @@ def _apart(name: str, source: models.Source) -> models.Source:
 
 
 def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
-    decoder = make_decoder(probe.stream, stream)
     for topic in stream.source.kafka.topics if stream.source.kafka is not None else ():
         source.identity(Partition(topic, 0))  # names a topic that is not there, which a group would wait for
-    reasons: Counter[str] = Counter()
-    said: dict[str, str] = {}
     wanted: dict[Partition, int] = {}
     started = heard = time.monotonic()
     while time.monotonic() - started < _TIMEOUT and (not wanted or probe.read < sum(wanted.values())):
         poll = source.poll(SAMPLE, 0.5)
         wanted |= _begin(poll, source)
         for records in poll.records:
-            columns, dead = decoder.decode(records)
-            probe.read += len(records)
-            probe.decoded += columns.records
-            reasons.update(letter.reason for letter in dead)
-            said |= {letter.reason: letter.detail for letter in dead}
-            for row in range(min(len(columns), SHOWN - len(probe.samples))):
-                values = dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
-                probe.samples.append(Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values))
+            _decode(probe, stream, records)
         heard = time.monotonic() if poll.records or poll.assigned else heard
         if poll.finished or (wanted and time.monotonic() - heard > _QUIET):
             break
     if not wanted:
         raise SourceError(f"no partition could be read within {_TIMEOUT:.0f} s: do the topics or files exist, and may this user read them?")
     probe.partitions = len(wanted)
-    probe.refused = {reason: (count, said[reason]) for reason, count in reasons.most_common()}
+
+
+def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:
+    """The first records of a file of past points: the end of a long one would take long to find."""
+    for records in next(whole(source, SAMPLE), ()):
+        _decode(probe, stream, records)
+    probe.partitions += 1
+
+
+def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords) -> None:
+    columns, dead = make_decoder(probe.stream, stream).decode(records)
+    probe.read += len(records)
+    probe.decoded += columns.records
+    for letter in dead:
+        probe.refused[letter.reason] = (probe.refused.get(letter.reason, (0, ""))[0] + 1, letter.detail)
+    for row in range(min(len(columns), SHOWN - len(probe.samples))):
+        values = dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
+        probe.samples.append(Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values))
 
 
 def _begin(poll: Poll, source: Source) -> dict[Partition, int]:

@@ -54,18 +54,18 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
     state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
         raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")
-    rungs = [_rung(state, place, channel) for place, channel in enumerate(channels)]
     last = GUARDS[int(verdicts.guard[-1])]
+    rungs = [_rung(state, place, channel, last) for place, channel in enumerate(channels)]
     return Guarded(stream, series, last, champion.provenance.model_version, int(points.time[-1]), rungs)
 
 
-def _rung(state: State, place: int, channel: str) -> Rung:
+def _rung(state: State, place: int, channel: str, last: str) -> Rung:
     points, recent = int(state["ladder.gauss"][0, place, N]), state["ladder.error"][0, place, : len(GUARDS) - 1]
     errors = {name: round(float(error), 3) if error > 0 else None for name, error in zip(GUARDS[1:], recent, strict=True)}
     clock = state.get("readout.clock")
     seen = int(clock[0, place, COUNT]) if clock is not None else 0
     known = {name: error for name, error in errors.items() if error is not None}
-    if points < WARM or not known:
+    if points < WARM:
         guard = GUARDS[1] if points else GUARDS[0]
         return Rung(
             channel,
@@ -75,6 +75,8 @@ def _rung(state: State, place: int, channel: str) -> Rung:
             f"{points} points are too few to compare forecasts",
             f"seasonal, river in {WARM - points} points",
         )
+    if not known:
+        return Rung(channel, last, points, errors, "no forecast has erred yet: it never changed", _next(last, clock is not None, seen))
     guard = min(known, key=lambda name: (known[name], -GUARDS.index(name)))
     why = "its recent error is the smallest: " + ", ".join(
         f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])

@@ -70,14 +70,15 @@ def _connect(file: str, config: Config, json: bool) -> None:
         show_json({"file": file, "valid": True, "database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]})
     else:
         print(f"database: {database.said}")
-        for one in streams:
+        for one in (both for stream in streams for both in (stream, stream.past) if both is not None):
             _show_stream(one)
     if exit_code:
         raise typer.Exit(exit_code)
 
 
 def _stream_dict(one: StreamProbe) -> dict[str, Any]:
-    return {
+    past = {"history": _stream_dict(one.past)} if one.past is not None else {}
+    return past | {
         "stream": one.stream,
         "error": one.error,
         "partitions": one.partitions,
@@ -93,6 +94,8 @@ def _show_stream(one: StreamProbe) -> None:
         print(f"stream {one.stream}: {one.error}")
         return
     print(f"stream {one.stream}: {one.partitions} partitions, {one.read} records read, {one.decoded} decoded")
+    if one.read and not one.decoded:
+        print("  none of them fits the format")
     if one.read == 0:
         print("  there is no record to try the format on yet")
     if one.samples:

@@ -69,6 +69,23 @@ def test_check_connect_on_an_empty_topic_says_so(shell, topics):
     assert "there is no record to try the format on yet" in text
 
 
+def test_check_connect_tries_past_points_too(shell, topics):
+    topic = topics.create()
+    topics.produce(topic, [reading(i) for i in range(10)])
+    shell.config(broker=topics.broker, topic=topic)
+    with (shell.folder / "forewatch.yaml").open("a") as config:
+        config.write("    history: past\n")
+    past = shell.folder / "past"
+    past.mkdir()
+    (past / "a.csv").write_text("site,sensor,ts,temperature,pressure\na,s0,2025-06-01T00:00:00Z,20,1\na,s0,2025-06-01T00:01:00Z,hot,1\n")
+    found = shell.json("check", "--connect")["streams"][0]["history"]
+    assert (found["partitions"], found["records_read"], found["records_decoded"]) == (1, 2, 1)
+    (past / "a.csv").write_text("site,sensor,ts,temp,pressure\na,s0,2025-06-01T00:00:00Z,20,1\n")
+    text = shell.run("check", "--connect", code=2).stdout
+    assert "stream plant, history past: 1 partitions, 1 records read, 0 decoded\n  none of them fits the format\n" in text
+    assert "no column temperature" in text
+
+
 def test_check_connect_names_what_does_not_answer(shell, topics):
     shell.config(broker="127.0.0.1:1")
     assert "Kafka at 127.0.0.1:1: no answer" in shell.run("check", "--connect", code=3).stdout
