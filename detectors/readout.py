@@ -22,7 +22,7 @@ HUBER = 6.0  # errors beyond this many usual ones count less
 FARTHEST = 50.0  # a move of more units is no example to learn from
 LARGEST = 1e6
 ALONE = 64  # rows of a "period" where none was found
-TAKEOVER = 256  # rows that what was learnt counts for once some features mean something else
+TAKEOVER = 8  # rows for each feature that what was learnt counts for once some features mean something else
 SHY = 4  # rows for each of those features
 COUNT, SOLVED, DUE = range(3)  # rows; the row of the first solution; the row of the next
 
@@ -59,23 +59,24 @@ class Readout:
     def forget(self, state: State, first: int) -> None:
         """Forget in place what the first ``first`` features taught: they mean something else now. The next row solves again without them.
 
-        What the others taught counts for at most ``TAKEOVER`` rows from here on: ten thousand rows that never saw the new features would hold the solution to
-        the old ones for as long. And the lane is that young again, so that it is solved again soon and its usual error follows. Lest those few rows
-        choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it varied as the old one did and explained
-        nothing. (The last feature is the constant 1: its moment is the number of rows.)
+        What the others taught counts for at most ``TAKEOVER`` rows for each feature from here on: ten thousand rows that never saw the new ones would
+        hold the solution to the old ones for as long. And the lane is that young again, so that it is solved again soon and its usual error follows.
+        Lest those few rows choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it varied as the old one did
+        and explained nothing. (The last feature is the constant 1: its moment is the number of rows.)
         """
         moments, cross, clock = (state[f"readout.{name}"] for name in ("moments", "cross", "clock"))
         row = np.repeat(np.arange(self.features), np.arange(1, self.features + 1))
         column = np.concatenate([np.arange(n + 1) for n in range(self.features)])
-        keep = np.float32(TAKEOVER) / np.maximum(moments[..., -1:], np.float32(TAKEOVER))
+        most = TAKEOVER * self.features
+        keep = np.float32(most) / np.maximum(moments[..., -1:], np.float32(most))
         moments *= keep
         cross *= keep[..., None]
         moments[..., (column < first) & (row != column)] = 0
-        moments[..., (column < first) & (row == column)] *= np.float32(min(SHY * first / TAKEOVER, 1))
+        moments[..., (column < first) & (row == column)] *= np.float32(min(SHY * first / most, 1))
         for name in ("cross", "weights", "recent"):
             state[f"readout.{name}"][..., :first] = 0
         count, solved = clock[..., COUNT], clock[..., SOLVED]
-        solved[...] = np.where(solved > 0, np.maximum(solved, count - TAKEOVER), 0)
+        solved[...] = np.where(solved > 0, np.maximum(solved, count - most), 0)
         clock[..., DUE] = count
 
 
