@@ -1,7 +1,8 @@
 """Backfill: the engine over history, in files or in a stretch of the stream's own log.
 
 Its positions and snapshots have a ledger of their own, which goes when it is done; its anomalies are the stream's, under the ids that the daemon
-would give them, so that running it twice, or beside what the daemon found, changes nothing.
+would give them, so that running it twice, or beside what the daemon found, changes nothing as long as the same model decides; under another one an
+anomaly is told anew as that one sees it, and names it.
 """
 
 from __future__ import annotations
