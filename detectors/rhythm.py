@@ -88,14 +88,13 @@ def _clearest(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _look(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Into ``peak`` what repeats in the last ``most`` values of ``ring``, each time a quarter of them is new."""
-    if count % (most // 4) == 0:
-        n = min(count, most)
-        ordered = np.empty(n, np.float32)
-        for a in range(n):
-            ordered[a] = ring[(count - n + a) % len(ring)]
-        _best_lag(ordered, repeats, peak)
-        peak[LAG] *= span
+    """Into ``peak`` what repeats in the last ``most`` values of ``ring``."""
+    n = min(count, most)
+    ordered = np.empty(n, np.float32)
+    for a in range(n):
+        ordered[a] = ring[(count - n + a) % len(ring)]
+    _best_lag(ordered, repeats, peak)
+    peak[LAG] *= span
 
 
 @kernel
@@ -103,7 +102,9 @@ def _rhythm(ring, quantum, partial, count, peak, repeats, recent, lane, v, perio
     levels, size = ring.shape[1], ring.shape[2]
     for i in range(len(lane)):
         row = lane[i]
-        period[i], cycle[i] = _clearest(peak[row, 0]), _clearest(peak[row, 1])
+        period[i] = _clearest(peak[row, 0])
+        if recent > 0:
+            cycle[i] = _clearest(peak[row, 1])
         back = count[row, 0] - period[i]
         known = 0 < period[i] <= size and back >= 0
         season[i] = quantum[row] * ring[row, 0, back % size] if known else np.nan
@@ -115,8 +116,9 @@ def _rhythm(ring, quantum, partial, count, peak, repeats, recent, lane, v, perio
             ring[row, j, k % size] = pack(ring[row], quantum, row, value)
             k += 1
             count[row, j] = k
-            _look(ring[row, j], k, size, span, repeats, peak[row, 0, j])
-            if recent > 0:
+            if k % (size // 4) == 0:
+                _look(ring[row, j], k, size, span, repeats, peak[row, 0, j])
+            if recent > 0 and k % (recent // 4) == 0:
                 _look(ring[row, j], k, recent, span, repeats, peak[row, 1, j])
             partial[row, j] += value
             if k % BASE:
