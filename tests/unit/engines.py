@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from pipeline.build import build_engine
 from pipeline.config import Config
 from pipeline.engine import Engine
+from pipeline.errors import StorageUnavailable
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.records import Anomaly, Fault, Partition, Position
 from pipeline.scoring import Result
@@ -18,7 +22,27 @@ from pipeline.sources.memory import MemoryLog, MemorySource
 from storage import anomalies, dead_letters, faults, late, positions
 from storage.history import HistoryReader, HistoryWriter
 from storage.session import Database
-from tests.faults.feed import Log, config_tree
+from tests.faults.feed import Log, config_tree, record
+
+
+def log_that_a_leaves() -> Log:
+    """300 records: a and b, b alone much later, and both again."""
+    days = ((0, "ab"), (1000, "b"), (2000, "ab"))
+    values = [record(name, first + s, 20.0 + s % 5) for first, names in days for s in range(60) for name in names]
+    return Log(values, ["scored"] * len(values))
+
+
+def away_twice(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> Iterator[bool]:
+    """The database is away at the first two calls of ``name``; what is left of the iterator tells how often it was called."""
+    action, failures = getattr(module, name), iter((True, True, False))
+
+    def once_more(*arguments: Any) -> Any:
+        if next(failures, False):
+            raise StorageUnavailable("away")
+        return action(*arguments)
+
+    monkeypatch.setattr(module, name, once_more)
+    return failures
 
 
 @dataclass

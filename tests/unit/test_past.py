@@ -27,7 +27,7 @@ from pipeline.sources.memory import MemorySource
 from storage import ledger as ledgers
 from storage.tables import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record
-from tests.unit.engines import Bench, Tally, essence
+from tests.unit.engines import Bench, Tally, away_twice, essence
 
 NAMES = "abc"
 PAST_S, LIVE_S = 900, 200
@@ -261,17 +261,9 @@ def test_files_that_cannot_be_read_are_named_and_leave_nothing(make, tmp_path):
 
 
 def test_a_database_that_is_away_is_waited_for(make, tmp_path, all_along, monkeypatch):
-    from pipeline.errors import StorageUnavailable
     from storage import series
 
-    store, failures = series.store, iter((True, True, False))
-
-    def away(*arguments):
-        if next(failures, False):
-            raise StorageUnavailable("away")
-        return store(*arguments)
-
-    monkeypatch.setattr(series, "store", away)
+    failures = away_twice(monkeypatch, series, "store")
     _, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S)), live())
     assert_same(said, all_along)
     assert next(failures, None) is None, "it was asked three times"

@@ -13,7 +13,7 @@ import pytest
 from pipeline.records import Fault, FaultKind, Partition
 from pipeline.sources.memory import MemorySource
 from tests.faults.feed import Log, make_log
-from tests.unit.engines import Bench, essence
+from tests.unit.engines import Bench, away_twice, essence, log_that_a_leaves
 
 
 @pytest.fixture(scope="module")
@@ -94,32 +94,19 @@ def test_away_while_taking_over(make, logs):
 
 def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
     """Half of the batch is in the state by then: the partition is taken over again, from its snapshot."""
-    from pipeline.errors import StorageUnavailable
     from storage import series
-    from tests.faults.feed import record
 
-    def day(first: int, names: str) -> list[bytes]:
-        return [record(name, first + s, 20.0 + s % 5) for s in range(60) for name in names]
-
-    values = day(0, "ab") + day(1000, "b") + day(2000, "ab")
-    log = Log(values, ["scored"] * len(values))
+    log = log_that_a_leaves()
     bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 180)
     engine = bench.drain(bench.engine())
     assert len(engine.parts.scoring.series) == 1, "a has left"
-    fetch, failures = series.revive, iter((True, True, False))
-
-    def revive(*arguments):
-        if next(failures, False):
-            raise StorageUnavailable("away")
-        return fetch(*arguments)
-
-    monkeypatch.setattr(series, "revive", revive)
+    failures = away_twice(monkeypatch, series, "revive")
     bench.fill()
     bench.drain(engine)
     (slot,) = (s for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist() if engine.parts.scoring.name_of(s) == "a")
     assert engine.parts.scoring.series.state["windows"]["seq"][slot] > 100
-    assert bench.position().counts.read() == len(values)
+    assert bench.position().counts.read() == len(log.values)
     assert next(failures, None) is None, "it was asked three times"
     assert [bool(f.ended_ns) for f in down(bench)] == [True, True]
 

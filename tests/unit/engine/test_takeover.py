@@ -10,7 +10,7 @@ import pytest
 from pipeline.records import AnomalyState, FaultKind, Partition
 from storage import positions
 from tests.faults.feed import Log, record
-from tests.unit.engines import Bench, Tally, essence
+from tests.unit.engines import Bench, Tally, essence, log_that_a_leaves
 
 # ------------------------------------------------------------------------------------------------ several runs
 
@@ -208,13 +208,7 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
 
 def test_a_series_that_another_owner_put_away_is_found(make):
     """What a member knew of the stored series before it lost a partition is out of date when it gets it again."""
-
-    def day(first: int, names: str) -> list[bytes]:
-        return [record(name, first + s, 20.0 + s % 5) for s in range(60) for name in names]
-
-    values = day(0, "ab") + day(1000, "b") + day(2000, "ab")
-    log = Log(values, ["scored"] * len(values))
-    bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
+    bench = make([log_that_a_leaves()], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 120)
     first = bench.drain(bench.engine())
     bench.fill(lambda log: 180)
