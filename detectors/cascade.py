@@ -19,6 +19,7 @@ from detectors.combine import Combiner, Group, evidence
 from detectors.forecast import Forecast
 from detectors.forecasters import frozen
 from detectors.forecasters.frozen import FrozenLSTM
+from detectors.identity import digest_of
 from detectors.joint import Joint
 from detectors.ladder import Ladder, Rungs
 from detectors.lanes import Floats, Lanes, to_lanes
@@ -78,7 +79,7 @@ class Cascade:
         self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles) if len(spec.channels) > 1 else None
-        digest, weights = hashlib.sha256(repr((spec, tier)).encode()), hashlib.sha256()
+        digest, weights = digest_of(spec, tier), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:
             arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
@@ -87,9 +88,7 @@ class Cascade:
             weights.update(array.tobytes())
         self.weights = weights.hexdigest()[:12] if net is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
-        self.state_version = (
-            f"{STATE_VERSION}-{hashlib.sha256(repr((len(spec.channels), groups, tier, spec.threshold)).encode()).hexdigest()[:12]}"
-        )
+        self.state_version = f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
