@@ -2,6 +2,10 @@
 
 Nothing is decided here and nothing is sent: rules, groups, silences and the budget are the router's, so that a burst of anomalies costs
 the engine one small insert each. An event's id names what changed, so that the same change written twice is one event.
+
+The body of a row is a stored format, read by other versions of forewatch during a rolling upgrade and after a downgrade. Its keys are those of
+schema 1 whatever the fields are called in Python. A reader ignores keys that it does not know and takes the default of a field for keys that
+are missing. A row of schema 1 names no schema, because the reader of 0.1.0 refuses unknown keys; a later schema stands in the key ``schema``.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 import msgspec
 from sqlalchemy import Connection
 
+from pipeline.errors import StorageError
 from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
 from storage import alerts
 from storage.types import safe
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 #: An open anomaly whose peak grew by less than this factor is not news.
 GROWTH = 1.25
+#: Newest schema of a body that this version writes.
+SCHEMA = 1
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
@@ -73,8 +81,11 @@ def encode_anomaly(anomaly: Anomaly) -> str:
 
 
 def decode_anomaly(body: str) -> Anomaly:
-    """The inverse of ``encode_anomaly``; null becomes NaN."""
-    values: dict[str, Any] = msgspec.json.decode(body)
+    """Return the anomaly of a body of this or another schema; null becomes NaN.
+
+    Raises StorageError if the body lacks what every schema holds.
+    """
+    values = _known(Anomaly, body)
     for name in _FLOATS:
         values[name] = [math.nan if x is None else x for x in values[name]]
     for name in ("score", "surprise"):
@@ -85,10 +96,23 @@ def decode_anomaly(body: str) -> Anomaly:
 
 
 def decode_fault(body: str) -> Fault:
-    values: dict[str, Any] = msgspec.json.decode(body)
+    """Return the fault of a body of this or another schema. Raises StorageError if the body lacks what every schema holds."""
+    values = _known(Fault, body)
     values["kind"] = FaultKind(values["kind"])
-    values["partition"] = None if values["partition"] is None else Partition(*values["partition"])
+    partition = values.get("partition")
+    values["partition"] = None if partition is None else Partition(*partition)
     return Fault(**values)
+
+
+def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
+    """Return the values of a body whose keys are fields of ``record``."""
+    values: dict[str, Any] = msgspec.json.decode(body)
+    known = fields(record)
+    missing = [f.name for f in known if f.name not in values and f.default is MISSING and f.default_factory is MISSING]
+    if missing:
+        schema = values.get("schema", 1)
+        raise StorageError(f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {SCHEMA}")
+    return {f.name: values[f.name] for f in known if f.name in values}
 
 
 def _change(anomaly: Anomaly) -> str:
