@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors import build
 from detectors.warm import warm
-from pipeline.build import detector_spec, provenance
+from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
 from pipeline.records import Partition
 from pipeline.retraining.drift import DriftSink

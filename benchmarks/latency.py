@@ -65,8 +65,9 @@ def main() -> None:
 
     from detectors.warm import warm
     from pipeline.broker import LocalBroker
-    from pipeline.build import build_engine, open_database
+    from pipeline.build import build_engine
     from pipeline.config import Config
+    from pipeline.database import open_database
     from pipeline.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
 

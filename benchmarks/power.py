@@ -14,7 +14,7 @@ import time
 from benchmarks.drift import batches
 from detectors import build
 from detectors.warm import warm
-from pipeline.build import detector_spec, provenance
+from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
 from pipeline.metrics import Metrics, PowerMetrics
 from pipeline.retraining.power import PowerSink

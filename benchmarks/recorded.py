@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.broker import LocalBroker
-from pipeline.build import build_engine, open_database
+from pipeline.build import build_engine
 from pipeline.config import Config
+from pipeline.database import open_database
 from pipeline.explain import sentence
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.records import Anomaly

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from detectors.warm import warm
-from pipeline.build import build_engine, history_path, open_database
+from pipeline.build import build_engine
 from pipeline.config import Config
+from pipeline.database import open_database
 from pipeline.engine import Engine
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.retraining.process import RunnerProcess
@@ -122,7 +123,7 @@ def main() -> None:
         with open_database(config) as database:
             settings = config.streams["load"]
             source = make_source("load", settings.source, settings.format)
-            writer = HistoryWriter(history_path(config), "load")
+            writer = HistoryWriter(config.history_path, "load")
             engine = build_engine("load", config, database, source, StreamMetrics(Metrics(), "load"), history_writer=writer)
             warm(engine.parts.scoring.detector)
             load = Load(engine, memory_log("load"), options.rate, options.series)

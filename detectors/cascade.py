@@ -40,7 +40,7 @@ from detectors.scorers.stuck import Stuck
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event import Event
 from detectors.tiers import TIERS, Tier
-from detectors.verdicts import assemble
+from detectors.verdicts import DecisionParts, assemble
 
 STATE_VERSION = "5"
 BAND = ("surplus", 0.99)  # the track whose tail is the band
@@ -79,6 +79,7 @@ class Cascade:
         self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
         self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles) if len(spec.channels) > 1 else None
+        self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.joint)
         digest, weights = digest_of(spec, tier), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:
@@ -116,7 +117,7 @@ class Cascade:
             flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
         )
         raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs)
-        return state, assemble(self, flat, points, lanes, raw, self.evidence[lead], rungs, half)
+        return state, assemble(self.decision, flat, points, lanes, raw, self.evidence[lead], rungs, half)
 
     def adopt(self, state: State) -> None:
         if self.forecast is not None:

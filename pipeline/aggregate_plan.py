@@ -11,7 +11,7 @@ from pipeline.aggregate_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQ
 from pipeline.config import Stream
 from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of
-from pipeline.timeparse import nanoseconds
+from pipeline.durations import to_nanoseconds
 
 _KINDS = {"sum": SUM, "count": COUNT, "mean": MEAN, "nunique": NUNIQUE, "last": LAST, "close": LAST, "open": FIRST}
 _KINDS |= {"min": MIN, "low": MIN, "max": MAX, "high": MAX}
@@ -34,12 +34,12 @@ class Plan:
     def of(stream: Stream) -> Plan:
         """Raises AssertionError for a stream without an aggregate."""
         assert stream.aggregate is not None
-        every = nanoseconds(stream.aggregate.every)
+        every = to_nanoseconds(stream.aggregate.every)
         reductions = reductions_of(stream)
         return Plan(
             every=every,
-            lateness=nanoseconds(stream.lateness),
-            idle=max(1, nanoseconds(stream.idle_after) // every),
+            lateness=to_nanoseconds(stream.lateness),
+            idle=max(1, to_nanoseconds(stream.idle_after) // every),
             reductions=tuple(reductions),
             kinds=np.array([ROWS if r.field is None else _KINDS[r.kind] for r in reductions], np.int64),
             value_fields=tuple(stream.format.chosen.value_fields.values()),

@@ -7,12 +7,12 @@ ones of a partition are read from the database when the partition is taken over:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import EVIDENCE, GUARDS, Points, Verdicts
+from detectors.base import EVIDENCE, GUARDS
+from pipeline.provenance import Provenance, Scored
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 
 #: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event once, not each of its rows.
@@ -26,31 +26,6 @@ def severity_of(surprise: float, alarm_rate: float) -> Severity:
     """Severity of a peak: decades of −log10 p above the configured alarm rate."""
     excess = surprise + float(np.log10(alarm_rate))
     return next((level for least, level in SEVERITIES if excess >= least), Severity.INFO)
-
-
-@dataclass(slots=True)
-class Scored:
-    """Points of one batch with their verdicts, M rows; rows of one slot stand in event-time order.
-
-    offset (M,) int64, −1 for a point that was filled in; seq (M,) int64 counts the points of its series.
-    """
-
-    points: Points
-    verdicts: Verdicts
-    offset: NDArray[np.int64]
-    seq: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """What the anomalies of a stream have in common."""
-
-    stream: str
-    channels: tuple[str, ...]
-    alarm_rate: float
-    close_after: int
-    config_hash: str
-    model_version: str
 
 
 class Intervals:

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import build_engine, open_database, owner_name
+from pipeline.build import build_engine
 from pipeline.config import Config, FilesSource
 from pipeline.config import Source as SourceConfig
-from pipeline.engine import Sink
+from pipeline.database import open_database, owner_name
 from pipeline.errors import InputError, SourceError
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.past import forget_past, read_past
@@ -27,6 +27,7 @@ from pipeline.progress import Progress
 from pipeline.records import Counts
 from pipeline.scores import ScoresWriter
 from pipeline.scoring import Result
+from pipeline.sink import Sink
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.span import SpanSource, span_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from detectors.base import State
-from pipeline.build import Champion
+from pipeline.champion import Champion
 from pipeline.config import Stream
 from pipeline.decode import series_key
 from pipeline.scoring import Keep, Scoring

@@ -5,11 +5,14 @@ Every key is documented by its ``description``; ``docs/configuration.md`` and th
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from sqlalchemy import make_url
 
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.endpoint_config import Endpoint
@@ -280,3 +283,23 @@ class Config(Model):
     cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
     endpoints: dict[str, Endpoint] = Field(default_factory=dict, description="name → receiver of alerts; without one there are no alerts")
+
+    @property
+    def history_path(self) -> str:
+        """Folder or URL of the history segments: as configured, or beside the database file."""
+        if self.storage.history_path is not None:
+            return self.storage.history_path
+        return f"{make_url(self.database).database}.history"
+
+    @property
+    def models_path(self) -> str:
+        """Folder or URL of the trained models: as configured, or beside the database file."""
+        return self.storage.models_path or f"{make_url(self.database).database}.models"
+
+
+def config_hash(stream: Stream) -> str:
+    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of keys, alerts, power and retraining do not count)."""
+    canonical = json.dumps(
+        stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"}), sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

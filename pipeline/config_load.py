@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.config import Config, Stream
+from pipeline.config import Config
 from pipeline.config_problems import Key, KeyPath, Problem, explain
 from pipeline.config_rules import broken_rules
 from pipeline.errors import ConfigError
@@ -45,14 +43,6 @@ def load_config(path: Path | str) -> Config:
             return config
     problems = [Problem(lines.of(path), path, what, remedy) for path, what, remedy in found]
     raise ConfigFileError(file, sorted(problems, key=lambda problem: problem.line))
-
-
-def config_hash(stream: Stream) -> str:
-    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of keys, alerts, power and retraining do not count)."""
-    canonical = json.dumps(
-        stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"}), sort_keys=True, separators=(",", ":")
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def _read(file: Path) -> str:

@@ -38,3 +38,8 @@ def last_due(when: Any, now: datetime) -> datetime | None:
         if last is not None:
             return last
     return None
+
+
+def check_cron(expression: str) -> None:
+    """Raise ValueError, with what to write, unless this is a crontab expression of five fields."""
+    trigger(expression, "UTC")

@@ -18,9 +18,10 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
 from pipeline.alerts.web import alert_routes
-from pipeline.build import build_engine, history_path, models_path, open_database, owner_name
+from pipeline.build import build_engine
 from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
+from pipeline.database import open_database, owner_name
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.guarded import GuardSink
@@ -120,8 +121,8 @@ class Daemon:
         try:
             prune(self._database, self._config.storage)
             if self._config.storage.history:
-                prune_history(history_path(self._config), self._config.storage)
-            tidy(self._database, models_path(self._config), self._config.streams, self._config.storage.keep_models)
+                prune_history(self._config.history_path, self._config.storage)
+            tidy(self._database, self._config.models_path, self._config.streams, self._config.storage.keep_models)
         except (StorageUnavailable, OSError) as error:
             log.warning("old rows stay for another hour", error=str(error))
 
@@ -145,7 +146,7 @@ class Daemon:
         config = self._config
         stream = config.streams[name]
         source = make_source(name, stream.source, stream.format)
-        writer = HistoryWriter(history_path(config), name, self._history_failed) if config.storage.history else None
+        writer = HistoryWriter(config.history_path, name, self._history_failed) if config.storage.history else None
         metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
         engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
         engine.parts.sinks = [

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
@@ -22,6 +21,7 @@ from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.records import FaultKind, Partition
 from pipeline.scoring import Result, Scoring
+from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from storage.positions import Fenced
@@ -33,14 +33,6 @@ RETRY_SECONDS = 0.5
 WATCH_SECONDS = 5.0
 #: A fenced partition that the group still gives to us is taken back after this long.
 FENCED_SECONDS = 10.0
-
-
-class Sink(Protocol):
-    """Wants every result, of new records after their commit and of replayed ones."""
-
-    def append(self, result: Result) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)

@@ -17,9 +17,8 @@ import pyarrow as pa
 
 from detectors.base import Points
 from pipeline.begun import beginning, begun
-from pipeline.build import Champion, champion_of, history_path
-from pipeline.config import Config, Stream
-from pipeline.config_load import config_hash
+from pipeline.champion import Champion, champion_of
+from pipeline.config import Config, Stream, config_hash
 from pipeline.decode import series_key
 from pipeline.errors import InputError
 from pipeline.past import results, source_of
@@ -95,7 +94,7 @@ class _Again(NamedTuple):
 
 
 def _from_history(config: Config, database: Database, champion: Champion, anomaly: Anomaly) -> _Again | None:
-    table = HistoryReader(history_path(config)).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
+    table = HistoryReader(config.history_path).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         return None
     points = points_of(table, anomaly.channels)

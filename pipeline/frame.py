@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from detectors import build
 from detectors.base import EVIDENCE, GUARDS
-from pipeline.build import detector_spec, provenance
+from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
 from pipeline.errors import ConfigError, InputError
 from pipeline.records import Partition

@@ -8,7 +8,7 @@ from detectors.base import GUARDS, State
 from detectors.ladder import LSTM, WARM, N
 from detectors.readout import COUNT, FIRST
 from pipeline.begun import begun
-from pipeline.build import champion_of, history_path
+from pipeline.champion import champion_of
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.explain import points_of
@@ -43,7 +43,7 @@ class Guarded:
 def guarded(config: Config, database: Database, stream: str, series: str) -> Guarded:
     """Raises InputError where the history does not know the series."""
     champion = champion_of(database, stream, config.streams[stream])
-    table = HistoryReader(history_path(config)).read(stream, series=series)
+    table = HistoryReader(config.history_path).read(stream, series=series)
     if not table.num_rows:
         raise InputError(
             f"the history of stream {stream} has no series {series!r}; its name must be whole, as `forewatch anomalies list` shows it"

@@ -15,9 +15,10 @@ import structlog
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State, Verdicts
-from pipeline.anomalies import Intervals, Provenance, Scored
+from pipeline.anomalies import Intervals
 from pipeline.config import Stream
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
+from pipeline.provenance import Provenance, Scored
 from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.series import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords

@@ -16,26 +16,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.durations import SECOND_NS
+
 UNREADABLE = np.iinfo(np.int64).min
 ABSURD = UNREADABLE + 1
-SECOND = 1_000_000_000
 #: 2200-01-01, the first time that is too late.
-END_NS = 7_258_118_400 * SECOND
+END_NS = 7_258_118_400 * SECOND_NS
 
-SCALES = {"s": SECOND, "ms": 1_000_000, "us": 1000, "ns": 1}
+SCALES = {"s": SECOND_NS, "ms": 1_000_000, "us": 1000, "ns": 1}
 # Seconds reach 1e10 in 2286, milliseconds are below 1e10 only until April 1970: so the size of a number tells its unit.
 _BOUNDS = np.array([10**10, 10**13, 10**16])
-_AUTO_SCALES = np.array([SECOND, 1_000_000, 1000, 1])
+_AUTO_SCALES = np.array([SECOND_NS, 1_000_000, 1000, 1])
 
 _EPOCH = datetime(1970, 1, 1)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?")
 _LONGEST = 64
 _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
-
-
-def nanoseconds(duration: timedelta) -> int:
-    """A duration as whole ns."""
-    return duration // timedelta(microseconds=1) * 1000
 
 
 def parse_times(times: Sequence[int | float | str], unit: str, zone: str) -> NDArray[np.int64]:

@@ -31,9 +31,9 @@ from pipeline.aggregate_plan import Plan
 from pipeline.calendars import Calendar
 from pipeline.config import Stream
 from pipeline.decode import Columns
+from pipeline.durations import to_nanoseconds
 from pipeline.held import Held
 from pipeline.records import Partition
-from pipeline.timeparse import nanoseconds
 from pipeline.window_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
 
 __all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "Waiting", "Windows"]
@@ -71,8 +71,8 @@ class Windows:
     def __init__(self, stream: Stream) -> None:
         every = stream.aggregate.every if stream.aggregate else stream.every
         self._stream = stream
-        self._lateness = nanoseconds(stream.lateness)
-        self._fixed = nanoseconds(every) if every else 0
+        self._lateness = to_nanoseconds(stream.lateness)
+        self._fixed = to_nanoseconds(every) if every else 0
         self._counters = np.array([stream.channels.index(c) for c in stream.counters], np.int64)
         self._fills = stream.gap.policy != "gap"
         self._restart_after = stream.gap.restart_after

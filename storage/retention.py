@@ -9,12 +9,12 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from pipeline.durations import SECOND_NS
 from storage import alerts, anomalies, dead_letters, deliveries, faults, jobs, late, series, watches
 from storage.segments import SegmentStore, valid
 from storage.session import Database
 
 CHUNK = 1000  # rows of one transaction
-_SECOND = 1_000_000_000
 #: A file that is half written for longer than this was left by a process that died.
 _PARTIAL_S = 86_400
 
@@ -57,7 +57,7 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
 def prune_history(path: str, policy: Policy) -> int:
     """Delete history segments by age, then the oldest while there are too many bytes; returns how many files. Raises as fsspec does."""
     store = SegmentStore(path)
-    oldest_s = _before(policy.keep_history) // _SECOND
+    oldest_s = _before(policy.keep_history) // SECOND_NS
     listed = store.list()
     current = set(valid(listed))
     # What is superseded counts for nothing, whatever its age.
@@ -72,7 +72,7 @@ def prune_history(path: str, policy: Policy) -> int:
 
 
 def _before(keep: timedelta) -> int:
-    return time.time_ns() - int(keep.total_seconds()) * _SECOND
+    return time.time_ns() - int(keep.total_seconds()) * SECOND_NS
 
 
 def _in_chunks(database: Database, delete: Callable[[Connection, int, int], int], before_ns: int) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from detectors import build
 from detectors.base import Points, Verdicts
-from pipeline.build import champion_of, detector_spec, history_path
+from pipeline.champion import champion_of, detector_spec
 from pipeline.config import Config
 from pipeline.records import Partition
 from storage import parquet
@@ -84,7 +84,7 @@ def write_history(
     offsets = offset + np.arange(len(slot), dtype=np.int64)
     table = parquet.rows(offsets, time, slot, pa.array(list(series)), ["temperature"], per_point, per_channel)
     table = table.append_column("model", parquet.constant(model, len(slot)))
-    writer = HistoryWriter(history_path(config), "plant")
+    writer = HistoryWriter(config.history_path, "plant")
     partition = Partition("plant", 0)
     writer.open(partition, "log", epoch, offset)
     writer.append(partition, offset, offset + len(slot), table)

@@ -30,10 +30,11 @@ from pipeline.alerts.payload import (
     number,
     stamp,
 )
-from pipeline.alerts.rules import Behaviour, ns
+from pipeline.alerts.rules import Behaviour
+from pipeline.durations import to_nanoseconds
 from storage.alerts import AlertState, Member
 
-_GRACE = ns(timedelta(hours=1))
+_GRACE = to_nanoseconds(timedelta(hours=1))
 _ELSEWHERE = 5
 _CHANNELS = 20
 _LABELS = 32
@@ -57,7 +58,7 @@ def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviou
     """The payload of one message about ``alert``."""
     fault = _fault(scene.members[0]) if alert.kind == "fault" and scene.members else None
     views = [] if alert.kind == "fault" else [anomaly_view(m, config.units) for m in scene.members[:LISTED]]
-    pause = behaviour.repeat if behaviour.repeat is not None else ns(timedelta(days=7))
+    pause = behaviour.repeat if behaviour.repeat is not None else to_nanoseconds(timedelta(days=7))
     base = config.public_url.rstrip("/") if config.public_url is not None else None
     drawn = base is not None and bool(views)
     draft = Alert(

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.alerts.schedule import check_cron
 from pipeline.config_types import Duration, Model
+from pipeline.cron import check_cron
 from pipeline.records import Severity
 
 

@@ -30,9 +30,8 @@ def delivery_loop(config: Config, database: Database, metrics: Metrics) -> Deliv
 
 def pictures_of(config: Config) -> Pictures:
     """Draws from the history of ``config``, if it keeps one."""
-    from pipeline.build import history_path
 
-    path = history_path(config)
+    path = config.history_path
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
         from storage.history import HistoryReader  # Parquet is needed when something is drawn, not before

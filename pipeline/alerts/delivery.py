@@ -26,9 +26,9 @@ from pipeline.alerts.operations import Operations
 from pipeline.alerts.payload import decode
 from pipeline.alerts.retry import delay
 from pipeline.alerts.router import Router
-from pipeline.alerts.rules import SECOND
 from pipeline.alerts.senders import sender_of
 from pipeline.alerts.workers import Workers
+from pipeline.durations import SECOND_NS
 from pipeline.errors import StorageUnavailable
 from storage import alerts, deliveries
 from storage.deliveries import Attempt, Claimed
@@ -196,7 +196,7 @@ class DeliveryLoop:
 
     async def _send(self, claimed: Claimed) -> None:
         started_ns, began = self._clock(), time.perf_counter_ns()
-        attempted = datetime.fromtimestamp(started_ns / SECOND, UTC)
+        attempted = datetime.fromtimestamp(started_ns / SECOND_NS, UTC)
         message = Message(claimed.id, claimed.lane, claimed.body.encode(), decode(claimed.body), attempted)
         sender = self._senders.get(claimed.endpoint)
         if sender is None:
@@ -210,7 +210,7 @@ class DeliveryLoop:
 def _attempt(claimed: Claimed, outcome: Outcome, started_ns: int, latency_ns: int, now_ns: int) -> Attempt:
     """What is recorded of one call, and when the next one is due."""
     count = claimed.attempts + 1
-    pause = None if outcome.delivered else delay(count, (now_ns - claimed.created_ns) / SECOND, outcome.retry_after_s)
+    pause = None if outcome.delivered else delay(count, (now_ns - claimed.created_ns) / SECOND_NS, outcome.retry_after_s)
     state = "delivered" if outcome.delivered else "pending" if pause is not None else "dead"
     return Attempt(
         delivery=claimed.id,
@@ -223,7 +223,7 @@ def _attempt(claimed: Claimed, outcome: Outcome, started_ns: int, latency_ns: in
         status=outcome.status,
         answer=outcome.answer,
         state=state,
-        next_ns=None if pause is None else now_ns + round(pause * SECOND),
+        next_ns=None if pause is None else now_ns + round(pause * SECOND_NS),
         repeat=claimed.lost,
         reason="attempts" if state == "dead" else None,
     )

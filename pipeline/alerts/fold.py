@@ -10,13 +10,14 @@ from uuid import uuid5
 from pipeline.alerts.compose import short
 from pipeline.alerts.desk import Desk
 from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
-from pipeline.alerts.rules import SECOND, STORM, Behaviour, rank
+from pipeline.alerts.rules import STORM, Behaviour, rank
+from pipeline.durations import SECOND_NS
 from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
 from storage.alerts import AlertState, Event, Member
 
 STORM_KEY = "*storm*"
-_STORM_WINDOW = 60 * SECOND
-_STORM_WAIT = 5 * SECOND
+_STORM_WINDOW = 60 * SECOND_NS
+_STORM_WAIT = 5 * SECOND_NS
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pipeline.alerts.call import Outcome
 from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.retry import LONGEST_PAUSE
-from pipeline.alerts.rules import SECOND, ns
+from pipeline.durations import SECOND_NS, to_nanoseconds
 from storage.endpoints import EndpointState
 
 #: After this many failures in a row only single probes go out, further and further apart.
@@ -16,7 +16,7 @@ PROBING = 5
 _LONGEST_PROBE = 60.0
 _BUSY = 5.0
 _BUSY_STATUS = frozenset({429, 502, 503, 504})
-_TOLD_EVERY = ns(timedelta(minutes=1))
+_TOLD_EVERY = to_nanoseconds(timedelta(minutes=1))
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class EndpointHealth:
     def sending(self, now_ns: int) -> None:
         self.in_flight += 1
         if self.config.rate is not None:
-            self.next_send_ns = now_ns + round(SECOND / self.config.rate)
+            self.next_send_ns = now_ns + round(SECOND_NS / self.config.rate)
 
     def returned(self, outcome: Outcome, now_ns: int) -> bool:
         """A call came back. Returns True if the endpoint is well again after it had been failing."""
@@ -59,7 +59,7 @@ class EndpointHealth:
         self._pause(outcome, now_ns)
         if outcome.gone:
             self._disable("the receiver answered 410 Gone", now_ns)
-        elif self.failures >= PROBING and now_ns - self.state.failing_ns >= ns(self.config.disable_after):
+        elif self.failures >= PROBING and now_ns - self.state.failing_ns >= to_nanoseconds(self.config.disable_after):
             self._disable(f"nothing but failures for {self.config.disable_after}; the last: {outcome.answer}", now_ns)
         return False
 
@@ -87,7 +87,7 @@ class EndpointHealth:
         if self.failures >= PROBING:
             seconds = max(seconds, min(2.0 ** (self.failures - PROBING), _LONGEST_PROBE))
         if seconds:
-            self.state.quiet_until_ns, self.unsaved = now_ns + round(min(seconds, LONGEST_PAUSE) * SECOND), True
+            self.state.quiet_until_ns, self.unsaved = now_ns + round(min(seconds, LONGEST_PAUSE) * SECOND_NS), True
 
     def _disable(self, reason: str, now_ns: int) -> None:
         if not self.disabled:

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +20,6 @@ import httpcore
 from pipeline.alerts.call import ANSWER_READ, Call, Message, Outcome, redacted
 from pipeline.alerts.guard import Forbidden
 from pipeline.alerts.network import GuardedBackend
-from pipeline.alerts.retry import retry_after
 
 Origin = tuple[str, str, int]
 _IDLE_SECONDS = 30.0
@@ -138,3 +138,19 @@ def tls(ca: Path | None) -> ssl.SSLContext:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for (RFC 9110 10.2.3): a number or a date. None if it says nothing usable."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max((until - now).total_seconds(), 0.0)

@@ -14,12 +14,13 @@ from pipeline.alerts.matching import facts
 from pipeline.alerts.muting import Hold
 from pipeline.alerts.outbox import GROWTH, decode_anomaly
 from pipeline.alerts.payload import LISTED, BudgetView, Hint, Kind, stamp
-from pipeline.alerts.rules import Behaviour, ns, rank
+from pipeline.alerts.rules import Behaviour, rank
+from pipeline.durations import to_nanoseconds
 from storage import alerts
 from storage.alerts import AlertState, Member
 
 _HINTS = 3
-_HINT_PAST = ns(timedelta(days=90))
+_HINT_PAST = to_nanoseconds(timedelta(days=90))
 
 
 def look(desk: Desk, alert: AlertState) -> None:

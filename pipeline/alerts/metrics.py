@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pipeline.alerts.router import Turn
+from pipeline.durations import SECOND_NS
 from pipeline.metrics import Metrics
 from storage.deliveries import Attempt, Claimed
-
-_SECOND = 1e9
 
 
 class AlertMetrics:
@@ -31,11 +30,11 @@ class AlertMetrics:
     def attempted(self, claimed: Claimed, attempt: Attempt, now_ns: int) -> None:
         endpoint = claimed.endpoint
         self._metrics.delivery_attempts.labels(endpoint, attempt.outcome).inc()
-        self._metrics.delivery_attempt_seconds.labels(endpoint).observe(attempt.latency_ns / _SECOND)
+        self._metrics.delivery_attempt_seconds.labels(endpoint).observe(attempt.latency_ns / SECOND_NS)
         if attempt.repeat:
             self._metrics.delivery_repeats.labels(endpoint).inc()
         if attempt.state == "delivered":
-            self._metrics.delivery_seconds.labels(endpoint).observe(max(now_ns - claimed.created_ns, 0) / _SECOND)
+            self._metrics.delivery_seconds.labels(endpoint).observe(max(now_ns - claimed.created_ns, 0) / SECOND_NS)
         if attempt.state != "pending":
             self.finished(endpoint, attempt.state, 1)
 
@@ -53,8 +52,8 @@ class AlertMetrics:
         for name in self._endpoints:
             count, oldest_ns = endpoints.get(name, (0, now_ns))
             self._metrics.deliveries_pending.labels(name).set(count)
-            self._metrics.deliveries_oldest_seconds.labels(name).set(max(now_ns - oldest_ns, 0) / _SECOND)
+            self._metrics.deliveries_oldest_seconds.labels(name).set(max(now_ns - oldest_ns, 0) / SECOND_NS)
         for name in self._streams:
             count, oldest_ns = streams.get(name, (0, now_ns))
             self._metrics.outbox_pending.labels(name).set(count)
-            self._metrics.outbox_oldest_seconds.labels(name).set(max(now_ns - oldest_ns, 0) / _SECOND)
+            self._metrics.outbox_oldest_seconds.labels(name).set(max(now_ns - oldest_ns, 0) / SECOND_NS)

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pipeline.alerts.config import Alerts, Silence
 from pipeline.alerts.matching import Test, compiled
-from pipeline.alerts.rules import SECOND
 from pipeline.alerts.schedule import Calendar, Window, cron_window
+from pipeline.durations import SECOND_NS
 from pipeline.records import Fault, FaultKind, Partition
 from storage import silences
 
@@ -25,8 +25,8 @@ SOURCE_FAULTS = frozenset(
         FaultKind.SOURCE_DOWN,
     }
 )
-_LOOK_AGAIN = 10 * SECOND
-_KEEP = 5 * SECOND
+_LOOK_AGAIN = 10 * SECOND_NS
+_KEEP = 5 * SECOND_NS
 
 
 class Hold(NamedTuple):
@@ -55,12 +55,12 @@ class PlannedSilences:
         return self._worked_out[1]
 
     def _work_out(self, now_ns: int) -> list[_InForce]:
-        now = datetime.fromtimestamp(now_ns / SECOND, UTC)
+        now = datetime.fromtimestamp(now_ns / SECOND_NS, UTC)
         found = []
         for name, (silence, matches, calendar) in self._planned.items():
             window = _window(silence, calendar, now)
             if window is not None:
-                found.append(_InForce(name, matches, round(window.end.timestamp() * SECOND)))
+                found.append(_InForce(name, matches, round(window.end.timestamp() * SECOND_NS)))
         return found
 
 

@@ -15,7 +15,7 @@ from pipeline.alerts.health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.outbox import AlertRules, fault_id
 from pipeline.alerts.router import Router
-from pipeline.alerts.rules import ns
+from pipeline.durations import to_nanoseconds
 from pipeline.records import Fault, FaultKind
 from storage import alerts, deliveries, endpoints, faults
 from storage.deliveries import Attempt, Claimed
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 #: The stream that faults of the alerts themselves belong to.
 OPERATIONS = "forewatch"
-_GAUGES_EVERY = ns(timedelta(seconds=10))
+_GAUGES_EVERY = to_nanoseconds(timedelta(seconds=10))
 #: Faults that began longer ago are not looked at any more.
-_FAULTS_SINCE = ns(timedelta(days=30))
+_FAULTS_SINCE = to_nanoseconds(timedelta(days=30))
 
 
 class Operations:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 
 from pipeline.alerts import text
-from pipeline.alerts.formats.common import CALM, COLOURS
 from pipeline.alerts.payload import Alert
+from pipeline.alerts.style import CALM, COLOURS
 
 
 def html_of(alert: Alert, picture: str | None) -> str:

@@ -11,18 +11,18 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipeline.alerts.formats.common import COLOURS
 from pipeline.alerts.payload import AnomalyView, Payload, moment
-from pipeline.alerts.rules import SECOND, ns
+from pipeline.alerts.style import COLOURS
 from pipeline.alerts.text import leading
+from pipeline.durations import SECOND_NS, to_nanoseconds
 
 log = structlog.get_logger(__name__)
 
 #: How far back to look for enough points: sensors have them within hours, stocks within years.
-_PAST = tuple(ns(timedelta(days=d)) for d in (0.25, 2, 14, 400))
+_PAST = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 _ENOUGH = 60
 _MOST = 240
-_AFTER = ns(timedelta(hours=6))
+_AFTER = to_nanoseconds(timedelta(hours=6))
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.HistoryReader.read`` with its arguments in a row.
 Read = Callable[[str, str, int, int, list[str]], Any]
@@ -51,7 +51,7 @@ class Pictures:
     def _points(self, stream: str, anomaly: AnomalyView) -> dict[str, NDArray[Any]] | None:
         channel = leading(anomaly).name
         columns = ["flag", *(f"{kind}:{channel}" for kind in ("value", "expected", "lower", "upper"))]
-        start, end = (round(moment(t).timestamp() * SECOND) for t in (anomaly.start, anomaly.end))
+        start, end = (round(moment(t).timestamp() * SECOND_NS) for t in (anomaly.start, anomaly.end))
         for past in _PAST:
             table = self._read(stream, anomaly.series, start - past, end + _AFTER, columns)
             if table.num_rows >= _ENOUGH:

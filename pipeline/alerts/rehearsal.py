@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from pipeline.alerts.configured import router_of
 from pipeline.alerts.outbox import AlertRules, decode_anomaly
 from pipeline.alerts.payload import Payload, decode
-from pipeline.alerts.rules import SECOND
 from pipeline.config import Config
+from pipeline.durations import SECOND_NS
 from pipeline.records import Anomaly, AnomalyState, Fault
 from storage import alerts, deliveries, faults
 from storage.session import Database
 
-_DAY = 86_400 * SECOND
+_DAY = 86_400 * SECOND_NS
 
 
 @dataclass(slots=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
@@ -27,19 +25,3 @@ def delay(attempts: int, age_s: float, retry_after_s: float | None = None, draw:
         return None
     planned = DELAYS[max(attempts, 1) - 1] * (1 + _JITTER * (2 * (random.random() if draw is None else draw) - 1))
     return max(planned, min(retry_after_s or 0.0, LONGEST_PAUSE))
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110 10.2.3): a number or a date. None if it says nothing usable."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:12])
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max((until - now).total_seconds(), 0.0)

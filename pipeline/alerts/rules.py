@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from pipeline.alerts.config import Alerts, Flapping, Grouping, Policy
 from pipeline.alerts.matching import compiled, deviation, facts
+from pipeline.durations import to_nanoseconds
 from pipeline.records import Anomaly, Severity
 
-SECOND = 1_000_000_000
 DEFAULT = "default"
 STORM = "storm"
 _LEVELS = {severity: level for level, severity in enumerate(Severity)}
@@ -18,10 +17,6 @@ _LEVELS = {severity: level for level, severity in enumerate(Severity)}
 def rank(severity: str) -> int:
     """0 for info to 3 for critical."""
     return _LEVELS[Severity(severity)]
-
-
-def ns(span: timedelta) -> int:
-    return round(span / timedelta(microseconds=1)) * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class StreamRules:
 
     def decide(self, anomaly: Anomaly, now_ns: int) -> tuple[Behaviour, str | None]:
         """(behaviour, why it is dropped or None). The first rule that matches decides."""
-        if self.config.max_age is not None and now_ns - anomaly.end_ns > ns(self.config.max_age):
+        if self.config.max_age is not None and now_ns - anomaly.end_ns > to_nanoseconds(self.config.max_age):
             return self._default, "too old"
         known = facts(anomaly)
         for matches, drop, behaviour in self._rules:
@@ -95,14 +90,14 @@ def _behaviour(name: str, policy: Policy, stream: Alerts, endpoints: tuple[str, 
         rule=name,
         to=endpoints if to is None else tuple(to),  # type: ignore[arg-type]
         by=None if group.by is None else tuple(group.by),
-        wait=ns(group.wait),
-        interval=ns(group.interval),
-        repeat=None if group.repeat is None else ns(group.repeat),
-        recover_after=0 if recover is None else ns(recover),  # type: ignore[arg-type]
-        cooldown=0 if cooldown is None else ns(cooldown),  # type: ignore[arg-type]
+        wait=to_nanoseconds(group.wait),
+        interval=to_nanoseconds(group.interval),
+        repeat=None if group.repeat is None else to_nanoseconds(group.repeat),
+        recover_after=0 if recover is None else to_nanoseconds(recover),  # type: ignore[arg-type]
+        cooldown=0 if cooldown is None else to_nanoseconds(cooldown),  # type: ignore[arg-type]
         flapping_changes=None if flapping is None else flapping.changes,
-        flapping_within=0 if flapping is None else ns(flapping.within),
+        flapping_within=0 if flapping is None else to_nanoseconds(flapping.within),
         min_deviation=0.0 if deviation_ is None else float(deviation_),  # type: ignore[arg-type]
         min_severity=0 if severity is None else rank(severity),  # type: ignore[arg-type]
-        lasts=0 if lasts is None else ns(lasts),  # type: ignore[arg-type]
+        lasts=0 if lasts is None else to_nanoseconds(lasts),  # type: ignore[arg-type]
     )

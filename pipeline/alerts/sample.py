@@ -9,7 +9,8 @@ from pipeline.alerts.compose import Scene, compose
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.payload import Payload
-from pipeline.alerts.rules import SECOND, StreamRules
+from pipeline.alerts.rules import StreamRules
+from pipeline.durations import SECOND_NS
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 from storage.alerts import AlertState, Member
 
@@ -26,9 +27,9 @@ def sample_payload() -> Payload:
         state=AnomalyState.OPEN,
         severity=Severity.INFO,
         direction="up",
-        start_ns=now - 60 * SECOND,
+        start_ns=now - 60 * SECOND_NS,
         end_ns=now,
-        peak_ns=now - 30 * SECOND,
+        peak_ns=now - 30 * SECOND_NS,
         points=2,
         score=0.9999,
         surprise=4.0,

@@ -28,11 +28,6 @@ class Window(NamedTuple):
     end: datetime
 
 
-def check_cron(expression: str) -> None:
-    """Raise ValueError, with what to write, unless this is a crontab expression of five fields."""
-    trigger(expression, "UTC")
-
-
 def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> Window | None:
     """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows the last to end."""
     rule = trigger(expression, "UTC")

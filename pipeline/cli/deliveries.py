@@ -119,8 +119,8 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     import signal
 
     from pipeline.alerts.service import AlertService
-    from pipeline.build import open_database
     from pipeline.config_load import load_config
+    from pipeline.database import open_database
     from pipeline.errors import InputError
     from pipeline.metrics import Metrics
 

@@ -160,7 +160,6 @@ def import_(
     """Take a version into the registry as a candidate of a stream."""
     from time import time_ns
 
-    from pipeline.build import models_path
     from pipeline.cli.person import who
     from pipeline.errors import InputError
     from pipeline.retraining.registry import delete, imported
@@ -168,7 +167,7 @@ def import_(
 
     with opened(config) as (loaded, database):
         stream_of(loaded, stream)
-        model = imported(path, models_path(loaded), stream, who(by), time_ns())
+        model = imported(path, loaded.models_path, stream, who(by), time_ns())
         with database.begin() as connection:
             new = models.add(connection, model)
         if not new:

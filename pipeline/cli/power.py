@@ -46,14 +46,14 @@ def power(
 
 
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
-    from pipeline.build import champion_of, history_path
+    from pipeline.champion import champion_of
     from pipeline.errors import InputError
     from pipeline.retraining.data import from_history
     from pipeline.retraining.injections import ROWS
     from pipeline.retraining.power import OLD, measure
 
     stream = config.streams[name]
-    data = from_history(history_path(config), name, stream.channels, most_points=POINTS)
+    data = from_history(config.history_path, name, stream.channels, most_points=POINTS)
     found = measure(champion_of(database, name, stream).detector, data, series, seed)
     if not found:
         raise InputError(

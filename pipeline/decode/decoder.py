@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -11,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import CsvFormat, JsonFormat, Stream, format_duration
-from pipeline.decode.columns import SEPARATOR, Columns, Key
+from pipeline.decode.columns import Columns
 from pipeline.decode.csv_records import split
 from pipeline.decode.fields import fields_of
 from pipeline.decode.json_records import JsonParser
 from pipeline.decode.parsed import Parsed, Reject, shown
 from pipeline.decode.tables import TableParser, row_bytes
+from pipeline.durations import to_nanoseconds
 from pipeline.errors import ConfigError
 from pipeline.records import DeadLetter
 from pipeline.sources.base import Headers, Records, TableRecords
-from pipeline.timeparse import ABSURD, nanoseconds
+from pipeline.timeparse import ABSURD
 
 
 class Decoded(NamedTuple):
@@ -41,7 +40,7 @@ class Decoder:
         self._delimiter = chosen.delimiter if isinstance(chosen, CsvFormat) else ","
         self._json = JsonParser(self._fields, chosen.samples) if isinstance(chosen, JsonFormat) else None
         self._tables = TableParser(self._fields)
-        self._future = None if stream.future is None else nanoseconds(stream.future)
+        self._future = None if stream.future is None else to_nanoseconds(stream.future)
         if self._header is not None and (absent := set(self._fields.all()) - set(self._header) - self._fields.optional):
             raise ConfigError(f"streams.{name}.format.csv.header: has no column {', '.join(sorted(absent))}")
 
@@ -141,50 +140,3 @@ def _text(ns: int) -> str:
 def make_decoder(stream_name: str, stream: Stream) -> Decoder:
     """The decoder of a stream. Raises ConfigError where the format contradicts itself."""
     return Decoder(stream_name, stream)
-
-
-def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
-    r"""(canonical text, labels) of a series: ``site=b2,sensor=t1``, or only the value where there is one label.
-
-    Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two series share a text.
-    """
-    labels = _labels(stream.format.chosen.label_fields, key)
-    return _text_of(key, labels), labels
-
-
-def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]:
-    """The text of each of many series, None where there is no key."""
-    fields = stream.format.chosen.label_fields
-    if len(fields) == 1:
-        return list(keys)
-    return [None if key is None else _text_of(key, _labels(fields, key)) for key in keys]
-
-
-def _labels(fields: Mapping[str, str], key: Key) -> dict[str, str]:
-    # Not strict: a series may have been stored when the format named other labels.
-    return dict(zip(fields, key.split(SEPARATOR), strict=False))
-
-
-def _text_of(key: Key, labels: Mapping[str, str]) -> str:
-    if len(labels) == 1:
-        return key
-    return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items())
-
-
-def labels_of(stream: Stream, name: str) -> dict[str, str]:
-    """The labels of the series that ``series_name`` called ``name``."""
-    labels = list(stream.format.chosen.label_fields)
-    if len(labels) == 1:
-        return {labels[0]: name}
-    return {part[1]: _BACKSLASH.sub(r"\1", part[2]) for part in _LABEL.finditer(name)}
-
-
-def series_key(stream: Stream, name: str) -> Key:
-    """The key of the series that ``series_name`` called ``name``."""
-    return SEPARATOR.join(labels_of(stream, name).values())
-
-
-_LABEL = re.compile(r"((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?")
-_BACKSLASH = re.compile(r"\\(.)")
-_SPECIAL = re.compile(r"([\\,=])")
-_ESCAPED = r"\\\1"

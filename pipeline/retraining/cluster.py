@@ -16,7 +16,7 @@ import structlog
 from pipeline.errors import ForewatchError
 from pipeline.retraining import work
 from pipeline.retraining.config import Cluster, Tls
-from pipeline.retraining.work import Task
+from pipeline.retraining.task_types import Task
 
 log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points
-from pipeline.build import provenance
+from pipeline.champion import provenance
 from pipeline.config import Stream
 from pipeline.errors import InputError
 from pipeline.past import past_files, results, source_of
@@ -29,6 +29,7 @@ from pipeline.scoring import Scoring
 from pipeline.sources.base import Source
 from pipeline.sources.span import span_of
 from storage.history import HistoryReader
+from storage.segments import Segment, SegmentStore, folder_of, valid
 
 _COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")
 HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees
@@ -268,3 +269,18 @@ def _numbers(table: pa.Table, name: str) -> NDArray:
     if column.null_count:
         column = pc.fill_null(column, float("nan") if pa.types.is_floating(column.type) else 0)
     return column.to_numpy()
+
+
+def newest_ns(path: str, stream: str) -> int:
+    """Event time of the newest point in the history of a stream. Raises InputError where there is none."""
+    from pipeline.errors import InputError
+
+    newest = [segment.newest_ns for segment in kept(path, stream)]
+    if not newest:
+        raise InputError(f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)")
+    return max(newest)
+
+
+def kept(path: str, stream: str) -> list[Segment]:
+    """The segments of the stream's history."""
+    return valid(SegmentStore(path).list(folder_of(stream)))

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.retraining.data import newest_ns
 from pipeline.retraining.guard import ENOUGH, Window, judge
-from pipeline.retraining.work import Outcome, Task, Tell, Version, newest_ns
+from pipeline.retraining.task_types import Outcome, Task, Tell, Version
 from storage.history import HistoryReader
 
 

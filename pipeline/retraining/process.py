@@ -69,8 +69,7 @@ def main() -> None:
     parent = os.getppid()
     os.nice(NICE)
     config = Config.model_validate_json(sys.stdin.buffer.read())
-    from pipeline.build import owner_name
-    from pipeline.database import database_of
+    from pipeline.database import database_of, owner_name
     from pipeline.logs import configure_logs
     from pipeline.retraining.cluster import Workers
     from pipeline.retraining.runner import Runner

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from pipeline.build import history_path, models_path
 from pipeline.config import Config, Stream
 from pipeline.retraining import decide
 from pipeline.retraining.requests import rulings
-from pipeline.retraining.work import Outcome, Task, Version
+from pipeline.retraining.task_types import Outcome, Task, Version
 from storage import jobs, models
 from storage.jobs import Job
 from storage.models import Model
@@ -30,8 +29,8 @@ def task_of(connection: Connection, config: Config, job: Job) -> Task:
         kind=job.kind,
         name=job.stream,
         stream=config.streams[job.stream],
-        history=history_path(config),
-        models=models_path(config),
+        history=config.history_path,
+        models=config.models_path,
         champion=_version(connection, against),
         challenger=_version(connection, job.detail.get("version")),
         rulings=tuple(rulings(connection, job.stream)),

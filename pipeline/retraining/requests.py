@@ -48,7 +48,6 @@ def ask(
 
 def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> list[dict[str, Any]]:
     """What a training of ``stream`` would leave out now, by series and time; ``by_hand``: only the ranges that people took out."""
-    from pipeline.build import history_path
     from pipeline.retraining.data import from_history
 
     with database.read() as connection:
@@ -59,7 +58,7 @@ def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> 
             {name: getattr(one, name) for name in fields} | {"stream": stream, "points": None, "why": one.reason, "by": one.author}
             for one in ranges
         ]
-    data = from_history(history_path(config), stream, config.streams[stream].channels, said)
+    data = from_history(config.history_path, stream, config.streams[stream].channels, said)
     return [
         {"id": None, "stream": stream, "series": one.series, "start_ns": one.start_ns, "end_ns": one.end_ns}
         | {"points": one.points, "why": one.why.value, "by": one.by}

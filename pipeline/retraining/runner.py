@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import ForewatchError, InputError, StorageUnavailable
 from pipeline.retraining.cluster import ClusterAway, Workers
 from pipeline.retraining.publish import publish, task_of
-from pipeline.retraining.work import Outcome, Task
+from pipeline.retraining.task_types import Outcome, Task
 from storage import jobs
 from storage.jobs import Job, Lost
 from storage.models import Overtaken

@@ -11,10 +11,9 @@ from functools import partial
 
 import structlog
 
-from pipeline.build import history_path
 from pipeline.config import Config, Stream
 from pipeline.cron import trigger
-from pipeline.engine import Engine, Sink
+from pipeline.engine import Engine
 from pipeline.errors import StorageError
 from pipeline.metrics import Metrics, PowerMetrics
 from pipeline.records import Partition, Power
@@ -27,6 +26,7 @@ from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring import Scoring
+from pipeline.sink import Sink
 from storage import jobs, watches
 from storage.session import Database
 
@@ -76,7 +76,7 @@ class RetrainingService:
             self._keeper.flush()
 
     def _history(self) -> str | None:
-        return history_path(self._config) if self._config.storage.history else None
+        return self._config.history_path if self._config.storage.history else None
 
     def apply(self, engines: Mapping[str, Engine]) -> None:
         """Between two batches, from the loop: let promoted versions decide."""

@@ -16,15 +16,15 @@ import structlog
 
 from detectors.warm import warm
 from pipeline.begun import begun
-from pipeline.build import Champion, champion_of
+from pipeline.champion import Champion, champion_of
 from pipeline.config import Stream
 from pipeline.engine import Engine
 from pipeline.errors import InputError
 from pipeline.metrics import Metrics
 from pipeline.records import Fault, FaultKind
+from pipeline.retraining.data import newest_ns
 from pipeline.retraining.learn import Relearnt, relearn
 from pipeline.retraining.requests import rulings
-from pipeline.retraining.work import newest_ns
 from storage import faults, models
 from storage.session import Database
 

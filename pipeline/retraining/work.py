@@ -8,65 +8,17 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.config import Stream
-from pipeline.retraining.quarantine import Ruling
-from storage.segments import Segment, SegmentStore, folder_of, valid
+from pipeline.retraining.data import kept, newest_ns
+from pipeline.retraining.task_types import Outcome, Task, Tell, Version
 
 #: How often a training asks whether it is to end.
 ASK_SECONDS = 1.0
-
-#: progress of any kind, to be shown in the job's row
-Tell = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """Where the weights of a version are, and what they must be."""
-
-    version: str
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One attempt at one job, complete. ``champion`` None: the weights that come with forewatch; ``challenger``: the version to judge."""
-
-    job: int
-    token: int
-    kind: str
-    name: str
-    stream: Stream
-    history: str
-    models: str
-    champion: Version | None
-    challenger: Version | None
-    rulings: tuple[Ruling, ...]
-    detail: dict[str, Any]
-    gpu: bool = False
-
-    @property
-    def topic(self) -> str:
-        """Names this attempt among all that a cluster does."""
-        return f"forewatch-{self.job}-{self.token}"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a task. state: of the job (succeeded, rejected, cancelled); made: a version to be kept; evidence: for its row."""
-
-    state: str
-    reason: str
-    made: Version | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, Any] = field(default_factory=dict)
-    better: bool = False  # the version that was made or judged should decide; for a guard: the champion should not
 
 
 def run(task: Task) -> Outcome:
@@ -107,7 +59,7 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     from detectors.finetune import Tuning
     from detectors.many import Portions
     from detectors.training import Progress, Status
-    from pipeline.build import detector_spec
+    from pipeline.champion import detector_spec
     from pipeline.retraining import registry
     from pipeline.retraining.train import TrainConfig, train_stream
 
@@ -201,14 +153,14 @@ def _past(task: Task, back_ns: int) -> Any:
 def _detector(task: Task) -> Any:
     """Who says what was unusual in what nobody has scored yet: the champion."""
     from detectors import build
-    from pipeline.build import detector_spec
+    from pipeline.champion import detector_spec
 
     return build(detector_spec(task.stream), _weights(task.champion))
 
 
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
     """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
-    from pipeline.build import detector_spec
+    from pipeline.champion import detector_spec
     from pipeline.errors import InputError
     from pipeline.retraining.evidence import Decision, decide, make_card
 
@@ -234,7 +186,7 @@ def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, di
 
 def _groups(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
     """Which series (by place) share the values of the labels that ``models_by`` names."""
-    from pipeline.decode.decoder import labels_of
+    from pipeline.decode.series_names import labels_of
 
     found: dict[str, list[int]] = {}
     for place, name in enumerate(series if stream.retraining.models_by else ()):
@@ -263,7 +215,7 @@ def _device(task: Task, tell: Tell) -> str:
 def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
     from detectors.forecasters import features
     from detectors.own import members
-    from pipeline.build import detector_spec
+    from pipeline.champion import detector_spec
 
     return {
         "architecture": "shared_lstm",
@@ -285,21 +237,6 @@ def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, 
         "metrics": trained.metrics,
         "forewatch": version("forewatch"),
     }
-
-
-def newest_ns(path: str, stream: str) -> int:
-    """Event time of the newest point in the history of a stream. Raises InputError where there is none."""
-    from pipeline.errors import InputError
-
-    newest = [segment.newest_ns for segment in kept(path, stream)]
-    if not newest:
-        raise InputError(f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)")
-    return max(newest)
-
-
-def kept(path: str, stream: str) -> list[Segment]:
-    """The segments of the stream's history."""
-    return valid(SegmentStore(path).list(folder_of(stream)))
 
 
 def _kinds() -> dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]]:

@@ -13,9 +13,9 @@ import pipeline.sources.kafka  # noqa: F401
 import tests.faults.member  # noqa: F401
 from detectors import build
 from detectors.warm import warm as compiled
-from pipeline.anomalies import Provenance
-from pipeline.build import detector_spec
+from pipeline.champion import detector_spec
 from pipeline.config import Config
+from pipeline.provenance import Provenance
 from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records

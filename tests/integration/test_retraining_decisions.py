@@ -15,7 +15,7 @@ from pipeline.retraining import decide, work
 from pipeline.retraining.quarantine import Why
 from pipeline.retraining.requests import ask, kept_out, rulings
 from pipeline.retraining.runner import Runner
-from pipeline.retraining.work import Outcome, Version
+from pipeline.retraining.task_types import Outcome, Version
 from storage import anomalies, jobs, models
 from tests.contract.test_storage_rows import anomaly
 from tests.integration.test_retraining_jobs import ThreadWorkers, write_config

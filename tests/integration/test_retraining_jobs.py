@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from pipeline.build import champion_of
+from pipeline.champion import champion_of
 from pipeline.cli.app import app
 from pipeline.config import Config
 from pipeline.errors import InputError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detectors import build
-from pipeline.build import build_engine, detector_spec
+from pipeline.build import build_engine
+from pipeline.champion import detector_spec
 from pipeline.config import Config
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work

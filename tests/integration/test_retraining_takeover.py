@@ -15,7 +15,7 @@ from detectors import build
 from detectors.base import DetectorSpec, Points
 from detectors.forecasters import features, shared
 from detectors.own import tensors
-from pipeline.build import champion_of
+from pipeline.champion import champion_of
 from pipeline.metrics import Metrics
 from pipeline.records import FaultKind
 from pipeline.retraining import registry

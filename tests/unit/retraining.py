@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from detectors import build
 from detectors.base import Detector, Points, Verdicts
-from pipeline.build import detector_spec, provenance
+from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
 from pipeline.records import Partition
 from pipeline.retraining.data import TrainingData, from_history, take

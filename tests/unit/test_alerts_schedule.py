@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.schedule import Calendar, check_cron, cron_window
+from pipeline.alerts.schedule import Calendar, cron_window
+from pipeline.cron import check_cron
 from pipeline.errors import ConfigError
 
 BERLIN = ZoneInfo("Europe/Berlin")

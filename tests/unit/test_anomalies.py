@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.base import EVIDENCE, Points, Verdicts
-from pipeline.anomalies import Intervals, Provenance, Scored, severity_of
+from pipeline.anomalies import Intervals, severity_of
 from pipeline.explain import sentence
+from pipeline.provenance import Provenance, Scored
 from pipeline.records import Anomaly, AnomalyState, Partition, Severity
 from pipeline.why import WHY
 

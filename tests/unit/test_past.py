@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from detectors.ladder import N
 from pipeline.begun import begun
-from pipeline.build import champion_of
+from pipeline.champion import champion_of
 from pipeline.errors import InputError, SourceError, SourceUnavailable
 from pipeline.past import read_past
 from pipeline.records import Partition

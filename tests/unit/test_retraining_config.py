@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.config_load import ConfigFileError, config_hash, load_config
+from pipeline.config import Config, config_hash
+from pipeline.config_load import ConfigFileError, load_config
 
 STREAM = """database: sqlite:///f.db
 cluster: {cluster}

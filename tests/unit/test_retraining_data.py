@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from detectors import build
 from detectors.base import DetectorSpec
-from pipeline.build import detector_spec
+from pipeline.champion import detector_spec
 from pipeline.config import Config
 from pipeline.errors import InputError, SourceError
 from pipeline.retraining import quarantine as judging

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.base import DetectorSpec, Points, State, Verdicts
-from pipeline.anomalies import Provenance
 from pipeline.config import Stream
+from pipeline.provenance import Provenance
 from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records

@@ -10,10 +10,6 @@ from pipeline.config_types import Secret
 
 JSON = ("content-type", "application/json")
 
-#: Severity → how loud it looks.
-COLOURS = {"info": "#4a7ebb", "warning": "#d9a400", "major": "#e06c00", "critical": "#c4162a"}
-CALM = "#2e8b57"
-
 
 def address(endpoint: HttpEndpoint) -> str:
     """The address to call. Raises ValueError if it is a secret that is missing or may not be called."""

@@ -1,0 +1,55 @@
+"""The text of a series' key and the labels that it holds, both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import Stream
+from pipeline.decode.columns import SEPARATOR, Key
+
+_LABEL = re.compile(r"((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?")
+_BACKSLASH = re.compile(r"\\(.)")
+_SPECIAL = re.compile(r"([\\,=])")
+_ESCAPED = r"\\\1"
+
+
+def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
+    r"""(canonical text, labels) of a series: ``site=b2,sensor=t1``, or only the value where there is one label.
+
+    Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two series share a text.
+    """
+    labels = _labels(stream.format.chosen.label_fields, key)
+    return _text_of(key, labels), labels
+
+
+def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]:
+    """The text of each of many series, None where there is no key."""
+    fields = stream.format.chosen.label_fields
+    if len(fields) == 1:
+        return list(keys)
+    return [None if key is None else _text_of(key, _labels(fields, key)) for key in keys]
+
+
+def _labels(fields: Mapping[str, str], key: Key) -> dict[str, str]:
+    # Not strict: a series may have been stored when the format named other labels.
+    return dict(zip(fields, key.split(SEPARATOR), strict=False))
+
+
+def _text_of(key: Key, labels: Mapping[str, str]) -> str:
+    if len(labels) == 1:
+        return key
+    return ",".join(f"{label}={_SPECIAL.sub(_ESCAPED, value)}" for label, value in labels.items())
+
+
+def labels_of(stream: Stream, name: str) -> dict[str, str]:
+    """The labels of the series that ``series_name`` called ``name``."""
+    labels = list(stream.format.chosen.label_fields)
+    if len(labels) == 1:
+        return {labels[0]: name}
+    return {part[1]: _BACKSLASH.sub(r"\1", part[2]) for part in _LABEL.finditer(name)}
+
+
+def series_key(stream: Stream, name: str) -> Key:
+    """The key of the series that ``series_name`` called ``name``."""
+    return SEPARATOR.join(labels_of(stream, name).values())

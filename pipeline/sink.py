@@ -1,0 +1,15 @@
+"""What receives the results of an engine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipeline.scoring import Result
+
+
+class Sink(Protocol):
+    """Wants every result, of new records after their commit and of replayed ones."""
+
+    def append(self, result: Result) -> None: ...
+
+    def close(self) -> None: ...
