@@ -291,7 +291,7 @@ def budget(options: argparse.Namespace, database: Any) -> dict[str, Any]:
 def _backlog(database: Any, count: int) -> None:
     from uuid import uuid5
 
-    from pipeline.records import NAMESPACE
+    from pipeline.core.types import NAMESPACE
     from storage import deliveries
     from tests.contract.test_alerts_formats import encode, payload
 

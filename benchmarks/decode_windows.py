@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import Stream
+from pipeline.core.types import Partition
 from pipeline.decode import Columns, Keys, make_decoder
-from pipeline.records import Partition
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows import Windows
 

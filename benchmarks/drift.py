@@ -19,7 +19,7 @@ from detectors import build
 from detectors.warm import warm
 from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.retraining.drift import DriftSink
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records

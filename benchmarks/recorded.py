@@ -19,10 +19,10 @@ import pandas as pd
 from pipeline.broker import LocalBroker
 from pipeline.build import build_engine
 from pipeline.config import Config
+from pipeline.core.types import Anomaly
 from pipeline.database import open_database
 from pipeline.explain import sentence
 from pipeline.metrics import Metrics, StreamMetrics
-from pipeline.records import Anomaly
 from pipeline.sources import make_source
 from storage import anomalies
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.records import Anomaly, AnomalyState, Counts, Partition, Position, Severity
+from pipeline.core.types import Anomaly, AnomalyState, Counts, Partition, Position, Severity
 from storage import anomalies, parquet, positions, snapshots
 from storage.history import HistoryReader, HistoryWriter
 from storage.session import Database

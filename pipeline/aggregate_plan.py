@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.aggregate_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
 from pipeline.config import Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of
-from pipeline.durations import to_nanoseconds
 
 _KINDS = {"sum": SUM, "count": COUNT, "mean": MEAN, "nunique": NUNIQUE, "last": LAST, "close": LAST, "open": FIRST}
 _KINDS |= {"min": MIN, "low": MIN, "max": MAX, "high": MAX}

@@ -19,12 +19,12 @@ from typing import Any
 from pipeline.build import build_engine
 from pipeline.config import Config, FilesSource
 from pipeline.config import Source as SourceConfig
+from pipeline.core.errors import InputError, SourceError
+from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
-from pipeline.errors import InputError, SourceError
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.past import forget_past, read_past
 from pipeline.progress import Progress
-from pipeline.records import Counts
 from pipeline.scores import ScoresWriter
 from pipeline.scoring import Result
 from pipeline.sink import Sink

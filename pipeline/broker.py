@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.errors import ForewatchError, SourceUnavailable
+from pipeline.core.errors import ForewatchError, SourceUnavailable
 from pipeline.jars import ensure_jars
 
 HOST = "127.0.0.1"

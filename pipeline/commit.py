@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from pipeline.records import Anomaly, Counts, DeadLetter, LateRecord, Partition, Position
+from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition, Position
 from storage import anomalies, dead_letters, late, positions
 from storage.session import CommitUnknown, Database
 

@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pipeline.config import Config
 from pipeline.config_problems import Key, KeyPath, Problem, explain
 from pipeline.config_rules import broken_rules
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 
 class ConfigFileError(ConfigError):

@@ -193,7 +193,7 @@ def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 
 def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
-    from pipeline.cron import trigger
+    from pipeline.core.cron import trigger
 
     at = (*at, "retraining")
     try:

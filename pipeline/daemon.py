@@ -21,15 +21,15 @@ from pipeline.alerts.web import alert_routes
 from pipeline.build import build_engine
 from pipeline.config import Config, Stream
 from pipeline.config_load import load_config
+from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
+from pipeline.core.types import FaultKind
 from pipeline.database import open_database, owner_name
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.guarded import GuardSink
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.past import read_past
-from pipeline.records import FaultKind
 from pipeline.reload import Reloader
 from pipeline.retraining.config import Retraining
 from pipeline.retraining.registry import tidy

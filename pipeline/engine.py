@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from pipeline.commit import Committer, Part
-from pipeline.errors import OffsetOutOfRange, SourceError, StorageUnavailable
+from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
+from pipeline.core.types import FaultKind, Partition
 from pipeline.faults import FaultLog
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
-from pipeline.records import FaultKind, Partition
 from pipeline.scoring import Result, Scoring
 from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots

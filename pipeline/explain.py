@@ -19,12 +19,12 @@ from detectors.base import Points
 from pipeline.begun import beginning, begun
 from pipeline.champion import Champion, champion_of
 from pipeline.config import Config, Stream, config_hash
+from pipeline.core.errors import InputError
+from pipeline.core.evidence_text import WHY
+from pipeline.core.types import Anomaly
 from pipeline.decode import series_key
-from pipeline.errors import InputError
 from pipeline.past import results, source_of
-from pipeline.records import Anomaly
 from pipeline.sources.files import ENDINGS
-from pipeline.why import WHY
 from storage.history import HistoryReader
 from storage.session import Database
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import Connection
 
-from pipeline.errors import SourceError, SourceUnavailable, StorageUnavailable
+from pipeline.core.errors import SourceError, SourceUnavailable, StorageUnavailable
+from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
 from pipeline.metrics import StreamMetrics
-from pipeline.records import DeadLetter, Fault, FaultKind, Partition
 from storage import faults
 from storage.session import Database
 

@@ -20,8 +20,8 @@ from detectors import build
 from detectors.base import EVIDENCE, GUARDS
 from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
-from pipeline.errors import ConfigError, InputError
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError, InputError
+from pipeline.core.types import Partition
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import TableRecords
 

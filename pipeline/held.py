@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key
-from pipeline.records import Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.core.types import Partition, Position
 from pipeline.metrics import StreamMetrics
-from pipeline.records import Partition, Position
 from pipeline.scoring import Result, Scoring
 from storage import parquet
 from storage.history import HistoryStats, HistoryWriter

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.health import Health
 from pipeline.metrics import Metrics
 

@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ForewatchError
+from pipeline.core.errors import ForewatchError
 
 LOCK = "kafka_jars.json"
 PARALLEL_DOWNLOADS = 8

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from pipeline.records import Counts, FaultKind, Partition
+from pipeline.core.types import Counts, FaultKind, Partition
 
 # The time at which each counter was made would double the page; rate() does not need it.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -12,10 +12,10 @@ from dataclasses import replace
 import structlog
 
 from pipeline.commit import Committer, Part
-from pipeline.errors import SourceError
+from pipeline.core.errors import SourceError
+from pipeline.core.types import Anomaly, Counts, FaultKind, Partition, Position
 from pipeline.faults import FaultLog
 from pipeline.history import History
-from pipeline.records import Anomaly, Counts, FaultKind, Partition, Position
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import Bounds, Records, Source, TableRecords
 from storage import anomalies, positions, snapshots

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import FilesSource, Stream
 from pipeline.config import Source as SourceConfig
+from pipeline.core.errors import InputError, SourceError, StorageUnavailable
+from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder
-from pipeline.errors import InputError, SourceError, StorageUnavailable
-from pipeline.records import Counts, Partition, Position
 from pipeline.scoring import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords

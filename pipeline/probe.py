@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from pipeline import config as models
 from pipeline.config import Config, Stream
+from pipeline.core.errors import ForewatchError, InputError, SourceError
+from pipeline.core.types import Partition
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
-from pipeline.errors import ForewatchError, InputError, SourceError
 from pipeline.past import past_files, source_of, whole
-from pipeline.records import Partition
 from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 

@@ -12,7 +12,7 @@ import structlog
 
 from pipeline.config import Config
 from pipeline.config_load import load_config
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 

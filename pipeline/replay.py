@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config, KafkaSource
+from pipeline.core.errors import InputError, SourceUnavailable
+from pipeline.core.types import DeadLetter, Partition
 from pipeline.decode import make_decoder
-from pipeline.errors import InputError, SourceUnavailable
-from pipeline.records import DeadLetter, Partition
 from pipeline.sources.base import Records
 from storage import dead_letters
 from storage.dead_letters import Kept

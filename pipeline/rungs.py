@@ -10,7 +10,7 @@ from detectors.readout import COUNT, FIRST
 from pipeline.begun import begun
 from pipeline.champion import champion_of
 from pipeline.config import Config
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.explain import points_of
 from storage.history import HistoryReader
 from storage.session import Database

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.scoring import Result, Scoring
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.records import Partition
 
 LayerState = dict[str, NDArray[Any]]
 

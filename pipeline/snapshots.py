@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import structlog
 
-from pipeline.errors import StorageUnavailable
+from pipeline.core.errors import StorageUnavailable
+from pipeline.core.types import Partition
 from pipeline.history import History
 from pipeline.metrics import StreamMetrics
 from pipeline.ownership import Ownership
-from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from pipeline.stored import StoredSeries, states_of
 from storage import series, snapshots

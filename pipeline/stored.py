@@ -10,8 +10,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from storage import positions, series
 from storage.session import Database

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipeline.calendars import step_time, steps_between
+from pipeline.core.trading_calendar import step_time, steps_between
 
 NEVER = np.iinfo(np.int64).min
 SCORED, LATE, DUPLICATE = 0, 1, 2

@@ -28,12 +28,12 @@ from safetensors.numpy import save as save_tensors
 from detectors.base import Points, State
 from pipeline.aggregate import Aggregates
 from pipeline.aggregate_plan import Plan
-from pipeline.calendars import Calendar
 from pipeline.config import Stream
+from pipeline.core.durations import to_nanoseconds
+from pipeline.core.trading_calendar import Calendar
+from pipeline.core.types import Partition
 from pipeline.decode import Columns
-from pipeline.durations import to_nanoseconds
 from pipeline.held import Held
-from pipeline.records import Partition
 from pipeline.window_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
 
 __all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "Waiting", "Windows"]

@@ -12,8 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
-from pipeline.errors import InputError
-from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.errors import InputError
+from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from storage.tables import AnomalyRow
 from storage.types import insert_for, matches
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from pipeline.errors import InputError
-from pipeline.records import DeadLetter, Partition
+from pipeline.core.errors import InputError
+from pipeline.core.types import DeadLetter, Partition
 from storage.tables import DeadLetterRow
 
 

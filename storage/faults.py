@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
-from pipeline.records import Fault, FaultKind, Partition
+from pipeline.core.types import Fault, FaultKind, Partition
 from storage.tables import FaultRow
 from storage.types import insert
 

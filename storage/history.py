@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from storage import parquet
 from storage.compaction import compact
 from storage.segments import Segment, SegmentStore, folder_of, valid

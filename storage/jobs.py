@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from storage.tables_retraining import JobRow
 from storage.types import insert
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select
 
-from pipeline.records import LateRecord, Partition
+from pipeline.core.types import LateRecord, Partition
 from storage.tables import LateRow
 
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
 
 
 class ProcessLock:

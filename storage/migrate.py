@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
 
 #: Not Alembic's own default: the database may be shared with programs that use Alembic, too.
 VERSION_TABLE = "forewatch_version"

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, update
 
-from pipeline.errors import ForewatchError, InputError
+from pipeline.core.errors import ForewatchError, InputError
 from storage.tables import AnomalyRow
 from storage.tables_retraining import ModelRow, PromotionRow
 from storage.types import insert

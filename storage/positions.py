@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Executable, Row, bindparam, select, text, update
 
-from pipeline.errors import StorageUnavailable
-from pipeline.records import Counts, Partition, Position
+from pipeline.core.errors import StorageUnavailable
+from pipeline.core.types import Counts, Partition, Position
 from storage.session import Database, RowLocked
 from storage.tables import PositionRow
 from storage.types import insert

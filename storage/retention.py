@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from pipeline.durations import SECOND_NS
+from pipeline.core.durations import SECOND_NS
 from storage import alerts, anomalies, dead_letters, deliveries, faults, jobs, late, series, watches
 from storage.segments import SegmentStore, valid
 from storage.session import Database

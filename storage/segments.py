@@ -26,8 +26,8 @@ from urllib.parse import quote
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import ConfigError
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import Partition
 
 _NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
 

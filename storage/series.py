@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
-from pipeline.records import Partition, Position
+from pipeline.core.types import Partition, Position
 from storage.positions import hold
 from storage.tables import SeriesStateRow
 from storage.types import delete_older, insert, short_key

@@ -17,7 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from pipeline.errors import ConfigError, StorageError, StorageUnavailable
+from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
 from storage.lock import ProcessLock
 
 #: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
-from pipeline.records import Partition, Position
+from pipeline.core.types import Partition, Position
 from storage.positions import hold
 from storage.tables import SnapshotPageRow, SnapshotRow
 

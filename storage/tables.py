@@ -1,4 +1,4 @@
-"""Every table of the main job. A column is called as the field of ``pipeline.records`` that it keeps; times are ns since the epoch, UTC.
+"""Every table of the main job. A column is called as the field of ``pipeline.core.types`` that it keeps; times are ns since the epoch, UTC.
 
 No foreign keys point at ``positions``: they would make its row locks harder to see through (see ``positions.take_over``).
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from pipeline.records import Partition, Power
+from pipeline.core.types import Partition, Power
 from storage.tables_retraining import DriftStateRow, PowerRow
 from storage.types import delete_older, insert, short_key
 

@@ -13,7 +13,7 @@ from pipeline.alerts.endpoint_config import Endpoint, EndpointBase
 from pipeline.alerts.outbox import AlertRules
 from pipeline.alerts.payload import Payload, decode
 from pipeline.alerts.router import Router, Turn
-from pipeline.records import Anomaly, AnomalyState, Fault, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
 from storage import alerts, deliveries
 from storage.session import Database
 

@@ -13,7 +13,7 @@ from detectors import build
 from detectors.base import Points, Verdicts
 from pipeline.champion import champion_of, detector_spec
 from pipeline.config import Config
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from storage import parquet
 from storage.history import HistoryWriter
 from storage.session import Database

@@ -31,7 +31,7 @@ from pipeline.alerts.payload import (
     stamp,
 )
 from pipeline.alerts.rules import Behaviour
-from pipeline.durations import to_nanoseconds
+from pipeline.core.durations import to_nanoseconds
 from storage.alerts import AlertState, Member
 
 _GRACE = to_nanoseconds(timedelta(hours=1))

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config_types import Duration, Model
-from pipeline.cron import check_cron
-from pipeline.records import Severity
+from pipeline.core.cron import check_cron
+from pipeline.core.types import Severity
 
 
 def _percent(value: Any) -> Any:

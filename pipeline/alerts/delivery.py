@@ -28,8 +28,8 @@ from pipeline.alerts.retry import delay
 from pipeline.alerts.router import Router
 from pipeline.alerts.senders import sender_of
 from pipeline.alerts.workers import Workers
-from pipeline.durations import SECOND_NS
-from pipeline.errors import StorageUnavailable
+from pipeline.core.durations import SECOND_NS
+from pipeline.core.errors import StorageUnavailable
 from storage import alerts, deliveries
 from storage.deliveries import Attempt, Claimed
 from storage.session import Database

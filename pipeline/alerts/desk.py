@@ -13,7 +13,7 @@ from pipeline.alerts.budget import AlertBudget
 from pipeline.alerts.muting import Muting
 from pipeline.alerts.payload import Kind, Payload, encode
 from pipeline.alerts.rules import StreamRules
-from pipeline.records import NAMESPACE
+from pipeline.core.types import NAMESPACE
 from storage import alerts, deliveries
 from storage.alerts import AlertState, Event, Fate, Lane, Member
 

@@ -11,8 +11,8 @@ from pipeline.alerts.compose import short
 from pipeline.alerts.desk import Desk
 from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.rules import STORM, Behaviour, rank
-from pipeline.durations import SECOND_NS
-from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
+from pipeline.core.durations import SECOND_NS
+from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
 from storage.alerts import AlertState, Event, Member
 
 STORM_KEY = "*storm*"

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pipeline.alerts.call import Outcome
 from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.retry import LONGEST_PAUSE
-from pipeline.durations import SECOND_NS, to_nanoseconds
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.endpoints import EndpointState
 
 #: After this many failures in a row only single probes go out, further and further apart.

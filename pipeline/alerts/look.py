@@ -15,7 +15,7 @@ from pipeline.alerts.muting import Hold
 from pipeline.alerts.outbox import GROWTH, decode_anomaly
 from pipeline.alerts.payload import LISTED, BudgetView, Hint, Kind, stamp
 from pipeline.alerts.rules import Behaviour, rank
-from pipeline.durations import to_nanoseconds
+from pipeline.core.durations import to_nanoseconds
 from storage import alerts
 from storage.alerts import AlertState, Member
 

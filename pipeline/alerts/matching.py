@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from pipeline.records import Anomaly
+from pipeline.core.types import Anomaly
 
 Test = Callable[[Mapping[str, str]], bool]
 

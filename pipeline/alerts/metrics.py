@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.alerts.router import Turn
-from pipeline.durations import SECOND_NS
+from pipeline.core.durations import SECOND_NS
 from pipeline.metrics import Metrics
 from storage.deliveries import Attempt, Claimed
 

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from pipeline.alerts.config import Alerts, Silence
 from pipeline.alerts.matching import Test, compiled
 from pipeline.alerts.schedule import Calendar, Window, cron_window
-from pipeline.durations import SECOND_NS
-from pipeline.records import Fault, FaultKind, Partition
+from pipeline.core.durations import SECOND_NS
+from pipeline.core.types import Fault, FaultKind, Partition
 from storage import silences
 
 #: Faults of the source: what the detector sees while one lasts may be the fault's doing.

@@ -15,8 +15,8 @@ from pipeline.alerts.health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.outbox import AlertRules, fault_id
 from pipeline.alerts.router import Router
-from pipeline.durations import to_nanoseconds
-from pipeline.records import Fault, FaultKind
+from pipeline.core.durations import to_nanoseconds
+from pipeline.core.types import Fault, FaultKind
 from storage import alerts, deliveries, endpoints, faults
 from storage.deliveries import Attempt, Claimed
 from storage.endpoints import EndpointState

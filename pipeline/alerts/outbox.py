@@ -20,8 +20,8 @@ from uuid import UUID, uuid5
 import msgspec
 from sqlalchemy import Connection
 
-from pipeline.errors import StorageError
-from pipeline.records import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from pipeline.core.errors import StorageError
+from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
 from storage import alerts
 from storage.types import safe
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from pipeline.why import WHY
+from pipeline.core.evidence_text import WHY
 
 Kind = Literal["opened", "updated", "repeated", "acknowledged", "resolved", "revised", "retracted", "test"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

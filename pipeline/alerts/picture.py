@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.alerts.payload import AnomalyView, Payload, moment
 from pipeline.alerts.style import COLOURS
 from pipeline.alerts.text import leading
-from pipeline.durations import SECOND_NS, to_nanoseconds
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
 
 log = structlog.get_logger(__name__)
 

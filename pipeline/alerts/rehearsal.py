@@ -18,8 +18,8 @@ from pipeline.alerts.configured import router_of
 from pipeline.alerts.outbox import AlertRules, decode_anomaly
 from pipeline.alerts.payload import Payload, decode
 from pipeline.config import Config
-from pipeline.durations import SECOND_NS
-from pipeline.records import Anomaly, AnomalyState, Fault
+from pipeline.core.durations import SECOND_NS
+from pipeline.core.types import Anomaly, AnomalyState, Fault
 from storage import alerts, deliveries, faults
 from storage.session import Database
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.alerts.config import Alerts, Flapping, Grouping, Policy
 from pipeline.alerts.matching import compiled, deviation, facts
-from pipeline.durations import to_nanoseconds
-from pipeline.records import Anomaly, Severity
+from pipeline.core.durations import to_nanoseconds
+from pipeline.core.types import Anomaly, Severity
 
 DEFAULT = "default"
 STORM = "storm"

@@ -10,8 +10,8 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.payload import Payload
 from pipeline.alerts.rules import StreamRules
-from pipeline.durations import SECOND_NS
-from pipeline.records import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.durations import SECOND_NS
+from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from storage.alerts import AlertState, Member
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.cron import trigger
-from pipeline.errors import ConfigError
+from pipeline.core.cron import trigger
+from pipeline.core.errors import ConfigError
 
 #: More than any wall clock jumps.
 _JUMP = timedelta(hours=3)

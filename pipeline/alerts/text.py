@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.payload import Alert, AnomalyView, Channel, Hint, moment
-from pipeline.why import WHY
+from pipeline.core.evidence_text import WHY
 
 #: Control and bidirectional characters can forge lines, headers and reading direction wherever text from outside is shown.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")

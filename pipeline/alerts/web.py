@@ -10,8 +10,8 @@ from pipeline.alerts.configured import pictures_of
 from pipeline.alerts.page import html_of
 from pipeline.alerts.payload import Payload, decode
 from pipeline.config import Config
+from pipeline.core.errors import StorageError
 from pipeline.database import database_of
-from pipeline.errors import StorageError
 from storage import deliveries
 
 #: What an alert says comes from outside; a page of it may load nothing but its own picture, and run nothing.

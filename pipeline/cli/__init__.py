@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.errors import ForewatchError
+from pipeline.core.errors import ForewatchError
 
 
 def main() -> None:

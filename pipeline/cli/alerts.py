@@ -103,7 +103,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     from uuid import uuid4
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import alerts
 
     with opened(config) as (_, database), database.begin() as connection:
@@ -134,7 +134,7 @@ def label(
 
     from pipeline.alerts.outbox import AlertRules
     from pipeline.cli.person import who
-    from pipeline.records import AnomalyState
+    from pipeline.core.types import AnomalyState
     from storage import anomalies, labels
 
     now_ns = time_ns()
@@ -165,7 +165,7 @@ def try_out(
     from time import time_ns
 
     from pipeline.alerts.rehearsal import rehearse
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import anomalies, faults
 
     now_ns = time_ns()
@@ -200,7 +200,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 
 def _alert(connection: Connection, text: str) -> AlertState:
     from pipeline.cli.person import hex_prefix
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import alerts
 
     found = alerts.get(connection, hex_prefix(text))

@@ -11,7 +11,7 @@ import typer
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
 from pipeline.cli.output import number, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
-from pipeline.records import Anomaly, AnomalyState, Severity
+from pipeline.core.types import Anomaly, AnomalyState, Severity
 
 app = typer.Typer(no_args_is_help=True, help="What was found: list, look at one, explain one.")
 

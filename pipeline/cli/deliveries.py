@@ -94,7 +94,7 @@ def redeliver(
     """
     from time import time_ns
 
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import deliveries
 
     if not ids and endpoint is None and since is None:
@@ -120,8 +120,8 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
     from pipeline.alerts.service import AlertService
     from pipeline.config_load import load_config
+    from pipeline.core.errors import InputError
     from pipeline.database import open_database
-    from pipeline.errors import InputError
     from pipeline.metrics import Metrics
 
     loaded = load_config(config)
@@ -136,7 +136,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
 def _one(connection: Connection, text: str) -> Delivery:
     from pipeline.cli.person import hex_prefix
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import deliveries
 
     found = deliveries.find(connection, hex_prefix(text))

@@ -124,7 +124,7 @@ async def _ping(endpoint: EndpointBase) -> Outcome:
 
 def _endpoint(config: Config, name: str) -> EndpointBase:
     from pipeline.config_problems import closest
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     if name not in config.endpoints:
         remedy = closest(name, config.endpoints) if config.endpoints else "the config has no endpoints"

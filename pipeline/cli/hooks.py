@@ -33,7 +33,7 @@ def listen(
     from pipeline.alerts.listen import hook_routes
     from pipeline.alerts.signing import check_secret
     from pipeline.cli.output import note
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.http import HttpServer
 
     try:
@@ -55,7 +55,7 @@ def _secrets(files: list[Path], variable: str) -> list[str]:
     """Raises InputError for a file that cannot be read."""
     import os
 
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     found = [os.environ[variable]] if variable in os.environ and not files else []
     for path in files:

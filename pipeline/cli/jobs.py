@@ -61,7 +61,7 @@ def train(
     from time import time_ns
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.retraining.requests import ask, trainable
 
     with opened(config) as (loaded, database):

@@ -161,7 +161,7 @@ def import_(
     from time import time_ns
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.retraining.registry import delete, imported
     from storage import models
 

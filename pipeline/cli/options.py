@@ -58,7 +58,7 @@ def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Data
 def stream_of(config: Config, name: str) -> Stream:
     """The stream called ``name``. Raises InputError with the names that there are."""
     from pipeline.config_problems import closest
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     if name not in config.streams:
         raise InputError(f"the config has no stream {name!r}: {closest(name, config.streams)}")

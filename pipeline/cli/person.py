@@ -17,7 +17,7 @@ def who(given: str | None) -> str:
 
 def hex_prefix(text: str) -> str:
     """The digits of the beginning of an id. Raises InputError."""
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     digits = text.replace("-", "").lower().removeprefix("msg_")
     if not 1 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):

@@ -11,7 +11,7 @@ from pipeline.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.records import Power
+    from pipeline.core.types import Power
     from storage.session import Database
 
 COLUMNS: tuple[str, ...] = ("kind", "series", "smallest", "delay", "blind")
@@ -47,7 +47,7 @@ def power(
 
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
     from pipeline.champion import champion_of
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.retraining.data import from_history
     from pipeline.retraining.injections import ROWS
     from pipeline.retraining.power import OLD, measure

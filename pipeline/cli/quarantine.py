@@ -67,7 +67,7 @@ def add(
     from time import time_ns
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import quarantine
     from storage.quarantine import Excluded
 
@@ -91,7 +91,7 @@ def remove(
     from time import time_ns
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import quarantine
 
     with opened(config) as (_, database), database.begin() as connection:

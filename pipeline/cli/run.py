@@ -45,7 +45,7 @@ def backfill(
     """
     from pipeline.cli.output import show_fields, show_json
     from pipeline.config_load import load_config
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     loaded = load_config(config)
     stream_of(loaded, stream)
@@ -72,7 +72,7 @@ def backfill(
 
 def _files(patterns: list[str]) -> list[Path]:
     """The files that the patterns name, in their order. Raises InputError where one names none."""
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     found: list[Path] = []
     for pattern in patterns:

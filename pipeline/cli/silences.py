@@ -35,7 +35,7 @@ def add(
     from uuid import uuid4
 
     from pipeline.cli.person import who
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import silences
 
     now_ns = time_ns()
@@ -91,7 +91,7 @@ def expire(
     from time import time_ns
 
     from pipeline.cli.person import hex_prefix
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from storage import silences
 
     with opened(config) as (_, database), database.begin() as connection:
@@ -106,7 +106,7 @@ def _span(text: str | None) -> int:
     from datetime import timedelta
 
     from pipeline.config_types import parse_duration
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     if text is None:
         raise InputError("say how long: --for 2h, or --until TIME")
@@ -118,7 +118,7 @@ def _span(text: str | None) -> int:
 
 
 def _matchers(pairs: list[str]) -> dict[str, Any]:
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     found: dict[str, Any] = {}
     for pair in pairs:

@@ -28,7 +28,7 @@ def init(
 ) -> None:
     """Write a commented config to begin with."""
     from pipeline.config_template import template
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     try:
         with file.open("w" if force else "x", encoding="utf-8") as out:

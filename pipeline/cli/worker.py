@@ -23,7 +23,7 @@ def worker(
 
     It needs to reach the history and the models (storage.history_path, storage.models_path: the same URLs everywhere), and no database.
     """
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.retraining.cluster import run_worker
     from pipeline.retraining.config import SCHEDULER, Tls
 

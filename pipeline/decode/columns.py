@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 
 #: A series inside its stream: the text of its label, or of all of them with NULs between, which no label may hold. (Tuples of texts cost half
 #: as much again to make and to look up.)

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import CsvFormat, JsonFormat, Stream, format_duration
+from pipeline.core.durations import to_nanoseconds
+from pipeline.core.errors import ConfigError
+from pipeline.core.timestamps import ABSURD
+from pipeline.core.types import DeadLetter
 from pipeline.decode.columns import Columns
 from pipeline.decode.csv_records import split
 from pipeline.decode.fields import fields_of
 from pipeline.decode.json_records import JsonParser
 from pipeline.decode.parsed import Parsed, Reject, shown
 from pipeline.decode.tables import TableParser, row_bytes
-from pipeline.durations import to_nanoseconds
-from pipeline.errors import ConfigError
-from pipeline.records import DeadLetter
 from pipeline.sources.base import Headers, Records, TableRecords
-from pipeline.timeparse import ABSURD
 
 
 class Decoded(NamedTuple):

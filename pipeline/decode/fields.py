@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.config import Stream
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 
 class Reduction(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.config import DeadLetterLimit
+from pipeline.core.types import DeadLetter
 from pipeline.decode.columns import Columns
-from pipeline.records import DeadLetter
 
 
 class DeadLetterGauge:

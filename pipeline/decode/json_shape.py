@@ -10,9 +10,9 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pipeline.core.errors import ConfigError
 from pipeline.decode.fields import Fields
 from pipeline.decode.parsed import MAX_LABEL
-from pipeline.errors import ConfigError
 
 Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | int | bool
 Scalar = str | int | float | bool | None

@@ -44,7 +44,7 @@ class Parsed:
     """Points of one batch of records.
 
     rows      (N,) record that a point comes from (None: point i is record i)
-    time      (N,) ns, negative where ``pipeline.timeparse`` could not use it; ``time_shown(i)`` is what was there
+    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)`` is what was there
     rejects   record → why; points of such a record count for nothing
     filtered  records without a point and without a fault
     """

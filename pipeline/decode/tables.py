@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_texts
 from pipeline.decode.columns import SEPARATOR, Keys
 from pipeline.decode.fields import Fields
 from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
-from pipeline.timeparse import UNREADABLE, localise, parse_epochs, parse_texts
 
 #: Spellings of a missing value in text.
 _NOTHING = r"(?i)^([+-]?nan|null|none|na|n/a|#n/a)?$"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.config import Config
-from pipeline.errors import InputError, StorageError
+from pipeline.core.errors import InputError, StorageError
 from pipeline.retraining.decide import roll_back
 from storage import jobs, models
 from storage.jobs import Job

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from uuid import UUID
 
 from pipeline.config import Config
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
+from pipeline.core.types import Severity
 from pipeline.explain import sentence
-from pipeline.records import Severity
 from storage import anomalies
 from storage.session import Database
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.evaluate.scores import SEED
 
 #: Metrics that a single series has: key in a report's ``series`` → what it is called.

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 Values = NDArray[np.float64]
 #: Disturbs ``values`` (n, C) in place from ``row`` on and returns the number of disturbed rows.

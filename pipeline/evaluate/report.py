@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.evaluate.metrics import QUIET_ROWS, segments
 from pipeline.evaluate.plots import SIZE, View, around, png, whole
 from pipeline.evaluate.provenance import commit

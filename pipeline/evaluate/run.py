@@ -23,7 +23,7 @@ from detectors.presets import PRESETS
 from detectors.thresholds import THRESHOLDS
 from detectors.warm import warm
 from pipeline.config_problems import closest, other_detector
-from pipeline.errors import ForewatchError, InputError
+from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Entry, Labelled
 from pipeline.evaluate.provenance import code_digest

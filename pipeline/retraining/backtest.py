@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors import build
 from detectors.base import Detector, DetectorSpec, State
-from pipeline.records import Power
+from pipeline.core.types import Power
 from pipeline.retraining.data import HELD_BACK, TrainingData, take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, probe, spread_of
 from pipeline.retraining.learn import learn, parts

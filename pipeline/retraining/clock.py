@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 
-from pipeline.cron import last_due
-from pipeline.errors import StorageError
+from pipeline.core.cron import last_due
+from pipeline.core.errors import StorageError
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from pipeline.errors import ForewatchError
+from pipeline.core.errors import ForewatchError
 from pipeline.retraining import work
 from pipeline.retraining.config import Cluster, Tls
 from pipeline.retraining.task_types import Task

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points
 from pipeline.champion import provenance
 from pipeline.config import Stream
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring import Scoring
@@ -273,7 +273,7 @@ def _numbers(table: pa.Table, name: str) -> NDArray:
 
 def newest_ns(path: str, stream: str) -> int:
     """Event time of the newest point in the history of a stream. Raises InputError where there is none."""
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
 
     newest = [segment.newest_ns for segment in kept(path, stream)]
     if not newest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pipeline.config import Stream
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from storage import jobs, models
 from storage.models import Promotion
 

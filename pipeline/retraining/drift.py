@@ -19,8 +19,8 @@ from safetensors.numpy import load, save
 
 from detectors.base import State
 from detectors.drift import Drift, DriftWatch, warm
+from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.records import Partition
 from pipeline.scoring import Result, Scoring
 from pipeline.series import metadata
 from storage.watches import DriftState

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from detectors.base import DetectorSpec
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData
 from pipeline.retraining.guard import SLOWER

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State
-from pipeline.records import Power
+from pipeline.core.types import Power
 
 KINDS: Final = ("spike", "dip", "shift", "drift", "flat")
 SIZES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

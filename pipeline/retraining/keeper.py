@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 
 from sqlalchemy import Connection
 
-from pipeline.errors import StorageUnavailable
+from pipeline.core.errors import StorageUnavailable
 from storage.session import Database
 
 Write = Callable[[Connection], None]

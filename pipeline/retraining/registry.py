@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detectors import artifacts, own
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import frozen
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from storage import jobs, models
 from storage.models import Model
 from storage.session import Database

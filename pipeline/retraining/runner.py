@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from pipeline.config import Config
-from pipeline.errors import ForewatchError, InputError, StorageUnavailable
+from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
 from pipeline.retraining.cluster import ClusterAway, Workers
 from pipeline.retraining.publish import publish, task_of
 from pipeline.retraining.task_types import Outcome, Task

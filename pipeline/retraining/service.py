@@ -12,11 +12,11 @@ from functools import partial
 import structlog
 
 from pipeline.config import Config, Stream
-from pipeline.cron import trigger
+from pipeline.core.cron import trigger
+from pipeline.core.errors import StorageError
+from pipeline.core.types import Partition, Power
 from pipeline.engine import Engine
-from pipeline.errors import StorageError
 from pipeline.metrics import Metrics, PowerMetrics
-from pipeline.records import Partition, Power
 from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from pipeline.retraining.keeper import Keeper

@@ -18,10 +18,10 @@ from detectors.warm import warm
 from pipeline.begun import begun
 from pipeline.champion import Champion, champion_of
 from pipeline.config import Stream
+from pipeline.core.errors import InputError
+from pipeline.core.types import Fault, FaultKind
 from pipeline.engine import Engine
-from pipeline.errors import InputError
 from pipeline.metrics import Metrics
-from pipeline.records import Fault, FaultKind
 from pipeline.retraining.data import newest_ns
 from pipeline.retraining.learn import Relearnt, relearn
 from pipeline.retraining.requests import rulings

@@ -161,7 +161,7 @@ def _detector(task: Task) -> Any:
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
     """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
     from pipeline.champion import detector_spec
-    from pipeline.errors import InputError
+    from pipeline.core.errors import InputError
     from pipeline.retraining.evidence import Decision, decide, make_card
 
     try:

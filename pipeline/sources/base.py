@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 
 if TYPE_CHECKING:
     import pyarrow as pa

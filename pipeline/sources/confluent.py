@@ -22,8 +22,8 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from pipeline.config import KafkaSource as KafkaConfig
-from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records
 from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource
 

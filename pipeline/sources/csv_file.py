@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.config import CsvFormat
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.sources.csv_text import Layout, parse_lines
 from pipeline.sources.table_part import RowsGoneError, TablePart
 

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import config as models
-from pipeline.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, TableRecords
 from pipeline.sources.csv_file import CsvFile
 from pipeline.sources.parquet_file import ParquetFile

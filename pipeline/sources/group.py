@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.config import KafkaSource as KafkaConfig
-from pipeline.errors import SourceError
-from pipeline.records import Partition
+from pipeline.core.errors import SourceError
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll
 from pipeline.sources.start import EARLIEST, LATEST, parse_start
 

@@ -29,8 +29,8 @@ from kafka.structs import MemberState, OffsetAndMetadata
 
 from pipeline.config import Format
 from pipeline.config import KafkaSource as KafkaConfig
-from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records
 from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Ownership
 from pipeline.sources.kafka_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge

@@ -21,7 +21,7 @@ from kafka.protocol.consumer import IsolationLevel
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.sources.base import Headers, Records
 
 NS_PER_MS = 1_000_000

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from kafka.errors import KafkaConfigurationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
-from pipeline.errors import ConfigError, SourceUnavailable
+from pipeline.core.errors import ConfigError, SourceUnavailable
 
 Client = TypeVar("Client")
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

@@ -17,8 +17,8 @@ import numpy as np
 
 from pipeline.config import Format
 from pipeline.config import MemorySource as MemoryConfig
-from pipeline.errors import OffsetOutOfRange, SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Headers, Poll, Records
 from pipeline.sources.start import EARLIEST, LATEST, parse_start
 

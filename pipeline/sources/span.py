@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from pipeline.config import Format, KafkaSource
 from pipeline.config import Source as SourceConfig
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.sources import make_source
 from pipeline.sources.base import Bounds, Poll, Records, Source, TableRecords
 

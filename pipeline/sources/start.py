@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 EARLIEST, LATEST = "earliest", "latest"
 

@@ -28,8 +28,8 @@ import psutil
 import pyarrow as pa
 
 from pipeline import config as models
-from pipeline.errors import SourceError
-from pipeline.records import Partition
+from pipeline.core.errors import SourceError
+from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, TableRecords
 
 RATES = ("disk_read", "disk_written", "net_received", "net_sent")

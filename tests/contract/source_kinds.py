@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.config import CsvFormat
 from pipeline.config import FilesSource as FilesConfig
 from pipeline.config import KafkaSource as KafkaConfig
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from pipeline.sources.files import FilesSource
 from pipeline.sources.memory import MemoryLog, MemorySource

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pipeline.errors import OffsetOutOfRange, SourceError
-from pipeline.records import Partition
+from pipeline.core.errors import OffsetOutOfRange, SourceError
+from pipeline.core.types import Partition
 from tests.contract.source_kinds import ConfluentKind, CsvKind, KafkaKind, MemoryKind, ParquetKind, Reader, ZippedCsvKind, numbered
 
 SECOND = 1_000_000_000

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errors import StorageUnavailable
-from pipeline.records import Counts, Partition, Position
+from pipeline.core.errors import StorageUnavailable
+from pipeline.core.types import Counts, Partition, Position
 from storage import positions
 from storage.positions import Fenced, Outcome
 from storage.session import CommitUnknown, Database

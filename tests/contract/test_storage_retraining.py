@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.records import Partition, Power
+from pipeline.core.errors import InputError
+from pipeline.core.types import Partition, Power
 from storage import anomalies, jobs, models, quarantine, watches
 from storage.jobs import Lost
 from storage.models import Model, Overtaken

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from pipeline.errors import InputError
-from pipeline.records import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, LateRecord, Partition, Severity
+from pipeline.core.errors import InputError
+from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, LateRecord, Partition, Severity
 from storage import anomalies, dead_letters, faults, late, positions, retention, series
 from storage.segments import Segment, SegmentStore, folder_of
 from storage.types import safe

@@ -13,8 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from pipeline.errors import ConfigError, StorageError, StorageUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
+from pipeline.core.types import Partition
 from storage import migrate, positions, snapshots
 from storage.session import Database
 from storage.tables import Base

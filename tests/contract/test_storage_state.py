@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipeline.records import Counts, Partition
+from pipeline.core.types import Counts, Partition
 from storage import ledger as ledgers
 from storage import positions, series, snapshots
 from storage.positions import Fenced

@@ -18,8 +18,8 @@ from kafka.admin import KafkaAdminClient
 
 from pipeline.backfill import run_backfill
 from pipeline.config_load import load_config
-from pipeline.errors import StorageUnavailable
-from pipeline.records import Anomaly, Partition, Position
+from pipeline.core.errors import StorageUnavailable
+from pipeline.core.types import Anomaly, Partition, Position
 from pipeline.sources.kafka_client import connect
 from storage import anomalies, dead_letters, late, positions
 from storage.history import HistoryReader

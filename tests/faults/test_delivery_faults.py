@@ -289,7 +289,7 @@ def test_the_database_goes_away_and_comes_back(faulty_postgres):
 
 
 def _happens(bench: Bench, *changes) -> bool:
-    from pipeline.errors import StorageUnavailable
+    from pipeline.core.errors import StorageUnavailable
 
     try:
         bench.happen(*changes)
@@ -364,7 +364,7 @@ def fill_backlog(database: Database, count: int) -> None:
     """Deliveries to the endpoint ``dead``, over a tenth as many series."""
     from uuid import UUID, uuid5
 
-    from pipeline.records import NAMESPACE
+    from pipeline.core.types import NAMESPACE
     from tests.contract.test_alerts_formats import encode, payload
 
     body = encode(payload("opened")).decode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.records import Fault, FaultKind
+from pipeline.core.types import Fault, FaultKind
 from storage import faults
 from storage.session import Database
 from tests.commit_proxy import CommitProxy

@@ -15,8 +15,8 @@ from detectors import build
 from detectors.warm import warm as compiled
 from pipeline.champion import detector_spec
 from pipeline.config import Config
+from pipeline.core.types import Partition
 from pipeline.provenance import Provenance
-from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records
 from tests.faults.feed import config_tree, make_log

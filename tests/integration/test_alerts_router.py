@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline.records import Fault, FaultKind, Severity
+from pipeline.core.types import Fault, FaultKind, Severity
 from storage import alerts, silences
 from storage.session import Database
 from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from pipeline.records import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, Partition, Severity
 from storage import anomalies, dead_letters, faults
 from storage.session import Database
 

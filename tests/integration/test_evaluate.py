@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import detectors
 from detectors import DetectorSpec, build
 from pipeline.cli.app import app
-from pipeline.errors import ForewatchError, InputError
+from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts, report
 from pipeline.evaluate.run import Task, evaluate, yardstick
 from pipeline.evaluate.scores import score_series

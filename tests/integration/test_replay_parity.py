@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.backfill import run_backfill
 from pipeline.config_load import load_config
-from pipeline.records import Anomaly
+from pipeline.core.types import Anomaly
 from storage import anomalies
 from storage.session import Database
 from tests.faults.feed import config_tree, make_log

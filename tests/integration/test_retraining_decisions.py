@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.retraining import decide, work
 from pipeline.retraining.quarantine import Why
 from pipeline.retraining.requests import ask, kept_out, rulings

@@ -113,7 +113,7 @@ def test_the_rungs_that_guard_a_stream_are_counted():
 
 
 def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):
-    from pipeline.errors import StorageUnavailable
+    from pipeline.core.errors import StorageUnavailable
 
     service, _ = service_of(database, tmp_path)
 

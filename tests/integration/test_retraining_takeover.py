@@ -16,8 +16,8 @@ from detectors.base import DetectorSpec, Points
 from detectors.forecasters import features, shared
 from detectors.own import tensors
 from pipeline.champion import champion_of
+from pipeline.core.types import FaultKind
 from pipeline.metrics import Metrics
-from pipeline.records import FaultKind
 from pipeline.retraining import registry
 from pipeline.retraining.watch import ModelWatch
 from storage import faults, models

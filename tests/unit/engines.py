@@ -13,10 +13,10 @@ import pytest
 
 from pipeline.build import build_engine
 from pipeline.config import Config
+from pipeline.core.errors import StorageUnavailable
+from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine import Engine
-from pipeline.errors import StorageUnavailable
 from pipeline.metrics import Metrics, StreamMetrics
-from pipeline.records import Anomaly, Fault, Partition, Position
 from pipeline.scoring import Result
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage import anomalies, dead_letters, faults, late, positions

@@ -13,7 +13,7 @@ from detectors import build
 from detectors.base import Detector, Points, Verdicts
 from pipeline.champion import detector_spec, provenance
 from pipeline.config import Stream
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling
 from pipeline.scoring import Scoring

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.alerts.schedule import Calendar, cron_window
-from pipeline.cron import check_cron
-from pipeline.errors import ConfigError
+from pipeline.core.cron import check_cron
+from pipeline.core.errors import ConfigError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 THREE_HOURS = timedelta(hours=3)

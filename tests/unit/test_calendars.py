@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calendars import DAY, HOUR, Calendar, moment_of, open_time, session_number, step_time, steps_between
+from pipeline.core.trading_calendar import DAY, HOUR, Calendar, moment_of, open_time, session_number, step_time, steps_between
 from pipeline.windows import Windows
 from tests.unit.decoding import columns, stream
 

@@ -19,8 +19,8 @@ from pipeline.cli.app import app
 from pipeline.cli.exits import EXITS
 from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_time
+from pipeline.core.errors import ForewatchError
 from pipeline.docs import PAGES
-from pipeline.errors import ForewatchError
 from pipeline.watchdog import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 
 @pytest.mark.parametrize(

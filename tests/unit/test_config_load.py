@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Config, Secret, Stream, config_hash
 from pipeline.config_load import ConfigFileError, load_config
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 GOOD = """\
 database: sqlite:///x.db

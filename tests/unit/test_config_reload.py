@@ -13,7 +13,7 @@ from pipeline import reload
 from pipeline.config import Config
 from pipeline.config_load import load_config
 from pipeline.config_template import template
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.reload import Reloader
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.errors import StorageUnavailable
+from pipeline.core.errors import StorageUnavailable
 from storage import session
 from storage.session import Database
 

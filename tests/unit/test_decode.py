@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.errors import ConfigError
 from pipeline.decode import REASONS, make_decoder, series_key, series_name, series_names
-from pipeline.errors import ConfigError
 from tests.unit.decoding import PARTITION, records, same_columns, stream, table
 
 T = 1_700_000_000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.timeparse import ABSURD, END_NS, UNREADABLE, localise, parse_epochs, parse_texts, parse_times
+from pipeline.core.timestamps import ABSURD, END_NS, UNREADABLE, localise, parse_epochs, parse_texts, parse_times
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = 1_700_000_000

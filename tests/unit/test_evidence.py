@@ -13,7 +13,7 @@ from detectors import build
 from detectors.base import DetectorSpec
 from detectors.finetune import Tuning
 from detectors.forecasters.shared import network
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.retraining.data import TrainingData
 from pipeline.retraining.evidence import Card, decide, make_card

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import detect
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 ROWS = 400
 

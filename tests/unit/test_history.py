@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from storage import history, parquet
 from storage.history import HistoryReader, HistoryWriter
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import Partition
 from storage import parquet
 from storage.compaction import FEWEST, compact
 from storage.segments import Segment, SegmentStore, folder_of, valid

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.health import Health
 from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics

@@ -14,7 +14,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.sources.kafka_batches import ColumnRecords, CorruptBatchError, merge
 
 TOPIC = TopicPartition("topic", 3)

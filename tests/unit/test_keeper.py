@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import StorageUnavailable
+from pipeline.core.errors import StorageUnavailable
 from pipeline.retraining.keeper import Keeper
 
 

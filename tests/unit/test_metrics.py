@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.core.types import Counts, Partition
 from pipeline.metrics import Metrics, StreamMetrics, metrics_markdown
-from pipeline.records import Counts, Partition
 
 ROOT = Path(__file__).resolve().parents[2]
 

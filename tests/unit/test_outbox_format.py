@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from pipeline.alerts.outbox import decode_anomaly, decode_fault, encode_anomaly
-from pipeline.errors import StorageError
-from pipeline.records import Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from pipeline.core.errors import StorageError
+from pipeline.core.types import Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
 
 #: Every key that 0.1.0 writes and insists on: its reader refuses a body with any other key.
 KEYS_OF_0_1_0 = {

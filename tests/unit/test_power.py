@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from detectors import build
 from detectors.base import Detector, DetectorSpec
 from pipeline.cli.app import app
+from pipeline.core.types import Partition, Power
 from pipeline.metrics import Metrics, PowerMetrics
-from pipeline.records import Partition, Power
 from pipeline.retraining import power as powering
 from pipeline.retraining.data import take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of

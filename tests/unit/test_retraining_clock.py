@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from apscheduler.triggers.cron import CronTrigger
 
-from pipeline.cron import last_due, trigger
-from pipeline.errors import StorageUnavailable
+from pipeline.core.cron import last_due, trigger
+from pipeline.core.errors import StorageUnavailable
 from pipeline.retraining.clock import Clock
 
 SECOND = 1_000_000_000

@@ -16,7 +16,7 @@ from detectors import build
 from detectors.base import DetectorSpec
 from pipeline.champion import detector_spec
 from pipeline.config import Config
-from pipeline.errors import InputError, SourceError
+from pipeline.core.errors import InputError, SourceError
 from pipeline.retraining import quarantine as judging
 from pipeline.retraining import work
 from pipeline.retraining.data import from_files, from_history, from_source, joined

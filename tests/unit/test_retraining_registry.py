@@ -9,7 +9,7 @@ import pytest
 
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import features, shared
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.retraining import registry
 
 ABOUT = {"architecture": "shared_lstm", "features": {"version": features.VERSION}}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from detectors.base import DetectorSpec, Points, State, Verdicts
 from pipeline.config import Stream
+from pipeline.core.types import Partition
 from pipeline.provenance import Provenance
-from pipeline.records import Partition
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from pipeline.series import BLOCK, Layer, SeriesTable
 
 P, Q = Partition("t", 0), Partition("t", 1)

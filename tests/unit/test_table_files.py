@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import CsvFormat, FilesSource
-from pipeline.errors import InputError, OffsetOutOfRange, SourceError
-from pipeline.records import Partition
+from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
+from pipeline.core.types import Partition
 from pipeline.sources import csv_file, files, make_source
 from pipeline.sources.csv_file import CsvFile
 from pipeline.sources.csv_text import Layout, parse_lines

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.kafka import KafkaSource
 from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS

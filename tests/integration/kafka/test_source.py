@@ -11,8 +11,8 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from pipeline.config import Secret
-from pipeline.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
-from pipeline.records import Partition
+from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.types import Partition
 from pipeline.sources.kafka import KafkaSource
 from pipeline.sources.kafka_client import connect
 from tests.contract.source_kinds import Reader, numbered

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.records import Fault, FaultKind, Partition
+from pipeline.core.types import Fault, FaultKind, Partition
 from pipeline.sources.memory import MemorySource
 from tests.faults.feed import Log, make_log
 from tests.unit.engines import Bench, away_twice, essence, log_that_a_leaves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.records import FaultKind, Partition
+from pipeline.core.types import FaultKind, Partition
 from tests.faults.feed import Log, record
 from tests.unit.engines import essence
 

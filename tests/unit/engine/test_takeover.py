@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.records import AnomalyState, FaultKind, Partition
+from pipeline.core.types import AnomalyState, FaultKind, Partition
 from storage import positions
 from tests.faults.feed import Log, record
 from tests.unit.engines import Bench, Tally, essence, log_that_a_leaves

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.records import Partition
+    from pipeline.core.types import Partition
 
 
 class ForewatchError(Exception):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.durations import SECOND_NS
+from pipeline.core.durations import SECOND_NS
 
 UNREADABLE = np.iinfo(np.int64).min
 ABSURD = UNREADABLE + 1

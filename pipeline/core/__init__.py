@@ -1,0 +1,1 @@
+"""Record types, errors and time: the words that every package shares."""
