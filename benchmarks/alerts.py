@@ -118,11 +118,11 @@ def rules(fan_out: bool) -> dict[str, Any]:
 
 def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> None:
     """What ``forewatch deliver`` runs."""
-    from pipeline.alerts.config import Alerts
     from pipeline.alerts.delivery import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics
     from pipeline.alerts.operations import OPERATIONS
     from pipeline.alerts.router import Router
+    from pipeline.config.alerts import Alerts
     from pipeline.metrics import Metrics
     from storage.session import Database
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Keys, make_decoder
 from pipeline.sources.base import Records, TableRecords

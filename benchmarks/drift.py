@@ -18,7 +18,7 @@ import numpy as np
 from detectors import build
 from detectors.warm import warm
 from pipeline.champion import detector_spec, provenance
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.retraining.drift import DriftSink
 from pipeline.scoring import Scoring

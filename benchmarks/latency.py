@@ -66,7 +66,7 @@ def main() -> None:
     from detectors.warm import warm
     from pipeline.broker import LocalBroker
     from pipeline.build import build_engine
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.database import open_database
     from pipeline.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source

@@ -15,7 +15,7 @@ from benchmarks.drift import batches
 from detectors import build
 from detectors.warm import warm
 from pipeline.champion import detector_spec, provenance
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.metrics import Metrics, PowerMetrics
 from pipeline.retraining.power import PowerSink
 from pipeline.scoring import Scoring

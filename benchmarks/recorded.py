@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline.broker import LocalBroker
 from pipeline.build import build_engine
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.types import Anomaly
 from pipeline.database import open_database
 from pipeline.explain import sentence

@@ -18,7 +18,7 @@ import numpy as np
 
 from detectors.warm import warm
 from pipeline.build import build_engine
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine import Engine
 from pipeline.metrics import Metrics, StreamMetrics

@@ -48,7 +48,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     """Points per second of the second half of the run (compiled, series known), CPU seconds a point, peak memory."""
     from detectors.warm import warm
     from pipeline.build import build_engine
-    from pipeline.config import Config, FilesSource, Source
+    from pipeline.config.schema import Config, FilesSource, Source
     from pipeline.database import open_database
     from pipeline.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.aggregate_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of

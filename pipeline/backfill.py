@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build import build_engine
-from pipeline.config import Config, FilesSource
-from pipeline.config import Source as SourceConfig
+from pipeline.config.schema import Config, FilesSource
+from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from detectors.base import State
 from pipeline.champion import Champion
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.decode import series_key
 from pipeline.scoring import Keep, Scoring
 from pipeline.stored import PAST, StoredSeries, past_ledger

@@ -8,7 +8,7 @@ import structlog
 
 from pipeline.champion import champion_of
 from pipeline.commit import Committer, OnChanges
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.database import owner_name
 from pipeline.engine import Engine, EngineParts
 from pipeline.faults import FaultLog

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
-from pipeline.config import Stream, config_hash
+from pipeline.config.schema import Stream, config_hash
 from pipeline.provenance import Provenance
 from pipeline.retraining import registry
 from storage import models

@@ -14,13 +14,14 @@ from pathlib import Path
 import structlog
 
 from detectors.warm import warm
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
 from pipeline.alerts.web import alert_routes
 from pipeline.build import build_engine
-from pipeline.config import Config, Stream
-from pipeline.config_load import load_config
+from pipeline.config.alerts import Alerts
+from pipeline.config.loader import load_config
+from pipeline.config.retraining import Retraining
+from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind
 from pipeline.database import open_database, owner_name
@@ -31,7 +32,6 @@ from pipeline.http import HttpServer, operating_routes
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.past import read_past
 from pipeline.reload import Reloader
-from pipeline.retraining.config import Retraining
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from storage.session import Database
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cli.reference import commands_markdown
-from pipeline.config_docs import configuration_markdown
+from pipeline.config.reference import configuration_markdown
 from pipeline.metrics import metrics_markdown
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -18,7 +18,7 @@ import pyarrow as pa
 from detectors.base import Points
 from pipeline.begun import beginning, begun
 from pipeline.champion import Champion, champion_of
-from pipeline.config import Config, Stream, config_hash
+from pipeline.config.schema import Config, Stream, config_hash
 from pipeline.core.errors import InputError
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from detectors import build
 from detectors.base import EVIDENCE, GUARDS
 from pipeline.champion import detector_spec, provenance
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
 from pipeline.scoring import Result, Scoring

@@ -22,8 +22,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipeline.config import FilesSource, Stream
-from pipeline.config import Source as SourceConfig
+from pipeline.config.schema import FilesSource, Stream
+from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder

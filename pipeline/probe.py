@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from pipeline import config as models
-from pipeline.config import Config, Stream
+from pipeline.config import schema as models
+from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.types import Partition
 from pipeline.database import database_of

@@ -10,8 +10,8 @@ from types import FrameType
 
 import structlog
 
-from pipeline.config import Config
-from pipeline.config_load import load_config
+from pipeline.config.loader import load_config
+from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
 
 log = structlog.get_logger(__name__)

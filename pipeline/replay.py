@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, KafkaSource
+from pipeline.config.schema import Config, KafkaSource
 from pipeline.core.errors import InputError, SourceUnavailable
 from pipeline.core.types import DeadLetter, Partition
 from pipeline.decode import make_decoder

@@ -9,7 +9,7 @@ from detectors.ladder import LSTM, WARM, N
 from detectors.readout import COUNT, FIRST
 from pipeline.begun import begun
 from pipeline.champion import champion_of
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.explain import points_of
 from storage.history import HistoryReader

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State, Verdicts
 from pipeline.anomalies import Intervals
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.provenance import Provenance, Scored

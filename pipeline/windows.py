@@ -28,7 +28,7 @@ from safetensors.numpy import save as save_tensors
 from detectors.base import Points, State
 from pipeline.aggregate import Aggregates
 from pipeline.aggregate_plan import Plan
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.trading_calendar import Calendar
 from pipeline.core.types import Partition

@@ -20,7 +20,7 @@ _PARTIAL_S = 86_400
 
 
 class Policy(Protocol):
-    """What of ``pipeline.config.Storage`` says how much is kept."""
+    """What of ``pipeline.config.schema.Storage`` says how much is kept."""
 
     @property
     def keep_anomalies(self) -> timedelta: ...

@@ -8,11 +8,11 @@ from typing import Any
 
 import pydantic
 
-from pipeline.alerts.config import Alerts
-from pipeline.alerts.endpoint_config import Endpoint, EndpointBase
 from pipeline.alerts.outbox import AlertRules
 from pipeline.alerts.payload import Payload, decode
 from pipeline.alerts.router import Router, Turn
+from pipeline.config.alerts import Alerts
+from pipeline.config.endpoints import Endpoint, EndpointBase
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
 from storage import alerts, deliveries
 from storage.session import Database

@@ -12,7 +12,7 @@ import pyarrow as pa
 from detectors import build
 from detectors.base import Points, Verdicts
 from pipeline.champion import champion_of, detector_spec
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from storage import parquet
 from storage.history import HistoryWriter

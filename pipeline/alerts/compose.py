@@ -12,7 +12,6 @@ from uuid import UUID
 import msgspec
 
 from pipeline.alerts import text
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import decode_anomaly, decode_fault
 from pipeline.alerts.payload import (
     LISTED,
@@ -31,6 +30,7 @@ from pipeline.alerts.payload import (
     stamp,
 )
 from pipeline.alerts.rules import Behaviour
+from pipeline.config.alerts import Alerts
 from pipeline.core.durations import to_nanoseconds
 from storage.alerts import AlertState, Member
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts.config import Alerts, FaultAlerts
 from pipeline.alerts.delivery import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.picture import Pictures
 from pipeline.alerts.router import Router
-from pipeline.config import Config
+from pipeline.config.alerts import Alerts, FaultAlerts
+from pipeline.config.schema import Config
 from pipeline.metrics import Metrics
 from storage.session import Database
 

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 import structlog
 
 from pipeline.alerts.call import Message, Outcome, Picture, Sender
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import Operations
@@ -28,6 +27,7 @@ from pipeline.alerts.retry import delay
 from pipeline.alerts.router import Router
 from pipeline.alerts.senders import sender_of
 from pipeline.alerts.workers import Workers
+from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import StorageUnavailable
 from storage import alerts, deliveries

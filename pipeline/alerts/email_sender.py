@@ -13,9 +13,9 @@ from email.utils import format_datetime
 
 from pipeline.alerts import guard, text
 from pipeline.alerts.call import Message, Outcome, Picture, redacted
-from pipeline.alerts.endpoint_config import EmailEndpoint
 from pipeline.alerts.http_sender import tls
 from pipeline.alerts.page import html_of
+from pipeline.config.endpoints import EmailEndpoint
 
 
 class EmailSender:

@@ -12,7 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 
-from pipeline.alerts.endpoint_config import NETWORKS
+from pipeline.config.endpoints import NETWORKS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

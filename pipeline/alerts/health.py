@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.alerts.call import Outcome
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.retry import LONGEST_PAUSE
+from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.endpoints import EndpointState
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.alerts.call import Message, Outcome, redacted
-from pipeline.alerts.endpoint_config import KafkaEndpoint
 from pipeline.alerts.signing import message_id
+from pipeline.config.endpoints import KafkaEndpoint
 
 
 class KafkaSender:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.alerts.config import Alerts, Silence
 from pipeline.alerts.matching import Test, compiled
 from pipeline.alerts.schedule import Calendar, Window, cron_window
+from pipeline.config.alerts import Alerts, Silence
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage import silences

@@ -10,11 +10,11 @@ import structlog
 from sqlalchemy import Connection
 
 from pipeline.alerts.call import Outcome
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.outbox import AlertRules, fault_id
 from pipeline.alerts.router import Router
+from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind
 from storage import alerts, deliveries, endpoints, faults

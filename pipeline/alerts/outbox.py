@@ -26,7 +26,7 @@ from storage import alerts
 from storage.types import safe
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
 
 #: An open anomaly whose peak grew by less than this factor is not news.
 GROWTH = 1.25

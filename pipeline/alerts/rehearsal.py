@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from pipeline.alerts.configured import router_of
 from pipeline.alerts.outbox import AlertRules, decode_anomaly
 from pipeline.alerts.payload import Payload, decode
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Fault
 from storage import alerts, deliveries, faults

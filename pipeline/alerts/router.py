@@ -15,13 +15,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from pipeline.alerts.budget import AlertBudget
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.desk import Desk
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.fold import STORM_KEY, Change, fold, understand
 from pipeline.alerts.look import look
 from pipeline.alerts.muting import Muting, PlannedSilences
 from pipeline.alerts.rules import STORM, StreamRules
+from pipeline.config.alerts import Alerts
+from pipeline.config.endpoints import EndpointBase
 from storage import alerts, faults, labels, silences
 from storage.alerts import AlertState, Event
 

@@ -6,10 +6,10 @@ import time
 from uuid import uuid4
 
 from pipeline.alerts.compose import Scene, compose
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.payload import Payload
 from pipeline.alerts.rules import StreamRules
+from pipeline.config.alerts import Alerts
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from storage.alerts import AlertState, Member

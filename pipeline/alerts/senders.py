@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.alerts.call import Picture, Sender
-from pipeline.alerts.endpoint_config import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
 from pipeline.alerts.formats import FORMATS
 from pipeline.alerts.http_sender import HttpSender
+from pipeline.config.endpoints import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
 
 
 def sender_of(endpoint: EndpointBase, picture: Picture) -> Sender:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.metrics import Metrics
 from storage.session import Database
 

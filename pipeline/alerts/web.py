@@ -9,7 +9,7 @@ from starlette.routing import Route
 from pipeline.alerts.configured import pictures_of
 from pipeline.alerts.page import html_of
 from pipeline.alerts.payload import Payload, decode
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.database import database_of
 from storage import deliveries

@@ -119,7 +119,7 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
 
 def _row(anomaly: Anomaly) -> tuple[Any, ...]:
     """One line: the channel that contributed most speaks for the anomaly."""
-    from pipeline.config_types import format_duration
+    from pipeline.config.types import format_duration
 
     most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))

@@ -11,7 +11,7 @@ from pipeline.cli.output import note, number, show_json, show_table
 from pipeline.cli.times import show_time
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.probe import StreamProbe
 
 
@@ -27,7 +27,7 @@ def check(
 
     Every mistake is named with its line, its key and what to do about it.
     """
-    from pipeline.config_load import ConfigFileError, load_config
+    from pipeline.config.loader import ConfigFileError, load_config
 
     try:
         loaded = load_config(config)

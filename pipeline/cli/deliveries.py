@@ -119,7 +119,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     import signal
 
     from pipeline.alerts.service import AlertService
-    from pipeline.config_load import load_config
+    from pipeline.config.loader import load_config
     from pipeline.core.errors import InputError
     from pipeline.database import open_database
     from pipeline.metrics import Metrics

@@ -12,8 +12,8 @@ from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
     from pipeline.alerts.call import Outcome
-    from pipeline.alerts.endpoint_config import EndpointBase
-    from pipeline.config import Config
+    from pipeline.config.endpoints import EndpointBase
+    from pipeline.config.schema import Config
 
 app = typer.Typer(no_args_is_help=True, help="The receivers of alerts: list, test, enable again.")
 
@@ -59,7 +59,7 @@ def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
     import asyncio
     import time
 
-    from pipeline.config_load import load_config
+    from pipeline.config.loader import load_config
 
     endpoint = _endpoint(load_config(config), name)
     began = time.perf_counter()
@@ -123,7 +123,7 @@ async def _ping(endpoint: EndpointBase) -> Outcome:
 
 
 def _endpoint(config: Config, name: str) -> EndpointBase:
-    from pipeline.config_problems import closest
+    from pipeline.config.diagnostics import closest
     from pipeline.core.errors import InputError
 
     if name not in config.endpoints:

@@ -24,7 +24,7 @@ from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from storage.jobs import Job
     from storage.session import Database
 

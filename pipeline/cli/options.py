@@ -13,7 +13,7 @@ from pipeline.cli.output import note
 from pipeline.cli.times import parse_time
 
 if TYPE_CHECKING:
-    from pipeline.config import Config, Stream
+    from pipeline.config.schema import Config, Stream
     from storage.session import Database
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file.", show_default=True)]
@@ -41,8 +41,8 @@ def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Data
 
     A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config named; but it may be a slip of the pen.
     """
-    from pipeline.config_load import load_config
-    from pipeline.config_problems import closest
+    from pipeline.config.diagnostics import closest
+    from pipeline.config.loader import load_config
     from pipeline.database import database_of
 
     config = load_config(file)
@@ -57,7 +57,7 @@ def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Data
 
 def stream_of(config: Config, name: str) -> Stream:
     """The stream called ``name``. Raises InputError with the names that there are."""
-    from pipeline.config_problems import closest
+    from pipeline.config.diagnostics import closest
     from pipeline.core.errors import InputError
 
     if name not in config.streams:

@@ -10,7 +10,7 @@ from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opene
 from pipeline.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.core.types import Power
     from storage.session import Database
 

@@ -44,7 +44,7 @@ def backfill(
     The history is in files, or in a time range of the stream's own source. The verdicts are those that the daemon would give.
     """
     from pipeline.cli.output import show_fields, show_json
-    from pipeline.config_load import load_config
+    from pipeline.config.loader import load_config
     from pipeline.core.errors import InputError
 
     loaded = load_config(config)

@@ -105,7 +105,7 @@ def expire(
 def _span(text: str | None) -> int:
     from datetime import timedelta
 
-    from pipeline.config_types import parse_duration
+    from pipeline.config.types import parse_duration
     from pipeline.core.errors import InputError
 
     if text is None:

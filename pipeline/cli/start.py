@@ -27,7 +27,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented config to begin with."""
-    from pipeline.config_template import template
+    from pipeline.config.template import template
     from pipeline.core.errors import InputError
 
     try:
@@ -42,7 +42,7 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of the config, for editors."""
-    from pipeline.config_docs import json_schema
+    from pipeline.config.reference import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 

@@ -23,9 +23,9 @@ def worker(
 
     It needs to reach the history and the models (storage.history_path, storage.models_path: the same URLs everywhere), and no database.
     """
+    from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
     from pipeline.retraining.cluster import run_worker
-    from pipeline.retraining.config import SCHEDULER, Tls
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://host:8786 or tls://host:8786")

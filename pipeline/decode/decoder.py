@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CsvFormat, JsonFormat, Stream, format_duration
+from pipeline.config.schema import CsvFormat, JsonFormat, Stream, format_duration
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import ConfigError
 from pipeline.core.timestamps import ABSURD

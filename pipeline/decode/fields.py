@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.config import DeadLetterLimit
+from pipeline.config.schema import DeadLetterLimit
 from pipeline.core.types import DeadLetter
 from pipeline.decode.columns import Columns
 

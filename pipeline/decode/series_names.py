@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.decode.columns import SEPARATOR, Key
 
 _LABEL = re.compile(r"((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, StorageError
 from pipeline.retraining.decide import roll_back
 from storage import jobs, models

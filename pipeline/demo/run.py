@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.broker import LocalBroker
-from pipeline.config_load import load_config
+from pipeline.config.loader import load_config
 from pipeline.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.hooks import receiver

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from uuid import UUID
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Severity
 from pipeline.explain import sentence

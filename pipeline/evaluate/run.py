@@ -22,7 +22,7 @@ from detectors import DetectorSpec
 from detectors.presets import PRESETS
 from detectors.thresholds import THRESHOLDS
 from detectors.warm import warm
-from pipeline.config_problems import closest, other_detector
+from pipeline.config.diagnostics import closest, other_detector
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Entry, Labelled

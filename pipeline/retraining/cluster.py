@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import structlog
 
+from pipeline.config.retraining import Cluster, Tls
 from pipeline.core.errors import ForewatchError
 from pipeline.retraining import work
-from pipeline.retraining.config import Cluster, Tls
 from pipeline.retraining.task_types import Task
 
 log = structlog.get_logger(__name__)

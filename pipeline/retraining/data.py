@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points
 from pipeline.champion import provenance
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from storage import jobs, models
 from storage.models import Promotion

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Detector, State
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling, Why
 

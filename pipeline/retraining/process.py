@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 #: How long a runner without work stays.
 IDLE_SECONDS = 30.0

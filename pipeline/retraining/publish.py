@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from pipeline.config import Config, Stream
+from pipeline.config.schema import Config, Stream
 from pipeline.retraining import decide
 from pipeline.retraining.requests import rulings
 from pipeline.retraining.task_types import Outcome, Task, Version

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from detectors.tiers import TIERS
-from pipeline.config import Config, Stream
+from pipeline.config.schema import Config, Stream
 from pipeline.retraining.quarantine import Ruling, Why
 from storage import anomalies, jobs, labels, quarantine
 from storage.session import Database

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
 from pipeline.retraining.cluster import ClusterAway, Workers
 from pipeline.retraining.publish import publish, task_of

@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from pipeline.config import Config, Stream
+from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power

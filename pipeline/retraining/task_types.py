@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.retraining.quarantine import Ruling
 
 #: progress of any kind, to be shown in the job's row

@@ -17,7 +17,7 @@ import structlog
 from detectors.warm import warm
 from pipeline.begun import begun
 from pipeline.champion import Champion, champion_of
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine import Engine

@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.retraining.data import kept, newest_ns
 from pipeline.retraining.task_types import Outcome, Task, Tell, Version
 

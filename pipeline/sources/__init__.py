@@ -1,6 +1,6 @@
 """Sources: one file each, behind the protocol of ``base``, registered in ``SOURCES`` by the name of its config model.
 
-To add one: write the class, add its config model to ``pipeline.config.Source`` and one line here; then make ``tests/contract/test_sources.py``
+To add one: write the class, add its config model to ``pipeline.config.schema.Source`` and one line here; then make ``tests/contract/test_sources.py``
 run over it. Modules are imported when first needed, so that ``forewatch --help`` need not wait for a Kafka client.
 """
 
@@ -9,21 +9,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, cast
 
-from pipeline import config
+from pipeline.config import schema
 from pipeline.sources.base import Bounds, Headers, Poll, Records, Source, TableRecords
 
 __all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRecords", "make_source"]
 
 #: config model → "module:function"; the function gets the stream's name, the model and the stream's format, and returns a Source.
 SOURCES: dict[type[Any], str] = {
-    config.FilesSource: "pipeline.sources.files:from_config",
-    config.KafkaSource: "pipeline.sources.kafka:from_config",
-    config.TelemetrySource: "pipeline.sources.telemetry:from_config",
-    config.MemorySource: "pipeline.sources.memory:from_config",
+    schema.FilesSource: "pipeline.sources.files:from_config",
+    schema.KafkaSource: "pipeline.sources.kafka:from_config",
+    schema.TelemetrySource: "pipeline.sources.telemetry:from_config",
+    schema.MemorySource: "pipeline.sources.memory:from_config",
 }
 
 
-def make_source(stream_name: str, source: config.Source, form: config.Format | None = None) -> Source:
+def make_source(stream_name: str, source: schema.Source, form: schema.Format | None = None) -> Source:
     """The source of a stream as configured. Connects at the first poll only. Raises ConfigError.
 
     ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers from labels.

@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import IO
 
-from pipeline.config import CsvFormat
+from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
 from pipeline.sources.csv_text import Layout, parse_lines
 from pipeline.sources.table_part import RowsGoneError, TablePart

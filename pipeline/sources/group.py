@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll

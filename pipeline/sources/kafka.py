@@ -27,8 +27,8 @@ from kafka.errors import (
 )
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from pipeline.config import Format
-from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config.schema import Format
+from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records

@@ -15,8 +15,8 @@ from threading import Condition
 
 import numpy as np
 
-from pipeline.config import Format
-from pipeline.config import MemorySource as MemoryConfig
+from pipeline.config.schema import Format
+from pipeline.config.schema import MemorySource as MemoryConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Headers, Poll, Records

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from pipeline.config import Format, KafkaSource
-from pipeline.config import Source as SourceConfig
+from pipeline.config.schema import Format, KafkaSource
+from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.types import Partition
 from pipeline.sources import make_source
 from pipeline.sources.base import Bounds, Poll, Records, Source, TableRecords

@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from pipeline import config as models
+from pipeline.config import schema as models
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, TableRecords

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import CsvFormat
-from pipeline.config import FilesSource as FilesConfig
-from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config.schema import CsvFormat
+from pipeline.config.schema import FilesSource as FilesConfig
+from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.types import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from pipeline.sources.files import FilesSource

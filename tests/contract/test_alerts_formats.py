@@ -16,13 +16,13 @@ import pytest
 
 from pipeline.alerts.call import Call, Message
 from pipeline.alerts.compose import Scene, compose
-from pipeline.alerts.config import Alerts
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.formats import FORMATS
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.payload import BudgetView, Hint, Kind, Payload, encode, schema_text
 from pipeline.alerts.rules import StreamRules
 from pipeline.alerts.senders import sender_of
+from pipeline.config.alerts import Alerts
+from pipeline.config.endpoints import EndpointBase
 from storage.alerts import AlertState, Member
 from tests.alerting import NOON, SECOND, anomaly, closed, endpoint
 from tests.contract import alert_services as services

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from pipeline.alerts.call import ANSWER_KEPT, Outcome
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.http_sender import tls
 from pipeline.alerts.payload import Payload
 from pipeline.alerts.senders import sender_of
 from pipeline.alerts.signing import message_id
+from pipeline.config.endpoints import EndpointBase
 from tests.alerting import endpoint, json_endpoint
 from tests.certificates import Authority
 from tests.contract.test_alerts_formats import HOSTILE, _now, payload

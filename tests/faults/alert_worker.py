@@ -10,12 +10,12 @@ import signal
 import sys
 import threading
 
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.delivery import DeliveryLoop
 from pipeline.alerts.http_sender import HttpSender
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.router import Router
+from pipeline.config.alerts import Alerts
 from pipeline.metrics import Metrics
 from storage.session import Database
 from tests.alerting import json_endpoint

@@ -17,7 +17,7 @@ import pandas as pd
 from kafka.admin import KafkaAdminClient
 
 from pipeline.backfill import run_backfill
-from pipeline.config_load import load_config
+from pipeline.config.loader import load_config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Partition, Position
 from pipeline.sources.kafka_client import connect

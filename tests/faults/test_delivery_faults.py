@@ -23,12 +23,12 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.delivery import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.retry import DELAYS
 from pipeline.alerts.router import Router
+from pipeline.config.alerts import Alerts
 from pipeline.metrics import Metrics
 from storage import alerts, deliveries
 from storage.session import Database

@@ -14,7 +14,7 @@ import tests.faults.member  # noqa: F401
 from detectors import build
 from detectors.warm import warm as compiled
 from pipeline.champion import detector_spec
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.provenance import Provenance
 from pipeline.scoring import Scoring

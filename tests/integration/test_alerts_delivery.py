@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
-from pipeline.alerts.config import Alerts
 from pipeline.alerts.delivery import DeliveryLoop
-from pipeline.alerts.endpoint_config import EndpointBase
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.retry import DELAYS
 from pipeline.alerts.router import Router
 from pipeline.alerts.signing import new_secret
+from pipeline.config.alerts import Alerts
+from pipeline.config.endpoints import EndpointBase
 from pipeline.metrics import Metrics
 from storage import alerts, deliveries, endpoints
 from storage.session import Database

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from pipeline.alerts import web
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.http import HttpServer
 from storage.session import Database
 from tests.alerting import Bench, anomaly, closed

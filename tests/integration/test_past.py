@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.backfill import run_backfill
 from pipeline.build import build_engine
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.daemon import daemon
 from pipeline.explain import explain
 from pipeline.metrics import Metrics, StreamMetrics

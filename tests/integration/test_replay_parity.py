@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline.backfill import run_backfill
-from pipeline.config_load import load_config
+from pipeline.config.loader import load_config
 from pipeline.core.types import Anomaly
 from storage import anomalies
 from storage.session import Database

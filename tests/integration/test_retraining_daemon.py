@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.daemon import daemon
 from pipeline.retraining.decide import promote, roll_back
 from pipeline.retraining.requests import ask

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.champion import champion_of
 from pipeline.cli.app import app
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.retraining import registry, work
 from pipeline.retraining.cluster import ClusterAway

@@ -10,7 +10,7 @@ import pytest
 from detectors import build
 from pipeline.build import build_engine
 from pipeline.champion import detector_spec
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work
 from pipeline.retraining.data import from_history, from_log

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.build import build_engine
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine import Engine

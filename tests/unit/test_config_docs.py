@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.config import Config, Secret
-from pipeline.config_docs import configuration_markdown, json_schema
-from pipeline.config_load import load_config
-from pipeline.config_template import STREAMS, template
+from pipeline.config.loader import load_config
+from pipeline.config.reference import configuration_markdown, json_schema
+from pipeline.config.schema import Config, Secret
+from pipeline.config.template import STREAMS, template
 
 ROOT = Path(__file__).resolve().parents[2]
 

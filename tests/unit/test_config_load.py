@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.config import Config, Secret, Stream, config_hash
-from pipeline.config_load import ConfigFileError, load_config
+from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.schema import Config, Secret, Stream, config_hash
 from pipeline.core.errors import ConfigError
 
 GOOD = """\

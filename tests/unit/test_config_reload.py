@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import reload
-from pipeline.config import Config
-from pipeline.config_load import load_config
-from pipeline.config_template import template
+from pipeline.config.loader import load_config
+from pipeline.config.schema import Config
+from pipeline.config.template import template
 from pipeline.core.errors import ConfigError
 from pipeline.reload import Reloader
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import DeadLetterLimit
+from pipeline.config.schema import DeadLetterLimit
 from pipeline.decode import DeadLetterGauge, Keys, make_decoder
 from pipeline.decode.columns import Columns
 from pipeline.decode.parsed import Fingerprints

@@ -11,7 +11,7 @@ from river.drift import PageHinkley
 from detectors import drift
 from detectors.base import Points, Verdicts
 from detectors.drift import BLOCK, LEARN, DriftWatch, page_hinkley
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
 from tests.unit.retraining import DAY, STEP, STREAM, batches, scoring, sensors

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.config import Config, config_hash
-from pipeline.config_load import ConfigFileError, load_config
+from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.schema import Config, config_hash
 
 STREAM = """database: sqlite:///f.db
 cluster: {cluster}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from detectors import build
 from detectors.base import DetectorSpec
 from pipeline.champion import detector_spec
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError
 from pipeline.retraining import quarantine as judging
 from pipeline.retraining import work

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.base import DetectorSpec, Points, State, Verdicts
-from pipeline.config import Stream
+from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.provenance import Provenance
 from pipeline.scoring import Scoring

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import CsvFormat, FilesSource
+from pipeline.config.schema import CsvFormat, FilesSource
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources import csv_file, files, make_source
@@ -203,10 +203,10 @@ def test_rejected_rows_come_with_their_bytes_and_their_place(tmp_path, small_pie
 
 def test_make_source_passes_the_format_on(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"s|t|v\na|1|2\n")
-    from pipeline import config
+    from pipeline.config import schema
 
-    form = config.Format(csv=CsvFormat(series="s", time="t", values=["v"], delimiter="|"))
-    source = make_source("stream", config.Source(files=FilesSource(paths=[str(tmp_path / "*.csv")])), form)
+    form = schema.Format(csv=CsvFormat(series="s", time="t", values=["v"], delimiter="|"))
+    source = make_source("stream", schema.Source(files=FilesSource(paths=[str(tmp_path / "*.csv")])), form)
     read, _ = drain(source)
     assert list(read.values()) == [[0]]
 

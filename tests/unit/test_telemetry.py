@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline import config
+from pipeline.config import schema
 from pipeline.sources import make_source
 from pipeline.sources.telemetry import SCHEMA
 
@@ -17,7 +17,7 @@ EVERY = timedelta(milliseconds=100)
 
 @pytest.fixture
 def source():
-    source = make_source("machine", config.Source(telemetry=config.TelemetrySource(every=EVERY)))
+    source = make_source("machine", schema.Source(telemetry=schema.TelemetrySource(every=EVERY)))
     yield source
     source.close()
 
@@ -76,7 +76,7 @@ def test_no_row_twice_for_one_interval(source):
 
 
 def test_another_cadence_is_another_log(source):
-    slower = make_source("machine", config.Source(telemetry=config.TelemetrySource(every=timedelta(seconds=5))))
+    slower = make_source("machine", schema.Source(telemetry=schema.TelemetrySource(every=timedelta(seconds=5))))
     assert source.poll(1, 0).assigned != slower.poll(1, 0).assigned
 
 

@@ -9,9 +9,9 @@ import re
 from typing import Any
 
 from pipeline.alerts.call import Call, Message
-from pipeline.alerts.endpoint_config import AlertmanagerEndpoint
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
 from pipeline.alerts.payload import Alert, leading_name
+from pipeline.config.endpoints import AlertmanagerEndpoint
 
 _RESERVED = {"alertname", "severity", "stream", "alert_id", "channel", "urgency"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.alerts.endpoint_config import HttpEndpoint, check_header, check_url
-from pipeline.config_types import Secret
+from pipeline.config.endpoints import HttpEndpoint, check_header, check_url
+from pipeline.config.types import Secret
 
 JSON = ("content-type", "application/json")
 

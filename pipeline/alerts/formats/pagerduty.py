@@ -6,9 +6,9 @@ from typing import Any
 
 from pipeline.alerts import text
 from pipeline.alerts.call import Call, Message
-from pipeline.alerts.endpoint_config import PagerDutyEndpoint
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
 from pipeline.alerts.payload import Alert, leading_name
+from pipeline.config.endpoints import PagerDutyEndpoint
 
 _SEVERITY = {"info": "info", "warning": "warning", "major": "error", "critical": "critical"}
 

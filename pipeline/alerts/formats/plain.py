@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.alerts.call import Call, Message
-from pipeline.alerts.endpoint_config import JsonEndpoint
 from pipeline.alerts.formats.common import JSON, address, headers, http_secrets
 from pipeline.alerts.signing import message_id
+from pipeline.config.endpoints import JsonEndpoint
 
 
 def render(endpoint: JsonEndpoint, message: Message) -> Call:

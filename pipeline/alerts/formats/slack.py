@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.alerts import text
 from pipeline.alerts.call import Call, Message
-from pipeline.alerts.endpoint_config import SlackEndpoint
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
 from pipeline.alerts.payload import Alert
 from pipeline.alerts.style import CALM, COLOURS
+from pipeline.config.endpoints import SlackEndpoint
 
 _SIGN = {"info": "🔵", "warning": "🟡", "major": "🟠", "critical": "🔴"}
 

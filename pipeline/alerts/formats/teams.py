@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline.alerts import text
 from pipeline.alerts.call import Call, Message
-from pipeline.alerts.endpoint_config import TeamsEndpoint
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
 from pipeline.alerts.payload import Alert
+from pipeline.config.endpoints import TeamsEndpoint
 
 _COLOUR = {"info": "accent", "warning": "warning", "major": "warning", "critical": "attention"}
 

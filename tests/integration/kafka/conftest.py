@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.config import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSource as KafkaConfig
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from sqlalchemy import make_url
 
-from pipeline.alerts.config import Alerts
-from pipeline.alerts.endpoint_config import Endpoint
-from pipeline.config_types import Duration, Model, Secret, format_duration
-from pipeline.retraining.config import Cluster, Retraining
+from pipeline.config.alerts import Alerts
+from pipeline.config.endpoints import Endpoint
+from pipeline.config.retraining import Cluster, Retraining
+from pipeline.config.types import Duration, Model, Secret, format_duration
 
 __all__ = ["Config", "Duration", "Model", "Secret", "Stream", "format_duration"]
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config_types import Duration, Model, Secret
+from pipeline.config.types import Duration, Model, Secret
 
 #: Words that may stand among the networks of ``allow``. Link-local and metadata addresses have none: nobody alerts there.
 NETWORKS = {

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import detectors
-from pipeline.config import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
-from pipeline.config_problems import Finding, KeyPath, closest, other_detector
-from pipeline.retraining.config import SCHEDULER
+from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
+from pipeline.config.retraining import SCHEDULER
+from pipeline.config.schema import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 _PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}

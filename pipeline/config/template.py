@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipeline.config import Config, Format, Secret, Source, Stream, format_duration
+from pipeline.config.schema import Config, Format, Secret, Source, Stream, format_duration
 
 _HEAD = """\
 # What forewatch watches, how its records look, and where the results go.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 Key = str | int
 KeyPath = tuple[Key, ...]

@@ -12,9 +12,9 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.config import Config
-from pipeline.config_problems import Key, KeyPath, Problem, explain
-from pipeline.config_rules import broken_rules
+from pipeline.config.diagnostics import Key, KeyPath, Problem, explain
+from pipeline.config.schema import Config
+from pipeline.config.validation import broken_rules
 from pipeline.core.errors import ConfigError
 
 

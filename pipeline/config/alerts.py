@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config_types import Duration, Model
+from pipeline.config.types import Duration, Model
 from pipeline.core.cron import check_cron
 from pipeline.core.types import Severity
 

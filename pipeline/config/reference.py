@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from pipeline.config import Config, format_duration
+from pipeline.config.schema import Config, format_duration
 
 Schema = dict[str, Any]
 
 _HEAD = """# Configuration
 
-Generated from `pipeline/config.py` by `make docs`; do not edit. `forewatch init` writes a commented file to begin with, `forewatch check FILE`
+Generated from `pipeline/config/schema.py` by `make docs`; do not edit. `forewatch init` writes a commented file to begin with, `forewatch check FILE`
 names what is wrong with a file by line and key, and `forewatch schema` prints the JSON Schema that gives editors completion.
 
 - Durations are written `30s`, `5m`, `1h30m`, `7d` (units: ms, s, m, h, d, w).

@@ -1,0 +1,6 @@
+"""What a user writes in YAML, checked before anything starts."""
+
+from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.schema import Config, Stream, config_hash
+
+__all__ = ["Config", "ConfigFileError", "Stream", "config_hash", "load_config"]
