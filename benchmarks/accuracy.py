@@ -19,7 +19,7 @@ from pipeline.evaluate.provenance import commit
 from pipeline.evaluate.run import Run, Task, evaluate, yardstick
 from pipeline.evaluate.scores import SEED, YARDSTICKS
 from pipeline.evaluate.summary import Summary, summarise
-from pipeline.logs import configure_logs
+from pipeline.observability.log_setup import configure_logs
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"

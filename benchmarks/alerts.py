@@ -123,7 +123,7 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> No
     from pipeline.alerts.operations import OPERATIONS
     from pipeline.alerts.router import Router
     from pipeline.config.alerts import Alerts
-    from pipeline.metrics import Metrics
+    from pipeline.observability.metrics import Metrics
     from storage.session import Database
 
     ends = endpoints_of(port, in_flight)

@@ -68,7 +68,7 @@ def main() -> None:
     from pipeline.build import build_engine
     from pipeline.config.schema import Config
     from pipeline.database import open_database
-    from pipeline.metrics import Metrics, StreamMetrics
+    from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
 
     with tempfile.TemporaryDirectory() as folder:

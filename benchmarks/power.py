@@ -16,7 +16,7 @@ from detectors import build
 from detectors.warm import warm
 from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
-from pipeline.metrics import Metrics, PowerMetrics
+from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining.power import PowerSink
 from pipeline.scoring import Scoring
 

@@ -22,7 +22,7 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Anomaly
 from pipeline.database import open_database
 from pipeline.explain import sentence
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
 from storage import anomalies
 

@@ -21,7 +21,7 @@ from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine import Engine
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask
 from pipeline.sources import make_source

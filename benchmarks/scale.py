@@ -50,7 +50,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     from pipeline.build import build_engine
     from pipeline.config.schema import Config, FilesSource, Source
     from pipeline.database import open_database
-    from pipeline.metrics import Metrics, StreamMetrics
+    from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
 
     stream = {

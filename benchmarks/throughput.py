@@ -106,7 +106,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     from pipeline.config.schema import Config
     from pipeline.daemon import calm_collector
     from pipeline.database import open_database
-    from pipeline.metrics import Metrics, StreamMetrics
+    from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
     from storage.history import HistoryWriter
 

@@ -22,9 +22,9 @@ from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
+from pipeline.observability.progress_bar import Progress
 from pipeline.past import forget_past, read_past
-from pipeline.progress import Progress
 from pipeline.scores import ScoresWriter
 from pipeline.scoring import Result
 from pipeline.sink import Sink

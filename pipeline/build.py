@@ -13,7 +13,7 @@ from pipeline.database import owner_name
 from pipeline.engine import Engine, EngineParts
 from pipeline.faults import FaultLog
 from pipeline.history import History
-from pipeline.metrics import StreamMetrics
+from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.scoring import Scoring
 from pipeline.sink import Sink

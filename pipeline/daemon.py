@@ -27,16 +27,16 @@ from pipeline.core.types import FaultKind
 from pipeline.database import open_database, owner_name
 from pipeline.engine import Engine
 from pipeline.guarded import GuardSink
-from pipeline.health import Health
-from pipeline.http import HttpServer, operating_routes
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.health import Health
+from pipeline.observability.http_server import HttpServer, operating_routes
+from pipeline.observability.metrics import Metrics, StreamMetrics
+from pipeline.observability.watchdog import Watchdog
 from pipeline.past import read_past
 from pipeline.reload import Reloader
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.sources.span import beside
-from pipeline.watchdog import Watchdog
 from storage.history import HistoryWriter
 from storage.retention import prune, prune_history
 from storage.session import Database

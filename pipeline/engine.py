@@ -18,7 +18,7 @@ from pipeline.commit import Committer, Part
 from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
 from pipeline.faults import FaultLog
-from pipeline.metrics import StreamMetrics
+from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.scoring import Result, Scoring
 from pipeline.sink import Sink

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from pipeline.core.errors import SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
-from pipeline.metrics import StreamMetrics
+from pipeline.observability.metrics import StreamMetrics
 from storage import faults
 from storage.session import Database
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import GUARDS
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from pipeline.scoring import Result
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.core.types import Partition, Position
-from pipeline.metrics import StreamMetrics
+from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring import Result, Scoring
 from storage import parquet
 from storage.history import HistoryStats, HistoryWriter

@@ -14,7 +14,7 @@ import structlog
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Partition
 from pipeline.history import History
-from pipeline.metrics import StreamMetrics
+from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.scoring import Scoring
 from pipeline.stored import StoredSeries, states_of

@@ -11,7 +11,7 @@ from pipeline.alerts.picture import Pictures
 from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts, FaultAlerts
 from pipeline.config.schema import Config
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage.session import Database
 
 

@@ -1,10 +1,10 @@
-"""What the alerts count. The metrics themselves are described with all others, in ``pipeline.metrics``."""
+"""What the alerts count. The metrics themselves are described with all others, in ``pipeline.observability.metrics``."""
 
 from __future__ import annotations
 
 from pipeline.alerts.router import Turn
 from pipeline.core.durations import SECOND_NS
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage.deliveries import Attempt, Claimed
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipeline.config.schema import Config
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage.session import Database
 
 if TYPE_CHECKING:

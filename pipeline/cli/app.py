@@ -58,7 +58,7 @@ def options(
     ] = LogLevel.INFO,
 ) -> None:
     """Streaming anomaly detection: Kafka in, calibrated and explained verdicts out, nothing lost on a crash."""
-    from pipeline.logs import configure_logs
+    from pipeline.observability.log_setup import configure_logs
 
     configure_logs(level.value)
 

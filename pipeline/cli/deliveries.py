@@ -122,7 +122,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     from pipeline.config.loader import load_config
     from pipeline.core.errors import InputError
     from pipeline.database import open_database
-    from pipeline.metrics import Metrics
+    from pipeline.observability.metrics import Metrics
 
     loaded = load_config(config)
     if not loaded.endpoints:

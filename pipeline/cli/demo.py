@@ -18,7 +18,7 @@ def demo(
     each anomaly is explained on the terminal, and its alert arrives there as a signed webhook.
     """
     from pipeline.demo.run import run_demo
-    from pipeline.logs import configure_logs
+    from pipeline.observability.log_setup import configure_logs
 
     configure_logs("warning")  # the story is told on stdout
     told = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))

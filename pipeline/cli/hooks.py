@@ -34,7 +34,7 @@ def listen(
     from pipeline.alerts.signing import check_secret
     from pipeline.cli.output import note
     from pipeline.core.errors import InputError
-    from pipeline.http import HttpServer
+    from pipeline.observability.http_server import HttpServer
 
     try:
         secrets = [check_secret(s) for s in _secrets(secret_file or [], secret_env)]

@@ -169,7 +169,7 @@ def _wait(config: Config, database: Database, number: int) -> Job:
     """Run what is queued until the job has ended, and show its progress."""
     import time
 
-    from pipeline.progress import progress
+    from pipeline.observability.progress_bar import progress
     from pipeline.retraining.process import RunnerProcess
     from storage import jobs
 

@@ -59,7 +59,7 @@ def backfill(
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: the ending says the format; give .csv or .parquet")
     from pipeline.backfill import run_backfill  # imports the detectors: mistakes are told before that
-    from pipeline.progress import progress
+    from pipeline.observability.progress_bar import progress
 
     with progress("backfill") as shown:
         report = run_backfill(loaded, stream, paths or None, start, end, scores, shown)

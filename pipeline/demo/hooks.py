@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.alerts import text
 from pipeline.alerts.listen import Arrival, hook_routes, in_full
 from pipeline.alerts.signing import new_secret
-from pipeline.http import HttpServer
+from pipeline.observability.http_server import HttpServer
 
 
 class Receiver:

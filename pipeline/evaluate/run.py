@@ -29,7 +29,7 @@ from pipeline.evaluate.layouts import Entry, Labelled
 from pipeline.evaluate.provenance import code_digest
 from pipeline.evaluate.scores import YARDSTICKS, Scores, score_series
 from pipeline.evaluate.store import Store
-from pipeline.progress import Progress, progress
+from pipeline.observability.progress_bar import Progress, progress
 
 log = structlog.get_logger(__name__)
 

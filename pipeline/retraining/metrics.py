@@ -1,11 +1,11 @@
-"""What of jobs is counted. The metrics themselves are described with all others, in ``pipeline.metrics``."""
+"""What of jobs is counted. The metrics themselves are described with all others, in ``pipeline.observability.metrics``."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage.jobs import Job
 
 

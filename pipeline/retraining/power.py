@@ -18,7 +18,7 @@ import numpy as np
 from detectors.base import Detector, Points, State
 from pipeline.core.types import Power
 from pipeline.decode import Key
-from pipeline.metrics import PowerMetrics
+from pipeline.observability.metrics import PowerMetrics
 from pipeline.retraining.data import TrainingData, take
 from pipeline.retraining.injections import KINDS, ROWS, probe, spread_of
 from pipeline.retraining.learn import learn

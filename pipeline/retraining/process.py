@@ -70,7 +70,7 @@ def main() -> None:
     os.nice(NICE)
     config = Config.model_validate_json(sys.stdin.buffer.read())
     from pipeline.database import database_of, owner_name
-    from pipeline.logs import configure_logs
+    from pipeline.observability.log_setup import configure_logs
     from pipeline.retraining.cluster import Workers
     from pipeline.retraining.runner import Runner
 

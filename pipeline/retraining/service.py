@@ -16,7 +16,7 @@ from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power
 from pipeline.engine import Engine
-from pipeline.metrics import Metrics, PowerMetrics
+from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from pipeline.retraining.keeper import Keeper

@@ -21,7 +21,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine import Engine
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from pipeline.retraining.data import newest_ns
 from pipeline.retraining.learn import Relearnt, relearn
 from pipeline.retraining.requests import rulings

@@ -16,7 +16,7 @@ from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage.session import Database
 from tests.alerting import json_endpoint
 

@@ -29,7 +29,7 @@ from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.retry import DELAYS
 from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage import alerts, deliveries
 from storage.session import Database
 from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint

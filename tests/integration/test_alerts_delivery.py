@@ -23,7 +23,7 @@ from pipeline.alerts.router import Router
 from pipeline.alerts.signing import new_secret
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from storage import alerts, deliveries, endpoints
 from storage.session import Database
 from storage.tables_alerts import DeliveryLaneRow

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.alerts import web
 from pipeline.config.schema import Config
-from pipeline.http import HttpServer
+from pipeline.observability.http_server import HttpServer
 from storage.session import Database
 from tests.alerting import Bench, anomaly, closed
 

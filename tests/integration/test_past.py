@@ -17,7 +17,7 @@ from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.daemon import daemon
 from pipeline.explain import explain
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.past import read_past
 from pipeline.rungs import guarded
 from pipeline.sources import make_source

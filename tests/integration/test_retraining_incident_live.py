@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from pipeline.retraining.watch import ModelWatch
 from storage import anomalies, labels
 from tests.faults.feed import Log

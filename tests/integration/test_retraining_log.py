@@ -11,7 +11,7 @@ from detectors import build
 from pipeline.build import build_engine
 from pipeline.champion import detector_spec
 from pipeline.config.schema import Config
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work
 from pipeline.retraining.data import from_history, from_log
 from pipeline.sources import make_source

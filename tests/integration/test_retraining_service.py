@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from detectors.base import GUARDS
 from pipeline.cli.app import app
 from pipeline.guarded import GuardSink
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
 from pipeline.retraining.drift import DriftEvidence

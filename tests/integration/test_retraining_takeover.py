@@ -17,7 +17,7 @@ from detectors.forecasters import features, shared
 from detectors.own import tensors
 from pipeline.champion import champion_of
 from pipeline.core.types import FaultKind
-from pipeline.metrics import Metrics
+from pipeline.observability.metrics import Metrics
 from pipeline.retraining import registry
 from pipeline.retraining.watch import ModelWatch
 from storage import faults, models

@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine import Engine
-from pipeline.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring import Result
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage import anomalies, dead_letters, faults, late, positions

@@ -21,7 +21,7 @@ from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_time
 from pipeline.core.errors import ForewatchError
 from pipeline.docs import PAGES
-from pipeline.watchdog import EXIT_CODE
+from pipeline.observability.watchdog import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUR = 3_600_000_000_000

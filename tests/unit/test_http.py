@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.health import Health
-from pipeline.http import HttpServer, operating_routes
-from pipeline.metrics import Metrics
-from pipeline.watchdog import Watchdog
+from pipeline.observability.health import Health
+from pipeline.observability.http_server import HttpServer, operating_routes
+from pipeline.observability.metrics import Metrics
+from pipeline.observability.watchdog import Watchdog
 
 
 class Site:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.logs import redact
+from pipeline.observability.log_setup import redact
 
 SCRIPT = """
 import logging, structlog

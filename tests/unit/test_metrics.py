@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.core.types import Counts, Partition
-from pipeline.metrics import Metrics, StreamMetrics, metrics_markdown
+from pipeline.observability.metrics import Metrics, StreamMetrics, metrics_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from detectors import build
 from detectors.base import Detector, DetectorSpec
 from pipeline.cli.app import app
 from pipeline.core.types import Partition, Power
-from pipeline.metrics import Metrics, PowerMetrics
+from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining import power as powering
 from pipeline.retraining.data import take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pipeline.progress import describe, short
+from pipeline.observability.progress_bar import describe, short
 
 SCRIPT = """
 from pipeline.logs import configure_logs

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from pipeline.watchdog import Watchdog
+from pipeline.observability.watchdog import Watchdog
 
 STUCK = """
 import threading, time

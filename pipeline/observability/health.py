@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pipeline.watchdog import Watchdog
+from pipeline.observability.watchdog import Watchdog
 
 
 class Health:

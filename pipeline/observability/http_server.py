@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipeline.core.errors import ConfigError
-from pipeline.health import Health
-from pipeline.metrics import Metrics
+from pipeline.observability.health import Health
+from pipeline.observability.metrics import Metrics
 
 _START_TIMEOUT = 10.0
 

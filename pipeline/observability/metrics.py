@@ -250,7 +250,7 @@ class PowerMetrics:
 
 _HEAD = """# Metrics
 
-Generated from `pipeline/metrics.py` by `make docs`; do not edit. A running daemon serves them at `/metrics` (config key `http`) in the text format of
+Generated from `pipeline/observability/metrics.py` by `make docs`; do not edit. A running daemon serves them at `/metrics` (config key `http`) in the text format of
 Prometheus. Counters begin at zero with each process: use `rate()` and `increase()`.
 
 Every offset is accounted for: over any span without a restart, the sum of `forewatch_records_total` over its outcomes is the number of offsets that were

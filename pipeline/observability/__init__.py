@@ -1,0 +1,1 @@
+"""Metrics, health, logs, watchdog and the HTTP server for operators."""
