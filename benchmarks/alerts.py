@@ -124,7 +124,7 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> No
     from pipeline.alerts.router import Router
     from pipeline.config.alerts import Alerts
     from pipeline.observability.metrics import Metrics
-    from storage.session import Database
+    from storage.sql.database import Database
 
     ends = endpoints_of(port, in_flight)
     router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS: Alerts()}, ends)
@@ -292,7 +292,7 @@ def _backlog(database: Any, count: int) -> None:
     from uuid import uuid5
 
     from pipeline.core.types import NAMESPACE
-    from storage import deliveries
+    from storage.alerting import deliveries
     from tests.contract.test_alerts_formats import encode, payload
 
     body, now = encode(payload("opened")).decode(), time.time_ns()
@@ -317,7 +317,7 @@ def _url(database: Any) -> str:
 @contextmanager
 def opened(which: str | None) -> Iterator[Any]:
     """An empty database with the schema in it."""
-    from storage.session import Database
+    from storage.sql.database import Database
 
     with ExitStack() as stack:
         if which == "postgresql":

@@ -24,7 +24,7 @@ from pipeline.database import open_database
 from pipeline.explain import sentence
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
-from storage import anomalies
+from storage.results import anomalies
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 NAB = {"plant": "realKnownCause/machine_temperature_system_failure.csv", "edge": "realAWSCloudwatch/ec2_network_in_257a54.csv"}

@@ -26,9 +26,9 @@ from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask
 from pipeline.sources import make_source
 from pipeline.sources.memory import MemoryLog, memory_log
-from storage import jobs
-from storage.history import HistoryWriter
-from storage.session import Database
+from storage.history.history import HistoryWriter
+from storage.model_store import jobs
+from storage.sql.database import Database
 
 WARM_UP = 5.0
 

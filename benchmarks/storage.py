@@ -20,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.types import Anomaly, AnomalyState, Counts, Partition, Position, Severity
-from storage import anomalies, parquet, positions, snapshots
-from storage.history import HistoryReader, HistoryWriter
-from storage.session import Database
+from storage.history import parquet
+from storage.history.history import HistoryReader, HistoryWriter
+from storage.results import anomalies
+from storage.sql.database import Database
+from storage.stream_state import positions, snapshots
 from tests.postgres_server import LocalPostgres, create_database
 
 P = Partition("sensors", 0)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from storage.session import Database
+    from storage.sql.database import Database
 
 PARTITIONS = 4
 TOPIC = "bench"
@@ -108,7 +108,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     from pipeline.database import open_database
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
-    from storage.history import HistoryWriter
+    from storage.history.history import HistoryWriter
 
     name = f"{client}-{detector}-{os.getpid()}"
     half = "of-two" in rest
@@ -150,7 +150,7 @@ def committed(database: Database) -> int:
     """Records committed by the whole group."""
     from sqlalchemy import func, select
 
-    from storage.tables import PositionRow
+    from storage.tables.stream import PositionRow
 
     with database.read() as connection:
         return int(connection.scalar(select(func.sum(PositionRow.next_offset))) or 0)
@@ -208,7 +208,7 @@ def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> tu
     kind, *rest = row
     if kind != "pair":
         return result(start([kind, brokers, str(records), folder, *rest]))
-    from storage.session import Database
+    from storage.sql.database import Database
     from tests.postgres_server import LocalPostgres, create_database
 
     server = LocalPostgres(durable=True)

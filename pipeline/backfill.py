@@ -31,7 +31,7 @@ from pipeline.sink import Sink
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.span import SpanSource, span_of
-from storage import ledger as ledgers
+from storage.stream_state import reader as ledgers
 
 
 @dataclass(slots=True)

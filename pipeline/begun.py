@@ -10,7 +10,7 @@ from pipeline.config.schema import Stream
 from pipeline.decode import series_key
 from pipeline.scoring import Keep, Scoring
 from pipeline.stored import PAST, StoredSeries, past_ledger
-from storage.session import Database
+from storage.sql.database import Database
 
 
 def beginning(database: Database, champion: Champion, stream: Stream, keep: Keep | None = None) -> Scoring:

@@ -20,8 +20,8 @@ from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Source
 from pipeline.stored import StoredSeries, past_ledger
-from storage.history import HistoryWriter
-from storage.session import Database
+from storage.history.history import HistoryWriter
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from detectors.base import Detector, DetectorSpec, Limits
 from pipeline.config.schema import Stream, config_hash
 from pipeline.provenance import Provenance
 from pipeline.retraining import registry
-from storage import models
-from storage.models import Promotion
-from storage.session import Database
+from storage.model_store import models
+from storage.model_store.models import Promotion
+from storage.sql.database import Database
 
 
 def detector_spec(stream: Stream) -> DetectorSpec:

@@ -1,6 +1,6 @@
 """The one transaction of a batch: position first, then everything that the batch says.
 
-The first statements are the fences of ``storage.positions.advance``, in one order for everybody. A COMMIT whose answer was lost is neither
+The first statements are the fences of ``storage.stream_state.positions.advance``, in one order for everybody. A COMMIT whose answer was lost is neither
 assumed to have happened nor not: the position row is read again.
 """
 
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition, Position
-from storage import anomalies, dead_letters, late, positions
-from storage.session import CommitUnknown, Database
+from storage.results import anomalies, dead_letters, late_records
+from storage.sql.database import CommitUnknown, Database
+from storage.stream_state import positions
 
 #: Called inside the transaction with what changed; the alerts insert their outbox rows here.
 OnChanges = Callable[[Connection, list[Anomaly]], object]
@@ -29,7 +30,7 @@ class Part:
     watermark_ns: int | None
     broken: bool = False  # too many records do not decode: reading stops after this
     dead: list[DeadLetter] = field(default_factory=list)
-    late: list[LateRecord] = field(default_factory=list)
+    late_records: list[LateRecord] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
 
 
@@ -55,7 +56,7 @@ class Committer:
                 after = {p.position.partition: self._fence(connection, p) for p in sorted(parts, key=lambda p: p.position.partition)}
                 anomalies.upsert(connection, [a for p in parts for a in p.anomalies])
                 dead_letters.add(connection, [d for p in parts for d in p.dead])
-                late.add(connection, [r for p in parts for r in p.late])
+                late_records.add(connection, [r for p in parts for r in p.late])
                 if self._on_changes is not None and (changes := [a for p in parts for a in p.anomalies]):
                     self._on_changes(connection, changes)
         except CommitUnknown:

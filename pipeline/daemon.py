@@ -37,9 +37,9 @@ from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.sources.span import beside
-from storage.history import HistoryWriter
+from storage.history.history import HistoryWriter
 from storage.retention import prune, prune_history
-from storage.session import Database
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

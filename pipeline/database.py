@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.config.schema import Config
-from storage.session import Database
+from storage.sql.database import Database
 
 
 def database_of(config: Config, *, exclusive: bool = False) -> Database:

@@ -24,7 +24,7 @@ from pipeline.scoring import Result, Scoring
 from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Poll, Records, Source, TableRecords
-from storage.positions import Fenced
+from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
 

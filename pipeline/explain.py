@@ -25,8 +25,8 @@ from pipeline.core.types import Anomaly
 from pipeline.decode import series_key
 from pipeline.past import results, source_of
 from pipeline.sources.files import ENDINGS
-from storage.history import HistoryReader
-from storage.session import Database
+from storage.history.history import HistoryReader
+from storage.sql.database import Database
 
 #: How far a recomputed surprise (decades) may lie from the stored one: the state then began elsewhere, and a batched step rounds differently.
 TOLERANCE = 0.25

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from pipeline.core.errors import SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
 from pipeline.observability.metrics import StreamMetrics
-from storage import faults
-from storage.session import Database
+from storage.results import faults
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

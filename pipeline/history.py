@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.core.types import Partition, Position
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring import Result, Scoring
-from storage import parquet
-from storage.history import HistoryStats, HistoryWriter
+from storage.history import parquet
+from storage.history.history import HistoryStats, HistoryWriter
 
 
 class History:

@@ -18,8 +18,9 @@ from pipeline.faults import FaultLog
 from pipeline.history import History
 from pipeline.scoring import Result, Scoring
 from pipeline.sources.base import Bounds, Records, Source, TableRecords
-from storage import anomalies, positions, snapshots
-from storage.session import Database
+from storage.results import anomalies
+from storage.sql.database import Database
+from storage.stream_state import positions, snapshots
 
 AnyRecords = Records | TableRecords
 

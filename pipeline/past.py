@@ -32,10 +32,10 @@ from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files import ENDINGS
 from pipeline.stored import PAST, past_ledger, past_ledgers, states_of
-from storage import ledger as ledgers
-from storage import positions, series
-from storage.positions import Fenced
-from storage.session import Database
+from storage.sql.database import Database
+from storage.stream_state import offloaded_series, positions
+from storage.stream_state import reader as ledgers
+from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
 
@@ -255,7 +255,7 @@ def _known(database: Database, ledger: str, owner: str) -> bool:
 
 def _store(database: Database, ledger: str, scoring: Scoring, slots: NDArray[np.int32]) -> None:
     with database.begin() as connection:
-        series.store(connection, ledger, PAST, states_of(scoring, slots))
+        offloaded_series.store(connection, ledger, PAST, states_of(scoring, slots))
 
 
 def _finish(database: Database, ledger: str, owner: str, rows: int) -> None:

@@ -19,9 +19,9 @@ from pipeline.core.errors import InputError, SourceUnavailable
 from pipeline.core.types import DeadLetter, Partition
 from pipeline.decode import make_decoder
 from pipeline.sources.base import Records
-from storage import dead_letters
-from storage.dead_letters import Kept
-from storage.session import Database
+from storage.results import dead_letters
+from storage.results.dead_letters import Kept
+from storage.sql.database import Database
 
 #: Added to each record that is written again: where it came from.
 HEADER = "forewatch-replay"

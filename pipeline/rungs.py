@@ -12,8 +12,8 @@ from pipeline.champion import champion_of
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.explain import points_of
-from storage.history import HistoryReader
-from storage.session import Database
+from storage.history.history import HistoryReader
+from storage.sql.database import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.scoring import Scoring
 from pipeline.stored import StoredSeries, states_of
-from storage import series, snapshots
-from storage.positions import Fenced
-from storage.session import Database
+from storage.sql.database import Database
+from storage.stream_state import offloaded_series, snapshots
+from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +86,8 @@ class Snapshots:
         try:
             with self._database.begin() as connection:
                 size = snapshots.save(connection, position, position.next_offset, pages, meta=self._scoring.meta())
-                series.forget(connection, position, self._stored.revived.get(partition, []))
-                evicted = series.evict(connection, position, states_of(self._scoring, idle))
+                offloaded_series.forget(connection, position, self._stored.revived.get(partition, []))
+                evicted = offloaded_series.evict(connection, position, states_of(self._scoring, idle))
         except StorageUnavailable as error:
             log.warning("no snapshot", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)

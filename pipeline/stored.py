@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring import Scoring
-from storage import positions, series
-from storage.session import Database
+from storage.sql.database import Database
+from storage.stream_state import offloaded_series, positions
 
 log = structlog.get_logger(__name__)
 
@@ -52,11 +52,11 @@ class StoredSeries:
         """Pages of those of the series that are stored, each with the event time of its first point now. Raises StorageUnavailable."""
         if partition not in self._count:
             with self._database.read() as connection:
-                self._count[partition] = series.count(connection, self._ledger, partition)
-        found: dict[str, series.SeriesState] = {}
+                self._count[partition] = offloaded_series.count(connection, self._ledger, partition)
+        found: dict[str, offloaded_series.SeriesState] = {}
         if self._count[partition]:
             with self._database.read() as connection:
-                found = series.revive(connection, self._ledger, partition, [json.dumps(key) for key in first_ns])
+                found = offloaded_series.revive(connection, self._ledger, partition, [json.dumps(key) for key in first_ns])
             self.revived.setdefault(partition, []).extend(found)
         pages = [state.state for state in found.values()]
         return pages + self.of_past({key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found})
@@ -73,7 +73,7 @@ class StoredSeries:
             if known is None or not known.counts.scored:
                 return []
             by_text = {json.dumps(key): ns for key, ns in first_ns.items()}
-            found = series.revive(connection, self.past, PAST, list(by_text))
+            found = offloaded_series.revive(connection, self.past, PAST, list(by_text))
         pages = [state.state for text, state in found.items() if state.last_ns <= by_text[text]]
         if beyond := [text for text, state in found.items() if state.last_ns > by_text[text]]:
             log.warning("series begin without their past: the files go on after their first record", series=beyond[:3], count=len(beyond))
@@ -85,9 +85,9 @@ class StoredSeries:
         self.revived.pop(partition, None)
 
 
-def states_of(scoring: Scoring, slots: NDArray[np.int32]) -> Iterator[series.SeriesState]:
+def states_of(scoring: Scoring, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
     """What is known of series, one by one, to be stored."""
     table = scoring.series
     for slot, last in zip(slots, scoring.last_time(slots).tolist(), strict=True):
         (page,) = table.pages(np.array([slot]))
-        yield series.SeriesState(json.dumps(table.key(slot)), page, "", last)
+        yield offloaded_series.SeriesState(json.dumps(table.key(slot)), page, "", last)

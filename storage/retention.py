@@ -10,9 +10,12 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from pipeline.core.durations import SECOND_NS
-from storage import alerts, anomalies, dead_letters, deliveries, faults, jobs, late, series, watches
-from storage.segments import SegmentStore, valid
-from storage.session import Database
+from storage.alerting import alerts, deliveries
+from storage.history.segments import SegmentStore, valid
+from storage.model_store import jobs, monitor_state
+from storage.results import anomalies, dead_letters, faults, late_records
+from storage.sql.database import Database
+from storage.stream_state import offloaded_series
 
 CHUNK = 1000  # rows of one transaction
 #: A file that is half written for longer than this was left by a process that died.
@@ -42,14 +45,14 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
     work: dict[str, tuple[Callable[[Connection, int, int], int], int]] = {
         "anomalies": (anomalies.prune, old),
         "dead_letters": (dead_letters.prune, undecoded),
-        "late_records": (late.prune, undecoded),
+        "late_records": (late_records.prune, undecoded),
         "faults": (faults.prune, old),
-        "series_states": (series.prune, old),
+        "series_states": (offloaded_series.prune, old),
         "alerts": (alerts.prune, old),
         "deliveries": (deliveries.prune, old),
         "jobs": (jobs.prune, old),
-        "power": (watches.prune_power, old),
-        "drift_states": (watches.prune_drift, old),
+        "power": (monitor_state.prune_power, old),
+        "drift_states": (monitor_state.prune_drift, old),
     }
     return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
 

@@ -14,8 +14,8 @@ from pipeline.alerts.router import Router, Turn
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import Endpoint, EndpointBase
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
-from storage import alerts, deliveries
-from storage.session import Database
+from storage.alerting import alerts, deliveries
+from storage.sql.database import Database
 
 SECOND = 1_000_000_000
 #: 2026-03-02 12:00 UTC, a Monday
@@ -96,7 +96,7 @@ class Bench:
         with self.database.begin() as connection:
             for change in changes:
                 if isinstance(change, Fault):
-                    from storage import faults
+                    from storage.results import faults
 
                     faults.save(connection, change)
                     self.outbox.on_faults(connection, [change], self.now_ns)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from storage.session import Database
+    from storage.sql.database import Database
     from tests.kafka_server import FaultyBroker, Topics
     from tests.postgres_server import PostgresServer
 
@@ -105,7 +105,7 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
     """Name of a database with the schema in it: a copy is made five times as fast as the migrations run."""
-    from storage.session import Database
+    from storage.sql.database import Database
     from tests.postgres_server import create_database
 
     url = create_database(postgres_server)
@@ -118,7 +118,7 @@ def postgres_template(postgres_server: PostgresServer) -> str:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a file."""
-    from storage.session import Database
+    from storage.sql.database import Database
 
     path = tmp_path_factory.mktemp("template") / "forewatch.db"
     template = Database(f"sqlite:///{path}")
@@ -147,7 +147,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """The same, with the schema in it, open."""
-    from storage.session import Database
+    from storage.sql.database import Database
 
     opened = Database(database_url)
     opened.upgrade()

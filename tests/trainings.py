@@ -14,9 +14,9 @@ from detectors.base import Points, Verdicts
 from pipeline.champion import champion_of, detector_spec
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
-from storage import parquet
-from storage.history import HistoryWriter
-from storage.session import Database
+from storage.history import parquet
+from storage.history.history import HistoryWriter
+from storage.sql.database import Database
 
 MINUTE = 60_000_000_000
 BEGIN = 1_760_000_000_000_000_000

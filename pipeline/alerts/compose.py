@@ -32,7 +32,7 @@ from pipeline.alerts.payload import (
 from pipeline.alerts.rules import Behaviour
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import to_nanoseconds
-from storage.alerts import AlertState, Member
+from storage.alerting.alerts import AlertState, Member
 
 _GRACE = to_nanoseconds(timedelta(hours=1))
 _ELSEWHERE = 5

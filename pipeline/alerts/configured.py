@@ -12,7 +12,7 @@ from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts, FaultAlerts
 from pipeline.config.schema import Config
 from pipeline.observability.metrics import Metrics
-from storage.session import Database
+from storage.sql.database import Database
 
 
 def router_of(config: Config) -> Router:
@@ -34,7 +34,7 @@ def pictures_of(config: Config) -> Pictures:
     path = config.history_path
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
-        from storage.history import HistoryReader  # Parquet is needed when something is drawn, not before
+        from storage.history.history import HistoryReader  # Parquet is needed when something is drawn, not before
 
         return HistoryReader(path).read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
 

@@ -30,9 +30,9 @@ from pipeline.alerts.workers import Workers
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import StorageUnavailable
-from storage import alerts, deliveries
-from storage.deliveries import Attempt, Claimed
-from storage.session import Database
+from storage.alerting import alerts, deliveries
+from storage.alerting.deliveries import Attempt, Claimed
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from pipeline.alerts.muting import Muting
 from pipeline.alerts.payload import Kind, Payload, encode
 from pipeline.alerts.rules import StreamRules
 from pipeline.core.types import NAMESPACE
-from storage import alerts, deliveries
-from storage.alerts import AlertState, Event, Fate, Lane, Member
+from storage.alerting import alerts, deliveries
+from storage.alerting.alerts import AlertState, Event, Fate, Lane, Member
 
 #: Series of other alerts that began this close to an alert's own beginning broke at the same time.
 _AROUND = 300 * 1_000_000_000

@@ -13,7 +13,7 @@ from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.rules import STORM, Behaviour, rank
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
-from storage.alerts import AlertState, Event, Member
+from storage.alerting.alerts import AlertState, Event, Member
 
 STORM_KEY = "*storm*"
 _STORM_WINDOW = 60 * SECOND_NS

@@ -9,7 +9,7 @@ from pipeline.alerts.call import Outcome
 from pipeline.alerts.retry import LONGEST_PAUSE
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
-from storage.endpoints import EndpointState
+from storage.alerting.endpoints import EndpointState
 
 #: After this many failures in a row only single probes go out, further and further apart.
 PROBING = 5

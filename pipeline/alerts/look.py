@@ -16,8 +16,8 @@ from pipeline.alerts.outbox import GROWTH, decode_anomaly
 from pipeline.alerts.payload import LISTED, BudgetView, Hint, Kind, stamp
 from pipeline.alerts.rules import Behaviour, rank
 from pipeline.core.durations import to_nanoseconds
-from storage import alerts
-from storage.alerts import AlertState, Member
+from storage.alerting import alerts
+from storage.alerting.alerts import AlertState, Member
 
 _HINTS = 3
 _HINT_PAST = to_nanoseconds(timedelta(days=90))

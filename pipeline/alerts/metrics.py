@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.alerts.router import Turn
 from pipeline.core.durations import SECOND_NS
 from pipeline.observability.metrics import Metrics
-from storage.deliveries import Attempt, Claimed
+from storage.alerting.deliveries import Attempt, Claimed
 
 
 class AlertMetrics:

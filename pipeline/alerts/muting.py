@@ -12,7 +12,7 @@ from pipeline.alerts.schedule import Calendar, Window, cron_window
 from pipeline.config.alerts import Alerts, Silence
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Fault, FaultKind, Partition
-from storage import silences
+from storage.alerting import silences
 
 #: Faults of the source: what the detector sees while one lasts may be the fault's doing.
 SOURCE_FAULTS = frozenset(

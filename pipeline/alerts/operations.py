@@ -17,10 +17,11 @@ from pipeline.alerts.router import Router
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind
-from storage import alerts, deliveries, endpoints, faults
-from storage.deliveries import Attempt, Claimed
-from storage.endpoints import EndpointState
-from storage.session import Database
+from storage.alerting import alerts, deliveries, endpoints
+from storage.alerting.deliveries import Attempt, Claimed
+from storage.alerting.endpoints import EndpointState
+from storage.results import faults
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageError
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
-from storage import alerts
-from storage.types import safe
+from storage.alerting import alerts
+from storage.sql.column_types import safe
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config

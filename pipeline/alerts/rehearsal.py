@@ -20,8 +20,9 @@ from pipeline.alerts.payload import Payload, decode
 from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Fault
-from storage import alerts, deliveries, faults
-from storage.session import Database
+from storage.alerting import alerts, deliveries
+from storage.results import faults
+from storage.sql.database import Database
 
 _DAY = 86_400 * SECOND_NS
 

@@ -22,8 +22,9 @@ from pipeline.alerts.muting import Muting, PlannedSilences
 from pipeline.alerts.rules import STORM, StreamRules
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
-from storage import alerts, faults, labels, silences
-from storage.alerts import AlertState, Event
+from storage.alerting import alerts, silences
+from storage.alerting.alerts import AlertState, Event
+from storage.results import faults, labels
 
 #: Events and due alerts of one turn: as long as it lasts, SQLite lets nobody else write.
 AT_ONCE = 200

@@ -12,7 +12,7 @@ from pipeline.alerts.rules import StreamRules
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from storage.alerts import AlertState, Member
+from storage.alerting.alerts import AlertState, Member
 
 
 def sample_payload() -> Payload:

@@ -9,7 +9,7 @@ import structlog
 
 from pipeline.config.schema import Config
 from pipeline.observability.metrics import Metrics
-from storage.session import Database
+from storage.sql.database import Database
 
 if TYPE_CHECKING:
     from pipeline.alerts.delivery import DeliveryLoop

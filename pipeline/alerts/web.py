@@ -12,7 +12,7 @@ from pipeline.alerts.payload import Payload, decode
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.database import database_of
-from storage import deliveries
+from storage.alerting import deliveries
 
 #: What an alert says comes from outside; a page of it may load nothing but its own picture, and run nothing.
 _POLICY = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'", "cache-control": "no-store"}

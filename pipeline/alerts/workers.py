@@ -1,4 +1,4 @@
-"""Which delivery processes live. A dead one's lanes are freed by whoever notices (see ``storage.endpoints``)."""
+"""Which delivery processes live. A dead one's lanes are freed by whoever notices (see ``storage.alerting.endpoints``)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import structlog
 
-from storage import deliveries, endpoints
-from storage.session import Database
+from storage.alerting import deliveries, endpoints
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

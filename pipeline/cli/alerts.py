@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from pipeline.alerts.rehearsal import Rehearsal, StreamReport
-    from storage.alerts import AlertState
+    from storage.alerting.alerts import AlertState
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
 
@@ -49,7 +49,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List alerts that last, newest first; silenced ones, too."""
-    from storage import alerts
+    from storage.alerting import alerts
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = alerts.query(connection, stream=stream, state=None if all_ else ("waiting", "open"), since_ns=since, limit=limit)
@@ -75,7 +75,7 @@ def list_(
 @app.command()
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one alert: its anomalies, and what was sent to whom."""
-    from storage import alerts, deliveries
+    from storage.alerting import alerts, deliveries
 
     with opened(config) as (_, database), database.read() as connection:
         alert = _alert(connection, id_)
@@ -104,7 +104,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from storage import alerts
+    from storage.alerting import alerts
 
     with opened(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
@@ -135,7 +135,7 @@ def label(
     from pipeline.alerts.outbox import AlertRules
     from pipeline.cli.person import who
     from pipeline.core.types import AnomalyState
-    from storage import anomalies, labels
+    from storage.results import anomalies, labels
 
     now_ns = time_ns()
     with opened(config) as (loaded, database), database.begin() as connection:
@@ -166,7 +166,7 @@ def try_out(
 
     from pipeline.alerts.rehearsal import rehearse
     from pipeline.core.errors import InputError
-    from storage import anomalies, faults
+    from storage.results import anomalies, faults
 
     now_ns = time_ns()
     with opened(config, stream) as (loaded, database):
@@ -185,7 +185,7 @@ def try_out(
 @app.command()
 def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Account for every event and every delivery."""
-    from storage import alerts, deliveries
+    from storage.alerting import alerts, deliveries
 
     with opened(config) as (_, database), database.read() as connection:
         events, sent = alerts.ledger(connection), deliveries.ledger(connection)
@@ -201,7 +201,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 def _alert(connection: Connection, text: str) -> AlertState:
     from pipeline.cli.person import hex_prefix
     from pipeline.core.errors import InputError
-    from storage import alerts
+    from storage.alerting import alerts
 
     found = alerts.get(connection, hex_prefix(text))
     if not found:

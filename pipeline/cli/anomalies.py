@@ -33,7 +33,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List anomalies, newest first."""
-    from storage import anomalies
+    from storage.results import anomalies
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = anomalies.query(
@@ -48,7 +48,7 @@ def list_(
 @app.command()
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one anomaly with all that is stored of it."""
-    from storage import anomalies
+    from storage.results import anomalies
 
     with opened(config) as (_, database), database.read() as connection:
         anomaly = anomalies.get(connection, id_)
@@ -69,7 +69,7 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
     It is computed again from the stored points.
     """
     from pipeline.explain import explain as recompute
-    from storage import anomalies
+    from storage.results import anomalies
 
     with opened(config) as (loaded, database):
         with database.read() as connection:

@@ -21,7 +21,7 @@ from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
-    from storage.dead_letters import Kept
+    from storage.results.dead_letters import Kept
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be decoded.")
 
@@ -40,7 +40,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List dead letters, newest first."""
-    from storage import dead_letters
+    from storage.results import dead_letters
 
     with opened(config, stream) as (_, database), database.read() as connection:
         replayed = None if all_ else False
@@ -62,7 +62,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show one dead letter with its original bytes."""
-    from storage import dead_letters
+    from storage.results import dead_letters
 
     with opened(config) as (_, database), database.read() as connection:
         fields = as_dict(dead_letters.get(connection, id_))

@@ -15,7 +15,7 @@ from pipeline.cli.times import parse_time, show_second, show_time
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from storage.deliveries import Delivery
+    from storage.alerting.deliveries import Delivery
 
 app = typer.Typer(no_args_is_help=True, help="Messages on their way: list, show, send again.")
 
@@ -40,7 +40,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
-    from storage import deliveries
+    from storage.alerting import deliveries
 
     with opened(config) as (_, database), database.read() as connection:
         found = deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since, limit=limit)
@@ -61,7 +61,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show one delivery with every attempt and the message."""
-    from storage import deliveries
+    from storage.alerting import deliveries
 
     with opened(config) as (_, database), database.read() as connection:
         delivery = _one(connection, id_)
@@ -95,7 +95,7 @@ def redeliver(
     from time import time_ns
 
     from pipeline.core.errors import InputError
-    from storage import deliveries
+    from storage.alerting import deliveries
 
     if not ids and endpoint is None and since is None:
         raise InputError("say which: ids, --endpoint NAME or --since TIME")
@@ -137,7 +137,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 def _one(connection: Connection, text: str) -> Delivery:
     from pipeline.cli.person import hex_prefix
     from pipeline.core.errors import InputError
-    from storage import deliveries
+    from storage.alerting import deliveries
 
     found = deliveries.find(connection, hex_prefix(text))
     if not found:

@@ -23,8 +23,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in the confi
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """List the endpoints: state, and what waits for them."""
-    from storage import deliveries, endpoints
-    from storage.endpoints import EndpointState
+    from storage.alerting import deliveries, endpoints
+    from storage.alerting.endpoints import EndpointState
 
     with opened(config) as (loaded, database), database.read() as connection:
         known, backlog = endpoints.states(connection), deliveries.backlog(connection)
@@ -86,7 +86,7 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     That is one that only failed, or that answered 410. What became a dead letter meanwhile is sent by `forewatch deliveries redeliver`.
     """
-    from storage import endpoints
+    from storage.alerting import endpoints
 
     with opened(config) as (loaded, database):
         _endpoint(loaded, name)

@@ -29,7 +29,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List faults, newest first."""
-    from storage import faults
+    from storage.results import faults
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)

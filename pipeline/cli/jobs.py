@@ -25,8 +25,8 @@ from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from storage.jobs import Job
-    from storage.session import Database
+    from storage.model_store.jobs import Job
+    from storage.sql.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Trainings and what follows them: waiting, running, ended.")
 
@@ -97,7 +97,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    from storage import jobs
+    from storage.model_store import jobs
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = jobs.query(connection, stream=stream, states=[state.value] if state else None, limit=limit)
@@ -114,7 +114,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
     How it stands, what it made, what it cost, and why it failed.
     """
-    from storage import jobs
+    from storage.model_store import jobs
 
     with opened(config) as (_, database), database.read() as connection:
         job = jobs.get(connection, id_)
@@ -126,7 +126,7 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Cancel a job that waits or runs."""
     from time import time_ns
 
-    from storage import jobs
+    from storage.model_store import jobs
 
     with opened(config) as (_, database), database.begin() as connection:
         state = jobs.cancel(connection, id_, time_ns())
@@ -136,7 +136,7 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Queue a job once more that failed, was rejected or cancelled."""
-    from storage import jobs
+    from storage.model_store import jobs
 
     with opened(config) as (_, database), database.begin() as connection:
         jobs.retry(connection, id_)
@@ -171,7 +171,7 @@ def _wait(config: Config, database: Database, number: int) -> Job:
 
     from pipeline.observability.progress_bar import progress
     from pipeline.retraining.process import RunnerProcess
-    from storage import jobs
+    from storage.model_store import jobs
 
     runner, epoch, said = RunnerProcess(), 0, ""
     try:

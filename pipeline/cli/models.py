@@ -25,7 +25,7 @@ from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
-    from storage.models import Model, Promotion
+    from storage.model_store.models import Model, Promotion
 
 app = typer.Typer(no_args_is_help=True, help="Trained versions, and which of them decides.")
 
@@ -41,7 +41,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List versions, newest first; the champion decides."""
-    from storage import models
+    from storage.model_store import models
 
     with opened(config, stream) as (_, database), database.read() as connection:
         if changes:
@@ -60,7 +60,7 @@ def list_(
 @app.command()
 def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one version and the evidence for and against it."""
-    from storage import models
+    from storage.model_store import models
 
     with opened(config) as (_, database), database.read() as connection:
         model = models.get(connection, version)
@@ -83,7 +83,7 @@ def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, js
     Evidence, training, and how far their weights lie apart.
     """
     from pipeline.retraining.registry import distance
-    from storage import models
+    from storage.model_store import models
 
     with opened(config) as (_, database), database.read() as connection:
         pair = [models.get(connection, version) for version in (one, other)]
@@ -141,7 +141,7 @@ def export(
     To keep it, or to import it elsewhere.
     """
     from pipeline.retraining.registry import copied
-    from storage import models
+    from storage.model_store import models
 
     with opened(config) as (_, database), database.read() as connection:
         model = models.get(connection, version)
@@ -163,7 +163,7 @@ def import_(
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
     from pipeline.retraining.registry import delete, imported
-    from storage import models
+    from storage.model_store import models
 
     with opened(config) as (loaded, database):
         stream_of(loaded, stream)
@@ -200,7 +200,7 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
     from pipeline.cli.person import who
     from pipeline.retraining import decide
     from pipeline.retraining.registry import usable
-    from storage import models
+    from storage.model_store import models
 
     with opened(config) as (loaded, database):
         with database.read() as connection:

@@ -14,7 +14,7 @@ from pipeline.cli.times import parse_time
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config, Stream
-    from storage.session import Database
+    from storage.sql.database import Database
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file.", show_default=True)]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", envvar="FOREWATCH_CONFIG", help="Config file.")]

@@ -12,7 +12,7 @@ from pipeline.cli.output import show_json, show_table
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
     from pipeline.core.types import Power
-    from storage.session import Database
+    from storage.sql.database import Database
 
 COLUMNS: tuple[str, ...] = ("kind", "series", "smallest", "delay", "blind")
 POINTS = 20_000  # of each series, the newest: what a detector knows is mostly younger

@@ -68,8 +68,8 @@ def add(
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from storage import quarantine
-    from storage.quarantine import Excluded
+    from storage.model_store import quarantine
+    from storage.model_store.quarantine import Excluded
 
     if start >= end:
         raise InputError("--from is not before --to: the range is empty")
@@ -92,7 +92,7 @@ def remove(
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from storage import quarantine
+    from storage.model_store import quarantine
 
     with opened(config) as (_, database), database.begin() as connection:
         if not quarantine.remove(connection, id_, who(by), time_ns()):

@@ -36,7 +36,7 @@ def add(
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from storage import silences
+    from storage.alerting import silences
 
     now_ns = time_ns()
     ends_ns = until if until is not None else now_ns + _span(for_)
@@ -65,7 +65,7 @@ def list_(
     from time import time_ns
 
     from pipeline.alerts.muting import PlannedSilences
-    from storage import silences
+    from storage.alerting import silences
 
     now_ns = time_ns()
     with opened(config) as (loaded, database), database.read() as connection:
@@ -92,7 +92,7 @@ def expire(
 
     from pipeline.cli.person import hex_prefix
     from pipeline.core.errors import InputError
-    from storage import silences
+    from storage.alerting import silences
 
     with opened(config) as (_, database), database.begin() as connection:
         ended = silences.expire(connection, hex_prefix(id_), time_ns())

@@ -9,7 +9,7 @@
     └── StorageError            a database that cannot be used as it is: locked by another process, wrong version
         └── StorageUnavailable  the database is away; worth trying again
 
-The fence of ``storage.positions`` raises its own ``Fenced``: not an error of the user's, but the end of an ownership.
+The fence of ``storage.stream_state.positions`` raises its own ``Fenced``: not an error of the user's, but the end of an ownership.
 """
 
 from __future__ import annotations

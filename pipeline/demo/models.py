@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, StorageError
 from pipeline.retraining.decide import roll_back
-from storage import jobs, models
-from storage.jobs import Job
-from storage.models import Overtaken, Promotion
-from storage.session import Database
+from storage.model_store import jobs, models
+from storage.model_store.jobs import Job
+from storage.model_store.models import Overtaken, Promotion
+from storage.sql.database import Database
 
 #: For so long the demo lets a promoted version decide before it takes it back.
 ROLL_BACK_SECONDS = 15.0

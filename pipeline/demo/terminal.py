@@ -12,8 +12,8 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Severity
 from pipeline.explain import sentence
-from storage import anomalies
-from storage.session import Database
+from storage.results import anomalies
+from storage.sql.database import Database
 
 
 class Watcher:

@@ -28,8 +28,8 @@ from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Source
 from pipeline.sources.span import span_of
-from storage.history import HistoryReader
-from storage.segments import Segment, SegmentStore, folder_of, valid
+from storage.history.history import HistoryReader
+from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 _COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")
 HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees

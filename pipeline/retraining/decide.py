@@ -6,8 +6,8 @@ from sqlalchemy import Connection
 
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
-from storage import jobs, models
-from storage.models import Promotion
+from storage.model_store import jobs, models
+from storage.model_store.models import Promotion
 
 #: Parts of ``guard`` after which a new champion is looked at: soon, then less often.
 LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)

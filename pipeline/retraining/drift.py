@@ -23,7 +23,7 @@ from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring import Result, Scoring
 from pipeline.series import metadata
-from storage.watches import DriftState
+from storage.model_store.monitor_state import DriftState
 
 #: How often what is known is kept.
 KEEP_SECONDS = 300.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageUnavailable
-from storage.session import Database
+from storage.sql.database import Database
 
 Write = Callable[[Connection], None]
 

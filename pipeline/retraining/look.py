@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.retraining.data import newest_ns
 from pipeline.retraining.guard import ENOUGH, Window, judge
 from pipeline.retraining.task_types import Outcome, Task, Tell, Version
-from storage.history import HistoryReader
+from storage.history.history import HistoryReader
 
 
 def guard(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:

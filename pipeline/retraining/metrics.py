@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from pipeline.observability.metrics import Metrics
-from storage.jobs import Job
+from storage.model_store.jobs import Job
 
 
 class JobMetrics:

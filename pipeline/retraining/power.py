@@ -23,8 +23,8 @@ from pipeline.retraining.data import TrainingData, take
 from pipeline.retraining.injections import KINDS, ROWS, probe, spread_of
 from pipeline.retraining.learn import learn
 from pipeline.scoring import Result, Scoring
-from storage import watches
-from storage.session import Database
+from storage.model_store import monitor_state
+from storage.sql.database import Database
 
 SHARE: Final = 0.015  # of a core; below the two hundredths that are promised, which also hold where nothing else is done than scoring
 AT_ONCE: Final = 8  # series that are watched side by side
@@ -205,7 +205,7 @@ class PowerSink:
 def kept_of(database: Database, stream: str) -> dict[str, list[Power]]:
     """What a daemon found last, by whatever model decided then. Raises StorageUnavailable."""
     with database.read() as connection:
-        return _by_series(watches.power(connection, stream))
+        return _by_series(monitor_state.power(connection, stream))
 
 
 def _by_series(kept: Iterable[Power]) -> dict[str, list[Power]]:

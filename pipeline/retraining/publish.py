@@ -14,9 +14,9 @@ from pipeline.config.schema import Config, Stream
 from pipeline.retraining import decide
 from pipeline.retraining.requests import rulings
 from pipeline.retraining.task_types import Outcome, Task, Version
-from storage import jobs, models
-from storage.jobs import Job
-from storage.models import Model
+from storage.model_store import jobs, models
+from storage.model_store.jobs import Job
+from storage.model_store.models import Model
 
 
 def task_of(connection: Connection, config: Config, job: Job) -> Task:

@@ -20,9 +20,9 @@ from detectors import artifacts, own
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import frozen
 from pipeline.core.errors import InputError
-from storage import jobs, models
-from storage.models import Model
-from storage.session import Database
+from storage.model_store import jobs, models
+from storage.model_store.models import Model
+from storage.sql.database import Database
 
 Weights = dict[str, NDArray[Any]]
 

@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 from detectors.tiers import TIERS
 from pipeline.config.schema import Config, Stream
 from pipeline.retraining.quarantine import Ruling, Why
-from storage import anomalies, jobs, labels, quarantine
-from storage.session import Database
+from storage.model_store import jobs, quarantine
+from storage.results import anomalies, labels
+from storage.sql.database import Database
 
 _LABELS = {"true": Why.ANOMALY, "false": Why.NORMAL, "maintenance": Why.MAINTENANCE}
 

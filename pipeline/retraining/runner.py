@@ -21,10 +21,10 @@ from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
 from pipeline.retraining.cluster import ClusterAway, Workers
 from pipeline.retraining.publish import publish, task_of
 from pipeline.retraining.task_types import Outcome, Task
-from storage import jobs
-from storage.jobs import Job, Lost
-from storage.models import Overtaken
-from storage.session import Database
+from storage.model_store import jobs
+from storage.model_store.jobs import Job, Lost
+from storage.model_store.models import Overtaken
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

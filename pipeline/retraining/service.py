@@ -27,8 +27,8 @@ from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring import Scoring
 from pipeline.sink import Sink
-from storage import jobs, watches
-from storage.session import Database
+from storage.model_store import jobs, monitor_state
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -90,19 +90,21 @@ class RetrainingService:
         """What watches the stream's engine beside the detector: detection power, and drift, each where it was when it was kept."""
         sinks: list[Sink] = []
         with self._database.read() as connection:
-            power = watches.power(connection, name, scoring.provenance.model_version)
-            drift = watches.drift(connection, name)
+            power = monitor_state.power(connection, name, scoring.provenance.model_version)
+            drift = monitor_state.drift(connection, name)
         if stream.power:
 
             def keep(series: str, found: list[Power]) -> None:
                 by, now_ns = scoring.provenance.model_version, time.time_ns()
-                self._keeper.put((name, series), partial(watches.save_power, stream=name, found=found, model_version=by, found_ns=now_ns))
+                self._keeper.put(
+                    (name, series), partial(monitor_state.save_power, stream=name, found=found, model_version=by, found_ns=now_ns)
+                )
 
             sinks.append(PowerSink(scoring, PowerMetrics(self._metrics, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):
 
-            def keep_drift(partition: Partition, state: Callable[[], watches.DriftState]) -> None:
-                self._keeper.put((name, partition), lambda connection: watches.save_drift(connection, state()))
+            def keep_drift(partition: Partition, state: Callable[[], monitor_state.DriftState]) -> None:
+                self._keeper.put((name, partition), lambda connection: monitor_state.save_drift(connection, state()))
 
             cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
             sinks.append(DriftSink(scoring, cool_down_ns, self.drifted, keep_drift, drift))

@@ -25,8 +25,9 @@ from pipeline.observability.metrics import Metrics
 from pipeline.retraining.data import newest_ns
 from pipeline.retraining.learn import Relearnt, relearn
 from pipeline.retraining.requests import rulings
-from storage import faults, models
-from storage.session import Database
+from storage.model_store import models
+from storage.results import faults
+from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 

@@ -1,12 +1,12 @@
-"""Alembic's entry: always on the connection, and in the transaction, that ``storage.migrate`` hands over."""
+"""Alembic's entry: always on the connection, and in the transaction, that ``storage.sql.migrate`` hands over."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from storage import tables_alerts, tables_retraining  # noqa: F401  their tables are part of the metadata
-from storage.migrate import VERSION_TABLE
-from storage.tables import Base
+from storage.sql.migrate import VERSION_TABLE
+from storage.tables import alerting, models  # noqa: F401  their tables are part of the metadata
+from storage.tables.stream import Base
 
 connection = context.config.attributes["connection"]
 context.configure(

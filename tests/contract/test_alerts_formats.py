@@ -23,7 +23,7 @@ from pipeline.alerts.rules import StreamRules
 from pipeline.alerts.senders import sender_of
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
-from storage.alerts import AlertState, Member
+from storage.alerting.alerts import AlertState, Member
 from tests.alerting import NOON, SECOND, anomaly, closed, endpoint
 from tests.contract import alert_services as services
 from tests.receiver import Receiver

@@ -14,9 +14,9 @@ import pytest
 
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
-from storage import positions
-from storage.positions import Fenced, Outcome
-from storage.session import CommitUnknown, Database
+from storage.sql.database import CommitUnknown, Database
+from storage.stream_state import positions
+from storage.stream_state.positions import Fenced, Outcome
 from tests.commit_proxy import CommitProxy
 
 P = Partition("sensors", 3)

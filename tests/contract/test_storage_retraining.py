@@ -10,11 +10,12 @@ import pytest
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import Partition, Power
-from storage import anomalies, jobs, models, quarantine, watches
-from storage.jobs import Lost
-from storage.models import Model, Overtaken
-from storage.quarantine import Excluded
-from storage.watches import DriftState
+from storage.model_store import jobs, models, monitor_state, quarantine
+from storage.model_store.jobs import Lost
+from storage.model_store.models import Model, Overtaken
+from storage.model_store.monitor_state import DriftState
+from storage.model_store.quarantine import Excluded
+from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly
 
 HOUR = 3_600_000_000_000
@@ -275,17 +276,17 @@ def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
     shift = replace(spike, kind="shift", smallest=0.5, delay=3, caught=1.0)
     later = replace(spike, smallest=2.0, delay=1, caught=0.5)
     with database.begin() as connection:
-        watches.save_power(connection, "plant", [], "standard-1", 10)
-        watches.save_power(connection, "plant", [spike, shift], "standard-1", 10)
-        watches.save_power(connection, "edge", [spike], "standard-1", 10)
-        watches.save_power(connection, "plant", [later], "standard-2", 20)
+        monitor_state.save_power(connection, "plant", [], "standard-1", 10)
+        monitor_state.save_power(connection, "plant", [spike, shift], "standard-1", 10)
+        monitor_state.save_power(connection, "edge", [spike], "standard-1", 10)
+        monitor_state.save_power(connection, "plant", [later], "standard-2", 20)
     with database.read() as connection:
-        assert watches.power(connection, "plant") == [replace(shift, series="p␀mp"), replace(later, series="p␀mp")]
-        assert watches.power(connection, "plant", "standard-1") == [replace(shift, series="p␀mp")]
+        assert monitor_state.power(connection, "plant") == [replace(shift, series="p␀mp"), replace(later, series="p␀mp")]
+        assert monitor_state.power(connection, "plant", "standard-1") == [replace(shift, series="p␀mp")]
     with database.begin() as connection:
-        assert watches.prune_power(connection, 15, 1) == 1
-        assert watches.prune_power(connection, 15, 10) == 1
-        assert [one.kind for one in watches.power(connection, "plant")] == ["spike"]
+        assert monitor_state.prune_power(connection, 15, 1) == 1
+        assert monitor_state.prune_power(connection, 15, 10) == 1
+        assert [one.kind for one in monitor_state.power(connection, "plant")] == ["spike"]
 
 
 def test_figures_of_a_series_with_the_longest_name_that_can_be_are_kept(database):
@@ -293,19 +294,19 @@ def test_figures_of_a_series_with_the_longest_name_that_can_be_are_kept(database
     label = "".join(chr(rng.randrange(0x10000, 0x20000)) for _ in range(256))
     found = [Power(",".join(f"{key}={label}" for key in ("site", "hall", "sensor", "unit")), "v", "spike", 1.0, 0, 0.8, 1.0)]
     with database.begin() as connection:
-        watches.save_power(connection, "plant", found, "standard-1", 10)
-        assert watches.power(connection, "plant") == found
+        monitor_state.save_power(connection, "plant", found, "standard-1", 10)
+        assert monitor_state.power(connection, "plant") == found
 
 
 def test_the_state_of_the_eye_on_drift_is_one_row_a_partition(database):
     one = DriftState("plant", Partition("t", 0), b"\x00one", None, 1)
     with database.begin() as connection:
-        watches.save_drift(connection, one)
-        watches.save_drift(connection, replace(one, partition=Partition("t", 1), quiet_until_ns=9))
-        watches.save_drift(connection, replace(one, state=b"two", quiet_until_ns=5, saved_ns=2))
-        watches.save_drift(connection, replace(one, stream="edge"))
-        found = sorted(watches.drift(connection, "plant"), key=lambda state: state.partition)
+        monitor_state.save_drift(connection, one)
+        monitor_state.save_drift(connection, replace(one, partition=Partition("t", 1), quiet_until_ns=9))
+        monitor_state.save_drift(connection, replace(one, state=b"two", quiet_until_ns=5, saved_ns=2))
+        monitor_state.save_drift(connection, replace(one, stream="edge"))
+        found = sorted(monitor_state.drift(connection, "plant"), key=lambda state: state.partition)
     assert found == [DriftState("plant", Partition("t", 0), b"two", 5, 2), replace(one, partition=Partition("t", 1), quiet_until_ns=9)]
     with database.begin() as connection:
-        assert watches.prune_drift(connection, 2, 10) == 2
-        assert [state.saved_ns for state in watches.drift(connection, "plant")] == [2]
+        assert monitor_state.prune_drift(connection, 2, 10) == 2
+        assert [state.saved_ns for state in monitor_state.drift(connection, "plant")] == [2]

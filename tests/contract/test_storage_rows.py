@@ -15,9 +15,11 @@ from sqlalchemy import text
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, LateRecord, Partition, Severity
-from storage import anomalies, dead_letters, faults, late, positions, retention, series
-from storage.segments import Segment, SegmentStore, folder_of
-from storage.types import safe
+from storage import retention
+from storage.history.segments import Segment, SegmentStore, folder_of
+from storage.results import anomalies, dead_letters, faults, late_records
+from storage.sql.column_types import safe
+from storage.stream_state import offloaded_series, positions
 
 P = Partition("sensors", 2)
 
@@ -192,12 +194,12 @@ def test_dead_letters_that_were_put_in_again(database):
 def test_late_records(database):
     records = [LateRecord("plant", P, i, f"s{i % 2}", 100 + i, [1.5, math.nan]) for i in range(4)]
     with database.begin() as connection:
-        late.add(connection, records)
-        late.add(connection, [])
-        found = late.query(connection, stream="plant", series="s1")
+        late_records.add(connection, records)
+        late_records.add(connection, [])
+        found = late_records.query(connection, stream="plant", series="s1")
         assert [r.offset for r in found] == [3, 1]
         assert math.isnan(found[0].values[1])
-        assert len(late.query(connection, limit=3, since_ns=0)) == 3
+        assert len(late_records.query(connection, limit=3, since_ns=0)) == 3
 
 
 def test_a_fault_is_open_once_while_it_lasts(database):
@@ -239,8 +241,8 @@ def test_retention_takes_what_is_old_and_over(database, monkeypatch):
     with database.begin() as connection:
         anomalies.upsert(connection, [anomaly(f"s{i}") for i in range(20)] + [anomaly("lasts", state=AnomalyState.OPEN)])
         dead_letters.add(connection, [letter(i) for i in range(20)])
-        late.add(connection, [LateRecord("plant", P, 1, "s", 1, [1.0])])
-        series.evict(connection, owned, [series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)])
+        late_records.add(connection, [LateRecord("plant", P, 1, "s", 1, [1.0])])
+        offloaded_series.evict(connection, owned, [offloaded_series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)])
         faults.save(connection, Fault("plant", FaultKind.STUCK_STREAM, "over", 1, ended_ns=2))
         faults.save(connection, Fault("plant", FaultKind.SOURCE_DOWN, "lasts", 1))
         for statement in (

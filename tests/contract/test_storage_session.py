@@ -15,9 +15,10 @@ from sqlalchemy import inspect, text
 
 from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
 from pipeline.core.types import Partition
-from storage import migrate, positions, snapshots
-from storage.session import Database
-from storage.tables import Base
+from storage.sql import migrate
+from storage.sql.database import Database
+from storage.stream_state import positions, snapshots
+from storage.tables.stream import Base
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(database):

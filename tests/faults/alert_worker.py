@@ -17,7 +17,7 @@ from pipeline.alerts.operations import OPERATIONS
 from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
-from storage.session import Database
+from storage.sql.database import Database
 from tests.alerting import json_endpoint
 
 

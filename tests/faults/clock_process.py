@@ -9,8 +9,8 @@ import time
 from apscheduler.triggers.cron import CronTrigger
 
 from pipeline.retraining.clock import Clock
-from storage import jobs
-from storage.session import Database
+from storage.model_store import jobs
+from storage.sql.database import Database
 
 
 def main(url: str) -> None:

@@ -21,9 +21,10 @@ from pipeline.config.loader import load_config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Partition, Position
 from pipeline.sources.kafka_client import connect
-from storage import anomalies, dead_letters, late, positions
-from storage.history import HistoryReader
-from storage.session import Database
+from storage.history.history import HistoryReader
+from storage.results import anomalies, dead_letters, late_records
+from storage.sql.database import Database
+from storage.stream_state import positions
 from tests.faults.feed import Log, config_tree
 from tests.faults.member import Member, wait_for
 from tests.faults.traps import Trap
@@ -194,7 +195,7 @@ class Stage:
         """Every bad and every late record is kept, once."""
         with self.database.read() as connection:
             dead = Counter((k.letter.partition.number, k.letter.offset) for k in dead_letters.query(connection))
-            behind = Counter((one.partition.number, one.offset) for one in late.query(connection))
+            behind = Counter((one.partition.number, one.offset) for one in late_records.query(connection))
         for name, found in (("dead_lettered", dead), ("late", behind)):
             wanted = Counter((n, o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == name)
             self.figures.lost += (wanted - found).total()

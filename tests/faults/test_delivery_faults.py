@@ -30,8 +30,8 @@ from pipeline.alerts.retry import DELAYS
 from pipeline.alerts.router import Router
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
-from storage import alerts, deliveries
-from storage.session import Database
+from storage.alerting import alerts, deliveries
+from storage.sql.database import Database
 from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
 from tests.integration.test_alerts_delivery import Driven, running
 from tests.receiver import Received, Receiver, answer

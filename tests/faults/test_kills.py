@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.stored import PAST
-from storage import ledger as ledgers
-from storage import series
+from storage.stream_state import offloaded_series
+from storage.stream_state import reader as ledgers
 from tests.faults.feed import make_log
 from tests.faults.stage import Stage
 from tests.faults.storm import storm
@@ -53,7 +53,7 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         figures = stage.account()
         with stage.database.read() as connection:
             (past,) = ledgers.names(connection, "plant (history ")
-            assert series.count(connection, past, PAST) == 10, "four series and a tide of each partition"
+            assert offloaded_series.count(connection, past, PAST) == 10, "four series and a tide of each partition"
     finally:
         stage.close()
     assert figures.problems == []

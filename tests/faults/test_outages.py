@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from pipeline.core.types import Fault, FaultKind
-from storage import faults
-from storage.session import Database
+from storage.results import faults
+from storage.sql.database import Database
 from tests.commit_proxy import CommitProxy
 from tests.faults.feed import Log, make_log
 from tests.faults.member import wait_for

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from storage import jobs
-from storage.session import Database
+from storage.model_store import jobs
+from storage.sql.database import Database
 
 SECOND = 1_000_000_000
 

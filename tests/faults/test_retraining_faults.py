@@ -26,8 +26,8 @@ from pipeline.retraining import work
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
-from storage import jobs, models
-from storage.session import Database
+from storage.model_store import jobs, models
+from storage.sql.database import Database
 from tests.certificates import Authority
 from tests.integration.test_retraining_jobs import ThreadWorkers, turn_until, write_config
 from tests.postgres_server import create_database

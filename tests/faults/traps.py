@@ -56,7 +56,7 @@ def arm(trap: Trap) -> None:
     from pipeline.history import History
     from pipeline.scoring import Scoring
     from pipeline.sources import kafka
-    from storage import positions, snapshots
+    from storage.stream_state import positions, snapshots
 
     def hit(*arguments: Any, **named: Any) -> None:
         trap.hit()

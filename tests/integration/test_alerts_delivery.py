@@ -24,9 +24,9 @@ from pipeline.alerts.signing import new_secret
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from pipeline.observability.metrics import Metrics
-from storage import alerts, deliveries, endpoints
-from storage.session import Database
-from storage.tables_alerts import DeliveryLaneRow
+from storage.alerting import alerts, deliveries, endpoints
+from storage.sql.database import Database
+from storage.tables.alerting import DeliveryLaneRow
 from tests.alerting import SECOND, Bench, anomaly, closed, endpoint, json_endpoint
 from tests.receiver import Received, Receiver, answer
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from pipeline.core.types import Fault, FaultKind, Severity
-from storage import alerts, silences
-from storage.session import Database
+from storage.alerting import alerts, silences
+from storage.sql.database import Database
 from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
 
 MINUTE, HOUR = 60, 3600
@@ -335,7 +335,7 @@ def test_disabled_endpoints_get_nothing_and_it_is_counted(database: Database):
     bench = Bench(database, endpoints={"chat": json_endpoint(), "gone": json_endpoint()})
     bench.happen(anomaly())
     bench.turn(disabled=("gone",))
-    from storage import deliveries
+    from storage.alerting import deliveries
 
     with database.read() as connection:
         assert deliveries.ledger(connection) == {("chat", "pending", None): 1, ("gone", "suppressed", "disabled"): 1}

@@ -12,7 +12,7 @@ import pytest
 from pipeline.alerts import web
 from pipeline.config.schema import Config
 from pipeline.observability.http_server import HttpServer
-from storage.session import Database
+from storage.sql.database import Database
 from tests.alerting import Bench, anomaly, closed
 
 STREAM = {"source": {"memory": {"name": "x"}}, "format": {"json": {"series": "s", "time": "t", "values": ["temperature"]}}}

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import make_url
 
 from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, Partition, Severity
-from storage import anomalies, dead_letters, faults
-from storage.session import Database
+from storage.results import anomalies, dead_letters, faults
+from storage.sql.database import Database
 
 FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 MANY = """

@@ -22,9 +22,10 @@ from pipeline.past import read_past
 from pipeline.rungs import guarded
 from pipeline.sources import make_source
 from pipeline.sources.span import beside
-from storage import anomalies, positions
-from storage.history import HistoryReader
-from storage.session import Database
+from storage.history.history import HistoryReader
+from storage.results import anomalies
+from storage.sql.database import Database
+from storage.stream_state import positions
 from tests.faults.feed import config_tree
 from tests.faults.stage import Silent
 from tests.unit.test_past import LIVE_S, NAMES, PAST_S, records, write

@@ -13,8 +13,8 @@ import pytest
 from pipeline.backfill import run_backfill
 from pipeline.config.loader import load_config
 from pipeline.core.types import Anomaly
-from storage import anomalies
-from storage.session import Database
+from storage.results import anomalies
+from storage.sql.database import Database
 from tests.faults.feed import config_tree, make_log
 from tests.faults.stage import Silent, Stage
 from tests.kafka_server import Topics

@@ -16,9 +16,10 @@ from pipeline.daemon import daemon
 from pipeline.retraining.decide import promote, roll_back
 from pipeline.retraining.requests import ask
 from pipeline.sources.memory import memory_log
-from storage import jobs, models, positions
-from storage.history import HistoryReader
-from storage.session import Database
+from storage.history.history import HistoryReader
+from storage.model_store import jobs, models
+from storage.sql.database import Database
+from storage.stream_state import positions
 from tests.trainings import BEGIN, MINUTE, config_of, tide
 
 

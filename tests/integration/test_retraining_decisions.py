@@ -16,7 +16,8 @@ from pipeline.retraining.quarantine import Why
 from pipeline.retraining.requests import ask, kept_out, rulings
 from pipeline.retraining.runner import Runner
 from pipeline.retraining.task_types import Outcome, Version
-from storage import anomalies, jobs, models
+from storage.model_store import jobs, models
+from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly
 from tests.integration.test_retraining_jobs import ThreadWorkers, write_config
 from tests.integration.test_retraining_takeover import release
@@ -70,7 +71,7 @@ class Stage:
         """What waits for its time is due now."""
         from sqlalchemy import update
 
-        from storage.tables_retraining import JobRow
+        from storage.tables.models import JobRow
 
         with self.database.begin() as connection:
             connection.execute(update(JobRow).where(JobRow.state == "queued").values(due_ns=JobRow.id))

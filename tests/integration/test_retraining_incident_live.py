@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.observability.metrics import Metrics
 from pipeline.retraining.watch import ModelWatch
-from storage import anomalies, labels
+from storage.results import anomalies, labels
 from tests.faults.feed import Log
 from tests.integration.test_retraining_takeover import promote, release
 from tests.unit.engines import Bench

@@ -22,8 +22,8 @@ from pipeline.retraining.cluster import ClusterAway
 from pipeline.retraining.decide import roll_back
 from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
-from storage import jobs, models
-from storage.session import Database
+from storage.model_store import jobs, models
+from storage.sql.database import Database
 from tests.trainings import BEGIN, config_of, henon, tide, write_history
 
 

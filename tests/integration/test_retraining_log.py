@@ -15,8 +15,8 @@ from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work
 from pipeline.retraining.data import from_history, from_log
 from pipeline.sources import make_source
-from storage.history import HistoryWriter
-from storage.session import Database
+from storage.history.history import HistoryWriter
+from storage.sql.database import Database
 from tests.faults.feed import config_tree, make_log
 
 pytestmark = pytest.mark.kafka

@@ -23,8 +23,8 @@ from pipeline.retraining.drift import DriftEvidence
 from pipeline.retraining.injections import KINDS
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
-from storage import jobs, models
-from storage.session import Database
+from storage.model_store import jobs, models
+from storage.sql.database import Database
 from tests.integration.test_retraining_jobs import write_config
 from tests.integration.test_retraining_takeover import promote, release
 from tests.trainings import config_of

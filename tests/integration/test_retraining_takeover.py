@@ -20,9 +20,10 @@ from pipeline.core.types import FaultKind
 from pipeline.observability.metrics import Metrics
 from pipeline.retraining import registry
 from pipeline.retraining.watch import ModelWatch
-from storage import faults, models
-from storage.history import HistoryReader
-from storage.models import Model
+from storage.history.history import HistoryReader
+from storage.model_store import models
+from storage.model_store.models import Model
+from storage.results import faults
 from tests.faults.feed import make_log
 from tests.unit.engines import Bench
 

@@ -19,9 +19,10 @@ from pipeline.engine import Engine
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring import Result
 from pipeline.sources.memory import MemoryLog, MemorySource
-from storage import anomalies, dead_letters, faults, late, positions
-from storage.history import HistoryReader, HistoryWriter
-from storage.session import Database
+from storage.history.history import HistoryReader, HistoryWriter
+from storage.results import anomalies, dead_letters, faults, late_records
+from storage.sql.database import Database
+from storage.stream_state import positions
 from tests.faults.feed import Log, config_tree, record
 
 
@@ -123,7 +124,7 @@ class Bench:
 
     def late(self) -> list[tuple[Partition, int]]:
         with self.database.read() as connection:
-            return sorted((one.partition, one.offset) for one in late.query(connection))
+            return sorted((one.partition, one.offset) for one in late_records.query(connection))
 
     def history(self) -> Any:
         return HistoryReader(str(self.folder / "history")).read("plant")

@@ -18,8 +18,8 @@ from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Records
-from storage import parquet
-from storage.history import HistoryWriter
+from storage.history import parquet
+from storage.history.history import HistoryWriter
 
 STEP = 600 * 10**9
 DAY = 144  # rows

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.core.errors import StorageUnavailable
-from storage import session
-from storage.session import Database
+from storage.sql import database as session
+from storage.sql.database import Database
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sq
     from pipeline.build import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources.memory import MemoryLog, MemorySource
-    from storage.session import Database
+    from storage.sql.database import Database
     from tests.unit.engines import shutil
 
     shutil.copy(sqlite_template, tmp_path / "db")

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.types import Partition
-from storage import history, parquet
-from storage.history import HistoryReader, HistoryWriter
+from storage.history import history, parquet
+from storage.history.history import HistoryReader, HistoryWriter
 
 P = Partition("sensors", 0)
 NAMES = pa.array([f"site-{i}" for i in range(1000)])

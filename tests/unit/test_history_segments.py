@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
-from storage import parquet
-from storage.compaction import FEWEST, compact
-from storage.segments import Segment, SegmentStore, folder_of, valid
+from storage.history import parquet
+from storage.history.compaction import FEWEST, compact
+from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 FOLDER = folder_of("plant", Partition("sensors", 0), "log")
 
@@ -139,7 +139,7 @@ def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
 
     def frozen_before_writing(merged, data):
         put(store, segment((FEWEST + 1) * 10, (FEWEST + 2) * 10))
-        monkeypatch.setattr("storage.compaction.TARGET_BYTES", 1 << 30)
+        monkeypatch.setattr("storage.history.compaction.TARGET_BYTES", 1 << 30)
         assert compact(store, FOLDER, 10**9) == FEWEST + 1
         write(merged, data)
 

@@ -24,8 +24,8 @@ from pipeline.retraining.learn import learn, relearn
 from pipeline.retraining.quarantine import Ruling, Why
 from pipeline.sources.base import Poll
 from pipeline.sources.memory import MemorySource
-from storage import ledger as ledgers
-from storage.tables import SeriesStateRow
+from storage.stream_state import reader as ledgers
+from storage.tables.stream import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record
 from tests.unit.engines import Bench, Tally, away_twice, essence
 
@@ -261,9 +261,9 @@ def test_files_that_cannot_be_read_are_named_and_leave_nothing(make, tmp_path):
 
 
 def test_a_database_that_is_away_is_waited_for(make, tmp_path, all_along, monkeypatch):
-    from storage import series
+    from storage.stream_state import offloaded_series
 
-    failures = away_twice(monkeypatch, series, "store")
+    failures = away_twice(monkeypatch, offloaded_series, "store")
     _, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S)), live())
     assert_same(said, all_along)
     assert next(failures, None) is None, "it was asked three times"

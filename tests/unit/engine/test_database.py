@@ -23,7 +23,7 @@ def logs() -> list[Log]:
 
 @pytest.fixture
 def make(make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
-    monkeypatch.setattr("storage.session.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr("storage.sql.database.LOCK_TIMEOUT", 0.01)
     monkeypatch.setattr("pipeline.engine.RETRY_SECONDS", 0.01)
     return make
 
@@ -94,14 +94,14 @@ def test_away_while_taking_over(make, logs):
 
 def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
     """Half of the batch is in the state by then: the partition is taken over again, from its snapshot."""
-    from storage import series
+    from storage.stream_state import offloaded_series
 
     log = log_that_a_leaves()
     bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 180)
     engine = bench.drain(bench.engine())
     assert len(engine.parts.scoring.series) == 1, "a has left"
-    failures = away_twice(monkeypatch, series, "revive")
+    failures = away_twice(monkeypatch, offloaded_series, "revive")
     bench.fill()
     bench.drain(engine)
     (slot,) = (s for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist() if engine.parts.scoring.name_of(s) == "a")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.types import AnomalyState, FaultKind, Partition
-from storage import positions
+from storage.stream_state import positions
 from tests.faults.feed import Log, record
 from tests.unit.engines import Bench, Tally, essence, log_that_a_leaves
 

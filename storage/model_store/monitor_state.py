@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from pipeline.core.types import Partition, Power
-from storage.tables_retraining import DriftStateRow, PowerRow
-from storage.types import delete_older, insert, short_key
+from storage.sql.column_types import delete_older, insert, short_key
+from storage.tables.models import DriftStateRow, PowerRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from storage.tables import PositionRow, SeriesStateRow, SnapshotPageRow, SnapshotRow
+from storage.tables.stream import PositionRow, SeriesStateRow, SnapshotPageRow, SnapshotRow
 
 
 def names(connection: Connection, prefix: str) -> list[str]:

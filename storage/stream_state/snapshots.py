@@ -14,8 +14,8 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
 from pipeline.core.types import Partition, Position
-from storage.positions import hold
-from storage.tables import SnapshotPageRow, SnapshotRow
+from storage.stream_state.positions import hold
+from storage.tables.stream import SnapshotPageRow, SnapshotRow
 
 
 @dataclass(frozen=True, slots=True)

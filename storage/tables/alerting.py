@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import Boolean, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables import Base
-from storage.types import RowId, SafeJson, SafeText
+from storage.sql.column_types import RowId, SafeJson, SafeText
+from storage.tables.stream import Base
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:

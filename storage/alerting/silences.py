@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from storage.tables_alerts import SilenceRow
+from storage.tables.alerting import SilenceRow
 
 
 @dataclass(slots=True)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from pipeline.core.types import Partition, Position
-from storage.positions import hold
-from storage.tables import SeriesStateRow
-from storage.types import delete_older, insert, short_key
+from storage.sql.column_types import delete_older, insert, short_key
+from storage.stream_state.positions import hold
+from storage.tables.stream import SeriesStateRow
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from itertools import accumulate
 
 import pyarrow as pa
 
-from storage import parquet
-from storage.segments import Segment, SegmentStore, valid
+from storage.history import parquet
+from storage.history.segments import Segment, SegmentStore, valid
 
 TARGET_BYTES = 16 << 20
 FEWEST = 4  # segments that are worth a merge

@@ -36,8 +36,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from storage.tables_alerts import DeliveryAttemptRow, DeliveryLaneRow, DeliveryRow, NoticeRow
-from storage.types import SafeText, insert
+from storage.sql.column_types import SafeText, insert
+from storage.tables.alerting import DeliveryAttemptRow, DeliveryLaneRow, DeliveryRow, NoticeRow
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import DeadLetter, Partition
-from storage.tables import DeadLetterRow
+from storage.tables.stream import DeadLetterRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
 from pipeline.core.types import Fault, FaultKind, Partition
-from storage.tables import FaultRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.stream import FaultRow
 
 _WHOLE_STREAM = Partition("", -1)
 

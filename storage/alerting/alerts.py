@@ -12,8 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists, func, or_, select, update
 
-from storage.tables_alerts import AlertBudgetRow, AlertEventRow, AlertLaneRow, AlertMemberRow, AlertRow, AlertStreamRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.alerting import AlertBudgetRow, AlertEventRow, AlertLaneRow, AlertMemberRow, AlertRow, AlertStreamRow
 
 _AT_ONCE = 500  # names in one IN list
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, select, update
 
-from storage.tables_alerts import DeliveryWorkerRow, EndpointStateRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.alerting import DeliveryWorkerRow, EndpointStateRow
 
 
 @dataclass(slots=True)

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
-from storage import parquet
-from storage.compaction import compact
-from storage.segments import Segment, SegmentStore, folder_of, valid
+from storage.history import parquet
+from storage.history.compaction import compact
+from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 FLUSH_SECONDS = 10.0
 SEGMENT_BYTES = 8 << 20  # in memory; less than half of that on disk
@@ -100,7 +100,7 @@ class HistoryWriter:
         self._do(begin)
 
     def append(self, partition: Partition, first_offset: int, next_offset: int, table: pa.Table) -> None:
-        """Rows (``storage.parquet.rows``) that came of reading [first_offset, next_offset), which is committed or is being replayed."""
+        """Rows (``storage.history.parquet.rows``) that came of reading [first_offset, next_offset), which is committed or is being replayed."""
         size = 4 * table.num_rows + sum(column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type))
         if self._reserve(size):
             self._do(lambda: self._keep(self._buffers[partition], first_offset, next_offset, table, size))
@@ -280,7 +280,7 @@ class HistoryReader:
         until_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Rows (see ``storage.parquet``) with since_ns ≤ time < until_ns, by series and time; each read offset's rows once.
+        """Rows (see ``storage.history.parquet``) with since_ns ≤ time < until_ns, by series and time; each read offset's rows once.
 
         ``series`` names one, or several, exactly. ``columns`` chooses further ones beside ``series`` and ``time``; left out: all.
         Raises OSError, or what the fsspec file system raises.

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
-from storage.lock import ProcessLock
+from storage.sql.process_lock import ProcessLock
 
 #: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.
 LOCK_TIMEOUT = 5.0
@@ -104,7 +104,7 @@ class Database:
 
     def upgrade(self) -> None:
         """Create the schema or bring it to this version. Raises StorageError if a newer forewatch has written it."""
-        from storage import migrate
+        from storage.sql import migrate
 
         if self._file is not None:
             try:
@@ -117,7 +117,7 @@ class Database:
 
     def current(self) -> str | None:
         """Revision of the schema in the database, None before the first ``upgrade``."""
-        from storage import migrate
+        from storage.sql import migrate
 
         if self._file is not None and not self._file.exists():
             return None
@@ -126,13 +126,13 @@ class Database:
 
     def head(self) -> str:
         """Revision of the schema that this code works with."""
-        from storage import migrate
+        from storage.sql import migrate
 
         return migrate.head()
 
     def require_head(self) -> None:
         """Raise StorageError, with what to do, unless the schema is the one this code works with."""
-        from storage import migrate
+        from storage.sql import migrate
 
         migrate.require_head(self.current(), str(self))
 

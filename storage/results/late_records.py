@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select
 
 from pipeline.core.types import LateRecord, Partition
-from storage.tables import LateRow
+from storage.tables.stream import LateRow
 
 
 def add(connection: Connection, records: Sequence[LateRecord]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from pipeline.core.errors import InputError
-from storage.tables_retraining import JobRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.models import JobRow
 
 LIVE = ("queued", "running")
 ENDED = ("succeeded", "failed", "cancelled", "rejected")

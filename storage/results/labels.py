@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from storage.tables import AnomalyRow
-from storage.tables_alerts import LabelRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.alerting import LabelRow
+from storage.tables.stream import AnomalyRow
 
 Label = Literal["true", "false", "maintenance"]
 

@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from storage.tables import AnomalyRow
-from storage.types import insert_for, matches
+from storage.sql.column_types import insert_for, matches
+from storage.tables.stream import AnomalyRow
 
 _AT_ONCE = 500  # ids in one IN list
 _FIELDS = [field.name for field in fields(Anomaly)]

@@ -22,9 +22,9 @@ from sqlalchemy import ColumnElement, Connection, Executable, Row, bindparam, se
 
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
-from storage.session import Database, RowLocked
-from storage.tables import PositionRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.sql.database import Database, RowLocked
+from storage.tables.stream import PositionRow
 
 T = TypeVar("T")
 

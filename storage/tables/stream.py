@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from storage.types import Floats, RowId, SafeJson, SafeText
+from storage.sql.column_types import Floats, RowId, SafeJson, SafeText
 
 
 class Base(DeclarativeBase):

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables import Base, OfPartition
-from storage.types import RowId, SafeText
+from storage.sql.column_types import RowId, SafeText
+from storage.tables.stream import Base, OfPartition
 
 _LIVE = text("state IN ('queued', 'running')")
 

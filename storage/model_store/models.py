@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, select, update
 
 from pipeline.core.errors import ForewatchError, InputError
-from storage.tables import AnomalyRow
-from storage.tables_retraining import ModelRow, PromotionRow
-from storage.types import insert
+from storage.sql.column_types import insert
+from storage.tables.models import ModelRow, PromotionRow
+from storage.tables.stream import AnomalyRow
 
 
 class Overtaken(ForewatchError):

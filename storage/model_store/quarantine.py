@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage.tables_retraining import QuarantineRow
+from storage.tables.models import QuarantineRow
 
 
 @dataclass(slots=True)

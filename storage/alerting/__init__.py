@@ -1,0 +1,1 @@
+"""Outbox, alerts, deliveries, endpoints and silences."""

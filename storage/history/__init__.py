@@ -1,0 +1,1 @@
+"""Recorded points as Parquet segments."""

@@ -1,0 +1,1 @@
+"""Jobs, model versions, quarantine and the state of monitors."""

@@ -1,0 +1,1 @@
+"""What a stream found and what it could not use."""

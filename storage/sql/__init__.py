@@ -1,0 +1,1 @@
+"""Connections, locks, column types and schema versions."""

@@ -1,0 +1,1 @@
+"""What a partition resumes from: positions, snapshots, offloaded series."""
