@@ -64,10 +64,10 @@ def main() -> None:
     from kafka.admin import KafkaAdminClient, NewTopic
 
     from detectors.warm import warm
-    from pipeline.broker import LocalBroker
     from pipeline.build import build_engine
     from pipeline.config.schema import Config
     from pipeline.database import open_database
+    from pipeline.local_kafka.broker import LocalBroker
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.broker import LocalBroker
 from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.core.types import Anomaly
 from pipeline.database import open_database
 from pipeline.explain import sentence
+from pipeline.local_kafka.broker import LocalBroker
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
 from storage.results import anomalies

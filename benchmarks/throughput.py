@@ -240,7 +240,7 @@ def main() -> None:
         else:
             print(json.dumps(engine(brokers, int(records), client, rest[0], Path(folder), *rest[1:])))
         return
-    from pipeline.broker import LocalBroker
+    from pipeline.local_kafka.broker import LocalBroker
 
     with tempfile.TemporaryDirectory() as folder:
         broker = LocalBroker(Path(folder) / "kafka")

@@ -30,7 +30,7 @@ from pipeline.scoring import Result
 from pipeline.sink import Sink
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
-from pipeline.sources.span import SpanSource, span_of
+from pipeline.sources.kafka.offset_range import SpanSource, span_of
 from storage.stream_state import reader as ledgers
 
 

@@ -36,7 +36,7 @@ from pipeline.reload import Reloader
 from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
-from pipeline.sources.span import beside
+from pipeline.sources.kafka.offset_range import beside
 from storage.history.history import HistoryWriter
 from storage.retention import prune, prune_history
 from storage.sql.database import Database

@@ -24,7 +24,7 @@ from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly
 from pipeline.decode import series_key
 from pipeline.past import results, source_of
-from pipeline.sources.files import ENDINGS
+from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 

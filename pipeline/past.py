@@ -30,7 +30,7 @@ from pipeline.decode import make_decoder
 from pipeline.scoring import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
-from pipeline.sources.files import ENDINGS
+from pipeline.sources.files.source import ENDINGS
 from pipeline.stored import PAST, past_ledger, past_ledgers, states_of
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions

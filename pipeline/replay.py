@@ -111,7 +111,7 @@ def _write(kafka: KafkaSource, database: Database, letters: list[Kept]) -> None:
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
-    from pipeline.sources.kafka_client import connect
+    from pipeline.sources.kafka.client import connect
 
     password = {"sasl_plain_password": kafka.password.reveal().get_secret_value()} if kafka.password else {}
     producer: Any = connect(KafkaProducer, kafka.brokers, _TIMEOUT, acks="all", **kafka.security, **password)

@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: in a container where a Docker engine answers, else the local broker of ``pipeline.broker``.
+"""A real Apache Kafka for tests: in a container where a Docker engine answers, else the local broker of ``pipeline.local_kafka.broker``.
 
 ``running_broker`` is for the tests that only talk to it; tests that stop, kill or freeze it start a ``FaultyBroker`` of their own.
 """
@@ -17,8 +17,8 @@ from typing import Any
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewPartitions, NewTopic
 
-from pipeline.broker import LocalBroker
-from pipeline.sources.kafka_client import connect
+from pipeline.local_kafka.broker import LocalBroker
+from pipeline.sources.kafka.client import connect
 
 # Tests wait for retention, compaction and the end of sessions; the defaults take minutes.
 QUICK = {"log.cleaner.backoff.ms": "200", "log.retention.check.interval.ms": "500", "log.segment.delete.delay.ms": "100"}

@@ -22,7 +22,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: the one it had, or a free one.")] = 0,
 ) -> None:
     """Start it (unless it runs) and print its address. The first start downloads Kafka."""
-    from pipeline.broker import LocalBroker
+    from pipeline.local_kafka.broker import LocalBroker
 
     print(LocalBroker(folder, port, announce=note).up())
 
@@ -30,7 +30,7 @@ def up(
 @app.command()
 def down(folder: Folder = _DEFAULT_DIR) -> None:
     """Stop it; its data stay."""
-    from pipeline.broker import LocalBroker
+    from pipeline.local_kafka.broker import LocalBroker
 
     stopped = LocalBroker(folder, announce=note).down()
     note("stopped" if stopped else f"no broker runs in {folder}")
@@ -39,7 +39,7 @@ def down(folder: Folder = _DEFAULT_DIR) -> None:
 @app.command()
 def status(folder: Folder = _DEFAULT_DIR, json: JsonOption = False) -> None:
     """Show whether it runs and answers. Exit code 3 if it does not."""
-    from pipeline.broker import LocalBroker
+    from pipeline.local_kafka.broker import LocalBroker
 
     found = LocalBroker(folder, announce=note).status()
     fields = {

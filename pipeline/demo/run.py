@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.broker import LocalBroker
 from pipeline.config.loader import load_config
 from pipeline.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
@@ -25,6 +24,7 @@ from pipeline.demo.models import ModelStory
 from pipeline.demo.setting import write_config
 from pipeline.demo.simulate import WORLDS
 from pipeline.demo.terminal import Keys, Watcher
+from pipeline.local_kafka.broker import LocalBroker
 from pipeline.sources.memory import memory_log
 
 Say = Callable[[str], None]

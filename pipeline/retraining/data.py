@@ -27,7 +27,7 @@ from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring import Scoring
 from pipeline.sources.base import Source
-from pipeline.sources.span import span_of
+from pipeline.sources.kafka.offset_range import span_of
 from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 

@@ -16,8 +16,8 @@ __all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRe
 
 #: config model → "module:function"; the function gets the stream's name, the model and the stream's format, and returns a Source.
 SOURCES: dict[type[Any], str] = {
-    schema.FilesSource: "pipeline.sources.files:from_config",
-    schema.KafkaSource: "pipeline.sources.kafka:from_config",
+    schema.FilesSource: "pipeline.sources.files.source:from_config",
+    schema.KafkaSource: "pipeline.sources.kafka.consumer:from_config",
     schema.TelemetrySource: "pipeline.sources.telemetry:from_config",
     schema.MemorySource: "pipeline.sources.memory:from_config",
 }

@@ -20,7 +20,7 @@ from pipeline.config.schema import MemorySource as MemoryConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Headers, Poll, Records
-from pipeline.sources.start import EARLIEST, LATEST, parse_start
+from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 
 
 @dataclass(slots=True)

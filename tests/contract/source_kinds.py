@@ -18,7 +18,7 @@ from pipeline.config.schema import FilesSource as FilesConfig
 from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.types import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
-from pipeline.sources.files import FilesSource
+from pipeline.sources.files.source import FilesSource
 from pipeline.sources.memory import MemoryLog, MemorySource
 from tests.kafka_server import Topics
 
@@ -76,7 +76,7 @@ class KafkaKind:
         return self.make(config)
 
     def make(self, config: KafkaConfig) -> Source:
-        from pipeline.sources.kafka import KafkaSource
+        from pipeline.sources.kafka.consumer import KafkaSource
 
         return KafkaSource(config, self.group, metadata_age=0.5)
 
@@ -118,7 +118,7 @@ class ConfluentKind(KafkaKind):
     client = "confluent"
 
     def make(self, config: KafkaConfig) -> Source:
-        from pipeline.sources.confluent import ConfluentSource
+        from pipeline.sources.kafka.confluent import ConfluentSource
 
         return ConfluentSource(config, self.group, metadata_age=0.5)
 

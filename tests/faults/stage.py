@@ -20,7 +20,7 @@ from pipeline.backfill import run_backfill
 from pipeline.config.loader import load_config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Partition, Position
-from pipeline.sources.kafka_client import connect
+from pipeline.sources.kafka.client import connect
 from storage.history.history import HistoryReader
 from storage.results import anomalies, dead_letters, late_records
 from storage.sql.database import Database

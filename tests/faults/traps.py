@@ -55,7 +55,7 @@ def arm(trap: Trap) -> None:
     from pipeline.commit import Committer
     from pipeline.history import History
     from pipeline.scoring import Scoring
-    from pipeline.sources import kafka
+    from pipeline.sources.kafka import consumer
     from storage.stream_state import positions, snapshots
 
     def hit(*arguments: Any, **named: Any) -> None:
@@ -79,9 +79,9 @@ def arm(trap: Trap) -> None:
         while raw.get_result() is not None:
             pass
 
-    listener = kafka._Listener
+    listener = consumer._Listener
     phases: dict[str, Callable[[], object]] = {
-        "polled": lambda: _around(kafka.KafkaSource, "poll", after=if_records),
+        "polled": lambda: _around(consumer.KafkaSource, "poll", after=if_records),
         "scored": lambda: _around(Committer, "commit", before=hit),
         "advanced": lambda: _around(positions, "advance", after=hit),
         "before COMMIT": lambda: event.listen(Engine, "commit", hit),
@@ -90,7 +90,7 @@ def arm(trap: Trap) -> None:
         "before claim": lambda: _around(positions, "take_over", before=hit),
         "claimed": lambda: _around(positions, "take_over", after=hit),
         "restoring": lambda: _around(Scoring, "restore", before=hit),
-        "sought": lambda: _around(kafka.KafkaSource, "seek", after=hit),
+        "sought": lambda: _around(consumer.KafkaSource, "seek", after=hit),
         "replaying": lambda: _around(Scoring, "process", before=if_replay),
         "snapshot begun": lambda: _around(snapshots, "save", before=hit),
         "snapshot written": lambda: _around(snapshots, "save", after=hit),
@@ -125,7 +125,7 @@ class Diary:
         """Note takeovers (how long after the group's word the partition is ours) and fences."""
         from pipeline.engine import Engine
         from pipeline.ownership import Ownership
-        from pipeline.sources.kafka import KafkaSource
+        from pipeline.sources.kafka.consumer import KafkaSource
 
         _around(KafkaSource, "poll", after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())))
         _around(Ownership, "take_over", after=self._taken)

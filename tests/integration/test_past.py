@@ -21,7 +21,7 @@ from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.past import read_past
 from pipeline.rungs import guarded
 from pipeline.sources import make_source
-from pipeline.sources.span import beside
+from pipeline.sources.kafka.offset_range import beside
 from storage.history.history import HistoryReader
 from storage.results import anomalies
 from storage.sql.database import Database

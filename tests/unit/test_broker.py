@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.broker import BrokerError, LocalBroker
-from pipeline.jars import DownloadError, ensure_jars
+from pipeline.local_kafka.broker import BrokerError, LocalBroker
+from pipeline.local_kafka.distribution import DownloadError, ensure_jars
 from tests.kafka_server import FaultyBroker, Topics
 
 

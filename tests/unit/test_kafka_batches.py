@@ -15,7 +15,7 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from pipeline.core.types import Partition
-from pipeline.sources.kafka_batches import ColumnRecords, CorruptBatchError, merge
+from pipeline.sources.kafka.record_batches import ColumnRecords, CorruptBatchError, merge
 
 TOPIC = TopicPartition("topic", 3)
 NULLABLE = st.none() | st.binary(max_size=40)

@@ -22,8 +22,8 @@ from pipeline.retraining import work
 from pipeline.retraining.data import from_files, from_history, from_source, joined
 from pipeline.retraining.quarantine import Rows, Ruling, Why, quarantine
 from pipeline.sources import make_source
+from pipeline.sources.kafka.offset_range import SpanSource
 from pipeline.sources.memory import MemoryLog, MemorySource
-from pipeline.sources.span import SpanSource
 from tests.faults.feed import config_tree, make_log
 from tests.trainings import BEGIN, MINUTE, config_of, tide, write_history
 from tests.unit.engines import Bench

@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from pipeline.config.schema import CsvFormat, FilesSource
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
-from pipeline.sources import csv_file, files, make_source
-from pipeline.sources.csv_file import CsvFile
-from pipeline.sources.csv_text import Layout, parse_lines
-from pipeline.sources.files import FilesSource as Files
-from pipeline.sources.files import open_files
-from pipeline.sources.parquet_file import ParquetFile
-from pipeline.sources.table_part import RowsGoneError
+from pipeline.sources import make_source
+from pipeline.sources.files import csv_reader
+from pipeline.sources.files import source as files
+from pipeline.sources.files.csv_lines import Layout, parse_lines
+from pipeline.sources.files.csv_reader import CsvFile
+from pipeline.sources.files.parquet_reader import ParquetFile
+from pipeline.sources.files.row_slice import RowsGoneError
+from pipeline.sources.files.source import FilesSource as Files
+from pipeline.sources.files.source import open_files
 
 LAYOUT = Layout(["s", "t", "v"], ",", frozenset({"v"}), frozenset({"s"}))
 FORM = CsvFormat(series="s", time="t", values=["v"])
@@ -96,7 +98,7 @@ def test_bytes_that_are_no_text_are_rejected_without_a_traceback():
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Files are read a few lines at a time, so that seams between pieces are everywhere."""
-    monkeypatch.setattr(csv_file, "PIECE", 64)
+    monkeypatch.setattr(csv_reader, "PIECE", 64)
 
 
 def write_csv(path, rows, ending="\n"):
@@ -161,7 +163,7 @@ def test_a_configured_header_stands_for_one_and_is_passed_over_where_it_is_there
 
 
 def test_a_line_without_an_end_is_no_csv(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_file, "LONGEST_LINE", 4096)
+    monkeypatch.setattr(csv_reader, "LONGEST_LINE", 4096)
     (tmp_path / "x.csv").write_bytes(b"s,t,v\n" + b"x" * 10_000_000)
     with pytest.raises(InputError, match="no end of a line"):
         CsvFile(tmp_path / "x.csv", FORM).read()

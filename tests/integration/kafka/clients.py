@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sources.kafka import KafkaSource
+from pipeline.sources.kafka.consumer import KafkaSource
 
 
 def confluent(*args, **options):
     pytest.importorskip("confluent_kafka", reason="the extra forewatch[confluent] is not installed")
-    from pipeline.sources.confluent import ConfluentSource
+    from pipeline.sources.kafka.confluent import ConfluentSource
 
     return ConfluentSource(*args, **options)
 

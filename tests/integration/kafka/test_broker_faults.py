@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.core.errors import SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.kafka import KafkaSource
+from pipeline.sources.kafka.consumer import KafkaSource
 from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS
 from tests.kafka_server import Topics

@@ -13,8 +13,8 @@ from kafka.admin import KafkaAdminClient
 from pipeline.config.schema import Secret
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.kafka import KafkaSource
-from pipeline.sources.kafka_client import connect
+from pipeline.sources.kafka.client import connect
+from pipeline.sources.kafka.consumer import KafkaSource
 from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS, confluent
 from tests.kafka_server import FaultyBroker, Topics

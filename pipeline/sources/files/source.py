@@ -22,9 +22,9 @@ from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, TableRecords
-from pipeline.sources.csv_file import CsvFile
-from pipeline.sources.parquet_file import ParquetFile
-from pipeline.sources.table_part import RowsGoneError, TableFile, TablePart
+from pipeline.sources.files.csv_reader import CsvFile
+from pipeline.sources.files.parquet_reader import ParquetFile
+from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
 
 SCAN_EVERY = 0.5  # seconds between two looks for new files and changed ones
 NAP = 0.05

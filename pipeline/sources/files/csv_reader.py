@@ -12,8 +12,8 @@ from typing import IO
 
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
-from pipeline.sources.csv_text import Layout, parse_lines
-from pipeline.sources.table_part import RowsGoneError, TablePart
+from pipeline.sources.files.csv_lines import Layout, parse_lines
+from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
 PIECE = 1 << 20  # bytes parsed at once
 LONGEST_LINE = 1 << 26

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sources.table_part import RowsGoneError, TablePart
+from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
 BATCH_ROWS = 65_536
 _TAIL = 8  # a file ends with the length of its footer (4 bytes, little endian) and "PAR1"

@@ -25,7 +25,7 @@ from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records
-from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource
+from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, GroupSource
 
 NS_PER_MS = 1_000_000
 _TIME = itemgetter(1)  # of what ``Message.timestamp`` gives: (kind, ms)

@@ -2,7 +2,7 @@
 
 The list is written anew (the second artifact is what Kafka's log goes through; its own distribution adds it, too) by
 
-    python -m pipeline.jars org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
+    python -m pipeline.local_kafka.distribution org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
 """
 
 from __future__ import annotations

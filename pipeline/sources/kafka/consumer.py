@@ -32,9 +32,9 @@ from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll, Records
-from pipeline.sources.group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Ownership
-from pipeline.sources.kafka_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
-from pipeline.sources.kafka_client import connect
+from pipeline.sources.kafka.client import connect
+from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Ownership
+from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT = 3.0  # seconds that connecting may take, however short the poll
 DOWN_AFTER = 3.0  # seconds without a connection to any broker until polls say so
@@ -345,7 +345,7 @@ def from_config(stream_name: str, config: KafkaConfig, form: Format | None) -> A
     """What ``make_source`` calls."""
     group = config.group or f"forewatch-{stream_name}"
     if config.client == "confluent":
-        from pipeline.sources.confluent import ConfluentSource
+        from pipeline.sources.kafka.confluent import ConfluentSource
 
         return ConfluentSource(config, group)
     return KafkaSource(config, group)

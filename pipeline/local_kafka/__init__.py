@@ -1,0 +1,1 @@
+"""A local Apache Kafka for the demo, tests and first steps."""
