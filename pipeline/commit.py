@@ -30,7 +30,7 @@ class Part:
     watermark_ns: int | None
     broken: bool = False  # too many records do not decode: reading stops after this
     dead: list[DeadLetter] = field(default_factory=list)
-    late_records: list[LateRecord] = field(default_factory=list)
+    late: list[LateRecord] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
 
 

@@ -43,7 +43,7 @@ def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> P
     Two processes may ask at once: one downloads, the other waits. The folder appears whole or not at all.
     Raises DownloadError.
     """
-    lock = json.loads(files("pipeline").joinpath(LOCK).read_text())
+    lock = json.loads(files("pipeline.local_kafka").joinpath(LOCK).read_text())
     digest = hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()[:8]
     cache = cache or cache_home()
     folder = cache / f"kafka-{lock['version']}-{digest}"

@@ -20,7 +20,7 @@ _ADVISORY_LOCK = 0x666F7265  # "fore"
 def config(connection: Connection | None = None) -> Config:
     """What Alembic needs to work on ``connection``'s database."""
     made = Config()
-    made.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    made.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations").replace("%", "%%"))
     made.attributes["connection"] = connection
     return made
 

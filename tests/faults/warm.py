@@ -9,7 +9,7 @@ import ruamel.yaml  # noqa: F401
 import sqlalchemy.dialects.postgresql  # noqa: F401
 
 import pipeline.daemon
-import pipeline.sources.kafka  # noqa: F401
+import pipeline.sources.kafka.consumer  # noqa: F401
 import tests.faults.member  # noqa: F401
 from detectors import build
 from detectors.warm import warm as compiled
