@@ -4,9 +4,9 @@ A new format is one module that makes a ``Parsed`` of a batch, and one line in `
 """
 
 from pipeline.decode.columns import Columns, Key, Keys
+from pipeline.decode.dead_letter_limit import DeadLetterGauge
 from pipeline.decode.decoder import Decoded, Decoder, make_decoder
-from pipeline.decode.gauge import DeadLetterGauge
-from pipeline.decode.parsed import MAX_LABEL, REASONS
+from pipeline.decode.parsed_batch import MAX_LABEL, REASONS
 from pipeline.decode.series_names import series_key, series_name, series_names
 
 __all__ = [

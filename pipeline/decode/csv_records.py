@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from pipeline.decode.parsed import Reject, shown
+from pipeline.decode.parsed_batch import Reject, shown
 
 #: Above this many bytes a batch is split line by line: Arrow wants it in one block.
 _BLOCK = 1 << 28

@@ -13,12 +13,12 @@ from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import ConfigError
 from pipeline.core.timestamps import ABSURD
 from pipeline.core.types import DeadLetter
+from pipeline.decode.arrow_tables import TableParser, row_bytes
 from pipeline.decode.columns import Columns
 from pipeline.decode.csv_records import split
 from pipeline.decode.fields import fields_of
 from pipeline.decode.json_records import JsonParser
-from pipeline.decode.parsed import Parsed, Reject, shown
-from pipeline.decode.tables import TableParser, row_bytes
+from pipeline.decode.parsed_batch import Parsed, Reject, shown
 from pipeline.sources.base import Headers, Records, TableRecords
 
 

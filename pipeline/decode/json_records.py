@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pipeline.core.timestamps import parse_times
 from pipeline.decode.columns import SEPARATOR, Keys
 from pipeline.decode.fields import Fields
-from pipeline.decode.json_shape import Column, Shape, record_shape, sample_shapes
-from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
+from pipeline.decode.json_types import Column, Shape, record_shape, sample_shapes
+from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
 
 _AT = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.config.schema import DeadLetterLimit
 from pipeline.decode import DeadLetterGauge, Keys, make_decoder
 from pipeline.decode.columns import Columns
-from pipeline.decode.parsed import Fingerprints
+from pipeline.decode.parsed_batch import Fingerprints
 from tests.unit.decoding import PARTITION, columns, same_columns, stream, table
 
 T = 1_700_000_000

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from pipeline.core.errors import ConfigError
 from pipeline.decode.fields import Fields
-from pipeline.decode.parsed import MAX_LABEL
+from pipeline.decode.parsed_batch import MAX_LABEL
 
 Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | int | bool
 Scalar = str | int | float | bool | None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_texts
 from pipeline.decode.columns import SEPARATOR, Keys
 from pipeline.decode.fields import Fields
-from pipeline.decode.parsed import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
+from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
 
 #: Spellings of a missing value in text.
 _NOTHING = r"(?i)^([+-]?nan|null|none|na|n/a|#n/a)?$"
