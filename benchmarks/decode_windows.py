@@ -19,7 +19,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Keys, make_decoder
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows import Windows
+from pipeline.windows.event_time import Windows
 
 N, ROWS = 20_000, 1_000_000
 START = 1_700_000_000

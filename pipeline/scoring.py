@@ -22,7 +22,7 @@ from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_
 from pipeline.provenance import Provenance, Scored
 from pipeline.series import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows import DUPLICATE, LATE, SCORED, Waiting, Windows
+from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, Waiting, Windows
 
 log = structlog.get_logger(__name__)
 

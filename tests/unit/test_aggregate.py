@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import aggregate
 from pipeline.decode import Columns, make_decoder
-from pipeline.windows import Windows
+from pipeline.windows import aggregation
+from pipeline.windows.event_time import Windows
 from tests.unit.decoding import PARTITION, records, stream
 
 S = 10**9
@@ -173,8 +173,8 @@ def test_as_a_slow_machine_would_do_it(hole, rows, rising, cuts, lateness, idle,
     rows = sorted(rows, key=lambda r: r[1]) if rising else rows
     points, late = oracle(rows, lateness, idle, hole)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aggregate, "HOLE", hole)
-        patch.setattr(aggregate, "CLEAR", clear)  # forgotten series are cleared away at once, or never: no difference
+        patch.setattr(aggregation, "HOLE", hole)
+        patch.setattr(aggregation, "CLEAR", clear)  # forgotten series are cleared away at once, or never: no difference
         bench = run(events(*rows), cuts, reload, lateness=f"{lateness}s", idle_after=f"{idle * EVERY}s")
     assert bench.late == late
     same(bench.points, points)
@@ -207,7 +207,7 @@ def test_a_hole_in_the_log_is_no_flood():
     names = [(f"s{i}", 0.0, 1, None) for i in range(50)]
     long_known = [(n, t, x, w) for t in range(0, 2000, 10) for n, _, x, w in names]
     bench = run(events(*long_known, ("s0", 10.0**7, 1, None)))
-    assert len(bench.points) == 50 * 200 + 50 * aggregate.HOLE + 1
+    assert len(bench.points) == 50 * 200 + 50 * aggregation.HOLE + 1
 
 
 def test_means_say_nothing_of_silence():

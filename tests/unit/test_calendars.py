@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.trading_calendar import DAY, HOUR, Calendar, moment_of, open_time, session_number, step_time, steps_between
-from pipeline.windows import Windows
+from pipeline.windows.event_time import Windows
 from tests.unit.decoding import columns, stream
 
 MINUTE = HOUR // 60

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decode import Columns
-from pipeline.held import Held
-from pipeline.windows import DUPLICATE, LATE, MOST_FILLED, SCORED, Admitted, Windows
+from pipeline.windows.event_time import DUPLICATE, LATE, MOST_FILLED, SCORED, Admitted, Windows
+from pipeline.windows.reorder_buffer import Held
 from tests.unit.decoding import PARTITION, columns, stream
 
 S = 10**9

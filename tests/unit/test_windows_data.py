@@ -7,7 +7,7 @@ import pyarrow.csv as pacsv
 import pytest
 
 from pipeline.decode import make_decoder
-from pipeline.windows import SCORED, Windows
+from pipeline.windows.event_time import SCORED, Windows
 from tests.unit.decoding import PARTITION, stream, table
 
 

@@ -1,4 +1,4 @@
-"""The loops behind ``pipeline.windows``: one pass over the points of a batch, state by slot."""
+"""The loops behind ``pipeline.windows.event_time``: one pass over the points of a batch, state by slot."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201

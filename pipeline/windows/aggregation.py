@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.aggregate_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
-from pipeline.aggregate_plan import Plan
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key, Keys
-from pipeline.distinct import Distinct
+from pipeline.windows.aggregation_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
+from pipeline.windows.aggregation_plan import Plan
+from pipeline.windows.distinct_count import Distinct
 
 HOLE = 60
 #: Forgotten series are cleared away once there are more of them than this, and than of the others.

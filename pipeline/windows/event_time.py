@@ -2,8 +2,8 @@
 
 The rules, in the order in which they are applied:
 
-- *Reordering.* With a ``lateness`` points wait until the watermark reaches them and come out in the order of their times (``pipeline.held``).
-  An ``aggregate`` waits instead until its interval is over (``pipeline.aggregate``).
+- *Reordering.* With a ``lateness`` points wait until the watermark reaches them and come out in the order of their times (``pipeline.windows.reorder_buffer``).
+  An ``aggregate`` waits instead until its interval is over (``pipeline.windows.aggregation``).
 - *Duplicates.* Of points of one series and time that are let go together the last offset stands. Once a point is scored it stands: a verdict
   is never taken back, and what comes later for that time is a duplicate.
 - *Late.* A point older than the last scored one of its series is late: it is stored as such and not scored.
@@ -26,15 +26,15 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from detectors.base import Points, State
-from pipeline.aggregate import Aggregates
-from pipeline.aggregate_plan import Plan
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.trading_calendar import Calendar
 from pipeline.core.types import Partition
 from pipeline.decode import Columns
-from pipeline.held import Held
-from pipeline.window_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
+from pipeline.windows.aggregation import Aggregates
+from pipeline.windows.aggregation_plan import Plan
+from pipeline.windows.event_time_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
+from pipeline.windows.reorder_buffer import Held
 
 __all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "Waiting", "Windows"]
 

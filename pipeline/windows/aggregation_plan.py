@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.aggregate_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of
+from pipeline.windows.aggregation_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
 
 _KINDS = {"sum": SUM, "count": COUNT, "mean": MEAN, "nunique": NUNIQUE, "last": LAST, "close": LAST, "open": FIRST}
 _KINDS |= {"min": MIN, "low": MIN, "max": MAX, "high": MAX}

@@ -1,4 +1,4 @@
-"""The loops behind ``pipeline.aggregate``: fold points into open intervals, and walk through the intervals that close."""
+"""The loops behind ``pipeline.windows.aggregation``: fold points into open intervals, and walk through the intervals that close."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201

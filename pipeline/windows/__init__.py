@@ -1,0 +1,1 @@
+"""Event time: reordering, late and duplicate points, gaps, aggregation."""
