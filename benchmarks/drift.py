@@ -21,7 +21,7 @@ from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.retraining.drift import DriftSink
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
 
 BATCH = 20_000

@@ -18,7 +18,7 @@ from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining.power import PowerSink
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 
 
 def main() -> None:

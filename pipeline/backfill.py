@@ -26,7 +26,7 @@ from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
 from pipeline.past import forget_past, read_past
 from pipeline.scores import ScoresWriter
-from pipeline.scoring import Result
+from pipeline.scoring.stream_scorer import Result
 from pipeline.sink import Sink
 from pipeline.sources import make_source
 from pipeline.sources.base import Source

@@ -8,7 +8,7 @@ from detectors.base import State
 from pipeline.champion import Champion
 from pipeline.config.schema import Stream
 from pipeline.decode import series_key
-from pipeline.scoring import Keep, Scoring
+from pipeline.scoring.stream_scorer import Keep, Scoring
 from pipeline.stored import PAST, StoredSeries, past_ledger
 from storage.sql.database import Database
 

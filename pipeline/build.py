@@ -15,7 +15,7 @@ from pipeline.faults import FaultLog
 from pipeline.history import History
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Source

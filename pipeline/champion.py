@@ -8,8 +8,8 @@ from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
 from pipeline.config.schema import Stream, config_hash
-from pipeline.provenance import Provenance
 from pipeline.retraining import registry
+from pipeline.scoring.provenance import Provenance
 from storage.model_store import models
 from storage.model_store.models import Promotion
 from storage.sql.database import Database

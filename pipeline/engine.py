@@ -20,7 +20,7 @@ from pipeline.core.types import FaultKind, Partition
 from pipeline.faults import FaultLog
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sink import Sink
 from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Poll, Records, Source, TableRecords

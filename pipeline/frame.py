@@ -22,7 +22,7 @@ from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)

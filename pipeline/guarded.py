@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.base import GUARDS
 from pipeline.observability.metrics import Metrics
-from pipeline.scoring import Result
+from pipeline.scoring.stream_scorer import Result
 
 
 class GuardSink:

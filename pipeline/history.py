@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition, Position
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from storage.history import parquet
 from storage.history.history import HistoryStats, HistoryWriter
 

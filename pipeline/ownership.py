@@ -16,7 +16,7 @@ from pipeline.core.errors import SourceError
 from pipeline.core.types import Anomaly, Counts, FaultKind, Partition, Position
 from pipeline.faults import FaultLog
 from pipeline.history import History
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources.base import Bounds, Records, Source, TableRecords
 from storage.results import anomalies
 from storage.sql.database import Database

@@ -27,7 +27,7 @@ from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files.source import ENDINGS

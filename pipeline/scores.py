@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
 from pipeline.core.errors import InputError
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 
 
 def verdict_table(scoring: Scoring, result: Result) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pipeline.scoring import Result
+from pipeline.scoring.stream_scorer import Result
 
 
 class Sink(Protocol):

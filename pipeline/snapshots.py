@@ -16,7 +16,7 @@ from pipeline.core.types import Partition
 from pipeline.history import History
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.stored import StoredSeries, states_of
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, snapshots

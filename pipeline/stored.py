@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
 

@@ -2,7 +2,7 @@
 
 After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not
 pass keeps its order but stays below the threshold, between ``NEAR`` of it and it: that the event still lasts can be read off the surprise
-(hysteresis: ``pipeline.anomalies`` keeps the anomaly open). ``rows`` is a least length: so many rows in a row must be rare enough before one alarms.
+(hysteresis: ``pipeline.scoring.anomaly_tracker`` keeps the anomaly open). ``rows`` is a least length: so many rows in a row must be rare enough before one alarms.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Position:
 
 
 class Severity(StrEnum):
-    """Four levels, by how rare the peak is (see ``pipeline.anomalies``)."""
+    """Four levels, by how rare the peak is (see ``pipeline.scoring.anomaly_tracker``)."""
 
     INFO = "info"
     WARNING = "warning"

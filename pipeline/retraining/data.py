@@ -25,7 +25,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import span_of
 from storage.history.history import HistoryReader

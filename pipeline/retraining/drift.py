@@ -21,8 +21,8 @@ from detectors.base import State
 from detectors.drift import Drift, DriftWatch, warm
 from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.scoring import Result, Scoring
-from pipeline.series import metadata
+from pipeline.scoring.series_table import metadata
+from pipeline.scoring.stream_scorer import Result, Scoring
 from storage.model_store.monitor_state import DriftState
 
 #: How often what is known is kept.

@@ -22,7 +22,7 @@ from pipeline.observability.metrics import PowerMetrics
 from pipeline.retraining.data import TrainingData, take
 from pipeline.retraining.injections import KINDS, ROWS, probe, spread_of
 from pipeline.retraining.learn import learn
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from storage.model_store import monitor_state
 from storage.sql.database import Database
 

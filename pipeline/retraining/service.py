@@ -25,7 +25,7 @@ from pipeline.retraining.power import PowerSink
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sink import Sink
 from storage.model_store import jobs, monitor_state
 from storage.sql.database import Database

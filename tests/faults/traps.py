@@ -54,7 +54,7 @@ def arm(trap: Trap) -> None:
 
     from pipeline.commit import Committer
     from pipeline.history import History
-    from pipeline.scoring import Scoring
+    from pipeline.scoring.stream_scorer import Scoring
     from pipeline.sources.kafka import consumer
     from storage.stream_state import positions, snapshots
 

@@ -16,8 +16,8 @@ from detectors.warm import warm as compiled
 from pipeline.champion import detector_spec
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
-from pipeline.provenance import Provenance
-from pipeline.scoring import Scoring
+from pipeline.scoring.provenance import Provenance
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
 from tests.faults.feed import config_tree, make_log
 

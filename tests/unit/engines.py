@@ -17,7 +17,7 @@ from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine import Engine
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.scoring import Result
+from pipeline.scoring.stream_scorer import Result
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage.history.history import HistoryReader, HistoryWriter
 from storage.results import anomalies, dead_letters, faults, late_records

@@ -16,7 +16,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling
-from pipeline.scoring import Scoring
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
 from storage.history import parquet
 from storage.history.history import HistoryWriter

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.base import EVIDENCE, Points, Verdicts
-from pipeline.anomalies import Intervals, severity_of
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.explain import sentence
-from pipeline.provenance import Provenance, Scored
+from pipeline.scoring.anomaly_tracker import Intervals, severity_of
+from pipeline.scoring.provenance import Provenance, Scored
 
 P = Partition("t", 0)
 PROVENANCE = Provenance("plant", ("x",), alarm_rate=1e-4, close_after=2, config_hash="c", model_version="m")

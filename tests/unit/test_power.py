@@ -18,7 +18,7 @@ from pipeline.retraining import power as powering
 from pipeline.retraining.data import take
 from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from pipeline.retraining.power import PowerSink, measure, summaries
-from pipeline.scoring import Result, Scoring
+from pipeline.scoring.stream_scorer import Result, Scoring
 from tests.unit.retraining import STREAM, batches, lived, points_of, scoring, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from detectors.base import DetectorSpec, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
-from pipeline.provenance import Provenance
-from pipeline.scoring import Scoring
+from pipeline.scoring.provenance import Provenance
+from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
 
 P = Partition("t", 0)

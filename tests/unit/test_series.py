@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.types import Partition
-from pipeline.series import BLOCK, Layer, SeriesTable
+from pipeline.scoring.series_table import BLOCK, Layer, SeriesTable
 
 P, Q = Partition("t", 0), Partition("t", 1)
 
@@ -66,7 +66,7 @@ def test_pages_read_back(series: dict, page_bytes: int) -> None:
     slots, _ = t.find(P, keys)
     t.state["detector"]["count"][slots] = list(series.values())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.series.PAGE_BYTES", page_bytes)
+        patch.setattr("pipeline.scoring.series_table.PAGE_BYTES", page_bytes)
         pages = list(t.pages(t.slots(P)))
     back = table()
     back.find(Q, ["somebody else"])

@@ -15,12 +15,12 @@ import structlog
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State, Verdicts
-from pipeline.anomalies import Intervals
 from pipeline.config.schema import Stream
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
-from pipeline.provenance import Provenance, Scored
-from pipeline.series import Layer, SeriesTable
+from pipeline.scoring.anomaly_tracker import Intervals
+from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.series_table import Layer, SeriesTable
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, Waiting, Windows
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.base import EVIDENCE, GUARDS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from pipeline.provenance import Provenance, Scored
+from pipeline.scoring.provenance import Provenance, Scored
 
 #: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event once, not each of its rows.
 HOLD = 0.9

@@ -1,0 +1,1 @@
+"""One stream from records to verdicts and open anomalies."""
