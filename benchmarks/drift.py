@@ -17,9 +17,9 @@ import numpy as np
 
 from detectors import build
 from detectors.warm import warm
-from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
+from pipeline.models.champion import detector_spec, provenance
 from pipeline.retraining.drift import DriftSink
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records

@@ -14,8 +14,8 @@ import time
 from benchmarks.drift import batches
 from detectors import build
 from detectors.warm import warm
-from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
+from pipeline.models.champion import detector_spec, provenance
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining.power import PowerSink
 from pipeline.scoring.stream_scorer import Scoring

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from detectors.base import State
-from pipeline.champion import Champion
 from pipeline.config.schema import Stream
 from pipeline.decode import series_key
+from pipeline.models.champion import Champion
 from pipeline.scoring.stream_scorer import Keep, Scoring
 from pipeline.stored import PAST, StoredSeries, past_ledger
 from storage.sql.database import Database

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from pipeline.champion import champion_of
 from pipeline.commit import Committer, OnChanges
 from pipeline.config.schema import Config
 from pipeline.database import owner_name
 from pipeline.engine import Engine, EngineParts
 from pipeline.faults import FaultLog
 from pipeline.history import History
+from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.ownership import Ownership
 from pipeline.scoring.stream_scorer import Scoring

@@ -27,13 +27,13 @@ from pipeline.core.types import FaultKind
 from pipeline.database import open_database, owner_name
 from pipeline.engine import Engine
 from pipeline.guarded import GuardSink
+from pipeline.models.registry import tidy
 from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
 from pipeline.past import read_past
 from pipeline.reload import Reloader
-from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import beside

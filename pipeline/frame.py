@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from detectors import build
 from detectors.base import EVIDENCE, GUARDS
-from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
+from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources.base import TableRecords
 

@@ -8,10 +8,10 @@ from detectors.base import GUARDS, State
 from detectors.ladder import LSTM, WARM, N
 from detectors.readout import COUNT, FIRST
 from pipeline.begun import begun
-from pipeline.champion import champion_of
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.explain import points_of
+from pipeline.models.champion import champion_of
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 

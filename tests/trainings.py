@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from detectors import build
 from detectors.base import Points, Verdicts
-from pipeline.champion import champion_of, detector_spec
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
+from pipeline.models.champion import champion_of, detector_spec
 from storage.history import parquet
 from storage.history.history import HistoryWriter
 from storage.sql.database import Database

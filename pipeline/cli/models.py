@@ -82,7 +82,7 @@ def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, js
 
     Evidence, training, and how far their weights lie apart.
     """
-    from pipeline.retraining.registry import distance
+    from pipeline.models.registry import distance
     from storage.model_store import models
 
     with opened(config) as (_, database), database.read() as connection:
@@ -108,7 +108,7 @@ def promote(version: Version, why: WhyOption = "by hand", config: ConfigOption =
 @app.command()
 def rollback(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let the version decide again that did before."""
-    from pipeline.retraining.decide import roll_back
+    from pipeline.models.promotion import roll_back
 
     after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
@@ -124,9 +124,9 @@ def pin(version: Version, why: WhyOption = "by hand", config: ConfigOption = DEF
 @app.command()
 def unpin(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
     """Let better versions take over by themselves again."""
-    from pipeline.retraining import decide
+    from pipeline.models import promotion
 
-    _changed(decide.unpin, stream, why, config, by)
+    _changed(promotion.unpin, stream, why, config, by)
     note(f"stream {stream} is no longer pinned")
 
 
@@ -140,7 +140,7 @@ def export(
 
     To keep it, or to import it elsewhere.
     """
-    from pipeline.retraining.registry import copied
+    from pipeline.models.registry import copied
     from storage.model_store import models
 
     with opened(config) as (_, database), database.read() as connection:
@@ -162,7 +162,7 @@ def import_(
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from pipeline.retraining.registry import delete, imported
+    from pipeline.models.registry import delete, imported
     from storage.model_store import models
 
     with opened(config) as (loaded, database):
@@ -198,8 +198,8 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
     from time import time_ns
 
     from pipeline.cli.person import who
-    from pipeline.retraining import decide
-    from pipeline.retraining.registry import usable
+    from pipeline.models import promotion
+    from pipeline.models.registry import usable
     from storage.model_store import models
 
     with opened(config) as (loaded, database):
@@ -208,7 +208,7 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
         stream = stream_of(loaded, model.stream)
         usable(model)
         with database.begin() as connection:
-            decide.promote(connection, model.stream, stream, model.version, author=who(by), reason=why, now_ns=time_ns(), pinned=pinned)
+            promotion.promote(connection, model.stream, stream, model.version, author=who(by), reason=why, now_ns=time_ns(), pinned=pinned)
     print(model.version)
     note(f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself")
 

@@ -46,8 +46,8 @@ def power(
 
 
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
-    from pipeline.champion import champion_of
     from pipeline.core.errors import InputError
+    from pipeline.models.champion import champion_of
     from pipeline.retraining.data import from_history
     from pipeline.retraining.injections import ROWS
     from pipeline.retraining.power import OLD, measure

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, StorageError
-from pipeline.retraining.decide import roll_back
+from pipeline.models.promotion import roll_back
 from storage.model_store import jobs, models
 from storage.model_store.jobs import Job
 from storage.model_store.models import Overtaken, Promotion

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectors.base import Detector, Points
-from pipeline.champion import provenance
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
+from pipeline.models.champion import provenance
 from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring.stream_scorer import Scoring

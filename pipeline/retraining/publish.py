@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pipeline.config.schema import Config, Stream
-from pipeline.retraining import decide
+from pipeline.models import promotion
 from pipeline.retraining.requests import rulings
 from pipeline.retraining.task_types import Outcome, Task, Version
 from storage.model_store import jobs, models
@@ -111,7 +111,7 @@ def _accept(connection: Connection, stream: Stream, job: Job, task: Task, outcom
         why = "the champion is pinned" if champion.pinned else "promote: manual"
         models.judge(connection, version, "candidate", f"{outcome.reason} ({why}: waits for `forewatch models promote {version}`)", now_ns)
     else:
-        decide.promote(connection, job.stream, stream, version, author=f"job {job.id}", reason=outcome.reason, now_ns=now_ns)
+        promotion.promote(connection, job.stream, stream, version, author=f"job {job.id}", reason=outcome.reason, now_ns=now_ns)
 
 
 def _guard(connection: Connection, stream: Stream, job: Job, outcome: Outcome, now_ns: int) -> None:
@@ -120,9 +120,9 @@ def _guard(connection: Connection, stream: Stream, job: Job, outcome: Outcome, n
         return  # it does not decide any more
     models.judge(connection, job.detail["version"], "champion", outcome.reason, now_ns, outcome.evidence)
     if outcome.better and not champion.pinned:
-        decide.roll_back(connection, job.stream, author="guard", reason=outcome.reason, now_ns=now_ns)
+        promotion.roll_back(connection, job.stream, author="guard", reason=outcome.reason, now_ns=now_ns)
     else:
-        decide.watch(connection, job.stream, stream, champion, job.detail["look"] + 1)
+        promotion.watch(connection, job.stream, stream, champion, job.detail["look"] + 1)
 
 
 def _version(connection: Connection, version: str | None) -> Version | None:

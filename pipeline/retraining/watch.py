@@ -16,11 +16,11 @@ import structlog
 
 from detectors.warm import warm
 from pipeline.begun import begun
-from pipeline.champion import Champion, champion_of
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine import Engine
+from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
 from pipeline.retraining.data import newest_ns
 from pipeline.retraining.learn import Relearnt, relearn

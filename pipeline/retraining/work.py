@@ -59,8 +59,8 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     from detectors.finetune import Tuning
     from detectors.many import Portions
     from detectors.training import Progress, Status
-    from pipeline.champion import detector_spec
-    from pipeline.retraining import registry
+    from pipeline.models import registry
+    from pipeline.models.champion import detector_spec
     from pipeline.retraining.train import TrainConfig, train_stream
 
     data, span = _data(task)
@@ -153,15 +153,15 @@ def _past(task: Task, back_ns: int) -> Any:
 def _detector(task: Task) -> Any:
     """Who says what was unusual in what nobody has scored yet: the champion."""
     from detectors import build
-    from pipeline.champion import detector_spec
+    from pipeline.models.champion import detector_spec
 
     return build(detector_spec(task.stream), _weights(task.champion))
 
 
 def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
     """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
-    from pipeline.champion import detector_spec
     from pipeline.core.errors import InputError
+    from pipeline.models.champion import detector_spec
     from pipeline.retraining.evidence import Decision, decide, make_card
 
     try:
@@ -198,7 +198,7 @@ def _groups(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
 
 def _weights(version: Version | None) -> Any:
     """None: those that come with forewatch. Raises ArtifactError."""
-    from pipeline.retraining import registry
+    from pipeline.models import registry
 
     return registry.weights_of(version.path, version.sha256) if version is not None else None
 
@@ -215,7 +215,7 @@ def _device(task: Task, tell: Tell) -> str:
 def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
     from detectors.forecasters import features
     from detectors.own import members
-    from pipeline.champion import detector_spec
+    from pipeline.models.champion import detector_spec
 
     return {
         "architecture": "shared_lstm",

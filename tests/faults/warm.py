@@ -13,9 +13,9 @@ import pipeline.sources.kafka.consumer  # noqa: F401
 import tests.faults.member  # noqa: F401
 from detectors import build
 from detectors.warm import warm as compiled
-from pipeline.champion import detector_spec
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
+from pipeline.models.champion import detector_spec
 from pipeline.scoring.provenance import Provenance
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.daemon import daemon
-from pipeline.retraining.decide import promote, roll_back
+from pipeline.models.promotion import promote, roll_back
 from pipeline.retraining.requests import ask
 from pipeline.sources.memory import memory_log
 from storage.history.history import HistoryReader

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.core.errors import InputError
-from pipeline.retraining import decide, work
+from pipeline.models import promotion
+from pipeline.retraining import work
 from pipeline.retraining.quarantine import Why
 from pipeline.retraining.requests import ask, kept_out, rulings
 from pipeline.retraining.runner import Runner
@@ -117,11 +118,11 @@ def test_a_better_one_is_first_only_compared_then_decides_and_is_looked_at(stage
     assert play.model("aa").state == "champion"
     assert (play.champion().to_version, play.champion().author, play.champion().reason) == ("aa" * 6, "job 2", "shadow says True")
     assert play.model("aa").evidence["shadow"] == {"better": True}
-    for look in range(len(decide.LOOKS)):
+    for look in range(len(promotion.LOOKS)):
         assert play.waiting() == ["guard"], look
         play.hurry()
     assert play.waiting() == []
-    assert play.asked == [("train", None, None), ("shadow", None, "aa" * 6)] + [("guard", None, "aa" * 6)] * len(decide.LOOKS)
+    assert play.asked == [("train", None, None), ("shadow", None, "aa" * 6)] + [("guard", None, "aa" * 6)] * len(promotion.LOOKS)
     assert play.champion().to_version == "aa" * 6
 
 
@@ -183,9 +184,9 @@ def test_a_pinned_champion_stays(stage):
     assert play.champion().to_version is None
     assert "the champion is pinned" in play.model("aa").reason
     with play.database.begin() as connection:
-        decide.unpin(connection, "plant", author="ada", reason="audit is over", now_ns=2)
+        promotion.unpin(connection, "plant", author="ada", reason="audit is over", now_ns=2)
         with pytest.raises(InputError, match="not pinned"):
-            decide.unpin(connection, "plant", author="ada", reason="", now_ns=3)
+            promotion.unpin(connection, "plant", author="ada", reason="", now_ns=3)
 
 
 def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
@@ -199,7 +200,9 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
         play.asked.append((task.kind, task.champion and task.champion.version, task.challenger.version))
         if task.champion is None:
             with play.database.begin() as connection:
-                decide.promote(connection, "plant", play.config.streams["plant"], "bb" * 6, author="ada", reason="", now_ns=time.time_ns())
+                promotion.promote(
+                    connection, "plant", play.config.streams["plant"], "bb" * 6, author="ada", reason="", now_ns=time.time_ns()
+                )
         return Outcome("succeeded", "better", better=True)
 
     play.runner = Runner(play.config, play.database, "a", ThreadWorkers(meanwhile))
@@ -216,7 +219,9 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, datab
     write_history(config, series)
     version = release(database, tmp_path)
     with database.begin() as connection:
-        decide.promote(connection, "plant", config.streams["plant"], version, author="ada", reason="", now_ns=time.time_ns() - 3600 * 10**9)
+        promotion.promote(
+            connection, "plant", config.streams["plant"], version, author="ada", reason="", now_ns=time.time_ns() - 3600 * 10**9
+        )
     workers = ThreadWorkers()
     runner = Runner(config, database, "a", workers)
     later = {name: tide(1800, i)[900:] for i, name in enumerate(series)}

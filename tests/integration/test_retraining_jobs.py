@@ -13,13 +13,14 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from pipeline.champion import champion_of
 from pipeline.cli.app import app
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
-from pipeline.retraining import registry, work
+from pipeline.models import registry
+from pipeline.models.champion import champion_of
+from pipeline.models.promotion import roll_back
+from pipeline.retraining import work
 from pipeline.retraining.cluster import ClusterAway
-from pipeline.retraining.decide import roll_back
 from pipeline.retraining.requests import ask
 from pipeline.retraining.runner import Runner
 from storage.model_store import jobs, models

@@ -9,8 +9,8 @@ import pytest
 
 from detectors import build
 from pipeline.build import build_engine
-from pipeline.champion import detector_spec
 from pipeline.config.schema import Config
+from pipeline.models.champion import detector_spec
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work
 from pipeline.retraining.data import from_history, from_log

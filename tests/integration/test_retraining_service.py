@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from detectors.base import GUARDS
 from pipeline.cli.app import app
 from pipeline.guarded import GuardSink
+from pipeline.models.registry import tidy
 from pipeline.observability.metrics import Metrics
 from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
 from pipeline.retraining.drift import DriftEvidence
 from pipeline.retraining.injections import KINDS
-from pipeline.retraining.registry import tidy
 from pipeline.retraining.service import RetrainingService
 from storage.model_store import jobs, models
 from storage.sql.database import Database

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from detectors import build
 from detectors.base import Detector, Points, Verdicts
-from pipeline.champion import detector_spec, provenance
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
+from pipeline.models.champion import detector_spec, provenance
 from pipeline.retraining.data import TrainingData, from_history, take
 from pipeline.retraining.quarantine import Ruling
 from pipeline.scoring.stream_scorer import Scoring

@@ -17,7 +17,7 @@ from detectors.base import DetectorSpec
 from detectors.finetune import Tuning, stacked
 from detectors.forecasters import features
 from detectors.forecasters.shared import HIDDEN, SharedLSTM, network
-from pipeline.retraining import registry
+from pipeline.models import registry
 from pipeline.retraining.own import own_networks
 from tests.trainings import henon
 from tests.unit.retraining import points_of, sensors

@@ -15,9 +15,9 @@ from sqlalchemy import select
 
 from detectors.ladder import N
 from pipeline.begun import begun
-from pipeline.champion import champion_of
 from pipeline.core.errors import InputError, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
+from pipeline.models.champion import champion_of
 from pipeline.past import read_past
 from pipeline.retraining.data import from_history
 from pipeline.retraining.learn import learn, relearn

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from detectors import build
 from detectors.base import DetectorSpec
-from pipeline.champion import detector_spec
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError
+from pipeline.models.champion import detector_spec
 from pipeline.retraining import quarantine as judging
 from pipeline.retraining import work
 from pipeline.retraining.data import from_files, from_history, from_source, joined

@@ -10,7 +10,7 @@ import pytest
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import features, shared
 from pipeline.core.errors import InputError
-from pipeline.retraining import registry
+from pipeline.models import registry
 
 ABOUT = {"architecture": "shared_lstm", "features": {"version": features.VERSION}}
 

@@ -8,7 +8,7 @@ from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
 from pipeline.config.schema import Stream, config_hash
-from pipeline.retraining import registry
+from pipeline.models import registry
 from pipeline.scoring.provenance import Provenance
 from storage.model_store import models
 from storage.model_store.models import Promotion

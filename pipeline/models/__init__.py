@@ -1,0 +1,1 @@
+"""Which model is the champion, and where the files of model versions are."""
