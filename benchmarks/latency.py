@@ -64,9 +64,9 @@ def main() -> None:
     from kafka.admin import KafkaAdminClient, NewTopic
 
     from detectors.warm import warm
-    from pipeline.build import build_engine
     from pipeline.config.schema import Config
     from pipeline.database import open_database
+    from pipeline.engine.factory import build_engine
     from pipeline.local_kafka.broker import LocalBroker
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source

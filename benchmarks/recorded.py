@@ -16,10 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.core.types import Anomaly
 from pipeline.database import open_database
+from pipeline.engine.factory import build_engine
 from pipeline.explain import sentence
 from pipeline.local_kafka.broker import LocalBroker
 from pipeline.observability.metrics import Metrics, StreamMetrics

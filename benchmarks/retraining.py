@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from detectors.warm import warm
-from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.database import open_database
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
+from pipeline.engine.factory import build_engine
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask

@@ -102,10 +102,10 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
     """
     from detectors.warm import warm
-    from pipeline.build import build_engine
     from pipeline.config.schema import Config
     from pipeline.daemon import calm_collector
     from pipeline.database import open_database
+    from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
     from storage.history.history import HistoryWriter

@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import build_engine
 from pipeline.config.schema import Config, FilesSource
 from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
+from pipeline.engine.factory import build_engine
+from pipeline.engine.sink import Sink
+from pipeline.engine.warm_start import forget_past, read_past
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
-from pipeline.past import forget_past, read_past
 from pipeline.scores import ScoresWriter
 from pipeline.scoring.stream_scorer import Result
-from pipeline.sink import Sink
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import SpanSource, span_of

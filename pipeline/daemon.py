@@ -17,7 +17,6 @@ from detectors.warm import warm
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.service import AlertService
 from pipeline.alerts.web import alert_routes
-from pipeline.build import build_engine
 from pipeline.config.alerts import Alerts
 from pipeline.config.loader import load_config
 from pipeline.config.retraining import Retraining
@@ -25,14 +24,15 @@ from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind
 from pipeline.database import open_database, owner_name
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
+from pipeline.engine.factory import build_engine
+from pipeline.engine.warm_start import read_past
 from pipeline.guarded import GuardSink
 from pipeline.models.registry import tidy
 from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
-from pipeline.past import read_past
 from pipeline.reload import Reloader
 from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source

@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from detectors.base import Points
-from pipeline.begun import beginning, begun
 from pipeline.config.schema import Config, Stream, config_hash
 from pipeline.core.errors import InputError
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly
 from pipeline.decode import series_key
+from pipeline.engine.initial_state import beginning, begun
+from pipeline.engine.warm_start import results, source_of
 from pipeline.models.champion import Champion, champion_of
-from pipeline.past import results, source_of
 from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database

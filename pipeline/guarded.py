@@ -10,7 +10,7 @@ from pipeline.scoring.stream_scorer import Result
 
 
 class GuardSink:
-    """A sink (see ``pipeline.engine.Sink``) that counts verdicts by whose forecast they are."""
+    """A sink (see ``pipeline.engine.engine.Sink``) that counts verdicts by whose forecast they are."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._counters = [metrics.verdicts.labels(stream, guard) for guard in GUARDS]

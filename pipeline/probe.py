@@ -14,7 +14,7 @@ from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.types import Partition
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
-from pipeline.past import past_files, source_of, whole
+from pipeline.engine.warm_start import past_files, source_of, whole
 from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from detectors.base import GUARDS, State
 from detectors.ladder import LSTM, WARM, N
 from detectors.readout import COUNT, FIRST
-from pipeline.begun import begun
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
+from pipeline.engine.initial_state import begun
 from pipeline.explain import points_of
 from pipeline.models.champion import champion_of
 from storage.history.history import HistoryReader

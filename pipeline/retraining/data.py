@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
+from pipeline.engine.warm_start import past_files, results, source_of
 from pipeline.models.champion import provenance
-from pipeline.past import past_files, results, source_of
 from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Source

@@ -50,7 +50,7 @@ class DriftEvidence:
 
 
 class DriftSink:
-    """A sink (see ``pipeline.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time.
+    """A sink (see ``pipeline.engine.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time.
 
     ``keep`` is given what is known of each partition, to be had back as ``kept``; what it is given writes it down, which is not for the loop to do.
     """

@@ -99,7 +99,7 @@ class _Watched:
 
 
 class PowerSink:
-    """A sink (see ``pipeline.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given each series', to be
+    """A sink (see ``pipeline.engine.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given each series', to be
     had back as ``kept`` where the same model still decides.
     """
 

@@ -15,7 +15,8 @@ from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
+from pipeline.engine.sink import Sink
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
@@ -26,7 +27,6 @@ from pipeline.retraining.process import RunnerProcess
 from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring.stream_scorer import Scoring
-from pipeline.sink import Sink
 from storage.model_store import jobs, monitor_state
 from storage.sql.database import Database
 

@@ -15,11 +15,11 @@ from functools import partial
 import structlog
 
 from detectors.warm import warm
-from pipeline.begun import begun
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
+from pipeline.engine.initial_state import begun
 from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
 from pipeline.retraining.data import newest_ns

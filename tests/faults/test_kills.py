@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stored import PAST
+from pipeline.engine.offloaded_state import PAST
 from storage.stream_state import offloaded_series
 from storage.stream_state import reader as ledgers
 from tests.faults.feed import make_log

@@ -52,8 +52,8 @@ def arm(trap: Trap) -> None:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
     from sqlalchemy.engine import Engine
 
-    from pipeline.commit import Committer
-    from pipeline.history import History
+    from pipeline.engine.commit import Committer
+    from pipeline.engine.history_sink import History
     from pipeline.scoring.stream_scorer import Scoring
     from pipeline.sources.kafka import consumer
     from storage.stream_state import positions, snapshots
@@ -123,8 +123,8 @@ class Diary:
 
     def keep(self) -> None:
         """Note takeovers (how long after the group's word the partition is ours) and fences."""
-        from pipeline.engine import Engine
-        from pipeline.ownership import Ownership
+        from pipeline.engine.engine import Engine
+        from pipeline.engine.ownership import Ownership
         from pipeline.sources.kafka.consumer import KafkaSource
 
         _around(KafkaSource, "poll", after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())))

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from pipeline.backfill import run_backfill
-from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.daemon import daemon
+from pipeline.engine.factory import build_engine
+from pipeline.engine.warm_start import read_past
 from pipeline.explain import explain
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.past import read_past
 from pipeline.rungs import guarded
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import beside

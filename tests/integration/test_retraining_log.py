@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detectors import build
-from pipeline.build import build_engine
 from pipeline.config.schema import Config
+from pipeline.engine.factory import build_engine
 from pipeline.models.champion import detector_spec
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.retraining import work

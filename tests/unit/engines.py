@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import build_engine
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
+from pipeline.engine.factory import build_engine
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring.stream_scorer import Result
 from pipeline.sources.memory import MemoryLog, MemorySource

@@ -165,7 +165,7 @@ def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_l
 
 def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sqlite_template) -> None:
     """The whole way: records in a log, the real engine and detector, one evidence that a job row can hold."""
-    from pipeline.build import build_engine
+    from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources.memory import MemoryLog, MemorySource
     from storage.sql.database import Database

@@ -14,7 +14,7 @@ SCRIPT = """
 import logging, structlog
 from pipeline.logs import configure_logs
 configure_logs("info", human={human})
-log = structlog.get_logger("pipeline.engine")
+log = structlog.get_logger("pipeline.engine.engine")
 log.info("batch", stream="plant", records=3)
 log.debug("too much")
 log.warning("cannot connect", url="postgresql+psycopg://me:hunter2@host/db", password="hunter2")
@@ -37,7 +37,7 @@ def test_json_lines_on_stderr():
     assert run.stdout == ""
     assert [event["event"] for event in events] == ["batch", "cannot connect", "broker a:1 away, sasl_plain_password=***", "crashed"]
     assert events[0] | {"timestamp": ""} == {
-        "event": "batch", "stream": "plant", "records": 3, "level": "info", "logger": "pipeline.engine", "timestamp": "",
+        "event": "batch", "stream": "plant", "records": 3, "level": "info", "logger": "pipeline.engine.engine", "timestamp": "",
     }  # fmt: skip
     assert events[0]["timestamp"].endswith("Z")
     assert events[2]["logger"] == "apscheduler.jobs"

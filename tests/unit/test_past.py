@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from detectors.ladder import N
-from pipeline.begun import begun
 from pipeline.core.errors import InputError, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
+from pipeline.engine.initial_state import begun
+from pipeline.engine.warm_start import read_past
 from pipeline.models.champion import champion_of
-from pipeline.past import read_past
 from pipeline.retraining.data import from_history
 from pipeline.retraining.learn import learn, relearn
 from pipeline.retraining.quarantine import Ruling, Why
@@ -163,7 +163,7 @@ def test_of_a_past_that_goes_on_beside_the_log_only_what_is_older_is_learnt(make
 
 
 def test_a_series_whose_past_goes_on_after_its_first_record_begins_without(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.past.FIRST", 1)  # so that c is not seen
+    monkeypatch.setattr("pipeline.engine.warm_start.FIRST", 1)  # so that c is not seen
     log = [*records(PAST_S + 50, PAST_S + 90, "ab"), *records(PAST_S, PAST_S + 90, "c")]
     _, blind = watched(make, None, log, lateness="0s")
     bench, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S + 200)), log, lateness="0s")
@@ -185,8 +185,8 @@ def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_th
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
 def test_killed_while_reading_it_begins_again(make, tmp_path, all_along, steps, monkeypatch):
-    monkeypatch.setattr("pipeline.past.CHUNK", 1)
-    monkeypatch.setattr("pipeline.past.BATCH", 2000)
+    monkeypatch.setattr("pipeline.engine.warm_start.CHUNK", 1)
+    monkeypatch.setattr("pipeline.engine.warm_start.BATCH", 2000)
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S))), Tally()
     read(bench, steps)
     bench.fill()
@@ -304,8 +304,8 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
 
 @pytest.mark.parametrize("patience", [60.0, -1.0])
 def test_a_source_that_is_away_is_waited_for_but_not_for_ever(make, tmp_path, all_along, monkeypatch, patience):
-    monkeypatch.setattr("pipeline.past.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("pipeline.past.PATIENCE_SECONDS", patience)
+    monkeypatch.setattr("pipeline.engine.warm_start.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.engine.warm_start.PATIENCE_SECONDS", patience)
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S + 100))), Tally()
     bench.fill()
 

@@ -4,7 +4,7 @@
 
 The files that ``history`` names are read once, before the stream polls for the first time, by the code that scores records; nothing of what it
 says goes out. Which partition a series will come in nobody knows before it comes, so its state waits in the database, as that of a series that
-was silent for long (``pipeline.stored``), and the partition in which it turns up takes a copy. Until all of them are stored none is used, and
+was silent for long (``pipeline.engine.offloaded_state``), and the partition in which it turns up takes a copy. Until all of them are stored none is used, and
 whoever is killed before that begins again; two members that read at once store the same.
 """
 
@@ -27,11 +27,11 @@ from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder
+from pipeline.engine.offloaded_state import PAST, past_ledger, past_ledgers, states_of
 from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files.source import ENDINGS
-from pipeline.stored import PAST, past_ledger, past_ledgers, states_of
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
 from storage.stream_state import reader as ledgers

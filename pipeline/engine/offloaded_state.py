@@ -18,7 +18,7 @@ from storage.stream_state import offloaded_series, positions
 
 log = structlog.get_logger(__name__)
 
-#: Where ``pipeline.past`` keeps what it learnt: nobody knows yet which partition a series will come in.
+#: Where ``pipeline.engine.warm_start`` keeps what it learnt: nobody knows yet which partition a series will come in.
 PAST = Partition("history", 0)
 
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import structlog
 
-from pipeline.commit import Committer, OnChanges
 from pipeline.config.schema import Config
 from pipeline.database import owner_name
-from pipeline.engine import Engine, EngineParts
-from pipeline.faults import FaultLog
-from pipeline.history import History
+from pipeline.engine.commit import Committer, OnChanges
+from pipeline.engine.engine import Engine, EngineParts
+from pipeline.engine.fault_log import FaultLog
+from pipeline.engine.history_sink import History
+from pipeline.engine.offloaded_state import StoredSeries, past_ledger
+from pipeline.engine.ownership import Ownership
+from pipeline.engine.sink import Sink
+from pipeline.engine.snapshots import Snapshots
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.ownership import Ownership
 from pipeline.scoring.stream_scorer import Scoring
-from pipeline.sink import Sink
-from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Source
-from pipeline.stored import StoredSeries, past_ledger
 from storage.history.history import HistoryWriter
 from storage.sql.database import Database
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from detectors.base import State
 from pipeline.config.schema import Stream
 from pipeline.decode import series_key
+from pipeline.engine.offloaded_state import PAST, StoredSeries, past_ledger
 from pipeline.models.champion import Champion
 from pipeline.scoring.stream_scorer import Keep, Scoring
-from pipeline.stored import PAST, StoredSeries, past_ledger
 from storage.sql.database import Database
 
 

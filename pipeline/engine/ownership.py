@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import structlog
 
-from pipeline.commit import Committer, Part
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Anomaly, Counts, FaultKind, Partition, Position
-from pipeline.faults import FaultLog
-from pipeline.history import History
+from pipeline.engine.commit import Committer, Part
+from pipeline.engine.fault_log import FaultLog
+from pipeline.engine.history_sink import History
 from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.sources.base import Bounds, Records, Source, TableRecords
 from storage.results import anomalies

@@ -13,11 +13,11 @@ import structlog
 
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Partition
-from pipeline.history import History
+from pipeline.engine.history_sink import History
+from pipeline.engine.offloaded_state import StoredSeries, states_of
+from pipeline.engine.ownership import Ownership
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.ownership import Ownership
 from pipeline.scoring.stream_scorer import Scoring
-from pipeline.stored import StoredSeries, states_of
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, snapshots
 from storage.stream_state.positions import Fenced

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from pipeline.commit import Committer, Part
 from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
-from pipeline.faults import FaultLog
+from pipeline.engine.commit import Committer, Part
+from pipeline.engine.fault_log import FaultLog
+from pipeline.engine.ownership import Ownership
+from pipeline.engine.sink import Sink
+from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.ownership import Ownership
 from pipeline.scoring.stream_scorer import Result, Scoring
-from pipeline.sink import Sink
-from pipeline.snapshots import Snapshots
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from storage.stream_state.positions import Fenced
 
@@ -37,7 +37,7 @@ FENCED_SECONDS = 10.0
 
 @dataclass(slots=True)
 class EngineParts:
-    """What an engine is made of; ``pipeline.build`` puts it together."""
+    """What an engine is made of; ``pipeline.engine.factory`` puts it together."""
 
     source: Source
     scoring: Scoring

@@ -1,0 +1,1 @@
+"""The only loop: who owns a partition, and what commits together."""
