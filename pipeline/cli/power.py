@@ -48,9 +48,9 @@ def power(
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
     from pipeline.core.errors import InputError
     from pipeline.models.champion import champion_of
-    from pipeline.retraining.data import from_history
-    from pipeline.retraining.injections import ROWS
     from pipeline.retraining.power import OLD, measure
+    from pipeline.training.dataset import from_history
+    from pipeline.training.synthetic_changes import ROWS
 
     stream = config.streams[name]
     data = from_history(config.history_path, name, stream.channels, most_points=POINTS)

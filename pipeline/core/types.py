@@ -183,7 +183,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """What of one kind of change (see ``pipeline.retraining.injections``) is caught on one channel of one series.
+    """What of one kind of change (see ``pipeline.training.synthetic_changes``) is caught on one channel of one series.
 
     smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has no size, 0. delay: rows until the flag
     there; caught: share of the sizes; spread: one spread in units of the input.

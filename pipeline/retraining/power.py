@@ -19,10 +19,10 @@ from detectors.base import Detector, Points, State
 from pipeline.core.types import Power
 from pipeline.decode import Key
 from pipeline.observability.metrics import PowerMetrics
-from pipeline.retraining.data import TrainingData, take
-from pipeline.retraining.injections import KINDS, ROWS, probe, spread_of
-from pipeline.retraining.learn import learn
 from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.training.dataset import TrainingData, take
+from pipeline.training.state_fitting import learn
+from pipeline.training.synthetic_changes import KINDS, ROWS, probe, spread_of
 from storage.model_store import monitor_state
 from storage.sql.database import Database
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from detectors.tiers import TIERS
 from pipeline.config.schema import Config, Stream
-from pipeline.retraining.quarantine import Ruling, Why
+from pipeline.training.quarantine import Ruling, Why
 from storage.model_store import jobs, quarantine
 from storage.results import anomalies, labels
 from storage.sql.database import Database
@@ -49,7 +49,7 @@ def ask(
 
 def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> list[dict[str, Any]]:
     """What a training of ``stream`` would leave out now, by series and time; ``by_hand``: only the ranges that people took out."""
-    from pipeline.retraining.data import from_history
+    from pipeline.training.dataset import from_history
 
     with database.read() as connection:
         ranges, said = quarantine.query(connection, stream=stream), rulings(connection, stream)

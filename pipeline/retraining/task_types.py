@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.schema import Stream
-from pipeline.retraining.quarantine import Ruling
+from pipeline.training.quarantine import Ruling
 
 #: progress of any kind, to be shown in the job's row
 Tell = Callable[[dict[str, Any]], None]

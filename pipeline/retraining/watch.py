@@ -22,9 +22,9 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.initial_state import begun
 from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining.data import newest_ns
-from pipeline.retraining.learn import Relearnt, relearn
 from pipeline.retraining.requests import rulings
+from pipeline.training.dataset import newest_ns
+from pipeline.training.state_fitting import Relearnt, relearn
 from storage.model_store import models
 from storage.results import faults
 from storage.sql.database import Database

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.config.schema import Stream
-from pipeline.retraining.data import kept, newest_ns
 from pipeline.retraining.task_types import Outcome, Task, Tell, Version
+from pipeline.training.dataset import kept, newest_ns
 
 #: How often a training asks whether it is to end.
 ASK_SECONDS = 1.0
@@ -61,7 +61,7 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     from detectors.training import Progress, Status
     from pipeline.models import registry
     from pipeline.models.champion import detector_spec
-    from pipeline.retraining.train import TrainConfig, train_stream
+    from pipeline.training.trainer import TrainConfig, train_stream
 
     data, span = _data(task)
     device = _device(task, tell)
@@ -101,8 +101,8 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 
     It runs over the history, which holds exactly what the engine saw, so that the hot path pays nothing for a challenger.
     """
-    from pipeline.retraining.backtest import BacktestConfig
-    from pipeline.retraining.data import HELD_BACK
+    from pipeline.training.backtest import BacktestConfig
+    from pipeline.training.dataset import HELD_BACK
 
     assert task.challenger is not None
     data, (_, until_ns) = _data(task)
@@ -122,7 +122,7 @@ def _data(task: Task) -> tuple[Any, tuple[int, int]]:
     Where the stream names files of past points, they stand for what is older than the history, all of it. Where there is no history at all, a
     stream that reads from Kafka learns from its log. A job may ask for a stretch of that log instead.
     """
-    from pipeline.retraining.data import from_history, from_log, joined
+    from pipeline.training.dataset import from_history, from_log, joined
 
     if {"from_ns", "to_ns"} & task.detail.keys():
         bounds = task.detail.get("from_ns"), task.detail.get("to_ns")
@@ -143,7 +143,7 @@ def _spanned(data: Any) -> tuple[Any, tuple[int, int]]:
 
 
 def _past(task: Task, back_ns: int) -> Any:
-    from pipeline.retraining.data import from_files, from_log
+    from pipeline.training.dataset import from_files, from_log
 
     if task.stream.history is not None:
         return from_files(task.name, task.stream, task.stream.history, _detector(task), task.rulings)
@@ -162,7 +162,7 @@ def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any
     """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
     from pipeline.core.errors import InputError
     from pipeline.models.champion import detector_spec
-    from pipeline.retraining.evidence import Decision, decide, make_card
+    from pipeline.training.promotion_rule import Decision, decide, make_card
 
     try:
         card = make_card(data, detector_spec(task.stream), challenger, champion, config, rulings=task.rulings)

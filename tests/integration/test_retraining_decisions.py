@@ -13,10 +13,10 @@ from pipeline.cli.app import app
 from pipeline.core.errors import InputError
 from pipeline.models import promotion
 from pipeline.retraining import work
-from pipeline.retraining.quarantine import Why
 from pipeline.retraining.requests import ask, kept_out, rulings
 from pipeline.retraining.runner import Runner
 from pipeline.retraining.task_types import Outcome, Version
+from pipeline.training.quarantine import Why
 from storage.model_store import jobs, models
 from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly

@@ -21,8 +21,8 @@ from pipeline.observability.metrics import Metrics
 from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
 from pipeline.retraining.drift import DriftEvidence
-from pipeline.retraining.injections import KINDS
 from pipeline.retraining.service import RetrainingService
+from pipeline.training.synthetic_changes import KINDS
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from tests.integration.test_retraining_jobs import write_config

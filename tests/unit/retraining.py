@@ -14,10 +14,10 @@ from detectors.base import Detector, Points, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.retraining.data import TrainingData, from_history, take
-from pipeline.retraining.quarantine import Ruling
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
+from pipeline.training.dataset import TrainingData, from_history, take
+from pipeline.training.quarantine import Ruling
 from storage.history import parquet
 from storage.history.history import HistoryWriter
 

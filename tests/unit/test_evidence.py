@@ -14,12 +14,12 @@ from detectors.base import DetectorSpec
 from detectors.finetune import Tuning
 from detectors.forecasters.shared import network
 from pipeline.core.errors import InputError
-from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
-from pipeline.retraining.data import TrainingData
-from pipeline.retraining.evidence import Card, decide, make_card
-from pipeline.retraining.learn import learn
-from pipeline.retraining.quarantine import Ruling, Why
-from pipeline.retraining.train import TrainConfig, train_stream
+from pipeline.training.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
+from pipeline.training.dataset import TrainingData
+from pipeline.training.promotion_rule import Card, decide, make_card
+from pipeline.training.quarantine import Ruling, Why
+from pipeline.training.state_fitting import learn
+from pipeline.training.trainer import TrainConfig, train_stream
 from tests.unit.retraining import DAY, STEP, lived, sensors
 
 SPEC = DetectorSpec(channels=("v",))

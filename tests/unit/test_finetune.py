@@ -19,8 +19,8 @@ from detectors.finetune import Lanes, Tuned, Tuning, stacked
 from detectors.forecasters.shared import network
 from detectors.gradients import Stepper
 from detectors.training import Progress, Status
-from pipeline.retraining.data import TrainingData
-from pipeline.retraining.train import TrainConfig, train_stream
+from pipeline.training.dataset import TrainingData
+from pipeline.training.trainer import TrainConfig, train_stream
 from tests.unit.retraining import lived, sensors
 
 QUICK = Tuning(epochs=3, batch=4, chunk=64, memory=128)

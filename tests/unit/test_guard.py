@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.retraining.guard import ENOUGH, Window, judge, stability
+from pipeline.training.post_promotion_check import ENOUGH, Window, judge, stability
 
 
 def window(points: int, seed: int = 0, factor: float = 1.0, alarms: int = 0, cost: float = 5e-6) -> Window:

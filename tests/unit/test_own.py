@@ -18,7 +18,7 @@ from detectors.finetune import Tuning, stacked
 from detectors.forecasters import features
 from detectors.forecasters.shared import HIDDEN, SharedLSTM, network
 from pipeline.models import registry
-from pipeline.retraining.own import own_networks
+from pipeline.training.per_group_lstm import own_networks
 from tests.trainings import henon
 from tests.unit.retraining import points_of, sensors
 

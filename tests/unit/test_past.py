@@ -19,11 +19,11 @@ from pipeline.core.types import Partition
 from pipeline.engine.initial_state import begun
 from pipeline.engine.warm_start import read_past
 from pipeline.models.champion import champion_of
-from pipeline.retraining.data import from_history
-from pipeline.retraining.learn import learn, relearn
-from pipeline.retraining.quarantine import Ruling, Why
 from pipeline.sources.base import Poll
 from pipeline.sources.memory import MemorySource
+from pipeline.training.dataset import from_history
+from pipeline.training.quarantine import Ruling, Why
+from pipeline.training.state_fitting import learn, relearn
 from storage.stream_state import reader as ledgers
 from storage.tables.stream import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record

@@ -15,10 +15,10 @@ from pipeline.cli.app import app
 from pipeline.core.types import Partition, Power
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.retraining import power as powering
-from pipeline.retraining.data import take
-from pipeline.retraining.injections import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from pipeline.retraining.power import PowerSink, measure, summaries
 from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.training.dataset import take
+from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from tests.unit.retraining import STREAM, batches, lived, points_of, scoring, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))

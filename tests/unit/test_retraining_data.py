@@ -17,13 +17,13 @@ from detectors.base import DetectorSpec
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError
 from pipeline.models.champion import detector_spec
-from pipeline.retraining import quarantine as judging
 from pipeline.retraining import work
-from pipeline.retraining.data import from_files, from_history, from_source, joined
-from pipeline.retraining.quarantine import Rows, Ruling, Why, quarantine
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import SpanSource
 from pipeline.sources.memory import MemoryLog, MemorySource
+from pipeline.training import quarantine as judging
+from pipeline.training.dataset import from_files, from_history, from_source, joined
+from pipeline.training.quarantine import Rows, Ruling, Why, quarantine
 from tests.faults.feed import config_tree, make_log
 from tests.trainings import BEGIN, MINUTE, config_of, tide, write_history
 from tests.unit.engines import Bench

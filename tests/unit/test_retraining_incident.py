@@ -14,10 +14,10 @@ import pytest
 from detectors import build
 from detectors.base import DetectorSpec
 from detectors.finetune import Tuning
-from pipeline.retraining.data import from_history, take
-from pipeline.retraining.learn import learn
-from pipeline.retraining.quarantine import Ruling, Why
-from pipeline.retraining.train import TrainConfig, train_stream
+from pipeline.training.dataset import from_history, take
+from pipeline.training.quarantine import Ruling, Why
+from pipeline.training.state_fitting import learn
+from pipeline.training.trainer import TrainConfig, train_stream
 from tests.unit.retraining import DAY, STEP, points_of, sensors, write_history
 
 SHIFT, NOW, END = 17 * DAY, 19 * DAY, 21 * DAY

@@ -22,10 +22,10 @@ from scipy.stats import binomtest
 
 from detectors.base import DetectorSpec
 from pipeline.core.errors import InputError
-from pipeline.retraining.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
-from pipeline.retraining.data import TrainingData
-from pipeline.retraining.guard import SLOWER
-from pipeline.retraining.quarantine import Ruling
+from pipeline.training.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
+from pipeline.training.dataset import TrainingData
+from pipeline.training.post_promotion_check import SLOWER
+from pipeline.training.quarantine import Ruling
 
 GAIN: Final = 0.01  # of the champion's error
 TOLERATED: Final = 0.01

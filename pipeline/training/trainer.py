@@ -1,7 +1,7 @@
 """One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no database and no registry.
 
 A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of itself (scale, rhythm, readout,
-calibration) is learnt in closed form by running the detector over the series' history, without what is in quarantine: ``pipeline.retraining.learn``.
+calibration) is learnt in closed form by running the detector over the series' history, without what is in quarantine: ``pipeline.training.state_fitting``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from detectors.many import Portions
 from detectors.presets import PRESETS
 from detectors.tiers import TIERS
 from detectors.training import Progress, Status
-from pipeline.retraining.data import TrainingData
-from pipeline.retraining.own import Groups, own_networks
+from pipeline.training.dataset import TrainingData
+from pipeline.training.per_group_lstm import Groups, own_networks
 
 Weights = dict[str, NDArray[np.float32]]
 

@@ -24,10 +24,10 @@ from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.engine.warm_start import past_files, results, source_of
 from pipeline.models.champion import provenance
-from pipeline.retraining.quarantine import LeftOut, Rows, Ruling, quarantine
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import span_of
+from pipeline.training.quarantine import LeftOut, Rows, Ruling, quarantine
 from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, State
 from pipeline.config.schema import Stream
-from pipeline.retraining.data import TrainingData, from_history, take
-from pipeline.retraining.quarantine import Ruling, Why
+from pipeline.training.dataset import TrainingData, from_history, take
+from pipeline.training.quarantine import Ruling, Why
 
 ROWS = 200_000  # of one call of a detector
 RELEARNT = 256  # series at a promotion, at most

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from detectors import build
 from detectors.base import Detector, DetectorSpec, State
 from pipeline.core.types import Power
-from pipeline.retraining.data import HELD_BACK, TrainingData, take
-from pipeline.retraining.injections import KINDS, LEAD, ROWS, probe, spread_of
-from pipeline.retraining.learn import learn, parts
-from pipeline.retraining.quarantine import CLOSE, DAY, LeftOut, Ruling, Why
+from pipeline.training.dataset import HELD_BACK, TrainingData, take
+from pipeline.training.quarantine import CLOSE, DAY, LeftOut, Ruling, Why
+from pipeline.training.state_fitting import learn, parts
+from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, probe, spread_of
 
 LEVELS: Final = (1, 2, 3)  # decades of tail probability at which the calibration is looked at
 RECENT: Final = 500  # rows that say how far a series spreads
