@@ -21,9 +21,9 @@ from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
+from pipeline.jobs.requests import ask
+from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.retraining.process import RunnerProcess
-from pipeline.retraining.requests import ask
 from pipeline.sources import make_source
 from pipeline.sources.memory import MemoryLog, memory_log
 from storage.history.history import HistoryWriter

@@ -62,7 +62,7 @@ def train(
 
     from pipeline.cli.person import who
     from pipeline.core.errors import InputError
-    from pipeline.retraining.requests import ask, trainable
+    from pipeline.jobs.requests import ask, trainable
 
     with opened(config) as (loaded, database):
         database.require_head()
@@ -169,8 +169,8 @@ def _wait(config: Config, database: Database, number: int) -> Job:
     """Run what is queued until the job has ended, and show its progress."""
     import time
 
+    from pipeline.jobs.runner_process import RunnerProcess
     from pipeline.observability.progress_bar import progress
-    from pipeline.retraining.process import RunnerProcess
     from storage.model_store import jobs
 
     runner, epoch, said = RunnerProcess(), 0, ""

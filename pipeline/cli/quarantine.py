@@ -26,7 +26,7 @@ def list_(
 
     By hand, by labels, and what was flagged.
     """
-    from pipeline.retraining.requests import kept_out
+    from pipeline.jobs.requests import kept_out
 
     found: list[dict[str, Any]] = []
     with opened(config, stream) as (loaded, database):

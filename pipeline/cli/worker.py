@@ -25,7 +25,7 @@ def worker(
     """
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
-    from pipeline.retraining.cluster import run_worker
+    from pipeline.jobs.dask_workers import run_worker
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://host:8786 or tls://host:8786")

@@ -17,14 +17,14 @@ from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power
 from pipeline.engine.engine import Engine
 from pipeline.engine.sink import Sink
+from pipeline.jobs.metrics import JobMetrics
+from pipeline.jobs.requests import ask, trainable
+from pipeline.jobs.runner_process import RunnerProcess
+from pipeline.jobs.scheduler import Clock
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.retraining.clock import Clock
 from pipeline.retraining.drift import DriftEvidence, DriftSink
 from pipeline.retraining.keeper import Keeper
-from pipeline.retraining.metrics import JobMetrics
 from pipeline.retraining.power import PowerSink
-from pipeline.retraining.process import RunnerProcess
-from pipeline.retraining.requests import ask, trainable
 from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring.stream_scorer import Scoring
 from storage.model_store import jobs, monitor_state

@@ -20,9 +20,9 @@ from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine.engine import Engine
 from pipeline.engine.initial_state import begun
+from pipeline.jobs.requests import rulings
 from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining.requests import rulings
 from pipeline.training.dataset import newest_ns
 from pipeline.training.state_fitting import Relearnt, relearn
 from storage.model_store import models

@@ -8,7 +8,7 @@ import time
 
 from apscheduler.triggers.cron import CronTrigger
 
-from pipeline.retraining.clock import Clock
+from pipeline.jobs.scheduler import Clock
 from storage.model_store import jobs
 from storage.sql.database import Database
 

@@ -22,10 +22,10 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.retraining import work
-from pipeline.retraining.process import RunnerProcess
-from pipeline.retraining.requests import ask
-from pipeline.retraining.runner import Runner
+from pipeline.jobs import tasks
+from pipeline.jobs.requests import ask
+from pipeline.jobs.runner import Runner
+from pipeline.jobs.runner_process import RunnerProcess
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from tests.certificates import Authority
@@ -148,7 +148,7 @@ def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path)
     def slow(task, told, cancelled):
         begun.set()
         go_on.wait(60)
-        return work.perform(task, told, cancelled)
+        return tasks.perform(task, told, cancelled)
 
     runner = Runner(config, database, "a", ThreadWorkers(slow))
     number = queue(config, database)

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.daemon import daemon
+from pipeline.jobs.requests import ask
 from pipeline.models.promotion import promote, roll_back
-from pipeline.retraining.requests import ask
 from pipeline.sources.memory import memory_log
 from storage.history.history import HistoryReader
 from storage.model_store import jobs, models

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.core.errors import InputError
+from pipeline.jobs import tasks
+from pipeline.jobs.requests import ask, kept_out, rulings
+from pipeline.jobs.runner import Runner
+from pipeline.jobs.task_types import Outcome, Version
 from pipeline.models import promotion
-from pipeline.retraining import work
-from pipeline.retraining.requests import ask, kept_out, rulings
-from pipeline.retraining.runner import Runner
-from pipeline.retraining.task_types import Outcome, Version
 from pipeline.training.quarantine import Why
 from storage.model_store import jobs, models
 from storage.results import anomalies
@@ -249,7 +249,7 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, datab
     assert shadow.id == number
     assert shadow.state == "succeeded", shadow.traceback
     assert shadow.result["new_points"] > 2500
-    assert work.newest_ns(str(tmp_path / "history"), "plant") == BEGIN + 1799 * MINUTE
+    assert tasks.newest_ns(str(tmp_path / "history"), "plant") == BEGIN + 1799 * MINUTE
 
 
 # ------------------------------------------------------------------------------------------------------- commands

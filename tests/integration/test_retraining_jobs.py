@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
+from pipeline.jobs import tasks
+from pipeline.jobs.dask_workers import ClusterAway
+from pipeline.jobs.requests import ask
+from pipeline.jobs.runner import Runner
 from pipeline.models import registry
 from pipeline.models.champion import champion_of
 from pipeline.models.promotion import roll_back
-from pipeline.retraining import work
-from pipeline.retraining.cluster import ClusterAway
-from pipeline.retraining.requests import ask
-from pipeline.retraining.runner import Runner
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from tests.trainings import BEGIN, config_of, henon, tide, write_history
@@ -31,7 +31,7 @@ from tests.trainings import BEGIN, config_of, henon, tide, write_history
 class ThreadWorkers:
     """``Workers`` whose worker is a thread of this process; ``gpu`` says how many offer one."""
 
-    def __init__(self, perform=work.perform, gpu=0):
+    def __init__(self, perform=tasks.perform, gpu=0):
         self.perform, self.gpu, self.up = perform, gpu, True
         self.tasks = []
         self._cancelled = set()
@@ -178,7 +178,7 @@ def test_a_cancelled_training_ends(database, database_url, tmp_path):
         begun.set()
         while not cancelled():
             time.sleep(0.01)
-        return work.Outcome("cancelled", "after 0 epochs")
+        return tasks.Outcome("cancelled", "after 0 epochs")
 
     runner = Runner(config, database, "a", ThreadWorkers(endless))
     number = queue(config, database)
@@ -197,7 +197,7 @@ def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refuse
 
     def slow(task, told, cancelled):
         let_go.wait(60)
-        return work.perform(task, told, cancelled)
+        return tasks.perform(task, told, cancelled)
 
     frozen, heir = Runner(config, database, "frozen", ThreadWorkers(slow)), Runner(config, database, "heir", ThreadWorkers())
     number = queue(config, database)
@@ -215,7 +215,7 @@ def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refuse
 
 def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path, device="gpu", cpu_after="1s", lease="500ms")
-    workers = ThreadWorkers(lambda task, told, cancelled: work.Outcome("succeeded", "done"))
+    workers = ThreadWorkers(lambda task, told, cancelled: tasks.Outcome("succeeded", "done"))
     runner = Runner(config, database, "a", workers)
     number = queue(config, database)
     turn_until(runner, lambda: "no worker offers a GPU" in stored(database, number).reason)
@@ -245,7 +245,7 @@ def test_a_gpu_worker_that_goes_away_is_waited_for_anew(database, database_url, 
     def on_gpu(task, told, cancelled):
         if task.gpu:
             let_go.wait(30)
-        return work.Outcome("succeeded", "gpu" if task.gpu else "cpu")
+        return tasks.Outcome("succeeded", "gpu" if task.gpu else "cpu")
 
     workers = ThreadWorkers(on_gpu, gpu=1)
     runner = Runner(config, database, "a", workers)
@@ -271,7 +271,7 @@ def test_a_job_about_a_version_that_is_gone_fails(database, database_url, tmp_pa
 
 def test_a_scheduler_that_is_away_is_waited_for(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path, lease="500ms")
-    workers = ThreadWorkers(lambda task, told, cancelled: work.Outcome("succeeded", "done"))
+    workers = ThreadWorkers(lambda task, told, cancelled: tasks.Outcome("succeeded", "done"))
     workers.up = False
     runner = Runner(config, database, "a", workers)
     number = queue(config, database)

@@ -10,9 +10,9 @@ import pytest
 from detectors import build
 from pipeline.config.schema import Config
 from pipeline.engine.factory import build_engine
+from pipeline.jobs import tasks
 from pipeline.models.champion import detector_spec
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.retraining import work
 from pipeline.sources import make_source
 from pipeline.training.dataset import from_history, from_log
 from storage.history.history import HistoryWriter
@@ -53,7 +53,7 @@ def test_a_stretch_of_a_log_gives_the_rows_of_the_history_and_leaves_the_live_gr
         np.testing.assert_array_equal(getattr(log, name), getattr(history, name), name)
     first = from_log("plant", stream, None, (now_ms - 60_000 + 50) * 10**6, build(detector_spec(stream)))
     assert 0 < len(first) < len(log) / 4
-    without = work.Task(1, 1, "train", "plant", stream, str(tmp_path / "nothing"), "", None, None, (), {})
-    data, span = work._data(without)
+    without = tasks.Task(1, 1, "train", "plant", stream, str(tmp_path / "nothing"), "", None, None, (), {})
+    data, span = tasks._data(without)
     np.testing.assert_array_equal(data.values, log.values)
     assert span == (log.time.min(), log.time.max())

@@ -10,7 +10,7 @@ from detectors.finetune import Tuning, batch_of, finetune, stacked
 from detectors.forecasters.frozen import FrozenLSTM, read
 from detectors.forecasters.shared import network
 from detectors.many import train_many
-from pipeline.retraining import work
+from pipeline.jobs import tasks
 from tests.trainings import tide
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -52,14 +52,14 @@ def test_a_gpu_s_memory_is_given_back_after_each_task(monkeypatch: pytest.Monkey
     def train(task, tell, cancelled):
         if fails:
             raise RuntimeError("no")
-        return work.Outcome("succeeded", "done")
+        return tasks.Outcome("succeeded", "done")
 
-    monkeypatch.setattr(work, "_kinds", lambda: {"train": train})
+    monkeypatch.setattr(tasks, "_kinds", lambda: {"train": train})
     for gpu in (True, False):
-        task = work.Task(1, 1, "train", "plant", None, "", "", None, None, (), {}, gpu)
+        task = tasks.Task(1, 1, "train", "plant", None, "", "", None, None, (), {}, gpu)
         if fails:
             with pytest.raises(RuntimeError):
-                work.perform(task, lambda progress: None, lambda: False)
+                tasks.perform(task, lambda progress: None, lambda: False)
         else:
-            work.perform(task, lambda progress: None, lambda: False)
+            tasks.perform(task, lambda progress: None, lambda: False)
     assert given_back == [1], "not where none was used"

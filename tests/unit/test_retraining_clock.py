@@ -11,7 +11,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from pipeline.core.cron import last_due, trigger
 from pipeline.core.errors import StorageUnavailable
-from pipeline.retraining.clock import Clock
+from pipeline.jobs.scheduler import Clock
 
 SECOND = 1_000_000_000
 
@@ -51,7 +51,7 @@ def test_a_tick_that_cannot_be_written_comes_again(monkeypatch):
             raise StorageUnavailable("away")
         ticks.append((stream, due_ns))
 
-    monkeypatch.setattr("pipeline.retraining.clock.AGAIN", timedelta(milliseconds=100))
+    monkeypatch.setattr("pipeline.jobs.scheduler.AGAIN", timedelta(milliseconds=100))
     clock = Clock(queue)
     clock.take({"plant": trigger("0 3 * * *", "UTC")})
     clock.start()

@@ -16,8 +16,8 @@ from detectors import build
 from detectors.base import DetectorSpec
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError
+from pipeline.jobs import tasks
 from pipeline.models.champion import detector_spec
-from pipeline.retraining import work
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import SpanSource
 from pipeline.sources.memory import MemoryLog, MemorySource
@@ -242,7 +242,7 @@ def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
     alone = joined(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
     np.testing.assert_array_equal(alone.values, past.values)
     named = stream.model_copy(update={"history": folder})
-    data, (since_ns, until_ns) = work._data(work.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {}))
+    data, (since_ns, until_ns) = tasks._data(tasks.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {}))
     np.testing.assert_array_equal(data.values, past.values)
     assert (since_ns, until_ns) == (past.time.min(), past.time.max())
 

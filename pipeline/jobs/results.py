@@ -11,9 +11,9 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pipeline.config.schema import Config, Stream
+from pipeline.jobs.requests import rulings
+from pipeline.jobs.task_types import Outcome, Task, Version
 from pipeline.models import promotion
-from pipeline.retraining.requests import rulings
-from pipeline.retraining.task_types import Outcome, Task, Version
 from storage.model_store import jobs, models
 from storage.model_store.jobs import Job
 from storage.model_store.models import Model

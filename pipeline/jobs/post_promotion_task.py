@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.retraining.task_types import Outcome, Task, Tell, Version
+from pipeline.jobs.task_types import Outcome, Task, Tell, Version
 from pipeline.training.dataset import newest_ns
 from pipeline.training.post_promotion_check import ENOUGH, Window, judge
 from storage.history.history import HistoryReader

@@ -44,7 +44,7 @@ class RunnerProcess:
             "DASK_LOGGING__DISTRIBUTED": "critical"
         }
         quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
-        command = [sys.executable, "-m", "pipeline.retraining.process"]
+        command = [sys.executable, "-m", "pipeline.jobs.runner_process"]
         # A session of its own: Ctrl-C on the terminal is for the parent, which ends its child in order.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True)
         assert self._process.stdin is not None
@@ -70,9 +70,9 @@ def main() -> None:
     os.nice(NICE)
     config = Config.model_validate_json(sys.stdin.buffer.read())
     from pipeline.database import database_of, owner_name
+    from pipeline.jobs.dask_workers import Workers
+    from pipeline.jobs.runner import Runner
     from pipeline.observability.log_setup import configure_logs
-    from pipeline.retraining.cluster import Workers
-    from pipeline.retraining.runner import Runner
 
     configure_logs(os.environ.get("FOREWATCH_LOG_LEVEL", "info"))
     stop = threading.Event()

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.config.schema import Stream
-from pipeline.retraining.task_types import Outcome, Task, Tell, Version
+from pipeline.jobs.task_types import Outcome, Task, Tell, Version
 from pipeline.training.dataset import kept, newest_ns
 
 #: How often a training asks whether it is to end.
@@ -240,6 +240,6 @@ def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, 
 
 
 def _kinds() -> dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]]:
-    from pipeline.retraining.look import guard
+    from pipeline.jobs.post_promotion_task import guard
 
     return {"train": train, "shadow": shadow, "guard": guard}

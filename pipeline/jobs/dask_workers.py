@@ -15,8 +15,8 @@ import structlog
 
 from pipeline.config.retraining import Cluster, Tls
 from pipeline.core.errors import ForewatchError
-from pipeline.retraining import work
-from pipeline.retraining.task_types import Task
+from pipeline.jobs import tasks
+from pipeline.jobs.task_types import Task
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Workers:
         """Hand ``task`` over; its future. ``told`` hears of its progress, in another thread. Raises ClusterAway."""
         client = self.client()
         client.subscribe_topic(task.topic, lambda event: told(event[1]))
-        return client.submit(work.run, task, key=f"{task.topic}-{uuid4().hex[:8]}", pure=False, resources={"GPU": 1} if task.gpu else None)
+        return client.submit(tasks.run, task, key=f"{task.topic}-{uuid4().hex[:8]}", pure=False, resources={"GPU": 1} if task.gpu else None)
 
     def cancel(self, task: Task) -> None:
         """Ask it to end; it does so before its next chunk."""

@@ -2,7 +2,7 @@
 
     claim ─► submit ─► beat, beat, … ─► publish (one transaction: the job ends, versions and promotions appear)
 
-It runs in a process of its own beside the daemon (``pipeline.retraining.process``); any number of machines may run one.
+It runs in a process of its own beside the daemon (``pipeline.jobs.runner_process``); any number of machines may run one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import structlog
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
-from pipeline.retraining.cluster import ClusterAway, Workers
-from pipeline.retraining.publish import publish, task_of
-from pipeline.retraining.task_types import Outcome, Task
+from pipeline.jobs.dask_workers import ClusterAway, Workers
+from pipeline.jobs.results import publish, task_of
+from pipeline.jobs.task_types import Outcome, Task
 from storage.model_store import jobs
 from storage.model_store.jobs import Job, Lost
 from storage.model_store.models import Overtaken

@@ -1,0 +1,1 @@
+"""When and where work runs: scheduler, leases, Dask workers, results."""
