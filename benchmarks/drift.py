@@ -20,7 +20,7 @@ from detectors.warm import warm
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.retraining.drift import DriftSink
+from pipeline.monitoring.drift_sink import DriftSink
 from pipeline.scoring.stream_scorer import Scoring
 from pipeline.sources.base import Records
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.power [--series 2000] [--points 400] [--detector standard]
 
-CPU seconds of one thread. The share is what the sink took of the scoring's own time; it is bounded by ``pipeline.retraining.power.SHARE`` of the wall time.
+CPU seconds of one thread. The share is what the sink took of the scoring's own time; it is bounded by ``pipeline.monitoring.detection_power.SHARE`` of the wall time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from detectors import build
 from detectors.warm import warm
 from pipeline.config.schema import Stream
 from pipeline.models.champion import detector_spec, provenance
+from pipeline.monitoring.detection_power import PowerSink
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.retraining.power import PowerSink
 from pipeline.scoring.stream_scorer import Scoring
 
 

@@ -27,8 +27,8 @@ from pipeline.database import open_database, owner_name
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.engine.warm_start import read_past
-from pipeline.guarded import GuardSink
 from pipeline.models.registry import tidy
+from pipeline.monitoring.forecaster_usage import GuardSink
 from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics

@@ -31,7 +31,7 @@ def power(
 
     Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and keeps the last figures of each.
     """
-    from pipeline.retraining.power import as_rows, kept_of, summaries
+    from pipeline.monitoring.detection_power import as_rows, kept_of, summaries
 
     with opened(config) as (loaded, database):
         stream_of(loaded, stream)
@@ -48,7 +48,7 @@ def power(
 def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
     from pipeline.core.errors import InputError
     from pipeline.models.champion import champion_of
-    from pipeline.retraining.power import OLD, measure
+    from pipeline.monitoring.detection_power import OLD, measure
     from pipeline.training.dataset import from_history
     from pipeline.training.synthetic_changes import ROWS
 

@@ -21,10 +21,10 @@ from pipeline.jobs.metrics import JobMetrics
 from pipeline.jobs.requests import ask, trainable
 from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.jobs.scheduler import Clock
+from pipeline.monitoring.detection_power import PowerSink
+from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
+from pipeline.monitoring.write_behind import Keeper
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.retraining.drift import DriftEvidence, DriftSink
-from pipeline.retraining.keeper import Keeper
-from pipeline.retraining.power import PowerSink
 from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring.stream_scorer import Scoring
 from storage.model_store import jobs, monitor_state

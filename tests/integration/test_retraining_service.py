@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from detectors.base import GUARDS
 from pipeline.cli.app import app
-from pipeline.guarded import GuardSink
 from pipeline.models.registry import tidy
+from pipeline.monitoring import detection_power as powering
+from pipeline.monitoring.drift_sink import DriftEvidence
+from pipeline.monitoring.forecaster_usage import GuardSink
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining import power as powering
 from pipeline.retraining import service as module
-from pipeline.retraining.drift import DriftEvidence
 from pipeline.retraining.service import RetrainingService
 from pipeline.training.synthetic_changes import KINDS
 from storage.model_store import jobs, models

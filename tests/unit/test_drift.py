@@ -12,7 +12,7 @@ from detectors import drift
 from detectors.base import Points, Verdicts
 from detectors.drift import BLOCK, LEARN, DriftWatch, page_hinkley
 from pipeline.config.schema import Config
-from pipeline.retraining.drift import DriftEvidence, DriftSink
+from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
 from tests.unit.retraining import DAY, STEP, STREAM, batches, scoring, sensors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.errors import StorageUnavailable
-from pipeline.retraining.keeper import Keeper
+from pipeline.monitoring.write_behind import Keeper
 
 
 class Flaky:

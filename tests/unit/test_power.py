@@ -13,9 +13,9 @@ from detectors import build
 from detectors.base import Detector, DetectorSpec
 from pipeline.cli.app import app
 from pipeline.core.types import Partition, Power
+from pipeline.monitoring import detection_power as powering
+from pipeline.monitoring.detection_power import PowerSink, measure, summaries
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.retraining import power as powering
-from pipeline.retraining.power import PowerSink, measure, summaries
 from pipeline.scoring.stream_scorer import Result, Scoring
 from pipeline.training.dataset import take
 from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of

@@ -1,0 +1,1 @@
+"""Live measurements beside the detector: drift, detection power, forecaster usage."""
