@@ -20,9 +20,9 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Anomaly
 from pipeline.database import open_database
 from pipeline.engine.factory import build_engine
-from pipeline.explain import sentence
 from pipeline.local_kafka.broker import LocalBroker
 from pipeline.observability.metrics import Metrics, StreamMetrics
+from pipeline.services.explain import sentence
 from pipeline.sources import make_source
 from storage.results import anomalies
 

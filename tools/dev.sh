@@ -31,7 +31,7 @@ setup() {
     echo "installing into $VENV (about 6 GB, most of it PyTorch; once)" >&2
     "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
     "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
-    "$BIN/python" -m pipeline.warm || echo "not compiled ahead; the first run will take longer" >&2
+    "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
     echo "$wanted" >"$STAMP"
 }
 

@@ -68,7 +68,7 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 
     It is computed again from the stored points.
     """
-    from pipeline.explain import explain as recompute
+    from pipeline.services.explain import explain as recompute
     from storage.results import anomalies
 
     with opened(config) as (loaded, database):

@@ -12,7 +12,7 @@ from pipeline.cli.times import show_time
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.probe import StreamProbe
+    from pipeline.services.preflight import StreamProbe
 
 
 def check(
@@ -61,7 +61,7 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def _connect(file: str, config: Config, json: bool) -> None:
-    from pipeline.probe import probe_database, probe_stream
+    from pipeline.services.preflight import probe_database, probe_stream
 
     database = probe_database(config)
     streams = [probe_stream(name, stream) for name, stream in config.streams.items()]

@@ -85,7 +85,7 @@ def replay(
 
     They are decoded anew with the config as it is now, and those that decode are written to the end of their Kafka topic. The daemon then reads them like any record: points that are older than what their series was scored up to count as late.
     """
-    from pipeline.replay import replay as put_in_again
+    from pipeline.services.dead_letter_replay import replay as put_in_again
 
     with opened(config) as (loaded, database):
         if stream is not None:

@@ -58,8 +58,8 @@ def backfill(
         raise InputError("--from is not before --to: the range is empty")
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: the ending says the format; give .csv or .parquet")
-    from pipeline.backfill import run_backfill  # imports the detectors: mistakes are told before that
     from pipeline.observability.progress_bar import progress
+    from pipeline.services.backfill import run_backfill  # imports the detectors: mistakes are told before that
 
     with progress("backfill") as shown:
         report = run_backfill(loaded, stream, paths or None, start, end, scores, shown)

@@ -26,7 +26,7 @@ def show(
     """
     from dataclasses import asdict
 
-    from pipeline.rungs import guarded
+    from pipeline.services.forecaster_status import guarded
 
     with opened(config) as (loaded, database):
         stream_of(loaded, stream)

@@ -11,7 +11,7 @@ from uuid import UUID
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Severity
-from pipeline.explain import sentence
+from pipeline.services.explain import sentence
 from storage.results import anomalies
 from storage.sql.database import Database
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluate.layouts import Labelled
-from pipeline.frame import detect
+from pipeline.services.dataframe import detect
 
 #: Seed of the random yardstick and of every test; the detectors themselves draw nothing at run time.
 SEED = 0

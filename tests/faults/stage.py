@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 from kafka.admin import KafkaAdminClient
 
-from pipeline.backfill import run_backfill
 from pipeline.config.loader import load_config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Partition, Position
+from pipeline.services.backfill import run_backfill
 from pipeline.sources.kafka.client import connect
 from storage.history.history import HistoryReader
 from storage.results import anomalies, dead_letters, late_records

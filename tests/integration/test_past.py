@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.backfill import run_backfill
 from pipeline.config.schema import Config
 from pipeline.daemon import daemon
 from pipeline.engine.factory import build_engine
 from pipeline.engine.warm_start import read_past
-from pipeline.explain import explain
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.rungs import guarded
+from pipeline.services.backfill import run_backfill
+from pipeline.services.explain import explain
+from pipeline.services.forecaster_status import guarded
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import beside
 from storage.history.history import HistoryReader

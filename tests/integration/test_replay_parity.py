@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.backfill import run_backfill
 from pipeline.config.loader import load_config
 from pipeline.core.types import Anomaly
+from pipeline.services.backfill import run_backfill
 from storage.results import anomalies
 from storage.sql.database import Database
 from tests.faults.feed import config_tree, make_log

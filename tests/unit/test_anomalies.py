@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from detectors.base import EVIDENCE, Points, Verdicts
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from pipeline.explain import sentence
 from pipeline.scoring.anomaly_tracker import Intervals, severity_of
 from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.services.explain import sentence
 
 P = Partition("t", 0)
 PROVENANCE = Provenance("plant", ("x",), alarm_rate=1e-4, close_after=2, config_hash="c", model_version="m")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.errors import InputError
-from pipeline.scores import ScoresWriter
+from pipeline.services.scores_file import ScoresWriter
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/scores.csv", "folder.csv"])

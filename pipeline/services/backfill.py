@@ -26,8 +26,8 @@ from pipeline.engine.sink import Sink
 from pipeline.engine.warm_start import forget_past, read_past
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
-from pipeline.scores import ScoresWriter
 from pipeline.scoring.stream_scorer import Result
+from pipeline.services.scores_file import ScoresWriter
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import SpanSource, span_of

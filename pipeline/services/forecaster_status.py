@@ -10,8 +10,8 @@ from detectors.readout import COUNT, FIRST
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.engine.initial_state import begun
-from pipeline.explain import points_of
 from pipeline.models.champion import champion_of
+from pipeline.services.explain import points_of
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 

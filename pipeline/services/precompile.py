@@ -1,4 +1,4 @@
-"""``python -m pipeline.warm``: compile everything that numba compiles, once, at set-up, so that the first run of anything is not slow."""
+"""``python -m pipeline.services.precompile``: compile everything that numba compiles, once, at set-up, so that the first run of anything is not slow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from detectors import drift
-from pipeline.frame import detect
+from pipeline.services.dataframe import detect
 
 _POINTS = 3000
 
