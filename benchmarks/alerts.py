@@ -118,10 +118,10 @@ def rules(fan_out: bool) -> dict[str, Any]:
 
 def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> None:
     """What ``forewatch deliver`` runs."""
-    from pipeline.alerts.delivery import DeliveryLoop
+    from pipeline.alerts.delivery.delivery_log import OPERATIONS
+    from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics
-    from pipeline.alerts.operations import OPERATIONS
-    from pipeline.alerts.router import Router
+    from pipeline.alerts.routing.router import Router
     from pipeline.config.alerts import Alerts
     from pipeline.observability.metrics import Metrics
     from storage.sql.database import Database

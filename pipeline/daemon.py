@@ -15,8 +15,8 @@ import structlog
 
 from detectors.warm import warm
 from pipeline.alerts.outbox import outbox_of
+from pipeline.alerts.routes import alert_routes
 from pipeline.alerts.service import AlertService
-from pipeline.alerts.web import alert_routes
 from pipeline.config.alerts import Alerts
 from pipeline.config.loader import load_config
 from pipeline.config.retraining import Retraining

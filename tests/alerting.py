@@ -8,9 +8,9 @@ from typing import Any
 
 import pydantic
 
+from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.alerts.outbox import AlertRules
-from pipeline.alerts.payload import Payload, decode
-from pipeline.alerts.router import Router, Turn
+from pipeline.alerts.routing.router import Router, Turn
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import Endpoint, EndpointBase
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.alerts.router import Turn
+from pipeline.alerts.routing.router import Turn
 from pipeline.core.durations import SECOND_NS
 from pipeline.observability.metrics import Metrics
 from storage.alerting.deliveries import Attempt, Claimed

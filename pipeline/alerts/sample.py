@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
-from pipeline.alerts.compose import Scene, compose
+from pipeline.alerts.messages.payload import Payload
 from pipeline.alerts.outbox import encode_anomaly
-from pipeline.alerts.payload import Payload
-from pipeline.alerts.rules import StreamRules
+from pipeline.alerts.routing.composer import Scene, compose
+from pipeline.alerts.routing.rules import StreamRules
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity

@@ -12,7 +12,7 @@ from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
 
 if TYPE_CHECKING:
-    from pipeline.alerts.delivery import DeliveryLoop
+    from pipeline.alerts.delivery.loop import DeliveryLoop
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class AlertService:
         if self._thread is None:
             self.start()
         elif self._loop is not None:
-            from pipeline.alerts.configured import pictures_of, router_of
+            from pipeline.alerts.factory import pictures_of, router_of
 
             self._loop.configure(router_of(config), config.endpoints, pictures_of(config))
 
@@ -58,7 +58,7 @@ class AlertService:
 
     def run(self) -> None:
         """Deliver until ``stop``; what is not delivered by then waits in the database."""
-        from pipeline.alerts.configured import delivery_loop  # brings the HTTP client along, which a daemon without endpoints does not need
+        from pipeline.alerts.factory import delivery_loop  # brings the HTTP client along, which a daemon without endpoints does not need
 
         while not self._stop.is_set():
             self._loop = delivery_loop(self._config, self._database, self._metrics)

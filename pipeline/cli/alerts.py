@@ -25,7 +25,7 @@ from pipeline.cli.times import parse_time, show_second, show_time
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.alerts.rehearsal import Rehearsal, StreamReport
+    from pipeline.alerts.simulation import Rehearsal, StreamReport
     from storage.alerting.alerts import AlertState
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
@@ -164,7 +164,7 @@ def try_out(
     """
     from time import time_ns
 
-    from pipeline.alerts.rehearsal import rehearse
+    from pipeline.alerts.simulation import rehearse
     from pipeline.core.errors import InputError
     from storage.results import anomalies, faults
 

@@ -164,7 +164,7 @@ def _attempt(attempt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(body: str | None) -> str:
-    from pipeline.alerts.payload import decode
+    from pipeline.alerts.messages.payload import decode
 
     if body is None:
         return "the message is no longer kept"

@@ -11,7 +11,7 @@ from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
-    from pipeline.alerts.call import Outcome
+    from pipeline.alerts.transport.base import Outcome
     from pipeline.config.endpoints import EndpointBase
     from pipeline.config.schema import Config
 
@@ -101,7 +101,7 @@ def secret() -> None:
 
     Give it to the receiver, and to forewatch in a file or a variable.
     """
-    from pipeline.alerts.signing import new_secret
+    from pipeline.alerts.transport.signing import new_secret
 
     print(new_secret())
     note("keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}")
@@ -111,10 +111,10 @@ async def _ping(endpoint: EndpointBase) -> Outcome:
     from datetime import UTC, datetime
     from uuid import uuid4
 
-    from pipeline.alerts.call import Message
-    from pipeline.alerts.payload import encode
+    from pipeline.alerts.delivery.senders import sender_of
+    from pipeline.alerts.messages.payload import encode
     from pipeline.alerts.sample import sample_payload
-    from pipeline.alerts.senders import sender_of
+    from pipeline.alerts.transport.base import Message
 
     payload, sender = sample_payload(), sender_of(endpoint, lambda _: None)
     outcome = await sender.send(Message(uuid4(), "forewatch/test", encode(payload), payload, datetime.now(UTC)))

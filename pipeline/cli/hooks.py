@@ -30,8 +30,8 @@ def listen(
 
     Without a secret everything is printed and nothing is verified.
     """
-    from pipeline.alerts.listen import hook_routes
-    from pipeline.alerts.signing import check_secret
+    from pipeline.alerts.receiver import hook_routes
+    from pipeline.alerts.transport.signing import check_secret
     from pipeline.cli.output import note
     from pipeline.core.errors import InputError
     from pipeline.observability.http_server import HttpServer

@@ -64,7 +64,7 @@ def list_(
     from dataclasses import asdict
     from time import time_ns
 
-    from pipeline.alerts.muting import PlannedSilences
+    from pipeline.alerts.routing.silencing import PlannedSilences
     from storage.alerting import silences
 
     now_ns = time_ns()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.alerts import text
-from pipeline.alerts.listen import Arrival, hook_routes, in_full
-from pipeline.alerts.signing import new_secret
+from pipeline.alerts.messages import text
+from pipeline.alerts.receiver import Arrival, hook_routes, in_full
+from pipeline.alerts.transport.signing import new_secret
 from pipeline.observability.http_server import HttpServer
 
 

@@ -136,7 +136,7 @@ class AlertStreamRow(Base):
 
 
 class AlertBudgetRow(Base):
-    """State of the budget of a stream or a team (see ``pipeline.alerts.budget``)."""
+    """State of the budget of a stream or a team (see ``pipeline.alerts.routing.page_budget``)."""
 
     __tablename__ = "alert_budgets"
 

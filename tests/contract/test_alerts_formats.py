@@ -14,13 +14,13 @@ from uuid import UUID
 
 import pytest
 
-from pipeline.alerts.call import Call, Message
-from pipeline.alerts.compose import Scene, compose
+from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.formats import FORMATS
+from pipeline.alerts.messages.payload import BudgetView, Hint, Kind, Payload, encode, schema_text
 from pipeline.alerts.outbox import encode_anomaly
-from pipeline.alerts.payload import BudgetView, Hint, Kind, Payload, encode, schema_text
-from pipeline.alerts.rules import StreamRules
-from pipeline.alerts.senders import sender_of
+from pipeline.alerts.routing.composer import Scene, compose
+from pipeline.alerts.routing.rules import StreamRules
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from storage.alerting.alerts import AlertState, Member

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.alerts.call import ANSWER_KEPT, Outcome
-from pipeline.alerts.http_sender import tls
-from pipeline.alerts.payload import Payload
-from pipeline.alerts.senders import sender_of
-from pipeline.alerts.signing import message_id
+from pipeline.alerts.delivery.senders import sender_of
+from pipeline.alerts.messages.payload import Payload
+from pipeline.alerts.transport.base import ANSWER_KEPT, Outcome
+from pipeline.alerts.transport.http import tls
+from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import EndpointBase
 from tests.alerting import endpoint, json_endpoint
 from tests.certificates import Authority

@@ -10,11 +10,11 @@ import signal
 import sys
 import threading
 
-from pipeline.alerts.delivery import DeliveryLoop
-from pipeline.alerts.http_sender import HttpSender
+from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.operations import OPERATIONS
-from pipeline.alerts.router import Router
+from pipeline.alerts.routing.router import Router
+from pipeline.alerts.transport.http import HttpSender
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database

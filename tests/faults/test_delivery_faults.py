@@ -23,11 +23,11 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from pipeline.alerts.delivery import DeliveryLoop
+from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.loop import DeliveryLoop
+from pipeline.alerts.delivery.retry import DELAYS
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.operations import OPERATIONS
-from pipeline.alerts.retry import DELAYS
-from pipeline.alerts.router import Router
+from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
 from storage.alerting import alerts, deliveries

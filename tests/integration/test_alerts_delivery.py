@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
-from pipeline.alerts.delivery import DeliveryLoop
+from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.loop import DeliveryLoop
+from pipeline.alerts.delivery.retry import DELAYS
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.operations import OPERATIONS
-from pipeline.alerts.retry import DELAYS
-from pipeline.alerts.router import Router
-from pipeline.alerts.signing import new_secret
+from pipeline.alerts.routing.router import Router
+from pipeline.alerts.transport.signing import new_secret
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from pipeline.observability.metrics import Metrics

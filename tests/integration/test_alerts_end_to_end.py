@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.alerts.signing import new_secret
+from pipeline.alerts.transport.signing import new_secret
 from tests.integration.test_cli_kafka import MINUTE_MS, daemon
 from tests.integration.test_cli_process import FOREWATCH, Shell
 from tests.postgres_server import free_port

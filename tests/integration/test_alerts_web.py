@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.alerts import web
+from pipeline.alerts import routes
 from pipeline.config.schema import Config
 from pipeline.observability.http_server import HttpServer
 from storage.sql.database import Database
@@ -25,8 +25,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[http
     database = Database(url)
     database.upgrade()
     config: Any = Config.model_validate({"database": url, "streams": {"plant": STREAM}})
-    monkeypatch.setattr(web, "pictures_of", lambda _: lambda payload: PNG if payload.data.anomalies[0].series == "b2/t1" else None)
-    server = HttpServer("127.0.0.1", 0, web.alert_routes(config))
+    monkeypatch.setattr(routes, "pictures_of", lambda _: lambda payload: PNG if payload.data.anomalies[0].series == "b2/t1" else None)
+    server = HttpServer("127.0.0.1", 0, routes.alert_routes(config))
     server.start()
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         yield client, Bench(database)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.alerts.budget import DAY, AlertBudget
+from pipeline.alerts.routing.page_budget import DAY, AlertBudget
 
 MONTH = 30
 

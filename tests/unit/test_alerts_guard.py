@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.guard import Forbidden, judge, judge_all, networks
-from pipeline.alerts.network import GuardedBackend
+from pipeline.alerts.transport.guarded_network import GuardedBackend
+from pipeline.alerts.transport.ssrf import Forbidden, judge, judge_all, networks
 
 INSIDE = networks(["private", "loopback"])
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.schedule import Calendar, cron_window
+from pipeline.alerts.routing.silence_calendar import Calendar, cron_window
 from pipeline.core.cron import check_cron
 from pipeline.core.errors import ConfigError
 

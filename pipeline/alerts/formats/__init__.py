@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats import alertmanager, opsgenie, pagerduty, plain, slack, teams, webhook
+from pipeline.alerts.transport.base import Call, Message
 
 
 class Format(NamedTuple):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
-from pipeline.alerts.payload import Alert, leading_name
+from pipeline.alerts.messages.payload import Alert, leading_name
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import AlertmanagerEndpoint
 
 _RESERVED = {"alertname", "severity", "stream", "alert_id", "channel", "urgency"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from pipeline.alerts import text
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
-from pipeline.alerts.payload import leading_name
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import leading_name
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import OpsgenieEndpoint
 
 _PRIORITY = {"info": "P4", "warning": "P3", "major": "P2", "critical": "P1"}

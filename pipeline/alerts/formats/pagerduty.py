@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts import text
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
-from pipeline.alerts.payload import Alert, leading_name
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Alert, leading_name
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import PagerDutyEndpoint
 
 _SEVERITY = {"info": "info", "warning": "warning", "major": "error", "critical": "critical"}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts import text
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
-from pipeline.alerts.payload import Alert
-from pipeline.alerts.style import CALM, COLOURS
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Alert
+from pipeline.alerts.messages.style import CALM, COLOURS
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import SlackEndpoint
 
 _SIGN = {"info": "🔵", "warning": "🟡", "major": "🟠", "critical": "🔴"}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts import text
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
-from pipeline.alerts.payload import Alert
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Alert
+from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import TeamsEndpoint
 
 _COLOUR = {"info": "accent", "warning": "warning", "major": "warning", "critical": "attention"}

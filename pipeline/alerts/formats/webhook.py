@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.alerts.call import Call, Message
 from pipeline.alerts.formats.common import JSON, address, headers, http_secrets
-from pipeline.alerts.signing import check_secret, signed_headers
+from pipeline.alerts.transport.base import Call, Message
+from pipeline.alerts.transport.signing import check_secret, signed_headers
 from pipeline.config.endpoints import WebhookEndpoint
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from pipeline.alerts.payload import Payload
+from pipeline.alerts.messages.payload import Payload
 
 #: Of an answer this much is read, and this much is kept.
 ANSWER_READ = 65_536

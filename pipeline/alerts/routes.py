@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from pipeline.alerts.configured import pictures_of
-from pipeline.alerts.page import html_of
-from pipeline.alerts.payload import Payload, decode
+from pipeline.alerts.factory import pictures_of
+from pipeline.alerts.messages.html import html_of
+from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.database import database_of

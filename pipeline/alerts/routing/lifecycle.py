@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from pipeline.alerts.budget import Ruling
-from pipeline.alerts.compose import Scene, compose, elsewhere
-from pipeline.alerts.desk import Desk
-from pipeline.alerts.fold import behaviour_of
-from pipeline.alerts.matching import facts
-from pipeline.alerts.muting import Hold
+from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, stamp
 from pipeline.alerts.outbox import GROWTH, decode_anomaly
-from pipeline.alerts.payload import LISTED, BudgetView, Hint, Kind, stamp
-from pipeline.alerts.rules import Behaviour, rank
+from pipeline.alerts.routing.composer import Scene, compose, elsewhere
+from pipeline.alerts.routing.grouping import behaviour_of
+from pipeline.alerts.routing.matchers import facts
+from pipeline.alerts.routing.page_budget import Ruling
+from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.rules import Behaviour, rank
+from pipeline.alerts.routing.silencing import Hold
 from pipeline.core.durations import to_nanoseconds
 from storage.alerting import alerts
 from storage.alerting.alerts import AlertState, Member

@@ -11,10 +11,11 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from pipeline.alerts import guard, text
-from pipeline.alerts.call import Message, Outcome, Picture, redacted
-from pipeline.alerts.http_sender import tls
-from pipeline.alerts.page import html_of
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.html import html_of
+from pipeline.alerts.transport import ssrf
+from pipeline.alerts.transport.base import Message, Outcome, Picture, redacted
+from pipeline.alerts.transport.http import tls
 from pipeline.config.endpoints import EmailEndpoint
 
 
@@ -45,7 +46,7 @@ class EmailSender:
                 if self._endpoint.user is not None and password is not None:
                     server.login(self._endpoint.user, password)
                 refused = server.send_message(mail(self._endpoint, message, self._picture(message.payload)))
-        except guard.Forbidden as error:
+        except ssrf.Forbidden as error:
             return Outcome(False, f"refused: {error}")
         except smtplib.SMTPResponseException as error:
             answer = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
@@ -77,7 +78,7 @@ class _GuardedSmtp(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket | ssl.SSLSocket:
         self._host = host  # the name that STARTTLS verifies
-        plain = guard.connect(host, port, guard.networks(self._endpoint.allow), timeout)
+        plain = ssrf.connect(host, port, ssrf.networks(self._endpoint.allow), timeout)
         return tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host) if self._endpoint.security == "tls" else plain
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import NamedTuple
 
-from pipeline.alerts.payload import Alert, AnomalyView, Channel, Hint, moment
+from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.evidence_text import WHY
 
 #: Control and bidirectional characters can forge lines, headers and reading direction wherever text from outside is shown.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 
-from pipeline.alerts import text
-from pipeline.alerts.payload import Alert
-from pipeline.alerts.style import CALM, COLOURS
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Alert
+from pipeline.alerts.messages.style import CALM, COLOURS
 
 
 def html_of(alert: Alert, picture: str | None) -> str:

@@ -9,10 +9,10 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import Connection
 
-from pipeline.alerts.budget import AlertBudget
-from pipeline.alerts.muting import Muting
-from pipeline.alerts.payload import Kind, Payload, encode
-from pipeline.alerts.rules import StreamRules
+from pipeline.alerts.messages.payload import Kind, Payload, encode
+from pipeline.alerts.routing.page_budget import AlertBudget
+from pipeline.alerts.routing.rules import StreamRules
+from pipeline.alerts.routing.silencing import Muting
 from pipeline.core.types import NAMESPACE
 from storage.alerting import alerts, deliveries
 from storage.alerting.alerts import AlertState, Event, Fate, Lane, Member

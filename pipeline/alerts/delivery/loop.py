@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 
 import structlog
 
-from pipeline.alerts.call import Message, Outcome, Picture, Sender
-from pipeline.alerts.health import EndpointHealth
+from pipeline.alerts.delivery.delivery_log import Operations
+from pipeline.alerts.delivery.endpoint_health import EndpointHealth
+from pipeline.alerts.delivery.retry import delay
+from pipeline.alerts.delivery.senders import sender_of
+from pipeline.alerts.delivery.worker_heartbeats import Workers
+from pipeline.alerts.messages.payload import decode
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.operations import Operations
-from pipeline.alerts.payload import decode
-from pipeline.alerts.retry import delay
-from pipeline.alerts.router import Router
-from pipeline.alerts.senders import sender_of
-from pipeline.alerts.workers import Workers
+from pipeline.alerts.routing.router import Router
+from pipeline.alerts.transport.base import Message, Outcome, Picture, Sender
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import StorageUnavailable

@@ -11,9 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from pipeline.alerts import text
-from pipeline.alerts.outbox import decode_anomaly, decode_fault
-from pipeline.alerts.payload import (
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import (
     LISTED,
     Alert,
     AnomalyView,
@@ -29,7 +28,8 @@ from pipeline.alerts.payload import (
     number,
     stamp,
 )
-from pipeline.alerts.rules import Behaviour
+from pipeline.alerts.outbox import decode_anomaly, decode_fault
+from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import to_nanoseconds
 from storage.alerting.alerts import AlertState, Member

@@ -9,11 +9,11 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection
 
-from pipeline.alerts.call import Outcome
-from pipeline.alerts.health import EndpointHealth
+from pipeline.alerts.delivery.endpoint_health import EndpointHealth
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.outbox import AlertRules, fault_id
-from pipeline.alerts.router import Router
+from pipeline.alerts.routing.router import Router
+from pipeline.alerts.transport.base import Outcome
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.alerts.call import Outcome
-from pipeline.alerts.retry import LONGEST_PAUSE
+from pipeline.alerts.delivery.retry import LONGEST_PAUSE
+from pipeline.alerts.transport.base import Outcome
 from pipeline.config.endpoints import EndpointBase
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.alerting.endpoints import EndpointState

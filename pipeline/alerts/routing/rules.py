@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.alerts.matching import compiled, deviation, facts
+from pipeline.alerts.routing.matchers import compiled, deviation, facts
 from pipeline.config.alerts import Alerts, Flapping, Grouping, Policy
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Anomaly, Severity

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass, replace
 from uuid import uuid5
 
-from pipeline.alerts.compose import short
-from pipeline.alerts.desk import Desk
 from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
-from pipeline.alerts.rules import STORM, Behaviour, rank
+from pipeline.alerts.routing.composer import short
+from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.rules import STORM, Behaviour, rank
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
 from storage.alerting.alerts import AlertState, Event, Member

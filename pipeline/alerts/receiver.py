@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.alerts import text
-from pipeline.alerts.payload import Payload, decode
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Payload, decode
 
 _MOST = 1 << 20
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pipeline.alerts.call import Picture, Sender
 from pipeline.alerts.formats import FORMATS
-from pipeline.alerts.http_sender import HttpSender
+from pipeline.alerts.transport.base import Picture, Sender
+from pipeline.alerts.transport.http import HttpSender
 from pipeline.config.endpoints import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
 
 
 def sender_of(endpoint: EndpointBase, picture: Picture) -> Sender:
     """The way out for one configured endpoint; nothing is connected yet."""
     if isinstance(endpoint, EmailEndpoint):
-        from pipeline.alerts.email_sender import EmailSender
+        from pipeline.alerts.transport.email import EmailSender
 
         return EmailSender(endpoint, picture)
     if isinstance(endpoint, KafkaEndpoint):
-        from pipeline.alerts.kafka_sender import KafkaSender
+        from pipeline.alerts.transport.kafka import KafkaSender
 
         return KafkaSender(endpoint)
     assert isinstance(endpoint, HttpEndpoint)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts.delivery import DeliveryLoop
+from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.loop import DeliveryLoop
+from pipeline.alerts.messages.chart import Pictures
 from pipeline.alerts.metrics import AlertMetrics
-from pipeline.alerts.operations import OPERATIONS
-from pipeline.alerts.picture import Pictures
-from pipeline.alerts.router import Router
+from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import Alerts, FaultAlerts
 from pipeline.config.schema import Config
 from pipeline.observability.metrics import Metrics

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from pipeline.alerts.budget import AlertBudget
-from pipeline.alerts.desk import Desk
-from pipeline.alerts.fold import STORM_KEY, Change, fold, understand
-from pipeline.alerts.look import look
-from pipeline.alerts.muting import Muting, PlannedSilences
-from pipeline.alerts.rules import STORM, StreamRules
+from pipeline.alerts.routing.grouping import STORM_KEY, Change, fold, understand
+from pipeline.alerts.routing.lifecycle import look
+from pipeline.alerts.routing.page_budget import AlertBudget
+from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.rules import STORM, StreamRules
+from pipeline.alerts.routing.silencing import Muting, PlannedSilences
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from storage.alerting import alerts, silences

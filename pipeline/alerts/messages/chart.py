@@ -11,9 +11,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipeline.alerts.payload import AnomalyView, Payload, moment
-from pipeline.alerts.style import COLOURS
-from pipeline.alerts.text import leading
+from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
+from pipeline.alerts.messages.style import COLOURS
+from pipeline.alerts.messages.text import leading
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pipeline.alerts.call import Message, Outcome, redacted
-from pipeline.alerts.signing import message_id
+from pipeline.alerts.transport.base import Message, Outcome, redacted
+from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import KafkaEndpoint
 
 

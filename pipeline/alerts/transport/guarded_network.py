@@ -13,7 +13,7 @@ from typing import Any
 
 import httpcore
 
-from pipeline.alerts.guard import Forbidden, networks, resolve
+from pipeline.alerts.transport.ssrf import Forbidden, networks, resolve
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from pipeline.alerts.configured import router_of
+from pipeline.alerts.factory import router_of
+from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.alerts.outbox import AlertRules, decode_anomaly
-from pipeline.alerts.payload import Payload, decode
 from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Fault

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from pipeline.alerts.call import ANSWER_READ, Call, Message, Outcome, redacted
-from pipeline.alerts.guard import Forbidden
-from pipeline.alerts.network import GuardedBackend
+from pipeline.alerts.transport.base import ANSWER_READ, Call, Message, Outcome, redacted
+from pipeline.alerts.transport.guarded_network import GuardedBackend
+from pipeline.alerts.transport.ssrf import Forbidden
 
 Origin = tuple[str, str, int]
 _IDLE_SECONDS = 30.0

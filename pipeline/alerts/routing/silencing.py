@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.alerts.matching import Test, compiled
-from pipeline.alerts.schedule import Calendar, Window, cron_window
+from pipeline.alerts.routing.matchers import Test, compiled
+from pipeline.alerts.routing.silence_calendar import Calendar, Window, cron_window
 from pipeline.config.alerts import Alerts, Silence
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Fault, FaultKind, Partition

@@ -1,0 +1,1 @@
+"""Attempts, retries and the record of what arrived."""

@@ -1,0 +1,1 @@
+"""How a message leaves the process: HTTP, e-mail, Kafka, with the guards of each."""
