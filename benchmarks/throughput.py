@@ -103,7 +103,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     """
     from detectors.warm import warm
     from pipeline.config.schema import Config
-    from pipeline.daemon import calm_collector
+    from pipeline.daemon.daemon import calm_collector
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics

@@ -19,7 +19,7 @@ def run(
 
     It then finishes its batch, commits, and leaves its partitions to others.
     """
-    from pipeline.daemon import run_daemon
+    from pipeline.daemon.daemon import run_daemon
 
     raise typer.Exit(run_daemon(config, watch))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.loader import load_config
-from pipeline.daemon import daemon, stop_on_signals
+from pipeline.daemon.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.hooks import receiver
 from pipeline.demo.models import ModelStory

@@ -30,7 +30,7 @@ def live(config: Path, folder: Path, trap: Trap | None) -> None:
     diary.keep()
     if trap is not None:
         arm(trap)
-    from pipeline.daemon import run_daemon
+    from pipeline.daemon.daemon import run_daemon
 
     diary.write("start", torch="torch" in sys.modules)
     code = run_daemon(config)

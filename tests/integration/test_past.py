@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config.schema import Config
-from pipeline.daemon import daemon
+from pipeline.daemon.daemon import daemon
 from pipeline.engine.factory import build_engine
 from pipeline.engine.warm_start import read_past
 from pipeline.observability.metrics import Metrics, StreamMetrics

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from pipeline.config.schema import Config
-from pipeline.daemon import daemon
+from pipeline.daemon.daemon import daemon
 from pipeline.jobs.requests import ask
 from pipeline.models.promotion import promote, roll_back
 from pipeline.sources.memory import memory_log

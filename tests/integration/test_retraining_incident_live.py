@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.daemon.model_swap import ModelWatch
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining.watch import ModelWatch
 from storage.results import anomalies, labels
 from tests.faults.feed import Log
 from tests.integration.test_retraining_takeover import promote, release

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from detectors.base import GUARDS
 from pipeline.cli.app import app
+from pipeline.daemon import retraining_service as module
+from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.models.registry import tidy
 from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.drift_sink import DriftEvidence
 from pipeline.monitoring.forecaster_usage import GuardSink
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining import service as module
-from pipeline.retraining.service import RetrainingService
 from pipeline.training.synthetic_changes import KINDS
 from storage.model_store import jobs, models
 from storage.sql.database import Database

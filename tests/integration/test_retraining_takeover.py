@@ -16,10 +16,10 @@ from detectors.base import DetectorSpec, Points
 from detectors.forecasters import features, shared
 from detectors.own import tensors
 from pipeline.core.types import FaultKind
+from pipeline.daemon.model_swap import ModelWatch
 from pipeline.models import registry
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import Metrics
-from pipeline.retraining.watch import ModelWatch
 from storage.history.history import HistoryReader
 from storage.model_store import models
 from storage.model_store.models import Model

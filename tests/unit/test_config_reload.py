@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import reload
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.config.template import template
 from pipeline.core.errors import ConfigError
-from pipeline.reload import Reloader
+from pipeline.daemon import reload
+from pipeline.daemon.reload import Reloader
 
 
 class Daemon:

@@ -23,6 +23,8 @@ from pipeline.config.retraining import Retraining
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind
+from pipeline.daemon.reload import Reloader
+from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.database import open_database, owner_name
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
@@ -33,8 +35,6 @@ from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
-from pipeline.reload import Reloader
-from pipeline.retraining.service import RetrainingService
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import beside
 from storage.history.history import HistoryWriter

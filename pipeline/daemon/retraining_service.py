@@ -15,6 +15,7 @@ from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power
+from pipeline.daemon.model_swap import ModelWatch
 from pipeline.engine.engine import Engine
 from pipeline.engine.sink import Sink
 from pipeline.jobs.metrics import JobMetrics
@@ -25,7 +26,6 @@ from pipeline.monitoring.detection_power import PowerSink
 from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
 from pipeline.monitoring.write_behind import Keeper
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.retraining.watch import ModelWatch
 from pipeline.scoring.stream_scorer import Scoring
 from storage.model_store import jobs, monitor_state
 from storage.sql.database import Database
