@@ -16,9 +16,9 @@ from pathlib import Path
 from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
 from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.run import Run, Task, evaluate, yardstick
-from pipeline.evaluate.scores import SEED, YARDSTICKS
-from pipeline.evaluate.summary import Summary, summarise
+from pipeline.evaluate.runner import Run, Task, evaluate, yardstick
+from pipeline.evaluate.scoring_run import SEED, YARDSTICKS
+from pipeline.evaluate.set_metrics import Summary, summarise
 from pipeline.observability.log_setup import configure_logs
 
 ROOT = Path(__file__).resolve().parent.parent

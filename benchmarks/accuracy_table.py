@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.accuracy import SETS
 from pipeline.evaluate.report import number
-from pipeline.evaluate.scores import YARDSTICKS
+from pipeline.evaluate.scoring_run import YARDSTICKS
 
 Runs = dict[str, dict[str, Any]]  # tier → the last line of its log
 

@@ -12,8 +12,8 @@ from pipeline.cli.output import note, show_fields, show_json, show_table
 from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.evaluate.run import Run, Task
-    from pipeline.evaluate.summary import Summary
+    from pipeline.evaluate.runner import Run, Task
+    from pipeline.evaluate.set_metrics import Summary
 
 #: A clock that is put back repeats a few times; a larger share than this says that the file is not in order.
 _MANY_DROPPED = 0.01
@@ -65,7 +65,7 @@ def evaluate(
         raise InputError(f"--compare {' '.join(compare)}: name two detectors or two JSON reports")
     if dataset is None:
         raise InputError("name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)")
-    from pipeline.evaluate.run import Task, check_names
+    from pipeline.evaluate.runner import Task, check_names
 
     tasks = [Task(dataset, layout, name, preset, threshold, scores, jobs, limit) for name in (compare or (detector,))]
     for task in tasks:  # all of them before the first, which may take an hour
@@ -88,7 +88,7 @@ def _writable(report: Path) -> None:
 
 def _evaluate(task: Task, report: Path | None, json: bool) -> None:
     from pipeline.evaluate import report as reports
-    from pipeline.evaluate.run import evaluate
+    from pipeline.evaluate.runner import evaluate
 
     run = evaluate(task)
     summary, yardsticks = _measure(run)
@@ -104,9 +104,9 @@ def _evaluate(task: Task, report: Path | None, json: bool) -> None:
 
 
 def _measure(run: Run) -> tuple[Summary, dict[str, Summary]]:
-    from pipeline.evaluate.run import yardstick
-    from pipeline.evaluate.scores import YARDSTICKS
-    from pipeline.evaluate.summary import summarise
+    from pipeline.evaluate.runner import yardstick
+    from pipeline.evaluate.scoring_run import YARDSTICKS
+    from pipeline.evaluate.set_metrics import summarise
 
     return summarise(run), {name: summarise(yardstick(run, name)) for name in YARDSTICKS}
 
@@ -151,7 +151,7 @@ def _fail_on_errors(made: dict[str, Any]) -> None:
 
 
 def _compare_reports(a: Path, b: Path, json: bool) -> None:
-    from pipeline.evaluate.compare import load
+    from pipeline.evaluate.paired_test import load
 
     _show_comparison(load(a), load(b), json)
 
@@ -160,7 +160,7 @@ def _compare_detectors(tasks: list[Task], report: Path | None, json: bool) -> No
     from dataclasses import replace
 
     from pipeline.evaluate import report as reports
-    from pipeline.evaluate.run import evaluate
+    from pipeline.evaluate.runner import evaluate
 
     documents = []
     for task in tasks:
@@ -180,7 +180,7 @@ def _compare_detectors(tasks: list[Task], report: Path | None, json: bool) -> No
 def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
     from dataclasses import asdict
 
-    from pipeline.evaluate.compare import compare
+    from pipeline.evaluate.paired_test import compare
     from pipeline.evaluate.report import number
 
     pairs = compare(a, b)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.metrics import QUIET_ROWS, segments
-from pipeline.evaluate.scores import Scores
+from pipeline.evaluate.scoring_run import Scores
 
 #: Where a stretch has more rows, each bin is drawn by its lowest and highest value.
 _BINS = 1200

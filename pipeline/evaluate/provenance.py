@@ -14,7 +14,7 @@ _SCORING = (
     "detectors/**/*.py",
     "detectors/**/*.safetensors",
     "pipeline/*.py",
-    "pipeline/evaluate/scores.py",
+    "pipeline/evaluate/scoring_run.py",
     "pipeline/evaluate/layouts.py",
 )
 

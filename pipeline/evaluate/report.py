@@ -18,9 +18,9 @@ from pipeline.core.errors import InputError
 from pipeline.evaluate.metrics import QUIET_ROWS, segments
 from pipeline.evaluate.plots import SIZE, View, around, png, whole
 from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.run import Run
-from pipeline.evaluate.scores import SEED
-from pipeline.evaluate.summary import Summary, as_dict
+from pipeline.evaluate.runner import Run
+from pipeline.evaluate.scoring_run import SEED
+from pipeline.evaluate.set_metrics import Summary, as_dict
 
 #: Pictures of each sort; a page of many megabytes is read by nobody.
 _PICTURES = 12

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.accuracy import SETS
 from pipeline.evaluate import inject
-from pipeline.evaluate.run import Task, evaluate
-from pipeline.evaluate.summary import summarise
+from pipeline.evaluate.runner import Task, evaluate
+from pipeline.evaluate.set_metrics import summarise
 
 PINNED = Path(__file__).parent / "pinned.json"
 TIERS = ("light", "standard")

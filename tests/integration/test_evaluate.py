@@ -19,9 +19,9 @@ from detectors import DetectorSpec, build
 from pipeline.cli.app import app
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts, report
-from pipeline.evaluate.run import Task, evaluate, yardstick
-from pipeline.evaluate.scores import score_series
-from pipeline.evaluate.summary import summarise
+from pipeline.evaluate.runner import Task, evaluate, yardstick
+from pipeline.evaluate.scoring_run import score_series
+from pipeline.evaluate.set_metrics import summarise
 
 
 def forewatch(*arguments):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import InputError
-from pipeline.evaluate.compare import compare, load, p_value
+from pipeline.evaluate.paired_test import compare, load, p_value
 
 
 def report(name="x", **metrics):

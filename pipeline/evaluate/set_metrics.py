@@ -30,8 +30,8 @@ from pipeline.evaluate.metrics import (
     segments,
     ucr_hit,
 )
-from pipeline.evaluate.run import Run
-from pipeline.evaluate.scores import Scores
+from pipeline.evaluate.runner import Run
+from pipeline.evaluate.scoring_run import Scores
 from pipeline.evaluate.vus import find_length, vus_pr
 
 NAN = float("nan")

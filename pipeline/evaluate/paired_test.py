@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.evaluate.scores import SEED
+from pipeline.evaluate.scoring_run import SEED
 
 #: Metrics that a single series has: key in a report's ``series`` → what it is called.
 PAIRED = {

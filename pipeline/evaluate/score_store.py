@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.scores import Scores
+from pipeline.evaluate.scoring_run import Scores
 
 _BAND = ("expected", "lower", "upper")
 
