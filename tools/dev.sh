@@ -49,7 +49,7 @@ case $target in
     test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
-    docs) setup; "$BIN/python" -m pipeline.docs docs ;;
+    docs) setup; "$BIN/python" -m pipeline.cli.docs docs ;;
     lock)
         setup
         "$BIN/python" -m pip install --quiet uv

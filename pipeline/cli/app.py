@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import (
+from pipeline.cli.commands import (
     alerts,
     anomalies,
     check,
     db,
-    deadletters,
+    dead_letters,
     deliveries,
     demo,
     endpoints,
     evaluate,
     faults,
     hooks,
+    init,
     jobs,
     kafka,
     models,
@@ -27,10 +28,9 @@ from pipeline.cli import (
     run,
     series,
     silences,
-    start,
     worker,
 )
-from pipeline.cli.exits import epilog
+from pipeline.cli.exit_codes import epilog
 
 
 class LogLevel(StrEnum):
@@ -64,7 +64,7 @@ def options(
 
 
 app.command("demo")(demo.demo)
-app.command("init")(start.init)
+app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("backfill")(run.backfill)
@@ -84,9 +84,9 @@ app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(silences.app, name="silences")
 app.add_typer(hooks.app, name="hooks")
-app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(dead_letters.app, name="deadletters")
 app.add_typer(faults.app, name="faults")
 app.add_typer(db.app, name="db")
 app.add_typer(kafka.app, name="kafka")
-app.command("schema")(start.schema)
-app.command("version")(start.version)
+app.command("schema")(init.schema)
+app.command("version")(init.version)

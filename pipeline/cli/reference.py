@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from pipeline.cli.app import app
-from pipeline.cli.exits import EXITS
+from pipeline.cli.exit_codes import EXITS
 
 _HEAD = """# Commands
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
-from pipeline.cli.exits import EXITS
+from pipeline.cli.docs import PAGES
+from pipeline.cli.exit_codes import EXITS
 from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_time
 from pipeline.core.errors import ForewatchError
-from pipeline.docs import PAGES
 from pipeline.local_kafka.broker import BrokerError
 from pipeline.observability.watchdog import EXIT_CODE
 

@@ -135,7 +135,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
 
 def _one(connection: Connection, text: str) -> Delivery:
-    from pipeline.cli.person import hex_prefix
+    from pipeline.cli.identity import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import deliveries
 

@@ -60,7 +60,7 @@ def train(
     """
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from pipeline.jobs.requests import ask, trainable
 

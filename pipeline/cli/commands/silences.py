@@ -34,7 +34,7 @@ def add(
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
@@ -90,7 +90,7 @@ def expire(
     """End a silence now. What still lasts is sent."""
     from time import time_ns
 
-    from pipeline.cli.person import hex_prefix
+    from pipeline.cli.identity import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 

@@ -160,7 +160,7 @@ def import_(
     """Take a version into the registry as a candidate of a stream."""
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from pipeline.models.registry import delete, imported
     from storage.model_store import models
@@ -187,7 +187,7 @@ def as_dict(model: Model) -> dict[str, Any]:
 def _changed(change: Callable[..., Promotion], stream: str, why: str, config: Path, by: str | None) -> Promotion:
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
 
     with opened(config) as (loaded, database), database.begin() as connection:
         stream_of(loaded, stream)
@@ -197,7 +197,7 @@ def _changed(change: Callable[..., Promotion], stream: str, why: str, config: Pa
 def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.models import promotion
     from pipeline.models.registry import usable
     from storage.model_store import models

@@ -102,7 +102,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from storage.alerting import alerts
 
@@ -133,7 +133,7 @@ def label(
     from time import time_ns
 
     from pipeline.alerts.outbox import AlertRules
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.types import AnomalyState
     from storage.results import anomalies, labels
 
@@ -199,7 +199,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 
 
 def _alert(connection: Connection, text: str) -> AlertState:
-    from pipeline.cli.person import hex_prefix
+    from pipeline.cli.identity import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import alerts
 

@@ -66,7 +66,7 @@ def add(
     """Keep a range of time out of training."""
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
     from storage.model_store.quarantine import Excluded
@@ -90,7 +90,7 @@ def remove(
     """Let a range back into training."""
     from time import time_ns
 
-    from pipeline.cli.person import who
+    from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
 
