@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detectors import build
-from detectors.warm import warm
+from detectors.composite.warmup import warm
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance

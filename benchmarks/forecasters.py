@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.forecasters_detection import detection, read
-from detectors import pretrain, synthetic
 from detectors.forecasters import FORECASTERS as REGISTERED
-from detectors.forecasters import build, features, shared
+from detectors.forecasters import build, lstm_features, shared_lstm
 from detectors.forecasters.base import Forecaster
-from detectors.gradients import reach
-from detectors.training import Settings, fit, untrainable
+from detectors.training import pretrain, synthetic_series
+from detectors.training.fit import Settings, fit, untrainable
+from detectors.training.gradients import reach
 
 SEED = 2026
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -65,7 +65,7 @@ def main() -> None:
 
 def forecasters(quick: bool) -> list[dict]:
     """Each forecaster, one set of weights for all of the same series; error on the held-out last fifth of each."""
-    series = synthetic.batch(SEED, 12 if quick else 48, 1200)
+    series = synthetic_series.batch(SEED, 12 if quick else 48, 1200)
     series = np.delete(series, list(untrainable(series[:, :960])), 0)
     rows = []
     for name, (kind, extra) in FORECASTERS.items():
@@ -124,9 +124,9 @@ def cost(forecaster: Forecaster) -> tuple[float, float | None]:
 
 def shared_net(quick: bool) -> list[dict]:
     """The packaged net against seasonal naive and the AR expert at 10, 50, 200 and 1,000 points of history."""
-    module, rows = shared.load(), []
+    module, rows = shared_lstm.load(), []
     sets = {
-        "synthetic, held out": synthetic.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
+        "synthetic, held out": synthetic_series.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
         **dict(open_sets(6 if quick else 1000)),
     }
     for name, series in sets.items():
@@ -135,10 +135,10 @@ def shared_net(quick: bool) -> list[dict]:
             location, _, _, _ = module(data.inputs)
         said = {
             "net": location,
-            "season": data.inputs[..., [features.SEASON_NEXT, features.SEASON_LATER]].sinh(),
-            "ar": data.inputs[..., [features.AR_NEXT, features.AR_LATER]].sinh(),
+            "season": data.inputs[..., [lstm_features.SEASON_NEXT, lstm_features.SEASON_LATER]].sinh(),
+            "ar": data.inputs[..., [lstm_features.AR_NEXT, lstm_features.AR_LATER]].sinh(),
         }
-        for k, ahead in enumerate(features.HORIZONS):
+        for k, ahead in enumerate(lstm_features.HORIZONS):
             for who, forecast in said.items():
                 error = at_history((data.target - forecast).abs()[..., k].numpy(), data.target.abs()[..., k].numpy())
                 rows.append({"set": f"{name} ({len(series)})", "ahead": ahead, "by": who, **error})

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detectors.calibration import Calibration
 from detectors.forecasters.base import Forecaster
-from detectors.training import Scaler, Settings, fit, untrainable
+from detectors.stages.tail_calibration import Calibration
+from detectors.training.fit import Scaler, Settings, fit, untrainable
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.metrics import ucr_hit

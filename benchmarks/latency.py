@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     from kafka.admin import KafkaAdminClient, NewTopic
 
-    from detectors.warm import warm
+    from detectors.composite.warmup import warm
     from pipeline.config.schema import Config
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine

@@ -13,7 +13,7 @@ import time
 
 from benchmarks.drift import batches
 from detectors import build
-from detectors.warm import warm
+from detectors.composite.warmup import warm
 from pipeline.config.schema import Stream
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.monitoring.detection_power import PowerSink

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.warm import warm
+from detectors.composite.warmup import warm
 from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine.engine import Engine

@@ -46,7 +46,7 @@ def write_parquet(path: Path, points: int, series: int) -> None:
 
 def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     """Points per second of the second half of the run (compiled, series known), CPU seconds a point, peak memory."""
-    from detectors.warm import warm
+    from detectors.composite.warmup import warm
     from pipeline.config.schema import Config, FilesSource, Source
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine

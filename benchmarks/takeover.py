@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from detectors import build
 from detectors.base import DetectorSpec, Points, Verdicts
-from detectors.finetune import Tuning, finetune, stacked
-from detectors.forecasters.shared import network
-from detectors.synthetic import batch
-from detectors.tiers import TIERS
+from detectors.composite.tiers import TIERS
+from detectors.forecasters.shared_lstm import network
+from detectors.training.finetune import Tuning, finetune, stacked
+from detectors.training.synthetic_series import batch
 
 MINUTE = 60_000_000_000
 ROWS, LEARNT, CUT = 9000, 5000, 6000

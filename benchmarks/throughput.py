@@ -101,7 +101,7 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
 
     ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
     """
-    from detectors.warm import warm
+    from detectors.composite.warmup import warm
     from pipeline.config.schema import Config
     from pipeline.daemon.daemon import calm_collector
     from pipeline.database import open_database

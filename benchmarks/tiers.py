@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from detectors import Detector, DetectorSpec, build, checks
+from detectors import Detector, DetectorSpec, build, contract
 
 SEED = 2026
 #: Tier → bytes a series at most, points a second of one core at least (the issue's limits).
@@ -41,11 +41,11 @@ def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> 
     """Points a second over batches of ``batch`` rows of each of ``series`` series, after ``warm`` rows of each."""
     values = waves(np.random.default_rng(SEED), series, rows)
     slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
-    given = checks.points(slot, values, row)
+    given = contract.points(slot, values, row)
     state = detector.initial(series)
     used = scored = 0.0
     for start in range(0, len(given), batch * series):
-        part = checks.select(given, slice(start, start + batch * series))
+        part = contract.select(given, slice(start, start + batch * series))
         began = time.process_time()
         state, _ = detector.step(state, part)
         if start >= warm * series:
@@ -75,8 +75,8 @@ def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list
     for kind in KINDS:
         values = undisturbed(np.random.default_rng(SEED), kind, series, rows)
         slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
-        given = checks.points(slot, values, row)
-        flag = checks.run(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(rows, series)
+        given = contract.points(slot, values, row)
+        flag = contract.run(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(rows, series)
         fresh = flag & ~np.any([np.roll(flag, k, 0) for k in (1, 2, 3)], axis=0)
         found[kind] = [round(1e4 * float(fresh[start:end].mean()), 2) for start, end in STRETCHES.values() if start < rows]
     return found

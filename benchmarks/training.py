@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from detectors.finetune import Tuning, finetune, stacked
-from detectors.forecasters.shared import HIDDEN, SharedLSTM, network
-from detectors.many import train_many
+from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
+from detectors.training.batched_finetune import train_many
+from detectors.training.finetune import Tuning, finetune, stacked
 
 console = Console(width=140)
 

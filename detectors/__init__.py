@@ -35,6 +35,6 @@ def build(spec: DetectorSpec, weights: Weights | None = None) -> Detector:
         raise ValueError(f"limits: {len(spec.limits)} given for {len(spec.channels)} channels; give one per channel or none")
     if spec.tier in REGISTRY:
         return REGISTRY[spec.tier](spec, weights)
-    from detectors.cascade import make
+    from detectors.composite.detector import make
 
     return make(spec, weights)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Points, State, Verdicts
-from detectors.kernel import kernel
+from detectors.jit import kernel
 
 BLOCK: Final = 32  # points of a block
 LEARN: Final = 20  # blocks that say what is usual, anew after every drift

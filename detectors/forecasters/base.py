@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.outputs import OUTPUTS, Output
+from detectors.forecasters.distributions import OUTPUTS, Output
 
 State = tuple[Tensor, ...]
 HEADS: Final = ("many_to_one", "one_to_many", "many_to_many")

@@ -1,11 +1,11 @@
-"""What every scorer is. Write one file, add its class to ``detectors.presets``; ``tests/contract/test_detectors.py`` says when it is done."""
+"""What every scorer is. Write one file, add its class to ``detectors.composite.presets``; ``tests/contract/test_detectors.py`` says when it is done."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from detectors.base import State
-from detectors.lanes import Floats, Lanes
+from detectors.channel_batch import Floats, Lanes
 
 
 class Scorer(Protocol):

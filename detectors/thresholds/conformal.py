@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.kernel import kernel
-from detectors.lanes import Floats, Ints
+from detectors.channel_batch import Floats, Ints
+from detectors.jit import kernel
 
 RATE = 1.0  # decades by which one alarm raises the level
 LEAST = 0.5  # of the static level

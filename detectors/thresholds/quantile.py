@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.calibration import Calibration
-from detectors.lanes import Floats, Ints
+from detectors.channel_batch import Floats, Ints
+from detectors.stages.tail_calibration import Calibration
 
 
 class Quantile:

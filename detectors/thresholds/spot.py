@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.kernel import kernel
-from detectors.lanes import Floats, Ints
+from detectors.channel_batch import Floats, Ints
+from detectors.jit import kernel
 
 QUANTILE = 0.98
 START = 500  # rows before the first level of its own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.lanes import Floats, Ints
+from detectors.channel_batch import Floats, Ints
 
 
 class Static:

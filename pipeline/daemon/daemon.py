@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from detectors.warm import warm
+from detectors.composite.warmup import warm
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.routes import alert_routes
 from pipeline.alerts.service import AlertService

@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from detectors.warm import warm
+from detectors.composite.warmup import warm
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind

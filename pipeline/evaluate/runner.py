@@ -19,9 +19,9 @@ import structlog
 
 import detectors
 from detectors import DetectorSpec
-from detectors.presets import PRESETS
+from detectors.composite.presets import PRESETS
+from detectors.composite.warmup import warm
 from detectors.thresholds import THRESHOLDS
-from detectors.warm import warm
 from pipeline.config.diagnostics import closest, other_detector
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from detectors.tiers import TIERS
+from detectors.composite.tiers import TIERS
 from pipeline.config.schema import Config, Stream
 from pipeline.training.quarantine import Ruling, Why
 from storage.model_store import jobs, quarantine

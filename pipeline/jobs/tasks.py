@@ -56,9 +56,9 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the champion."""
-    from detectors.finetune import Tuning
-    from detectors.many import Portions
-    from detectors.training import Progress, Status
+    from detectors.training.batched_finetune import Portions
+    from detectors.training.finetune import Tuning
+    from detectors.training.fit import Progress, Status
     from pipeline.models import registry
     from pipeline.models.champion import detector_spec
     from pipeline.training.trainer import TrainConfig, train_stream
@@ -173,7 +173,7 @@ def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any
 
 def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, dict[str, Any], Any]:
     """The new weights with their card: all of them, or, where that is no better than the champion, those of the shared LSTM alone if they are."""
-    from detectors.own import without
+    from detectors.forecasters.per_group_lstm import without
 
     card, decision = _compared(task, data, weights, champion)
     alone = without(weights)
@@ -213,13 +213,13 @@ def _device(task: Task, tell: Tell) -> str:
 
 
 def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
-    from detectors.forecasters import features
-    from detectors.own import members
+    from detectors.forecasters import lstm_features
+    from detectors.forecasters.per_group_lstm import members
     from pipeline.models.champion import detector_spec
 
     return {
         "architecture": "shared_lstm",
-        "features": {"version": features.VERSION, "names": list(features.NAMES), "horizons": list(features.HORIZONS)},
+        "features": {"version": lstm_features.VERSION, "names": list(lstm_features.NAMES), "horizons": list(lstm_features.HORIZONS)},
         "scaler": "per series, in its state",
         "calibration": "per series, in its state",
         "stream": task.name,

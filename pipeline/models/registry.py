@@ -16,9 +16,9 @@ import numpy as np
 from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
-from detectors import artifacts, own
+from detectors import artifacts
 from detectors.artifacts import ArtifactError
-from detectors.forecasters import frozen
+from detectors.forecasters import per_group_lstm, shared_lstm_numba
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
 from storage.model_store.models import Model
@@ -49,7 +49,7 @@ def _json(value: Any) -> Any:
 
 def weights_of(path: str, sha256: str) -> Weights:
     """The weights of a version. Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs."""
-    return frozen.read(path, sha256)
+    return shared_lstm_numba.read(path, sha256)
 
 
 def manifest_of(path: str, sha256: str | None = None) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
         left, right = weights_of(*one), weights_of(*other)
     except ArtifactError as error:
         raise InputError(str(error)) from None
-    pairs = {name: (value, right[name]) for name, value in own.without(left).items()}
+    pairs = {name: (value, right[name]) for name, value in per_group_lstm.without(left).items()}
     return {name: float(np.linalg.norm(b - a)) / max(1e-12, float(np.linalg.norm(a))) for name, (a, b) in pairs.items()}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detectors.base import GUARDS, State
-from detectors.ladder import LSTM, WARM, N
-from detectors.readout import COUNT, FIRST
+from detectors.stages.forecaster_selection import LSTM, WARM, N
+from detectors.stages.ridge_readout import COUNT, FIRST
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.engine.initial_state import begun

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detectors import own
-from detectors.finetune import Lanes, Tuning
-from detectors.forecasters.shared import network
-from detectors.many import Many, Portions, train_many
+from detectors.forecasters import per_group_lstm
+from detectors.forecasters.shared_lstm import network
+from detectors.training.batched_finetune import Many, Portions, train_many
+from detectors.training.finetune import Lanes, Tuning
 
 MARGIN: Final = 0.05  # of the shared LSTM's error one step ahead: so much smaller must that of a network be to be kept
 ENOUGH: Final = 100  # targets in the held-out end that say so
@@ -36,7 +36,7 @@ def own_networks(
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:
-    """Tensors of those networks that win (see ``detectors.own``), and what is to be said of all for the manifest.
+    """Tensors of those networks that win (see ``detectors.forecasters.per_group_lstm``), and what is to be said of all for the manifest.
 
     ``groups`` hold places in ``series``, whose lanes lie side by side in ``lanes``. Of more rows than ``tuning.most_rows`` the groups with the most
     have their turn.
@@ -61,7 +61,7 @@ def own_networks(
         ],
     }  # fmt: skip
     members = [[series[i] for i in groups[chosen[place]]] for place in kept]
-    return own.tensors(members, {name: value[kept] for name, value in many.weights.items()}), about
+    return per_group_lstm.tensors(members, {name: value[kept] for name, value in many.weights.items()}), about
 
 
 def _affordable(lanes: Lanes, channels: int, groups: Groups, tuning: Tuning) -> list[str]:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec
-from detectors.finetune import Lanes, Tuning, finetune
-from detectors.forecasters.shared import network
-from detectors.many import Portions
-from detectors.presets import PRESETS
-from detectors.tiers import TIERS
-from detectors.training import Progress, Status
+from detectors.composite.presets import PRESETS
+from detectors.composite.tiers import TIERS
+from detectors.forecasters.shared_lstm import network
+from detectors.training.batched_finetune import Portions
+from detectors.training.finetune import Lanes, Tuning, finetune
+from detectors.training.fit import Progress, Status
 from pipeline.training.dataset import TrainingData
 from pipeline.training.per_group_lstm import Groups, own_networks
 

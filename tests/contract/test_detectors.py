@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import REGISTRY, DetectorSpec, build, checks
+from detectors import REGISTRY, DetectorSpec, build, contract
 from detectors.base import Points, State, Verdicts
 
 SPECS = [
@@ -17,7 +17,7 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.tier}-{spec.preset}-{len(spec.channels)}")
 def test_tier(spec, check):
     check(build(spec))
@@ -78,15 +78,15 @@ class Unbounded(Broken):
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
-        (Leaking, checks.causality),
-        (Forgetful, checks.determinism),
-        (Leaking, checks.batching),
-        (Forgetful, checks.round_trip),
-        (Gossiping, checks.independence),
-        (Unbounded, checks.robustness),
+        (Leaking, contract.causality),
+        (Forgetful, contract.determinism),
+        (Leaking, contract.batching),
+        (Forgetful, contract.round_trip),
+        (Gossiping, contract.independence),
+        (Unbounded, contract.robustness),
     ],
     ids=lambda value: value.__name__,
 )
 def test_the_suite_bites(fault, check):
-    with pytest.raises(checks.CheckFailed):
+    with pytest.raises(contract.CheckFailed):
         check(fault())

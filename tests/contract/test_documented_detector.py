@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import detectors
-from detectors import DetectorSpec, build, checks
+from detectors import DetectorSpec, build, contract
 from detectors.base import EVIDENCE, Points, State, Verdicts
 from detectors.forecasters.base import Config, Forecaster
 from pipeline import detect
@@ -41,7 +41,7 @@ def mine(monkeypatch):
     monkeypatch.setitem(detectors.REGISTRY, "mine", lambda spec, weights: kind(spec))
 
 
-@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("channels", [("value",), ("a", "b", "c")], ids=len)
 def test_the_shown_detector(mine, check, channels):
     check(build(DetectorSpec(tier="mine", channels=channels)))

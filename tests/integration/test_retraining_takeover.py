@@ -13,8 +13,8 @@ import torch
 
 from detectors import build
 from detectors.base import DetectorSpec, Points
-from detectors.forecasters import features, shared
-from detectors.own import tensors
+from detectors.forecasters import lstm_features, shared_lstm
+from detectors.forecasters.per_group_lstm import tensors
 from pipeline.core.types import FaultKind
 from pipeline.daemon.model_swap import ModelWatch
 from pipeline.models import registry
@@ -33,13 +33,13 @@ MINUTE = 60_000_000_000
 def other_weights(seed=1, size=0.02):
     """The packaged net, moved a little: what a fine-tuning might come to."""
     generator = torch.Generator().manual_seed(seed)
-    weights = shared.load().state_dict()
+    weights = shared_lstm.load().state_dict()
     return {name: (value + size * torch.randn(value.shape, generator=generator)).numpy() for name, value in weights.items()}
 
 
 def release(database, folder, seed=1, stream="plant", more=()):
     """A version in the registry and its row; its name. ``more``: tensors beside those of the shared LSTM."""
-    manifest = {"architecture": "shared_lstm", "features": {"version": features.VERSION}, "stream": stream}
+    manifest = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}, "stream": stream}
     path, sha256 = registry.publish(str(folder / "models"), stream, other_weights(seed) | dict(more), manifest)
     version = sha256[: registry.DIGITS]
     with database.begin() as connection:

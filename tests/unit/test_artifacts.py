@@ -11,7 +11,7 @@ import pytest
 
 from detectors import artifacts
 from detectors.artifacts import ArtifactError, Checkpoints, CorruptArtifact
-from detectors.forecasters import features, shared
+from detectors.forecasters import lstm_features, shared_lstm
 
 TENSORS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array(7), "empty": np.zeros((0, 2), np.float32)}
 
@@ -139,16 +139,18 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Pa
 
 
 def test_the_packaged_net_is_whole_and_for_these_inputs() -> None:
-    module = shared.load()
+    module = shared_lstm.load()
     assert sum(value.numel() for value in module.parameters()) < 30_000
     assert not any(value.requires_grad for value in module.parameters())
 
 
 def test_a_net_for_other_inputs_is_refused(tmp_path: Path) -> None:
-    tensors = {name: value.numpy() for name, value in shared.load().state_dict().items()}
-    artifacts.save(str(tmp_path / "old"), tensors, {"architecture": "shared_lstm", "features": {"version": features.VERSION - 1}})
+    tensors = {name: value.numpy() for name, value in shared_lstm.load().state_dict().items()}
+    artifacts.save(str(tmp_path / "old"), tensors, {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION - 1}})
     with pytest.raises(ArtifactError, match="pretrain it again"):
-        shared.load(str(tmp_path / "old"))
-    artifacts.save(str(tmp_path / "other"), {"w": np.zeros(3)}, {"architecture": "shared_lstm", "features": {"version": features.VERSION}})
+        shared_lstm.load(str(tmp_path / "old"))
+    artifacts.save(
+        str(tmp_path / "other"), {"w": np.zeros(3)}, {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
+    )
     with pytest.raises(CorruptArtifact, match="expected tensors"):
-        shared.load(str(tmp_path / "other"))
+        shared_lstm.load(str(tmp_path / "other"))

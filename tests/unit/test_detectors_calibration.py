@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.calibration import Calibration
-from detectors.kernel import log2
+from detectors.jit import log2
+from detectors.stages.tail_calibration import Calibration
 
 
 def surprises(errors, quantile=0.9, bins=64):

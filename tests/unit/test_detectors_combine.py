@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.combine import Combiner, Group
-from detectors.ladder import Rungs
+from detectors.stages.forecaster_selection import Rungs
+from detectors.stages.score_fusion import Combiner, Group
 
 GROUP = Group((("range", 1.0), ("level", 1.0)), 1.0, own=1.0)
 

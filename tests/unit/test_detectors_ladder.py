@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import DetectorSpec, build, checks
-from detectors.ladder import LAST, LSTM, MEAN, RIVER, SEASONAL, SQUARES, STATIC, N, welford
+from detectors import DetectorSpec, build, contract
+from detectors.stages.forecaster_selection import LAST, LSTM, MEAN, RIVER, SEASONAL, SQUARES, STATIC, N, welford
 
 
 def test_the_gaussian_rung_is_rivers():
@@ -23,8 +23,8 @@ def test_the_gaussian_rung_is_rivers():
 
 def verdicts(tier, values):
     rows = np.arange(len(values))
-    given = checks.points(np.zeros(len(values), np.int32), np.asarray(values, float)[:, None], rows)
-    return checks.run(build(DetectorSpec(tier=tier)), given)
+    given = contract.points(np.zeros(len(values), np.int32), np.asarray(values, float)[:, None], rows)
+    return contract.run(build(DetectorSpec(tier=tier)), given)
 
 
 def test_the_first_points_are_guarded_by_the_mean_and_then_by_the_gaussian():

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.lanes import Lanes
-from detectors.packed import pack
-from detectors.rhythm import Rhythm
-from detectors.scale import FAR, Scale
+from detectors.channel_batch import Lanes
+from detectors.stages.quantised_history import pack
+from detectors.stages.robust_scale import FAR, Scale
+from detectors.stages.seasonality import Rhythm
 
 values = st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=1, max_size=50)
 

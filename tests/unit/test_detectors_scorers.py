@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import DetectorSpec, Limits, build, checks
+from detectors import DetectorSpec, Limits, build, contract
 from detectors.base import EVIDENCE
-from detectors.lanes import Lanes
-from detectors.rhythm import Rhythm
-from detectors.scale import Scale
-from detectors.scorers.bounds import Bounds
-from detectors.scorers.level import Level
-from detectors.scorers.market import Market
-from detectors.scorers.seasonal import Seasonal
-from detectors.scorers.shape import Shape
-from detectors.scorers.shift import Shift
-from detectors.scorers.stuck import Stuck
-from detectors.settled import Settled
+from detectors.channel_batch import Lanes
+from detectors.scorers.discord import Shape
+from detectors.scorers.flatline import Stuck
+from detectors.scorers.level_shift import Level
+from detectors.scorers.novelty import Bounds
+from detectors.scorers.robust_level_shift import Shift
+from detectors.scorers.seasonal_profile import Seasonal
+from detectors.scorers.volatility import Market
+from detectors.stages.robust_scale import Scale
+from detectors.stages.seasonality import Rhythm
+from detectors.stages.steady_state import Settled
 
 HOUR = 3_600_000_000_000
 
@@ -119,8 +119,8 @@ def test_a_split_is_not_a_crash(ratio):
 
 def flags(values, **spec):
     values = np.asarray(values, float).reshape(len(values), -1)
-    given = checks.points(np.zeros(len(values), np.int32), values, np.arange(len(values)))
-    return checks.run(build(DetectorSpec(**spec)), given)
+    given = contract.points(np.zeros(len(values), np.int32), values, np.arange(len(values)))
+    return contract.run(build(DetectorSpec(**spec)), given)
 
 
 def test_static_limits_guard_from_the_first_point():

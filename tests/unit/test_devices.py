@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.finetune import Tuning, batch_of, finetune, stacked
-from detectors.forecasters.frozen import FrozenLSTM, read
-from detectors.forecasters.shared import network
-from detectors.many import train_many
+from detectors.forecasters.shared_lstm import network
+from detectors.forecasters.shared_lstm_numba import FrozenLSTM, read
+from detectors.training.batched_finetune import train_many
+from detectors.training.finetune import Tuning, batch_of, finetune, stacked
 from pipeline.jobs import tasks
 from tests.trainings import tide
 

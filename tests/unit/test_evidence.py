@@ -11,8 +11,8 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
-from detectors.finetune import Tuning
-from detectors.forecasters.shared import network
+from detectors.forecasters.shared_lstm import network
+from detectors.training.finetune import Tuning
 from pipeline.core.errors import InputError
 from pipeline.training.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.training.dataset import TrainingData

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from detectors import build, finetune
+from detectors import build
 from detectors.base import DetectorSpec
-from detectors.finetune import Lanes, Tuned, Tuning, stacked
-from detectors.forecasters.shared import network
-from detectors.gradients import Stepper
-from detectors.training import Progress, Status
+from detectors.forecasters.shared_lstm import network
+from detectors.training import finetune
+from detectors.training.finetune import Lanes, Tuned, Tuning, stacked
+from detectors.training.fit import Progress, Status
+from detectors.training.gradients import Stepper
 from pipeline.training.dataset import TrainingData
 from pipeline.training.trainer import TrainConfig, train_stream
 from tests.unit.retraining import lived, sensors

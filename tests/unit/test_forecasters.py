@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from detectors.artifacts import ArtifactError, CorruptArtifact
-from detectors.forecasters import FORECASTERS, build, saved
+from detectors.forecasters import FORECASTERS, build, persistence
 from detectors.forecasters.base import HEADS, Forecaster, NotCausal, require_causal
-from detectors.forecasters.outputs import OUTPUTS
+from detectors.forecasters.distributions import OUTPUTS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in FORECASTERS},
@@ -165,8 +165,8 @@ def test_the_seed_decides_the_first_weights(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_saved_and_loaded_it_says_the_same(variant: str, tmp_path: Path) -> None:
     forecaster = make(variant, seed=3)
-    digest = saved.save(str(tmp_path / "m"), forecaster, {"note": "test"})
-    loaded, manifest = saved.load(str(tmp_path / "m"), digest)
+    digest = persistence.save(str(tmp_path / "m"), forecaster, {"note": "test"})
+    loaded, manifest = persistence.load(str(tmp_path / "m"), digest)
     assert manifest["note"] == "test"
     assert loaded.config == forecaster.config
     torch.testing.assert_close(run(loaded, data()), run(forecaster, data()), rtol=0, atol=0)
@@ -265,9 +265,9 @@ def test_a_hostile_manifest_is_refused(change: dict[str, Any], message: str, tmp
     tensors = {name: value.detach().numpy() for name, value in make("lstm").state_dict().items()}
     artifacts.save(str(tmp_path / "m"), tensors, {"architecture": "lstm", "config": {"hidden": 8}, **change})
     with pytest.raises(CorruptArtifact, match=message):
-        saved.load(str(tmp_path / "m"))
+        persistence.load(str(tmp_path / "m"))
 
 
 def test_a_missing_forecaster_says_so(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="there is no file"):
-        saved.load(str(tmp_path / "none"))
+        persistence.load(str(tmp_path / "none"))

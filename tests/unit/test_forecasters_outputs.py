@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 
-from detectors.forecasters.outputs import OUTPUTS, Quantiles
+from detectors.forecasters.distributions import OUTPUTS, Quantiles
 
 
 def parameters_of(name: str) -> tuple[torch.Tensor, object]:

@@ -8,18 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import pretrain, synthetic
-from detectors.forecasters import features, frozen, shared
+from detectors.forecasters import lstm_features, shared_lstm, shared_lstm_numba
+from detectors.training import pretrain, synthetic_series
 
 
-def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> features.Inputs:
+def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> lstm_features.Inputs:
     """All points of one series in a single batch."""
     n = len(values)
-    return features.advance(features.initial(1, memory), np.zeros(n, np.int32), values, np.zeros(n, np.int32), tail)
+    return lstm_features.advance(lstm_features.initial(1, memory), np.zeros(n, np.int32), values, np.zeros(n, np.int32), tail)
 
 
 def test_inputs_do_not_see_the_future() -> None:
-    values = synthetic.batch(1, 1, 600)[0]
+    values = synthetic_series.batch(1, 1, 600)[0]
     changed = values.copy()
     changed[400:] = 1e6 * np.sin(np.arange(200))
     before, after = one_by_one(values), one_by_one(changed)
@@ -32,7 +32,7 @@ def test_inputs_do_not_see_the_future() -> None:
 @given(st.integers(0, 2**31), st.lists(st.integers(1, 80), min_size=1, max_size=12))
 def test_inputs_do_not_depend_on_how_points_are_cut_into_batches(seed: int, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    series = synthetic.batch(seed, 3, 150)
+    series = synthetic_series.batch(seed, 3, 150)
     slot = np.repeat(np.arange(3, dtype=np.int32), 150)
     rng.shuffle(slot)  # slots interleave, each in its own order
     at = np.zeros(3, int)
@@ -41,11 +41,11 @@ def test_inputs_do_not_depend_on_how_points_are_cut_into_batches(seed: int, cuts
         values[i] = series[s, at[s]]
         at[s] += 1
     missed = rng.choice([0, 0, 0, 2], 450).astype(np.int32)
-    whole = features.advance(features.initial(3, 64), slot, values, missed)
-    state, parts, start = features.initial(3, 64), [], 0
+    whole = lstm_features.advance(lstm_features.initial(3, 64), slot, values, missed)
+    state, parts, start = lstm_features.initial(3, 64), [], 0
     for size in [*cuts, 450]:
         part = slice(start, min(450, start + size))
-        parts.append(features.advance(state, slot[part], values[part], missed[part]).features)
+        parts.append(lstm_features.advance(state, slot[part], values[part], missed[part]).features)
         start += size
     np.testing.assert_array_equal(whole.features, np.concatenate(parts)[:450])
 
@@ -92,30 +92,30 @@ def test_a_series_begins_with_its_first_value() -> None:
 
 def test_a_missed_point_keeps_the_phase() -> None:
     x = np.tile(np.arange(10.0) ** 2, 30)
-    state = features.initial(1, 128)
-    features.advance(state, np.zeros(200, np.int32), x[:200], np.zeros(200, np.int32))
-    out = features.advance(state, np.zeros(1, np.int32), x[207:208], np.array([7], np.int32))
-    ahead = out.last + out.unit * np.sinh(out.features[:, features.SEASON_NEXT])
+    state = lstm_features.initial(1, 128)
+    lstm_features.advance(state, np.zeros(200, np.int32), x[:200], np.zeros(200, np.int32))
+    out = lstm_features.advance(state, np.zeros(1, np.int32), x[207:208], np.array([7], np.int32))
+    ahead = out.last + out.unit * np.sinh(out.features[:, lstm_features.SEASON_NEXT])
     np.testing.assert_allclose(ahead, x[208], atol=1e-3)
 
 
 def test_the_inputs_stay_sound_over_a_long_stream() -> None:
     rng = np.random.default_rng(9)
     x = np.concatenate([np.zeros(5000), rng.normal(size=50_000).cumsum(), np.full(20_000, 3.3), 1e9 + rng.normal(size=100_000)])
-    state = features.initial(1, 64)
-    out = features.advance(state, np.zeros(len(x), np.int32), x, np.zeros(len(x), np.int32))
+    state = lstm_features.initial(1, 64)
+    out = lstm_features.advance(state, np.zeros(len(x), np.int32), x, np.zeros(len(x), np.int32))
     assert np.isfinite(out.features).all()
     assert np.linalg.eigvalsh(state["covariance"][0]).min() > -1e-4
-    white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(out.features[-50_000:-1, features.AR_NEXT])
+    white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(out.features[-50_000:-1, lstm_features.AR_NEXT])
     assert np.abs(white - x[-49_999:]).mean() < 0.82 * np.abs(np.diff(x[-50_000:])).mean()  # it has learnt to expect the mean: 1/√2
 
 
 def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
-    module, net = shared.load(), frozen.FrozenLSTM(frozen.read())
+    module, net = shared_lstm.load(), shared_lstm_numba.FrozenLSTM(shared_lstm_numba.read())
     rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(300, features.FEATURES)).astype(np.float32)
+    inputs = rng.normal(size=(300, lstm_features.FEATURES)).astype(np.float32)
     slot = rng.integers(0, 7, 300).astype(np.int32)
-    h, c = (np.zeros((9, frozen.HIDDEN), np.float32) for _ in range(2))
+    h, c = (np.zeros((9, shared_lstm_numba.HIDDEN), np.float32) for _ in range(2))
     together = np.concatenate([net.run(inputs[:100], slot[:100], h, c), net.run(inputs[100:], slot[100:], h, c)])
     for s in range(7):
         alone = module.lstm(torch.from_numpy(inputs[slot == s])[:, None])[0][:, 0]
@@ -125,11 +125,11 @@ def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
 
 
 def test_the_packaged_net_beats_naive_season_and_ar_on_series_it_never_saw() -> None:
-    data = pretrain.make_round(synthetic.batch((99, pretrain.HELD_OUT), 96, 700))
+    data = pretrain.make_round(synthetic_series.batch((99, pretrain.HELD_OUT), 96, 700))
     with torch.no_grad():
-        location, _, _, _ = shared.load()(data.inputs)
-    season = data.inputs[..., [features.SEASON_NEXT, features.SEASON_LATER]].sinh()
-    ar = data.inputs[..., [features.AR_NEXT, features.AR_LATER]].sinh()
+        location, _, _, _ = shared_lstm.load()(data.inputs)
+    season = data.inputs[..., [lstm_features.SEASON_NEXT, lstm_features.SEASON_LATER]].sinh()
+    ar = data.inputs[..., [lstm_features.AR_NEXT, lstm_features.AR_LATER]].sinh()
 
     def error(forecast: torch.Tensor) -> np.ndarray:
         """Mean over series of the error at 200–700 points of history, relative to the naive one, for each horizon."""
@@ -150,9 +150,9 @@ def test_pretraining_lowers_the_loss_and_goes_on_from_its_checkpoint(tmp_path, m
     recipe = pretrain.Recipe(seed=1, rounds=12, series=16)
     whole, result = pretrain.train(recipe, str(tmp_path / "whole"))
     first, _ = pretrain.train(pretrain.Recipe(seed=1, rounds=1, series=16), str(tmp_path / "first"))
-    data = pretrain.make_round(synthetic.batch(77, 32, 128))
+    data = pretrain.make_round(synthetic_series.batch(77, 32, 128))
 
-    def loss(module: shared.SharedLSTM) -> float:
+    def loss(module: shared_lstm.SharedLSTM) -> float:
         location, log_scale, _, _ = module(data.inputs)
         return float(pretrain.loss_of(module, location, log_scale, data.target).detach())
 

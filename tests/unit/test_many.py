@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from detectors import many
-from detectors.finetune import Lanes, Tuning, finetune, stacked
-from detectors.forecasters.shared import network
-from detectors.many import Many, train_many
-from detectors.training import Status
+from detectors.forecasters.shared_lstm import network
+from detectors.training import batched_finetune
+from detectors.training.batched_finetune import Many, train_many
+from detectors.training.finetune import Lanes, Tuning, finetune, stacked
+from detectors.training.fit import Status
 
 QUICK = Tuning(epochs=3, chunk=64, memory=128)
 
@@ -65,13 +65,13 @@ def test_one_that_has_nothing_to_learn_from_says_so_and_the_others_are_trained()
 
 
 def test_one_that_diverges_keeps_the_weights_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = many.losses_of
+    real = batched_finetune.losses_of
 
     def bad(freedom, location, log_scale, target):
         loss = real(freedom, location, log_scale, target)
         return loss * torch.tensor([1.0, torch.nan])[:, None, None] if torch.is_grad_enabled() else loss
 
-    monkeypatch.setattr(many, "losses_of", bad)
+    monkeypatch.setattr(batched_finetune, "losses_of", bad)
     found = trained(stacked(waves(2)), [0, 1])
     assert found.status == [Status.FINISHED, Status.DIVERGED]
     first = network(None).state_dict()
@@ -84,7 +84,7 @@ def test_it_can_be_cancelled() -> None:
 
 
 def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "TOGETHER", 2)
+    monkeypatch.setattr(batched_finetune, "TOGETHER", 2)
     lanes, checkpoint = stacked(waves(6)), str(tmp_path / "plant")
     whole = trained(lanes, [0, 1, 2, 3, 4, 5])
     seen: list[int] = []
@@ -97,9 +97,9 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=killed)
     runs: list[int] = []
-    real = many._Together.run
-    monkeypatch.setattr(many._Together, "run", lambda self: runs.append(1) or real(self))
-    told: list[many.Portions] = []
+    real = batched_finetune._Together.run
+    monkeypatch.setattr(batched_finetune._Together, "run", lambda self: runs.append(1) or real(self))
+    told: list[batched_finetune.Portions] = []
     again = trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=told.append)
     assert seen == [0, 2, 4]
     assert [(one.networks, one.of) for one in told] == [(0, 6), (2, 6), (4, 6), (6, 6)]
@@ -113,7 +113,7 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
 
 
 def test_where_memory_does_not_suffice_half_as_many_at_a_time_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, sizes = many.forward, []
+    real, sizes = batched_finetune.forward, []
 
     def greedy(weights, x, state):
         sizes.append(x.shape[1])
@@ -122,7 +122,7 @@ def test_where_memory_does_not_suffice_half_as_many_at_a_time_do(monkeypatch: py
         return real(weights, x, state)
 
     whole = trained(stacked(waves(6)), list(range(6)))
-    monkeypatch.setattr(many, "forward", greedy)
+    monkeypatch.setattr(batched_finetune, "forward", greedy)
     found = trained(stacked(waves(6)), list(range(6)))
     assert found.status == [Status.FINISHED] * 6
     assert list(dict.fromkeys(sizes)) == [6, 3, 2, 1]
@@ -131,6 +131,6 @@ def test_where_memory_does_not_suffice_half_as_many_at_a_time_do(monkeypatch: py
     def never(weights, x, state):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(many, "forward", never)
+    monkeypatch.setattr(batched_finetune, "forward", never)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         trained(stacked(waves(2)), [0, 1])

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import build, own
+from detectors import build
 from detectors.artifacts import CorruptArtifact
 from detectors.base import DetectorSpec
-from detectors.finetune import Tuning, stacked
-from detectors.forecasters import features
-from detectors.forecasters.shared import HIDDEN, SharedLSTM, network
+from detectors.forecasters import lstm_features, per_group_lstm
+from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
+from detectors.training.finetune import Tuning, stacked
 from pipeline.models import registry
 from pipeline.training.per_group_lstm import own_networks
 from tests.trainings import henon
@@ -30,19 +30,19 @@ def networks(count: int) -> list[SharedLSTM]:
     return [SharedLSTM().requires_grad_(False) for _ in range(count)]
 
 
-def tensors(members: list[list[str]]) -> own.Arrays:
+def tensors(members: list[list[str]]) -> per_group_lstm.Arrays:
     """The packaged LSTM, and a random network for each of ``members``."""
     modules = networks(len(members))
     weights = {name: np.stack([module.state_dict()[name].numpy() for module in modules]) for name in modules[0].state_dict()}
-    return {name: value.numpy() for name, value in network(None).state_dict().items()} | own.tensors(members, weights)
+    return {name: value.numpy() for name, value in network(None).state_dict().items()} | per_group_lstm.tensors(members, weights)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 60))
 def test_a_row_goes_through_the_network_of_its_lane_wherever_the_batch_was_cut(lanes: list[int], cut: int) -> None:
     lane = np.array(lanes, np.int32)
-    inputs = np.random.default_rng(len(lanes)).normal(0, 2, (len(lane), features.FEATURES)).astype(np.float32)
-    live = own.Own.of(tensors([["a"], ["b", "c"]]))
+    inputs = np.random.default_rng(len(lanes)).normal(0, 2, (len(lane), lstm_features.FEATURES)).astype(np.float32)
+    live = per_group_lstm.Own.of(tensors([["a"], ["b", "c"]]))
     assert live is not None
     of_lane = live.of_series(["unknown", "a", "b", "c"])
     assert of_lane.tolist() == [0, 1, 2, 2]
@@ -81,10 +81,10 @@ def test_only_the_series_that_have_one_are_changed_by_it() -> None:
 
 def test_a_version_with_networks_comes_back_from_its_files(tmp_path: Path) -> None:
     made = tensors([["a"], ["b", "c"]])
-    about = {"architecture": "shared_lstm", "features": {"version": features.VERSION}}
+    about = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
     path, sha256 = registry.publish(str(tmp_path), "plant", made, about)
     again = registry.weights_of(path, sha256)
-    assert own.members(again) == [["a"], ["b", "c"]]
+    assert per_group_lstm.members(again) == [["a"], ["b", "c"]]
     assert build(SPEC, again).version == build(SPEC, made).version
 
 
@@ -103,7 +103,7 @@ def test_a_version_with_networks_comes_back_from_its_files(tmp_path: Path) -> No
 )
 def test_files_that_are_not_whole_are_refused(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
     made = tensors([["a", "b"]]) | change
-    about = {"architecture": "shared_lstm", "features": {"version": features.VERSION}}
+    about = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
     path, sha256 = registry.publish(str(tmp_path), "plant", made, about)
     with pytest.raises(CorruptArtifact, match=message):
         registry.weights_of(path, sha256)
@@ -118,7 +118,7 @@ def test_a_group_gets_a_network_only_where_that_forecasts_better() -> None:
     weights = {name: value.numpy() for name, value in network(None).state_dict().items()}
     groups = {"up": [0, 1], "down": [2, 3], "noise": [4, 5]}
     made, about = own_networks(weights, lanes, series, groups, Tuning(epochs=4, chunk=64, memory=128, learning_rate=3e-3))
-    assert own.members(made) == [["s2", "s3"], ["s0", "s1"]]
+    assert per_group_lstm.members(made) == [["s2", "s3"], ["s0", "s1"]]
     assert about["kept"] == 2
     assert all(one["error"] < 0.5 * one["shared"] for one in about["networks"])
     assert json.dumps(about)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from detectors.ladder import N
+from detectors.stages.forecaster_selection import N
 from pipeline.core.errors import InputError, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.engine.initial_state import begun

@@ -13,7 +13,7 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
-from detectors.finetune import Tuning
+from detectors.training.finetune import Tuning
 from pipeline.training.dataset import from_history, take
 from pipeline.training.quarantine import Ruling, Why
 from pipeline.training.state_fitting import learn

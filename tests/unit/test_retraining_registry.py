@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from detectors.artifacts import ArtifactError
-from detectors.forecasters import features, shared
+from detectors.forecasters import lstm_features, shared_lstm
 from pipeline.core.errors import InputError
 from pipeline.models import registry
 
-ABOUT = {"architecture": "shared_lstm", "features": {"version": features.VERSION}}
+ABOUT = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
 
 
 @pytest.fixture(scope="module")
 def weights():
-    return {name: value.numpy() for name, value in shared.load().state_dict().items()}
+    return {name: value.numpy() for name, value in shared_lstm.load().state_dict().items()}
 
 
 def test_a_version_comes_back_as_it_was_published(tmp_path: Path, weights):

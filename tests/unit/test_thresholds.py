@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import DetectorSpec, build, checks
+from detectors import DetectorSpec, build, contract
 from detectors.thresholds import THRESHOLDS
-from detectors.thresholds.event import Event
+from detectors.thresholds.event_gate import Event
 
 RATE = 1e-3
 DRAWS = {
@@ -54,7 +54,7 @@ def test_an_alarm_of_a_least_length():
 
 @pytest.mark.parametrize("name", ["quantile", "spot", "dspot", "conformal"])
 def test_a_detector_with_it_keeps_the_contract(name):
-    checks.check(build(DetectorSpec(tier="light", threshold=name)))
+    contract.check(build(DetectorSpec(tier="light", threshold=name)))
 
 
 def test_an_unknown_threshold_is_named():

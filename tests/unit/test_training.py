@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from detectors import training
 from detectors.forecasters import build
 from detectors.forecasters.base import Forecaster
-from detectors.gradients import Diverged, GradientMonitor, Stepper, reach
-from detectors.many import StackedLSTM
-from detectors.training import Settings, Status, Untrainable, fit
+from detectors.training import fit as training
+from detectors.training.batched_finetune import StackedLSTM
+from detectors.training.fit import Settings, Status, Untrainable, fit
+from detectors.training.gradients import Diverged, GradientMonitor, Stepper, reach
 
 
 def waves(n: int = 6, steps: int = 300, seed: int = 0) -> np.ndarray:

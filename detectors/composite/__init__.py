@@ -1,0 +1,1 @@
+"""The detector of a tier: stages, scorers and the decision put together."""

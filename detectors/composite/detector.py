@@ -1,0 +1,154 @@
+"""The detector: working units → scale → rhythm → forecast → scorers → calibration → combiner → threshold, a batch at a time.
+
+Each stage runs once over all rows of a batch, sequentially inside a compiled kernel, and keeps its state under its own names; so the
+cost a point is the same for one series of a million rows and for a million series of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
+from detectors.channel_batch import Floats, Lanes, to_lanes
+from detectors.composite.assembly import DecisionParts, assemble
+from detectors.composite.identity import digest_of
+from detectors.composite.lstm_forecast import Forecast
+from detectors.composite.presets import PRESETS
+from detectors.composite.tiers import TIERS, Tier
+from detectors.forecasters import shared_lstm_numba
+from detectors.forecasters.per_group_lstm import Own
+from detectors.forecasters.shared_lstm_numba import FrozenLSTM
+from detectors.scorers.base import Scorer
+from detectors.scorers.discord import Shape
+from detectors.scorers.flatline import Stuck
+from detectors.scorers.level_shift import Level
+from detectors.scorers.novelty import Bounds
+from detectors.scorers.robust_level_shift import Shift
+from detectors.scorers.seasonal_profile import Seasonal
+from detectors.scorers.step import Change
+from detectors.scorers.value_range import Range
+from detectors.scorers.volatility import Market
+from detectors.stages.forecaster_selection import Ladder, Rungs
+from detectors.stages.multivariate import Joint
+from detectors.stages.robust_scale import Scale
+from detectors.stages.score_fusion import Combiner, Group, evidence
+from detectors.stages.seasonality import Rhythm
+from detectors.stages.tail_calibration import Calibration
+from detectors.thresholds import THRESHOLDS
+from detectors.thresholds.event_gate import Event
+
+STATE_VERSION = "5"
+BAND = ("surplus", 0.99)  # the track whose tail is the band
+CYCLES = (1.0, 0.25)  # windows of the events' shapes, in cycles
+BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
+LARGEST = 1e30  # of a value in working units; its square is still a float64
+
+
+def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
+    """The scorers that ``groups`` need, in the order of their tracks."""
+    known: list[Scorer] = [
+        Change(), Level(), Shift(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
+        Shape(tier.cycles, CYCLES, "cycle"), Bounds(tier.seen) if tier.seen else Range(),
+    ]  # fmt: skip
+    wanted = {name for group in groups for name, _ in group.tracks}
+    return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
+
+
+class Cascade:
+    """A detector of one tier; see ``detectors.base.Detector``."""
+
+    def __init__(self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None) -> None:
+        self.spec = spec
+        self.preset = PRESETS[spec.preset]()
+        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels, tier.repeats, tier.recent), Ladder()
+        self.forecast = Forecast(net, own, tier) if net is not None else None
+        groups = self.preset.groups or tier.groups
+        self.scorers = scorers(tier, groups)
+        tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
+        tracks += self.forecast.tracks if self.forecast else ()
+        self.tracks = tracks
+        self.event = Event(spec.alarm_rate, spec.min_points)
+        self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
+        self.combiner = Combiner(groups, self.event.threshold, (BAND,))
+        self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
+        self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
+        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
+        self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles) if len(spec.channels) > 1 else None
+        self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.joint)
+        digest, weights = digest_of(spec, tier), hashlib.sha256()
+        arrays = list(net.tensors.values()) if net is not None else []
+        if own is not None:
+            arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
+        for array in arrays:
+            digest.update(array.tobytes())
+            weights.update(array.tobytes())
+        self.weights = weights.hexdigest()[:12] if net is not None else ""
+        self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
+        self.state_version = f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
+
+    def initial(self, n: int) -> State:
+        channels = len(self.spec.channels)
+        parts: list[Any] = [
+            self.scale,
+            self.rhythm,
+            self.ladder,
+            self.calibration,
+            self.combiner,
+            *self.scorers,
+            *([self.forecast] if self.forecast else []),
+            *([self.joint.settled] if self.joint else []),
+        ]
+        state = self.event.initial(n) | self.threshold.initial(n) | (self.joint.initial(n) if self.joint else {})
+        for part in parts:
+            for name, array in part.initial(n * channels).items():
+                state[name] = array.reshape(n, channels, *array.shape[1:])
+        return state
+
+    def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
+        flat = {name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
+        lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
+        errors, rungs = self._errors(flat, lanes)
+        surprises, half = self.calibration.run(
+            flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
+        )
+        raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs)
+        return state, assemble(self.decision, flat, points, lanes, raw, self.evidence[lead], rungs, half)
+
+    def adopt(self, state: State) -> None:
+        if self.forecast is not None:
+            self.forecast.adopt(state)
+
+    def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
+        if self.forecast is not None:
+            self.forecast.introduce(state, slots, names)
+
+    def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Rungs]:
+        """Raw errors of every track (M, K), and what was expected by whom."""
+        self.scale.run(state, lanes)
+        self.rhythm.run(state, lanes)
+        errors = np.empty((len(lanes), len(self.tracks)), np.float32)
+        at = 0
+        for scorer in self.scorers:
+            scorer.run(state, lanes, errors[:, at : at + len(scorer.tracks)])
+            at += len(scorer.tracks)
+        readout = self.forecast.run(state, lanes, errors[:, at + 1 :]) if self.forecast else None
+        return errors, self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
+
+
+def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
+    """Raises ValueError for a tier, preset or threshold that does not exist."""
+    if spec.tier not in TIERS:
+        raise ValueError(f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY")
+    if spec.preset not in PRESETS:
+        raise ValueError(f"preset {spec.preset!r} is unknown; there are {', '.join(PRESETS)}")
+    if spec.threshold not in THRESHOLDS:
+        raise ValueError(f"threshold {spec.threshold!r} is unknown; there are {', '.join(THRESHOLDS)}")
+    tier = TIERS[spec.tier]
+    if not tier.lags:
+        return Cascade(spec, tier, None)
+    return Cascade(spec, tier, FrozenLSTM(shared_lstm_numba.read() if weights is None else weights), Own.of(weights or {}))

@@ -1,0 +1,77 @@
+"""The forecaster: causal inputs → the shared, frozen LSTM → a readout per lane on [mixtures of h_t, x_(t−l) − x_t for l = 1…L, z_t, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from detectors.base import State
+from detectors.channel_batch import Floats, Ints, Lanes
+from detectors.composite.tiers import Tier
+from detectors.forecasters import lstm_features
+from detectors.forecasters.per_group_lstm import Own
+from detectors.forecasters.shared_lstm_numba import HIDDEN, FrozenLSTM
+from detectors.stages.ridge_readout import Readout
+from detectors.stages.robust_scale import ANCHOR
+from detectors.stages.robust_scale import LARGEST as FARTHEST
+
+LARGEST = 20.0
+
+
+class Forecast:
+    """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's D · (D + 1) / 2 moments."""
+
+    def __init__(self, net: FrozenLSTM, own: Own | None, tier: Tier) -> None:
+        self.net, self.own = net, own
+        self.lags, self.memory, self.hidden = tier.lags, tier.memory, tier.hidden
+        self.mixture = mixture(HIDDEN, tier.hidden)
+        self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
+        self.tracks = self.readout.tracks
+
+    def initial(self, lanes: int) -> State:
+        inputs = {f"inputs.{name}": array for name, array in lstm_features.initial(lanes, self.memory).items()}
+        hidden = {f"hidden.{name}": np.zeros((lanes, HIDDEN), np.float32) for name in "hc"}
+        return inputs | hidden | {"hidden.own": np.zeros(lanes, np.int32)} | self.readout.initial(lanes)
+
+    def run(self, state: State, lanes: Lanes, out: Floats) -> Floats:
+        """Errors into ``out`` (M, tracks); returns the forecast of v (M,), NaN while there is none."""
+        own = {name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")}
+        inputs = lstm_features.advance(own, lanes.lane, lanes.x, lanes.missed, self.lags)
+        h = self._hidden(state, lanes.lane, inputs.features)
+        h = h if self.mixture is None else h @ self.mixture
+        level = np.clip(np.nan_to_num(lanes.z), -LARGEST, LARGEST)[:, None]
+        phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
+        expected = self.readout.run(state, lanes, inputs.unit, phi, out)
+        anchor = state["scale.moments"][lanes.lane, ANCHOR]
+        return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
+
+    def adopt(self, state: State) -> None:
+        """Other weights from here on. What the readout learnt of the net's hidden state is forgotten; of lags and level it stays."""
+        self.readout.forget(state, self.hidden)
+        state["hidden.own"][...] = 0
+
+    def introduce(self, state: State, slots: Ints, names: Iterable[str]) -> None:
+        """Series with a network of their own have it from here on."""
+        if self.own is not None:
+            state["hidden.own"][slots] = self.own.of_series(names)[:, None]
+
+    def _hidden(self, state: State, lane: Ints, inputs: Floats) -> Floats:
+        """The hidden state after each row (M, H): of the shared LSTM in one call, of the others in another."""
+        h, c = state["hidden.h"], state["hidden.c"]
+        if self.own is None:
+            return self.net.run(inputs, lane, h, c)
+        network, out = state["hidden.own"][lane], np.empty((len(lane), HIDDEN), np.float32)
+        shared = np.flatnonzero(network == 0)
+        if len(shared):
+            out[shared] = self.net.run(inputs[shared], lane[shared], h, c)
+        self.own.run(network, inputs, lane, h, c, out)
+        return out
+
+
+def mixture(width: int, wanted: int) -> Floats | None:
+    """A fixed random rotation to fewer numbers (Johnson & Lindenstrauss 1984): the readout's moments grow with the square of its inputs."""
+    if wanted == width:
+        return None
+    square = np.random.default_rng(0).normal(size=(width, wanted))
+    return np.ascontiguousarray(np.linalg.qr(square)[0] * np.sqrt(width / wanted), np.float32)

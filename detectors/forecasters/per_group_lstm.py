@@ -1,0 +1,130 @@
+# ruff: noqa: ANN001
+"""Networks of their own for some series of a stream, beside the LSTM that the others share: one set of weights holds them all.
+
+The tensors of a version are those of the shared LSTM and, where there are such networks, also ``NAMES``: which series have which, and the stacked
+recurrent weights. (A head of their own they have only in training: live, the readout of the series takes its place.) The live step is one compiled
+pass over the rows of a batch, each by the weights of its own lane: no padding, however few or many series a network has, and the same numbers
+however the points are cut into batches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.channel_batch import Floats, Ints
+from detectors.jit import kernel, sigmoid, tanh
+
+PREFIX: Final = "own."
+NAMES: Final = ("own.series", "own.network", "own.input", "own.hidden", "own.bias")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Own:
+    """K networks. ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's order."""
+
+    network: dict[str, int]
+    weights: Floats
+    bias: Floats
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Own | None:
+        """What ``tensors`` made; None where the weights are only those of the shared LSTM. Raises ValueError where they are not whole."""
+        if NAMES[0] not in arrays:
+            return None
+        both = np.concatenate([arrays["own.input"], arrays["own.hidden"]], axis=2)
+        weights, bias = both.transpose(0, 2, 1), arrays["own.bias"]
+        return cls(networks(arrays), np.ascontiguousarray(weights, np.float32), np.ascontiguousarray(bias, np.float32))
+
+    def of_series(self, names: Iterable[str]) -> Ints:
+        """The network of each (N,), 0: the shared one."""
+        return np.array([self.network.get(name, 0) for name in names], np.int32)
+
+    def run(self, network: Ints, features: Floats, lane: Ints, h: Floats, c: Floats, out: Floats) -> None:
+        """Advance the rows whose ``network`` (M,) is not 0: their new hidden state into ``out`` (M, H); ``h`` and ``c`` (lanes, H) change in place."""
+        _run(self.weights, self.bias, network, features, lane, h, c, out)
+
+
+def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
+    """What a version keeps of K networks: the series of each, and their state dicts, stacked (names as in SharedLSTM); {} where there is none."""
+    if not members:
+        return {}
+    names = [name for mine in members for name in mine]
+    return {
+        "own.series": np.frombuffer(json.dumps(names).encode(), np.uint8),
+        "own.network": np.repeat(np.arange(len(members), dtype=np.int32), [len(mine) for mine in members]),
+        "own.input": weights["lstm.weight_ih_l0"],
+        "own.hidden": weights["lstm.weight_hh_l0"],
+        "own.bias": weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"],
+    }
+
+
+def without(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Only the tensors of the shared LSTM."""
+    return {name: value for name, value in arrays.items() if not name.startswith(PREFIX)}
+
+
+def networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """The network, 1 … K, of each series that has one. Raises ValueError where ``tensors`` did not make them."""
+    if NAMES[0] not in arrays:
+        return {}
+    series, number, count = json.loads(arrays["own.series"].tobytes()), arrays["own.network"], len(arrays["own.input"])
+    if not (isinstance(series, list) and all(isinstance(name, str) for name in series) and number.shape == (len(series),)):
+        raise ValueError("own.series does not name a series for each of own.network")
+    if len(number) and not (number.dtype == np.int32 and number.min() >= 0 and number.max() < count):
+        raise ValueError(f"own.network names a network that is not among the {count} that there are")
+    return dict(zip(series, (number + 1).tolist(), strict=True))
+
+
+def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
+    """The series of each network that ``tensors`` made."""
+    found: list[list[str]] = [[] for _ in arrays.get("own.input", ())]
+    for name, number in networks(arrays).items():
+        found[number - 1].append(name)
+    return found
+
+
+def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict[str, list[int]]:
+    """The shapes that the tensors of own networks must have among ``arrays``."""
+    if not any(name.startswith(PREFIX) for name in arrays):
+        return {}
+    count = {name: len(arrays[name]) if name in arrays and arrays[name].ndim else 0 for name in ("own.series", "own.network", "own.input")}
+    k = count["own.input"]
+    own = [[count["own.series"]], [count["own.network"]], [k, 4 * hidden, inputs], [k, 4 * hidden, hidden], [k, 4 * hidden]]
+    return dict(zip(NAMES, own, strict=True))
+
+
+@kernel
+def _run(weights, bias, network, features, lane, h, c, out):  # type: ignore[no-untyped-def]
+    inputs, size = features.shape[1], h.shape[1]
+    gate = np.empty(4 * size, np.float32)
+    for i in range(len(lane)):
+        k, row = network[i] - 1, lane[i]
+        if k < 0:
+            continue
+        gate[:] = bias[k]
+        _add(gate, features[i], weights[k, :inputs])
+        _add(gate, h[row], weights[k, inputs:])
+        for j in range(size):
+            c[row, j] = sigmoid(gate[size + j]) * c[row, j] + sigmoid(gate[j]) * tanh(gate[2 * size + j])
+        for j in range(size):
+            h[row, j] = sigmoid(gate[3 * size + j]) * tanh(c[row, j])
+        out[i] = h[row]
+
+
+@kernel
+def _add(gate, x, weights):  # type: ignore[no-untyped-def]
+    """gate += x @ weights, two rows at a time, so that the sum is read and written half as often."""
+    for j in range(0, len(x) - 1, 2):
+        for g in range(len(gate)):
+            gate[g] += x[j] * weights[j, g] + x[j + 1] * weights[j + 1, g]
+    if len(x) % 2:
+        for g in range(len(gate)):
+            gate[g] += x[-1] * weights[-1, g]

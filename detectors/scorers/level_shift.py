@@ -1,0 +1,35 @@
+"""The mean of the last hour or so against the long mean: a level that moved, whatever the noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import State
+from detectors.channel_batch import Floats, Lanes
+from detectors.jit import kernel
+
+SHORT = 60.0
+LONG = 5000.0
+
+
+class Level:
+    tracks: tuple[str, ...] = ("level",)
+
+    def initial(self, lanes: int) -> State:
+        return {"level.means": np.zeros((lanes, 3), np.float32)}
+
+    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+        _level(state["level.means"], lanes.lane, lanes.v, out)
+
+
+@kernel
+def _level(means, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(lane)):
+        s, value = means[lane[i]], v[i]
+        if np.isnan(value):
+            out[i, 0] = np.nan
+            continue
+        s[0] += 1
+        s[1] += (value - s[1]) / min(s[0], np.float32(SHORT))
+        s[2] += (value - s[2]) / min(s[0], np.float32(LONG))
+        out[i, 0] = abs(s[1] - s[2])

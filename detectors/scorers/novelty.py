@@ -1,0 +1,78 @@
+"""How far a value lies outside everything seen so far, and how far from the nearest value ever seen.
+
+``novelty`` also finds values in a gap between two modes. The values seen are kept as at most ``size`` sorted representatives: where
+they are full, the two closest neighbours become one, so the distance is off by no more than the smallest gap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import State
+from detectors.channel_batch import Floats, Lanes
+from detectors.jit import kernel
+from detectors.stages.quantised_history import pack
+
+FAR = 2**17  # quanta: farther than any two values are
+
+
+class Bounds:
+    """State: 2 · size bytes a lane and a little."""
+
+    tracks: tuple[str, ...] = ("range", "novelty")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def initial(self, lanes: int) -> State:
+        return {
+            "bounds.seen": np.zeros((lanes, self.size), np.int16),
+            "bounds.quantum": np.zeros(lanes, np.float32),
+            "bounds.used": np.zeros(lanes, np.int32),
+        }
+
+    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+        _bounds(state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], lanes.lane, lanes.near, out)
+
+
+@kernel
+def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Insert ``value`` before ``at``; where all places are taken, first drop the inner value with the closest neighbours."""
+    if n == len(seen):
+        tight, narrowest = 1, FAR
+        for k in range(1, n - 1):
+            if seen[k + 1] - seen[k - 1] < narrowest:
+                tight, narrowest = k, seen[k + 1] - seen[k - 1]
+        inside = 0 < at < n and seen[at] - seen[at - 1] <= narrowest
+        if inside:
+            return n
+        for k in range(tight, n - 1):
+            seen[k] = seen[k + 1]
+        at = at - 1 if at > tight else at
+        n -= 1
+    for k in range(n, at, -1):
+        seen[k] = seen[k - 1]
+    seen[at] = value
+    return n + 1
+
+
+@kernel
+def _bounds(seen, quantum, used, lane, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(lane)):
+        row, n = seen[lane[i]], used[lane[i]]
+        if np.isnan(near[i]):
+            out[i, :] = np.nan
+            continue
+        value = pack(row, quantum, lane[i], near[i])
+        if n == 0:
+            out[i, :] = np.nan
+            row[0] = value
+            used[lane[i]] = 1
+            continue
+        at = np.searchsorted(row[:n], value)
+        right = row[at] - value if at < n else FAR
+        left = value - row[at - 1] if at > 0 else FAR
+        out[i, 0] = quantum[lane[i]] * (right if at == 0 else (left if at == n else 0))
+        out[i, 1] = quantum[lane[i]] * min(left, right)
+        if min(left, right) > 0:
+            used[lane[i]] = _remember(row, n, at, value)

@@ -1,0 +1,32 @@
+"""How far a value lies outside everything seen so far: the part of ``bounds`` that needs 8 bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import State
+from detectors.channel_batch import Floats, Lanes
+from detectors.jit import kernel
+
+
+class Range:
+    tracks: tuple[str, ...] = ("range",)
+
+    def initial(self, lanes: int) -> State:
+        return {"range.ends": np.full((lanes, 2), np.nan, np.float32)}
+
+    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+        _range(state["range.ends"], lanes.lane, lanes.v, out)
+
+
+@kernel
+def _range(ends, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(lane)):
+        end, value = ends[lane[i]], v[i]
+        if np.isnan(value) or np.isnan(end[0]):
+            out[i, 0] = np.nan
+        else:
+            out[i, 0] = max(max(end[0] - value, value - end[1]), np.float32(0))
+        if not np.isnan(value):
+            end[0] = value if np.isnan(end[0]) else min(end[0], value)
+            end[1] = value if np.isnan(end[1]) else max(end[1], value)

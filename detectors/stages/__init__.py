@@ -1,0 +1,1 @@
+"""Steps that every tier shares, each one pass over a batch."""

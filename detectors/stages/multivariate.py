@@ -1,0 +1,124 @@
+"""What the channels of a series break together: the Mahalanobis distance of their forecast errors, by their own past covariance.
+
+Two channels that always move together may part without either leaving its own band. d²_t = r_tᵀ Σ⁻¹ r_t with r the errors in usual sizes and Σ their
+exponentially forgetting covariance (Hotelling's T²; Mahalanobis 1936), calibrated like any other track, at once and averaged over
+``SPAN`` rows. The share of channel c is r_c (Σ⁻¹ r)_c where that is positive.
+
+Beside it stands the channel that is farthest from where it settled (``detectors.stages.steady_state``): the largest over the channels, calibrated by its own past
+without the rows of an event, so that a fault stays one for as long as it lasts. It is over when the distance has fallen to ``FALLEN`` of the height it
+had: a plant rarely settles where it was before, and what is left of the distance is no news.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import State
+from detectors.channel_batch import Floats, Ints, Lanes
+from detectors.jit import kernel
+from detectors.stages.forecaster_selection import Rungs
+from detectors.stages.score_fusion import Combiner, Group
+from detectors.stages.steady_state import Settled
+from detectors.stages.tail_calibration import Calibration
+
+MEMORY = 5_000.0
+SPAN = 10.0
+RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
+LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
+QUARANTINE = 2.5  # much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates itself away
+RESTLESS = 4.0  # the same of numbers that do not settle: leaving a level belongs to the tail
+FALLEN = 0.4
+RISE, DECAY = 30.0, 1000.0  # rows over which the height of an event is taken, and after which it is forgotten
+SETTLED = (Group((("settled", 1.0),), 1.0, 0.9),)
+GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),), 0.8, slope=0.2))
+
+
+class Joint:
+    """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
+
+    def __init__(self, channels: int, bins: int, threshold: float, settles: bool) -> None:
+        self.channels = channels
+        self.combiner, self.lasting, self.settled = Combiner(GROUPS, threshold), Combiner(SETTLED, threshold), Settled()
+        self.calibrations = {
+            "joint.": Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins),
+            "joint.settled.": Calibration((0.9,), bins, QUARANTINE if settles else RESTLESS),
+        }
+
+    def initial(self, n: int) -> State:
+        own = {"joint.covariance": np.zeros((n, self.channels, self.channels), np.float32)}
+        own |= {name: np.zeros((n, 2), np.float32) for name in ("joint.clock", "joint.height")}
+        for prefix, calibration in self.calibrations.items():
+            own |= {prefix + name: array for name, array in calibration.initial(n).items()}
+        return own
+
+    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share (N, C), and where it is not what they break
+        together that says more, but the one that is farthest from where it settled (N,).
+        """
+        shape = (len(slot), self.channels)
+        usual = np.maximum(rungs.error * lanes.unit, 1e-30)
+        residual = np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
+        errors, share, rows = np.empty((len(slot), 2), np.float32), np.zeros(shape, np.float32), np.empty(len(slot), np.float32)
+        _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
+        away = self.settled.run(state, lanes).reshape(shape)
+        farthest = np.fmax.reduce(away, axis=1)[:, None]
+        _fallen(state["joint.height"], slot, farthest)
+        ones = np.ones(len(slot), np.float32)
+        known = replace(rungs, error=ones, off=ones, rows=rows)
+        together, lasting = (
+            combiner.run({}, slot, self._surprises(state, prefix, slot, error), known)[0][:, 0]
+            for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
+        )
+        away = np.where(away > 1, away - 1, 0)  # nothing where it is as usual
+        left = lasting > together
+        share = np.where(left[:, None], away, share)
+        return np.maximum(together, lasting), lasting, share, left
+
+    def _surprises(self, state: State, prefix: str, slot: Ints, errors: Floats) -> Floats:
+        own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix + "calibration")}
+        return self.calibrations[prefix].run(own, slot, errors, -1, 0.0)[0]
+
+
+@kernel
+def _joint(covariance, clock, slot, residual, errors, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    channels = residual.shape[1]
+    r = np.zeros(channels)
+    for i in range(len(slot)):
+        s, t = covariance[slot[i]], clock[slot[i]]
+        rows[i] = t[0]
+        known = 0
+        for c in range(channels):
+            known += not np.isnan(residual[i, c])
+            r[c] = 0.0 if np.isnan(residual[i, c]) else residual[i, c]
+        errors[i] = np.nan
+        if known == 0:
+            continue
+        if t[0] >= 4 * channels:
+            solved = np.linalg.solve(s.astype(np.float64) + RIDGE * np.eye(channels), r)
+            distance = np.float32(max((r * solved).sum(), 0.0))
+            t[1] += (distance - t[1]) / min(t[0] - 4 * channels + 1, np.float32(SPAN))
+            errors[i, 0], errors[i, 1] = distance, t[1]
+            for c in range(channels):
+                share[i, c] = max(r[c] * solved[c], 0.0)
+        t[0] += 1
+        rate = max(1 / t[0], np.float32(1 / MEMORY))
+        for c in range(channels):
+            for e in range(channels):
+                s[c, e] += rate * (np.float32(r[c] * r[e]) - s[c, e])
+
+
+@kernel
+def _fallen(height, slot, farthest):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Lower in place what is left of an event; distances are about 1 where all is as usual."""
+    for i in range(len(slot)):
+        h = height[slot[i]]
+        excess = max(farthest[i, 0] - np.float32(1), np.float32(0))
+        if np.isnan(farthest[i, 0]):
+            continue
+        h[0] += (excess - h[0]) / np.float32(RISE)
+        h[1] = max(h[1] * np.float32(1 - 1 / DECAY), h[0])
+        least = np.float32(FALLEN) * h[1]
+        farthest[i, 0] = 1 + (excess if excess >= least else excess * (excess / least) ** 2)

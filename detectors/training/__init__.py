@@ -1,0 +1,1 @@
+"""From recorded series to weights (PyTorch)."""

@@ -1,0 +1,142 @@
+"""Pretrain the shared LSTM on synthetic series: ``python -m detectors.training.pretrain --out FOLDER/shared_lstm``.
+
+Every round makes new series (seed and round number decide them), so there is no training set to overfit. A killed run goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detectors import artifacts
+from detectors.forecasters import lstm_features
+from detectors.forecasters.shared_lstm import SharedLSTM
+from detectors.training import synthetic_series
+from detectors.training.gradients import Stepper
+
+LENGTHS = (1024, 1536, 1536, 4096)  # of the series of a round, in turn
+CHUNK = 512
+SAVE = 100  # rounds between checkpoints
+HELD_OUT = 1 << 20  # round numbers from here on are never trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 7
+    rounds: int = 700
+    series: int = 64
+    learning_rate: float = 4e-3
+    clip: float = 1.0
+
+
+@dataclass(slots=True)
+class Round:
+    """Series as tensors: inputs (T, B, F), target (T, B, K) in units with NaN where unknown."""
+
+    inputs: Tensor
+    target: Tensor
+
+
+def make_round(values: NDArray[np.float64]) -> Round:
+    """``values`` (B, T) → what the net sees of them and what it should have said."""
+    b, t = values.shape
+    slot = np.tile(np.arange(b, dtype=np.int32), t)
+    seen = lstm_features.advance(lstm_features.initial(b), slot, np.ascontiguousarray(values.T).reshape(-1), np.zeros(b * t, np.int32))
+    last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
+    target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
+    for k, ahead in enumerate(lstm_features.HORIZONS):
+        target[:-ahead, :, k] = np.clip((values.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT)
+    target[:2] = np.nan  # nothing is known of a series' unit before its third point
+    return Round(torch.from_numpy(seen.features.reshape(t, b, -1)), torch.from_numpy(target))
+
+
+def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Mean of ``losses_of`` over what is known; all (T, B, K)."""
+    return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
+
+
+def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error of each target (…, K); 0 where it is missing."""
+    known = ~target.isnan()
+    error = torch.where(known, target, 0.0) - location
+    freedom = 2.0 + freedom.exp()
+    constant = torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
+    score = log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
+    size = (1.0 + error**2).sqrt().clamp(max=30.0) - 1.0
+    return torch.where(known, score + 0.5 * size, 0.0)
+
+
+def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
+    """The whole run; prints a line every 25 rounds and keeps a checkpoint every ``SAVE``."""
+    torch.manual_seed(recipe.seed)
+    module = SharedLSTM()
+    chunks = [LENGTHS[r % len(LENGTHS)] // CHUNK for r in range(recipe.rounds)]
+    stepper = Stepper(module, recipe.learning_rate, recipe.clip, sum(chunks))
+    checkpoints = artifacts.Checkpoints(checkpoint, asdict(recipe))
+    first, losses, started = resume(stepper, checkpoints), [], time.monotonic()
+    for number in range(first, recipe.rounds):
+        data = make_round(synthetic_series.batch((recipe.seed, number), recipe.series, LENGTHS[number % len(LENGTHS)]))
+        losses.append(train_round(stepper, module, data))
+        if number % 25 == 24:
+            norms = stepper.monitor.summary()
+            print(
+                f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+        if (number + 1) % SAVE == 0:
+            checkpoints.save((number + 1) // SAVE, stepper.tensors(), {"round": number + 1})
+    return module, {"loss": float(np.mean(losses[-25:])), "gradient": stepper.monitor.summary(), "updates": sum(chunks)}
+
+
+def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
+    """Chunk after chunk with the state carried on; returns the mean loss."""
+    state, total = None, []
+    for inputs, target in zip(torch.split(data.inputs, CHUNK), torch.split(data.target, CHUNK), strict=True):
+        location, log_scale, _, state = module(inputs, state)
+        total.append(stepper.step(loss_of(module, location, log_scale, target)))
+        state = (state[0].detach(), state[1].detach())
+    return float(np.mean(total))
+
+
+def resume(stepper: Stepper, checkpoints: artifacts.Checkpoints) -> int:
+    """The round to go on with: 0 where there is no checkpoint of this very recipe."""
+    saved = checkpoints.latest()
+    if saved is None:
+        return 0
+    stepper.restore(saved.tensors)
+    return int(saved.manifest["round"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m detectors.training.pretrain", description=__doc__)
+    parser.add_argument("--out", required=True, help="path of the model without its ending; any fsspec path")
+    parser.add_argument("--rounds", type=int, default=Recipe().rounds)
+    parser.add_argument("--seed", type=int, default=Recipe().seed)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    recipe = Recipe(seed=options.seed, rounds=options.rounds)
+    module, result = train(recipe, f"{options.out}.checkpoint")
+    manifest = {
+        "architecture": "shared_lstm",
+        "features": {"version": lstm_features.VERSION, "names": list(lstm_features.NAMES), "horizons": list(lstm_features.HORIZONS)},
+        "recipe": asdict(recipe),
+        "result": result,
+        "command": "python -m detectors.training.pretrain " + " ".join(sys.argv[1:] if arguments is None else arguments),
+    }
+    tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    print(artifacts.save(options.out, tensors, manifest))
+
+
+if __name__ == "__main__":
+    main()
