@@ -33,9 +33,9 @@ HISTORY_ROWS = 2_000_000
 
 FROZEN = """
 import sys
-from pipeline.records import Counts, Partition
+from pipeline.core.types import Counts, Partition
 from storage import positions
-from storage.session import Database
+from storage.sql.database import Database
 database = Database(sys.argv[1])
 position = positions.take_over(database, "frozen", Partition("sensors", 0), "frozen", "")
 with database.begin() as connection:

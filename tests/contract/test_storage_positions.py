@@ -123,9 +123,9 @@ def test_every_take_over_gets_its_own_epoch(database):
 
 FROZEN_OWNER = """
 import sys, time
-from pipeline.records import Counts, Partition
+from pipeline.core.types import Counts, Partition
 from storage import positions
-from storage.session import CommitUnknown, Database
+from storage.sql.database import CommitUnknown, Database
 from tests.commit_proxy import CommitProxy
 database = Database(sys.argv[1])
 partition = Partition("sensors", 3)

@@ -112,7 +112,7 @@ def test_one_daemon_a_file_and_readers_beside_it(tmp_path):
     daemon.upgrade()
     with pytest.raises(StorageError, match=f"process {os.getpid()}"):
         Database(url, exclusive=True)
-    look = "import sys; from storage.session import Database; Database(sys.argv[1]).require_head(); print('seen')"
+    look = "import sys; from storage.sql.database import Database; Database(sys.argv[1]).require_head(); print('seen')"
     with daemon.begin():
         reader = subprocess.run([sys.executable, "-c", look, url], capture_output=True, text=True, timeout=60, check=False)
     assert reader.stdout == "seen\n", reader.stderr
@@ -122,7 +122,7 @@ def test_one_daemon_a_file_and_readers_beside_it(tmp_path):
 
 def test_the_lock_of_a_killed_daemon_is_free(tmp_path):
     url = f"sqlite:///{tmp_path}/forewatch.db"
-    hold = "import sys, time; from storage.session import Database; d = Database(sys.argv[1], exclusive=True); print('held', flush=True); time.sleep(60)"
+    hold = "import sys, time; from storage.sql.database import Database; d = Database(sys.argv[1], exclusive=True); print('held', flush=True); time.sleep(60)"
     daemon = subprocess.Popen([sys.executable, "-c", hold, url], stdout=subprocess.PIPE, text=True)
     assert daemon.stdout.readline() == "held\n"
     with pytest.raises(StorageError, match=f"process {daemon.pid}"):
@@ -147,7 +147,7 @@ def test_a_committed_transaction_is_durable_and_a_read_is_one_view(database):
 
 
 def test_daemons_that_start_together_upgrade_once(database_url):
-    upgrade = "import sys; from storage.session import Database; Database(sys.argv[1]).upgrade()"
+    upgrade = "import sys; from storage.sql.database import Database; Database(sys.argv[1]).upgrade()"
     daemons = [subprocess.Popen([sys.executable, "-c", upgrade, database_url], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for daemon in daemons:
         _, errors = daemon.communicate(timeout=60)

@@ -215,7 +215,7 @@ def test_data_that_teach_nothing(database, schema_url, tmp_path: Path, values, r
 
 def test_a_training_that_diverges_keeps_the_champion(database, schema_url, tmp_path: Path, monkeypatch):
     """A loss that is no number from the first step on: the row says so, nothing is made, and whoever decided goes on."""
-    import detectors.finetune as finetune
+    from detectors.training import finetune
 
     real = finetune.loss_of
 

@@ -8,7 +8,7 @@ import psycopg  # noqa: F401
 import ruamel.yaml  # noqa: F401
 import sqlalchemy.dialects.postgresql  # noqa: F401
 
-import pipeline.daemon
+import pipeline.daemon.daemon
 import pipeline.sources.kafka.consumer  # noqa: F401
 import tests.faults.member  # noqa: F401
 from detectors import build

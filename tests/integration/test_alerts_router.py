@@ -323,7 +323,7 @@ def test_a_router_that_dies_leaves_no_half_turn(database: Database, monkeypatch:
     bench = Bench(database)
     bench.happen(*(anomaly(f"b{i}/x") for i in range(5)))
     with monkeypatch.context() as broken:
-        broken.setattr("storage.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        broken.setattr("storage.alerting.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         with pytest.raises(RuntimeError):
             bench.turn()
     assert bench.ledger() == {"pending": 5}

@@ -227,5 +227,5 @@ def test_checkpoints_go_with_the_job_that_could_have_gone_on_from_them(database,
 
 def test_the_daemon_never_imports_dask():
     """Its interpreter scores; Dask and training live in the runner and below it."""
-    code = "import sys, pipeline.daemon, pipeline.retraining.service; print([m for m in ('dask', 'distributed') if m in sys.modules])"
+    code = "import sys, pipeline.daemon.daemon, pipeline.daemon.retraining_service; print([m for m in ('dask', 'distributed') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

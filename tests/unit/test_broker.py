@@ -57,9 +57,7 @@ def test_up_is_idempotent_and_data_survives_down_and_up(broker):
 
 @pytest.mark.kafka
 def test_it_outlives_the_process_that_started_it_and_listens_on_this_machine_only(broker, tmp_path):
-    code = (
-        f"from pathlib import Path; from pipeline.broker import LocalBroker; LocalBroker(Path({str(broker.data_dir)!r}), heap='256m').up()"
-    )
+    code = f"from pathlib import Path; from pipeline.local_kafka.broker import LocalBroker; LocalBroker(Path({str(broker.data_dir)!r}), heap='256m').up()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     process = broker.process()
     assert process is not None

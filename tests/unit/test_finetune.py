@@ -166,8 +166,8 @@ def test_it_can_be_cancelled_and_tells_its_progress() -> None:
 SCRIPT = """
 import sys
 import numpy as np
-from detectors.finetune import Lanes, Tuning, finetune
-from detectors.forecasters.shared import network
+from detectors.training.finetune import Lanes, Tuning, finetune
+from detectors.forecasters.shared_lstm import network
 with np.load(sys.argv[1]) as given:
     lanes = Lanes(given["first"], given["x"], given["missed"])
 tuning = Tuning(epochs=3, batch=4, chunk=64, memory=128)

@@ -186,7 +186,7 @@ def test_a_gap_in_the_log_is_a_gap_in_history(path, writer):
 OWNER = """
 import json, sys
 import numpy as np, pyarrow as pa
-from pipeline.records import Partition
+from pipeline.core.types import Partition
 from storage import history, parquet
 history.FLUSH_SECONDS = 0.02
 path, epoch, start = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -12,7 +12,7 @@ from pipeline.observability.log_setup import redact
 
 SCRIPT = """
 import logging, structlog
-from pipeline.logs import configure_logs
+from pipeline.observability.log_setup import configure_logs
 configure_logs("info", human={human})
 log = structlog.get_logger("pipeline.engine.engine")
 log.info("batch", stream="plant", records=3)

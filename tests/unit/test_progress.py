@@ -12,8 +12,8 @@ import pytest
 from pipeline.observability.progress_bar import describe, short
 
 SCRIPT = """
-from pipeline.logs import configure_logs
-from pipeline.progress import progress
+from pipeline.observability.log_setup import configure_logs
+from pipeline.observability.progress_bar import progress
 configure_logs()
 with progress("backfill", total=400) as shown:
     shown.advance(100)

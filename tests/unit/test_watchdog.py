@@ -12,7 +12,7 @@ from pipeline.observability.watchdog import Watchdog
 
 STUCK = """
 import threading, time
-from pipeline.watchdog import Watchdog
+from pipeline.observability.watchdog import Watchdog
 with Watchdog(0.4) as watchdog:
     for _ in range(4):
         watchdog.beat("plant")
@@ -23,7 +23,7 @@ with Watchdog(0.4) as watchdog:
 
 TURNING = """
 import time
-from pipeline.watchdog import Watchdog
+from pipeline.observability.watchdog import Watchdog
 print("up", flush=True)
 with Watchdog(1.0) as watchdog:
     end = time.monotonic() + 4.0

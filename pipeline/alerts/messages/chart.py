@@ -24,7 +24,7 @@ _ENOUGH = 60
 _MOST = 240
 _AFTER = to_nanoseconds(timedelta(hours=6))
 
-#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.HistoryReader.read`` with its arguments in a row.
+#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with its arguments in a row.
 Read = Callable[[str, str, int, int, list[str]], Any]
 
 
