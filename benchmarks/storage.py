@@ -34,7 +34,7 @@ HISTORY_ROWS = 2_000_000
 FROZEN = """
 import sys
 from pipeline.core.types import Counts, Partition
-from storage import positions
+from storage.stream_state import positions
 from storage.sql.database import Database
 database = Database(sys.argv[1])
 position = positions.take_over(database, "frozen", Partition("sensors", 0), "frozen", "")

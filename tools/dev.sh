@@ -39,6 +39,7 @@ lint() {
     "$BIN/ruff" check .
     "$BIN/ruff" format --check .
     "$BIN/mypy"
+    "$BIN/lint-imports" --no-cache >/dev/null || "$BIN/lint-imports" --no-cache
 }
 
 target=${1:-help}

@@ -124,7 +124,7 @@ def test_every_take_over_gets_its_own_epoch(database):
 FROZEN_OWNER = """
 import sys, time
 from pipeline.core.types import Counts, Partition
-from storage import positions
+from storage.stream_state import positions
 from storage.sql.database import CommitUnknown, Database
 from tests.commit_proxy import CommitProxy
 database = Database(sys.argv[1])

@@ -187,7 +187,7 @@ OWNER = """
 import json, sys
 import numpy as np, pyarrow as pa
 from pipeline.core.types import Partition
-from storage import history, parquet
+from storage.history import history, parquet
 history.FLUSH_SECONDS = 0.02
 path, epoch, start = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 names, p = pa.array(["a"]), Partition("sensors", 0)
