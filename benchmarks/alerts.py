@@ -103,7 +103,7 @@ class Receiver:
 
 
 def endpoints_of(port: int, in_flight: int) -> dict[str, Any]:
-    from tests.alerting import endpoint
+    from tests.support.alerting import endpoint
 
     os.environ.setdefault("BENCH_SECRET", "whsec_" + "A" * 44)
     common = {"type": "webhook", "secret": {"env": "BENCH_SECRET"}, "allow": ["loopback"], "in_flight": in_flight}
@@ -151,7 +151,7 @@ def delivering(url: str, port: int, in_flight: int, fan_out: bool) -> Iterator[N
 
 def latency(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """Commit → first byte at the receiver."""
-    from tests.alerting import Bench, anomaly
+    from tests.support.alerting import Bench, anomaly
 
     deliveries = options.rate * options.seconds * (ENDPOINTS if options.fan_out else 1)
     with Receiver() as receiver:
@@ -179,7 +179,7 @@ def latency(options: argparse.Namespace, database: Any) -> dict[str, Any]:
 
 def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """A backlog of single messages over many series is worked off."""
-    from tests.alerting import Bench
+    from tests.support.alerting import Bench
 
     count = options.count
     with Receiver() as receiver:
@@ -200,7 +200,7 @@ def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     from kafka import KafkaProducer
     from ruamel.yaml import YAML
 
-    from tests.kafka_server import running_broker
+    from tests.support.kafka_server import running_broker
 
     with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "kafka") as broker, Receiver() as receiver:
         path, secret = Path(folder) / "produce.yaml", Path(folder) / "secret"
@@ -265,7 +265,7 @@ def _ns(stamp: str) -> int:
 
 def budget(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """Pages a day over simulated undisturbed months, five a day wanted; and how many of 50 strong anomalies among them paged at once."""
-    from tests.unit.test_alerts_budget import simulate
+    from tests.unit.alerts.test_page_budget import simulate
 
     natures: dict[str, dict[str, Any]] = {
         "calibrated": {},
@@ -321,7 +321,7 @@ def opened(which: str | None) -> Iterator[Any]:
 
     with ExitStack() as stack:
         if which == "postgresql":
-            from tests.postgres_server import create_database, running_postgres
+            from tests.support.postgres_server import create_database, running_postgres
 
             url = create_database(stack.enter_context(running_postgres()))
         else:

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--detector", default="light")
     options = parser.parse_args()
-    from tests.postgres_server import free_port
+    from tests.support.postgres_server import free_port
 
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()

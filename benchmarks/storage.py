@@ -25,7 +25,7 @@ from storage.history.history import HistoryReader, HistoryWriter
 from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
-from tests.postgres_server import LocalPostgres, create_database
+from tests.support.postgres_server import LocalPostgres, create_database
 
 P = Partition("sensors", 0)
 COMMITS = 500

@@ -209,7 +209,7 @@ def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> tu
     if kind != "pair":
         return result(start([kind, brokers, str(records), folder, *rest]))
     from storage.sql.database import Database
-    from tests.postgres_server import LocalPostgres, create_database
+    from tests.support.postgres_server import LocalPostgres, create_database
 
     server = LocalPostgres(durable=True)
     server.start()

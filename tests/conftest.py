@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from storage.sql.database import Database
-    from tests.kafka_server import FaultyBroker, Topics
-    from tests.postgres_server import PostgresServer
+    from tests.support.kafka_server import FaultyBroker, Topics
+    from tests.support.postgres_server import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +37,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``host:port`` of a real Apache Kafka that the whole run shares (each pytest-xdist worker has its own). Do not stop it."""
-    from tests.kafka_server import running_broker
+    from tests.support.kafka_server import running_broker
 
     with running_broker(tmp_path_factory.mktemp("kafka")) as address:
         yield address
@@ -46,7 +46,7 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def topics(kafka_broker: str) -> Iterator[Topics]:
     """Makes topics on ``kafka_broker`` (``topics.create(partitions=4)``) and writes to them (``topics.produce``)."""
-    from tests.kafka_server import Topics
+    from tests.support.kafka_server import Topics
 
     made = Topics(kafka_broker)
     yield made
@@ -56,7 +56,7 @@ def topics(kafka_broker: str) -> Iterator[Topics]:
 @pytest.fixture(scope="module")
 def broker_to_break(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyBroker]:
     """The broker behind ``faulty_broker``."""
-    from tests.kafka_server import faulty_broker
+    from tests.support.kafka_server import faulty_broker
 
     with faulty_broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
@@ -77,7 +77,7 @@ def faulty_broker(broker_to_break: FaultyBroker) -> Iterator[FaultyBroker]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A real PostgreSQL that the whole run shares. Do not stop it."""
-    from tests.postgres_server import running_postgres
+    from tests.support.postgres_server import running_postgres
 
     with running_postgres() as server:
         yield server
@@ -86,7 +86,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def faulty_postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL of this test alone: ``stop``, ``start``, ``address``."""
-    from tests.postgres_server import running_postgres
+    from tests.support.postgres_server import running_postgres
 
     with running_postgres() as server:
         yield server
@@ -95,7 +95,7 @@ def faulty_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """SQLAlchemy URL of an empty PostgreSQL database of this test alone."""
-    from tests.postgres_server import create_database, drop_database
+    from tests.support.postgres_server import create_database, drop_database
 
     url = create_database(postgres_server)
     yield url
@@ -106,7 +106,7 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 def postgres_template(postgres_server: PostgresServer) -> str:
     """Name of a database with the schema in it: a copy is made five times as fast as the migrations run."""
     from storage.sql.database import Database
-    from tests.postgres_server import create_database
+    from tests.support.postgres_server import create_database
 
     url = create_database(postgres_server)
     template = Database(url)
@@ -130,7 +130,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database, once as a SQLite file and once on a real PostgreSQL."""
-    from tests.postgres_server import create_database, drop_database
+    from tests.support.postgres_server import create_database, drop_database
 
     with_schema = "database" in request.fixturenames
     if request.param == "sqlite":

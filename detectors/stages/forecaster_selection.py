@@ -2,7 +2,7 @@
 
 Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series is called. The Gaussian rung is
 river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and variance) as arrays: river keeps one Python object a series and takes
-one point at a time, with no state to batch or to store; ``tests/unit/test_detectors_ladder.py`` checks ours against river's.
+one point at a time, with no state to batch or to store; ``tests/unit/detectors/test_forecaster_selection.py`` checks ours against river's.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from storage.alerting.alerts import AlertState, Member
-from tests.alerting import NOON, SECOND, anomaly, closed, endpoint
-from tests.contract import alert_services as services
-from tests.receiver import Receiver
+from tests.support import alert_services as services
+from tests.support.alerting import NOON, SECOND, anomaly, closed, endpoint
+from tests.support.receiver import Receiver
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,12 +17,12 @@ from pipeline.alerts.transport.base import ANSWER_KEPT, Outcome
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import EndpointBase
-from tests.alerting import endpoint, json_endpoint
-from tests.certificates import Authority
 from tests.contract.test_alerts_formats import HOSTILE, _now, payload
-from tests.kafka_server import Topics
-from tests.mail_server import MailServer
-from tests.receiver import Received, Receiver, answer
+from tests.support.alerting import endpoint, json_endpoint
+from tests.support.certificates import Authority
+from tests.support.kafka_server import Topics
+from tests.support.mail_server import MailServer
+from tests.support.receiver import Received, Receiver, answer
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 

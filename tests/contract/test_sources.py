@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.errors import OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
-from tests.contract.source_kinds import ConfluentKind, CsvKind, KafkaKind, MemoryKind, ParquetKind, Reader, ZippedCsvKind, numbered
+from tests.support.source_kinds import ConfluentKind, CsvKind, KafkaKind, MemoryKind, ParquetKind, Reader, ZippedCsvKind, numbered
 
 SECOND = 1_000_000_000
 KINDS = {

@@ -17,7 +17,7 @@ from pipeline.core.types import Counts, Partition, Position
 from storage.sql.database import CommitUnknown, Database
 from storage.stream_state import positions
 from storage.stream_state.positions import Fenced, Outcome
-from tests.commit_proxy import CommitProxy
+from tests.support.commit_proxy import CommitProxy
 
 P = Partition("sensors", 3)
 
@@ -126,7 +126,7 @@ import sys, time
 from pipeline.core.types import Counts, Partition
 from storage.stream_state import positions
 from storage.sql.database import CommitUnknown, Database
-from tests.commit_proxy import CommitProxy
+from tests.support.commit_proxy import CommitProxy
 database = Database(sys.argv[1])
 partition = Partition("sensors", 3)
 position = positions.take_over(database, "plant", partition, "frozen", "")
@@ -211,7 +211,7 @@ def test_a_commit_whose_answer_is_lost(postgres_url, lose, outcome):
 
 @pytest.mark.postgres
 def test_a_database_that_stops_and_starts_is_unavailable_meanwhile(faulty_postgres):
-    from tests.postgres_server import create_database
+    from tests.support.postgres_server import create_database
 
     database = Database(create_database(faulty_postgres))
     database.upgrade()

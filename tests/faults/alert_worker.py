@@ -18,7 +18,7 @@ from pipeline.alerts.transport.http import HttpSender
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
-from tests.alerting import json_endpoint
+from tests.support.alerting import json_endpoint
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres_server import PostgresServer, create_database, drop_database
+from tests.support.postgres_server import PostgresServer, create_database, drop_database
 
 
 @pytest.fixture

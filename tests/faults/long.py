@@ -22,8 +22,8 @@ from typing import Any
 from tests.faults.feed import make_log
 from tests.faults.stage import Figures, Stage
 from tests.faults.storm import storm
-from tests.kafka_server import Topics, running_broker
-from tests.postgres_server import create_database, running_postgres
+from tests.support.kafka_server import Topics, running_broker
+from tests.support.postgres_server import create_database, running_postgres
 
 
 @dataclass(frozen=True)

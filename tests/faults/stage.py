@@ -28,7 +28,7 @@ from storage.stream_state import positions
 from tests.faults.feed import Log, config_tree
 from tests.faults.member import Member, wait_for
 from tests.faults.traps import Trap
-from tests.kafka_server import Topics
+from tests.support.kafka_server import Topics
 
 SESSION_S = 1.5
 

@@ -32,9 +32,9 @@ from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
 from storage.alerting import alerts, deliveries
 from storage.sql.database import Database
-from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
 from tests.integration.test_alerts_delivery import Driven, running
-from tests.receiver import Received, Receiver, answer
+from tests.support.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+from tests.support.receiver import Received, Receiver, answer
 
 on_sqlite_and_long_on_postgres = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.long, pytest.mark.postgres])], indirect=True
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps_loses_and_repeats_nothing(database: Database, jump: 
 
 @pytest.mark.postgres
 def test_the_database_goes_away_and_comes_back(faulty_postgres):
-    from tests.postgres_server import create_database
+    from tests.support.postgres_server import create_database
 
     database = Database(create_database(faulty_postgres))
     database.upgrade()

@@ -13,7 +13,7 @@ from tests.faults.feed import make_log
 from tests.faults.stage import Stage
 from tests.faults.storm import storm
 from tests.integration.test_replay_parity import csv_file
-from tests.kafka_server import Topics
+from tests.support.kafka_server import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

@@ -13,12 +13,12 @@ import pytest
 from pipeline.core.types import Fault, FaultKind
 from storage.results import faults
 from storage.sql.database import Database
-from tests.commit_proxy import CommitProxy
 from tests.faults.feed import Log, make_log
 from tests.faults.member import wait_for
 from tests.faults.stage import SESSION_S, Stage
-from tests.kafka_server import FaultyBroker, Topics
-from tests.postgres_server import PostgresServer, create_database
+from tests.support.commit_proxy import CommitProxy
+from tests.support.kafka_server import FaultyBroker, Topics
+from tests.support.postgres_server import PostgresServer, create_database
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

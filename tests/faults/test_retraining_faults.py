@@ -28,10 +28,10 @@ from pipeline.jobs.runner import Runner
 from pipeline.jobs.runner_process import RunnerProcess
 from storage.model_store import jobs, models
 from storage.sql.database import Database
-from tests.certificates import Authority
 from tests.integration.test_retraining_jobs import ThreadWorkers, turn_until, write_config
-from tests.postgres_server import create_database
-from tests.trainings import config_of, tide, write_history
+from tests.support.certificates import Authority
+from tests.support.postgres_server import create_database
+from tests.support.trainings import config_of, tide, write_history
 
 pytestmark = pytest.mark.postgres
 WAIT = 240.0

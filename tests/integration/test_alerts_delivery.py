@@ -27,8 +27,8 @@ from pipeline.observability.metrics import Metrics
 from storage.alerting import alerts, deliveries, endpoints
 from storage.sql.database import Database
 from storage.tables.alerting import DeliveryLaneRow
-from tests.alerting import SECOND, Bench, anomaly, closed, endpoint, json_endpoint
-from tests.receiver import Received, Receiver, answer
+from tests.support.alerting import SECOND, Bench, anomaly, closed, endpoint, json_endpoint
+from tests.support.receiver import Received, Receiver, answer
 
 
 @contextlib.contextmanager

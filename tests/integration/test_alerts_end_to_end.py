@@ -19,7 +19,7 @@ import pytest
 from pipeline.alerts.transport.signing import new_secret
 from tests.integration.test_cli_kafka import MINUTE_MS, daemon
 from tests.integration.test_cli_process import FOREWATCH, Shell
-from tests.postgres_server import free_port
+from tests.support.postgres_server import free_port
 
 pytestmark = pytest.mark.kafka
 

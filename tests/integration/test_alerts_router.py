@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.types import Fault, FaultKind, Severity
 from storage.alerting import alerts, silences
 from storage.sql.database import Database
-from tests.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+from tests.support.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
 
 MINUTE, HOUR = 60, 3600
 

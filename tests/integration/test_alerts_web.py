@@ -13,7 +13,7 @@ from pipeline.alerts import routes
 from pipeline.config.schema import Config
 from pipeline.observability.http_server import HttpServer
 from storage.sql.database import Database
-from tests.alerting import Bench, anomaly, closed
+from tests.support.alerting import Bench, anomaly, closed
 
 STREAM = {"source": {"memory": {"name": "x"}}, "format": {"json": {"series": "s", "time": "t", "values": ["temperature"]}}}
 PNG = b"\x89PNG\r\n\x1a\n"

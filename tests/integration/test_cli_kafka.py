@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.integration.test_cli_process import FOREWATCH, Shell
-from tests.postgres_server import free_port
+from tests.support.postgres_server import free_port
 
 pytestmark = pytest.mark.kafka
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commit_proxy import CommitProxy
 from tests.faults.feed import make_log
-from tests.postgres_server import PostgresServer, create_database, drop_database
-from tests.unit.engines import Bench, essence
+from tests.support.commit_proxy import CommitProxy
+from tests.support.engines import Bench, essence
+from tests.support.postgres_server import PostgresServer, create_database, drop_database
 
 pytestmark = [pytest.mark.postgres]
 

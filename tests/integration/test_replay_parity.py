@@ -17,7 +17,7 @@ from storage.results import anomalies
 from storage.sql.database import Database
 from tests.faults.feed import config_tree, make_log
 from tests.faults.stage import Silent, Stage
-from tests.kafka_server import Topics
+from tests.support.kafka_server import Topics
 
 pytestmark = [pytest.mark.kafka]
 

@@ -20,7 +20,7 @@ from storage.history.history import HistoryReader
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from storage.stream_state import positions
-from tests.trainings import BEGIN, MINUTE, config_of, tide
+from tests.support.trainings import BEGIN, MINUTE, config_of, tide
 
 
 @contextmanager

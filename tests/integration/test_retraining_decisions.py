@@ -22,7 +22,7 @@ from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly
 from tests.integration.test_retraining_jobs import ThreadWorkers, write_config
 from tests.integration.test_retraining_takeover import release
-from tests.trainings import BEGIN, MINUTE, config_of, tide, write_history
+from tests.support.trainings import BEGIN, MINUTE, config_of, tide, write_history
 
 
 class Stage:

@@ -18,8 +18,8 @@ from pipeline.observability.metrics import Metrics
 from storage.results import anomalies, labels
 from tests.faults.feed import Log
 from tests.integration.test_retraining_takeover import promote, release
-from tests.unit.engines import Bench
-from tests.unit.retraining import DAY, sensors
+from tests.support.engines import Bench
+from tests.support.retraining import DAY, sensors
 
 SHIFT, NOW, END = 17 * DAY, 19 * DAY, 20 * DAY
 SERIES = 3

@@ -25,7 +25,7 @@ from pipeline.models.champion import champion_of
 from pipeline.models.promotion import roll_back
 from storage.model_store import jobs, models
 from storage.sql.database import Database
-from tests.trainings import BEGIN, config_of, henon, tide, write_history
+from tests.support.trainings import BEGIN, config_of, henon, tide, write_history
 
 
 class ThreadWorkers:

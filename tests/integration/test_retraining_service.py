@@ -27,8 +27,8 @@ from storage.model_store import jobs, models
 from storage.sql.database import Database
 from tests.integration.test_retraining_jobs import write_config
 from tests.integration.test_retraining_takeover import promote, release
-from tests.trainings import config_of
-from tests.unit.retraining import STREAM, batches, scoring, sensors
+from tests.support.retraining import STREAM, batches, scoring, sensors
+from tests.support.trainings import config_of
 
 EVIDENCE = DriftEvidence("plant", 20, 10, ("page-hinkley",), ({"series": "hall/pump", "channel": "temperature", "kind": "level"},), 5)
 

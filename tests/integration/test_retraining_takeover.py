@@ -25,7 +25,7 @@ from storage.model_store import models
 from storage.model_store.models import Model
 from storage.results import faults
 from tests.faults.feed import make_log
-from tests.unit.engines import Bench
+from tests.support.engines import Bench
 
 MINUTE = 60_000_000_000
 

@@ -14,9 +14,9 @@ import pytest
 from pipeline.core.errors import SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.kafka.consumer import KafkaSource
-from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS
-from tests.kafka_server import Topics
+from tests.support.kafka_server import Topics
+from tests.support.source_kinds import Reader, numbered
 
 pytestmark = pytest.mark.kafka
 

@@ -15,9 +15,9 @@ from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, Sou
 from pipeline.core.types import Partition
 from pipeline.sources.kafka.client import connect
 from pipeline.sources.kafka.consumer import KafkaSource
-from tests.contract.source_kinds import Reader, numbered
 from tests.integration.kafka.clients import CLIENTS, confluent
-from tests.kafka_server import FaultyBroker, Topics
+from tests.support.kafka_server import FaultyBroker, Topics
+from tests.support.source_kinds import Reader, numbered
 
 pytestmark = pytest.mark.kafka
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.feed import Log, make_log
-from tests.unit.engines import Bench, essence
+from tests.support.engines import Bench, essence
 
 SECONDS = 120
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.types import Fault, FaultKind, Partition
 from pipeline.sources.memory import MemorySource
 from tests.faults.feed import Log, make_log
-from tests.unit.engines import Bench, away_twice, essence, log_that_a_leaves
+from tests.support.engines import Bench, away_twice, essence, log_that_a_leaves
 
 
 @pytest.fixture(scope="module")

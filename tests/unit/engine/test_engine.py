@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.types import FaultKind, Partition
 from tests.faults.feed import Log, record
-from tests.unit.engines import essence
+from tests.support.engines import essence
 
 
 @pytest.mark.parametrize("size", [3, 50, 20_000])

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.types import AnomalyState, FaultKind, Partition
 from storage.stream_state import positions
 from tests.faults.feed import Log, record
-from tests.unit.engines import Bench, Tally, essence, log_that_a_leaves
+from tests.support.engines import Bench, Tally, essence, log_that_a_leaves
 
 # ------------------------------------------------------------------------------------------------ several runs
 
