@@ -1,8 +1,11 @@
-"""The whole accuracy table: every open set with one default configuration, beside the two yardsticks and the targets.
+"""The whole accuracy table: every open set with one default configuration, beside the two yardsticks and the
+targets.
 
-    python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out FOLDER]
+    python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out
+    FOLDER]
 
-Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data beside the checkout (``--data``).
+Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data
+beside the checkout (``--data``).
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ DATA = ROOT.parent / "shared" / "data"
 
 @dataclass(frozen=True)
 class Set:
-    """Where a set comes from, and the figures of it that stand in the table with the target of each (None: context)."""
+    """Where a set comes from, and the figures of it that stand in the table with the target of each (None:
+    context).
+    """
 
     folder: str
     layout: str
@@ -36,7 +41,12 @@ class Set:
     maker: str | None = None  # of pipeline.evaluate.inject
 
 
-EVENTS = {"event F1": None, "median delay, rows": None, "share of rows in alarm": None, "false alarms per 10,000 rows": 1.0}
+EVENTS = {
+    "event F1": None,
+    "median delay, rows": None,
+    "share of rows in alarm": None,
+    "false alarms per 10,000 rows": 1.0,
+}
 RANKING = {"VUS-PR": None, "AUC-PR": None}
 NAB = {
     "NAB standard": 80.0,
@@ -52,13 +62,19 @@ STOCK_FALSE = {"false alarms per 10,000 rows": 2 / 252 * 1e4}
 
 SETS = {
     "nab": Set("nab", "nab", NAB | EVENTS),
-    "tsb-ad-u-r": Set("tsb-ad-u-r", "labelled", {"VUS-PR": 0.65, "VUS-PR, whole series": None, "AUC-PR": None} | EVENTS),
-    "ucr": Set("ucr", "labelled", {"UCR accuracy": 0.8, "UCR accuracy, by recording": None, "VUS-PR": None} | EVENTS),
+    "tsb-ad-u-r": Set(
+        "tsb-ad-u-r", "labelled", {"VUS-PR": 0.65, "VUS-PR, whole series": None, "AUC-PR": None} | EVENTS
+    ),
+    "ucr": Set(
+        "ucr", "labelled", {"UCR accuracy": 0.8, "UCR accuracy, by recording": None, "VUS-PR": None} | EVENTS
+    ),
     "kpi": Set("kpi", "labelled", RANKING | EVENTS | {"event F1": 0.75, "median delay, rows": 7.0}),
     "nasa": Set("nasa", "labelled", RANKING | EVENTS),
     "network": Set("network", "labelled", RANKING | EVENTS, "network"),
     "flows": Set("network", "labelled", EVENTS, "network", "flows"),
-    "skab": Set("skab", "skab", {"row F1, best at FAR ≤ 10 %": 0.85, "row F1": None, "row FAR": None} | EVENTS),
+    "skab": Set(
+        "skab", "skab", {"row F1, best at FAR ≤ 10 %": 0.85, "row F1": None, "row FAR": None} | EVENTS
+    ),
     "sensors": Set("skab/anomaly-free", "labelled", SENSOR_RECALLS | EVENTS, "sensor", "sensors"),
     "stocks": Set("stocks", "labelled", RECALLS | EVENTS | STOCK_FALSE, "stock", "stocks"),
 }
@@ -72,7 +88,9 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
         inject.MAKERS[chosen.maker](folder, made / name)
         folder = made / name
     scores = options.scores / options.detector / name if options.scores else None
-    run = evaluate(Task(folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs))
+    run = evaluate(
+        Task(folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs)
+    )
     summary = summarise(run)
     yardsticks = {other: summarise(yardstick(run, other)) for other in YARDSTICKS}
     if options.out:
@@ -88,7 +106,9 @@ def rows(name: str, summary: Summary, yardsticks: dict[str, Summary]) -> list[li
         if not any(found.name == figure for found in summary.figures):
             continue
         found = summary[figure]
-        others = [next((f.all for f in other.figures if f.name == figure), None) for other in yardsticks.values()]
+        others = [
+            next((f.all for f in other.figures if f.name == figure), None) for other in yardsticks.values()
+        ]
         met = "" if target is None else "yes" if (found.all - target) * found.better >= 0 else "no"
         goal = "" if target is None else ("≥ " if found.better > 0 else "≤ ") + f"{target:.3g}"
         lines.append([name, figure, *map(report.number, (found.all, found.a, found.b, *others)), goal, met])
@@ -96,7 +116,9 @@ def rows(name: str, summary: Summary, yardsticks: dict[str, Summary]) -> list[li
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--detector", default="standard")
     parser.add_argument("--threshold", choices=THRESHOLDS, default="static")
     parser.add_argument("--data", type=Path, default=DATA)
@@ -122,11 +144,32 @@ def main() -> None:
             made[name] = report.document(run, summary, yardsticks)
     print("\n| set | series | points | wall s | points/s | failed |\n|" + " --- |" * 6)
     for name, one in made.items():
-        facts = (name, len(one["series"]), one["points"], one["wall_seconds"], one["points_per_second"] or "from disk", len(one["errors"]))
+        facts = (
+            name,
+            len(one["series"]),
+            one["points"],
+            one["wall_seconds"],
+            one["points_per_second"] or "from disk",
+            len(one["errors"]),
+        )
         print("| " + " | ".join(map(str, facts)) + " |")
-    print(f"\nall sets: {sum(one['wall_seconds'] for one in made.values()):.0f} s with {options.jobs} process(es)\n")
-    brief = {name: {key: value for key, value in one.items() if key != "series"} for name, one in made.items()}
-    print(json.dumps({"benchmark": "accuracy", "detector": options.detector, "commit": commit(), "seed": SEED, "sets": brief}))
+    print(
+        f"\nall sets: {sum(one['wall_seconds'] for one in made.values()):.0f} s with {options.jobs} process(es)\n"
+    )
+    brief = {
+        name: {key: value for key, value in one.items() if key != "series"} for name, one in made.items()
+    }
+    print(
+        json.dumps(
+            {
+                "benchmark": "accuracy",
+                "detector": options.detector,
+                "commit": commit(),
+                "seed": SEED,
+                "sets": brief,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

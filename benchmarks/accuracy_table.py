@@ -24,11 +24,21 @@ def row(runs: Runs, name: str, figure: str, target: float | None) -> list[str] |
     if not any(found.values()):
         return None
     least = not figure.startswith(("false", "median"))
-    reached = [tier for tier, of in found.items() if target is not None and of and (of["all"] >= target if least else of["all"] <= target)]
+    reached = [
+        tier
+        for tier, of in found.items()
+        if target is not None and of and (of["all"] >= target if least else of["all"] <= target)
+    ]
     goal = "" if target is None else f"{'≥' if least else '≤'} {target:.3g}: {', '.join(reached) or 'none'}"
     yardsticks = next(iter(runs.values()))["sets"][name]["yardsticks"]
     own = [f"{_text(of['all'])} ({_text(of['a'])} / {_text(of['b'])})" if of else "" for of in found.values()]
-    return [name, figure, *own, *(_text(yardsticks[other].get(figure, {}).get("all")) for other in YARDSTICKS), goal]
+    return [
+        name,
+        figure,
+        *own,
+        *(_text(yardsticks[other].get(figure, {}).get("all")) for other in YARDSTICKS),
+        goal,
+    ]
 
 
 def _text(value: float | None) -> str:
@@ -44,15 +54,28 @@ def _print(head: list[str], rows: list[list[str]]) -> None:
 def main() -> None:
     lines = [json.loads(Path(path).read_text().strip().splitlines()[-1]) for path in sys.argv[1:]]
     runs: Runs = {line["detector"]: line for line in lines}
-    rows = [cells for name, one in SETS.items() for figure, target in one.figures.items() if (cells := row(runs, name, figure, target))]
+    rows = [
+        cells
+        for name, one in SETS.items()
+        for figure, target in one.figures.items()
+        if (cells := row(runs, name, figure, target))
+    ]
     _print(["set", "metric", *(f"{tier} (a / b)" for tier in runs), *YARDSTICKS, "target"], rows)
     costs = []
     for name in SETS:
         sets = [run["sets"][name] for run in runs.values()]
-        costs.append([name, f"{sets[0]['points']:,}", *(f"{one['wall_seconds']:.0f}, {one['points_per_second']:,}" for one in sets)])
+        costs.append(
+            [
+                name,
+                f"{sets[0]['points']:,}",
+                *(f"{one['wall_seconds']:.0f}, {one['points_per_second']:,}" for one in sets),
+            ]
+        )
     _print(["set", "points", *(f"{tier}: wall s, points/s" for tier in runs)], costs)
     for tier, run in runs.items():
-        print(f"{tier}: {sum(one['wall_seconds'] for one in run['sets'].values()):.0f} s, commit {run['commit']}")
+        print(
+            f"{tier}: {sum(one['wall_seconds'] for one in run['sets'].values()):.0f} s, commit {run['commit']}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Alerts: how fast they go out, how many a delivery process takes, and whether the budget holds on undisturbed data.
+"""Alerts: how fast they go out, how many a delivery process takes, and whether the budget holds on
+undisturbed data.
 
     python -m benchmarks.alerts latency     commit of an anomaly → first byte at the receiver, 100 events/s, 20 endpoints
     python -m benchmarks.alerts throughput  deliveries/s of one delivery process to a fast local receiver
     python -m benchmarks.alerts produce     record produced to a real Kafka → webhook, through a whole daemon
     python -m benchmarks.alerts budget      pages a day of simulated undisturbed months, 10 to 100,000 series
 
-``--database`` takes the URL of an empty PostgreSQL database or ``postgresql`` (one is started); left out: SQLite. The delivery process and the
-receiver are processes of their own. Times are wall-clock times of one machine.
+``--database`` takes the URL of an empty PostgreSQL database or ``postgresql`` (one is started); left out:
+SQLite. The delivery process and the receiver are processes of their own. Times are wall-clock times of one
+machine.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ ENDPOINTS = 20
 
 
 def receive(queue: Any) -> None:
-    """A fast receiver of any path: notes when the first byte of each request came. Sends (port), and at the end the arrivals."""
+    """A fast receiver of any path: notes when the first byte of each request came.
+
+    Sends (port), and at the end the arrivals.
+    """
 
     class Hook(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -61,7 +66,12 @@ def receive(queue: Any) -> None:
             before = len(arrivals)
             await asyncio.sleep(1.0)
             if len(arrivals) == before and before:
-                queue.put([(at, json.loads(body)["data"]["anomalies"][0]["id"], _start(body)) for at, body in arrivals])
+                queue.put(
+                    [
+                        (at, json.loads(body)["data"]["anomalies"][0]["id"], _start(body))
+                        for at, body in arrivals
+                    ]
+                )
                 arrivals.clear()
 
     asyncio.run(serve())
@@ -106,7 +116,12 @@ def endpoints_of(port: int, in_flight: int) -> dict[str, Any]:
     from tests.support.alerting import endpoint
 
     os.environ.setdefault("BENCH_SECRET", "whsec_" + "A" * 44)
-    common = {"type": "webhook", "secret": {"env": "BENCH_SECRET"}, "allow": ["loopback"], "in_flight": in_flight}
+    common = {
+        "type": "webhook",
+        "secret": {"env": "BENCH_SECRET"},
+        "allow": ["loopback"],
+        "in_flight": in_flight,
+    }
     return {f"hook-{i}": endpoint(url=f"http://127.0.0.1:{port}/{i}", **common) for i in range(ENDPOINTS)}
 
 
@@ -189,11 +204,17 @@ def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
             found = receiver.arrivals(count, 600)
     times = np.sort(np.array([at for at, _, _ in found])) / 1e9
     middle = times[len(times) // 10 :]
-    return {"deliveries": len(found), "of": count, "per_s": round((len(middle) - 1) / (middle[-1] - middle[0]))}
+    return {
+        "deliveries": len(found),
+        "of": count,
+        "per_s": round((len(middle) - 1) / (middle[-1] - middle[0])),
+    }
 
 
 def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
-    """Produced to a real Kafka → webhook: a daemon of its own, calm series among which each of some records breaks a limit of its series."""
+    """Produced to a real Kafka → webhook: a daemon of its own, calm series among which each of some records
+    breaks a limit of its series.
+    """
     import subprocess
     import sys
 
@@ -202,10 +223,19 @@ def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
 
     from tests.support.kafka_server import running_broker
 
-    with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "kafka") as broker, Receiver() as receiver:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_broker(Path(folder) / "kafka") as broker,
+        Receiver() as receiver,
+    ):
         path, secret = Path(folder) / "produce.yaml", Path(folder) / "secret"
         secret.write_text("whsec_" + "A" * 44)
-        hook = {"type": "webhook", "url": f"http://127.0.0.1:{receiver.port}/", "secret": {"file": str(secret)}, "allow": ["loopback"]}
+        hook = {
+            "type": "webhook",
+            "url": f"http://127.0.0.1:{receiver.port}/",
+            "secret": {"file": str(secret)},
+            "allow": ["loopback"],
+        }
         stream = {
             "source": {"kafka": {"brokers": [broker], "topics": ["produce"]}},
             "format": {"json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": ["value"]}},
@@ -231,14 +261,20 @@ def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
             daemon.terminate()
             daemon.wait(30)
     late = np.array([at - _ns(start) for at, _, start in found]) / 1e6
-    # What came in the first two seconds is start-up: the first picture of everything in memory, the first connection.
-    return {"records_per_s": 10 * options.rate, "anomalies_per_s": options.rate, "arrived": len(found), "of": sent} | _ms(
-        late[2 * options.rate :]
-    )
+    # What came in the first two seconds is start-up: the first picture of everything in memory, the first
+    # connection.
+    return {
+        "records_per_s": 10 * options.rate,
+        "anomalies_per_s": options.rate,
+        "arrived": len(found),
+        "of": sent,
+    } | _ms(late[2 * options.rate :])
 
 
 def _pace(producer: Any, rate: int, seconds: int) -> int:
-    """``rate`` broken limits and nine times as many calm records a second, each with the wall clock as its time; returns how many broke."""
+    """``rate`` broken limits and nine times as many calm records a second, each with the wall clock as its
+    time; returns how many broke.
+    """
     began = time.time()
     for i in range(10 * rate * seconds):
         time.sleep(max(0.0, began + i / (10 * rate) - time.time()))
@@ -264,7 +300,9 @@ def _ns(stamp: str) -> int:
 
 
 def budget(options: argparse.Namespace, database: Any) -> dict[str, Any]:
-    """Pages a day over simulated undisturbed months, five a day wanted; and how many of 50 strong anomalies among them paged at once."""
+    """Pages a day over simulated undisturbed months, five a day wanted; and how many of 50 strong anomalies
+    among them paged at once.
+    """
     from tests.unit.alerts.test_page_budget import simulate
 
     natures: dict[str, dict[str, Any]] = {
@@ -278,13 +316,19 @@ def budget(options: argparse.Namespace, database: Any) -> dict[str, Any]:
         if series > options.series:
             continue
         for name, nature in natures.items():
-            runs = [simulate(5.0, series * 1440 * rate, seed, strong=50, **nature) for seed in range(1 if series > 10_000 else 3)]
+            runs = [
+                simulate(5.0, series * 1440 * rate, seed, strong=50, **nature)
+                for seed in range(1 if series > 10_000 else 3)
+            ]
             row = {
                 "pages_per_day": [round(r.pages_per_day, 2) for r in runs],
                 "strong": f"{sum(r.strong for r in runs)} of {50 * len(runs)}",
             }
             figures[f"{series:,} series, {name}"] = row
-            print(f"{series:>9,} series  {name:<34} {row['pages_per_day']}  strong at once {row['strong']}", flush=True)
+            print(
+                f"{series:>9,} series  {name:<34} {row['pages_per_day']}  strong at once {row['strong']}",
+                flush=True,
+            )
     return figures
 
 
@@ -307,7 +351,9 @@ def _backlog(database: Any, count: int) -> None:
 
 
 def _ms(values: Any) -> dict[str, float]:
-    return {f"p{q}_ms": round(float(np.percentile(values, q)), 1) for q in (50, 90, 99)} | {"max_ms": round(float(values.max()), 1)}
+    return {f"p{q}_ms": round(float(np.percentile(values, q)), 1) for q in (50, 90, 99)} | {
+        "max_ms": round(float(values.max()), 1)
+    }
 
 
 def _url(database: Any) -> str:
@@ -342,12 +388,16 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=BENCHMARKS)
     parser.add_argument("--database")
     parser.add_argument("--rate", type=int, default=100, help="events a second (latency, produce)")
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--fan-out", action="store_true", help="every event to all endpoints, not to one of them")
+    parser.add_argument(
+        "--fan-out", action="store_true", help="every event to all endpoints, not to one of them"
+    )
     parser.add_argument("--series", type=int, default=100_000, help="largest number of series (budget)")
     parser.add_argument("--count", type=int, default=10_000, help="deliveries (throughput)")
     options = parser.parse_args()
@@ -355,7 +405,12 @@ def main() -> None:
         figures = BENCHMARKS[options.what](options, database)
         print(
             json.dumps(
-                {"benchmark": f"alerts {options.what}", "database": database.dialect, "load": round(os.getloadavg()[0], 1)} | figures
+                {
+                    "benchmark": f"alerts {options.what}",
+                    "database": database.dialect,
+                    "load": round(os.getloadavg()[0], 1),
+                }
+                | figures
             )
         )
 

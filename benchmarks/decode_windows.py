@@ -42,12 +42,18 @@ def best(work: Callable[[], object], points: int, rounds: int = 15) -> float:
 
 
 def decoding() -> dict[str, float]:
-    names, values = [f"sensor-{i:05d}" for i in RNG.integers(0, 10_000, N)], RNG.normal(20, 3, N).round(3).tolist()
+    names, values = (
+        [f"sensor-{i:05d}" for i in RNG.integers(0, 10_000, N)],
+        RNG.normal(20, 3, N).round(3).tolist(),
+    )
     ms = [START * 1000 + i for i in range(N)]
     rows = list(zip(names, ms, values, strict=True))
     flat = {"series": "s", "time": "t", "values": "v"}
     formats: dict[str, tuple[dict[str, Any], list[bytes]]] = {
-        "JSON, 1 label, 1 value": ({"json": flat}, [json.dumps({"s": s, "t": t, "v": v}).encode() for s, t, v in rows]),
+        "JSON, 1 label, 1 value": (
+            {"json": flat},
+            [json.dumps({"s": s, "t": t, "v": v}).encode() for s, t, v in rows],
+        ),
         "JSON, 2 labels, 2 values": (
             {"json": {"series": ["site", "s"], "time": "t", "values": ["v", "w"]}},
             [json.dumps({"site": "b2", "s": s, "t": t, "v": v, "w": v}).encode() for s, t, v in rows],
@@ -56,26 +62,42 @@ def decoding() -> dict[str, float]:
             {"json": {"series": ["m.site", "m.s"], "time": "t", "values": "v"}},
             [json.dumps({"m": {"site": "b2", "s": s}, "t": t, "v": v}).encode() for s, t, v in rows],
         ),
-        "JSON, ISO 8601": ({"json": flat}, [json.dumps({"s": s, "t": "2024-01-05T10:00:00.25Z", "v": v}).encode() for s, _, v in rows]),
+        "JSON, ISO 8601": (
+            {"json": flat},
+            [json.dumps({"s": s, "t": "2024-01-05T10:00:00.25Z", "v": v}).encode() for s, _, v in rows],
+        ),
         "CSV": ({"csv": {**flat, "header": ["s", "t", "v"]}}, [f"{s},{t},{v}".encode() for s, t, v in rows]),
     }
     offsets, none = np.arange(N), np.full(N, -1)
     out = {}
     for name, (form, raw) in formats.items():
-        decoder, records = make_decoder("bench", stream(form)), Records(LOG, 0, N, offsets, none, raw, [None] * N)
+        decoder, records = (
+            make_decoder("bench", stream(form)),
+            Records(LOG, 0, N, offsets, none, raw, [None] * N),
+        )
         out[f"decode {name} ({len(raw[0])} bytes)"] = best(lambda d=decoder, r=records: d.decode(r), N)  # type: ignore[misc]
     text = pa.array(RNG.choice(np.array(names), ROWS))
     cells = {"t": np.arange(ROWS) * 10**9 + START * 10**9, "v": RNG.normal(size=ROWS)}
     decoder = make_decoder("bench", stream({"csv": flat}))
     for name, series in (("text", text), ("dictionary", text.dictionary_encode())):
-        table = TableRecords(LOG, 0, ROWS, np.arange(ROWS), np.full(ROWS, -1), pa.table({"s": series, **cells}))
+        table = TableRecords(
+            LOG, 0, ROWS, np.arange(ROWS), np.full(ROWS, -1), pa.table({"s": series, **cells})
+        )
         out[f"decode a table, series as {name}"] = best(lambda r=table: decoder.decode(r), ROWS, 5)  # type: ignore[misc]
     return out
 
 
 def points(series: np.ndarray, seconds: np.ndarray, first: int) -> Columns:
     ns = (START + seconds) * 10**9
-    return Columns(LOG, first + np.arange(len(series)), None, Keys([str(s) for s in series]), ns, ns, RNG.normal(size=(len(series), 1)))
+    return Columns(
+        LOG,
+        first + np.arange(len(series)),
+        None,
+        Keys([str(s) for s in series]),
+        ns,
+        ns,
+        RNG.normal(size=(len(series), 1)),
+    )
 
 
 def admitting(series: int, **settings: Any) -> float:
@@ -89,7 +111,8 @@ def admitting(series: int, **settings: Any) -> float:
         start = time.thread_time()
         waiting, ready = windows.push(waiting, batch)
         pushed = time.thread_time()
-        slots = np.array([int(k) for k in ready.keys.flat()], np.int32)  # the engine's look-up, not measured here
+        # the engine's look-up, not measured here
+        slots = np.array([int(k) for k in ready.keys.flat()], np.int32)
         resumed = time.thread_time()
         windows.admit(state, slots, ready)
         times.append(pushed - start + time.thread_time() - resumed)
@@ -98,7 +121,12 @@ def admitting(series: int, **settings: Any) -> float:
 
 def aggregating(series: int, values: dict[str, Any]) -> float:
     """20,000 records a second in intervals of 10 s."""
-    windows = Windows(stream({"json": {"series": "s", "time": "t", "values": "v"}}, aggregate={"every": "10s", "values": values}))
+    windows = Windows(
+        stream(
+            {"json": {"series": "s", "time": "t", "values": "v"}},
+            aggregate={"every": "10s", "values": values},
+        )
+    )
     waiting, times = windows.empty(LOG), []
     for turn in range(40):
         batch = points(RNG.integers(0, series, N), np.full(N, turn), turn * N)

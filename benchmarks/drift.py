@@ -1,8 +1,10 @@
-"""What watching for drift costs, beside the scoring of the same points: decode, windows, detector, intervals, then the sink.
+"""What watching for drift costs, beside the scoring of the same points: decode, windows, detector, intervals,
+then the sink.
 
     python -m benchmarks.drift [--series 2000] [--points 100] [--rounds 3]
 
-CPU seconds of one thread, median over the rounds; without a database, whose time would only make the share smaller.
+CPU seconds of one thread, median over the rounds; without a database, whose time would only make the share
+smaller.
 """
 
 from __future__ import annotations
@@ -29,20 +31,33 @@ PARTITION = Partition("bench", 0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, usual in (("series", 2000), ("points", 100), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     options = parser.parse_args()
     for detector in ("light", "standard"):
         rounds = [measure(detector, options.series, options.points) for _ in range(options.rounds)]
         scoring, drift = (statistics.median(one[i] for one in rounds) for i in range(2))
-        row = {"detector": detector, "scoring_us_a_point": round(scoring, 3), "drift_us_a_point": round(drift, 3)}
+        row = {
+            "detector": detector,
+            "scoring_us_a_point": round(scoring, 3),
+            "drift_us_a_point": round(drift, 3),
+        }
         print(json.dumps({"benchmark": "drift", **row, "share": round(drift / scoring, 4)}), flush=True)
 
 
 def measure(detector: str, series: int, points: int) -> tuple[float, float]:
-    """Microseconds a point of the scoring and of the watching; the first fifth, in which both still find themselves, does not count."""
-    shape = {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}, "every": "1m", "detector": detector}
+    """Microseconds a point of the scoring and of the watching; the first fifth, in which both still find
+    themselves, does not count.
+    """
+    shape = {
+        "source": {"memory": {}},
+        "format": {"json": {"series": "s", "time": "t", "values": "v"}},
+        "every": "1m",
+        "detector": detector,
+    }
     stream = Stream.model_validate(shape)
     made = build(detector_spec(stream))
     warm(made)

@@ -1,4 +1,5 @@
-"""The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and one machine-readable line.
+"""The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and
+one machine-readable line.
 
     python -m benchmarks.forecasters [--quick] [--only forecasters|detection|shared]
 
@@ -30,7 +31,8 @@ from detectors.training.gradients import reach
 
 SEED = 2026
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-HISTORY = ((10, 20), (50, 100), (200, 300), (1000, 1500))  # points of history, the first and the last that are counted
+# points of history, the first and the last that are counted
+HISTORY = ((10, 20), (50, 100), (200, 300), (1000, 1500))
 FORECASTERS = {
     "naive": ("seasonal_naive", {}),
     "ewma": ("exponential", {}),
@@ -47,13 +49,19 @@ FORECASTERS = {
     "attention": ("attention", {}),
     "bidirectional": ("bidirectional", {"horizon": 1}),
 }
-FORECASTERS |= {name: (name, {}) for name in REGISTERED if name not in {kind for kind, _ in FORECASTERS.values()}}
+FORECASTERS |= {
+    name: (name, {}) for name in REGISTERED if name not in {kind for kind, _ in FORECASTERS.values()}
+}
 console = Console(width=150)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few series and epochs: does it run, not what it is worth")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few series and epochs: does it run, not what it is worth"
+    )
     parser.add_argument("--only", choices=("forecasters", "detection", "shared"), help="one of the parts")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -64,7 +72,8 @@ def main() -> None:
 
 
 def forecasters(quick: bool) -> list[dict]:
-    """Each forecaster, one set of weights for all of the same series; error on the held-out last fifth of each."""
+    """Each forecaster, one set of weights for all of the same series; error on the held-out last fifth of
+    each."""
     series = synthetic_series.batch(SEED, 12 if quick else 48, 1200)
     series = np.delete(series, list(untrainable(series[:, :960])), 0)
     rows = []
@@ -85,7 +94,9 @@ def forecasters(quick: bool) -> list[dict]:
             "reach": reach(forecaster, torch.randn(4, 200, 1)).steps,
             "train_cpu_s": round(cpu, 1),
         })  # fmt: skip
-    show(f"{len(series)} synthetic series of 1,200 points, held-out fifth; bidirectional sees both sides", rows)
+    show(
+        f"{len(series)} synthetic series of 1,200 points, held-out fifth; bidirectional sees both sides", rows
+    )
     return rows
 
 
@@ -95,13 +106,23 @@ def detecting(quick: bool) -> list[dict]:
     for name, (kind, extra) in FORECASTERS.items():
         forecaster = build(kind, **{"horizon": 4, **extra})
         if forecaster.causal:
-            rows.append({"forecaster": name, **detection(forecaster, sets, Settings(epochs=2 if quick else 25, learning_rate=1e-2))})
-    show(f"{' and '.join(f'{len(series)} of {name}' for name, series in sets.items())}: VUS-PR and accuracy of the error alone", rows)
+            rows.append(
+                {
+                    "forecaster": name,
+                    **detection(forecaster, sets, Settings(epochs=2 if quick else 25, learning_rate=1e-2)),
+                }
+            )
+    show(
+        f"{' and '.join(f'{len(series)} of {name}' for name, series in sets.items())}: VUS-PR and accuracy of the error alone",
+        rows,
+    )
     return rows
 
 
 def cost(forecaster: Forecaster) -> tuple[float, float | None]:
-    """CPU microseconds a point: 64 series × 64 points in one call; one new point of each of 2,048 series (None where it cannot step)."""
+    """CPU microseconds a point: 64 series × 64 points in one call; one new point of each of 2,048 series
+    (None where it cannot step).
+    """
     few = type(forecaster).__name__ == "Snarimax"
     x = torch.randn(4 if few else 64, 64, 1)
     state = forecaster.initial(len(x))
@@ -140,7 +161,9 @@ def shared_net(quick: bool) -> list[dict]:
         }
         for k, ahead in enumerate(lstm_features.HORIZONS):
             for who, forecast in said.items():
-                error = at_history((data.target - forecast).abs()[..., k].numpy(), data.target.abs()[..., k].numpy())
+                error = at_history(
+                    (data.target - forecast).abs()[..., k].numpy(), data.target.abs()[..., k].numpy()
+                )
                 rows.append({"set": f"{name} ({len(series)})", "ahead": ahead, "by": who, **error})
     show("MAE / naive (mean over series, a series counts at most 10) by points of history", rows)
     return rows
@@ -152,7 +175,9 @@ def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
     for first, last in HISTORY:
         size, base = np.nanmean(error[first:last], 0), np.nanmean(naive[first:last], 0)
         moving = base > 1e-3
-        out[str(first)] = round(float(np.minimum(size[moving] / base[moving], 10).mean()), 3) if moving.any() else None
+        out[str(first)] = (
+            round(float(np.minimum(size[moving] / base[moving], 10).mean()), 3) if moving.any() else None
+        )
     return out
 
 

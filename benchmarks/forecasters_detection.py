@@ -1,7 +1,9 @@
-"""What the error of each forecaster detects by itself, on the same series by the same rule: the part "detection" of ``benchmarks.forecasters``.
+"""What the error of each forecaster detects by itself, on the same series by the same rule: the part
+"detection" of ``benchmarks.forecasters``.
 
-One set of weights a forecaster, fitted to the ends of all training parts; then one causal pass. The error of the step ahead, as it is and averaged over a
-period of the training part, each calibrated by its own past, is the score: no other evidence, no ladder.
+One set of weights a forecaster, fitted to the ends of all training parts; then one causal pass. The error of
+the step ahead, as it is and averaged over a period of the training part, each calibrated by its own past, is
+the score: no other evidence, no ladder.
 """
 
 from __future__ import annotations
@@ -31,22 +33,34 @@ VUS, UCR = "tsb-ad-u-r", "ucr"
 
 
 def read(data: Path, most: int | None) -> dict[str, list[Labelled]]:
-    """The series of both sets that a forecaster can learn from: at least ``ROWS`` training rows, the last of them not constant; shortest first."""
+    """The series of both sets that a forecaster can learn from: at least ``ROWS`` training rows, the last of
+    them not constant; shortest first.
+    """
     found = {}
     for name in (VUS, UCR):
         series = [entry.read() for entry in layouts.find(data / name, "labelled", most)]
-        found[name] = sorted((one for one in series if one.warm_up >= ROWS and not untrainable(_learned(one)[None])), key=len)
+        found[name] = sorted(
+            (one for one in series if one.warm_up >= ROWS and not untrainable(_learned(one)[None])), key=len
+        )
     return found
 
 
-def detection(forecaster: Forecaster, sets: dict[str, list[Labelled]], settings: Settings) -> dict[str, float]:
+def detection(
+    forecaster: Forecaster, sets: dict[str, list[Labelled]], settings: Settings
+) -> dict[str, float]:
     """VUS-PR on tsb-ad-u-r and accuracy on UCR, of the error as it is and averaged."""
     fit(forecaster, np.stack([_learned(one) for series in sets.values() for one in series]), settings)
     figures = {}
     for name, series in sets.items():
-        judged = [[_judge(name, one, score) for score in scores] for one, scores in _scores(forecaster, series)]
+        judged = [
+            [_judge(name, one, score) for score in scores] for one, scores in _scores(forecaster, series)
+        ]
         figures |= dict(
-            zip((f"{name} plain", f"{name} averaged"), np.nanmean(np.array(judged, float), axis=0).round(3).tolist(), strict=True)
+            zip(
+                (f"{name} plain", f"{name} averaged"),
+                np.nanmean(np.array(judged, float), axis=0).round(3).tolist(),
+                strict=True,
+            )
         )
     return figures
 
@@ -54,7 +68,9 @@ def detection(forecaster: Forecaster, sets: dict[str, list[Labelled]], settings:
 def _filled(series: Labelled) -> Values:
     """(T,), missing values as the last one there was."""
     values = series.values[:, 0].astype(float)
-    return np.nan_to_num(values[np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))])
+    return np.nan_to_num(
+        values[np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))]
+    )
 
 
 def _learned(series: Labelled) -> Values:
@@ -68,7 +84,9 @@ def _judge(name: str, series: Labelled, score: Values) -> float:
     return vus_pr(score[after], series.label[after], find_length(series.values[:, 0]))
 
 
-def _scores(forecaster: Forecaster, series: list[Labelled]) -> Iterator[tuple[Labelled, tuple[Values, Values]]]:
+def _scores(
+    forecaster: Forecaster, series: list[Labelled]
+) -> Iterator[tuple[Labelled, tuple[Values, Values]]]:
     """Each series with its surprise of the plain and of the averaged error."""
     for start in range(0, len(series), TOGETHER):
         batch = series[start : start + TOGETHER]
@@ -82,7 +100,9 @@ def _scores(forecaster: Forecaster, series: list[Labelled]) -> Iterator[tuple[La
 
 
 def _errors(forecaster: Forecaster, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``x`` (B, T) → absolute error of the forecast one step ahead (B, T), made from the rows before; 0 at the first row."""
+    """``x`` (B, T) → absolute error of the forecast one step ahead (B, T), made from the rows before; 0 at
+    the first row.
+    """
     ahead = np.empty_like(x)
     state = forecaster.initial(len(x))
     with torch.no_grad():
@@ -106,5 +126,7 @@ def _averaged(error: NDArray[np.float32], period: int) -> NDArray[np.float32]:
 
 def _surprise(error: NDArray[np.float32]) -> Values:
     calibration = Calibration((0.9,), BINS)
-    surprise, _ = calibration.run(calibration.initial(1), np.zeros(len(error), np.int32), error[:, None].astype(np.float32), 0, 4.0)
+    surprise, _ = calibration.run(
+        calibration.initial(1), np.zeros(len(error), np.int32), error[:, None].astype(np.float32), 0, 4.0
+    )
     return surprise[:, 0].astype(float)

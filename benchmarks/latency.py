@@ -1,9 +1,11 @@
-"""Produce-to-commit latency at half load, on a real broker: how long a record takes until its verdict is in the database.
+"""Produce-to-commit latency at half load, on a real broker: how long a record takes until its verdict is in
+the database.
 
     python -m benchmarks.latency [--rate 60000] [--seconds 20] [--detector light]
 
-A producer in a process of its own paces records and stamps each with the wall clock; the engine notes the wall clock when a batch's COMMIT returned. The
-latency of a record is the difference; start-up (the first two seconds) does not count.
+A producer in a process of its own paces records and stamps each with the wall clock; the engine notes the
+wall clock when a batch's COMMIT returned. The latency of a record is the difference; start-up (the first two
+seconds) does not count.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ def produce(brokers: str, rate: int, seconds: float, series: int) -> None:
         while sent < elapsed * rate:
             now = time.time()
             number = sent % series
-            record = b'{"sensor":"s%05d","ts":%d,"value":%.3f}' % (number, int(now * 1e9), 20 + np.sin(sent / 997))
+            record = b'{"sensor":"s%05d","ts":%d,"value":%.3f}' % (
+                number,
+                int(now * 1e9),
+                20 + np.sin(sent / 997),
+            )
             producer.produce(TOPIC, record, partition=number % PARTITIONS)
             sent += 1
         producer.poll(0)
@@ -83,16 +89,22 @@ def main() -> None:
                 "format": {"json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": "value"}},
                 "detector": options.detector,
             }
-            config = Config.model_validate({"database": f"sqlite:///{folder}/latency.db", "streams": {"latency": stream}})
+            config = Config.model_validate(
+                {"database": f"sqlite:///{folder}/latency.db", "streams": {"latency": stream}}
+            )
             sink = Latencies()
             with open_database(config) as database:
                 settings = config.streams["latency"]
                 source = make_source("latency", settings.source, settings.format)
-                engine = build_engine("latency", config, database, source, StreamMetrics(Metrics(), "latency"), sinks=[sink])
+                engine = build_engine(
+                    "latency", config, database, source, StreamMetrics(Metrics(), "latency"), sinks=[sink]
+                )
                 warm(engine.parts.scoring.detector)
                 while not engine.parts.ownership.positions:
                     engine.turn(0.1)
-                feeder = multiprocessing.Process(target=produce, args=(broker.address, options.rate, options.seconds, options.series))
+                feeder = multiprocessing.Process(
+                    target=produce, args=(broker.address, options.rate, options.seconds, options.series)
+                )
                 feeder.start()
                 began = time.monotonic()
                 while feeder.is_alive() or time.monotonic() - began < options.seconds + 1:
@@ -104,12 +116,18 @@ def main() -> None:
         finally:
             broker.down()
     found = np.concatenate(sink.seconds)
-    figures = {f"p{q}": float(np.percentile(found, q)) * 1e3 for q in (50, 90, 99, 99.9)} | {"max": float(found.max()) * 1e3}
+    figures = {f"p{q}": float(np.percentile(found, q)) * 1e3 for q in (50, 90, 99, 99.9)} | {
+        "max": float(found.max()) * 1e3
+    }
     print(
         f"{len(found):,} records at {options.rate:,}/s, {options.series:,} series, detector {options.detector}: "
         + ", ".join(f"{k} {v:.0f} ms" for k, v in figures.items())
     )
-    print(json.dumps({"benchmark": "latency", "rate": options.rate, "detector": options.detector, "ms": figures}))
+    print(
+        json.dumps(
+            {"benchmark": "latency", "rate": options.rate, "detector": options.detector, "ms": figures}
+        )
+    )
 
 
 if __name__ == "__main__":

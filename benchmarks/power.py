@@ -2,7 +2,8 @@
 
     python -m benchmarks.power [--series 2000] [--points 400] [--detector standard]
 
-CPU seconds of one thread. The share is what the sink took of the scoring's own time; it is bounded by ``pipeline.monitoring.detection_power.SHARE`` of the wall time.
+CPU seconds of one thread. The share is what the sink took of the scoring's own time; it is bounded by
+``pipeline.monitoring.detection_power.SHARE`` of the wall time.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ from pipeline.scoring.stream_scorer import Scoring
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--series", type=int, default=2000)
     parser.add_argument("--points", type=int, default=400)
     parser.add_argument("--detector", default="standard")
     options = parser.parse_args()
-    shape = {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}, "every": "1m"}
+    shape = {
+        "source": {"memory": {}},
+        "format": {"json": {"series": "s", "time": "t", "values": "v"}},
+        "every": "1m",
+    }
     stream = Stream.model_validate(shape | {"detector": options.detector})
     detector = build(detector_spec(stream))
     warm(detector)

@@ -1,9 +1,11 @@
-"""Recorded series through a real broker and the real daemon path: which labelled windows were hit, and what was falsely flagged.
+"""Recorded series through a real broker and the real daemon path: which labelled windows were hit, and what
+was falsely flagged.
 
     python -m benchmarks.recorded [--detector standard]
 
-Produces NAB's machine temperature, an AWS network series and three stocks into Apache Kafka, runs the engine until it has committed all of it, and
-prints every anomaly with its band as it stands in the database. Reads ../shared/data; labels are used for this table only.
+Produces NAB's machine temperature, an AWS network series and three stocks into Apache Kafka, runs the engine
+until it has committed all of it, and prints every anomaly with its band as it stands in the database. Reads
+../shared/data; labels are used for this table only.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ from pipeline.sources import make_source
 from storage.results import anomalies
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-NAB = {"plant": "realKnownCause/machine_temperature_system_failure.csv", "edge": "realAWSCloudwatch/ec2_network_in_257a54.csv"}
+NAB = {
+    "plant": "realKnownCause/machine_temperature_system_failure.csv",
+    "edge": "realAWSCloudwatch/ec2_network_in_257a54.csv",
+}
 STOCKS = ("AAPL", "GE", "XOM")
 
 
@@ -37,10 +42,16 @@ def recorded() -> dict[str, list[dict[str, Any]]]:
     for stream, name in NAB.items():
         frame = pd.read_csv(DATA / "nab" / "data" / name)
         rows = zip(frame["timestamp"], frame["value"], strict=True)
-        topics[stream] = [{"series": Path(name).stem, "time": t.replace(" ", "T") + "Z", "value": v} for t, v in rows]
-    daily = pd.concat([pd.read_csv(DATA / "stocks" / f"{symbol}.csv") for symbol in STOCKS]).sort_values(["Date", "Name"])
+        topics[stream] = [
+            {"series": Path(name).stem, "time": t.replace(" ", "T") + "Z", "value": v} for t, v in rows
+        ]
+    daily = pd.concat([pd.read_csv(DATA / "stocks" / f"{symbol}.csv") for symbol in STOCKS]).sort_values(
+        ["Date", "Name"]
+    )
     rows = zip(daily["Date"], daily["Name"], daily["Close"], daily["Volume"], strict=True)
-    topics["market"] = [{"series": n, "time": f"{d}T00:00:00Z", "close": c, "volume": v} for d, n, c, v in rows]
+    topics["market"] = [
+        {"series": n, "time": f"{d}T00:00:00Z", "close": c, "volume": v} for d, n, c, v in rows
+    ]
     return topics
 
 
@@ -79,7 +90,8 @@ def produce(brokers: str, topics: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def watch(settings: Config, wanted: dict[str, int]) -> list[Anomaly]:
-    """Turn each stream's engine until everything that was produced is committed; what is then in the database."""
+    """Turn each stream's engine until everything that was produced is committed; what is then in the
+    database."""
     with open_database(settings) as database:
         for name, stream in settings.streams.items():
             source = make_source(name, stream.source, stream.format)
@@ -117,7 +129,13 @@ def report(found: list[Anomaly], records: dict[str, int]) -> None:
         spans = [tuple(pd.Timestamp(edge).value for edge in window) for window in windows[name]]
         hit = [any(a.start_ns <= end and a.end_ns >= start for a in own) for start, end in spans]
         false = [a for a in own if not any(a.start_ns <= end and a.end_ns >= start for start, end in spans)]
-        summary[stream] = {"records": records[stream], "windows": len(spans), "hit": sum(hit), "anomalies": len(own), "false": len(false)}
+        summary[stream] = {
+            "records": records[stream],
+            "windows": len(spans),
+            "hit": sum(hit),
+            "anomalies": len(own),
+            "false": len(false),
+        }
         print(f"\n## {stream}: {name}\n")
         for (start, end), was in zip(spans, hit, strict=True):
             print(f"- window {pd.Timestamp(start)} … {pd.Timestamp(end)}: {'hit' if was else 'MISSED'}")

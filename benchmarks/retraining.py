@@ -1,9 +1,11 @@
-"""What a training costs the scoring beside it: time of commits and of whole turns, with and without one, on the same engine.
+"""What a training costs the scoring beside it: time of commits and of whole turns, with and without one, on
+the same engine.
 
     python -m benchmarks.retraining [--seconds 30] [--rate 20000] [--series 1000] [--detector standard]
 
-Records are put into an embedded log at a steady rate; the engine scores and commits them into SQLite. Then a training of the same stream, on the
-history that was just written, runs as it does beside a daemon: in the runner's process and a Dask worker of low priority.
+Records are put into an embedded log at a steady rate; the engine scores and commits them into SQLite. Then a
+training of the same stream, on the history that was just written, runs as it does beside a daemon: in the
+runner's process and a Dask worker of low priority.
 """
 
 from __future__ import annotations
@@ -67,7 +69,11 @@ class Load:
         seconds = time.monotonic() - began
         found = {f"commit_p{q}": 1e3 * float(np.percentile(self.commits, q)) for q in (50, 99)}
         found |= {f"turn_p{q}": 1e3 * float(np.percentile(self.turns, q)) for q in (50, 99)}
-        return found | {"commits": len(self.commits), "records_per_second": (self._sent - first) / seconds, "seconds": seconds}
+        return found | {
+            "commits": len(self.commits),
+            "records_per_second": (self._sent - first) / seconds,
+            "seconds": seconds,
+        }
 
     def _feed(self) -> None:
         due = int((time.monotonic() - self._began) * self._rate)
@@ -75,7 +81,10 @@ class Load:
         numbers = np.arange(self._sent, self._sent + count)
         values = 20 + 4 * np.sin(numbers / self._series / 30) + self._rng.normal(0, 0.3, count)
         pairs = zip(
-            (numbers % self._series).tolist(), (1_700_000_000 + 60 * (numbers // self._series)).tolist(), values.tolist(), strict=True
+            (numbers % self._series).tolist(),
+            (1_700_000_000 + 60 * (numbers // self._series)).tolist(),
+            values.tolist(),
+            strict=True,
         )
         self._log.extend([b'{"s":"s%d","t":%d,"v":%.3f}' % one for one in pairs])
         self._sent += count
@@ -85,7 +94,15 @@ def training(config: Config, database: Database, runner: RunnerProcess):
     """Queue one and say when it is over."""
     now_ns = time.time_ns()
     with database.begin() as connection:
-        number = ask(connection, "load", config.streams["load"], now_ns, trigger="manual", author="benchmark", now_ns=now_ns)
+        number = ask(
+            connection,
+            "load",
+            config.streams["load"],
+            now_ns,
+            trigger="manual",
+            author="benchmark",
+            now_ns=now_ns,
+        )
     looked, over = [0.0], [False]
 
     def done() -> bool:
@@ -116,15 +133,25 @@ def main() -> None:
             "format": {"json": {"series": "s", "time": "t", "values": "v"}},
             "every": "1m",
             "detector": options.detector,
-            "retraining": {"schedule": None, "epochs": options.epochs, "shadow": "0s", "guard": "0s", "promote": "manual"},
+            "retraining": {
+                "schedule": None,
+                "epochs": options.epochs,
+                "shadow": "0s",
+                "guard": "0s",
+                "promote": "manual",
+            },
         }
-        config = Config.model_validate({"database": f"sqlite:///{Path(folder)}/load.db", "http": None, "streams": {"load": stream}})
+        config = Config.model_validate(
+            {"database": f"sqlite:///{Path(folder)}/load.db", "http": None, "streams": {"load": stream}}
+        )
         runner = RunnerProcess()
         with open_database(config) as database:
             settings = config.streams["load"]
             source = make_source("load", settings.source, settings.format)
             writer = HistoryWriter(config.history_path, "load")
-            engine = build_engine("load", config, database, source, StreamMetrics(Metrics(), "load"), history_writer=writer)
+            engine = build_engine(
+                "load", config, database, source, StreamMetrics(Metrics(), "load"), history_writer=writer
+            )
             warm(engine.parts.scoring.detector)
             load = Load(engine, memory_log("load"), options.rate, options.series)
             found = {}
@@ -139,7 +166,10 @@ def main() -> None:
             finally:
                 runner.stop()
                 engine.close()
-    ratio = {key: found["with"][key] / found["without"][key] for key in ("commit_p50", "commit_p99", "turn_p50", "turn_p99")}
+    ratio = {
+        key: found["with"][key] / found["without"][key]
+        for key in ("commit_p50", "commit_p99", "turn_p50", "turn_p99")
+    }
     print("with a training / without:", ", ".join(f"{key} ×{value:.2f}" for key, value in ratio.items()))
     print(json.dumps({"benchmark": "retraining", "options": vars(options), **found, "ratio": ratio}))
 

@@ -1,8 +1,10 @@
-"""Cost of a point and of a series, without a broker: backfill rate from Parquet, time per point over the number of series, memory, river beside it.
+"""Cost of a point and of a series, without a broker: backfill rate from Parquet, time per point over the
+number of series, memory, river beside it.
 
     python -m benchmarks.scale [--points 2000000] [--million]
 
-Every row runs in a process of its own, one after the other. The path is the backfill's own: Parquet file → windows → detector → commit in SQLite.
+Every row runs in a process of its own, one after the other. The path is the backfill's own: Parquet file →
+windows → detector → commit in SQLite.
 """
 
 from __future__ import annotations
@@ -30,7 +32,13 @@ def write_parquet(path: Path, points: int, series: int) -> None:
     """``points`` rows of ``series`` seasonal series in time order, in row groups."""
     rng = np.random.default_rng(0)
     names = pa.array([f"sensor-{i:07d}" for i in range(series)])
-    schema = pa.schema([("sensor", pa.dictionary(pa.int32(), pa.string())), ("ts", pa.timestamp("ns", tz="UTC")), ("value", pa.float64())])
+    schema = pa.schema(
+        [
+            ("sensor", pa.dictionary(pa.int32(), pa.string())),
+            ("ts", pa.timestamp("ns", tz="UTC")),
+            ("value", pa.float64()),
+        ]
+    )
     with pq.ParquetWriter(path, schema) as writer:
         for first in range(0, points, 500_000):
             row = np.arange(first, min(first + 500_000, points))
@@ -45,7 +53,9 @@ def write_parquet(path: Path, points: int, series: int) -> None:
 
 
 def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
-    """Points per second of the second half of the run (compiled, series known), CPU seconds a point, peak memory."""
+    """Points per second of the second half of the run (compiled, series known), CPU seconds a point, peak
+    memory.
+    """
     from detectors.composite.warmup import warm
     from pipeline.config.schema import Config, FilesSource, Source
     from pipeline.database import open_database
@@ -62,7 +72,9 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     config = Config.model_validate({"database": f"sqlite:///{folder}/scale.db", "streams": {"scale": stream}})
     total = pq.read_metadata(path).num_rows
     with open_database(config) as database:
-        source = make_source("scale", Source(files=FilesSource(paths=[str(path)])), config.streams["scale"].format)
+        source = make_source(
+            "scale", Source(files=FilesSource(paths=[str(path)])), config.streams["scale"].format
+        )
         engine = build_engine("scale", config, database, source, StreamMetrics(Metrics(), "scale"))
         warm(engine.parts.scoring.detector)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -99,12 +111,16 @@ def river(points: int) -> dict[str, float]:
     for value in values:
         gaussian.score_one(None, value)
         gaussian.learn_one(None, value)
-    return {"HalfSpaceTrees": points // 10 / (middle - started), "GaussianScorer": points / (time.perf_counter() - middle)}
+    return {
+        "HalfSpaceTrees": points // 10 / (middle - started),
+        "GaussianScorer": points / (time.perf_counter() - middle),
+    }
 
 
 def measure(*arguments: str) -> dict[str, float]:
     """One row in a process of its own."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as pipeline sets it, but for this module's own import of numpy
+    # as pipeline sets it, but for this module's own import of numpy
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.scale", "--measure", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -116,12 +132,18 @@ def measure(*arguments: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=2_000_000)
-    parser.add_argument("--million", action="store_true", help="also a million series (3 points each; needs about 4 GB)")
+    parser.add_argument(
+        "--million", action="store_true", help="also a million series (3 points each; needs about 4 GB)"
+    )
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         kind, *rest = options.measure
-        print(json.dumps(river(int(rest[0])) if kind == "river" else backfill(Path(rest[0]), rest[1], Path(rest[2]))))
+        print(
+            json.dumps(
+                river(int(rest[0])) if kind == "river" else backfill(Path(rest[0]), rest[1], Path(rest[2]))
+            )
+        )
         return
     rows: list[dict[str, Any]] = []
     cases = [("light", s, options.points) for s in (10, 1000, 10_000, 100_000)] + [
@@ -133,7 +155,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "points.parquet"
             write_parquet(path, points, series)
-            rows.append({"detector": detector, "series": series, "points": points} | measure("backfill", str(path), detector, folder))
+            rows.append(
+                {"detector": detector, "series": series, "points": points}
+                | measure("backfill", str(path), detector, folder)
+            )
         print(rows[-1], file=sys.stderr, flush=True)
     peer = measure("river", "200000")
     print(

@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--rounds 5] [--detector light]
 
-A daemon of one stream over a CSV file, SQLite, everything compiled before (one start that does not count). CPU seconds stand beside the clock's: a busy
-machine stretches only the latter.
+A daemon of one stream over a CSV file, SQLite, everything compiled before (one start that does not count).
+CPU seconds stand beside the clock's: a busy machine stretches only the latter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def started(folder: Path, port: int) -> tuple[float, float]:
     """(seconds, CPU seconds) until the daemon is ready; it is stopped then."""
     began = time.perf_counter()
     process = psutil.Popen(
-        [str(Path(sys.executable).with_name("forewatch")), "run", str(folder / "forewatch.yaml")], stderr=subprocess.DEVNULL
+        [str(Path(sys.executable).with_name("forewatch")), "run", str(folder / "forewatch.yaml")],
+        stderr=subprocess.DEVNULL,
     )
     try:
         while not _ready(port):
@@ -71,13 +72,23 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
-        (folder / "forewatch.yaml").write_text(CONFIG.format(folder=folder, port=port, detector=options.detector))
-        (folder / "points.csv").write_text("sensor,ts,temperature\n" + "".join(f"s,{1_700_000_000 + 60 * i},{i % 9}\n" for i in range(100)))
+        (folder / "forewatch.yaml").write_text(
+            CONFIG.format(folder=folder, port=port, detector=options.detector)
+        )
+        (folder / "points.csv").write_text(
+            "sensor,ts,temperature\n" + "".join(f"s,{1_700_000_000 + 60 * i},{i % 9}\n" for i in range(100))
+        )
         started(folder, port)
         found = [started(folder, port) for _ in range(options.rounds)]
     seconds, cpu = (statistics.median(column) for column in zip(*found, strict=True))
-    print(f"detector {options.detector}: ready after {seconds:.2f} s ({cpu:.2f} s of CPU), median of {options.rounds}; limit {LIMIT_S:g} s")
-    print(json.dumps({"benchmark": "startup", "detector": options.detector, "rounds": found, "limit_s": LIMIT_S}))
+    print(
+        f"detector {options.detector}: ready after {seconds:.2f} s ({cpu:.2f} s of CPU), median of {options.rounds}; limit {LIMIT_S:g} s"
+    )
+    print(
+        json.dumps(
+            {"benchmark": "startup", "detector": options.detector, "rounds": found, "limit_s": LIMIT_S}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,24 +120,42 @@ def snapshot(database: Database) -> dict[str, float]:
             assert b"".join(found.pages) == state
 
     saved = [timed(save) for _ in range(7)]
-    return {"snapshot_save_ms": statistics.median(saved), "snapshot_load_ms": statistics.median([timed(load) for _ in range(7)])}
+    return {
+        "snapshot_save_ms": statistics.median(saved),
+        "snapshot_load_ms": statistics.median([timed(load) for _ in range(7)]),
+    }
 
 
 def takeover(database: Database, url: str) -> dict[str, float]:
     """Of a free partition, and of one whose owner was stopped inside its transaction."""
-    free = statistics.median([timed(lambda: positions.take_over(database, "bench", P, "me", "")) for _ in range(50)])
-    owner = subprocess.Popen([sys.executable, "-c", FROZEN, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    free = statistics.median(
+        [timed(lambda: positions.take_over(database, "bench", P, "me", "")) for _ in range(50)]
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", FROZEN, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert owner.stdout is not None
     owner.stdout.readline()
     os.kill(owner.pid, signal.SIGSTOP)
-    frozen = timed(lambda: positions.take_over(database, "frozen", P, "me", "")) if database.dialect == "postgresql" else float("nan")
+    frozen = (
+        timed(lambda: positions.take_over(database, "frozen", P, "me", ""))
+        if database.dialect == "postgresql"
+        else float("nan")
+    )
     owner.kill()
     owner.wait()
     return {"takeover_ms": free, "takeover_frozen_ms": frozen}
 
 
+def _append(writer, first, offset, when, series, names, point, channel):
+    """Make a table of one batch and hand it to the writer."""
+    writer.append(P, first, first + 20_000, parquet.rows(offset, when, series, names, ["v"], point, channel))
+
+
 def history(folder: Path) -> dict[str, float]:
-    """Two million rows of 10,000 series with one channel, appended in batches of 20,000 by one thread, then one series read."""
+    """Two million rows of 10,000 series with one channel, appended in batches of 20,000 by one thread, then
+    one series read.
+    """
     names = pa.array([f"plant-{i % 20}/sensor-{i}" for i in range(10_000)])
     rng = np.random.default_rng(0)
     batches = []
@@ -144,14 +163,27 @@ def history(folder: Path) -> dict[str, float]:
         offset = np.arange(first, first + 20_000)
         value = np.round(20 + rng.normal(size=(20_000, 1)), 2)
         band = {name: value.astype(np.float32) for name in ("expected", "lower", "upper")}
-        point = {"score": rng.random(20_000, np.float32), "surprise": rng.random(20_000, np.float32), "flag": offset % 1000 == 0}
-        batches.append((first, offset, offset * 1_000_000, rng.integers(0, 10_000, 20_000, np.int32), point, {"value": value, **band}))
+        point = {
+            "score": rng.random(20_000, np.float32),
+            "surprise": rng.random(20_000, np.float32),
+            "flag": offset % 1000 == 0,
+        }
+        batches.append(
+            (
+                first,
+                offset,
+                offset * 1_000_000,
+                rng.integers(0, 10_000, 20_000, np.int32),
+                point,
+                {"value": value, **band},
+            )
+        )
     writer = HistoryWriter(str(folder), "bench")
     writer.open(P, "", 1, 0)
     started, cpu, appending = time.perf_counter(), time.process_time(), 0.0
     for first, offset, when, series, point, channel in batches:
         appending += timed(
-            lambda: writer.append(P, first, first + 20_000, parquet.rows(offset, when, series, names, ["v"], point, channel))  # noqa: B023
+            partial(_append, writer, first, offset, when, series, names, point, channel),
         )
     assert writer.barrier(P, HISTORY_ROWS)
     elapsed, used = time.perf_counter() - started, time.process_time() - cpu
@@ -174,7 +206,10 @@ def main() -> None:
     try:
         server.start()
         with tempfile.TemporaryDirectory() as folder:
-            for name, url in (("sqlite", f"sqlite:///{folder}/bench.db"), ("postgresql", create_database(server))):
+            for name, url in (
+                ("sqlite", f"sqlite:///{folder}/bench.db"),
+                ("postgresql", create_database(server)),
+            ):
                 database = Database(url)
                 database.upgrade()
                 results[name] = commits(database) | snapshot(database) | takeover(database, url)

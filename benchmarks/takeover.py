@@ -1,9 +1,11 @@
-"""What a takeover does to scores and forecasts: verdicts after one row at which other weights go on with the state, beside those without it.
+"""What a takeover does to scores and forecasts: verdicts after one row at which other weights go on with the
+state, beside those without it.
 
     python -m benchmarks.takeover [--tier standard] [--series 40] [--epochs 4]
 
-Waves with noise and synthetic series, 9,000 rows each; the LSTM is fine-tuned on their first 5,000 rows and takes over at row 6,000. Shares of surprises
-above 1, 2 and 3 in percent, and the mean error of the forecast, undisturbed = 1, as the median over the series.
+Waves with noise and synthetic series, 9,000 rows each; the LSTM is fine-tuned on their first 5,000 rows and
+takes over at row 6,000. Shares of surprises above 1, 2 and 3 in percent, and the mean error of the forecast,
+undisturbed = 1, as the median over the series.
 """
 
 from __future__ import annotations
@@ -27,12 +29,17 @@ SPANS = ((0, 60), (60, 240), (240, 720), (720, 1200), (1200, 3000))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tier", default="standard")
     for name, usual in (("series", 40), ("epochs", 4)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     options = parser.parse_args()
-    for name, values in (("waves", waves(options.series)), ("synthetic", batch(seed=7, n=options.series, length=ROWS))):
+    for name, values in (
+        ("waves", waves(options.series)),
+        ("synthetic", batch(seed=7, n=options.series, length=ROWS)),
+    ):
         for row in measure(options.tier, values, options.epochs):
             print(json.dumps({"benchmark": "takeover", "tier": options.tier, "set": name, **row}), flush=True)
 
@@ -59,7 +66,14 @@ def measure(tier: str, values: NDArray[np.float64], epochs: int) -> list[dict[st
             surprise = verdicts.surprise.reshape(-1, len(values))[start:end]
             shares = [round(100 * float((surprise > level).mean()), 2) for level in (1, 2, 3)]
             ratio = np.nanmean(errors(verdicts, values)[start:end], 0) / np.nanmean(usual[start:end], 0)
-            rows.append({"rows": [start, end], "who": who, "above_1_2_3": shares, "error": round(float(np.nanmedian(ratio)), 3)})
+            rows.append(
+                {
+                    "rows": [start, end],
+                    "who": who,
+                    "above_1_2_3": shares,
+                    "error": round(float(np.nanmedian(ratio)), 3),
+                }
+            )
     flags = {"undisturbed": int(undisturbed.flag.sum()), "taken_over": int(after.flag.sum())}
     return [*rows, {"flags": flags, "training": str(tuned.status)}]
 
@@ -71,7 +85,10 @@ def errors(verdicts: Verdicts, values: NDArray[np.float64]) -> NDArray[np.float6
 
 def points(values: NDArray[np.float64], start: int, end: int) -> Points:
     series, rows = len(values), end - start
-    slot, time = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(start, end) * MINUTE, series)
+    slot, time = (
+        np.tile(np.arange(series, dtype=np.int32), rows),
+        np.repeat(np.arange(start, end) * MINUTE, series),
+    )
     x = np.ascontiguousarray(values[:, start:end].T.reshape(-1, 1))
     return Points(slot, time, x, np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64))
 

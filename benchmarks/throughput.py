@@ -1,9 +1,10 @@
 """Kafka record to committed verdict, beside a bare poll loop over the same topic in the same run.
 
-    python -m benchmarks.throughput [--records 1000000] [--series 10000] [--rounds 3] [--codec lz4] [--rows "forewatch light" ...]
+    python -m benchmarks.throughput [--records 1000000] [--series 10000] [--rounds 3] [--codec lz4] [--rows
+    "forewatch light" ...]
 
-A real local broker, JSON records of about 60 bytes in 4 partitions, one process a row, rows in turn (the machine's speed drifts; a ratio of two
-neighbours does not). Ratios are medians over the rounds.
+A real local broker, JSON records of about 60 bytes in 4 partitions, one process a row, rows in turn (the
+machine's speed drifts; a ratio of two neighbours does not). Ratios are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -30,14 +31,23 @@ TOPIC = "bench"
 
 
 def produce(brokers: str, records: int, series: int, codec: str) -> float:
-    """Fill the topic; every series advances by one minute a round, so that each record is a new point of its series."""
+    """Fill the topic; every series advances by one minute a round, so that each record is a new point of its
+    series.
+    """
     from confluent_kafka import Producer
     from kafka.admin import KafkaAdminClient, NewTopic
 
     admin = KafkaAdminClient(bootstrap_servers=brokers)
     admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
     admin.close()
-    producer = Producer({"bootstrap.servers": brokers, "compression.type": codec, "linger.ms": 50, "queue.buffering.max.messages": 200_000})
+    producer = Producer(
+        {
+            "bootstrap.servers": brokers,
+            "compression.type": codec,
+            "linger.ms": 50,
+            "queue.buffering.max.messages": 200_000,
+        }
+    )
     rng = np.random.default_rng(0)
     start = 1_700_000_000
     size = 0
@@ -45,7 +55,11 @@ def produce(brokers: str, records: int, series: int, codec: str) -> float:
         count = min(series, records - first)
         values = np.round(20 + 5 * np.sin((first // series) / 30) + rng.normal(0, 0.3, count), 3).tolist()
         for i, value in enumerate(values):
-            record = b'{"sensor":"sensor-%06d","ts":%d,"temperature":%.3f}' % (i, start + 60 * (first // series), value)
+            record = b'{"sensor":"sensor-%06d","ts":%d,"temperature":%.3f}' % (
+                i,
+                start + 60 * (first // series),
+                value,
+            )
             size += len(record)
             producer.produce(TOPIC, record, partition=i % PARTITIONS)
         producer.poll(0)
@@ -66,7 +80,8 @@ class Clock:
 
 
 def bare(brokers: str, records: int, client: str, backoff_ms: int = 10) -> tuple[float, float]:
-    """The client's own poll loop; ``backoff_ms``: how long confluent fetches nothing after its queue was full."""
+    """The client's own poll loop; ``backoff_ms``: how long confluent fetches nothing after its queue was
+    full."""
     if client == "confluent":
         from confluent_kafka import Consumer, TopicPartition
 
@@ -96,10 +111,13 @@ def bare(brokers: str, records: int, client: str, backoff_ms: int = 10) -> tuple
     return clock.rates(records)
 
 
-def engine(brokers: str, records: int, client: str, detector: str, folder: Path, *rest: str) -> tuple[float, float]:
+def engine(
+    brokers: str, records: int, client: str, detector: str, folder: Path, *rest: str
+) -> tuple[float, float]:
     """From the first record read to the last one committed, with one fsync a batch.
 
-    ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
+    ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group,
+    measured from the moment at which it owns half.
     """
     from detectors.composite.warmup import warm
     from pipeline.config.schema import Config
@@ -117,7 +135,14 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
             "database": rest[-1] if half else f"sqlite:///{folder}/{name}.db",
             "streams": {
                 "bench": {
-                    "source": {"kafka": {"brokers": [brokers], "topics": [TOPIC], "group": "pair" if half else name, "client": client}},
+                    "source": {
+                        "kafka": {
+                            "brokers": [brokers],
+                            "topics": [TOPIC],
+                            "group": "pair" if half else name,
+                            "client": client,
+                        }
+                    },
                     "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
                     "detector": detector,
                     "every": "1m",
@@ -128,8 +153,11 @@ def engine(brokers: str, records: int, client: str, detector: str, folder: Path,
     with open_database(config) as database:
         source = make_source("bench", config.streams["bench"].source)
         writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
-        loop = build_engine("bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer)
-        warm(loop.parts.scoring.detector)  # this and the next line: what the daemon does before its first turn
+        loop = build_engine(
+            "bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer
+        )
+        # this and the next line: what the daemon does before its first turn
+        warm(loop.parts.scoring.detector)
         calm_collector()
         positions = loop.parts.ownership.positions
 
@@ -157,7 +185,8 @@ def committed(database: Database) -> int:
 
 
 def river(brokers: str, records: int) -> tuple[float, float]:
-    """The same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower still)."""
+    """The same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower
+    still)."""
     from kafka import KafkaConsumer
     from kafka.structs import TopicPartition
     from river.anomaly import HalfSpaceTrees
@@ -251,15 +280,23 @@ def main() -> None:
             for _ in range(options.rounds):
                 for name in options.rows:
                     found[name].append(measure(broker.address, options.records, folder, ROWS[name]))
-                    print(f"  {name}: {found[name][-1][0]:,.0f}/s, {found[name][-1][1]:.2f} µs", file=sys.stderr, flush=True)
+                    print(
+                        f"  {name}: {found[name][-1][0]:,.0f}/s, {found[name][-1][1]:.2f} µs",
+                        file=sys.stderr,
+                        flush=True,
+                    )
         finally:
             broker.down()
     report(found, options, size)
 
 
 def report(found: dict[str, list[tuple[float, float]]], options: argparse.Namespace, size: float) -> None:
-    print(f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, {PARTITIONS} partitions, {options.codec}\n")
-    print("| what | records/s (median) | of the bare loop (median of the rounds' ratios) | CPU µs a record (median) | of the bare loop |")
+    print(
+        f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, {PARTITIONS} partitions, {options.codec}\n"
+    )
+    print(
+        "| what | records/s (median) | of the bare loop (median of the rounds' ratios) | CPU µs a record (median) | of the bare loop |"
+    )
     print("|---|---|---|---|---|")
     rows = []
     for name, rounds in found.items():

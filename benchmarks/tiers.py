@@ -1,10 +1,12 @@
-"""What each tier costs: bytes a series, points a second of one core, and false alarms where nothing happens. Prints a table and a JSON line.
+"""What each tier costs: bytes a series, points a second of one core, and false alarms where nothing happens.
+Prints a table and a JSON line.
 
     python -m benchmarks.tiers [--quick]
 
-Speed is CPU time of one thread of ``Detector.step`` alone, in two shapes: a backfill (few series, many points of each in a batch) and a live stream
-(many series, a few points of each). The undisturbed series are noise, walks, seasons with noise, autoregressions and heavy-tailed noise, so that every alarm is false; they are counted in the
-first 10,000 rows and in 20,000 rows after 60,000.
+Speed is CPU time of one thread of ``Detector.step`` alone, in two shapes: a backfill (few series, many points
+of each in a batch) and a live stream (many series, a few points of each). The undisturbed series are noise,
+walks, seasons with noise, autoregressions and heavy-tailed noise, so that every alarm is false; they are
+counted in the first 10,000 rows and in 20,000 rows after 60,000.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ STRETCHES = {
 def waves(rng: np.random.Generator, series: int, rows: int) -> NDArray[np.float64]:
     """(rows · series, 1), the series in turn: seasons of 20 to 200 rows with noise."""
     period = rng.integers(20, 200, series)
-    return (10 * np.sin(2 * np.pi * np.arange(rows)[:, None] / period) + rng.normal(size=(rows, series))).reshape(-1, 1)
+    return (
+        10 * np.sin(2 * np.pi * np.arange(rows)[:, None] / period) + rng.normal(size=(rows, series))
+    ).reshape(-1, 1)
 
 
 def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> float:
-    """Points a second over batches of ``batch`` rows of each of ``series`` series, after ``warm`` rows of each."""
+    """Points a second over batches of ``batch`` rows of each of ``series`` series, after ``warm`` rows of
+    each."""
     values = waves(np.random.default_rng(SEED), series, rows)
     slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
     given = contract.points(slot, values, row)
@@ -70,15 +75,23 @@ def undisturbed(rng: np.random.Generator, kind: str, series: int, rows: int) -> 
 
 
 def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list[float]]:
-    """Alarms in 10,000 points of each kind of undisturbed series, by stretch; a flag within three rows of the last belongs to the same alarm."""
+    """Alarms in 10,000 points of each kind of undisturbed series, by stretch; a flag within three rows of the
+    last belongs to the same alarm.
+    """
     found, rows = {}, max(end for _, end in STRETCHES.values()) // (20 if quick else 1)
     for kind in KINDS:
         values = undisturbed(np.random.default_rng(SEED), kind, series, rows)
         slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
         given = contract.points(slot, values, row)
-        flag = contract.run(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(rows, series)
+        flag = contract.run(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(
+            rows, series
+        )
         fresh = flag & ~np.any([np.roll(flag, k, 0) for k in (1, 2, 3)], axis=0)
-        found[kind] = [round(1e4 * float(fresh[start:end].mean()), 2) for start, end in STRETCHES.values() if start < rows]
+        found[kind] = [
+            round(1e4 * float(fresh[start:end].mean()), 2)
+            for start, end in STRETCHES.values()
+            if start < rows
+        ]
     return found
 
 
@@ -99,7 +112,9 @@ def measure(tier: str, quick: bool) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few rows: does it run, not what it is worth")
     rows = [measure(tier, parser.parse_args().quick) for tier in LIMITS]
     table = Table("tier", "bytes a series", "limit", "points/s, backfill", "limit", "points/s, live", *KINDS)
@@ -107,8 +122,17 @@ def main() -> None:
         most, least = LIMITS[str(row["tier"])]
         false = row["false"]
         assert isinstance(false, dict)
-        cells = [row["tier"], f"{row['bytes']:,}", f"{most:,}", f"{row['backfill']:,}", f"{least:,}", f"{row['live']:,}"]
-        table.add_row(*map(str, cells + [" / ".join(f"{rate:g}" for rate in rates) for rates in false.values()]))
+        cells = [
+            row["tier"],
+            f"{row['bytes']:,}",
+            f"{most:,}",
+            f"{row['backfill']:,}",
+            f"{least:,}",
+            f"{row['live']:,}",
+        ]
+        table.add_row(
+            *map(str, cells + [" / ".join(f"{rate:g}" for rate in rates) for rates in false.values()])
+        )
     Console(width=150).print(table)
     print(json.dumps({"benchmark": "tiers", "seed": SEED, "tiers": rows}))
 

@@ -1,9 +1,12 @@
-"""Training at scale: the models of many series trained together, beside a loop over the series; and fine-tuning of one shared LSTM.
+"""Training at scale: the models of many series trained together, beside a loop over the series; and
+fine-tuning of one shared LSTM.
 
-    python -m benchmarks.training [--series 2048] [--points 1000] [--loop 8] [--epochs 6] [--hidden 16] [--device cpu|cuda]
+    python -m benchmarks.training [--series 2048] [--points 1000] [--loop 8] [--epochs 6] [--hidden 16]
+    [--device cpu|cuda]
 
-Same data, settings and device. The loop is measured over ``--loop`` series and given per series; CPU seconds of one thread on the CPU (a busy machine
-changes them little), wall seconds on a GPU. Prints tables and one machine-readable line.
+Same data, settings and device. The loop is measured over ``--loop`` series and given per series; CPU seconds
+of one thread on the CPU (a busy machine changes them little), wall seconds on a GPU. Prints tables and one
+machine-readable line.
 """
 
 from __future__ import annotations
@@ -28,19 +31,33 @@ console = Console(width=140)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, usual in (("series", 2048), ("points", 1000), ("loop", 8), ("epochs", 6), ("hidden", 16)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [together(options), shared(options)]
-    for title, row in zip(("A network a series: all together against a loop", "One shared LSTM, fine-tuned"), rows, strict=True):
+    for title, row in zip(
+        ("A network a series: all together against a loop", "One shared LSTM, fine-tuned"), rows, strict=True
+    ):
         table = Table(*row, title=title, title_justify="left")
         table.add_row(*map(str, row.values()))
         console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"benchmark": "training", "device": options.device, "peak_bytes": peak, "many": rows[0], "shared": rows[1]}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "training",
+                "device": options.device,
+                "peak_bytes": peak,
+                "many": rows[0],
+                "shared": rows[1],
+            }
+        )
+    )
 
 
 def now(device: str) -> float:
@@ -53,7 +70,9 @@ def now(device: str) -> float:
 
 def waves(n: int, points: int) -> np.ndarray:
     rng, t = np.random.default_rng(2026), np.arange(points)
-    return np.stack([np.sin(2 * np.pi * t / (10 + i % 30) + i) + 0.15 * rng.normal(size=points) for i in range(n)])
+    return np.stack(
+        [np.sin(2 * np.pi * t / (10 + i % 30) + i) + 0.15 * rng.normal(size=points) for i in range(n)]
+    )
 
 
 def together(options: argparse.Namespace) -> dict[str, float]:
@@ -63,12 +82,16 @@ def together(options: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     module = SharedLSTM(options.hidden) if options.hidden != HIDDEN else network(None)
     owner = np.arange(options.series, dtype=np.int32)
-    train_many(module, stacked(series[:2]), owner[:2], replace(tuning, epochs=1))  # the first call loads kernels
+    # the first call loads kernels
+    train_many(module, stacked(series[:2]), owner[:2], replace(tuning, epochs=1))
     start = now(options.device)
     many = train_many(module, stacked(series), owner, tuning)
     batched = (now(options.device) - start) / options.series
     start = now(options.device)
-    scores = [min(finetune(copy.deepcopy(module), stacked([lane]), tuning).held_out) for lane in series[: options.loop]]
+    scores = [
+        min(finetune(copy.deepcopy(module), stacked([lane]), tuning).held_out)
+        for lane in series[: options.loop]
+    ]
     alone = (now(options.device) - start) / options.loop
     return {
         "series": options.series,
@@ -87,7 +110,9 @@ def together(options: argparse.Namespace) -> dict[str, float]:
 def shared(options: argparse.Namespace) -> dict[str, float]:
     count = min(options.series, 256)
     start = now(options.device)
-    tuned = finetune(network(None), stacked(list(waves(count, options.points))), Tuning(epochs=2, device=options.device))
+    tuned = finetune(
+        network(None), stacked(list(waves(count, options.points))), Tuning(epochs=2, device=options.device)
+    )
     seconds = now(options.device) - start
     return {
         "series": count,

@@ -1,4 +1,5 @@
-"""Detectors: pure steps from (state, points) to (state, verdicts). Nothing here imports the rest of the project.
+"""Detectors: pure steps from (state, points) to (state, verdicts). Nothing here imports the rest of the
+project.
 
 >>> detector = build(DetectorSpec(tier="light"))
 >>> state = detector.initial(1)
@@ -17,7 +18,8 @@ __all__ = ["REGISTRY", "Detector", "DetectorSpec", "Limits", "Points", "State", 
 
 Weights = Mapping[str, NDArray[Any]]
 
-#: Detectors beside the tiers: name → how to make one. Add yours here (or call ``REGISTRY["mine"] = …`` before ``build``).
+#: Detectors beside the tiers: name → how to make one. Add yours here (or call ``REGISTRY["mine"] = …`` before
+#: ``build``).
 REGISTRY: dict[str, Callable[[DetectorSpec, Weights | None], Detector]] = {}
 
 
@@ -27,12 +29,16 @@ def names() -> tuple[str, ...]:
 
 
 def build(spec: DetectorSpec, weights: Weights | None = None) -> Detector:
-    """The detector that ``spec`` describes; ``weights`` replaces the packaged LSTM of a tier that has one (names as in SharedLSTM).
+    """The detector that ``spec`` describes; ``weights`` replaces the packaged LSTM of a tier that has one
+    (names as in SharedLSTM).
 
-    Raises ValueError where ``spec`` names an unknown detector or preset, or its limits do not match its channels.
+    Raises ValueError where ``spec`` names an unknown detector or preset, or its limits do not match its
+    channels.
     """
     if spec.limits and len(spec.limits) != len(spec.channels):
-        raise ValueError(f"limits: {len(spec.limits)} given for {len(spec.channels)} channels; give one per channel or none")
+        raise ValueError(
+            f"limits: {len(spec.limits)} given for {len(spec.channels)} channels; give one per channel or none"
+        )
     if spec.tier in REGISTRY:
         return REGISTRY[spec.tier](spec, weights)
     from detectors.composite.detector import make

@@ -1,10 +1,12 @@
-"""A trained model as two plain files: NAME.safetensors (tensors) and NAME.json (manifest), on any fsspec path. Never pickle.
+"""A trained model as two plain files: NAME.safetensors (tensors) and NAME.json (manifest), on any fsspec
+path. Never pickle.
 
     ArtifactError            cannot be read or written: the path, and what to do
     └── CorruptArtifact      truncated, swapped or hostile: refused before a byte of it is used
 
-The manifest is written last and holds the sha256 of the tensors, so a reader sees a whole model or an error. ``save`` returns the sha256 of the
-manifest: the name of exactly this model. Who keeps it (a registry row) and gives it to ``load`` notices any change of either file.
+The manifest is written last and holds the sha256 of the tensors, so a reader sees a whole model or an error.
+``save`` returns the sha256 of the manifest: the name of exactly this model. Who keeps it (a registry row) and
+gives it to ``load`` notices any change of either file.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class CorruptArtifact(ArtifactError):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model as it was saved to ``path``: ``tensors`` by name, the ``manifest``, and ``digest``, the sha256 of the manifest file."""
+    """A model as it was saved to ``path``: ``tensors`` by name, the ``manifest``, and ``digest``, the sha256
+    of the manifest file.
+    """
 
     path: str
     tensors: Arrays
@@ -52,13 +56,20 @@ class Artifact:
 def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> str:
     """Write ``path``.safetensors, then ``path``.json; returns the digest.
 
-    Raises ArtifactError where the path cannot be written, ValueError where a tensor is not finite or the manifest is not JSON.
+    Raises ArtifactError where the path cannot be written, ValueError where a tensor is not finite or the
+    manifest is not JSON.
     """
     for name, value in tensors.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ValueError(f"tensor {name} of {path} holds NaN or infinity: this model diverged and is not worth saving")
+            raise ValueError(
+                f"tensor {name} of {path} holds NaN or infinity: this model diverged and is not worth saving"
+            )
     data = serialise({name: np.asarray(value, order="C") for name, value in tensors.items()})
-    content = {"format": FORMAT, **manifest, "tensors": {"bytes": len(data), "sha256": _sha256(data), "shapes": _shapes(tensors)}}
+    content = {
+        "format": FORMAT,
+        **manifest,
+        "tensors": {"bytes": len(data), "sha256": _sha256(data), "shapes": _shapes(tensors)},
+    }
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
     _write(f"{path}.safetensors", data)
     _write(f"{path}.json", text)
@@ -68,7 +79,8 @@ def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, 
 def load(path: str, digest: str | None = None) -> Artifact:
     """Read and check ``path``.json and ``path``.safetensors; ``digest`` is what ``save`` returned.
 
-    Raises CorruptArtifact where the files are not those that were saved, ArtifactError where they cannot be read.
+    Raises CorruptArtifact where the files are not those that were saved, ArtifactError where they cannot be
+    read.
     """
     text = _read(f"{path}.json", LARGEST_MANIFEST)
     if digest is not None and _sha256(text) != digest:
@@ -93,15 +105,22 @@ def load(path: str, digest: str | None = None) -> Artifact:
 
 
 def expect(artifact: Artifact, shapes: Mapping[str, Any]) -> None:
-    """Raises CorruptArtifact unless the tensors are finite and exactly those of ``shapes`` (name → list of lengths)."""
+    """Raises CorruptArtifact unless the tensors are finite and exactly those of ``shapes`` (name → list of
+    lengths).
+    """
     found, path = _shapes(artifact.tensors), artifact.path
     if found != dict(shapes):
         wrong = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
-        what = ", ".join(f"{name} {found.get(name, 'is missing')} instead of {shapes.get(name, 'nothing')}" for name in wrong[:3])
+        what = ", ".join(
+            f"{name} {found.get(name, 'is missing')} instead of {shapes.get(name, 'nothing')}"
+            for name in wrong[:3]
+        )
         raise CorruptArtifact(f"{path}.safetensors does not hold the expected tensors: {what}")
     for name, value in artifact.tensors.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise CorruptArtifact(f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used")
+            raise CorruptArtifact(
+                f"tensor {name} of {path}.safetensors holds NaN or infinity: this model cannot be used"
+            )
 
 
 class Checkpoints:
@@ -134,8 +153,12 @@ def _manifest(path: str, text: bytes) -> dict[str, Any]:
         )
     about = manifest.get("tensors")
     kinds = {"bytes": int, "sha256": str, "shapes": dict}
-    if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in kinds.items()):
-        raise CorruptArtifact(f'{path}.json has no whole "tensors" entry (bytes, sha256, shapes): restore it or train again')
+    if not isinstance(about, dict) or any(
+        not isinstance(about.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise CorruptArtifact(
+            f'{path}.json has no whole "tensors" entry (bytes, sha256, shapes): restore it or train again'
+        )
     return manifest
 
 
@@ -152,7 +175,9 @@ def _read(path: str, most: int) -> bytes:
         with fsspec.open(path, "rb") as file:
             data: bytes = file.read(most + 1)
     except FileNotFoundError as error:
-        raise ArtifactError(f"there is no file {path}: a version is two files, NAME.json and NAME.safetensors") from error
+        raise ArtifactError(
+            f"there is no file {path}: a version is two files, NAME.json and NAME.safetensors"
+        ) from error
     except (OSError, ValueError, ImportError) as error:
         raise ArtifactError(f"cannot read {path}: {error}") from error
     if len(data) > most:
@@ -174,4 +199,6 @@ def _write(path: str, data: bytes) -> None:
                 fs.rm(part)
             raise
     except (OSError, ValueError, ImportError) as error:
-        raise ArtifactError(f"cannot write {path}: {error}; check that the folder may be written and has room") from error
+        raise ArtifactError(
+            f"cannot write {path}: {error}; check that the folder may be written and has room"
+        ) from error

@@ -1,10 +1,12 @@
-"""What every detector is: a pure step from (state, points) to (state, verdicts), batched over series and points.
+"""What every detector is: a pure step from (state, points) to (state, verdicts), batched over series and
+points.
 
     points ─► preset (units) ─► forecaster ─► residual ─► scorers ─► combiner ─► threshold ─► verdicts
 
-State is a struct of arrays: one row per series (*slot*), every array with the slot as its first axis. ``step`` may reuse
-the buffers of the state that it is given (the caller *donates* them) and touches only the rows named in ``points.slot``.
-A caller that wants the old state back copies it before, or reads it from its snapshot.
+State is a struct of arrays: one row per series (*slot*), every array with the slot as its first axis.
+``step`` may reuse the buffers of the state that it is given (the caller *donates* them) and touches only the
+rows named in ``points.slot``. A caller that wants the old state back copies it before, or reads it from its
+snapshot.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 
 State = dict[str, NDArray[Any]]
 
-#: Who decided a verdict, by the number that stands in ``Verdicts.guard``. The ladder goes up with the history of a series.
+#: Who decided a verdict, by the number that stands in ``Verdicts.guard``. The ladder goes up with the history
+#: of a series.
 GUARDS = ("none", "static", "seasonal", "river", "lstm", "last")
 
 #: What spoke loudest in a verdict, by the number that stands in ``Verdicts.lead``.
@@ -104,17 +107,22 @@ class DetectorSpec:
     limits: tuple[Limits, ...] = ()  # one per channel, or none at all
     alarm_rate: float = 1e-4  # wanted share of flagged events on undisturbed data: sets the threshold
     direction: str = "both"  # up | down | both
-    threshold: str = "static"  # static | quantile | spot | dspot | conformal: what a surprise must reach to be an alarm
+    # static | quantile | spot | dspot | conformal: what a surprise must reach to be an alarm
+    threshold: str = "static"
     min_points: int = 1  # so many rows in a row must reach it
     min_deviation: float = 0.0  # relative to the expected value: smaller deviations are never flagged
 
 
 class Detector(Protocol):
-    """One configured detector of one stream. ``version`` names spec and weights and is part of every verdict's provenance."""
+    """One configured detector of one stream.
+
+    ``version`` names spec and weights and is part of every verdict's provenance.
+    """
 
     spec: DetectorSpec
     version: str
-    #: Changes whenever the arrays of ``initial`` change in name, dtype, shape or meaning; stored beside every snapshot.
+    #: Changes whenever the arrays of ``initial`` change in name, dtype, shape or meaning; stored beside every
+    #: snapshot.
     state_version: str
     #: Names the weights alone; "" where there are none.
     weights: str
@@ -128,9 +136,14 @@ class Detector(Protocol):
         ...
 
     def adopt(self, state: State) -> None:
-        """Go on with the state that a detector of the same ``state_version`` but other weights left: forget in place what only those understood."""
+        """Go on with the state that a detector of the same ``state_version`` but other weights left: forget
+        in place what only those understood.
+        """
         ...
 
     def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
-        """The rows ``slots`` are of the series ``names``: when one begins, and after ``adopt``. A model may have something of its own for some series."""
+        """The rows ``slots`` are of the series ``names``: when one begins, and after ``adopt``.
+
+        A model may have something of its own for some series.
+        """
         ...

@@ -1,6 +1,8 @@
-"""A batch as *lanes*: every channel of every series is one lane, so that each kernel sees one-channel series only.
+"""A batch as *lanes*: every channel of every series is one lane, so that each kernel sees one-channel series
+only.
 
-Lane ``slot * channels + channel`` is also the row of each per-lane state array once its first two axes are flattened.
+Lane ``slot * channels + channel`` is also the row of each per-lane state array once its first two axes are
+flattened.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Lanes:
 
     def __post_init__(self) -> None:
         m = len(self.lane)
-        self.v, self.near, self.z, self.unit, self.step, self.season = (np.empty(m, np.float32) for _ in range(6))
+        self.v, self.near, self.z, self.unit, self.step, self.season = (
+            np.empty(m, np.float32) for _ in range(6)
+        )
         self.period, self.cycle = np.zeros(m, np.int32), np.zeros(m, np.int32)
 
     def __len__(self) -> int:
@@ -63,5 +67,11 @@ def to_lanes(points: Points, x: NDArray[np.float64]) -> Lanes:
     c = x.shape[1]
     if c == 1:
         return Lanes(points.slot, x.ravel(), points.time, points.missed, points.every)
-    lane = (points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32)).ravel().astype(np.int32, copy=False)
-    return Lanes(lane, x.ravel(), np.repeat(points.time, c), np.repeat(points.missed, c), np.repeat(points.every, c))
+    lane = (
+        (points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32))
+        .ravel()
+        .astype(np.int32, copy=False)
+    )
+    return Lanes(
+        lane, x.ravel(), np.repeat(points.time, c), np.repeat(points.missed, c), np.repeat(points.every, c)
+    )

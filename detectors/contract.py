@@ -1,4 +1,5 @@
-"""One suite that every detector passes: ``check(detector)`` raises ``CheckFailed`` with what is wrong, or returns.
+"""One suite that every detector passes: ``check(detector)`` raises ``CheckFailed`` with what is wrong, or
+returns.
 
     causality       changing the future moves no verdict of the past
     determinism     the same points give the same verdicts
@@ -41,7 +42,10 @@ def example(channels: int, series: int = 3, rows: int = ROWS, seed: int = 0) -> 
     """Interleaved series with a season, noise, a spike, a level shift, missing values and a stuck stretch."""
     rng = np.random.default_rng(seed)
     t = np.arange(rows)
-    x = rng.normal(size=(rows, series, channels)) + 8 * np.sin(t / 6.0)[:, None, None] * np.arange(1, series + 1)[:, None]
+    x = (
+        rng.normal(size=(rows, series, channels))
+        + 8 * np.sin(t / 6.0)[:, None, None] * np.arange(1, series + 1)[:, None]
+    )
     x[rows // 2] += 60
     x[int(rows * 0.7) :] += 25
     x[rng.random(x.shape) < 0.02] = np.nan
@@ -54,7 +58,9 @@ def select(given: Points, rows: NDArray[np.bool_] | slice) -> Points:
     return Points(*(getattr(given, f.name)[rows] for f in fields(Points)))
 
 
-def run(detector: Detector, given: Points, cuts: tuple[int, ...] = (), state: State | None = None) -> Verdicts:
+def run(
+    detector: Detector, given: Points, cuts: tuple[int, ...] = (), state: State | None = None
+) -> Verdicts:
     """Verdicts of ``given`` in batches that end at ``cuts``."""
     state = detector.initial(int(given.slot.max()) + 1) if state is None else state
     parts, start = [], 0
@@ -65,7 +71,13 @@ def run(detector: Detector, given: Points, cuts: tuple[int, ...] = (), state: St
     return Verdicts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Verdicts)))
 
 
-def same(left: Verdicts, right: Verdicts, what: str, rows: slice | NDArray[np.bool_] = slice(None), tolerance: float = TOLERANCE) -> None:
+def same(
+    left: Verdicts,
+    right: Verdicts,
+    what: str,
+    rows: slice | NDArray[np.bool_] = slice(None),
+    tolerance: float = TOLERANCE,
+) -> None:
     for name in ("score", "surprise", "expected", "contribution"):
         a, b = (np.asarray(getattr(v, name), np.float64)[rows] for v in (left, right))
         off = np.abs(a - b) > tolerance * (1 + np.abs(a))
@@ -85,9 +97,20 @@ def causality(detector: Detector) -> None:
     changed = select(given, slice(None))
     changed.values = given.values.copy()
     changed.values[past:] = -1000.0 - 3.0 * given.values[past:]
-    same(run(detector, given), run(detector, changed), "the future changed and with it the past", slice(0, past), 1e-6)
+    same(
+        run(detector, given),
+        run(detector, changed),
+        "the future changed and with it the past",
+        slice(0, past),
+        1e-6,
+    )
     cut = select(given, slice(0, past))
-    same(run(detector, given), run(detector, cut), "the past looks different once the future is there", slice(0, past))
+    same(
+        run(detector, given),
+        run(detector, cut),
+        "the past looks different once the future is there",
+        slice(0, past),
+    )
 
 
 def determinism(detector: Detector) -> None:
@@ -108,7 +131,12 @@ def round_trip(detector: Detector) -> None:
     state, _ = detector.step(detector.initial(3), select(given, slice(0, half)))
     again = load(save({name: np.ascontiguousarray(array) for name, array in state.items()}))
     rest = select(given, slice(half, None))
-    same(run(detector, rest, state=state), run(detector, rest, state=again), "the state after a round trip through bytes", tolerance=0.0)
+    same(
+        run(detector, rest, state=state),
+        run(detector, rest, state=again),
+        "the state after a round trip through bytes",
+        tolerance=0.0,
+    )
 
 
 def independence(detector: Detector) -> None:
@@ -138,7 +166,9 @@ def sound(verdicts: Verdicts, what: str) -> None:
         raise CheckFailed(f"{what}: a score lies outside [0, 1]")
     total = verdicts.contribution.sum(axis=1)
     if not (np.isclose(total, 1, atol=1e-4) | np.isclose(total, 0)).all():
-        raise CheckFailed(f"{what}: contributions sum to {total.min():.3g} … {total.max():.3g}, not to 1 or 0")
+        raise CheckFailed(
+            f"{what}: contributions sum to {total.min():.3g} … {total.max():.3g}, not to 1 or 0"
+        )
     if np.isinf(verdicts.expected).any():
         raise CheckFailed(f"{what}: an expected value is infinite")
     if verdicts.guard.max(initial=0) >= len(GUARDS):
@@ -169,7 +199,14 @@ def robustness(detector: Detector) -> None:
     sound(run(detector, example(channels)), "the example")
 
 
-CHECKS: tuple[Callable[[Detector], None], ...] = (causality, determinism, batching, round_trip, independence, robustness)
+CHECKS: tuple[Callable[[Detector], None], ...] = (
+    causality,
+    determinism,
+    batching,
+    round_trip,
+    independence,
+    robustness,
+)
 
 
 def check(detector: Detector) -> None:

@@ -1,16 +1,21 @@
-"""Drift: the world of a stream has changed for good, in how well it is forecast (residuals) or in what comes in (inputs).
+# ruff: noqa: ANN001
+"""Drift: the world of a stream has changed for good, in how well it is forecast (residuals) or in what comes
+in (inputs).
 
     points + verdicts ─► per series: means of blocks ─► Page–Hinkley ──────────┐
                                    └─► mean over all series ─► ADWIN,          ├─► Drift (evidence), then a cool-down
                                                    Page–Hinkley, KSWIN (river) ┘
 
-One river object a series and point would cost more than the scoring. So each series is reduced, in one compiled pass, to the mean of every ``BLOCK``
-points, in units of what those means usually are, and Page–Hinkley (Page 1954) runs over them as arrays (the same numbers as river's; a test
-compares them). The pooled stream has one value for as many blocks as there are series: river's own ADWIN (Bifet & Gavaldà 2007) and Page–Hinkley
-run on that, and KSWIN (Raab et al. 2020), which takes 0.2 ms a value, where at least ``AFFORDABLE`` blocks make one.
+One river object a series and point would cost more than the scoring. So each series is reduced, in one
+compiled pass, to the mean of every ``BLOCK`` points, in units of what those means usually are, and
+Page–Hinkley (Page 1954) runs over them as arrays (the same numbers as river's; a test compares them). The
+pooled stream has one value for as many blocks as there are series: river's own ADWIN (Bifet & Gavaldà 2007)
+and Page–Hinkley run on that, and KSWIN (Raab et al. 2020), which takes 0.2 ms a value, where at least
+``AFFORDABLE`` blocks make one.
 
-Inputs are taken against the series' own profile of the hour, weekdays and weekends apart: nights and Sundays are no drift. An incident is no drift
-either: a flagged point counts for nothing and silences its series for ``MUTE_NS`` or ``MUTE_POINTS``, whichever is over first.
+Inputs are taken against the series' own profile of the hour, weekdays and weekends apart: nights and Sundays
+are no drift. An incident is no drift either: a flagged point counts for nothing and silences its series for
+``MUTE_NS`` or ``MUTE_POINTS``, whichever is over first.
 """
 
 from __future__ import annotations
@@ -32,7 +37,8 @@ LEARN: Final = 20  # blocks that say what is usual, anew after every drift
 DELTA: Final = 0.5  # of Page–Hinkley, in usual sizes: what is no change
 THRESHOLD: Final = 20.0
 LARGEST: Final = 6.0  # usual sizes of one block
-POOL_LEARN, POOL_DELTA, POOL_THRESHOLD = 40, 1.0, 30.0  # series move together: a mean over them is not as steady as its parts suggest
+# series move together: a mean over them is not as steady as its parts suggest
+POOL_LEARN, POOL_DELTA, POOL_THRESHOLD = 40, 1.0, 30.0
 POOL_PAST: Final = 1_000  # pooled values after those, which are kept
 AFFORDABLE: Final = 256  # blocks of a pooled value
 KSWIN_WINDOW: Final = 100  # pooled values that it looks at
@@ -47,7 +53,8 @@ BINS: Final = 48  # hours of a weekday, hours of a weekend
 DAYS: Final = 3  # on which an hour must have been seen before it is known
 RESIDUAL, INPUT = 0, 1
 KINDS: Final = ("residual", "input")
-# columns of "sums" (what a block has so far), of "page" (per kind: Page–Hinkley and the standard) and of "profile"
+# columns of "sums" (what a block has so far), of "page" (per kind: Page–Hinkley and the standard) and of
+# "profile"
 COUNT, ERRORS, MOVES, KNOWN = range(4)
 N, MEAN, SQUARES, RUNS, LEVEL, UP, LOWEST, DOWN, HIGHEST, AFTER = range(10)
 CENTRE, SPREAD, SEEN, LAST = range(4)
@@ -55,7 +62,9 @@ CENTRE, SPREAD, SEEN, LAST = range(4)
 
 @dataclass(frozen=True, slots=True)
 class SeriesDrift:
-    """One series: before and after are means of blocks: absolute errors, or usual deviations from the profile of the hour."""
+    """One series: before and after are means of blocks: absolute errors, or usual deviations from the
+    profile of the hour.
+    """
 
     slot: int
     channel: int
@@ -68,7 +77,9 @@ class SeriesDrift:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The evidence: who says so (such as ``pooled residual ADWIN`` or ``4 of 40 series``), since when, and the series that drifted most."""
+    """The evidence: who says so (such as ``pooled residual ADWIN`` or ``4 of 40 series``), since when, and
+    the series that drifted most.
+    """
 
     at_ns: int
     since_ns: int
@@ -78,7 +89,10 @@ class Drift:
 
 
 class DriftWatch:
-    """Watches one stream of ``channels`` channels. ``update`` takes every batch; memory is bounded by ``WATCHED`` lanes of 1 KB."""
+    """Watches one stream of ``channels`` channels.
+
+    ``update`` takes every batch; memory is bounded by ``WATCHED`` lanes of 1 KB.
+    """
 
     def __init__(self, channels: int = 1, cool_down_ns: int = 6 * 3_600_000_000_000) -> None:
         self.channels, self.cool_down_ns = channels, cool_down_ns
@@ -118,7 +132,9 @@ class DriftWatch:
         self._alarms = {key: alarm for key, alarm in self._alarms.items() if alarm.slot not in gone}
 
     def rows(self, slots: NDArray[np.int32]) -> State:
-        """A copy of what is known of these series (a row each), for ``put``; slots that are not watched have none."""
+        """A copy of what is known of these series (a row each), for ``put``; slots that are not watched have
+        none.
+        """
         lanes = slots[:, None] * self.channels + np.arange(self.channels)
         return {name: array[lanes] for name, array in self._state.items()} | {"muted": self._muted[slots]}
 
@@ -126,7 +142,9 @@ class DriftWatch:
         """Go on with what ``rows`` gave for these series. Raises ValueError where it is of other shapes."""
         self._grow(int(slots.max(initial=-1)) + 1)
         known = self.rows(slots)
-        if {name: array.shape for name, array in known.items()} != {name: array.shape for name, array in rows.items()}:
+        if {name: array.shape for name, array in known.items()} != {
+            name: array.shape for name, array in rows.items()
+        }:
             raise ValueError("what was kept is of other shapes")
         lanes = slots[:, None] * self.channels + np.arange(self.channels)
         for name, array in self._state.items():
@@ -134,7 +152,9 @@ class DriftWatch:
         self._muted[slots] = rows["muted"]
 
     def pooled(self) -> State:
-        """By kind, what the pooled statistics rest on, for ``put_pooled``: the values that say what is usual, and the newest of those that came then."""
+        """By kind, what the pooled statistics rest on, for ``put_pooled``: the values that say what is usual,
+        and the newest of those that came then.
+        """
         return {pool.kind: pool.known() for pool in self._pools} if "_pools" in vars(self) else self._pooled
 
     def put_pooled(self, pooled: State) -> None:
@@ -147,7 +167,9 @@ class DriftWatch:
 
     # ------------------------------------------------------------------------------------------------
 
-    def _pass(self, points: Points, expected: NDArray[np.float32], flag: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
+    def _pass(
+        self, points: Points, expected: NDArray[np.float32], flag: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], ...]:
         """What the blocks say that these points fill (see ``_blocks``)."""
         state = self._state
         found = _blocks(len(points) * self.channels // BLOCK + len(state["sums"]))
@@ -163,7 +185,15 @@ class DriftWatch:
             self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}
             self._muted = np.concatenate([self._muted, _unmuted(more)])
 
-    def _collect(self, lane: NDArray, time: NDArray, values: NDArray, statistic: NDArray, since: NDArray, around: NDArray) -> None:
+    def _collect(
+        self,
+        lane: NDArray,
+        time: NDArray,
+        values: NDArray,
+        statistic: NDArray,
+        since: NDArray,
+        around: NDArray,
+    ) -> None:
         active = int((self._state["page"][:, RESIDUAL, N] > 0).sum())
         for kind, pool in enumerate(self._pools):
             for name in pool.update(np.abs(values[:, kind]) if kind == INPUT else values[:, kind], active):
@@ -182,7 +212,10 @@ class DriftWatch:
         self._alarms = recent
         if self.quiet_until is not None and self._now < self.quiet_until:
             return None
-        watched = int((self._state["sums"].any(axis=1) | (self._state["page"][:, RESIDUAL, N] > 0)).sum()) // self.channels
+        watched = (
+            int((self._state["sums"].any(axis=1) | (self._state["page"][:, RESIDUAL, N] > 0)).sum())
+            // self.channels
+        )
         drifted = {one.slot for one in recent.values()}
         statistics = list(self._said)
         if len(drifted) >= max(1.0, SHARE * watched):
@@ -208,11 +241,16 @@ def warm() -> None:
     none, time = np.zeros(1, np.int32), np.zeros(1, np.int64)
     watch = DriftWatch()
     watch._grow(1)
-    watch._pass(Points(none, time, np.zeros((1, 1)), none, time), np.zeros((1, 1), np.float32), np.zeros(1, np.bool_))
+    watch._pass(
+        Points(none, time, np.zeros((1, 1)), none, time), np.zeros((1, 1), np.float32), np.zeros(1, np.bool_)
+    )
 
 
 class _Pool:
-    """River's detectors on the mean over all series. Their state can only be pickled, so ``known`` gives what they were fed, and they are fed it again."""
+    """River's detectors on the mean over all series.
+
+    Their state can only be pickled, so ``known`` gives what they were fed, and they are fed it again.
+    """
 
     def __init__(self, kind: str, known: Sequence[float] | NDArray[np.float64] = ()) -> None:
         from river.drift import ADWIN, KSWIN, PageHinkley
@@ -234,7 +272,10 @@ class _Pool:
         return np.array([*self._usual, *self._past])
 
     def update(self, values: NDArray, size: int) -> list[str]:
-        """Values of blocks, NaN where unknown; ``size`` of them make one pooled value. Names of what alarms."""
+        """Values of blocks, NaN where unknown; ``size`` of them make one pooled value.
+
+        Names of what alarms.
+        """
         self._waiting.append(values[~np.isnan(values)])
         self._count += len(self._waiting[-1])
         size = min(max(1, size), 4096)
@@ -270,7 +311,8 @@ def _initial(lanes: int) -> dict[str, NDArray[Any]]:
         "sums": np.zeros((lanes, 4), np.float32),
         "profile": np.zeros((lanes, BINS, 4), np.float32),
         "page": np.zeros((lanes, 2, 10), np.float64),
-        "since": np.zeros((lanes, 2, 2), np.int64),  # time of the last lowest and highest point of the two sums
+        # time of the last lowest and highest point of the two sums
+        "since": np.zeros((lanes, 2, 2), np.int64),
     }
 
 
@@ -280,7 +322,9 @@ def _unmuted(slots: int) -> NDArray[np.int64]:
 
 
 def _blocks(most: int) -> tuple[NDArray[Any], ...]:
-    """Room for what whole blocks say: lane, time, standardised value, statistic, since (per kind), before and after."""
+    """Room for what whole blocks say: lane, time, standardised value, statistic, since (per kind), before and
+    after.
+    """
     shapes: tuple[tuple[tuple[int, ...], type], ...] = (
         ((most,), np.int32), ((most,), np.int64), ((most, 2), np.float32), ((most, 2), np.float32), ((most, 2), np.int64), ((most, 2, 2), np.float32),
     )  # fmt: skip
@@ -288,7 +332,24 @@ def _blocks(most: int) -> tuple[NDArray[Any], ...]:
 
 
 @kernel
-def _watch(sums, profile, page, since, muted, slot, time, values, expected, flag, lanes, at, z, statistic, begun, around):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _watch(  # type: ignore[no-untyped-def]
+    sums,
+    profile,
+    page,
+    since,
+    muted,
+    slot,
+    time,
+    values,
+    expected,
+    flag,
+    lanes,
+    at,
+    z,
+    statistic,
+    begun,
+    around,
+):
     """One pass over a batch; returns how many blocks were filled."""
     used, channels = 0, values.shape[1]
     hour, day, bin_, begin, end = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
@@ -325,7 +386,13 @@ def _watch(sums, profile, page, since, muted, slot, time, values, expected, flag
                 found = (b[ERRORS] / b[COUNT], b[MOVES] / b[KNOWN] if known else np.float32(np.nan))
                 for kind in range(2):
                     z[used, kind], statistic[used, kind] = page_hinkley(
-                        page[lane, kind], since[lane, kind], found[kind], time[i], kind, begun[used], around[used, kind]
+                        page[lane, kind],
+                        since[lane, kind],
+                        found[kind],
+                        time[i],
+                        kind,
+                        begun[used],
+                        around[used, kind],
                     )
                 b[:] = 0
                 used += 1
@@ -333,8 +400,11 @@ def _watch(sums, profile, page, since, muted, slot, time, values, expected, flag
 
 
 @kernel
-def _against(p, x, day):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Deviation of x from its hour's profile in usual deviations, bounded; NaN while the hour is not known. The profile learns slowly."""
+def _against(p, x, day):  # type: ignore[no-untyped-def]
+    """Deviation of x from its hour's profile in usual deviations, bounded; NaN while the hour is not known.
+
+    The profile learns slowly.
+    """
     if p[SEEN] == 0:
         p[CENTRE], p[SPREAD], p[SEEN], p[LAST] = x, 0, 1, day
         return np.float32(np.nan)
@@ -350,10 +420,11 @@ def _against(p, x, day):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
-def page_hinkley(p, since, value, now, kind, begun, around):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def page_hinkley(p, since, value, now, kind, begun, around):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """One block: its value in usual sizes and the statistic (NaN, 0 while the usual is not known).
 
-    Residuals are watched upwards only, inputs both ways. Fills when the change began and the means before and after.
+    Residuals are watched upwards only, inputs both ways. Fills when the change began and the means before and
+    after.
     """
     if np.isnan(value):
         return np.float32(np.nan), np.float32(0)

@@ -27,13 +27,17 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @kernel
 def log2(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """log2 of a normal positive float32, to its last two places: exponent and mantissa apart, the latter in [√½, √2) (the C library's takes four times as long)."""
+    """log2 of a normal positive float32, to its last two places: exponent and mantissa apart, the latter in
+    [√½, √2) (the C library's takes four times as long).
+    """
     bits = np.float32(x).view(np.int32)
     exponent = np.int32((bits - HALF_ROOT) >> MANTISSA)
     mantissa = np.int32(bits - (exponent << MANTISSA)).view(np.float32)
     t = (mantissa - ONE) / (mantissa + ONE)
     s = t * t
-    return np.float32(exponent) + t * (SERIES[0] + s * (SERIES[1] + s * (SERIES[2] + s * (SERIES[3] + s * SERIES[4]))))
+    return np.float32(exponent) + t * (
+        SERIES[0] + s * (SERIES[1] + s * (SERIES[2] + s * (SERIES[3] + s * SERIES[4])))
+    )
 
 
 @kernel
@@ -44,7 +48,9 @@ def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @kernel
 def tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the library's, a loop of it is compiled to vectors."""
+    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the
+    library's, a loop of it is compiled to vectors.
+    """
     x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))
     y = x * x
     p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.services.dataframe import detect
 
-# Read when numpy is imported. The loop is one thread; on its small matrices the threads of OpenBLAS only spin, and kept a second core busy for nothing.
+# Read when numpy is imported. The loop is one thread; on its small matrices the threads of OpenBLAS only
+# spin, and kept a second core busy for nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __all__ = ["detect"]

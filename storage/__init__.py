@@ -1,1 +1,3 @@
-"""The database and the history files: one module per aggregate, one fenced transaction per batch (see ``positions``)."""
+"""The database and the history files: one module per aggregate, one fenced transaction per batch (see
+``positions``).
+"""

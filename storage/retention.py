@@ -38,7 +38,8 @@ class Policy(Protocol):
 def prune(database: Database, policy: Policy) -> dict[str, int]:
     """Delete rows older than ``policy`` allows; returns how many of each table.
 
-    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and what the eyes on power and drift know are kept as long as anomalies. Raises StorageUnavailable.
+    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and what the eyes on
+    power and drift know are kept as long as anomalies. Raises StorageUnavailable.
     """
     old = _before(policy.keep_anomalies)
     undecoded = _before(policy.keep_dead_letters)
@@ -58,7 +59,9 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
 
 
 def prune_history(path: str, policy: Policy) -> int:
-    """Delete history segments by age, then the oldest while there are too many bytes; returns how many files. Raises as fsspec does."""
+    """Delete history segments by age, then the oldest while there are too many bytes; returns how many files.
+    Raises as fsspec does.
+    """
     store = SegmentStore(path)
     oldest_s = _before(policy.keep_history) // SECOND_NS
     listed = store.list()

@@ -1,4 +1,7 @@
-"""Fixtures that every suite shares. Servers are started by the run that needs them, on free ports, and stopped by their own process id."""
+"""Fixtures that every suite shares.
+
+Servers are started by the run that needs them, on free ports, and stopped by their own process id.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of a real Apache Kafka that the whole run shares (each pytest-xdist worker has its own). Do not stop it."""
+    """``host:port`` of a real Apache Kafka that the whole run shares (each pytest-xdist worker has its own).
+    Do not stop it.
+    """
     from tests.support.kafka_server import running_broker
 
     with running_broker(tmp_path_factory.mktemp("kafka")) as address:
@@ -45,7 +50,9 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def topics(kafka_broker: str) -> Iterator[Topics]:
-    """Makes topics on ``kafka_broker`` (``topics.create(partitions=4)``) and writes to them (``topics.produce``)."""
+    """Makes topics on ``kafka_broker`` (``topics.create(partitions=4)``) and writes to them
+    (``topics.produce``).
+    """
     from tests.support.kafka_server import Topics
 
     made = Topics(kafka_broker)
@@ -64,7 +71,9 @@ def broker_to_break(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty
 
 @pytest.fixture
 def faulty_broker(broker_to_break: FaultyBroker) -> Iterator[FaultyBroker]:
-    """A real Apache Kafka that a test may take ``down``, ``kill``, ``freeze`` and bring ``up`` again; it is up when the test begins."""
+    """A real Apache Kafka that a test may take ``down``, ``kill``, ``freeze`` and bring ``up`` again; it is
+    up when the test begins.
+    """
     broker_to_break.thaw()
     broker_to_break.up()
     yield broker_to_break
@@ -139,7 +148,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{tmp_path}/forewatch.db"
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = create_database(server, request.getfixturevalue("postgres_template") if with_schema else "template1")
+    url = create_database(
+        server, request.getfixturevalue("postgres_template") if with_schema else "template1"
+    )
     yield url
     drop_database(server, url)
 

@@ -1,4 +1,6 @@
-"""From lanes back to points: the joint surprise of the channels, static limits, rules, the alarm, and the band in input units."""
+"""From lanes back to points: the joint surprise of the channels, static limits, rules, the alarm, and the
+band in input units.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,30 @@ class DecisionParts:
 
 
 def assemble(
-    parts: DecisionParts, state: State, points: Points, lanes: Lanes, raw: Floats, lead: NDArray[np.uint8], rungs: Rungs, half: Floats
+    parts: DecisionParts,
+    state: State,
+    points: Points,
+    lanes: Lanes,
+    raw: Floats,
+    lead: NDArray[np.uint8],
+    rungs: Rungs,
+    half: Floats,
 ) -> Verdicts:
-    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per point (N,)."""
+    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per
+    point (N,).
+    """
     shape = points.values.shape
     centre = rungs.expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
     width = (half * lanes.step).astype(np.float64)
     inverse = parts.preset.inverse
-    middle, low, high = (np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width))
+    middle, low, high = (
+        np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width)
+    )
     guards, lead = rungs.guard.reshape(shape), lead.reshape(shape)
     # The largest of C channels is C times as likely to be rare as one of them.
-    one, repeats = (np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2))
+    one, repeats = (
+        np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)
+    )
     by_channel = np.where(np.isnan(points.values), np.float32(0), one)
     repeats = repeats.max(axis=1)
     if parts.joint is not None:
@@ -52,7 +67,9 @@ def assemble(
         lead = np.where(leads[:, None], np.where(left, SETTLED, CHANNELS)[:, None], lead)
         repeats = np.maximum(repeats, lasting)
     # The static threshold is the scale of all surprises: another one brings them to it.
-    scale = np.float32(parts.event.threshold) / parts.threshold.run(state, points.slot, by_channel.max(axis=1))
+    scale = np.float32(parts.event.threshold) / parts.threshold.run(
+        state, points.slot, by_channel.max(axis=1)
+    )
     by_channel, repeats = by_channel * scale[:, None], repeats * scale
     outside = _limits(parts, points, low, high)
     beyond = np.float32(parts.event.threshold * 1.5)
@@ -85,7 +102,9 @@ def _spread(together: Floats, share: Floats) -> Floats:
     return np.divide(share, largest, out=np.zeros_like(share), where=largest > 0) * together[:, None]
 
 
-def _limits(parts: DecisionParts, points: Points, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _limits(
+    parts: DecisionParts, points: Points, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Which values lie outside their static limits (N, C); narrows the band to the limits."""
     outside = np.zeros(points.values.shape, np.bool_)
     for c, limit in enumerate(parts.spec.limits):
@@ -94,11 +113,17 @@ def _limits(parts: DecisionParts, points: Points, low: NDArray[np.float64], high
     return outside
 
 
-def _allowed(parts: DecisionParts, value: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _allowed(
+    parts: DecisionParts, value: NDArray[np.float64], expected: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Direction and least deviation (N,)."""
     spec = parts.spec
     off = value - expected
-    allowed = ~(np.abs(off) < spec.min_deviation * np.abs(expected)) if spec.min_deviation > 0 else np.ones(len(value), np.bool_)
+    allowed = (
+        ~(np.abs(off) < spec.min_deviation * np.abs(expected))
+        if spec.min_deviation > 0
+        else np.ones(len(value), np.bool_)
+    )
     if spec.direction == "up":
         allowed &= ~(off < 0)
     if spec.direction == "down":

@@ -1,7 +1,9 @@
-"""The detector: working units → scale → rhythm → forecast → scorers → calibration → combiner → threshold, a batch at a time.
+"""The detector: working units → scale → rhythm → forecast → scorers → calibration → combiner → threshold, a
+batch at a time.
 
-Each stage runs once over all rows of a batch, sequentially inside a compiled kernel, and keeps its state under its own names; so the
-cost a point is the same for one series of a million rows and for a million series of one.
+Each stage runs once over all rows of a batch, sequentially inside a compiled kernel, and keeps its state
+under its own names; so the cost a point is the same for one series of a million rows and for a million series
+of one.
 """
 
 from __future__ import annotations
@@ -62,10 +64,16 @@ def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
 class Cascade:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
-    def __init__(self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None) -> None:
+    def __init__(
+        self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None
+    ) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
-        self.scale, self.rhythm, self.ladder = Scale(), Rhythm(tier.ring, tier.levels, tier.repeats, tier.recent), Ladder()
+        self.scale, self.rhythm, self.ladder = (
+            Scale(),
+            Rhythm(tier.ring, tier.levels, tier.repeats, tier.recent),
+            Ladder(),
+        )
         self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)
@@ -76,9 +84,15 @@ class Cascade:
         self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
         self.combiner = Combiner(groups, self.event.threshold, (BAND,))
         self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
-        self.evidence = np.array([EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8)
+        self.evidence = np.array(
+            [EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8
+        )
         self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
-        self.joint = Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles) if len(spec.channels) > 1 else None
+        self.joint = (
+            Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)
+            if len(spec.channels) > 1
+            else None
+        )
         self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.joint)
         digest, weights = digest_of(spec, tier), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
@@ -89,7 +103,9 @@ class Cascade:
             weights.update(array.tobytes())
         self.weights = weights.hexdigest()[:12] if net is not None else ""
         self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
-        self.state_version = f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
+        self.state_version = (
+            f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
+        )
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
@@ -103,14 +119,19 @@ class Cascade:
             *([self.forecast] if self.forecast else []),
             *([self.joint.settled] if self.joint else []),
         ]
-        state = self.event.initial(n) | self.threshold.initial(n) | (self.joint.initial(n) if self.joint else {})
+        state = (
+            self.event.initial(n) | self.threshold.initial(n) | (self.joint.initial(n) if self.joint else {})
+        )
         for part in parts:
             for name, array in part.initial(n * channels).items():
                 state[name] = array.reshape(n, channels, *array.shape[1:])
         return state
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
-        flat = {name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:]) for name, array in state.items()}
+        flat = {
+            name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:])
+            for name, array in state.items()
+        }
         lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
         errors, rungs = self._errors(flat, lanes)
         surprises, half = self.calibration.run(
@@ -143,7 +164,9 @@ class Cascade:
 def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
     """Raises ValueError for a tier, preset or threshold that does not exist."""
     if spec.tier not in TIERS:
-        raise ValueError(f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY")
+        raise ValueError(
+            f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY"
+        )
     if spec.preset not in PRESETS:
         raise ValueError(f"preset {spec.preset!r} is unknown; there are {', '.join(PRESETS)}")
     if spec.threshold not in THRESHOLDS:
@@ -151,4 +174,9 @@ def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Casc
     tier = TIERS[spec.tier]
     if not tier.lags:
         return Cascade(spec, tier, None)
-    return Cascade(spec, tier, FrozenLSTM(shared_lstm_numba.read() if weights is None else weights), Own.of(weights or {}))
+    return Cascade(
+        spec,
+        tier,
+        FrozenLSTM(shared_lstm_numba.read() if weights is None else weights),
+        Own.of(weights or {}),
+    )

@@ -1,7 +1,9 @@
-"""Names of detectors: a digest of the values that decide verdicts and state, independent of class and field names in Python.
+"""Names of detectors: a digest of the values that decide verdicts and state, independent of class and field
+names in Python.
 
-The text that is hashed is a format (it stands in stored snapshots, anomalies and model rows): the record names and keys below are those of
-forewatch 0.1.0 and stay, whatever the classes are called. A key that is added later is written only where it differs from its default.
+The text that is hashed is a format (it stands in stored snapshots, anomalies and model rows): the record
+names and keys below are those of forewatch 0.1.0 and stay, whatever the classes are called. A key that is
+added later is written only where it differs from its default.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from detectors.stages.score_fusion import Group
 
 
 def digest_of(*values: Any) -> Any:
-    """Return a SHA-256 object fed with the canonical text of ``values``; the caller may add bytes (weights) to it."""
+    """Return a SHA-256 object fed with the canonical text of ``values``; the caller may add bytes (weights)
+    to it.
+    """
     return hashlib.sha256(canonical(values).encode())
 
 
@@ -30,7 +34,9 @@ def canonical(value: Any) -> str:
         return f"({parts},)" if len(value) == 1 else f"({parts})"
     if type(value) in _RECORDS:
         name, keys = _RECORDS[type(value)]
-        return f"{name}({', '.join(f'{key}={canonical(getattr(value, field))}' for key, field in keys.items())})"
+        return (
+            f"{name}({', '.join(f'{key}={canonical(getattr(value, field))}' for key, field in keys.items())})"
+        )
     if value is None or type(value) in (bool, int, float, str):
         return repr(value)
     raise TypeError(f"{type(value).__name__} has no canonical text")
@@ -45,16 +51,52 @@ _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
     Limits: ("Limits", _same("low", "high")),
     DetectorSpec: (
         "DetectorSpec",
-        _same("tier", "preset", "channels", "limits", "alarm_rate", "direction", "threshold", "min_points", "min_deviation"),
+        _same(
+            "tier",
+            "preset",
+            "channels",
+            "limits",
+            "alarm_rate",
+            "direction",
+            "threshold",
+            "min_points",
+            "min_deviation",
+        ),
     ),
     Group: (
         "Group",
-        _same("tracks", "scale", "quantile", "cap", "slope", "bend", "predictable", "certain", "least", "after", "repeats", "own"),
+        _same(
+            "tracks",
+            "scale",
+            "quantile",
+            "cap",
+            "slope",
+            "bend",
+            "predictable",
+            "certain",
+            "least",
+            "after",
+            "repeats",
+            "own",
+        ),
     ),
     Tier: (
         "Tier",
         _same(
-            *("groups", "bins", "ring", "levels", "repeats", "recent", "seen", "bins_of_day", "shapes", "windows", "cycles", "lags"),
+            *(
+                "groups",
+                "bins",
+                "ring",
+                "levels",
+                "repeats",
+                "recent",
+                "seen",
+                "bins_of_day",
+                "shapes",
+                "windows",
+                "cycles",
+                "lags",
+            ),
             *("hidden", "memory", "horizons", "spans"),
         ),
     ),

@@ -1,4 +1,6 @@
-"""The forecaster: causal inputs → the shared, frozen LSTM → a readout per lane on [mixtures of h_t, x_(t−l) − x_t for l = 1…L, z_t, 1]."""
+"""The forecaster: causal inputs → the shared, frozen LSTM → a readout per lane on [mixtures of h_t, x_(t−l) −
+x_t for l = 1…L, z_t, 1].
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ LARGEST = 20.0
 
 
 class Forecast:
-    """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's D · (D + 1) / 2 moments."""
+    """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's
+    D · (D + 1) / 2 moments.
+    """
 
     def __init__(self, net: FrozenLSTM, own: Own | None, tier: Tier) -> None:
         self.net, self.own = net, own
@@ -30,13 +34,17 @@ class Forecast:
         self.tracks = self.readout.tracks
 
     def initial(self, lanes: int) -> State:
-        inputs = {f"inputs.{name}": array for name, array in lstm_features.initial(lanes, self.memory).items()}
+        inputs = {
+            f"inputs.{name}": array for name, array in lstm_features.initial(lanes, self.memory).items()
+        }
         hidden = {f"hidden.{name}": np.zeros((lanes, HIDDEN), np.float32) for name in "hc"}
         return inputs | hidden | {"hidden.own": np.zeros(lanes, np.int32)} | self.readout.initial(lanes)
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> Floats:
         """Errors into ``out`` (M, tracks); returns the forecast of v (M,), NaN while there is none."""
-        own = {name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")}
+        own = {
+            name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")
+        }
         inputs = lstm_features.advance(own, lanes.lane, lanes.x, lanes.missed, self.lags)
         h = self._hidden(state, lanes.lane, inputs.features)
         h = h if self.mixture is None else h @ self.mixture
@@ -47,7 +55,10 @@ class Forecast:
         return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
 
     def adopt(self, state: State) -> None:
-        """Other weights from here on. What the readout learnt of the net's hidden state is forgotten; of lags and level it stays."""
+        """Other weights from here on.
+
+        What the readout learnt of the net's hidden state is forgotten; of lags and level it stays.
+        """
         self.readout.forget(state, self.hidden)
         state["hidden.own"][...] = 0
 
@@ -70,7 +81,9 @@ class Forecast:
 
 
 def mixture(width: int, wanted: int) -> Floats | None:
-    """A fixed random rotation to fewer numbers (Johnson & Lindenstrauss 1984): the readout's moments grow with the square of its inputs."""
+    """A fixed random rotation to fewer numbers (Johnson & Lindenstrauss 1984): the readout's moments grow
+    with the square of its inputs.
+    """
     if wanted == width:
         return None
     square = np.random.default_rng(0).normal(size=(width, wanted))

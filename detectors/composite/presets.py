@@ -38,7 +38,9 @@ class Preset(Protocol):
     def inverse(self, x: Values) -> Values: ...
 
     def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Share of points (N,) that may alarm whatever the stream's own alarm rate is, by their cadence in ns (N,), 0: not known."""
+        """Share of points (N,) that may alarm whatever the stream's own alarm rate is, by their cadence in ns
+        (N,), 0: not known.
+        """
         ...
 
 
@@ -82,7 +84,8 @@ class Stock:
         return np.exp(np.minimum(x, 700.0))
 
     def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
-        """``YEARLY`` alarms a ticker and year: a year is 252 bars of a day, and 390 times as many of a minute."""
+        """``YEARLY`` alarms a ticker and year: a year is 252 bars of a day, and 390 times as many of a
+        minute."""
         bars = TRADING_DAYS * np.where(every >= DAY_NS, DAY_NS, SESSION_NS) / np.maximum(every, 1)
         return np.where(every > 0, np.minimum(YEARLY / bars, 0.5), TINY).astype(np.float32)
 

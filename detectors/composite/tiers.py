@@ -1,4 +1,7 @@
-"""The tiers: which stages stand in each, and how much each may remember. One default configuration for every series."""
+"""The tiers: which stages stand in each, and how much each may remember.
+
+One default configuration for every series.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,14 @@ EVENT = Group(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("cycle1", 1.0), ("cycle0.25", 1.0)),
     4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
 )  # fmt: skip
-POINT = Group((("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True)
+POINT = Group(
+    (("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True
+)
 #: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
 STRONG_FORM = replace(
-    FORM, tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("ahead1x0.5", 0.5), ("ahead4x0.125", 0.5), ("shape0.25", 0.5)), scale=0.254
+    FORM,
+    tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("ahead1x0.5", 0.5), ("ahead4x0.125", 0.5), ("shape0.25", 0.5)),
+    scale=0.254,
 )
 STRONG_EVENT = Group(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),

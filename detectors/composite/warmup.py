@@ -1,4 +1,6 @@
-"""Compile before the first record comes: numba keeps the machine code on disk, so that this costs minutes once and a moment afterwards."""
+"""Compile before the first record comes: numba keeps the machine code on disk, so that this costs minutes
+once and a moment afterwards.
+"""
 
 from __future__ import annotations
 

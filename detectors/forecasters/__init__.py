@@ -1,4 +1,5 @@
-"""Forecasters: history → what is expected next. One file each; a new one is a file and a line in ``FORECASTERS``.
+"""Forecasters: history → what is expected next. One file each; a new one is a file and a line in
+``FORECASTERS``.
 
 >>> forecaster = build("lstm", hidden=16, layers=2)
 >>> forecaster.config.layers

@@ -1,4 +1,7 @@
-"""A GRU whose head attends over a bounded memory of its own past states (Bahdanau et al. 2015; scaled dot product: Vaswani et al. 2017). Causal."""
+"""A GRU whose head attends over a bounded memory of its own past states (Bahdanau et al.
+
+2015; scaled dot product: Vaswani et al. 2017). Causal.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ class AttentionConfig(RecurrentConfig):
 
 
 class Attention(GRU):
-    """State: the GRU's (B, layers, H), the last M hidden states (B, M, H), and which of them there are (B, M)."""
+    """State: the GRU's (B, layers, H), the last M hidden states (B, M, H), and which of them there are (B,
+    M)."""
 
     config_class = AttentionConfig
 
@@ -29,18 +33,26 @@ class Attention(GRU):
         super().__init__(config)
         self.memory = config.memory
         self.ask, self.key = (nn.Linear(config.hidden, config.hidden) for _ in range(2))
-        self.place = nn.Parameter(torch.zeros(config.memory))  # how much the age of a state counts, the oldest first
+        # how much the age of a state counts, the oldest first
+        self.place = nn.Parameter(torch.zeros(config.memory))
         self.make_head(2 * config.hidden)
 
     def initial(self, batch: int) -> State:
-        return *super().initial(batch), torch.zeros(batch, self.memory, self.config.hidden), torch.zeros(batch, self.memory)
+        return (
+            *super().initial(batch),
+            torch.zeros(batch, self.memory, self.config.hidden),
+            torch.zeros(batch, self.memory),
+        )
 
     def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         hidden, recurrent = super().body(x, state[:1])  # (B, T, H)
         known = torch.cat((state[1], hidden), 1)  # (B, M + T, H)
         there = torch.cat((state[2], torch.ones_like(hidden[..., 0])), 1)  # (B, M + T)
         steps = x.shape[1]
-        age = torch.arange(self.memory + steps, device=x.device) - torch.arange(steps, device=x.device)[:, None]  # (T, M + T)
+        # (T, M + T)
+        age = (
+            torch.arange(self.memory + steps, device=x.device) - torch.arange(steps, device=x.device)[:, None]
+        )
         within = (age >= 0) & (age < self.memory)  # step t sees the M states before it
         valid = within & (there[:, None] > 0)  # (B, T, M + T)
         score = self.ask(hidden) @ self.key(known).transpose(1, 2) / math.sqrt(self.config.hidden)

@@ -1,9 +1,11 @@
 """What every forecaster is: a pure step from (weights, state, x) to (state, forecast), batched over series.
 
-    x (B, T, F) ─► body with state ─► hidden (B, T, H) ─► head ─► raw (B, T', K, P) ─► output ─► parameters (B, T', K, P)
+    x (B, T, F) ─► body with state ─► hidden (B, T, H) ─► head ─► raw (B, T', K, P) ─► output ─► parameters
+    (B, T', K, P)
 
-B series, T steps, F inputs (the first is the series itself, the others are known beside it), K steps ahead, P parameters of the output. T' is T for
-many-to-many, 1 for the other heads. State is a tuple of tensors with the series as first axis: passed in, passed out, never kept inside.
+B series, T steps, F inputs (the first is the series itself, the others are known beside it), K steps ahead, P
+parameters of the output. T' is T for many-to-many, 1 for the other heads. State is a tuple of tensors with
+the series as first axis: passed in, passed out, never kept inside.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class NotCausal(Exception):
 class Config:
     """Everything that decides a forecaster's shape and its first weights.
 
-    head: many_to_one (the next step, after the last of T), one_to_many (K steps unrolled from the last state), many_to_many (K steps after
-    every one of T). output: point, gaussian, student or quantile.
+    head: many_to_one (the next step, after the last of T), one_to_many (K steps unrolled from the last
+    state), many_to_many (K steps after every one of T). output: point, gaussian, student or quantile.
     """
 
     inputs: int = 1
@@ -47,13 +49,18 @@ class Config:
         if self.output not in OUTPUTS:
             raise ValueError(f"output {self.output!r} is unknown; there are {', '.join(OUTPUTS)}")
         if self.head == "many_to_one" and self.horizon != 1:
-            raise ValueError(f"many_to_one forecasts one step, not {self.horizon}: use one_to_many or many_to_many")
+            raise ValueError(
+                f"many_to_one forecasts one step, not {self.horizon}: use one_to_many or many_to_many"
+            )
         if min(self.inputs, self.hidden, self.layers, self.horizon) < 1:
             raise ValueError("inputs, hidden, layers and horizon must be at least 1")
 
 
 class Forecaster(nn.Module):
-    """Base of all forecasters. A subclass gives ``config_class``, ``initial`` and ``body`` (or its own ``forward``)."""
+    """Base of all forecasters.
+
+    A subclass gives ``config_class``, ``initial`` and ``body`` (or its own ``forward``).
+    """
 
     config_class: ClassVar[type[Config]] = Config
     causal: ClassVar[bool] = True
@@ -86,9 +93,13 @@ class Forecaster(nn.Module):
         return self.head(hidden, anchor), state
 
     def step(self, weights: Mapping[str, Tensor], state: State, x: Tensor) -> tuple[State, Tensor]:
-        """``x`` (B, F), one new point of each series → new state and parameters (B, K, P); pure, the module's own weights are not used."""
+        """``x`` (B, F), one new point of each series → new state and parameters (B, K, P); pure, the module's
+        own weights are not used.
+        """
         if not self.causal:
-            raise NotCausal(f"{type(self).__name__} needs the points after t to say something of t: use it on whole series, offline")
+            raise NotCausal(
+                f"{type(self).__name__} needs the points after t to say something of t: use it on whole series, offline"
+            )
         parameters, state = torch.func.functional_call(self, dict(weights), (x[:, None], state))
         return state, parameters[:, 0]
 

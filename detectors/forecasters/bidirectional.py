@@ -1,6 +1,8 @@
-"""Bidirectional LSTM (Schuster & Paliwal 1997): says x_t from the points on both sides of t. A smoother, never a forecaster.
+"""Bidirectional LSTM (Schuster & Paliwal 1997): says x_t from the points on both sides of t. A smoother,
+never a forecaster.
 
-For offline use only: filling gaps, judging a finished series. ``base.require_causal`` refuses it wherever points arrive one by one.
+For offline use only: filling gaps, judging a finished series. ``base.require_causal`` refuses it wherever
+points arrive one by one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from detectors.forecasters.base import Config, Forecaster, State
 
 
 class Bidirectional(Forecaster):
-    """No state between calls: a call sees a whole series. Its forecast at t is of x_t itself, which it does not see (K = 1)."""
+    """No state between calls: a call sees a whole series.
+
+    Its forecast at t is of x_t itself, which it does not see (K = 1).
+    """
 
     causal = False
     first = 0
@@ -21,7 +26,9 @@ class Bidirectional(Forecaster):
         if config.horizon != 1 or config.head != "many_to_many":
             raise ValueError("bidirectional says each x_t itself: horizon must be 1 and head many_to_many")
         super().__init__(config)
-        self.past, self.future = (nn.LSTM(config.inputs, config.hidden, config.layers, batch_first=True) for _ in range(2))
+        self.past, self.future = (
+            nn.LSTM(config.inputs, config.hidden, config.layers, batch_first=True) for _ in range(2)
+        )
         self.make_head(2 * config.hidden)
 
     def initial(self, batch: int) -> State:
@@ -29,7 +36,8 @@ class Bidirectional(Forecaster):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         before = nn.functional.pad(self.past(x)[0][:, :-1], (0, 0, 1, 0))  # (B, T, H): of the points before t
-        after = nn.functional.pad(self.future(x.flip(1))[0].flip(1)[:, 1:], (0, 0, 0, 1))  # of the points after t
+        # of the points after t
+        after = nn.functional.pad(self.future(x.flip(1))[0].flip(1)[:, 1:], (0, 0, 0, 1))
         value = x[..., 0]
         left = torch.cat((value[:, :1] * 0, value[:, :-1]), 1)
         right = torch.cat((value[:, 1:], left[:, -1:]), 1)

@@ -1,7 +1,9 @@
-"""What a forecast says: a point, a Gaussian, a Student-t or quantiles; each with its proper score (Gneiting & Raftery 2007).
+"""What a forecast says: a point, a Gaussian, a Student-t or quantiles; each with its proper score (Gneiting &
+Raftery 2007).
 
-A network ends in raw numbers (…, P); ``natural`` turns them into parameters (…, P) that mean something and are what everyone else sees.
-All scores are negatively oriented (smaller is better), in units of the target or in nats.
+A network ends in raw numbers (…, P); ``natural`` turns them into parameters (…, P) that mean something and
+are what everyone else sees. All scores are negatively oriented (smaller is better), in units of the target or
+in nats.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ SMALLEST: Final = 1e-4  # scale, in units of the (normalised) target
 
 
 class Output(Protocol):
-    """One kind of forecast of P parameters; ``loss`` is what training minimises, a proper score with a gradient."""
+    """One kind of forecast of P parameters; ``loss`` is what training minimises, a proper score with a
+    gradient."""
 
     size: int
 
@@ -39,7 +42,9 @@ class Output(Protocol):
         ...
 
     def quantile(self, parameters: Tensor, level: float) -> Tensor:
-        """The value (…) that the target stays below with probability ``level``; a point forecast knows only itself."""
+        """The value (…) that the target stays below with probability ``level``; a point forecast knows only
+        itself.
+        """
         ...
 
 
@@ -86,16 +91,23 @@ class Gaussian:
         return sd * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
     def quantile(self, parameters: Tensor, level: float) -> Tensor:
-        return parameters[..., 0] + parameters[..., 1] * math.sqrt(2) * torch.erfinv(torch.tensor(2 * level - 1))
+        return parameters[..., 0] + parameters[..., 1] * math.sqrt(2) * torch.erfinv(
+            torch.tensor(2 * level - 1)
+        )
 
 
 class StudentT:
-    """Parameters: location, scale, degrees of freedom (> 2). Score: log score; CRPS in closed form (Jordan, Krüger & Lerch 2019)."""
+    """Parameters: location, scale, degrees of freedom (> 2).
+
+    Score: log score; CRPS in closed form (Jordan, Krüger & Lerch 2019).
+    """
 
     size: int = 3
 
     def natural(self, raw: Tensor, anchor: Tensor) -> Tensor:
-        return torch.stack((raw[..., 0] + anchor, _positive(raw[..., 1]), 2.0 + _positive(raw[..., 2] + 2.0)), -1)
+        return torch.stack(
+            (raw[..., 0] + anchor, _positive(raw[..., 1]), 2.0 + _positive(raw[..., 2] + 2.0)), -1
+        )
 
     def location(self, parameters: Tensor) -> Tensor:
         return parameters[..., 0]
@@ -103,7 +115,9 @@ class StudentT:
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
         location, scale, freedom = parameters.unbind(-1)
         z = (target - location) / scale
-        constant = torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
+        constant = (
+            torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
+        )
         return scale.log() - constant + (freedom + 1) / 2 * torch.log1p(z**2 / freedom)
 
     def crps(self, parameters: Tensor, target: Tensor) -> Tensor:
@@ -120,7 +134,10 @@ class StudentT:
 
 
 class Quantiles:
-    """Parameters: the quantiles at ``LEVELS``, never crossing. Score: pinball loss (Koenker & Bassett 1978); twice its mean is about the CRPS."""
+    """Parameters: the quantiles at ``LEVELS``, never crossing.
+
+    Score: pinball loss (Koenker & Bassett 1978); twice its mean is about the CRPS.
+    """
 
     LEVELS: ClassVar[tuple[float, ...]] = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
     size: int = len(LEVELS)
@@ -154,4 +171,9 @@ def _positive(raw: Tensor) -> Tensor:
     return torch.nn.functional.softplus(raw) + SMALLEST
 
 
-OUTPUTS: Final[dict[str, Output]] = {"point": Point(), "gaussian": Gaussian(), "student": StudentT(), "quantile": Quantiles()}
+OUTPUTS: Final[dict[str, Output]] = {
+    "point": Point(),
+    "gaussian": Gaussian(),
+    "student": StudentT(),
+    "quantile": Quantiles(),
+}

@@ -1,6 +1,8 @@
-"""Encoder–decoder (Sutskever, Vinyals & Le 2014): an LSTM reads, its hidden vector alone starts a GRU cell that writes the next K steps.
+"""Encoder–decoder (Sutskever, Vinyals & Le 2014): an LSTM reads, its hidden vector alone starts a GRU cell
+that writes the next K steps.
 
-``reconstruct`` writes the window that was just read backwards instead (LSTM-ED of Malhotra et al. 2016): what it cannot reproduce is unusual.
+``reconstruct`` writes the window that was just read backwards instead (LSTM-ED of Malhotra et al. 2016): what
+it cannot reproduce is unusual.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from detectors.forecasters.recurrent import RecurrentConfig
 
 
 class EncoderDecoder(LSTM):
-    """State: hidden and cell of the encoder, (B, layers, H) each. With the many-to-many head every step of T starts a decoder."""
+    """State: hidden and cell of the encoder, (B, layers, H) each.
+
+    With the many-to-many head every step of T starts a decoder.
+    """
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
@@ -22,6 +27,8 @@ class EncoderDecoder(LSTM):
         self.mirror = UnrolledHead(config.hidden, config.horizon, self.output)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """``x`` (B, T, F), windows → parameters (B, T, P) of their first channel, from the encoder's last hidden vector alone."""
+        """``x`` (B, T, F), windows → parameters (B, T, P) of their first channel, from the encoder's last
+        hidden vector alone.
+        """
         hidden, _ = self.body(x, self.initial(len(x)))
         return self.mirror.unroll(hidden[:, -1], torch.zeros(len(x)), x.shape[1]).flip(1)

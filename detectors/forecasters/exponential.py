@@ -1,4 +1,7 @@
-"""Exponential smoothing: EWMA, Holt's trend and Holt–Winters' additive season (Hyndman & Athanasopoulos, ch. 8), its rates fitted by gradient."""
+"""Exponential smoothing: EWMA, Holt's trend and Holt–Winters' additive season (Hyndman & Athanasopoulos, ch.
+
+8), its rates fitted by gradient.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,12 @@ class Exponential(Forecaster):
         self.rates = nn.Parameter(torch.logit(torch.tensor([0.3, 0.05, 0.2])))  # of level, slope and season
 
     def initial(self, batch: int) -> State:
-        return torch.zeros(batch), torch.zeros(batch), torch.zeros(batch, max(self.period, 1)), torch.zeros(batch)
+        return (
+            torch.zeros(batch),
+            torch.zeros(batch),
+            torch.zeros(batch, max(self.period, 1)),
+            torch.zeros(batch),
+        )
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         level, slope, season, seen = state
@@ -46,11 +54,18 @@ class Exponential(Forecaster):
             if self.trend:
                 slope = torch.where(start, slope, beta * (level - before) + (1 - beta) * slope)
             if self.period:
-                season = torch.cat((season[:, 1:], (gamma * (value - level) + (1 - gamma) * season[:, 0])[:, None]), 1)
+                season = torch.cat(
+                    (season[:, 1:], (gamma * (value - level) + (1 - gamma) * season[:, 0])[:, None]), 1
+                )
             seen = seen + 1.0
             out.append(self._ahead(level, slope, season))
         forecast = torch.stack(out, 1)[..., None]  # (B, T, K, 1)
-        return (forecast if self.config.head == "many_to_many" else forecast[:, -1:]), (level, slope, season, seen)
+        return (forecast if self.config.head == "many_to_many" else forecast[:, -1:]), (
+            level,
+            slope,
+            season,
+            seen,
+        )
 
     def _ahead(self, level: Tensor, slope: Tensor, season: Tensor) -> Tensor:
         """(B, K)."""

@@ -1,4 +1,6 @@
-"""A feed-forward network over the last ``window`` points: no memory beyond them, the baseline of all learned forecasters."""
+"""A feed-forward network over the last ``window`` points: no memory beyond them, the baseline of all learned
+forecasters.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Gated recurrent unit (Cho et al. 2014), any number of stacked layers: an LSTM with three quarters of its weights and half of its state."""
+"""Gated recurrent unit (Cho et al.
+
+2014), any number of stacked layers: an LSTM with three quarters of its weights and half of its state.
+"""
 
 from __future__ import annotations
 

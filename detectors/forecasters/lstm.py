@@ -1,4 +1,6 @@
-"""Long short-term memory (Hochreiter & Schmidhuber 1997), any number of stacked layers: remembers over hundreds of steps."""
+"""Long short-term memory (Hochreiter & Schmidhuber 1997), any number of stacked layers: remembers over
+hundreds of steps.
+"""
 
 from __future__ import annotations
 

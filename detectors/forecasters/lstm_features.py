@@ -1,14 +1,18 @@
-"""What the shared LSTM sees of a point: a causal kernel with a few values of state a series, the same in training and live.
+"""What the shared LSTM sees of a point: a causal kernel with a few values of state a series, the same in
+training and live.
 
-    x ─► running robust normaliser ─► simple experts (naive, seasonal, adaptive AR) ─► F inputs, all dimensionless
+    x ─► running robust normaliser ─► simple experts (naive, seasonal, adaptive AR) ─► F inputs, all
+    dimensionless
 
-Lengths of differences are in ``unit`` (the running mean of |x_t − x_(t−1)|), lengths of levels in ``scale`` (the running mean of |x − level|);
-both are bounded-influence averages over the last ``WINDOW`` points. The period is the lag at which the series best repeats itself
-(smallest mean |x_t − x_(t−p)|, the "average magnitude difference function", Ross et al. 1974), looked for again from time to time in the
-remembered points. The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on the last differences,
-the distance to the level and the last two seasons.
+Lengths of differences are in ``unit`` (the running mean of |x_t − x_(t−1)|), lengths of levels in ``scale``
+(the running mean of |x − level|); both are bounded-influence averages over the last ``WINDOW`` points. The
+period is the lag at which the series best repeats itself (smallest mean |x_t − x_(t−p)|, the "average
+magnitude difference function", Ross et al. 1974), looked for again from time to time in the remembered
+points. The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on
+the last differences, the distance to the level and the last two seasons.
 
-Everything depends on points ≤ t only, and a series' rows do not depend on how its points are cut into batches.
+Everything depends on points ≤ t only, and a series' rows do not depend on how its points are cut into
+batches.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-#: Names of the inputs, in order. A change of name, number or meaning must raise VERSION: weights are tied to it.
+#: Names of the inputs, in order. A change of name, number or meaning must raise VERSION: weights are tied to
+#: it.
 NAMES: Final = (
     "level", "step", "turn", "roughness", "volatility", "recent_level", "recent_gap",
     "season_error", "season_next", "season_later", "season_skill", "season_known", "phase_sin", "phase_cos", "period",
@@ -30,7 +35,9 @@ NAMES: Final = (
 VERSION: Final = 1
 FEATURES: Final = len(NAMES)
 HORIZONS: Final = (1, 4)  # the steps ahead of *_next and *_later
-SEASON_NEXT, SEASON_LATER, AR_NEXT, AR_LATER = (NAMES.index(name) for name in ("season_next", "season_later", "ar_next", "ar_later"))
+SEASON_NEXT, SEASON_LATER, AR_NEXT, AR_LATER = (
+    NAMES.index(name) for name in ("season_next", "season_later", "ar_next", "ar_later")
+)
 
 MEMORY: Final = 1024  # remembered points a series; the longest period is half of it
 WINDOW: Final = 2000.0
@@ -39,7 +46,8 @@ SHORTEST: Final = 4  # of a period; not below the last horizon, so that the seas
 # Columns of "running".
 ANCHOR, LAST, D1, D2, LEVEL, SCALE, UNIT, FAST, RECENT, TIES, SEASON_ERROR, AR_ERROR, AR_GUESS = range(13)
 RUNNING: Final = 13
-ORDER: Final = 7  # regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error
+# regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error
+ORDER: Final = 7
 FORGET: Final = 0.998
 TINY: Final = 1e-30
 LARGEST: Final = 1e30  # of a value; differences still fit in float32
@@ -87,11 +95,17 @@ def initial(n: int, memory: int = MEMORY) -> dict[str, NDArray[Any]]:
 
 
 def advance(
-    state: dict[str, NDArray[Any]], slot: NDArray[np.int32], value: NDArray[np.float64], missed: NDArray[np.int32], tail: int = 0
+    state: dict[str, NDArray[Any]],
+    slot: NDArray[np.int32],
+    value: NDArray[np.float64],
+    missed: NDArray[np.int32],
+    tail: int = 0,
 ) -> Inputs:
-    """Take in N points of one channel (slots may interleave, each slot in time order); the state is changed in place.
+    """Take in N points of one channel (slots may interleave, each slot in time order); the state is changed
+    in place.
 
-    ``value`` (N,) may hold NaN (a missing value); ``missed`` (N,) is the number of cadence steps without a point just before.
+    ``value`` (N,) may hold NaN (a missing value); ``missed`` (N,) is the number of cadence steps without a
+    point just before.
     """
     n = len(slot)
     out = Inputs(
@@ -182,7 +196,9 @@ def _expected(past: Array, n: int, p: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _observe(past: Array, n: int, p: int, r: Array, ar: Array, covariance: Array, regressors: Array, x: float) -> None:
+def _observe(
+    past: Array, n: int, p: int, r: Array, ar: Array, covariance: Array, regressors: Array, x: float
+) -> None:
     """Let point number n judge the experts' forecasts of it, and remember it."""
     if n == 0:
         r[ANCHOR] = r[LAST] = r[LEVEL] = r[RECENT] = x
@@ -217,7 +233,9 @@ def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
 
 @njit(cache=True, nogil=True)
 def _learn(weights: Array, covariance: Array, regressors: Array, target: float) -> None:
-    """One step of recursive least squares with forgetting; an outlier moves the weights no more than an error of 6 units."""
+    """One step of recursive least squares with forgetting; an outlier moves the weights no more than an
+    error of 6 units.
+    """
     gain = np.empty(ORDER)
     norm, guess, trace = FORGET, 0.0, 0.0
     for j in range(ORDER):
@@ -252,7 +270,13 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
     home = (r[LEVEL] - r[ANCHOR] - now) / r[UNIT]
     behind = regressors[6]
     for step in range(1, steps + 1):
-        move = weights[0] * a + weights[1] * b + weights[2] * c + weights[3] * (home - ahead) + weights[6] * behind
+        move = (
+            weights[0] * a
+            + weights[1] * b
+            + weights[2] * c
+            + weights[3] * (home - ahead)
+            + weights[6] * behind
+        )
         if 0 < p <= n:
             first = (_back(past, n, p - step) - now) / r[UNIT]
             second = (_back(past, n, 2 * p - step) - now) / r[UNIT] if 2 * p <= n else first
@@ -265,7 +289,9 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
 
 
 @njit(cache=True, nogil=True)
-def _inputs(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, x: float, out: Array) -> None:
+def _inputs(
+    past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, x: float, out: Array
+) -> None:
     """The row of inputs at point number n, after experts and normaliser have seen it."""
     unit, scale = r[UNIT], r[SCALE]
     out[0] = math.asinh(_bounded((x - r[LEVEL]) / scale))
@@ -326,7 +352,9 @@ def _normalise(n: int, r: Array, x: float) -> None:
 
 @njit(cache=True, nogil=True)
 def _rebase(past: Array, n: int) -> float:
-    """Move the anchor to the last point, so that float32 keeps the digits that matter on a series that wanders off."""
+    """Move the anchor to the last point, so that float32 keeps the digits that matter on a series that
+    wanders off.
+    """
     shift = past[(n - 1) & (len(past) - 1)]
     for i in range(len(past)):
         past[i] -= shift

@@ -1,10 +1,12 @@
 # ruff: noqa: ANN001
-"""Networks of their own for some series of a stream, beside the LSTM that the others share: one set of weights holds them all.
+"""Networks of their own for some series of a stream, beside the LSTM that the others share: one set of
+weights holds them all.
 
-The tensors of a version are those of the shared LSTM and, where there are such networks, also ``NAMES``: which series have which, and the stacked
-recurrent weights. (A head of their own they have only in training: live, the readout of the series takes its place.) The live step is one compiled
-pass over the rows of a batch, each by the weights of its own lane: no padding, however few or many series a network has, and the same numbers
-however the points are cut into batches.
+The tensors of a version are those of the shared LSTM and, where there are such networks, also ``NAMES``:
+which series have which, and the stacked recurrent weights. (A head of their own they have only in training:
+live, the readout of the series takes its place.) The live step is one compiled pass over the rows of a batch,
+each by the weights of its own lane: no padding, however few or many series a network has, and the same
+numbers however the points are cut into batches.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(slots=True)
 class Own:
-    """K networks. ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's order."""
+    """K networks.
+
+    ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's
+    order.
+    """
 
     network: dict[str, int]
     weights: Floats
@@ -36,24 +42,35 @@ class Own:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Own | None:
-        """What ``tensors`` made; None where the weights are only those of the shared LSTM. Raises ValueError where they are not whole."""
+        """What ``tensors`` made; None where the weights are only those of the shared LSTM.
+
+        Raises ValueError where they are not whole.
+        """
         if NAMES[0] not in arrays:
             return None
         both = np.concatenate([arrays["own.input"], arrays["own.hidden"]], axis=2)
         weights, bias = both.transpose(0, 2, 1), arrays["own.bias"]
-        return cls(networks(arrays), np.ascontiguousarray(weights, np.float32), np.ascontiguousarray(bias, np.float32))
+        return cls(
+            networks(arrays),
+            np.ascontiguousarray(weights, np.float32),
+            np.ascontiguousarray(bias, np.float32),
+        )
 
     def of_series(self, names: Iterable[str]) -> Ints:
         """The network of each (N,), 0: the shared one."""
         return np.array([self.network.get(name, 0) for name in names], np.int32)
 
     def run(self, network: Ints, features: Floats, lane: Ints, h: Floats, c: Floats, out: Floats) -> None:
-        """Advance the rows whose ``network`` (M,) is not 0: their new hidden state into ``out`` (M, H); ``h`` and ``c`` (lanes, H) change in place."""
+        """Advance the rows whose ``network`` (M,) is not 0: their new hidden state into ``out`` (M, H); ``h``
+        and ``c`` (lanes, H) change in place.
+        """
         _run(self.weights, self.bias, network, features, lane, h, c, out)
 
 
 def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
-    """What a version keeps of K networks: the series of each, and their state dicts, stacked (names as in SharedLSTM); {} where there is none."""
+    """What a version keeps of K networks: the series of each, and their state dicts, stacked (names as in
+    SharedLSTM); {} where there is none.
+    """
     if not members:
         return {}
     names = [name for mine in members for name in mine]
@@ -72,11 +89,22 @@ def without(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """The network, 1 … K, of each series that has one. Raises ValueError where ``tensors`` did not make them."""
+    """The network, 1 … K, of each series that has one.
+
+    Raises ValueError where ``tensors`` did not make them.
+    """
     if NAMES[0] not in arrays:
         return {}
-    series, number, count = json.loads(arrays["own.series"].tobytes()), arrays["own.network"], len(arrays["own.input"])
-    if not (isinstance(series, list) and all(isinstance(name, str) for name in series) and number.shape == (len(series),)):
+    series, number, count = (
+        json.loads(arrays["own.series"].tobytes()),
+        arrays["own.network"],
+        len(arrays["own.input"]),
+    )
+    if not (
+        isinstance(series, list)
+        and all(isinstance(name, str) for name in series)
+        and number.shape == (len(series),)
+    ):
         raise ValueError("own.series does not name a series for each of own.network")
     if len(number) and not (number.dtype == np.int32 and number.min() >= 0 and number.max() < count):
         raise ValueError(f"own.network names a network that is not among the {count} that there are")
@@ -95,9 +123,18 @@ def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict
     """The shapes that the tensors of own networks must have among ``arrays``."""
     if not any(name.startswith(PREFIX) for name in arrays):
         return {}
-    count = {name: len(arrays[name]) if name in arrays and arrays[name].ndim else 0 for name in ("own.series", "own.network", "own.input")}
+    count = {
+        name: len(arrays[name]) if name in arrays and arrays[name].ndim else 0
+        for name in ("own.series", "own.network", "own.input")
+    }
     k = count["own.input"]
-    own = [[count["own.series"]], [count["own.network"]], [k, 4 * hidden, inputs], [k, 4 * hidden, hidden], [k, 4 * hidden]]
+    own = [
+        [count["own.series"]],
+        [count["own.network"]],
+        [k, 4 * hidden, inputs],
+        [k, 4 * hidden, hidden],
+        [k, 4 * hidden],
+    ]
     return dict(zip(NAMES, own, strict=True))
 
 

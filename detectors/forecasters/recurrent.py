@@ -1,4 +1,6 @@
-"""What the stacked LSTM and GRU share: a torch module over sequences, gates that start out remembering, state with the series as first axis."""
+"""What the stacked LSTM and GRU share: a torch module over sequences, gates that start out remembering, state
+with the series as first axis.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from detectors.forecasters.base import Config, Forecaster, State
 
 @dataclass(frozen=True, slots=True)
 class RecurrentConfig(Config):
-    """span: steps over which the untrained gates remember. A much longer dependency is hard to learn, a much longer span slows the learning of short ones."""
+    """span: steps over which the untrained gates remember.
+
+    A much longer dependency is hard to learn, a much longer span slows the learning of short ones.
+    """
 
     span: int = 4
 
@@ -30,17 +35,24 @@ class Recurrent(Forecaster):
         self.cell = self.cells(config.inputs, config.hidden, config.layers, batch_first=True)
         for layer in range(config.layers):
             times = torch.empty(config.hidden).uniform_(1.0, max(2.0, config.span - 1.0))
-            self.remember(getattr(self.cell, f"bias_ih_l{layer}").data, getattr(self.cell, f"bias_hh_l{layer}").data, times.log())
+            self.remember(
+                getattr(self.cell, f"bias_ih_l{layer}").data,
+                getattr(self.cell, f"bias_hh_l{layer}").data,
+                times.log(),
+            )
         self.make_head(config.hidden)
 
     def remember(self, inward: Tensor, again: Tensor, bias: Tensor) -> None:
-        """Set the gates' biases so that cell j forgets over exp(bias_j) steps ("chrono" initialisation, Tallec & Ollivier 2018)."""
+        """Set the gates' biases so that cell j forgets over exp(bias_j) steps ("chrono" initialisation,
+        Tallec & Ollivier 2018).
+        """
         raise NotImplementedError
 
     def initial(self, batch: int) -> State:
         return tuple(torch.zeros(batch, self.config.layers, self.config.hidden) for _ in range(self.parts))
 
     def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        inside = tuple(part.transpose(0, 1).contiguous() for part in state)  # (layers, B, H), as torch wants it
+        # (layers, B, H), as torch wants it
+        inside = tuple(part.transpose(0, 1).contiguous() for part in state)
         hidden, after = self.cell(x, inside if self.parts > 1 else inside[0])  # (B, T, H)
         return hidden, tuple(part.transpose(0, 1) for part in (after if self.parts > 1 else (after,)))

@@ -1,4 +1,6 @@
-"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU: the shortest memory of the recurrent ones, and why LSTM was made."""
+"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU: the shortest memory of the
+recurrent ones, and why LSTM was made.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,16 @@ class RNNConfig(Config):
     def __post_init__(self) -> None:
         Config.__post_init__(self)
         if self.nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity {self.nonlinearity!r} is unknown; there are {', '.join(NONLINEARITIES)}")
+            raise ValueError(
+                f"nonlinearity {self.nonlinearity!r} is unknown; there are {', '.join(NONLINEARITIES)}"
+            )
 
 
 class RNN(Forecaster):
-    """h_t = f(W x_t + U h_(t−1) + b) in each layer. torch.nn.RNN knows no leaky ReLU, so the recurrence is written out. State: (B, layers, H)."""
+    """h_t = f(W x_t + U h_(t−1) + b) in each layer.
+
+    torch.nn.RNN knows no leaky ReLU, so the recurrence is written out. State: (B, layers, H).
+    """
 
     config_class = RNNConfig
 

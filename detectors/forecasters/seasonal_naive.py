@@ -1,4 +1,7 @@
-"""Seasonal naive: the value one period ago, or the last one while there is none. What every forecaster has to beat."""
+"""Seasonal naive: the value one period ago, or the last one while there is none.
+
+What every forecaster has to beat.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class SeasonalNaive(Forecaster):
         last = self.period + torch.arange(x.shape[1])  # where x_t stands in seen
         if self.config.head != "many_to_many":
             value, last = value[:, -1:], last[-1:]
-        ahead = torch.arange(self.config.horizon) % self.period + 1  # K steps, again and again through the last period
+        # K steps, again and again through the last period
+        ahead = torch.arange(self.config.horizon) % self.period + 1
         forecast = seen[:, last[:, None] + ahead - self.period]  # (B, T', K)
         forecast = torch.where(forecast.isnan(), value[..., None], forecast)
         return forecast[..., None], (seen[:, x.shape[1] :],)

@@ -1,7 +1,9 @@
-"""The one LSTM that every series shares: pretrained on synthetic series, frozen, batched over all series of a stream.
+"""The one LSTM that every series shares: pretrained on synthetic series, frozen, batched over all series of a
+stream.
 
-Its hidden state is the input of a readout per series; its own head mixes the simple experts of ``features`` and so forecasts from a series'
-first points on. Hochreiter & Schmidhuber, "Long short-term memory", 1997; mixing by a gate: Jacobs et al., "Adaptive mixtures of local experts", 1991.
+Its hidden state is the input of a readout per series; its own head mixes the simple experts of ``features``
+and so forecasts from a series' first points on. Hochreiter & Schmidhuber, "Long short-term memory", 1997;
+mixing by a gate: Jacobs et al., "Adaptive mixtures of local experts", 1991.
 """
 
 from __future__ import annotations
@@ -21,29 +23,44 @@ Pair = tuple[Tensor, Tensor]
 
 
 class SharedLSTM(nn.Module):
-    """One layer of ``HIDDEN`` cells over ``features.FEATURES`` inputs, a linear head for the steps ahead ``features.HORIZONS`` (K of them)."""
+    """One layer of ``HIDDEN`` cells over ``features.FEATURES`` inputs, a linear head for the steps ahead
+    ``features.HORIZONS`` (K of them).
+    """
 
     def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.lstm = nn.LSTM(lstm_features.FEATURES, hidden)
         self.head = nn.Linear(hidden, len(lstm_features.HORIZONS) * OUTPUTS)
-        self.freedom = nn.Parameter(torch.full((len(lstm_features.HORIZONS),), 1.0))  # log of the Student-t's degrees of freedom − 2
+        # log of the Student-t's degrees of freedom − 2
+        self.freedom = nn.Parameter(torch.full((len(lstm_features.HORIZONS),), 1.0))
 
     def forward(self, inputs: Tensor, state: Pair | None = None) -> tuple[Tensor, Tensor, Tensor, Pair]:
-        """``inputs`` (T, B, F) → location (T, B, K) and log scale (T, B, K), both in units; hidden (T, B, H); state (1, B, H) twice."""
+        """``inputs`` (T, B, F) → location (T, B, K) and log scale (T, B, K), both in units; hidden (T, B, H);
+        state (1, B, H) twice.
+        """
         hidden, state = self.lstm(inputs, state)
         location, log_scale = self.forecast(hidden, inputs)
         return location, log_scale, hidden, state
 
     def forecast(self, hidden: Tensor, inputs: Tensor) -> Pair:
-        """``hidden`` (…, H) and the ``inputs`` (…, F) it came from → location (…, K) and log scale (…, K) of (x_(t+k) − x_t) / unit."""
+        """``hidden`` (…, H) and the ``inputs`` (…, F) it came from → location (…, K) and log scale (…, K) of
+        (x_(t+k) − x_t) / unit.
+        """
         return mixed(self.head(hidden), inputs)
 
 
 def mixed(out: Tensor, inputs: Tensor) -> Pair:
     """What the head says (…, K · OUTPUTS) of the ``inputs`` (…, F) → location and log scale, (…, K) each."""
     out = out.reshape(*out.shape[:-1], len(lstm_features.HORIZONS), OUTPUTS)  # (…, K, OUTPUTS)
-    chosen = inputs[..., [lstm_features.SEASON_NEXT, lstm_features.SEASON_LATER, lstm_features.AR_NEXT, lstm_features.AR_LATER]].sinh()
+    chosen = inputs[
+        ...,
+        [
+            lstm_features.SEASON_NEXT,
+            lstm_features.SEASON_LATER,
+            lstm_features.AR_NEXT,
+            lstm_features.AR_LATER,
+        ],
+    ].sinh()
     seasonal, ar = chosen[..., :2], chosen[..., 2:]  # (…, K) each; the naive forecast is 0
     weight = out[..., :EXPERTS].softmax(-1)
     location = weight[..., 1] * seasonal + weight[..., 2] * ar + out[..., EXPERTS]

@@ -1,8 +1,9 @@
-"""The shared LSTM as scoring runs it: frozen, batched over all series of a stream, and without torch, whose import alone takes longer than all the
-rest of a start and 400 MB.
+"""The shared LSTM as scoring runs it: frozen, batched over all series of a stream, and without torch, whose
+import alone takes longer than all the rest of a start and 400 MB.
 
-One layer: gates = W x_t + U h_(t−1) + b, split into i, f, g, o; c_t = σ(f) c_(t−1) + σ(i) tanh(g); h_t = σ(o) tanh(c_t) (Hochreiter & Schmidhuber,
-"Long short-term memory", 1997, with the forget gate of Gers et al. 2000). Training is torch's business: ``detectors.forecasters.shared_lstm``.
+One layer: gates = W x_t + U h_(t−1) + b, split into i, f, g, o; c_t = σ(f) c_(t−1) + σ(i) tanh(g); h_t = σ(o)
+tanh(c_t) (Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers et al.
+2000). Training is torch's business: ``detectors.forecasters.shared_lstm``.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ BLOCK = 64  # series that step together
 
 
 def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArray[Any]]:
-    """The weights of this package's net, or of that at ``path`` (without its ending; ``digest`` is what saving it returned), and of the networks
-    that some series have of their own beside it (``detectors.forecasters.per_group_lstm``).
+    """The weights of this package's net, or of that at ``path`` (without its ending; ``digest`` is what
+    saving it returned), and of the networks that some series have of their own beside it
+    (``detectors.forecasters.per_group_lstm``).
 
     Raises ArtifactError where the files are not whole or not for us.
     """
@@ -69,10 +71,12 @@ class FrozenLSTM:
         self._bias = self.tensors["lstm.bias_ih_l0"] + self.tensors["lstm.bias_hh_l0"]
 
     def run(self, inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
-        """Advance all series of a batch: ``inputs`` (N, F), ``slot`` (N,) → hidden state after each point (N, H).
+        """Advance all series of a batch: ``inputs`` (N, F), ``slot`` (N,) → hidden state after each point (N,
+        H).
 
-        ``h`` and ``c`` (S, H) are changed in place. Each time step is one product over all series that have one, so that the cost a point does not
-        depend on how many series a batch holds. Results differ by about 1e-7 with the composition of the batch.
+        ``h`` and ``c`` (S, H) are changed in place. Each time step is one product over all series that have
+        one, so that the cost a point does not depend on how many series a batch holds. Results differ by
+        about 1e-7 with the composition of the batch.
         """
         order, sizes, first = pack(slot)
         last_h, last_c = h[first], c[first]  # (B, H)
@@ -83,7 +87,9 @@ class FrozenLSTM:
 
 
 def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Points in packed order (time step first, longest series first), points per time step, and the slot of each packed series."""
+    """Points in packed order (time step first, longest series first), points per time step, and the slot of
+    each packed series.
+    """
     by_slot = np.argsort(slot, kind="stable")
     ordered = slot[by_slot]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -98,7 +104,9 @@ def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
 
 @kernel
 def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """From the gates' sums ``raw`` (B, 4H) the next c (H,) of row ``row`` in place, and its next h into ``out`` (H,) and behind its inputs in ``seen``."""
+    """From the gates' sums ``raw`` (B, 4H) the next c (H,) of row ``row`` in place, and its next h into
+    ``out`` (H,) and behind its inputs in ``seen``.
+    """
     width = len(out)
     for k in range(width):
         i = sigmoid(raw[row, k] + bias[k])
@@ -111,7 +119,8 @@ def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noq
 
 @kernel
 def _recur(inputs, order, sizes, weights, bias, h, c, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Points in packed ``order`` and ``sizes``; ``h``, ``c`` (B, H) the state of each series, the longest first; hidden states into ``out`` (N, H).
+    """Points in packed ``order`` and ``sizes``; ``h``, ``c`` (B, H) the state of each series, the longest
+    first; hidden states into ``out`` (N, H).
 
     The series take their steps ``BLOCK`` at a time: what is in the cache stays there for all of them.
     """

@@ -1,6 +1,8 @@
-"""River's SNARIMAX (Anava et al. 2013): an online seasonal ARIMA, as a baseline from another hand. Thin adapter, one Python model a series.
+"""River's SNARIMAX (Anava et al. 2013): an online seasonal ARIMA, as a baseline from another hand. Thin
+adapter, one Python model a series.
 
-The state of a river model is objects; here it goes in and out as numbers, so that this forecaster is a value like the others.
+The state of a river model is objects; here it goes in and out as numbers, so that this forecaster is a value
+like the others.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from detectors.forecasters.base import Config, Forecaster, State
 
 @dataclass(frozen=True, slots=True)
 class SnarimaxConfig(Config):
-    """p lags, d differences, q past errors; sp, sd, sq the same at the season of m steps. q > 0 can make river's regression diverge."""
+    """p lags, d differences, q past errors; sp, sd, sq the same at the season of m steps.
+
+    q > 0 can make river's regression diverge.
+    """
 
     output: str = "point"
     p: int = 8
@@ -40,9 +45,19 @@ class Snarimax(Forecaster):
             raise ValueError("snarimax gives points only: output must be point")
         super().__init__(config)
         c = config
-        self.orders: dict[str, Any] = {"p": c.p, "d": c.d, "q": c.q, "m": c.m, "sp": c.sp, "sd": c.sd, "sq": c.sq}
+        self.orders: dict[str, Any] = {
+            "p": c.p,
+            "d": c.d,
+            "q": c.q,
+            "m": c.m,
+            "sp": c.sp,
+            "sd": c.sd,
+            "sq": c.sq,
+        }
         self.names = [f"y-{i + 1}" for i in range(c.p)] + [f"e-{i + 1}" for i in range(c.q)]
-        self.names += [f"sy-{i + 1}" for i in range(c.m - 1, c.m * c.sp, c.m)] + [f"se-{i + 1}" for i in range(c.m - 1, c.m * c.sq, c.m)]
+        self.names += [f"sy-{i + 1}" for i in range(c.m - 1, c.m * c.sp, c.m)] + [
+            f"se-{i + 1}" for i in range(c.m - 1, c.m * c.sq, c.m)
+        ]
 
     def initial(self, batch: int) -> State:
         return (torch.tensor([self._pack(self._fresh())] * batch, dtype=torch.float64),)
@@ -86,7 +101,12 @@ class Snarimax(Forecaster):
             size = getattr(model, name).maxlen
             values = [next(rest) for _ in range(size)]
             setattr(model, name, deque((value for value in values if not math.isnan(value)), maxlen=size))
-        for table, kind in ((scaler.counts, int), (scaler.means, float), (scaler.vars, float), (regression._weights, float)):
+        for table, kind in (
+            (scaler.counts, int),
+            (scaler.means, float),
+            (scaler.vars, float),
+            (regression._weights, float),
+        ):
             for name in self.names:
                 table[name] = kind(next(rest))
         return model

@@ -1,4 +1,8 @@
-"""What every scorer is. Write one file, add its class to ``detectors.composite.presets``; ``tests/contract/test_detectors.py`` says when it is done."""
+"""What every scorer is.
+
+Write one file, add its class to ``detectors.composite.presets``; ``tests/contract/test_detectors.py`` says
+when it is done.
+"""
 
 from __future__ import annotations
 

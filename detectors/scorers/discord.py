@@ -1,8 +1,9 @@
-"""Distance of the last m rows to the nearest earlier window: the left discord, plain Euclidean, mean removed, amplitude kept.
+"""Distance of the last m rows to the nearest earlier window: the left discord, plain Euclidean, mean removed,
+amplitude kept.
 
-Rows are averaged in blocks of q = 2^j rows, such that a period has 16 to 32 blocks; ``memory`` blocks are remembered. When the period of the series
-grows, neighbouring blocks merge and nothing is lost. Windows that overlap the current one do not count.
-(Keogh et al., HOT SAX, 2005; left matrix profile, Yeh et al. 2016.)
+Rows are averaged in blocks of q = 2^j rows, such that a period has 16 to 32 blocks; ``memory`` blocks are
+remembered. When the period of the series grows, neighbouring blocks merge and nothing is lost. Windows that
+overlap the current one do not count. (Keogh et al., HOT SAX, 2005; left matrix profile, Yeh et al. 2016.)
 """
 
 from __future__ import annotations
@@ -19,9 +20,17 @@ FALLBACK = 64  # rows of a "period" where none was found
 
 
 class Shape:
-    """One track per window length, in periods or, with ``name`` "cycle", in cycles (see ``detectors.stages.seasonality``). State: 2 · memory bytes a lane and a little."""
+    """One track per window length, in periods or, with ``name`` "cycle", in cycles (see
+    ``detectors.stages.seasonality``). State: 2 · memory bytes a lane and a little.
+    """
 
-    def __init__(self, memory: int, windows: tuple[float, ...] = (1.0, 0.5, 0.25), name: str = "shape", resolution: int = 32) -> None:
+    def __init__(
+        self,
+        memory: int,
+        windows: tuple[float, ...] = (1.0, 0.5, 0.25),
+        name: str = "shape",
+        resolution: int = 32,
+    ) -> None:
         self.memory, self.windows, self.name, self.resolution = memory, windows, name, resolution
         self.tracks = tuple(f"{name}{w:g}" for w in windows)
 
@@ -29,7 +38,8 @@ class Shape:
         arrays: State = {
             "blocks": np.zeros((lanes, self.memory), np.int16),
             "quantum": np.zeros(lanes, np.float32),
-            "clock": np.zeros((lanes, 4), np.int32),  # blocks used, rows a block, rows in the open block, period
+            # blocks used, rows a block, rows in the open block, period
+            "clock": np.zeros((lanes, 4), np.int32),
             "open": np.zeros(lanes, np.float32),
             "held": np.full((lanes, len(self.windows)), np.nan, np.float32),
         }
@@ -38,7 +48,9 @@ class Shape:
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
         arrays = (state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held"))
         period = lanes.cycle if self.name == "cycle" else lanes.period
-        _shape(*arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, period, out)
+        _shape(
+            *arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, period, out
+        )
 
 
 @kernel
@@ -53,7 +65,10 @@ def _coarsen(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 @kernel
 def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Smallest sum of squares about the mean, not below 0. (Compared as the integers of the same order: a minimum of floats, which may be NaN, is not vector code.)"""
+    """Smallest sum of squares about the mean, not below 0.
+
+    (Compared as the integers of the same order: a minimum of floats, which may be NaN, is not vector code.)
+    """
     least = INFINITY
     for k in range(len(squares)):
         least = min(least, np.float32(max(squares[k] - sums[k] * sums[k] * share, ZERO)).view(np.int32))
@@ -62,9 +77,11 @@ def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 @kernel
 def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Into ``found`` (W,) the root mean square distance, in quanta, of the last m of n blocks to the nearest earlier window that does not overlap it, for m of ``sizes`` (W,).
+    """Into ``found`` (W,) the root mean square distance, in quanta, of the last m of n blocks to the nearest
+    earlier window that does not overlap it, for m of ``sizes`` (W,).
 
-    Windows are compared from their ends backwards, so that the sums of the longer ones pass through those of the shorter ones.
+    Windows are compared from their ends backwards, so that the sums of the longer ones pass through those of
+    the shorter ones.
     """
     found[:], wide[:n], squares[:n], sums[:n] = np.nan, blocks[:n], 0.0, 0.0
     most = 0
@@ -87,7 +104,11 @@ def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-u
 def _shape(blocks, quantum, clock, partial, held, windows, resolution, lane, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     memory = blocks.shape[1]
     sizes = np.empty(len(windows), np.int64)
-    wide, squares, sums = np.empty(memory, np.float32), np.empty(memory, np.float32), np.empty(memory, np.float32)
+    wide, squares, sums = (
+        np.empty(memory, np.float32),
+        np.empty(memory, np.float32),
+        np.empty(memory, np.float32),
+    )
     for i in range(len(lane)):
         row = lane[i]
         t, past = clock[row], blocks[row]

@@ -1,4 +1,6 @@
-"""A value that repeats longer than it ever did: a stuck sensor, a dead channel; ``frozen`` is less patient, for quotes that come once a day."""
+"""A value that repeats longer than it ever did: a stuck sensor, a dead channel; ``frozen`` is less patient,
+for quotes that come once a day.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ LAST, RUN, LONGEST = range(3)
 
 
 class Stuck:
-    """The rows by which a run of equal values exceeds ``FACTOR`` times the longest before, and its ``PATIENCE``. State: 12 bytes a lane."""
+    """The rows by which a run of equal values exceeds ``FACTOR`` times the longest before, and its
+    ``PATIENCE``. State: 12 bytes a lane.
+    """
 
     tracks: tuple[str, ...] = ("stuck", "frozen")
 
@@ -35,7 +39,8 @@ def _stuck(run, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
         if v[i] == s[LAST]:
             s[RUN] += 1
         else:
-            s[LONGEST] = -1.0 if np.isnan(s[LAST]) else max(s[LONGEST], s[RUN])  # −1: it never moved, which is not being stuck
+            # −1: it never moved, which is not being stuck
+            s[LONGEST] = -1.0 if np.isnan(s[LAST]) else max(s[LONGEST], s[RUN])
             s[LAST], s[RUN] = v[i], 0.0
         for k in range(len(PATIENCE)):
             beyond = s[RUN] - np.float32(FACTOR) * s[LONGEST] - np.float32(PATIENCE[k])

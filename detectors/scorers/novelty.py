@@ -1,7 +1,8 @@
 """How far a value lies outside everything seen so far, and how far from the nearest value ever seen.
 
-``novelty`` also finds values in a gap between two modes. The values seen are kept as at most ``size`` sorted representatives: where
-they are full, the two closest neighbours become one, so the distance is off by no more than the smallest gap.
+``novelty`` also finds values in a gap between two modes. The values seen are kept as at most ``size`` sorted
+representatives: where they are full, the two closest neighbours become one, so the distance is off by no more
+than the smallest gap.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ class Bounds:
         }
 
     def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _bounds(state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], lanes.lane, lanes.near, out)
+        _bounds(
+            state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], lanes.lane, lanes.near, out
+        )
 
 
 @kernel
 def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Insert ``value`` before ``at``; where all places are taken, first drop the inner value with the closest neighbours."""
+    """Insert ``value`` before ``at``; where all places are taken, first drop the inner value with the closest
+    neighbours.
+    """
     if n == len(seen):
         tight, narrowest = 1, FAR
         for k in range(1, n - 1):

@@ -1,7 +1,8 @@
-"""The mean of the last rows against the long mean, of values cut to where they usually are: a shift of the bulk that spikes cannot hide, nor feign.
+"""The mean of the last rows against the long mean, of values cut to where they usually are: a shift of the
+bulk that spikes cannot hide, nor feign.
 
-A value counts at most ``CUT`` usual deviations from a running median. The median follows by small steps up or down, a stochastic
-approximation of the quantile (Robbins & Monro 1951).
+A value counts at most ``CUT`` usual deviations from a running median. The median follows by small steps up or
+down, a stochastic approximation of the quantile (Robbins & Monro 1951).
 """
 
 from __future__ import annotations

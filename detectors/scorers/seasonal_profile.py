@@ -1,8 +1,9 @@
 """The smallest distance to the same time of day on earlier days: ordinary only if any of them looked like it.
 
-Each of the last seven days is kept as ``bins`` intervals [least, greatest] of the values seen there. The distance to an interval is 0
-inside it. The interval of the bin beside the current one counts too where the time lies near it. An interval without values is (1, 0), which stays
-what it is however coarse the quantum gets.
+Each of the last seven days is kept as ``bins`` intervals [least, greatest] of the values seen there. The
+distance to an interval is 0 inside it. The interval of the bin beside the current one counts too where the
+time lies near it. An interval without values is (1, 0), which stays what it is however coarse the quantum
+gets.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ def _seasonal(ends, quantum, day, lane, time, v, near, out):  # type: ignore[no-
             continue
         kept = pack(ends[row], quantum, row, near[i])
         unit = quantum[row] if quantum[row] > 0 else np.float32(1)
-        value = kept + (v[i] - near[i]) / unit  # in quanta, as what is kept is: a value seen before is at distance 0
+        # in quanta, as what is kept is: a value seen before is at distance 0
+        value = kept + (v[i] - near[i]) / unit
         today = time[i] // DAY
-        place = (time[i] - today * DAY) * (2 * bins) // DAY  # in half bins, so that the nearer neighbour is known
+        # in half bins, so that the nearer neighbour is known
+        place = (time[i] - today * DAY) * (2 * bins) // DAY
         here = place // 2
         beside = here + 1 if place % 2 else here - 1
         best = np.float32(np.inf)

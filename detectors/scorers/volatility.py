@@ -1,8 +1,11 @@
-"""Returns in units of their own recent volatility, and the volatility itself against its recent past; a split is not a crash.
+"""Returns in units of their own recent volatility, and the volatility itself against its recent past; a split
+is not a crash.
 
-The volatility is the root of an exponentially weighted mean of squared returns (RiskMetrics 1996), each counted as at most ``CLIP`` volatilities, so
-that one jump does not hide the next; a burst is a mean of absolute returns, which many days of large moves raise more than one. A step within ``TOLERANCE`` volatilities of an exact split ratio is taken for the split, but only where returns
-are small enough to tell (a volume that doubles is no split).
+The volatility is the root of an exponentially weighted mean of squared returns (RiskMetrics 1996), each
+counted as at most ``CLIP`` volatilities, so that one jump does not hide the next; a burst is a mean of
+absolute returns, which many days of large moves raise more than one. A step within ``TOLERANCE`` volatilities
+of an exact split ratio is taken for the split, but only where returns are small enough to tell (a volume that
+doubles is no split).
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ WARM = 20
 TOLERANCE = 1.5
 QUIET = 0.08  # largest volatility at which a split ratio can be told from a move
 FLOOR = 1e-5
-SPLITS = np.log(np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64))
+SPLITS = np.log(
+    np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64)
+)
 COUNT, LAST, SLOW_SQUARE, FAST_MOVE = range(4)
 
 
 class Market:
-    """Tracks: |return| / volatility, and recent over usual volatility. Works on log values. State: 32 bytes a lane."""
+    """Tracks: |return| / volatility, and recent over usual volatility.
+
+    Works on log values. State: 32 bytes a lane.
+    """
 
     tracks: tuple[str, ...] = ("return", "burst")
 

@@ -1,8 +1,10 @@
-"""Who forecasts: a series climbs from its mean so far to its last value, the season, a running Gaussian and the LSTM's readout, by skill.
+"""Who forecasts: a series climbs from its mean so far to its last value, the season, a running Gaussian and
+the LSTM's readout, by skill.
 
-Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series is called. The Gaussian rung is
-river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and variance) as arrays: river keeps one Python object a series and takes
-one point at a time, with no state to batch or to store; ``tests/unit/detectors/test_forecaster_selection.py`` checks ours against river's.
+Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series
+is called. The Gaussian rung is river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and
+variance) as arrays: river keeps one Python object a series and takes one point at a time, with no state to
+batch or to store; ``tests/unit/detectors/test_forecaster_selection.py`` checks ours against river's.
 """
 
 from __future__ import annotations
@@ -57,7 +59,15 @@ class Ladder:
         rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32))
         if readout is None:
             readout = rungs.expected.copy()
-        arrays = (state["ladder.gauss"], state["ladder.error"], lanes.lane, lanes.v, lanes.step, lanes.unit, lanes.season)
+        arrays = (
+            state["ladder.gauss"],
+            state["ladder.error"],
+            lanes.lane,
+            lanes.v,
+            lanes.step,
+            lanes.unit,
+            lanes.season,
+        )
         _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.off, rungs.rows)
         return rungs
 
@@ -119,7 +129,9 @@ def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, g
         if np.isnan(v[i]):
             continue
         if best >= 0:
-            off[i] = abs(v[i] - guesses[best]) / e[USUAL_ERROR] if n >= SETTLED and e[USUAL_ERROR] > 0 else np.inf
+            off[i] = (
+                abs(v[i] - guesses[best]) / e[USUAL_ERROR] if n >= SETTLED and e[USUAL_ERROR] > 0 else np.inf
+            )
         if n >= WARM:  # before that the size of a step is not known either
             out[i, 0] = min(abs(v[i] - guesses[best]) / step[i], np.float32(LARGEST))
             _remember(e, guesses, best, v[i], step[i], np.float32(n - WARM + 1))

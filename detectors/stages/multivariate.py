@@ -1,12 +1,15 @@
-"""What the channels of a series break together: the Mahalanobis distance of their forecast errors, by their own past covariance.
+"""What the channels of a series break together: the Mahalanobis distance of their forecast errors, by their
+own past covariance.
 
-Two channels that always move together may part without either leaving its own band. d²_t = r_tᵀ Σ⁻¹ r_t with r the errors in usual sizes and Σ their
-exponentially forgetting covariance (Hotelling's T²; Mahalanobis 1936), calibrated like any other track, at once and averaged over
-``SPAN`` rows. The share of channel c is r_c (Σ⁻¹ r)_c where that is positive.
+Two channels that always move together may part without either leaving its own band. d²_t = r_tᵀ Σ⁻¹ r_t with
+r the errors in usual sizes and Σ their exponentially forgetting covariance (Hotelling's T²; Mahalanobis
+1936), calibrated like any other track, at once and averaged over ``SPAN`` rows. The share of channel c is r_c
+(Σ⁻¹ r)_c where that is positive.
 
-Beside it stands the channel that is farthest from where it settled (``detectors.stages.steady_state``): the largest over the channels, calibrated by its own past
-without the rows of an event, so that a fault stays one for as long as it lasts. It is over when the distance has fallen to ``FALLEN`` of the height it
-had: a plant rarely settles where it was before, and what is left of the distance is no news.
+Beside it stands the channel that is farthest from where it settled (``detectors.stages.steady_state``): the
+largest over the channels, calibrated by its own past without the rows of an event, so that a fault stays one
+for as long as it lasts. It is over when the distance has fallen to ``FALLEN`` of the height it had: a plant
+rarely settles where it was before, and what is left of the distance is no news.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ MEMORY = 5_000.0
 SPAN = 10.0
 RIDGE = 0.05  # usual sizes squared: channels that repeat each other do not make Σ singular
 LARGEST = 8.0  # an error of more usual sizes teaches and counts no more than this
-QUARANTINE = 2.5  # much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates itself away
+# much below, the tail that is cut off makes the rest look rarer each time; above, a slow fault calibrates
+# itself away
+QUARANTINE = 2.5
 RESTLESS = 4.0  # the same of numbers that do not settle: leaving a level belongs to the tail
 FALLEN = 0.4
 RISE, DECAY = 30.0, 1000.0  # rows over which the height of an event is taken, and after which it is forgotten
@@ -41,7 +46,11 @@ class Joint:
 
     def __init__(self, channels: int, bins: int, threshold: float, settles: bool) -> None:
         self.channels = channels
-        self.combiner, self.lasting, self.settled = Combiner(GROUPS, threshold), Combiner(SETTLED, threshold), Settled()
+        self.combiner, self.lasting, self.settled = (
+            Combiner(GROUPS, threshold),
+            Combiner(SETTLED, threshold),
+            Settled(),
+        )
         self.calibrations = {
             "joint.": Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins),
             "joint.settled.": Calibration((0.9,), bins, QUARANTINE if settles else RESTLESS),
@@ -54,14 +63,23 @@ class Joint:
             own |= {prefix + name: array for name, array in calibration.initial(n).items()}
         return own
 
-    def run(self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-        """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share (N, C), and where it is not what they break
-        together that says more, but the one that is farthest from where it settled (N,).
+    def run(
+        self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs
+    ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share
+        (N, C), and where it is not what they break together that says more, but the one that is farthest from
+        where it settled (N,).
         """
         shape = (len(slot), self.channels)
         usual = np.maximum(rungs.error * lanes.unit, 1e-30)
-        residual = np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
-        errors, share, rows = np.empty((len(slot), 2), np.float32), np.zeros(shape, np.float32), np.empty(len(slot), np.float32)
+        residual = (
+            np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
+        )
+        errors, share, rows = (
+            np.empty((len(slot), 2), np.float32),
+            np.zeros(shape, np.float32),
+            np.empty(len(slot), np.float32),
+        )
         _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
         away = self.settled.run(state, lanes).reshape(shape)
         farthest = np.fmax.reduce(away, axis=1)[:, None]
@@ -70,7 +88,10 @@ class Joint:
         known = replace(rungs, error=ones, off=ones, rows=rows)
         together, lasting = (
             combiner.run({}, slot, self._surprises(state, prefix, slot, error), known)[0][:, 0]
-            for combiner, prefix, error in ((self.combiner, "joint.", errors), (self.lasting, "joint.settled.", farthest))
+            for combiner, prefix, error in (
+                (self.combiner, "joint.", errors),
+                (self.lasting, "joint.settled.", farthest),
+            )
         )
         away = np.where(away > 1, away - 1, 0)  # nothing where it is as usual
         left = lasting > together
@@ -78,7 +99,11 @@ class Joint:
         return np.maximum(together, lasting), lasting, share, left
 
     def _surprises(self, state: State, prefix: str, slot: Ints, errors: Floats) -> Floats:
-        own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix + "calibration")}
+        own = {
+            name.removeprefix(prefix): array
+            for name, array in state.items()
+            if name.startswith(prefix + "calibration")
+        }
         return self.calibrations[prefix].run(own, slot, errors, -1, 0.0)[0]
 
 

@@ -1,7 +1,9 @@
-"""What a lane remembers of its values, in 16 bits each: whole numbers of a quantum, a power of two that doubles when a larger value comes.
+"""What a lane remembers of its values, in 16 bits each: whole numbers of a quantum, a power of two that
+doubles when a larger value comes.
 
-A first value fills half the range, so the quantum is at most a 16,384th of it, and counts are kept exactly. What is packed is ``Lanes.near``: one wild
-value costs the others no more than a known part of their resolution.
+A first value fills half the range, so the quantum is at most a 16,384th of it, and counts are kept exactly.
+What is packed is ``Lanes.near``: one wild value costs the others no more than a known part of their
+resolution.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ SMALLEST = 1e-30  # quantum
 
 @kernel
 def pack(past, quantum, row, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """``value`` in quanta of the lane; ``past`` (what it packed before, any shape) gets coarser in place where the quantum doubles."""
+    """``value`` in quanta of the lane; ``past`` (what it packed before, any shape) gets coarser in place
+    where the quantum doubles.
+    """
     size = abs(value)
     if quantum[row] == 0:
         if size == 0:

@@ -1,9 +1,10 @@
 # ruff: noqa: ANN001
 """A linear readout per lane, solved in closed form from the lane's own moments.
 
-Features φ_t forecast (x_(t+k) − x_t) / unit at the horizons k. The moments Σ φφᵀ and Σ φy are kept with forgetting and Huber weights (an incident
-teaches nothing), and w = (Σ φφᵀ + λI)⁻¹ Σ φy is solved again on a schedule that depends on the lane's own count alone, so that verdicts do
-not depend on how points are batched. (Ridge regression: Hoerl & Kennard 1970; a fixed recurrent net with a solved readout: Jaeger 2001.)
+Features φ_t forecast (x_(t+k) − x_t) / unit at the horizons k. The moments Σ φφᵀ and Σ φy are kept with
+forgetting and Huber weights (an incident teaches nothing), and w = (Σ φφᵀ + λI)⁻¹ Σ φy is solved again on a
+schedule that depends on the lane's own count alone, so that verdicts do not depend on how points are batched.
+(Ridge regression: Hoerl & Kennard 1970; a fixed recurrent net with a solved readout: Jaeger 2001.)
 """
 
 from __future__ import annotations
@@ -28,10 +29,25 @@ COUNT, SOLVED, DUE = range(3)  # rows; the row of the first solution; the row of
 
 
 class Readout:
-    """Tracks: the error one step ahead in units; then of each horizon its error in usual sizes, averaged over each of ``spans`` periods."""
+    """Tracks: the error one step ahead in units; then of each horizon its error in usual sizes, averaged over
+    each of ``spans`` periods.
+    """
 
-    def __init__(self, features: int, horizons: tuple[int, ...], spans: tuple[float, ...], ridge: float = 0.1, refit: int = 512) -> None:
-        self.features, self.horizons, self.spans, self.ridge, self.refit = features, horizons, spans, ridge, refit
+    def __init__(
+        self,
+        features: int,
+        horizons: tuple[int, ...],
+        spans: tuple[float, ...],
+        ridge: float = 0.1,
+        refit: int = 512,
+    ) -> None:
+        self.features, self.horizons, self.spans, self.ridge, self.refit = (
+            features,
+            horizons,
+            spans,
+            ridge,
+            refit,
+        )
         self.tracks = ("residual", *(f"ahead{k}x{span:g}" for k in horizons for span in spans))
 
     def initial(self, lanes: int) -> State:
@@ -41,28 +57,41 @@ class Readout:
             "readout.cross": np.zeros((lanes, k, d), np.float32),
             "readout.weights": np.zeros((lanes, k, d), np.float32),
             "readout.recent": np.zeros((lanes, far, d), np.float32),
-            "readout.past": np.zeros((lanes, far, 1 + k), np.float64),  # value, then the forecast at each horizon, of the last rows
+            # value, then the forecast at each horizon, of the last rows
+            "readout.past": np.zeros((lanes, far, 1 + k), np.float64),
             "readout.usual": np.zeros((lanes, k), np.float32),
             "readout.mean": np.zeros((lanes, k, len(self.spans)), np.float32),
             "readout.clock": np.zeros((lanes, 3), np.int64),
         }
 
-    def run(self, state: State, lanes: Lanes, unit: NDArray[np.float64], phi: Floats, out: Floats) -> NDArray[np.float64]:
-        """Errors into ``out`` (M, tracks); returns the forecast of x made one row ago (M,), NaN while there is none."""
+    def run(
+        self, state: State, lanes: Lanes, unit: NDArray[np.float64], phi: Floats, out: Floats
+    ) -> NDArray[np.float64]:
+        """Errors into ``out`` (M, tracks); returns the forecast of x made one row ago (M,), NaN while there
+        is none.
+        """
         names = ("moments", "cross", "weights", "recent", "past", "usual", "mean", "clock")
         arrays = (state[f"readout.{name}"] for name in names)
         expected = np.full(len(lanes), np.nan)
-        fixed = (np.array(self.horizons), np.array(self.spans, np.float32), np.float32(self.ridge), self.refit)
+        fixed = (
+            np.array(self.horizons),
+            np.array(self.spans, np.float32),
+            np.float32(self.ridge),
+            self.refit,
+        )
         _readout(*arrays, *fixed, lanes.lane, lanes.x, unit, lanes.period, phi, out, expected)
         return expected
 
     def forget(self, state: State, first: int) -> None:
-        """Forget in place what the first ``first`` features taught: they mean something else now. The next row solves again without them.
+        """Forget in place what the first ``first`` features taught: they mean something else now. The next
+        row solves again without them.
 
-        What the others taught counts for at most ``TAKEOVER`` rows for each feature from here on: ten thousand rows that never saw the new ones would
-        hold the solution to the old ones for as long. And the lane is that young again, so that it is solved again soon and its usual error follows.
-        Lest those few rows choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it varied as the old one did
-        and explained nothing. (The last feature is the constant 1: its moment is the number of rows.)
+        What the others taught counts for at most ``TAKEOVER`` rows for each feature from here on: ten
+        thousand rows that never saw the new ones would hold the solution to the old ones for as long. And the
+        lane is that young again, so that it is solved again soon and its usual error follows. Lest those few
+        rows choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it
+        varied as the old one did and explained nothing. (The last feature is the constant 1: its moment is
+        the number of rows.)
         """
         moments, cross, clock = (state[f"readout.{name}"] for name in ("moments", "cross", "clock"))
         row = np.repeat(np.arange(self.features), np.arange(1, self.features + 1))
@@ -188,7 +217,14 @@ def _readout(  # type: ignore[no-untyped-def]
                 error = np.float32(min(abs(x[i] - past[row, at, 1 + k]) / unit[i], LARGEST))
                 ratio, usual[row, k] = _judge(error, usual[row, k], age)
                 weight = min(np.float32(1), HUBER / max(ratio, np.float32(1)))
-                _average(min(ratio, np.float32(LARGEST)), mean[row, k], spans, rows, age, out[i, 1 + k * len(spans) :])
+                _average(
+                    min(ratio, np.float32(LARGEST)),
+                    mean[row, k],
+                    spans,
+                    rows,
+                    age,
+                    out[i, 1 + k * len(spans) :],
+                )
                 if k == 0:
                     out[i, 0], expected[i] = error, past[row, at, 1]
             target = np.float32((x[i] - past[row, at, 0]) / unit[i])

@@ -1,7 +1,8 @@
-"""Where a series lies and how wide it moves, from its past only: winsorised, exponentially forgetting moments.
+"""Where a series lies and how wide it moves, from its past only: winsorised, exponentially forgetting
+moments.
 
-A point counts at most ``CLIP`` deviations, so one spike cannot blow up the scale (Huber's ψ); a lasting change is
-followed within a fraction of ``MEMORY``.
+A point counts at most ``CLIP`` deviations, so one spike cannot blow up the scale (Huber's ψ); a lasting
+change is followed within a fraction of ``MEMORY``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Scale:
         return {"scale.moments": np.zeros((lanes, 6))}
 
     def run(self, state: State, lanes: Lanes) -> None:
-        _scale(state["scale.moments"], lanes.lane, lanes.x, lanes.v, lanes.near, lanes.z, lanes.unit, lanes.step)
+        _scale(
+            state["scale.moments"], lanes.lane, lanes.x, lanes.v, lanes.near, lanes.z, lanes.unit, lanes.step
+        )
 
 
 @kernel

@@ -1,14 +1,15 @@
 """Many surprises → one: groups of tracks are summed, scaled, and the largest group speaks for the lane.
 
-Calibrated tracks of one series are far from independent, so a sum is not itself a surprise: ``scale`` brings each group back to about
-−log10 of a tail probability, chosen on half of the open series (``docs/accuracy.md``). Three kinds of evidence:
+Calibrated tracks of one series are far from independent, so a sum is not itself a surprise: ``scale`` brings
+each group back to about −log10 of a tail probability, chosen on half of the open series
+(``docs/accuracy.md``). Three kinds of evidence:
 
     form    averaged forecast errors and distances to past windows: unbounded, so that it ranks; where a series is predictable they decide
     event   never seen values, levels and shapes, by what their sum usually is on this series
     point   one residual alone: it may speak only once its tail is known from tens of thousands of rows
 
-Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1) reaches the threshold, a surprise is
-at most that, and only static limits alarm.
+Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1)
+reaches the threshold, a surprise is at most that, and only static limits alarm.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.jit import ONE, kernel, log2, log10
 
-KNEE = np.float32(4)  # a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
+# a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
+KNEE = np.float32(4)
 CLAIM = np.float32(1.75)
 ZERO, INFINITE = np.float32(0), np.float32(np.inf)
 SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, LEAST, AFTER, REPEATS, OWN = range(10)
@@ -42,14 +44,17 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first ``after`` rows of a lane.
+    """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first
+    ``after`` rows of a lane.
 
-    Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says little about the rank of other rows.
-    It counts ``certain`` times as much in a series without error, and goes back to once as the usual one-step error grows to ``predictable`` scales.
-    Where the forecast is off by less than ``least`` usual errors it counts in proportion: on steady noise the rarest of a thousand errors is no event.
-    With ``repeats`` its alarms are not held back by an earlier one: each point is an event of its own.
-    With ``own`` the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the sum on this series so far) / KNEE: where tracks often speak together, as on a
-    walk that leaves its range again and again, their sum says less (the idea of Brown's method for dependent p-values, 1975).
+    Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says
+    little about the rank of other rows. It counts ``certain`` times as much in a series without error, and
+    goes back to once as the usual one-step error grows to ``predictable`` scales. Where the forecast is off
+    by less than ``least`` usual errors it counts in proportion: on steady noise the rarest of a thousand
+    errors is no event. With ``repeats`` its alarms are not held back by an earlier one: each point is an
+    event of its own. With ``own`` the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the
+    sum on this series so far) / KNEE: where tracks often speak together, as on a walk that leaves its range
+    again and again, their sum says less (the idea of Brown's method for dependent p-values, 1975).
     """
 
     tracks: tuple[tuple[str, float], ...]
@@ -79,31 +84,69 @@ def evidence(track: str) -> str:
 
 
 class Combiner:
-    """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two quantiles has two columns.
+    """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two
+    quantiles has two columns.
 
-    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a lane for each group with ``own``.
+    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a lane for each
+    group with ``own``.
     """
 
-    def __init__(self, groups: tuple[Group, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()) -> None:
-        self.columns = tuple(dict.fromkeys([(name, group.quantile) for group in groups for name, _ in group.tracks] + list(band)))
+    def __init__(
+        self, groups: tuple[Group, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()
+    ) -> None:
+        self.columns = tuple(
+            dict.fromkeys(
+                [(name, group.quantile) for group in groups for name, _ in group.tracks] + list(band)
+            )
+        )
         self.threshold = np.float32(threshold)
         self.weights = np.zeros((len(groups), len(self.columns)), np.float32)
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] += weight
         self.rules = np.array(
-            [(g.scale, g.cap, g.slope, g.bend, g.predictable, g.certain, g.least, g.after, g.repeats, g.own) for g in groups], np.float32
+            [
+                (
+                    g.scale,
+                    g.cap,
+                    g.slope,
+                    g.bend,
+                    g.predictable,
+                    g.certain,
+                    g.least,
+                    g.after,
+                    g.repeats,
+                    g.own,
+                )
+                for g in groups
+            ],
+            np.float32,
         )
         self.own = sum(group.own > 0 for group in groups)
 
     def initial(self, lanes: int) -> State:
         return {"combiner.usual": np.zeros((lanes, self.own, 2), np.float32)} if self.own else {}
 
-    def run(self, state: State, lane: Ints, surprises: Floats, known: Known) -> tuple[Floats, NDArray[np.uint8]]:
-        """``surprises`` (M, columns) → surprise (M, 2): of all, of what repeats; and the column that led (M,)."""
+    def run(
+        self, state: State, lane: Ints, surprises: Floats, known: Known
+    ) -> tuple[Floats, NDArray[np.uint8]]:
+        """``surprises`` (M, columns) → surprise (M, 2): of all, of what repeats; and the column that led
+        (M,)."""
         out, lead = np.zeros((len(surprises), 2), np.float32), np.zeros(len(surprises), np.uint8)
         usual = state["combiner.usual"] if self.own else np.zeros((0, 0, 2), np.float32)
-        _combine(self.weights, self.rules, self.threshold, usual, lane, surprises, known.error, known.off, known.rows, out, lead)
+        _combine(
+            self.weights,
+            self.rules,
+            self.threshold,
+            usual,
+            lane,
+            surprises,
+            known.error,
+            known.off,
+            known.rows,
+            out,
+            lead,
+        )
         return out, lead
 
 
@@ -122,7 +165,9 @@ def _evidence(weights, rules, g, surprises, row, error):  # type: ignore[no-unty
 
 @kernel
 def _by_usual(usual, row, own, total, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """By how much the usual sum divides this one, from which it then learns; a row that says nothing teaches nothing."""
+    """By how much the usual sum divides this one, from which it then learns; a row that says nothing teaches
+    nothing.
+    """
     mean, variance = usual[row, own, MEAN], usual[row, own, VARIANCE]
     if total > 0:
         rate = ONE / min(rows + ONE, MEMORY)

@@ -1,10 +1,12 @@
 """The period of a series, from its past only: autocorrelation on a small pyramid of rings.
 
-Level j holds means of 4^j rows, so that three levels of R values see periods up to 16 · R / ``repeats`` rows; the best local
-maximum of the autocorrelation over all levels is the period. It is looked for again each time a quarter of a ring is new.
+Level j holds means of 4^j rows, so that three levels of R values see periods up to 16 · R / ``repeats`` rows;
+the best local maximum of the autocorrelation over all levels is the period. It is looked for again each time
+a quarter of a ring is new.
 
-The *cycle* is the same of each ring's last values only: what repeats on a shorter scale. In ``standard`` the shapes of events are as long as it, those
-of forms as long as the period: a longer ring makes forms better and, where events follow it, events worse (``docs/accuracy.md``).
+The *cycle* is the same of each ring's last values only: what repeats on a shorter scale. In ``standard`` the
+shapes of events are as long as it, those of forms as long as the period: a longer ring makes forms better
+and, where events follow it, events worse (``docs/accuracy.md``).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ STRENGTH, LAG = range(2)
 
 
 class Rhythm:
-    """Second stage: fills ``period``, ``season`` and ``cycle``, which is found in the last ``recent`` values (0: not at all).
+    """Second stage: fills ``period``, ``season`` and ``cycle``, which is found in the last ``recent`` values
+    (0: not at all).
 
     State: levels · ring · 2 bytes and a little.
     """
@@ -38,19 +41,29 @@ class Rhythm:
             "rhythm.quantum": np.zeros(lanes, np.float32),
             "rhythm.partial": np.zeros((lanes, self.levels), np.float32),
             "rhythm.count": np.zeros((lanes, self.levels), np.int64),
-            "rhythm.peak": np.zeros((lanes, 2, self.levels, 2), np.float32),  # of the ring and of its last values: strength, lag in rows
+            # of the ring and of its last values: strength, lag in rows
+            "rhythm.peak": np.zeros((lanes, 2, self.levels, 2), np.float32),
         }
 
     def run(self, state: State, lanes: Lanes) -> None:
         names = ("rhythm.ring", "rhythm.quantum", "rhythm.partial", "rhythm.count", "rhythm.peak")
         _rhythm(
-            *(state[name] for name in names), self.repeats, self.recent, lanes.lane, lanes.near, lanes.period, lanes.cycle, lanes.season
+            *(state[name] for name in names),
+            self.repeats,
+            self.recent,
+            lanes.lane,
+            lanes.near,
+            lanes.period,
+            lanes.cycle,
+            lanes.season,
         )
 
 
 @kernel
 def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Height and lag of the best local maximum of the autocorrelation of ``values`` (oldest first), which hold ``repeats`` of it."""
+    """Height and lag of the best local maximum of the autocorrelation of ``values`` (oldest first), which
+    hold ``repeats`` of it.
+    """
     n = len(values)
     mean = values.mean()
     work = values - mean
@@ -69,7 +82,8 @@ def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: 
     for lag in range(2, top):
         lowest = min(lowest, acf[lag])
         peak = acf[lag] >= acf[lag - 1] and acf[lag] > acf[lag + 1]
-        # Above the valley before it: a slow walk's autocorrelation has bumps, but no valleys. Clearly higher: multiples repeat about as well.
+        # Above the valley before it: a slow walk's autocorrelation has bumps, but no valleys. Clearly higher:
+        # multiples repeat about as well.
         if peak and acf[lag] - lowest > VALLEY and acf[lag] > HIGHER * found[0] + LEAST:
             bend = acf[lag - 1] - 2 * acf[lag] + acf[lag + 1]
             shift = 0.5 * (acf[lag - 1] - acf[lag + 1]) / bend if bend < 0 else 0.0

@@ -1,9 +1,11 @@
 """Where a channel settled: an AR(3) of its own that learns seldom, and never from what it finds unusual.
 
-A forecaster that keeps learning follows a fault within minutes and then calls it normal. This one is solved when 100 rows are known and then each time
-twice as many are, by least squares, and once it has settled it learns nothing while its averaged error is unusual (for at most as many rows on end as it
-learned from, so that a new normal becomes one in the end). A channel that is noise about a level gets small weights and a constant: a new level stays an
-error for as long as it lasts; a channel that wanders gets weights that sum to 1, and only its steps count.
+A forecaster that keeps learning follows a fault within minutes and then calls it normal. This one is solved
+when 100 rows are known and then each time twice as many are, by least squares, and once it has settled it
+learns nothing while its averaged error is unusual (for at most as many rows on end as it learned from, so
+that a new normal becomes one in the end). A channel that is noise about a level gets small weights and a
+constant: a new level stays an error for as long as it lasts; a channel that wanders gets weights that sum to
+1, and only its steps count.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ class Settled:
         }
 
     def run(self, state: State, lanes: Lanes) -> Floats:
-        """(M,); NaN where the value is missing. Until something is known all is as usual, 1: those rows stand for white noise in what is calibrated."""
+        """(M,); NaN where the value is missing.
+
+        Until something is known all is as usual, 1: those rows stand for white noise in what is calibrated.
+        """
         out = np.full(len(lanes), np.nan, np.float32)
         names = ("moments", "cross", "weights", "past", "clock")
         _settled(*(state[f"settled.{name}"] for name in names), lanes.lane, lanes.v, out)
@@ -97,7 +102,9 @@ def _settled(moments, cross, weights, past, clock, lane, v, out):  # type: ignor
             for j in range(WIDTH):
                 guess += w[j] * phi[j]
             miss = abs(value - guess)
-            ratio = min(miss / t[SIZE], np.float32(LARGEST)) if t[JUDGED] > 8 and t[SIZE] > 0 else np.float32(1)
+            ratio = (
+                min(miss / t[SIZE], np.float32(LARGEST)) if t[JUDGED] > 8 and t[SIZE] > 0 else np.float32(1)
+            )
             t[MEAN] += (ratio - t[MEAN]) / min(t[ROWS] - ORDER + 1, np.float32(SPAN))
             unusual = t[LEARNED] >= ENOUGH and t[MEAN] > UNUSUAL
             t[QUIET] = t[QUIET] + 1 if unusual else 0.0

@@ -1,12 +1,13 @@
 """A scorer's raw error → surprise, −log10 of its tail probability on this series' own recent past.
 
-The tail of the last ~20,000 errors lives in a decayed logarithmic histogram: ``bins`` counts, ``PER_OCTAVE`` to an octave, whose
-offset moves up (lowest bins merged) when a larger error comes; exact zeros are counted apart, so that a start on zeros does not set
-the range.
+The tail of the last ~20,000 errors lives in a decayed logarithmic histogram: ``bins`` counts, ``PER_OCTAVE``
+to an octave, whose offset moves up (lowest bins merged) when a larger error comes; exact zeros are counted
+apart, so that a start on zeros does not set the range.
 
-The mass decays to ``MEMORY`` each time it is ``STRIDE`` beyond it: what is remembered differs by three rows in a thousand from what a decay
-at every row would leave, and does not depend on how rows are batched. Beyond the q-quantile the tail goes on as an exponential with the mean
-excess over it (Pickands–Balkema–de Haan with shape 0), which stays linear in the error and so keeps the ranking of errors never seen before.
+The mass decays to ``MEMORY`` each time it is ``STRIDE`` beyond it: what is remembered differs by three rows
+in a thousand from what a decay at every row would leave, and does not depend on how rows are batched. Beyond
+the q-quantile the tail goes on as an exponential with the mean excess over it (Pickands–Balkema–de Haan with
+shape 0), which stays linear in the error and so keeps the ranking of errors never seen before.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ ENOUGH = 100  # rows before anything is put in quarantine
 class Calibration:
     """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a lane.
 
-    With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end as are.
+    With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end
+    as are.
     """
 
     def __init__(self, quantiles: tuple[float, ...], bins: int, quarantine: float = np.inf) -> None:
@@ -48,15 +50,21 @@ class Calibration:
             "calibration.head": np.zeros((lanes, self.tracks, 4), np.float32),
         }
 
-    def run(self, state: State, lane: Ints, errors: Floats, track: int, surprise: float) -> tuple[Floats, NDArray[np.float32]]:
-        """``errors`` (M, K) ≥ 0 (NaN: nothing to say) → surprises (M, K) ≥ 0 (0 where there is nothing to say).
+    def run(
+        self, state: State, lane: Ints, errors: Floats, track: int, surprise: float
+    ) -> tuple[Floats, NDArray[np.float32]]:
+        """``errors`` (M, K) ≥ 0 (NaN: nothing to say) → surprises (M, K) ≥ 0 (0 where there is nothing to
+        say).
 
-        Second, for the band: the error of ``track`` that would have had ``surprise`` at each row (M,), NaN while too little is known.
+        Second, for the band: the error of ``track`` that would have had ``surprise`` at each row (M,), NaN
+        while too little is known.
         """
         out, band = np.zeros(errors.shape, np.float32), np.full(len(lane), np.nan, np.float32)
         counts, head = state["calibration.counts"], state["calibration.head"]
         rows = counts.reshape(-1, self.bins), head.reshape(-1, 4)
-        _calibrate(*rows, lane, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band)
+        _calibrate(
+            *rows, lane, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band
+        )
         return out, band
 
 
@@ -154,7 +162,9 @@ def _calibrate(counts, head, lane, errors, quantiles, track, wanted, quarantine,
             positive = error >= SMALLEST
             error = min(error, LARGEST)
             place = log2(error) * np.float32(PER_OCTAVE) if positive else ZERO
-            surprise = _surprise(counts, head, row, quantiles[k], error, place) if positive and mass > 0 else ZERO
+            surprise = (
+                _surprise(counts, head, row, quantiles[k], error, place) if positive and mass > 0 else ZERO
+            )
             out[i, k] = surprise
             apart = surprise >= quarantine and mass > ENOUGH
             head[row, APART] = head[row, APART] + ONE if apart else ZERO

@@ -1,4 +1,7 @@
-"""Thresholds: surprise → alarm. One file each, named here; ``event`` makes one alarm of what they let through."""
+"""Thresholds: surprise → alarm.
+
+One file each, named here; ``event`` makes one alarm of what they let through.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """One alarm per event: a row alarms when it is rare enough and rarer than what the last alarm already told.
 
-After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is ``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not
-pass keeps its order but stays below the threshold, between ``NEAR`` of it and it: that the event still lasts can be read off the surprise
-(hysteresis: ``pipeline.scoring.anomaly_tracker`` keeps the anomaly open). ``rows`` is a least length: so many rows in a row must be rare enough before one alarms.
+After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is
+``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not pass keeps its order but stays below the
+threshold, between ``NEAR`` of it and it: that the event still lasts can be read off the surprise (hysteresis:
+``pipeline.scoring.anomaly_tracker`` keeps the anomaly open). ``rows`` is a least length: so many rows in a
+row must be rare enough before one alarms.
 """
 
 from __future__ import annotations
@@ -33,9 +35,16 @@ class Event:
         return {"event.alarm": np.zeros((n, 4), np.float32)}
 
     def run(
-        self, state: State, slot: Ints, raw: Floats, repeats: Floats, allowed: NDArray[np.bool_], usual: Floats
+        self,
+        state: State,
+        slot: Ints,
+        raw: Floats,
+        repeats: Floats,
+        allowed: NDArray[np.bool_],
+        usual: Floats,
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,), the rate of alarms that is usual for such numbers (N,)
+        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,), the rate of
+        alarms that is usual for such numbers (N,)
         → surprise below or above the threshold (N,), flag (N,)."""
         threshold = np.minimum(np.float32(self.threshold), -np.log10(usual))
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)

@@ -1,4 +1,6 @@
-"""The (1 − alarm rate) quantile of the series' own last surprises: a decayed histogram, beyond its 98 % an exponential tail."""
+"""The (1 − alarm rate) quantile of the series' own last surprises: a decayed histogram, beyond its 98 % an
+exponential tail.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,10 @@ class Quantile:
         return {f"threshold.{name}": array for name, array in self.tail.initial(n).items()}
 
     def run(self, state: State, slot: Ints, raw: Floats) -> Floats:
-        own = {name.removeprefix("threshold."): array for name, array in state.items() if name.startswith("threshold.")}
+        own = {
+            name.removeprefix("threshold."): array
+            for name, array in state.items()
+            if name.startswith("threshold.")
+        }
         _, levels = self.tail.run(own, slot, raw[:, None], 0, float(self.level))
         return np.where(np.isnan(levels), self.level, levels)

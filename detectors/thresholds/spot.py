@@ -1,9 +1,11 @@
-"""Streaming peaks over threshold: a generalised Pareto tail of what exceeds the 98 % quantile (SPOT, and DSPOT by taking off a moving mean).
+"""Streaming peaks over threshold: a generalised Pareto tail of what exceeds the 98 % quantile (SPOT, and
+DSPOT by taking off a moving mean).
 
-Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD 2017): the level with P(X > z) = q is z = t + σ/ξ ((q n / N_t)^−ξ − 1).
-Their likelihood fit is replaced by the moments of the excesses (Hosking & Wallis 1987), which need 8 bytes instead of all peaks: with mean m
-and variance s², ξ = (1 − m²/s²) / 2 and σ = m (m²/s² + 1) / 2. An alarm counts as at most ``FARTHEST``
-excesses of the level (left out, as published, it would cut the tail off and lower the next level).
+Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD 2017): the level with P(X > z) =
+q is z = t + σ/ξ ((q n / N_t)^−ξ − 1). Their likelihood fit is replaced by the moments of the excesses
+(Hosking & Wallis 1987), which need 8 bytes instead of all peaks: with mean m and variance s², ξ = (1 − m²/s²)
+/ 2 and σ = m (m²/s² + 1) / 2. An alarm counts as at most ``FARTHEST`` excesses of the level (left out, as
+published, it would cut the tail off and lower the next level).
 """
 
 from __future__ import annotations
@@ -67,10 +69,16 @@ def _spot(peaks, level, drift, slot, raw, levels):  # type: ignore[no-untyped-de
         s[DRIFT] += (raw[i] - s[DRIFT]) / min(s[ROWS] + 1, np.float32(DEPTH))
         s[ROWS] += 1
         x = min(x, s[BASE] + FARTHEST * (fitted - s[BASE])) if known else x
-        # The quantile by stochastic approximation: up by 0.98 steps where the value lies above, down by 0.02 where below.
+        # The quantile by stochastic approximation: up by 0.98 steps where the value lies above, down by 0.02
+        # where below.
         s[STEP] += (abs(x) - s[STEP]) / min(s[ROWS], np.float32(1000))
         above = x > s[BASE]
-        s[BASE] += s[STEP] * max(1 / s[ROWS], np.float32(1e-3)) * 5 * (np.float32(QUANTILE) if above else np.float32(QUANTILE - 1))
+        s[BASE] += (
+            s[STEP]
+            * max(1 / s[ROWS], np.float32(1e-3))
+            * 5
+            * (np.float32(QUANTILE) if above else np.float32(QUANTILE - 1))
+        )
         if above and s[ROWS] > START // 5:
             excess = max(x - s[BASE], np.float32(0))
             s[PEAKS] += 1

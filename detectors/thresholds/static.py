@@ -1,4 +1,7 @@
-"""The same level for every series, always: −log10 of the alarm rate. Nothing to learn, so nothing that an incident could teach."""
+"""The same level for every series, always: −log10 of the alarm rate.
+
+Nothing to learn, so nothing that an incident could teach.
+"""
 
 from __future__ import annotations
 

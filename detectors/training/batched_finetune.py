@@ -1,8 +1,10 @@
-"""Networks of their own for many series or groups of series, fine-tuned together: the networks are the batch of every matrix product.
+"""Networks of their own for many series or groups of series, fine-tuned together: the networks are the batch
+of every matrix product.
 
-Each begins as the shared LSTM and gets just what a loop of ``finetune`` over them would do to it: its own clipping, Adam moments, best epoch. What is
-shared is the call: their weights are stacked, and a series that is alone is also cut in stretches that run side by side. The recurrence has its own
-backward pass, because autograd over T small steps would cost more than the arithmetic.
+Each begins as the shared LSTM and gets just what a loop of ``finetune`` over them would do to it: its own
+clipping, Adam moments, best epoch. What is shared is the call: their weights are stacked, and a series that
+is alone is also cut in stretches that run side by side. The recurrence has its own backward pass, because
+autograd over T small steps would cost more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from detectors.training.pretrain import losses_of
 TOGETHER: Final = 64  # networks that are trained in one go: their weights stay in the cache of a CPU core
 TOGETHER_ON_GPU: Final = 4096  # there a call costs the same for one network as for thousands
 CELLS: Final = 1 << 20  # rows of all lanes that are trained in one go, on a GPU sixteen times as many
-STRETCHES: Final = 16  # lanes of a network that run side by side; fewer are cut, each chunk so much shorter: as many updates as uncut
+# lanes of a network that run side by side; fewer are cut, each chunk so much shorter: as many updates as
+# uncut
+STRETCHES: Final = 16
 SHORTEST: Final = 64  # rows of a stretch at the least
 WARM: Final = 128  # rows before the held-out part on which the state finds itself
 
@@ -40,8 +44,9 @@ Weights = dict[str, Tensor]
 class Many:
     """S networks. ``weights[name][i]`` is the state dict of network i, loadable into ``SharedLSTM``.
 
-    status: how it ended, or why a network has nothing to learn from (then all its figures are NaN). All figures are of the held-out part: scores
-    (what is minimised) and mean absolute errors one step ahead in units, of the shared LSTM (``before``) and of the network.
+    status: how it ended, or why a network has nothing to learn from (then all its figures are NaN). All
+    figures are of the held-out part: scores (what is minimised) and mean absolute errors one step ahead in
+    units, of the shared LSTM (``before``) and of the network.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -72,22 +77,35 @@ def train_many(
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> Many:
-    """Train one network a value of ``owner`` (L,): whose lane it is, 0 … S − 1, or −1. ``module`` is not changed.
+    """Train one network a value of ``owner`` (L,): whose lane it is, 0 … S − 1, or −1. ``module`` is not
+    changed.
 
-    A network learns from at most ``tuning.batch`` of its lanes, drawn by the seed. What is done is kept at ``checkpoint`` as the training goes on. Raises
-    torch.cuda.OutOfMemoryError where one network alone does not fit.
+    A network learns from at most ``tuning.batch`` of its lanes, drawn by the seed. What is done is kept at
+    ``checkpoint`` as the training goes on. Raises torch.cuda.OutOfMemoryError where one network alone does
+    not fit.
     """
     tuning = tuning or Tuning()
     members, status = _members(lanes, owner, tuning)
     first = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
     s = len(members)
     figures = [np.full(s, np.nan) for _ in range(4)]
-    out = Many({name: np.repeat(value[None], s, 0) for name, value in first.items()}, status, np.zeros(s, np.int64), *figures)
-    recipe = {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(first)} if checkpoint else {}
+    out = Many(
+        {name: np.repeat(value[None], s, 0) for name, value in first.items()},
+        status,
+        np.zeros(s, np.int64),
+        *figures,
+    )
+    recipe = (
+        {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(first)} if checkpoint else {}
+    )
     portions = _portions(lanes, members, tuning.device)
 
     def train(portion: NDArray[np.int64]) -> None:
-        kept = Checkpoints(f"{checkpoint}-{portion[0]}", recipe | {"networks": portion.tolist()}) if checkpoint else None
+        kept = (
+            Checkpoints(f"{checkpoint}-{portion[0]}", recipe | {"networks": portion.tolist()})
+            if checkpoint
+            else None
+        )
         saved = kept.latest() if kept else None
         if saved is not None:
             _put(out, portion, saved.tensors, saved.manifest["status"])
@@ -102,7 +120,9 @@ def train_many(
 
     def tell() -> None:
         if progress:
-            progress(Portions(done, total, (time.monotonic() - started) / done * (total - done) if done else None))
+            progress(
+                Portions(done, total, (time.monotonic() - started) / done * (total - done) if done else None)
+            )
 
     def shrink(smaller: int) -> None:
         nonlocal size
@@ -119,7 +139,9 @@ def train_many(
     return out
 
 
-def _members(lanes: Lanes, owner: NDArray[np.int32], tuning: Tuning) -> tuple[list[NDArray[np.int64]], list[str]]:
+def _members(
+    lanes: Lanes, owner: NDArray[np.int32], tuning: Tuning
+) -> tuple[list[NDArray[np.int64]], list[str]]:
     """The lanes that each network learns from, and why one has none."""
     why = {int(lane): reason for reason, rows in untrainable(lanes).items() for lane in rows}
     rng = np.random.default_rng(tuning.seed)
@@ -135,7 +157,8 @@ def _members(lanes: Lanes, owner: NDArray[np.int32], tuning: Tuning) -> tuple[li
 
 
 def _portions(lanes: Lanes, members: list[NDArray[np.int64]], device: str) -> list[NDArray[np.int64]]:
-    """Networks that are trained in one go: alike in number and length of their lanes, and not too much together."""
+    """Networks that are trained in one go: alike in number and length of their lanes, and not too much
+    together."""
     length = np.diff(lanes.first)
     most, cells = (TOGETHER, CELLS) if device == "cpu" else (TOGETHER_ON_GPU, 16 * CELLS)
     shape = {i: (len(mine), int(length[mine].max())) for i, mine in enumerate(members) if len(mine)}
@@ -161,10 +184,17 @@ def _put(out: Many, portion: NDArray[np.int64], found: dict[str, NDArray[Any]], 
 
 
 class _Together:
-    """One portion: tensors with the network as second axis, S; B lanes each, those that a network lacks have no targets."""
+    """One portion: tensors with the network as second axis, S; B lanes each, those that a network lacks have
+    no targets.
+    """
 
     def __init__(
-        self, module: SharedLSTM, lanes: Lanes, members: list[NDArray[np.int64]], tuning: Tuning, cancelled: Callable[[], bool]
+        self,
+        module: SharedLSTM,
+        lanes: Lanes,
+        members: list[NDArray[np.int64]],
+        tuning: Tuning,
+        cancelled: Callable[[], bool],
     ) -> None:
         self.tuning, self.cancelled = tuning, cancelled
         data = batch_of(lanes, np.concatenate(members), tuning)
@@ -185,7 +215,9 @@ class _Together:
         cuts = length - np.round(tuning.held_out * length).astype(np.int64)
         self.until, self.judged = int(cuts.max()), max(0, int(cuts.min()) - WARM)
         first = {name: value.detach().to(tuning.device) for name, value in module.state_dict().items()}
-        self.weights: Weights = {name: value.repeat(s, *[1] * value.ndim).requires_grad_() for name, value in first.items()}
+        self.weights: Weights = {
+            name: value.repeat(s, *[1] * value.ndim).requires_grad_() for name, value in first.items()
+        }
         self.best: Weights = {name: value.detach().clone() for name, value in self.weights.items()}
         self.best_epoch = torch.full((s,), -1.0, device=tuning.device)
         self.broken = torch.zeros(s, dtype=torch.bool, device=tuning.device)
@@ -211,8 +243,20 @@ class _Together:
             for name, value in self.weights.items():
                 value.copy_(self.best[name])
         held_out, error, _ = self._judge()
-        figures = {"known": known, "before": before, "held_out": held_out, "shared_error": shared_error, "error": error}
-        usual = Status.CANCELLED if cancelled else Status.FINISHED if epoch + 1 == self.tuning.epochs else Status.CONVERGED
+        figures = {
+            "known": known,
+            "before": before,
+            "held_out": held_out,
+            "shared_error": shared_error,
+            "error": error,
+        }
+        usual = (
+            Status.CANCELLED
+            if cancelled
+            else Status.FINISHED
+            if epoch + 1 == self.tuning.epochs
+            else Status.CONVERGED
+        )
         found = {name: value.cpu().numpy() for name, value in (self.best | figures).items()}
         return found, [Status.DIVERGED if broken else usual for broken in self.broken.tolist()]
 
@@ -227,7 +271,11 @@ class _Together:
                 return False
             part, target = x[at : at + self.chunk], y[at : at + self.chunk]
             location, log_scale, state = forward(self.weights, part, state)
-            self._step(_means(losses_of(self.weights["freedom"][:, None], location, log_scale, target), ~target.isnan()))
+            self._step(
+                _means(
+                    losses_of(self.weights["freedom"][:, None], location, log_scale, target), ~target.isnan()
+                )
+            )
         return True
 
     def _cut(self, part: Tensor, length: int) -> Tensor:
@@ -262,12 +310,18 @@ class _Together:
         """Score, error and number of targets of the held-out part, (S,) each."""
         x, y = self.inputs[self.judged :], self.held_out[self.judged :]
         losses, errors, state = [], [], None
-        for part, target in zip(torch.split(x, self.tuning.chunk), torch.split(y, self.tuning.chunk), strict=True):
+        for part, target in zip(
+            torch.split(x, self.tuning.chunk), torch.split(y, self.tuning.chunk), strict=True
+        ):
             location, log_scale, state = forward(self.weights, part, state)
             losses.append(losses_of(self.weights["freedom"][:, None], location, log_scale, target))
             errors.append(torch.where(target.isnan(), 0.0, (location - target.nan_to_num()).abs())[..., :1])
         known = ~y.isnan()
-        return _means(torch.cat(losses), known), _means(torch.cat(errors), known[..., :1]), known.sum((0, 2, 3))
+        return (
+            _means(torch.cat(losses), known),
+            _means(torch.cat(errors), known[..., :1]),
+            known.sum((0, 2, 3)),
+        )
 
 
 def _means(values: Tensor, known: Tensor) -> Tensor:
@@ -275,25 +329,41 @@ def _means(values: Tensor, known: Tensor) -> Tensor:
     return values.sum((0, 2, 3)) / known.sum((0, 2, 3)).clamp(min=1)
 
 
-def forward(weights: Weights, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """``x`` (L, S, B, F), state (S, B, H) twice → location and log scale (L, S, B, K), and the state after; each network by its own weights."""
+def forward(
+    weights: Weights, x: Tensor, state: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """``x`` (L, S, B, F), state (S, B, H) twice → location and log scale (L, S, B, K), and the state after;
+    each network by its own weights.
+    """
     length, s, b, _ = x.shape
     bias = weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]  # (S, 4H)
     flat = x.permute(1, 0, 2, 3).reshape(s, length * b, -1)
-    drive = torch.baddbmm(bias[:, None], flat, weights["lstm.weight_ih_l0"].transpose(1, 2)).view(s, length, b, -1)
-    h, c = state if state is not None else (x.new_zeros(s, b, weights["head.weight"].shape[-1]) for _ in range(2))
-    hidden, c = StackedLSTM.apply(drive.transpose(0, 1).contiguous(), weights["lstm.weight_hh_l0"].transpose(1, 2), h, c)
+    drive = torch.baddbmm(bias[:, None], flat, weights["lstm.weight_ih_l0"].transpose(1, 2)).view(
+        s, length, b, -1
+    )
+    h, c = (
+        state
+        if state is not None
+        else (x.new_zeros(s, b, weights["head.weight"].shape[-1]) for _ in range(2))
+    )
+    hidden, c = StackedLSTM.apply(
+        drive.transpose(0, 1).contiguous(), weights["lstm.weight_hh_l0"].transpose(1, 2), h, c
+    )
     out = torch.baddbmm(
-        weights["head.bias"][:, None], hidden.transpose(0, 1).reshape(s, length * b, -1), weights["head.weight"].transpose(1, 2)
+        weights["head.bias"][:, None],
+        hidden.transpose(0, 1).reshape(s, length * b, -1),
+        weights["head.weight"].transpose(1, 2),
     )
     location, log_scale = shared_lstm.mixed(out.view(s, length, b, -1).transpose(0, 1), x)
     return location, log_scale, (hidden[-1].detach(), c.detach())
 
 
 class StackedLSTM(torch.autograd.Function):
-    """S LSTMs side by side: drive (L, S, B, 4H), recurrent weights (S, H, 4H), state (S, B, H) twice → hidden (L, S, B, H), last cell (S, B, H).
+    """S LSTMs side by side: drive (L, S, B, 4H), recurrent weights (S, H, 4H), state (S, B, H) twice → hidden
+    (L, S, B, H), last cell (S, B, H).
 
-    Gates in PyTorch's order: input, forget, cell, output. The state that comes in gets no gradient (truncated BPTT).
+    Gates in PyTorch's order: input, forget, cell, output. The state that comes in gets no gradient (truncated
+    BPTT).
     """
 
     @staticmethod

@@ -1,8 +1,10 @@
-"""Fine-tuning the shared LSTM on the series of a stream: truncated BPTT over chunks with carried state, seeded, checkpointed, bounded in memory.
+"""Fine-tuning the shared LSTM on the series of a stream: truncated BPTT over chunks with carried state,
+seeded, checkpointed, bounded in memory.
 
-Series of different lengths stand side by side in batches of about equal length; what is beyond a series' end is missing and teaches nothing. The
-last part of each series is held out: the weights that forecast it best are kept, those that it began with included, so that a training never
-ends with worse weights than it was given. (Truncated BPTT: Williams & Peng 1990; early stopping: Prechelt 1998.)
+Series of different lengths stand side by side in batches of about equal length; what is beyond a series' end
+is missing and teaches nothing. The last part of each series is held out: the weights that forecast it best
+are kept, those that it began with included, so that a training never ends with worse weights than it was
+given. (Truncated BPTT: Williams & Peng 1990; early stopping: Prechelt 1998.)
 """
 
 from __future__ import annotations
@@ -28,15 +30,18 @@ from detectors.training.pretrain import loss_of
 
 Weights = dict[str, NDArray[np.float32]]
 T = TypeVar("T")
-MIXED: Final = ("cuda",)  # devices on which the recurrence trains in half precision; head and loss, and every judgement, in float32
-CACHE_BYTES: Final = 2 << 30  # of inputs that are kept from epoch to epoch; what goes beyond is computed again
+# devices on which the recurrence trains in half precision; head and loss, and every judgement, in float32
+MIXED: Final = ("cuda",)
+# of inputs that are kept from epoch to epoch; what goes beyond is computed again
+CACHE_BYTES: Final = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning(Settings):
     """How to fine-tune; batch: series side by side.
 
-    memory: points that the inputs remember (as in the detector's tier). most_rows: of an epoch; more series than that are a seeded sample.
+    memory: points that the inputs remember (as in the detector's tier). most_rows: of an epoch; more series
+    than that are a seeded sample.
     """
 
     epochs: int = 12
@@ -51,7 +56,9 @@ class Tuning(Settings):
 
 @dataclass(slots=True)
 class Lanes:
-    """Ragged sequences: lane i has the rows ``first[i] … first[i + 1]``; x (N,) in working units, NaN: missing; missed (N,)."""
+    """Ragged sequences: lane i has the rows ``first[i] … first[i + 1]``; x (N,) in working units, NaN:
+    missing; missed (N,).
+    """
 
     first: NDArray[np.int64]
     x: NDArray[np.float64]
@@ -67,10 +74,11 @@ class Lanes:
 
 @dataclass(slots=True)
 class Tuned:
-    """What a fine-tuning came to. ``weights`` are empty where there was nothing to learn from (UNTRAINABLE), or it broke off before it was any better.
+    """What a fine-tuning came to. ``weights`` are empty where there was nothing to learn from (UNTRAINABLE),
+    or it broke off before it was any better.
 
-    losses, held_out: one number an epoch; ``before``: the held-out score of the weights it began with; ``batch``: what was left of it after
-    memory ran out; lanes: how many were learnt from, of how many.
+    losses, held_out: one number an epoch; ``before``: the held-out score of the weights it began with;
+    ``batch``: what was left of it after memory ran out; lanes: how many were learnt from, of how many.
     """
 
     status: Status
@@ -108,7 +116,8 @@ def finetune(
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> Tuned:
-    """Train ``module`` in place. ``cancelled`` is asked before every chunk; ``checkpoint`` is a path to go on from after a kill.
+    """Train ``module`` in place. ``cancelled`` is asked before every chunk; ``checkpoint`` is a path to go on
+    from after a kill.
 
     Never raises for what the data or the memory are like: the status says it.
     """
@@ -117,10 +126,24 @@ def finetune(
     total = len(lanes.first) - 1
     good = np.setdiff1d(np.arange(total), np.concatenate([np.empty(0, np.int64), *reasons.values()]))
     if not len(good):
-        what = ", ".join(f"{len(rows)} with {why}" if why != "constant" else f"{len(rows)} constant" for why, rows in reasons.items())
-        reason = f"none of {total} series can be learnt from ({what})" if total else "there is no point to learn from"
-        return Tuned(Status.UNTRAINABLE, f"{reason}: wait for more history, or look at the quarantine", {}, lanes=(0, total))
-    return _Tuning(module, lanes, _sample(lanes, good, tuning), tuning, cancelled, checkpoint).run(progress, total)
+        what = ", ".join(
+            f"{len(rows)} with {why}" if why != "constant" else f"{len(rows)} constant"
+            for why, rows in reasons.items()
+        )
+        reason = (
+            f"none of {total} series can be learnt from ({what})"
+            if total
+            else "there is no point to learn from"
+        )
+        return Tuned(
+            Status.UNTRAINABLE,
+            f"{reason}: wait for more history, or look at the quarantine",
+            {},
+            lanes=(0, total),
+        )
+    return _Tuning(module, lanes, _sample(lanes, good, tuning), tuning, cancelled, checkpoint).run(
+        progress, total
+    )
 
 
 def _sample(lanes: Lanes, good: NDArray[np.int64], tuning: Tuning) -> NDArray[np.int64]:
@@ -132,7 +155,8 @@ def _sample(lanes: Lanes, good: NDArray[np.int64], tuning: Tuning) -> NDArray[np
 
 @dataclass(slots=True)
 class Batch:
-    """Lanes as tensors: inputs (T, B, F), target (T, B, K) and the same of the held-out part; NaN where unknown."""
+    """Lanes as tensors: inputs (T, B, F), target (T, B, K) and the same of the held-out part; NaN where
+    unknown."""
 
     inputs: Tensor
     target: Tensor
@@ -151,7 +175,12 @@ class _Tuning:
         cancelled: Callable[[], bool],
         checkpoint: str | None,
     ) -> None:
-        self.module, self.lanes, self.tuning, self.cancelled = module.to(tuning.device).requires_grad_(), lanes, tuning, cancelled
+        self.module, self.lanes, self.tuning, self.cancelled = (
+            module.to(tuning.device).requires_grad_(),
+            lanes,
+            tuning,
+            cancelled,
+        )
         length = np.diff(lanes.first)
         self.order = chosen[np.argsort(length[chosen], kind="stable")]  # about equal lengths side by side
         self.rows = int(length[chosen].sum())
@@ -171,24 +200,45 @@ class _Tuning:
         status, reason = self._run(progress)
         self.module.load_state_dict({name: torch.from_numpy(value) for name, value in self.best.items()})
         counts = (len(self.order), total)
-        if status is Status.UNTRAINABLE or (status in (Status.DIVERGED, Status.OUT_OF_MEMORY) and self.best_epoch < 0):
+        if status is Status.UNTRAINABLE or (
+            status in (Status.DIVERGED, Status.OUT_OF_MEMORY) and self.best_epoch < 0
+        ):
             return Tuned(status, reason, {}, lanes=counts, rows=self.rows)
         summary = self.stepper.monitor.summary()
-        return Tuned(status, reason, self.best, self.losses, self.held_out, self.before, summary, self.batch, counts, self.rows)
+        return Tuned(
+            status,
+            reason,
+            self.best,
+            self.losses,
+            self.held_out,
+            self.before,
+            summary,
+            self.batch,
+            counts,
+            self.rows,
+        )
 
     def _run(self, progress: Callable[[Progress], None] | None) -> tuple[Status, str]:
         try:
             if not self._resume():
                 self.before = self._judge()
             if math.isnan(self.before):
-                raise Diverged("the weights it began with forecast no numbers: look at the data, or roll the champion back")
+                raise Diverged(
+                    "the weights it began with forecast no numbers: look at the data, or roll the champion back"
+                )
             if math.isinf(self.before):
-                return Status.UNTRAINABLE, "the held-out end of every series is missing or in quarantine: wait for more history"
+                return (
+                    Status.UNTRAINABLE,
+                    "the held-out end of every series is missing or in quarantine: wait for more history",
+                )
             return self._epochs(progress)
         except Diverged as error:
             return Status.DIVERGED, str(error)
         except torch.cuda.OutOfMemoryError as error:
-            return Status.OUT_OF_MEMORY, f"one series at a time does not fit on {self.tuning.device}: {str(error).splitlines()[0]}"
+            return (
+                Status.OUT_OF_MEMORY,
+                f"one series at a time does not fit on {self.tuning.device}: {str(error).splitlines()[0]}",
+            )
 
     def _epochs(self, progress: Callable[[Progress], None] | None) -> tuple[Status, str]:
         started, first = time.monotonic(), len(self.losses)
@@ -209,8 +259,14 @@ class _Tuning:
                 left = (time.monotonic() - started) / (epoch + 1 - first) * (self.tuning.epochs - epoch - 1)
                 progress(Progress(epoch + 1, self.tuning.epochs, loss, self.held_out[-1], left))
             if epoch - self.best_epoch >= self.tuning.patience:
-                return Status.CONVERGED, f"no better since epoch {self.best_epoch + 1} (0: the weights it began with)"
-        return Status.FINISHED, f"all {self.tuning.epochs} epochs, the best was {self.best_epoch + 1} (0: the weights it began with)"
+                return (
+                    Status.CONVERGED,
+                    f"no better since epoch {self.best_epoch + 1} (0: the weights it began with)",
+                )
+        return (
+            Status.FINISHED,
+            f"all {self.tuning.epochs} epochs, the best was {self.best_epoch + 1} (0: the weights it began with)",
+        )
 
     def _epoch(self, epoch: int) -> float | None:
         """Mean loss; None: cancelled. The order of the batches depends on seed and epoch alone."""
@@ -237,10 +293,18 @@ class _Tuning:
         self.stepper.optimiser.zero_grad(set_to_none=True)
 
     def _chunk_losses(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
-        """The mean loss of every chunk in which something is known; the state is carried from chunk to chunk, the gradient is not."""
+        """The mean loss of every chunk in which something is known; the state is carried from chunk to chunk,
+        the gradient is not.
+        """
         state = None
-        for x, y in zip(torch.split(inputs, self.tuning.chunk), torch.split(target, self.tuning.chunk), strict=True):
-            with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.device.type in MIXED and torch.is_grad_enabled()):
+        for x, y in zip(
+            torch.split(inputs, self.tuning.chunk), torch.split(target, self.tuning.chunk), strict=True
+        ):
+            with torch.autocast(
+                x.device.type,
+                dtype=torch.bfloat16,
+                enabled=x.device.type in MIXED and torch.is_grad_enabled(),
+            ):
                 hidden, state = self.module.lstm(x, state)
             state = (state[0].detach(), state[1].detach())
             if not y.isnan().all():
@@ -280,8 +344,15 @@ class _Tuning:
     def _save(self) -> None:
         if self.checkpoints:
             best = {f"best.{name}": value for name, value in self.best.items()}
-            about = {"losses": self.losses, "held_out": self.held_out, "before": self.before, "batch": self.batch}
-            self.checkpoints.save(len(self.losses), {**self.stepper.tensors(), **best}, {**about, "best_epoch": self.best_epoch})
+            about = {
+                "losses": self.losses,
+                "held_out": self.held_out,
+                "before": self.before,
+                "batch": self.batch,
+            }
+            self.checkpoints.save(
+                len(self.losses), {**self.stepper.tensors(), **best}, {**about, "best_epoch": self.best_epoch}
+            )
 
     def _resume(self) -> bool:
         saved = self.checkpoints.latest() if self.checkpoints else None
@@ -289,14 +360,25 @@ class _Tuning:
             return False
         self.stepper.restore(saved.tensors)
         about: dict[str, Any] = saved.manifest
-        self.losses, self.held_out, self.before = list(about["losses"]), list(about["held_out"]), float(about["before"])
+        self.losses, self.held_out, self.before = (
+            list(about["losses"]),
+            list(about["held_out"]),
+            float(about["before"]),
+        )
         self.batch, self.best_epoch = int(about["batch"]), int(about["best_epoch"])
-        self.best = {name.removeprefix("best."): value for name, value in saved.tensors.items() if name.startswith("best.")}
+        self.best = {
+            name.removeprefix("best."): value
+            for name, value in saved.tensors.items()
+            if name.startswith("best.")
+        }
         return True
 
 
-def by_halves(part: NDArray[np.int64], work: Callable[[NDArray[np.int64]], T], shrink: Callable[[int], None]) -> list[T]:
-    """What ``work`` makes of ``part``; where memory does not suffice for that: of its halves, down to one. ``shrink`` is told the new size before.
+def by_halves(
+    part: NDArray[np.int64], work: Callable[[NDArray[np.int64]], T], shrink: Callable[[int], None]
+) -> list[T]:
+    """What ``work`` makes of ``part``; where memory does not suffice for that: of its halves, down to one.
+    ``shrink`` is told the new size before.
 
     Raises torch.cuda.OutOfMemoryError where one alone does not fit.
     """
@@ -322,7 +404,10 @@ def batch_of(lanes: Lanes, part: NDArray[np.int64], tuning: Tuning) -> Batch:
     missed = np.where(inside, lanes.missed[np.where(inside, at, 0)], 0).astype(np.int32)
     slot = np.tile(np.arange(b, dtype=np.int32), t)
     seen = lstm_features.advance(
-        lstm_features.initial(b, tuning.memory), slot, np.ascontiguousarray(x.T).reshape(-1), missed.T.reshape(-1).copy()
+        lstm_features.initial(b, tuning.memory),
+        slot,
+        np.ascontiguousarray(x.T).reshape(-1),
+        missed.T.reshape(-1).copy(),
     )
     last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
     target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
@@ -331,12 +416,16 @@ def batch_of(lanes: Lanes, part: NDArray[np.int64], tuning: Tuning) -> Batch:
     for k, ahead in enumerate(lstm_features.HORIZONS):
         if ahead >= t:
             continue
-        move = np.clip((x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT)
+        move = np.clip(
+            (x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT
+        )
         late = np.arange(ahead, t)[:, None] >= cut
         target[:-ahead, :, k] = np.where(late, np.nan, move)
         held[:-ahead, :, k] = np.where(late, move, np.nan)
     target[:2] = held[:2] = np.nan  # nothing is known of a series' unit before its third point
-    parts = (torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held))
+    parts = (
+        torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held)
+    )
     return Batch(*parts)
 
 

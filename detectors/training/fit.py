@@ -1,7 +1,9 @@
-"""Fitting a forecaster to series by truncated back-propagation through time, seeded and, on the CPU, deterministic.
+"""Fitting a forecaster to series by truncated back-propagation through time, seeded and, on the CPU,
+deterministic.
 
-Truncated BPTT (Williams & Peng 1990): a series is cut into chunks, the state is carried from chunk to chunk and the gradient is not. The last part of
-every series is held out: training stops when it no longer gets better, and the best weights are kept. A killed fit goes on from its checkpoint.
+Truncated BPTT (Williams & Peng 1990): a series is cut into chunks, the state is carried from chunk to chunk
+and the gradient is not. The last part of every series is held out: training stops when it no longer gets
+better, and the best weights are kept. A killed fit goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to train. chunk: steps of one truncated back-propagation; held_out: share of each series at its end; patience in epochs."""
+    """How to train.
+
+    chunk: steps of one truncated back-propagation; held_out: share of each series at its end; patience in
+    epochs.
+    """
 
     epochs: int = 30
     batch: int = 32
@@ -66,7 +72,11 @@ class Progress:
 
 @dataclass(slots=True)
 class Result:
-    """What a fit came to. losses and held_out: one number an epoch; mae and naive: on the held-out part, first step ahead, normalised units."""
+    """What a fit came to.
+
+    losses and held_out: one number an epoch; mae and naive: on the held-out part, first step ahead,
+    normalised units.
+    """
 
     status: Status
     reason: str
@@ -95,7 +105,9 @@ class Scaler:
 
     def apply(self, series: NDArray[np.float64]) -> NDArray[np.float32]:
         """(S, T) → (S, T), bounded so that one wild value cannot saturate a net."""
-        return np.clip((series - self.location[:, None]) / self.scale[:, None], -100.0, 100.0).astype(np.float32)
+        return np.clip((series - self.location[:, None]) / self.scale[:, None], -100.0, 100.0).astype(
+            np.float32
+        )
 
 
 def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
@@ -112,7 +124,9 @@ def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
 
 
 def _spread(series: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Location and scale of each row: median, and the larger of the MAD and half of the mean deviation (mostly constant series have no MAD)."""
+    """Location and scale of each row: median, and the larger of the MAD and half of the mean deviation
+    (mostly constant series have no MAD).
+    """
     location = np.nanmedian(series, axis=1)
     away = np.abs(series - location[:, None])
     return location, np.maximum(1.4826 * np.nanmedian(away, axis=1), 0.5 * np.nanmean(away, axis=1))
@@ -135,7 +149,8 @@ def fit(
 ) -> tuple[Result, Scaler]:
     """Train ``forecaster`` in place on ``series`` (S, T), NaN where a point is missing or quarantined.
 
-    ``cancelled`` is asked before every chunk; ``checkpoint`` is a path (any fsspec one) to go on from after a kill. Raises Untrainable.
+    ``cancelled`` is asked before every chunk; ``checkpoint`` is a path (any fsspec one) to go on from after a
+    kill. Raises Untrainable.
     """
     settings = settings or Settings()
     fitting = _Fitting(forecaster, np.asarray(series, np.float64), settings, cancelled, checkpoint)
@@ -147,7 +162,12 @@ class _Fitting:
     """One fit: the data as tensors, the optimiser, the best weights so far."""
 
     def __init__(
-        self, forecaster: Forecaster, series: NDArray[np.float64], settings: Settings, cancelled: Callable[[], bool], checkpoint: str | None
+        self,
+        forecaster: Forecaster,
+        series: NDArray[np.float64],
+        settings: Settings,
+        cancelled: Callable[[], bool],
+        checkpoint: str | None,
     ) -> None:
         self.forecaster, self.settings, self.cancelled = forecaster.to(settings.device), settings, cancelled
         self.cut = series.shape[1] - round(settings.held_out * series.shape[1])
@@ -155,10 +175,17 @@ class _Fitting:
         values = torch.from_numpy(self.scaler.apply(series)).to(settings.device)  # (S, T)
         self.inputs = fill(values)[..., None]  # (S, T, 1)
         self.target = targets(values, forecaster)  # (S, T, K)
-        self.chunks = [(start, min(start + settings.chunk, self.cut)) for start in range(0, self.cut, settings.chunk)]
+        self.chunks = [
+            (start, min(start + settings.chunk, self.cut)) for start in range(0, self.cut, settings.chunk)
+        ]
         batches = -(-len(series) // settings.batch)
         self.stepper = (
-            Stepper(forecaster, settings.learning_rate, settings.clip, settings.epochs * batches * len(self.chunks))
+            Stepper(
+                forecaster,
+                settings.learning_rate,
+                settings.clip,
+                settings.epochs * batches * len(self.chunks),
+            )
             if self.learns
             else None
         )
@@ -234,8 +261,14 @@ class _Fitting:
         for start in range(0, self.inputs.shape[1], step):
             parameters, state = self.forecaster(self.inputs[:, start : start + step], state)
             there = min(start + step, self.inputs.shape[1])
-            parts.append((parameters, self.target[:, there - parameters.shape[1] : there], there - parameters.shape[1]))
-        kept = [(p[:, max(0, self.cut - at) :], y[:, max(0, self.cut - at) :]) for p, y, at in parts if at + p.shape[1] > self.cut]
+            parts.append(
+                (parameters, self.target[:, there - parameters.shape[1] : there], there - parameters.shape[1])
+            )
+        kept = [
+            (p[:, max(0, self.cut - at) :], y[:, max(0, self.cut - at) :])
+            for p, y, at in parts
+            if at + p.shape[1] > self.cut
+        ]
         return torch.cat([p for p, _ in kept], 1), torch.cat([y for _, y in kept], 1)
 
     def _until(self, end: int) -> Tensor:
@@ -258,7 +291,11 @@ class _Fitting:
     def _save(self, stepper: Stepper) -> None:
         if self.checkpoints:
             best = {f"best.{name}": value.cpu().numpy() for name, value in self.best.weights.items()}
-            about: dict[str, Any] = {"losses": self.losses, "held_out": self.held_out, "best_epoch": self.best.epoch}
+            about: dict[str, Any] = {
+                "losses": self.losses,
+                "held_out": self.held_out,
+                "best_epoch": self.best.epoch,
+            }
             self.checkpoints.save(len(self.losses), {**stepper.tensors(), **best}, about)
 
     def _resume(self, stepper: Stepper) -> None:
@@ -267,7 +304,11 @@ class _Fitting:
             return
         stepper.restore(saved.tensors)
         self.losses, self.held_out = list(saved.manifest["losses"]), list(saved.manifest["held_out"])
-        weights = {name.removeprefix("best."): torch.from_numpy(value) for name, value in saved.tensors.items() if name.startswith("best.")}
+        weights = {
+            name.removeprefix("best."): torch.from_numpy(value)
+            for name, value in saved.tensors.items()
+            if name.startswith("best.")
+        }
         self.best = _Best(min(self.held_out), int(saved.manifest["best_epoch"]), weights)
 
     def result(self, status: Status, reason: str) -> Result:
@@ -277,11 +318,17 @@ class _Fitting:
         parameters, target = self._tail()
         first = target[..., 0]
         error = (self.forecaster.output.location(parameters)[..., 0] - first).abs()
-        anchor = self.inputs[:, -first.shape[1] :, 0] if self.forecaster.first else self.inputs[:, -first.shape[1] - 1 : -1, 0]
+        anchor = (
+            self.inputs[:, -first.shape[1] :, 0]
+            if self.forecaster.first
+            else self.inputs[:, -first.shape[1] - 1 : -1, 0]
+        )
         seen = reach(self.forecaster, self.inputs[:8, : 2 * self.settings.chunk])
         gradient = self.stepper.monitor.summary() if self.stepper else {}
         naive = float((anchor - first).abs().nanmean())
-        return Result(status, reason, self.losses, self.held_out, float(error.nanmean()), naive, gradient, seen)
+        return Result(
+            status, reason, self.losses, self.held_out, float(error.nanmean()), naive, gradient, seen
+        )
 
 
 def fill(values: Tensor) -> Tensor:

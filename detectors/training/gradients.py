@@ -1,7 +1,8 @@
 """The one guarded gradient step of all training, and what is watched in gradients.
 
-Gradients are clipped by their global norm (Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013). Two things are
-watched: the norm of every step (exploding), and how far back a forecast still depends on its inputs (vanishing).
+Gradients are clipped by their global norm (Pascanu, Mikolov & Bengio, "On the difficulty of training
+recurrent neural networks", 2013). Two things are watched: the norm of every step (exploding), and how far
+back a forecast still depends on its inputs (vanishing).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Diverged(Exception):
 class GradientMonitor:
     """Keeps the gradient norms of a training (before clipping) and says what is wrong with them.
 
-    ``exploding`` counts the norms beyond ``factor`` times the usual one (a running geometric mean); ``clipped`` those beyond the clip.
+    ``exploding`` counts the norms beyond ``factor`` times the usual one (a running geometric mean);
+    ``clipped`` those beyond the clip.
     """
 
     clip: float
@@ -64,7 +66,10 @@ class Stepper:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
     def step(self, loss: Tensor) -> float:
-        """One update down the gradient of ``loss`` (a scalar); returns its value. Raises Diverged before any weight is touched."""
+        """One update down the gradient of ``loss`` (a scalar); returns its value.
+
+        Raises Diverged before any weight is touched.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.monitor.clip))
@@ -80,7 +85,10 @@ class Stepper:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Weights and moments by name, for a checkpoint."""
-        out = {f"module.{name}": value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
+        out = {
+            f"module.{name}": value.detach().cpu().numpy().copy()
+            for name, value in self.module.state_dict().items()
+        }
         for number, values in self.optimiser.state_dict()["state"].items():
             out |= {f"adam.{number}.{name}": value.cpu().numpy().copy() for name, value in values.items()}
         out["done"] = np.array(self.schedule.last_epoch)
@@ -89,7 +97,11 @@ class Stepper:
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Go on from what ``tensors`` returned."""
         self.module.load_state_dict(
-            {name.removeprefix("module."): torch.from_numpy(tensors[name]) for name in tensors if name.startswith("module.")}
+            {
+                name.removeprefix("module."): torch.from_numpy(tensors[name])
+                for name in tensors
+                if name.startswith("module.")
+            }
         )
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -105,10 +117,12 @@ class Stepper:
 
 @dataclass(slots=True)
 class Reach:
-    """How the forecast after the last of T steps depends on each input: ``norms`` (T,) of the gradient, newest first.
+    """How the forecast after the last of T steps depends on each input: ``norms`` (T,) of the gradient,
+    newest first.
 
-    The newest itself does not count, since forecasts are relative to it. steps: the largest lag whose gradient is at least 1 % of the largest.
-    vanishing: the oldest is below a millionth of the largest; exploding: the oldest is above a thousand times that of lag 1.
+    The newest itself does not count, since forecasts are relative to it. steps: the largest lag whose
+    gradient is at least 1 % of the largest. vanishing: the oldest is below a millionth of the largest;
+    exploding: the oldest is above a thousand times that of lag 1.
     """
 
     norms: list[float]
@@ -118,7 +132,9 @@ class Reach:
 
 
 def reach(forecaster: Forecaster, x: Tensor) -> Reach:
-    """Measured on ``x`` (B, T, F), from the initial state; a bidirectional forecaster is asked at its last step, too."""
+    """Measured on ``x`` (B, T, F), from the initial state; a bidirectional forecaster is asked at its last
+    step, too.
+    """
     x = x.detach().clone().requires_grad_()
     state = tuple(part.to(x.device) for part in forecaster.initial(len(x)))
     location = forecaster.output.location(forecaster(x, state)[0])  # (B, T', K)

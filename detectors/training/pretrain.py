@@ -1,6 +1,8 @@
-"""Pretrain the shared LSTM on synthetic series: ``python -m detectors.training.pretrain --out FOLDER/shared_lstm``.
+"""Pretrain the shared LSTM on synthetic series:
+``python -m detectors.training.pretrain --out FOLDER/shared_lstm``.
 
-Every round makes new series (seed and round number decide them), so there is no training set to overfit. A killed run goes on from its checkpoint.
+Every round makes new series (seed and round number decide them), so there is no training set to overfit. A
+killed run goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -52,11 +54,15 @@ def make_round(values: NDArray[np.float64]) -> Round:
     """``values`` (B, T) → what the net sees of them and what it should have said."""
     b, t = values.shape
     slot = np.tile(np.arange(b, dtype=np.int32), t)
-    seen = lstm_features.advance(lstm_features.initial(b), slot, np.ascontiguousarray(values.T).reshape(-1), np.zeros(b * t, np.int32))
+    seen = lstm_features.advance(
+        lstm_features.initial(b), slot, np.ascontiguousarray(values.T).reshape(-1), np.zeros(b * t, np.int32)
+    )
     last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
     target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
     for k, ahead in enumerate(lstm_features.HORIZONS):
-        target[:-ahead, :, k] = np.clip((values.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT)
+        target[:-ahead, :, k] = np.clip(
+            (values.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT
+        )
     target[:2] = np.nan  # nothing is known of a series' unit before its third point
     return Round(torch.from_numpy(seen.features.reshape(t, b, -1)), torch.from_numpy(target))
 
@@ -67,12 +73,18 @@ def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Ten
 
 
 def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error of each target (…, K); 0 where it is missing."""
+    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error of each target (…,
+    K); 0 where it is missing.
+    """
     known = ~target.isnan()
     error = torch.where(known, target, 0.0) - location
     freedom = 2.0 + freedom.exp()
-    constant = torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
-    score = log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
+    constant = (
+        torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
+    )
+    score = (
+        log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
+    )
     size = (1.0 + error**2).sqrt().clamp(max=30.0) - 1.0
     return torch.where(known, score + 0.5 * size, 0.0)
 
@@ -86,7 +98,9 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
     checkpoints = artifacts.Checkpoints(checkpoint, asdict(recipe))
     first, losses, started = resume(stepper, checkpoints), [], time.monotonic()
     for number in range(first, recipe.rounds):
-        data = make_round(synthetic_series.batch((recipe.seed, number), recipe.series, LENGTHS[number % len(LENGTHS)]))
+        data = make_round(
+            synthetic_series.batch((recipe.seed, number), recipe.series, LENGTHS[number % len(LENGTHS)])
+        )
         losses.append(train_round(stepper, module, data))
         if number % 25 == 24:
             norms = stepper.monitor.summary()
@@ -96,7 +110,11 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
             )
         if (number + 1) % SAVE == 0:
             checkpoints.save((number + 1) // SAVE, stepper.tensors(), {"round": number + 1})
-    return module, {"loss": float(np.mean(losses[-25:])), "gradient": stepper.monitor.summary(), "updates": sum(chunks)}
+    return module, {
+        "loss": float(np.mean(losses[-25:])),
+        "gradient": stepper.monitor.summary(),
+        "updates": sum(chunks),
+    }
 
 
 def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
@@ -129,10 +147,15 @@ def main(arguments: list[str] | None = None) -> None:
     module, result = train(recipe, f"{options.out}.checkpoint")
     manifest = {
         "architecture": "shared_lstm",
-        "features": {"version": lstm_features.VERSION, "names": list(lstm_features.NAMES), "horizons": list(lstm_features.HORIZONS)},
+        "features": {
+            "version": lstm_features.VERSION,
+            "names": list(lstm_features.NAMES),
+            "horizons": list(lstm_features.HORIZONS),
+        },
         "recipe": asdict(recipe),
         "result": result,
-        "command": "python -m detectors.training.pretrain " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "command": "python -m detectors.training.pretrain "
+        + " ".join(sys.argv[1:] if arguments is None else arguments),
     }
     tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
     print(artifacts.save(options.out, tensors, manifest))

@@ -1,7 +1,9 @@
-"""Synthetic series to pretrain on and to test with: seeded, endless, no licence, no leak from any evaluation set.
+"""Synthetic series to pretrain on and to test with: seeded, endless, no licence, no leak from any evaluation
+set.
 
-A series is a *shape* (62 % seasonal in seven wave families; ARMA, walks, piecewise, intermittent, chaotic) with *noise* and *happenings*
-(trend, level shift, spikes, stuck values, rounding, missing points) in random units.
+A series is a *shape* (62 % seasonal in seven wave families; ARMA, walks, piecewise, intermittent, chaotic)
+with *noise* and *happenings* (trend, level shift, spikes, stuck values, rounding, missing points) in random
+units.
 
 >>> batch(seed=1, n=2, length=100).shape
 (2, 100)
@@ -24,7 +26,10 @@ PERIODS = (4.0, 512.0)
 
 
 def batch(seed: int | tuple[int, ...], n: int, length: int) -> NDArray[np.float64]:
-    """``n`` series of ``length`` points, (n, length); NaN marks a missing point. Row i depends on ``seed`` and i alone."""
+    """``n`` series of ``length`` points, (n, length); NaN marks a missing point.
+
+    Row i depends on ``seed`` and i alone.
+    """
     rows = np.random.SeedSequence(seed).spawn(n)
     return np.stack([one(np.random.default_rng(row), length) for row in rows])
 
@@ -66,11 +71,14 @@ def _noise(rng: Generator, n: int) -> Series:
     return white
 
 
-# --- seasonal: a wave family read along a phase that may jitter ---------------------------------------------------------------------------
+# --- seasonal: a wave family read along a phase that may jitter
+# ---------------------------------------------------------------------------
 
 
 def _seasonal(rng: Generator, n: int) -> Series:
-    """A wave of period 4–512, the shorter ones more often; sometimes with a second rhythm on top or as an envelope."""
+    """A wave of period 4–512, the shorter ones more often; sometimes with a second rhythm on top or as an
+    envelope.
+    """
     period = _log_uniform(rng, *PERIODS)
     if rng.random() < 0.6:
         period = float(round(period))
@@ -100,7 +108,9 @@ def _sine(rng: Generator, phase: Series) -> Series:
 def _harmonics(rng: Generator, phase: Series) -> Series:
     orders = np.arange(1, rng.integers(3, 8))
     weights = rng.normal(size=len(orders)) / orders
-    return (weights[:, None] * np.sin(2 * np.pi * (orders[:, None] * phase + rng.random((len(orders), 1))))).sum(0)
+    return (
+        weights[:, None] * np.sin(2 * np.pi * (orders[:, None] * phase + rng.random((len(orders), 1))))
+    ).sum(0)
 
 
 def _square(rng: Generator, phase: Series) -> Series:
@@ -141,7 +151,15 @@ def _day(rng: Generator, phase: Series) -> Series:
     return day * np.where(weekend, rng.uniform(0.2, 1.0), 1.0)
 
 
-WAVES: tuple[Callable[[Generator, Series], Series], ...] = (_sine, _harmonics, _square, _saw, _bumps, _template, _day)
+WAVES: tuple[Callable[[Generator, Series], Series], ...] = (
+    _sine,
+    _harmonics,
+    _square,
+    _saw,
+    _bumps,
+    _template,
+    _day,
+)
 
 
 # --- the others -----------------------------------------------------------------------------------------------------------------------------
@@ -153,7 +171,11 @@ def _arma(rng: Generator, n: int) -> Series:
     for _ in range(rng.integers(1, 4)):
         radius = rng.uniform(0.2, 0.98)
         turn = 0.0 if rng.random() < 0.5 else rng.uniform(0, np.pi)
-        poles += [radius * np.exp(1j * turn), radius * np.exp(-1j * turn)] if turn else [radius * rng.choice([-1.0, 1.0, 1.0])]
+        poles += (
+            [radius * np.exp(1j * turn), radius * np.exp(-1j * turn)]
+            if turn
+            else [radius * rng.choice([-1.0, 1.0, 1.0])]
+        )
     numerator = np.r_[1.0, rng.normal(0, 0.4, rng.integers(0, 3))]
     return lfilter(numerator, np.poly(poles).real, rng.normal(size=n + 200))[200:]
 
@@ -199,7 +221,14 @@ def _chaotic(rng: Generator, n: int) -> Series:
     return x
 
 
-SHARES = {"seasonal": 0.62, "arma": 0.12, "walk": 0.08, "piecewise": 0.08, "intermittent": 0.06, "chaotic": 0.04}
+SHARES = {
+    "seasonal": 0.62,
+    "arma": 0.12,
+    "walk": 0.08,
+    "piecewise": 0.08,
+    "intermittent": 0.06,
+    "chaotic": 0.04,
+}
 FAMILIES: dict[str, Shape] = {
     "seasonal": _seasonal, "arma": _arma, "walk": _walk, "piecewise": _piecewise, "intermittent": _intermittent, "chaotic": _chaotic,
 }  # fmt: skip

@@ -16,7 +16,9 @@ from storage.sql.database import Database
 
 
 def router_of(config: Config) -> Router:
-    """Routes every stream, and what the alerts have to say of themselves: to whoever hears of the faults of any stream."""
+    """Routes every stream, and what the alerts have to say of themselves: to whoever hears of the faults of
+    any stream.
+    """
     streams = {name: stream.alerts for name, stream in config.streams.items()}
     chosen = [alerts.faults.to if alerts.faults.to is not None else alerts.to for alerts in streams.values()]
     everybody = None if None in chosen else list(dict.fromkeys(name for to in chosen for name in to or ()))
@@ -25,7 +27,9 @@ def router_of(config: Config) -> Router:
 
 def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:
     """The loop that delivers for ``config``; nothing has happened yet."""
-    return DeliveryLoop(database, router_of(config), config.endpoints, AlertMetrics(metrics), picture=pictures_of(config))
+    return DeliveryLoop(
+        database, router_of(config), config.endpoints, AlertMetrics(metrics), picture=pictures_of(config)
+    )
 
 
 def pictures_of(config: Config) -> Pictures:
@@ -34,8 +38,11 @@ def pictures_of(config: Config) -> Pictures:
     path = config.history_path
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
-        from storage.history.history import HistoryReader  # Parquet is needed when something is drawn, not before
+        # Parquet is needed when something is drawn, not before
+        from storage.history.history import HistoryReader
 
-        return HistoryReader(path).read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
+        return HistoryReader(path).read(
+            stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns
+        )
 
     return Pictures(read)

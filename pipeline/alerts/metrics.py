@@ -1,4 +1,7 @@
-"""What the alerts count. The metrics themselves are described with all others, in ``pipeline.observability.metrics``."""
+"""What the alerts count.
+
+The metrics themselves are described with all others, in ``pipeline.observability.metrics``.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class AlertMetrics:
         if attempt.repeat:
             self._metrics.delivery_repeats.labels(endpoint).inc()
         if attempt.state == "delivered":
-            self._metrics.delivery_seconds.labels(endpoint).observe(max(now_ns - claimed.created_ns, 0) / SECOND_NS)
+            self._metrics.delivery_seconds.labels(endpoint).observe(
+                max(now_ns - claimed.created_ns, 0) / SECOND_NS
+            )
         if attempt.state != "pending":
             self.finished(endpoint, attempt.state, 1)
 
@@ -45,7 +50,9 @@ class AlertMetrics:
         self._metrics.endpoint_up.labels(endpoint).set(0 if disabled or failing else 1)
         self._metrics.endpoint_disabled.labels(endpoint).set(1 if disabled else 0)
 
-    def backlog(self, endpoints: dict[str, tuple[int, int]], streams: dict[str, tuple[int, int]], now_ns: int) -> None:
+    def backlog(
+        self, endpoints: dict[str, tuple[int, int]], streams: dict[str, tuple[int, int]], now_ns: int
+    ) -> None:
         """(how many wait, creation time of the oldest) by endpoint and by stream."""
         self._endpoints |= endpoints.keys()
         self._streams |= streams.keys()

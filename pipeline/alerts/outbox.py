@@ -1,11 +1,13 @@
 """The engine's side of the alerts: changes become rows of the outbox, in the transaction that commits them.
 
-Nothing is decided here and nothing is sent: rules, groups, silences and the budget are the router's, so that a burst of anomalies costs
-the engine one small insert each. An event's id names what changed, so that the same change written twice is one event.
+Nothing is decided here and nothing is sent: rules, groups, silences and the budget are the router's, so that
+a burst of anomalies costs the engine one small insert each. An event's id names what changed, so that the
+same change written twice is one event.
 
-The body of a row is a stored format, read by other versions of forewatch during a rolling upgrade and after a downgrade. Its keys are those of
-schema 1 whatever the fields are called in Python. A reader ignores keys that it does not know and takes the default of a field for keys that
-are missing. A row of schema 1 names no schema, because the reader of 0.1.0 refuses unknown keys; a later schema stands in the key ``schema``.
+The body of a row is a stored format, read by other versions of forewatch during a rolling upgrade and after a
+downgrade. Its keys are those of schema 1 whatever the fields are called in Python. A reader ignores keys that
+it does not know and takes the default of a field for keys that are missing. A row of schema 1 names no
+schema, because the reader of 0.1.0 refuses unknown keys; a later schema stands in the key ``schema``.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
 class AlertRules:
-    """The outbox of one stream. ``enabled`` is False where no endpoint is configured: then nothing is written."""
+    """The outbox of one stream.
+
+    ``enabled`` is False where no endpoint is configured: then nothing is written.
+    """
 
     def __init__(self, stream: str, *, enabled: bool) -> None:
         self._stream = stream
@@ -49,7 +54,10 @@ class AlertRules:
         """
         if not self._enabled or not changes:
             return 0
-        events = [alerts.Event(uuid5(a.id, _change(a)), self._stream, "anomaly", a.id, encode_anomaly(a), now_ns) for a in changes]
+        events = [
+            alerts.Event(uuid5(a.id, _change(a)), self._stream, "anomaly", a.id, encode_anomaly(a), now_ns)
+            for a in changes
+        ]
         return alerts.add_events(connection, events)
 
     def on_faults(self, connection: Connection, faults: Sequence[Fault], now_ns: int) -> int:
@@ -60,19 +68,24 @@ class AlertRules:
         for fault in faults:
             subject = fault_id(fault)
             change = "open" if fault.ended_ns is None else f"closed/{fault.ended_ns}"
-            events.append(alerts.Event(uuid5(subject, change), self._stream, "fault", subject, _encode(fault), now_ns))
+            events.append(
+                alerts.Event(uuid5(subject, change), self._stream, "fault", subject, _encode(fault), now_ns)
+            )
         return alerts.add_events(connection, events)
 
 
 def outbox_of(config: Config, stream: str) -> Callable[[Connection, list[Anomaly]], int]:
-    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it changed."""
+    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it
+    changed."""
     rules = AlertRules(stream, enabled=bool(config.endpoints))
     return lambda connection, changes: rules.on_changes(connection, changes, time.time_ns())
 
 
 def fault_id(fault: Fault) -> UUID:
     """One fault from its beginning to its end."""
-    return uuid5(NAMESPACE, f"fault\x00{fault.stream}\x00{fault.kind}\x00{fault.partition}\x00{fault.started_ns}")
+    return uuid5(
+        NAMESPACE, f"fault\x00{fault.stream}\x00{fault.kind}\x00{fault.partition}\x00{fault.started_ns}"
+    )
 
 
 def encode_anomaly(anomaly: Anomaly) -> str:
@@ -96,7 +109,10 @@ def decode_anomaly(body: str) -> Anomaly:
 
 
 def decode_fault(body: str) -> Fault:
-    """Return the fault of a body of this or another schema. Raises StorageError if the body lacks what every schema holds."""
+    """Return the fault of a body of this or another schema.
+
+    Raises StorageError if the body lacks what every schema holds.
+    """
     values = _known(Fault, body)
     values["kind"] = FaultKind(values["kind"])
     partition = values.get("partition")
@@ -108,15 +124,24 @@ def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
     """Return the values of a body whose keys are fields of ``record``."""
     values: dict[str, Any] = msgspec.json.decode(body)
     known = fields(record)
-    missing = [f.name for f in known if f.name not in values and f.default is MISSING and f.default_factory is MISSING]
+    missing = [
+        f.name
+        for f in known
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING
+    ]
     if missing:
         schema = values.get("schema", 1)
-        raise StorageError(f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {SCHEMA}")
+        raise StorageError(
+            f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {SCHEMA}"
+        )
     return {f.name: values[f.name] for f in known if f.name in values}
 
 
 def _change(anomaly: Anomaly) -> str:
-    """What is new about an anomaly, as text. While it is open that is its severity and, in steps, its peak; afterwards every revision."""
+    """What is new about an anomaly, as text.
+
+    While it is open that is its severity and, in steps, its peak; afterwards every revision.
+    """
     if anomaly.points == 0:
         return f"retracted/{anomaly.revision}"
     if anomaly.state is AnomalyState.CLOSED:

@@ -1,4 +1,6 @@
-"""A local receiver of webhooks for people: verifies every signature and prints what arrives (`forewatch hooks listen`)."""
+"""A local receiver of webhooks for people: verifies every signature and prints what arrives (`forewatch hooks
+listen`).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A payload that arrived. ``signed``: a signature was verified; ``repeated``: this ``webhook-id`` was here before."""
+    """A payload that arrived.
+
+    ``signed``: a signature was verified; ``repeated``: this ``webhook-id`` was here before.
+    """
 
     payload: Payload
     identity: str
@@ -28,7 +33,10 @@ class Arrival:
     @property
     def marks(self) -> str:
         return ", ".join(
-            ["signature verified" if self.signed else "not verified", *(["a repetition of the same id"] if self.repeated else [])]
+            [
+                "signature verified" if self.signed else "not verified",
+                *(["a repetition of the same id"] if self.repeated else []),
+            ]
         )
 
 
@@ -36,14 +44,22 @@ def in_full(arrival: Arrival) -> str:
     """Everything that the payload says, for a terminal."""
     payload = arrival.payload
     head = f"{payload.type}  {payload.timestamp}  {text.clean(arrival.identity)}  ({arrival.marks})"
-    rows = [f"  {label:<17}{value}" for label, value in [*text.lines(payload.data), *text.commands(payload.data)]]
+    rows = [
+        f"  {label:<17}{value}" for label, value in [*text.lines(payload.data), *text.commands(payload.data)]
+    ]
     return "\n".join([head, f"  {text.clean(payload.data.title)}", *rows, ""])
 
 
 def hook_routes(
-    secrets: Sequence[str], show: Callable[[str], None], answer: int = 200, words: Callable[[Arrival], str] = in_full
+    secrets: Sequence[str],
+    show: Callable[[str], None],
+    answer: int = 200,
+    words: Callable[[Arrival], str] = in_full,
 ) -> list[Route]:
-    """Routes that take webhooks at any path. Without ``secrets`` nothing is verified; ``answer`` is the status given to what verifies."""
+    """Routes that take webhooks at any path.
+
+    Without ``secrets`` nothing is verified; ``answer`` is the status given to what verifies.
+    """
     seen: set[str] = set()
 
     async def receive(request: Request) -> Response:

@@ -15,7 +15,10 @@ from pipeline.database import database_of
 from storage.alerting import deliveries
 
 #: What an alert says comes from outside; a page of it may load nothing but its own picture, and run nothing.
-_POLICY = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'", "cache-control": "no-store"}
+_POLICY = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'",
+    "cache-control": "no-store",
+}
 
 
 def alert_routes(config: Config) -> list[Route]:
@@ -40,6 +43,10 @@ def alert_routes(config: Config) -> list[Route]:
             picture = f"/alerts/{request.path_params['alert']}.png" if payload.data.anomalies else None
             return HTMLResponse(html_of(payload.data, picture), headers=_POLICY)
         png = draw(payload)
-        return Response("there is no history to draw", status_code=404) if png is None else Response(png, media_type="image/png")
+        return (
+            Response("there is no history to draw", status_code=404)
+            if png is None
+            else Response(png, media_type="image/png")
+        )
 
     return [Route("/alerts/{alert:uuid}.png", answer), Route("/alerts/{alert:uuid}", answer)]

@@ -1,4 +1,6 @@
-"""A test message: complete, so that a receiver can show what it would make of a real one, and plainly marked as a test."""
+"""A test message: complete, so that a receiver can show what it would make of a real one, and plainly marked
+as a test.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,31 @@ def sample_payload() -> Payload:
         peak_offset=0,
         last_flag_seq=1,
     )
-    member = Member(anomaly.id, anomaly.id, anomaly.stream, "test", "open", "info", 4.0, anomaly.start_ns, now, encode_anomaly(anomaly))
+    member = Member(
+        anomaly.id,
+        anomaly.id,
+        anomaly.stream,
+        "test",
+        "open",
+        "info",
+        4.0,
+        anomaly.start_ns,
+        now,
+        encode_anomaly(anomaly),
+    )
     alert = AlertState(
-        anomaly.id, anomaly.stream, "data", "test", "test", "forewatch/test", labels, anomaly.start_ns, now, now, "info", count=1
+        anomaly.id,
+        anomaly.stream,
+        "data",
+        "test",
+        "test",
+        "forewatch/test",
+        labels,
+        anomaly.start_ns,
+        now,
+        now,
+        "info",
+        count=1,
     )
     rules = StreamRules(anomaly.stream, Alerts(), ())
     return compose(alert, "test", 1, Scene([member], 1, 1), rules.behaviour("default"), rules.config, now)

@@ -1,4 +1,6 @@
-"""The delivery loop as a thread of the daemon, or as a process of its own: it begins again by itself whatever happens to it."""
+"""The delivery loop as a thread of the daemon, or as a process of its own: it begins again by itself whatever
+happens to it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ _BREATH_SECONDS = 2.0
 
 
 class AlertService:
-    """Delivers as long as endpoints are configured. ``take`` may be called at any time, also before ``start``."""
+    """Delivers as long as endpoints are configured.
+
+    ``take`` may be called at any time, also before ``start``.
+    """
 
     def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
         self._config = config
@@ -58,13 +63,15 @@ class AlertService:
 
     def run(self) -> None:
         """Deliver until ``stop``; what is not delivered by then waits in the database."""
-        from pipeline.alerts.factory import delivery_loop  # brings the HTTP client along, which a daemon without endpoints does not need
+        # brings the HTTP client along, which a daemon without endpoints does not need
+        from pipeline.alerts.factory import delivery_loop
 
         while not self._stop.is_set():
             self._loop = delivery_loop(self._config, self._database, self._metrics)
             try:
                 self._loop.run(self._stop)
             except Exception:
-                # Nothing is lost: everything that counts is a row. A loop that ends for good would be worse than one that stumbles.
+                # Nothing is lost: everything that counts is a row. A loop that ends for good would be worse
+                # than one that stumbles.
                 log.exception("the delivery loop stumbled and begins again")
                 self._stop.wait(_BREATH_SECONDS)

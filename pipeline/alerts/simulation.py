@@ -1,6 +1,8 @@
-"""`forewatch alerts test`: past anomalies go through the rules again, on a clock of their own, and nothing is sent.
+"""`forewatch alerts test`: past anomalies go through the rules again, on a clock of their own, and nothing is
+sent.
 
-The router that runs is the real one, on a database of its own in a temporary folder: what it queues there is what would have been sent.
+The router that runs is the real one, on a database of its own in a temporary folder: what it queues there is
+what would have been sent.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class StreamReport:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """``sent``: (endpoint, when, payload); ``dropped``: (when, why, anomaly) of those that nobody was told of; both in order of time."""
+    """``sent``: (endpoint, when, payload); ``dropped``: (when, why, anomaly) of those that nobody was told
+    of; both in order of time.
+    """
 
     days: float
     streams: dict[str, StreamReport]
@@ -47,11 +51,13 @@ class Rehearsal:
     dropped: list[tuple[int, str, Anomaly]]
 
 
-def rehearse(config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int) -> Rehearsal:
+def rehearse(
+    config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int
+) -> Rehearsal:
     """Route what happened between two times anew.
 
-    An anomaly begins with its first flagged point, is at its worst at its peak and is over with its last; that the router heard of it
-    a batch later then does not matter here.
+    An anomaly begins with its first flagged point, is at its worst at its peak and is over with its last;
+    that the router heard of it a batch later then does not matter here.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder)}/rehearsal.db")
@@ -64,7 +70,9 @@ def rehearse(config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence
             database.close()
 
 
-def _happenings(anomalies: Iterable[Anomaly], past_faults: Iterable[Fault]) -> Iterable[tuple[int, Anomaly | Fault]]:
+def _happenings(
+    anomalies: Iterable[Anomaly], past_faults: Iterable[Fault]
+) -> Iterable[tuple[int, Anomaly | Fault]]:
     for anomaly in anomalies:
         # What was known at the beginning is not kept; that it was at least as severe as to be flagged is.
         yield anomaly.peak_ns, replace(anomaly, state=AnomalyState.OPEN, revision=1, end_ns=anomaly.peak_ns)
@@ -86,7 +94,8 @@ class _Stage:
             alerts.ensure_streams(connection, self._router.streams)
 
     def play(self, happenings: Sequence[tuple[int, Anomaly | Fault]], until_ns: int) -> None:
-        """Let everything happen at its time, and timers run out in between; all in one transaction, for speed."""
+        """Let everything happen at its time, and timers run out in between; all in one transaction, for
+        speed."""
         with self._database.begin() as connection:
             for now_ns, record in happenings:
                 self._wait_until(connection, now_ns)
@@ -112,18 +121,36 @@ class _Stage:
                 if stream in streams:
                     streams[stream].fates[fate] += count
             for alert in alerts.query(connection):
-                if alert.stream in streams and alert.urgency == "page" and alert.kind == "data" and alert.sent_ns is not None:
+                if (
+                    alert.stream in streams
+                    and alert.urgency == "page"
+                    and alert.kind == "data"
+                    and alert.sent_ns is not None
+                ):
                     streams[alert.stream].pages += 1
             queued = deliveries.query(connection)
-            sent = [(d.endpoint, d.created_ns, decode(deliveries.body_of(connection, d.notice_id) or "")) for d in queued]
+            sent = [
+                (d.endpoint, d.created_ns, decode(deliveries.body_of(connection, d.notice_id) or ""))
+                for d in queued
+            ]
             dropped = _dropped(connection)
         for name, configured in self._config.streams.items():
-            streams[name].pages_per_day = configured.alerts.budget.per_day if configured.alerts.budget is not None else None
-        return Rehearsal(max(until_ns - since_ns, 1) / _DAY, streams, sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)), dropped)
+            streams[name].pages_per_day = (
+                configured.alerts.budget.per_day if configured.alerts.budget is not None else None
+            )
+        return Rehearsal(
+            max(until_ns - since_ns, 1) / _DAY,
+            streams,
+            sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)),
+            dropped,
+        )
 
 
 def _dropped(connection: Connection) -> list[tuple[int, str, Anomaly]]:
-    """Each anomaly once: the first of its events that was not sent says why. What became part of an alert that spoke is not among them."""
+    """Each anomaly once: the first of its events that was not sent says why.
+
+    What became part of an alert that spoke is not among them.
+    """
     found: dict[UUID, tuple[int, str, Anomaly]] = {}
     for event, reason in alerts.suppressed(connection):
         if event.kind == "anomaly" and reason != "unchanged":

@@ -8,7 +8,9 @@ from pipeline.core.errors import ForewatchError
 
 
 def main() -> None:
-    """Entry point of the command ``forewatch``: a mistake of the user is one message and an exit code, never a traceback."""
+    """Entry point of the command ``forewatch``: a mistake of the user is one message and an exit code, never
+    a traceback.
+    """
     from pipeline.cli.app import app
 
     try:

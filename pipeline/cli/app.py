@@ -54,7 +54,8 @@ app = typer.Typer(
 @app.callback()
 def options(
     level: Annotated[
-        LogLevel, typer.Option("--log-level", envvar="FOREWATCH_LOG_LEVEL", help="How much is logged on stderr.")
+        LogLevel,
+        typer.Option("--log-level", envvar="FOREWATCH_LOG_LEVEL", help="How much is logged on stderr."),
     ] = LogLevel.INFO,
 ) -> None:
     """Streaming anomaly detection: Kafka in, calibrated and explained verdicts out, nothing lost on a crash."""

@@ -1,4 +1,6 @@
-"""Writes the pages of ``docs/`` that are made from the code: ``python -m pipeline.cli.docs FOLDER`` (``make docs``)."""
+"""Writes the pages of ``docs/`` that are made from the code: ``python -m pipeline.cli.docs FOLDER``
+(``make docs``).
+"""
 
 from __future__ import annotations
 

@@ -17,18 +17,27 @@ if TYPE_CHECKING:
     from storage.sql.database import Database
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file.", show_default=True)]
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", envvar="FOREWATCH_CONFIG", help="Config file.")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", envvar="FOREWATCH_CONFIG", help="Config file.")
+]
 StreamOption = Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")]
 StreamName = Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream.")]
 FromOption = Annotated[
     Any,
     typer.Option(
-        "--from", parser=parse_time, metavar="TIME", help="Begin here: ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d."
+        "--from",
+        parser=parse_time,
+        metavar="TIME",
+        help="Begin here: ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d.",
     ),
 ]
-ToOption = Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help="End before this; written like --from.")]
+ToOption = Annotated[
+    Any, typer.Option("--to", parser=parse_time, metavar="TIME", help="End before this; written like --from.")
+]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, the newest.")]
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")]
+ByOption = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")
+]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
 
@@ -39,7 +48,8 @@ DEFAULT_CONFIG = Path("forewatch.yaml")
 def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
     """The config and its database, for commands that look into it; it is closed at the end of the block.
 
-    A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config named; but it may be a slip of the pen.
+    A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config
+    named; but it may be a slip of the pen.
     """
     from pipeline.config.diagnostics import closest
     from pipeline.config.loader import load_config

@@ -1,4 +1,7 @@
-"""What commands print: tables for people, JSON for programs. Data goes to stdout, everything else to stderr."""
+"""What commands print: tables for people, JSON for programs.
+
+Data goes to stdout, everything else to stderr.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,13 @@ def show_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str, wrap: Sequence[str] = ()) -> None:
-    """Print rows under headings; ``empty`` (on stderr) where there are none. Columns of ``wrap`` give way on a narrow terminal."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str, wrap: Sequence[str] = ()
+) -> None:
+    """Print rows under headings; ``empty`` (on stderr) where there are none.
+
+    Columns of ``wrap`` give way on a narrow terminal.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -74,7 +82,9 @@ def _text(cell: Any) -> str:
         return "-"
     if isinstance(cell, float):
         return number(cell)
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(cell))
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(cell)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,9 @@ def commands_markdown() -> str:
 def _sections(path: str, command: Any) -> Iterator[str]:
     inner = getattr(command, "commands", {})
     if not inner or path == "forewatch":
-        options = [param for param in command.params if param.name not in ("install_completion", "show_completion")]
+        options = [
+            param for param in command.params if param.name not in ("install_completion", "show_completion")
+        ]
         rows = "".join(f"| `{_name(param)}` | {param.help}{_extras(param)} |\n" for param in options)
         table = f"\n| option | meaning |\n|---|---|\n{rows}" if rows else ""
         yield f"\n## {path}\n\n{_prose(command.help)}\n{table}"

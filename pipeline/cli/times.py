@@ -13,16 +13,22 @@ _RELATIVE = re.compile(r"-?((?:\d+(?:\.\d+)?[smhdw])+)(?: ago)?")
 
 
 def parse_time(text: str) -> int:
-    """``2025-01-31``, ``2025-01-31T12:00:00+01:00``, ``-2h``, ``7d`` (both: ago), ``now`` → ns since the epoch; a time without a zone is UTC."""
+    """``2025-01-31``, ``2025-01-31T12:00:00+01:00``, ``-2h``, ``7d`` (both: ago), ``now`` → ns since the
+    epoch; a time without a zone is UTC.
+    """
     if text == "now":
         return time.time_ns()
     if relative := _RELATIVE.fullmatch(text.strip()):
         parts = re.findall(r"([\d.]+)([smhdw])", relative[1])
-        return time.time_ns() - _ns(sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta()))
+        return time.time_ns() - _ns(
+            sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+        )
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 2025-01-31, 2025-01-31T12:00:00Z, or how long ago: 2h, 7d") from None
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 2025-01-31, 2025-01-31T12:00:00Z, or how long ago: 2h, 7d"
+        ) from None
     return _ns((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
 
 

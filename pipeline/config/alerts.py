@@ -1,4 +1,7 @@
-"""What a user writes about alerts: ``alerts`` of a stream. The receivers (``endpoints`` of the file) are in ``endpoint_config``."""
+"""What a user writes about alerts: ``alerts`` of a stream.
+
+The receivers (``endpoints`` of the file) are in ``endpoint_config``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def _percent(value: Any) -> Any:
 Ratio = Annotated[
     float,
     BeforeValidator(_percent),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}]}
+    ),
 ]
 
 Level = Annotated[Severity, WithJsonSchema({"enum": [level.value for level in Severity]})]
@@ -37,7 +42,9 @@ _PER = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(
 
 
 class Budget(Model):
-    """How many pages the people on call are willing to get while nothing is wrong; the threshold of a page follows from it."""
+    """How many pages the people on call are willing to get while nothing is wrong; the threshold of a page
+    follows from it.
+    """
 
     pages: float = Field(gt=0, description="pages in each period")
     per: Duration = Field(timedelta(days=1), description="the period")
@@ -54,7 +61,9 @@ def _budget(value: Any) -> Any:
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s+per\s+(hour|day|week)\s*", value)
     if found is None:
-        raise ValueError("write a budget such as 5 per day, 1 per hour or 10 per week, or {pages: 5, per: 1d, team: plant}")
+        raise ValueError(
+            "write a budget such as 5 per day, 1 per hour or 10 per week, or {pages: 5, per: 1d, team: plant}"
+        )
     return {"pages": float(found[1]), "per": _PER[found[2]]}
 
 
@@ -66,10 +75,15 @@ def _or_text(schema: dict[str, Any]) -> None:
 
 
 class Urgencies(Model):
-    """The least severity of each urgency. Below ``notice`` nothing is sent; with a budget it is the budget that decides what pages."""
+    """The least severity of each urgency.
+
+    Below ``notice`` nothing is sent; with a budget it is the budget that decides what pages.
+    """
 
     page: Level = Field(Severity.CRITICAL, description="anomalies from this severity on page people")
-    notice: Level = Field(Severity.INFO, description="anomalies from this severity on are sent to endpoints that take notices")
+    notice: Level = Field(
+        Severity.INFO, description="anomalies from this severity on are sent to endpoints that take notices"
+    )
 
     @model_validator(mode="after")
     def _order(self) -> Urgencies:
@@ -82,10 +96,18 @@ class Urgencies(Model):
 class Grouping(Model):
     """Which series make one alert together, and how often it may speak."""
 
-    by: list[str] | None = Field(None, description="labels; series that agree in them share an alert. Left out: each series by itself")
-    wait: Duration = Field(timedelta(0), description="time from the first anomaly to the first message, so that others can join")
-    interval: Duration = Field(timedelta(0), description="least time between two messages of one alert that is still open")
-    repeat: Duration | None = Field(timedelta(hours=4), description="an open alert that nobody acknowledged is sent again; null: never")
+    by: list[str] | None = Field(
+        None, description="labels; series that agree in them share an alert. Left out: each series by itself"
+    )
+    wait: Duration = Field(
+        timedelta(0), description="time from the first anomaly to the first message, so that others can join"
+    )
+    interval: Duration = Field(
+        timedelta(0), description="least time between two messages of one alert that is still open"
+    )
+    repeat: Duration | None = Field(
+        timedelta(hours=4), description="an open alert that nobody acknowledged is sent again; null: never"
+    )
 
 
 class Flapping(Model):
@@ -100,20 +122,27 @@ class Policy(Model):
 
     to: list[str] | None = Field(None, description="endpoints; left out: all of them")
     group: Grouping | None = Field(None, description="which series share an alert")
-    recover_after: Duration | None = Field(None, description="how long a series must be normal before its alert is resolved")
+    recover_after: Duration | None = Field(
+        None, description="how long a series must be normal before its alert is resolved"
+    )
     cooldown: Duration | None = Field(
         None, description="how long after the end of an alert a short anomaly of the same series stays silent"
     )
     flapping: Flapping | None = Field(None, description="when a series counts as flapping")
-    min_deviation: Ratio | None = Field(None, ge=0, description="smaller deviations, relative to what was expected, are not sent")
+    min_deviation: Ratio | None = Field(
+        None, ge=0, description="smaller deviations, relative to what was expected, are not sent"
+    )
     min_severity: Level | None = Field(None, description="anomalies below it are not sent")
     lasts: Duration | None = Field(None, description="anomalies that are over sooner are not sent")
 
 
 class Rule(Policy):
-    """The first rule that matches an anomaly decides what becomes of it; without one the stream's own keys do."""
+    """The first rule that matches an anomaly decides what becomes of it; without one the stream's own keys
+    do."""
 
-    name: str | None = Field(None, description="how the rule is called in reports; left out: rule-1, rule-2, ...")
+    name: str | None = Field(
+        None, description="how the rule is called in reports; left out: rule-1, rule-2, ..."
+    )
     match: Match = Field(
         default_factory=dict,
         description="label → glob or list of globs (`!` negates); also stream, series, channel, direction, severity, guard",
@@ -124,11 +153,19 @@ class Rule(Policy):
 class Silence(Model):
     """A planned time in which matching alerts are kept but not sent: recurring (cron), or from a calendar."""
 
-    match: Match = Field(default_factory=dict, description="as in a rule; left out: everything of this stream")
+    match: Match = Field(
+        default_factory=dict, description="as in a rule; left out: everything of this stream"
+    )
     cron: str | None = Field(None, description="when it begins: minute hour day month weekday")
-    for_: Duration | None = Field(None, alias="for", description="how long it lasts from each beginning (with cron)")
-    calendar: Path | None = Field(None, description="iCalendar file: its events are the silences (holidays, maintenance)")
-    timezone: str = Field("UTC", description="zone of the cron expression and of whole-day or floating events of the calendar")
+    for_: Duration | None = Field(
+        None, alias="for", description="how long it lasts from each beginning (with cron)"
+    )
+    calendar: Path | None = Field(
+        None, description="iCalendar file: its events are the silences (holidays, maintenance)"
+    )
+    timezone: str = Field(
+        "UTC", description="zone of the cron expression and of whole-day or floating events of the calendar"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -136,7 +173,9 @@ class Silence(Model):
         try:
             ZoneInfo(value)
         except (ValueError, OSError, LookupError):
-            raise ValueError(f"there is no time zone {value!r}; write a name such as UTC or Europe/Berlin") from None
+            raise ValueError(
+                f"there is no time zone {value!r}; write a name such as UTC or Europe/Berlin"
+            ) from None
         return value
 
     @model_validator(mode="after")
@@ -154,7 +193,9 @@ class FaultAlerts(Model):
     """Alerts about the pipeline itself: a source that is away, a gap, an endpoint that only fails."""
 
     to: list[str] | None = Field(None, description="endpoints; left out: those of the stream")
-    hold: bool = Field(True, description="while a source is at fault, hold the alerts about data that began after the fault")
+    hold: bool = Field(
+        True, description="while a source is at fault, hold the alerts about data that began after the fault"
+    )
 
 
 class Alerts(Policy):
@@ -163,19 +204,29 @@ class Alerts(Policy):
     budget: Annotated[Budget | None, BeforeValidator(_budget)] = Field(
         None, description="wanted pages, for example `5 per day`", json_schema_extra=_or_text
     )
-    severity: Urgencies = Field(default_factory=Urgencies, description="least severity of a page and of a notice")
+    severity: Urgencies = Field(
+        default_factory=Urgencies, description="least severity of a page and of a notice"
+    )
     rules: list[Rule] = Field(default_factory=list, description="exceptions, read from the top")
     silences: dict[str, Silence] = Field(default_factory=dict, description="name → planned silence")
     max_age: Duration | None = Field(
         None,
         description="anomalies that were over for longer than this when they are seen (a backlog, old data) are not sent; null: all are",
     )
-    storm: int | None = Field(50, ge=2, description="more new alerts than this in a minute become one alert with a list; null: no limit")
+    storm: int | None = Field(
+        50,
+        ge=2,
+        description="more new alerts than this in a minute become one alert with a list; null: no limit",
+    )
     faults: FaultAlerts = Field(default_factory=FaultAlerts, description="alerts about the pipeline itself")
     public_url: str | None = Field(
-        None, pattern=r"^https?://", description="address under which people reach this forewatch's HTTP server, for links and pictures"
+        None,
+        pattern=r"^https?://",
+        description="address under which people reach this forewatch's HTTP server, for links and pictures",
     )
-    units: dict[str, str] = Field(default_factory=dict, description="channel → unit, for messages: {temperature: °C}")
+    units: dict[str, str] = Field(
+        default_factory=dict, description="channel → unit, for messages: {temperature: °C}"
+    )
 
     @field_validator("rules")
     @classmethod
@@ -184,5 +235,7 @@ class Alerts(Policy):
         named = [r if r.name else r.model_copy(update={"name": f"rule-{i}"}) for i, r in enumerate(rules, 1)]
         names = [r.name for r in named]
         if twice := {n for n in names if names.count(n) > 1} | ({"default", "storm"} & set(names)):
-            raise ValueError(f"rule names must differ from each other and from default and storm: {', '.join(sorted(map(str, twice)))}")
+            raise ValueError(
+                f"rule names must differ from each other and from default and storm: {', '.join(sorted(map(str, twice)))}"
+            )
         return named

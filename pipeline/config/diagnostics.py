@@ -73,7 +73,11 @@ def explain(error: ValidationError, data: dict[Any, Any]) -> list[Finding]:
             # The user meant the alternative that fits so far that only a part of it is wrong.
             findings += [_finding(one) for one in deeper]
         else:
-            findings.append(Finding(union, f"{_shown(errors[0].error['input'], union)} does not fit", f"give {_kinds(union)}"))
+            findings.append(
+                Finding(
+                    union, f"{_shown(errors[0].error['input'], union)} does not fit", f"give {_kinds(union)}"
+                )
+            )
     return list(dict.fromkeys(findings))
 
 
@@ -85,7 +89,9 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 
 def other_detector(word: str, known: Iterable[str]) -> str:
-    """What to do where ``word`` is no detector; a forecaster is none by itself, and one that sees the future never will be."""
+    """What to do where ``word`` is no detector; a forecaster is none by itself, and one that sees the future
+    never will be.
+    """
     from detectors.forecasters import FORECASTERS, build
 
     if word not in FORECASTERS:
@@ -103,13 +109,20 @@ def _locate(error: ErrorDetails, data: Any) -> _Located:
     node, path, rest = data, [], []
     union = None
     for part in error["loc"]:
-        inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int) and part < len(node))
+        inside = (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        )
         if inside:
             node = node[part]
             path.append(part)
         else:
             rest.append(part)
-            if union is None and part != "[key]" and error["type"] != "missing" and _alternatives(tuple(path)) > 1:
+            if (
+                union is None
+                and part != "[key]"
+                and error["type"] != "missing"
+                and _alternatives(tuple(path)) > 1
+            ):
                 union = tuple(path)
     return _Located(error, tuple(path), tuple(rest), union)
 
@@ -125,13 +138,17 @@ def _finding(one: _Located) -> Finding:
     if kind in ("literal_error", "enum"):
         value = error["input"]
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return Finding(one.path, f"{_shown(value, one.path)} is not one of {', '.join(known)}", _pick(value, known))
+        return Finding(
+            one.path, f"{_shown(value, one.path)} is not one of {', '.join(known)}", _pick(value, known)
+        )
     if kind == "value_error":
         return _refused(one)
     if kind.endswith(("_type", "_parsing")):
         quoted = kind == "string_type" and isinstance(error["input"], int | float)
         return Finding(
-            one.path, f"{_shown(error['input'], one.path)} does not fit", "put it in quotes" if quoted else f"give {_kinds(one.path)}"
+            one.path,
+            f"{_shown(error['input'], one.path)} does not fit",
+            "put it in quotes" if quoted else f"give {_kinds(one.path)}",
         )
     meaning = _node(one.path).get("description") or f"give {_kinds(one.path)}"
     if kind == "too_short":
@@ -240,6 +257,9 @@ def _kind(schema: Schema) -> str:
         return "a mapping with the keys " + ", ".join(keys) if keys else "a mapping"
     if schema.get("examples"):
         return "such as " + ", ".join(map(str, schema["examples"]))
-    return {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(
-        schema.get("type", ""), "a value"
-    )
+    return {
+        "string": "text",
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+    }.get(schema.get("type", ""), "a value")

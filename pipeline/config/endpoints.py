@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 
 from pipeline.config.types import Duration, Model, Secret
 
-#: Words that may stand among the networks of ``allow``. Link-local and metadata addresses have none: nobody alerts there.
+#: Words that may stand among the networks of ``allow``. Link-local and metadata addresses have none: nobody
+#: alerts there.
 NETWORKS = {
     "loopback": ("127.0.0.0/8", "::1/128"),
     "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
@@ -33,17 +34,35 @@ def _per_second(value: Any) -> Any:
 
 
 _RATE_TEXT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s+per\s+(second|minute|hour)\s*$"}
-Rate = Annotated[float, BeforeValidator(_per_second), WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _RATE_TEXT]})]
+Rate = Annotated[
+    float,
+    BeforeValidator(_per_second),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _RATE_TEXT]}),
+]
 
 
 class EndpointBase(Model):
     """What all receivers have in common."""
 
-    urgency: Literal["notice", "page"] = Field("notice", description="notice: takes everything; page: takes pages only")
-    in_flight: int = Field(8, ge=1, le=256, description="most calls at the same time; the alerts of one series go one after another")
-    rate: Rate | None = Field(None, gt=0, description="most messages a second and delivery process, for example `30 per minute`")
-    timeout: Duration = Field(timedelta(seconds=15), description="for the whole call, from connecting to the last byte of the answer")
-    disable_after: Duration = Field(timedelta(days=3), description="an endpoint that only failed for this long is disabled")
+    urgency: Literal["notice", "page"] = Field(
+        "notice", description="notice: takes everything; page: takes pages only"
+    )
+    in_flight: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="most calls at the same time; the alerts of one series go one after another",
+    )
+    rate: Rate | None = Field(
+        None, gt=0, description="most messages a second and delivery process, for example `30 per minute`"
+    )
+    timeout: Duration = Field(
+        timedelta(seconds=15),
+        description="for the whole call, from connecting to the last byte of the answer",
+    )
+    disable_after: Duration = Field(
+        timedelta(days=3), description="an endpoint that only failed for this long is disabled"
+    )
     allow: list[str] = Field(
         default_factory=list,
         description="networks inside that may be called: CIDR, `private` or `loopback`; also allows http:// there. Public addresses always may",
@@ -57,16 +76,23 @@ class EndpointBase(Model):
                 try:
                     ipaddress.ip_network(entry)
                 except ValueError as error:
-                    raise ValueError(f"{error}; write a network such as 10.1.0.0/16, or private, or loopback") from None
+                    raise ValueError(
+                        f"{error}; write a network such as 10.1.0.0/16, or private, or loopback"
+                    ) from None
         return value
 
 
 class HttpEndpoint(EndpointBase):
-    """A receiver that is called over HTTP. Redirects are not followed and proxies of the environment are not used."""
+    """A receiver that is called over HTTP.
+
+    Redirects are not followed and proxies of the environment are not used.
+    """
 
     url: Url = Field(description="https://...; {env: NAME} or {file: PATH} if the address is itself a secret")
     ca: Path | None = Field(None, description="PEM file of the certificate authority of an internal receiver")
-    headers: dict[str, str | Secret] = Field(default_factory=dict, description="further headers, for example Authorization: {env: TOKEN}")
+    headers: dict[str, str | Secret] = Field(
+        default_factory=dict, description="further headers, for example Authorization: {env: TOKEN}"
+    )
 
     @field_validator("headers")
     @classmethod
@@ -111,7 +137,9 @@ class SlackEndpoint(HttpEndpoint):
     """An incoming webhook of Slack."""
 
     type: Literal["slack"] = Field(description="this kind of receiver")
-    rate: Rate | None = Field(1.0, gt=0, description="Slack takes one message a second from an incoming webhook")
+    rate: Rate | None = Field(
+        1.0, gt=0, description="Slack takes one message a second from an incoming webhook"
+    )
 
 
 class TeamsEndpoint(HttpEndpoint):
@@ -127,9 +155,12 @@ class PagerDutyEndpoint(HttpEndpoint):
     type: Literal["pagerduty"] = Field(description="this kind of receiver")
     key: Secret = Field(description="integration (routing) key of the service")
     url: Url = Field(
-        "https://events.pagerduty.com/v2/enqueue", description="other for the EU region: https://events.eu.pagerduty.com/v2/enqueue"
+        "https://events.pagerduty.com/v2/enqueue",
+        description="other for the EU region: https://events.eu.pagerduty.com/v2/enqueue",
     )
-    urgency: Literal["notice", "page"] = Field("page", description="notice: takes everything; page: takes pages only")
+    urgency: Literal["notice", "page"] = Field(
+        "page", description="notice: takes everything; page: takes pages only"
+    )
 
 
 class OpsgenieEndpoint(HttpEndpoint):
@@ -137,8 +168,12 @@ class OpsgenieEndpoint(HttpEndpoint):
 
     type: Literal["opsgenie"] = Field(description="this kind of receiver")
     key: Secret = Field(description="key of an API integration")
-    url: Url = Field("https://api.opsgenie.com", description="other for the EU region: https://api.eu.opsgenie.com")
-    urgency: Literal["notice", "page"] = Field("page", description="notice: takes everything; page: takes pages only")
+    url: Url = Field(
+        "https://api.opsgenie.com", description="other for the EU region: https://api.eu.opsgenie.com"
+    )
+    urgency: Literal["notice", "page"] = Field(
+        "page", description="notice: takes everything; page: takes pages only"
+    )
 
 
 class AlertmanagerEndpoint(HttpEndpoint):
@@ -146,7 +181,9 @@ class AlertmanagerEndpoint(HttpEndpoint):
 
     type: Literal["alertmanager"] = Field(description="this kind of receiver")
     url: Url = Field(description="base address, for example http://alertmanager:9093")
-    allow: list[str] = Field(["private", "loopback"], description="an Alertmanager is normally inside; see the other types")
+    allow: list[str] = Field(
+        ["private", "loopback"], description="an Alertmanager is normally inside; see the other types"
+    )
 
 
 class EmailEndpoint(EndpointBase):
@@ -155,7 +192,9 @@ class EmailEndpoint(EndpointBase):
     type: Literal["email"] = Field(description="this kind of receiver")
     host: str = Field(description="mail server")
     port: int = Field(587, ge=1, le=65535, description="port of the mail server")
-    security: Literal["starttls", "tls", "none"] = Field("starttls", description="none only for a server that `allow` names")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="none only for a server that `allow` names"
+    )
     ca: Path | None = Field(None, description="PEM file of the certificate authority of an internal server")
     user: str | None = Field(None, description="user name for the mail server")
     password: Secret | None = Field(None, description="password of that user")
@@ -169,7 +208,9 @@ class EmailEndpoint(EndpointBase):
             if not re.fullmatch(r"[^\s@<>,;]+@[^\s@<>,;]+", address):
                 raise ValueError(f"{address!r} is no mail address; write name@host")
         if self.security == "none" and not self.allow:
-            raise ValueError("security none sends mail in clear: name the network of the server in `allow`, or use starttls")
+            raise ValueError(
+                "security none sends mail in clear: name the network of the server in `allow`, or use starttls"
+            )
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password belong together")
         return self
@@ -181,7 +222,9 @@ class KafkaEndpoint(EndpointBase):
     type: Literal["kafka"] = Field(description="this kind of receiver")
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
     topic: str = Field(min_length=1, description="topic to write to")
-    security: dict[str, Any] = Field(default_factory=dict, description="SASL and TLS settings, as in a Kafka source")
+    security: dict[str, Any] = Field(
+        default_factory=dict, description="SASL and TLS settings, as in a Kafka source"
+    )
     password: Secret | None = Field(None, description="SASL password")
     in_flight: int = Field(64, ge=1, le=1024, description="most records that wait for the broker's answer")
 
@@ -201,25 +244,42 @@ Endpoint = Annotated[
 
 
 def check_url(url: str, *, inside: bool) -> None:
-    """Raise ValueError, with what to do, unless the address may be called; http only where networks inside are allowed."""
+    """Raise ValueError, with what to do, unless the address may be called; http only where networks inside
+    are allowed.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"the address of the endpoint is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable() or " " in url:
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
         raise ValueError("the address of an endpoint is https://host/path, in ASCII")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a user or password stands in the address of the endpoint; write headers: {Authorization: {env: NAME}}")
+        raise ValueError(
+            "a user or password stands in the address of the endpoint; write headers: {Authorization: {env: NAME}}"
+        )
     if parts.scheme == "http" and not inside:
-        raise ValueError("http:// sends alerts in clear: write https://, or name the network of an internal receiver in `allow`")
+        raise ValueError(
+            "http:// sends alerts in clear: write https://, or name the network of an internal receiver in `allow`"
+        )
 
 
 def check_header(name: str, value: str) -> None:
     """Raise ValueError if the header cannot be sent as it is (RFC 9110: token; no control characters)."""
     if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name):
         raise ValueError(f"{name!r} is not the name of a header")
-    if name.lower() in {"host", "content-length", "transfer-encoding", "connection"} or name.lower().startswith("webhook-"):
+    if name.lower() in {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+    } or name.lower().startswith("webhook-"):
         raise ValueError(f"the header {name} is set by forewatch itself; leave it out")
     if not value.isascii() or (value and not value.isprintable()):
         raise ValueError(f"the value of the header {name} has characters that headers cannot carry")

@@ -28,7 +28,10 @@ class ConfigFileError(ConfigError):
 
 
 def load_config(path: Path | str) -> Config:
-    """Read and check a config file. Raises ConfigFileError with all that is wrong, in the order of the lines."""
+    """Read and check a config file.
+
+    Raises ConfigFileError with all that is wrong, in the order of the lines.
+    """
     file = Path(path)
     tree = _parse(file, _read(file))
     lines = _Lines(tree)
@@ -74,13 +77,21 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
         beginning = error.context == "while scanning a simple key"
         mark = (error.context_mark if beginning else None) or error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigFileError(file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]) from None
+        raise ConfigFileError(
+            file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]
+        ) from None
     except YAMLError as error:
-        raise ConfigFileError(file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]) from None
+        raise ConfigFileError(
+            file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]
+        ) from None
     except (TypeError, ValueError) as error:  # what ruamel lets through: a list as a key, !!int before a word
-        raise ConfigFileError(file, [Problem(0, (), f"not a config: {error}", "write keys as plain text, and no !tags")]) from None
+        raise ConfigFileError(
+            file, [Problem(0, (), f"not a config: {error}", "write keys as plain text, and no !tags")]
+        ) from None
     if tree is None:
-        raise ConfigFileError(file, [Problem(0, (), "the file is empty", "`forewatch init` writes one to begin with")])
+        raise ConfigFileError(
+            file, [Problem(0, (), "the file is empty", "`forewatch init` writes one to begin with")]
+        )
     if not isinstance(tree, dict):
         remedy = "begin with keys such as `streams:`; see `forewatch init`"
         kind = "a list" if isinstance(tree, list) else "a single value"
@@ -99,7 +110,8 @@ def _yaml_remedy(what: str) -> str:
 
 
 def _plain(node: Any, seen: dict[int, Any]) -> Any:
-    """The same tree of plain dicts, lists and scalars (an alias stays one object, even where it holds itself)."""
+    """The same tree of plain dicts, lists and scalars (an alias stays one object, even where it holds
+    itself)."""
     if id(node) in seen:
         return seen[id(node)]
     if isinstance(node, dict):
@@ -129,7 +141,8 @@ class _Lines:
         node: Any = self._tree
         line = 0
         for key in path:
-            with suppress(AttributeError, KeyError, TypeError):  # not written here: missing, or merged from an anchor
+            # not written here: missing, or merged from an anchor
+            with suppress(AttributeError, KeyError, TypeError):
                 line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
             try:
                 node = node[key]

@@ -1,4 +1,6 @@
-"""The configuration explained: the JSON Schema for editors and ``docs/configuration.md``, both made from the models."""
+"""The configuration explained: the JSON Schema for editors and ``docs/configuration.md``, both made from the
+models.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ class _Generator(GenerateJsonSchema):
 def json_schema() -> Schema:
     """JSON Schema (draft 2020-12) of a config file."""
     schema = Config.model_json_schema(schema_generator=_Generator)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "forewatch configuration"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "forewatch configuration",
+    }
 
 
 def configuration_markdown() -> str:
@@ -45,11 +51,15 @@ def configuration_markdown() -> str:
     parts = [_HEAD]
     for name, title in sections.items():
         model = schema["$defs"][name] if name else schema
-        parts.append(f"## {title}\n\n{_text(model.get('description', ''))}\n\n{_table(model, sections, schema['$defs'])}")
+        parts.append(
+            f"## {title}\n\n{_text(model.get('description', ''))}\n\n{_table(model, sections, schema['$defs'])}"
+        )
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _sections(name: str, model: Schema, defs: Schema, title: str = "The file", path: str = "") -> Iterator[tuple[str, str]]:
+def _sections(
+    name: str, model: Schema, defs: Schema, title: str = "The file", path: str = ""
+) -> Iterator[tuple[str, str]]:
     """(model, title of its section), each model once, in the order in which a reader comes to it."""
     yield name, title
     for key, value in model["properties"].items():
@@ -77,7 +87,9 @@ def _table(model: Schema, sections: dict[str, str], defs: Schema) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, schema in model["properties"].items():
         kind = _kind(schema, sections)
-        meaning = schema.get("description") or next((defs[name]["description"] for name, _ in _models(schema, "")), "")
+        meaning = schema.get("description") or next(
+            (defs[name]["description"] for name, _ in _models(schema, "")), ""
+        )
         rows.append(f"| `{key}` | {kind} | {_default(key, schema, model)} | {_text(meaning)} |")
     return "\n".join(rows) + "\n"
 
@@ -87,7 +99,11 @@ def _default(key: str, schema: Schema, model: Schema) -> str:
         return "required"
     if schema.get("default") is None:
         return ""
-    return f"`{schema['default']}`" if not isinstance(schema["default"], bool) else f"`{str(schema['default']).lower()}`"
+    return (
+        f"`{schema['default']}`"
+        if not isinstance(schema["default"], bool)
+        else f"`{str(schema['default']).lower()}`"
+    )
 
 
 def _kind(schema: Schema, sections: dict[str, str]) -> str:
@@ -95,7 +111,9 @@ def _kind(schema: Schema, sections: dict[str, str]) -> str:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{_anchor(sections[name])})"
     if options := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(dict.fromkeys(_kind(option, sections) for option in options if option.get("type") != "null"))
+        return " or ".join(
+            dict.fromkeys(_kind(option, sections) for option in options if option.get("type") != "null")
+        )
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:

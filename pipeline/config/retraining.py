@@ -20,30 +20,45 @@ Device = Literal["auto", "cpu", "gpu"]
 class Retraining(Model):
     """When a stream's model is trained again, and what it takes to replace the one that decides."""
 
-    schedule: str | None = Field("0 3 * * *", description="crontab expression: minute hour day month weekday; null: never by the clock")
+    schedule: str | None = Field(
+        "0 3 * * *", description="crontab expression: minute hour day month weekday; null: never by the clock"
+    )
     timezone: str = Field("UTC", description="zone of the schedule")
     on_drift: bool = Field(True, description="also train when the stream has drifted")
     min_interval: Duration = Field(timedelta(hours=6), description="a drift trains at most this often")
-    device: Device = Field("auto", description="auto takes a GPU worker where there is one; gpu waits for one")
+    device: Device = Field(
+        "auto", description="auto takes a GPU worker where there is one; gpu waits for one"
+    )
     cpu_after: Duration | None = Field(
-        timedelta(minutes=30), description="a training that waits for a GPU worker for this long takes the CPU; null: it goes on waiting"
+        timedelta(minutes=30),
+        description="a training that waits for a GPU worker for this long takes the CPU; null: it goes on waiting",
     )
     history: Duration = Field(timedelta(days=30), description="how far back the training data reach")
     most_points: int = Field(
-        5_000_000, ge=1000, description="rows of history that a training reads at most: the newest, evenly over all series (300 bytes each)"
+        5_000_000,
+        ge=1000,
+        description="rows of history that a training reads at most: the newest, evenly over all series (300 bytes each)",
     )
     shadow: Duration = Field(
-        timedelta(hours=24), description="how long a new version is only compared before it may decide; 0s: not at all"
+        timedelta(hours=24),
+        description="how long a new version is only compared before it may decide; 0s: not at all",
     )
-    guard: Duration = Field(timedelta(hours=24), description="how long a new champion is watched, and taken back if it misbehaves; 0s: not")
-    promote: Literal["auto", "manual"] = Field("auto", description="manual: a better version waits for `forewatch models promote`")
+    guard: Duration = Field(
+        timedelta(hours=24),
+        description="how long a new champion is watched, and taken back if it misbehaves; 0s: not",
+    )
+    promote: Literal["auto", "manual"] = Field(
+        "auto", description="manual: a better version waits for `forewatch models promote`"
+    )
     models_by: list[str] = Field(
         [],
         description="labels of a series: each of their values gets a network of its own where that forecasts better than the shared one (all labels: one a series)",
     )
     epochs: int = Field(20, ge=1, description="most passes over the data")
     seed: int = Field(0, ge=0, description="the same data and seed give the same model on a CPU")
-    lease: Duration = Field(timedelta(seconds=30), description="a job whose worker is silent for this long is given to another")
+    lease: Duration = Field(
+        timedelta(seconds=30), description="a job whose worker is silent for this long is given to another"
+    )
 
 
 class Tls(Model):
@@ -55,7 +70,12 @@ class Tls(Model):
 
 
 class Cluster(Model):
-    """Where trainings run. Left out: in a process of their own on this machine, with low priority, started on demand."""
+    """Where trainings run.
 
-    scheduler: str | None = Field(None, description="address of a Dask scheduler, tcp://host:8786 or tls://host:8786")
+    Left out: in a process of their own on this machine, with low priority, started on demand.
+    """
+
+    scheduler: str | None = Field(
+        None, description="address of a Dask scheduler, tcp://host:8786 or tls://host:8786"
+    )
     tls: Tls | None = None

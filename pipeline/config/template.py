@@ -1,4 +1,6 @@
-"""The commented config that ``forewatch init`` writes: the keys of an example, then every other key with its default, commented out."""
+"""The commented config that ``forewatch init`` writes: the keys of an example, then every other key with its
+default, commented out.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +31,27 @@ STREAMS: dict[str, dict[str, Any]] = {
     "sensor": {
         "plant": {
             "source": {"kafka": {**_KAFKA, "topics": ["sensors"]}},
-            "format": {"json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}},
+            "format": {
+                "json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}
+            },
             "preset": "sensor",
         }
     },
     "network": {
         "edge": {
             "source": {"kafka": {**_KAFKA, "topics": ["netflow"]}},
-            "format": {"json": {"series": ["host", "interface"], "time": "time_ms", "values": {"bytes": "octets", "packets": "pkts"}}},
+            "format": {
+                "json": {
+                    "series": ["host", "interface"],
+                    "time": "time_ms",
+                    "values": {"bytes": "octets", "packets": "pkts"},
+                }
+            },
             "preset": "network",
-            "aggregate": {"every": "10s", "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}}},
+            "aggregate": {
+                "every": "10s",
+                "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
+            },
         }
     },
     "stock": {

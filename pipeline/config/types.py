@@ -8,7 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.core.errors import ConfigError
 
@@ -40,7 +49,13 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$", "examples": ["30s", "5m", "1h30m", "7d"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$",
+            "examples": ["30s", "5m", "1h30m", "7d"],
+        }
+    ),
 ]
 
 
@@ -58,7 +73,9 @@ class Secret(Model):
     """A secret comes from the environment or from a file, never from the config itself."""
 
     env: str | None = Field(None, description="name of the environment variable that holds it")
-    file: Path | None = Field(None, description="path of the file that holds it (surrounding white space is cut off)")
+    file: Path | None = Field(
+        None, description="path of the file that holds it (surrounding white space is cut off)"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Secret:
@@ -70,7 +87,9 @@ class Secret(Model):
         """Read the secret now. Raises SecretMissing that names the variable or file, never its content."""
         if self.env is not None:
             if self.env not in os.environ:
-                raise SecretMissing(f"environment variable {self.env} is not set — set it, or name another one in the config")
+                raise SecretMissing(
+                    f"environment variable {self.env} is not set — set it, or name another one in the config"
+                )
             return SecretStr(os.environ[self.env])
         assert self.file is not None
         try:

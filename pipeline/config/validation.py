@@ -1,4 +1,6 @@
-"""What a config must also satisfy, beyond the type of each key: keys that must agree, names that must exist, secrets left out."""
+"""What a config must also satisfy, beyond the type of each key: keys that must agree, names that must exist,
+secrets left out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from zoneinfo import ZoneInfo
 import detectors
 from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
 from pipeline.config.retraining import SCHEDULER
-from pipeline.config.schema import Config, CsvFormat, FilesSource, JsonFormat, KafkaSource, Stream, TelemetrySource
+from pipeline.config.schema import (
+    Config,
+    CsvFormat,
+    FilesSource,
+    JsonFormat,
+    KafkaSource,
+    Stream,
+    TelemetrySource,
+)
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 _PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}
@@ -40,9 +50,17 @@ def _database(config: Config) -> Iterator[Finding]:
     if url.scheme not in ("sqlite", "postgresql+psycopg", "postgresql", "postgres"):
         yield Finding(path, f"the kind of database {url.scheme!r} is not supported", example)
     elif url.scheme == "sqlite" and not config.database.startswith("sqlite:///"):
-        yield Finding(path, "a SQLite URL has three slashes, then the path", "write sqlite:///file.db, or sqlite:////absolute/file.db")
+        yield Finding(
+            path,
+            "a SQLite URL has three slashes, then the path",
+            "write sqlite:///file.db, or sqlite:////absolute/file.db",
+        )
     if password or re.search(r"[?&]password=", config.database):
-        yield Finding(path, "a password stands in the URL", "take it out and write `database_password: {env: NAME}` or `{file: PATH}`")
+        yield Finding(
+            path,
+            "a password stands in the URL",
+            "take it out and write `database_password: {env: NAME}` or `{file: PATH}`",
+        )
 
 
 def _groups(config: Config) -> Iterator[Finding]:
@@ -54,7 +72,9 @@ def _groups(config: Config) -> Iterator[Finding]:
             if group in owner:
                 path = ("streams", name, "source", "kafka", "group")
                 yield Finding(
-                    path, f"stream {owner[group]} already uses the group {group!r}", "give each stream a group of its own, or none"
+                    path,
+                    f"stream {owner[group]} already uses the group {group!r}",
+                    "give each stream a group of its own, or none",
                 )
             owner.setdefault(group, name)
 
@@ -69,26 +89,50 @@ def _alert_names(config: Config) -> Iterator[Finding]:
         for path, to in named:
             for number, endpoint in enumerate(to or ()):
                 if endpoint not in config.endpoints:
-                    yield Finding((*path, number), f"there is no endpoint {endpoint!r}", closest(endpoint, config.endpoints))
+                    yield Finding(
+                        (*path, number),
+                        f"there is no endpoint {endpoint!r}",
+                        closest(endpoint, config.endpoints),
+                    )
         budget = stream.alerts.budget
-        if budget is not None and budget.team is not None and teams.setdefault(budget.team, budget.per_day) != budget.per_day:
-            yield Finding((*at, "budget"), f"team {budget.team} has another budget in another stream", "write the same one in both")
+        if (
+            budget is not None
+            and budget.team is not None
+            and teams.setdefault(budget.team, budget.per_day) != budget.per_day
+        ):
+            yield Finding(
+                (*at, "budget"),
+                f"team {budget.team} has another budget in another stream",
+                "write the same one in both",
+            )
         for silence, planned in stream.alerts.silences.items():
             if planned.calendar is not None and not planned.calendar.is_file():
                 path = (*at, "silences", silence, "calendar")
-                yield Finding(path, f"there is no calendar {planned.calendar}", "give the path of an iCalendar file")
+                yield Finding(
+                    path, f"there is no calendar {planned.calendar}", "give the path of an iCalendar file"
+                )
 
 
 def _cluster(config: Config) -> Iterator[Finding]:
     path, address = ("cluster", "scheduler"), config.cluster.scheduler
     if address is None:
         if config.cluster.tls is not None:
-            yield Finding(("cluster", "tls"), "certificates without a scheduler", "write its address: `scheduler: tls://host:8786`")
+            yield Finding(
+                ("cluster", "tls"),
+                "certificates without a scheduler",
+                "write its address: `scheduler: tls://host:8786`",
+            )
         return
     if not SCHEDULER.fullmatch(address):
-        yield Finding(path, f"{address!r} is no address of a Dask scheduler", "write tcp://host:8786 or tls://host:8786")
+        yield Finding(
+            path, f"{address!r} is no address of a Dask scheduler", "write tcp://host:8786 or tls://host:8786"
+        )
     elif address.startswith("tls://") != (config.cluster.tls is not None):
-        what = "tls:// needs certificates" if config.cluster.tls is None else "certificates are used with tls:// only"
+        what = (
+            "tls:// needs certificates"
+            if config.cluster.tls is None
+            else "certificates are used with tls:// only"
+        )
         yield Finding(path, what, "write `tls: {ca: …, cert: …, key: …}` beside a tls:// address, or neither")
     for name, file in (config.cluster.tls.model_dump() if config.cluster.tls else {}).items():
         if not file.is_file():
@@ -102,11 +146,21 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "source", "kafka")
     for number, broker in enumerate(source.brokers):
         if not _BROKER.fullmatch(broker):
-            yield Finding((*at, "brokers", number), f"{broker!r} is not host:port", "write for example localhost:9092")
+            yield Finding(
+                (*at, "brokers", number), f"{broker!r} is not host:port", "write for example localhost:9092"
+            )
     if source.start not in ("earliest", "latest") and _instant(source.start) is None:
-        yield Finding((*at, "start"), f"{source.start!r} is no time", "write earliest, latest, or a time such as 2025-01-31T00:00:00Z")
+        yield Finding(
+            (*at, "start"),
+            f"{source.start!r} is no time",
+            "write earliest, latest, or a time such as 2025-01-31T00:00:00Z",
+        )
     if source.client == "confluent" and importlib.util.find_spec("confluent_kafka") is None:
-        yield Finding((*at, "client"), "confluent-kafka is not installed", "install forewatch[confluent], or leave this key out")
+        yield Finding(
+            (*at, "client"),
+            "confluent-kafka is not installed",
+            "install forewatch[confluent], or leave this key out",
+        )
     for key, remedy in _PASSWORDS.items():
         if key in source.security:
             yield Finding((*at, "security", key), "a password stands in the config", remedy)
@@ -121,28 +175,52 @@ def _instant(text: str) -> datetime | None:
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "format")
-    if isinstance(stream.source.chosen, FilesSource | TelemetrySource) and isinstance(stream.format.chosen, JsonFormat):
-        yield Finding((*at, "json"), "files and telemetry have columns, not JSON records", "write `csv:` with the names of the columns")
+    if isinstance(stream.source.chosen, FilesSource | TelemetrySource) and isinstance(
+        stream.format.chosen, JsonFormat
+    ):
+        yield Finding(
+            (*at, "json"),
+            "files and telemetry have columns, not JSON records",
+            "write `csv:` with the names of the columns",
+        )
     if (
         isinstance(stream.source.chosen, KafkaSource)
         and isinstance(stream.format.chosen, CsvFormat)
         and stream.format.chosen.header is None
     ):
-        yield Finding((*at, "csv"), "records of Kafka carry no header line", "name their columns in order: `header: [time, site, value]`")
+        yield Finding(
+            (*at, "csv"),
+            "records of Kafka carry no header line",
+            "name their columns in order: `header: [time, site, value]`",
+        )
     kind = "json" if isinstance(stream.format.chosen, JsonFormat) else "csv"
     try:
         ZoneInfo(stream.format.chosen.timezone)
     except (ValueError, OSError, LookupError):
         path = (*at, kind, "timezone")
-        yield Finding(path, f"there is no time zone {stream.format.chosen.timezone!r}", "write a name such as UTC or Europe/Berlin")
-    for key, names in (("series", stream.format.chosen.label_fields), ("values", stream.format.chosen.value_fields)):
+        yield Finding(
+            path,
+            f"there is no time zone {stream.format.chosen.timezone!r}",
+            "write a name such as UTC or Europe/Berlin",
+        )
+    for key, names in (
+        ("series", stream.format.chosen.label_fields),
+        ("values", stream.format.chosen.value_fields),
+    ):
         if not names:
             yield Finding((*at, kind, key), "names no field", "name at least one")
     functions = stream.aggregate.values.values() if stream.aggregate else ()
-    known = {*stream.format.chosen.value_fields, *(field for f in functions if isinstance(f, dict) for field in f.values())}
+    known = {
+        *stream.format.chosen.value_fields,
+        *(field for f in functions if isinstance(f, dict) for field in f.values()),
+    }
     for number, name in enumerate(stream.format.chosen.optional):
         if name not in known:
-            yield Finding((*at, kind, "optional", number), f"there is no value {name!r}", f"name some of {', '.join(sorted(known))}")
+            yield Finding(
+                (*at, kind, "optional", number),
+                f"there is no value {name!r}",
+                f"name some of {', '.join(sorted(known))}",
+            )
 
 
 def _aggregate(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -151,14 +229,22 @@ def _aggregate(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     fields = stream.format.chosen.value_fields
     for channel, function in stream.aggregate.values.items():
         if isinstance(function, str) and function != "count" and channel not in fields:
-            remedy = f"write {{{function}: FIELD}}, or name one of the values of the format: {', '.join(fields)}"
-            yield Finding((*at, "aggregate", "values", channel), f"there is no value {channel!r} to take the {function} of", remedy)
+            remedy = (
+                f"write {{{function}: FIELD}}, or name one of the values of the format: {', '.join(fields)}"
+            )
+            yield Finding(
+                (*at, "aggregate", "values", channel),
+                f"there is no value {channel!r} to take the {function} of",
+                remedy,
+            )
 
 
 def _limits(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     for channel, limit in stream.limits.items():
         if limit.min is not None and limit.max is not None and limit.min > limit.max:
-            yield Finding((*at, "limits", channel), f"min {limit.min:g} is above max {limit.max:g}", "exchange them")
+            yield Finding(
+                (*at, "limits", channel), f"min {limit.min:g} is above max {limit.max:g}", "exchange them"
+            )
 
 
 def _calendar(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -175,21 +261,34 @@ def _calendar(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 def _detector(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if stream.detector not in detectors.names():
-        yield Finding((*at, "detector"), f"there is no detector {stream.detector!r}", other_detector(stream.detector, detectors.names()))
+        yield Finding(
+            (*at, "detector"),
+            f"there is no detector {stream.detector!r}",
+            other_detector(stream.detector, detectors.names()),
+        )
 
 
 def _threshold(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if stream.threshold == "static":
         return
-    from detectors.thresholds import THRESHOLDS  # numba takes a while to import, and few streams name another one
+    # numba takes a while to import, and few streams name another one
+    from detectors.thresholds import THRESHOLDS
 
     if stream.threshold not in THRESHOLDS:
-        yield Finding((*at, "threshold"), f"there is no threshold {stream.threshold!r}", closest(stream.threshold, THRESHOLDS))
+        yield Finding(
+            (*at, "threshold"),
+            f"there is no threshold {stream.threshold!r}",
+            closest(stream.threshold, THRESHOLDS),
+        )
 
 
 def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if stream.history is not None and not stream.history.exists():
-        yield Finding((*at, "history"), f"there is nothing at {stream.history}", "give the path of a file or folder, or leave the key out")
+        yield Finding(
+            (*at, "history"),
+            f"there is nothing at {stream.history}",
+            "give the path of a file or folder, or leave the key out",
+        )
 
 
 def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -200,11 +299,15 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         ZoneInfo(stream.retraining.timezone)
     except (ValueError, OSError, LookupError):
         yield Finding(
-            (*at, "timezone"), f"there is no time zone {stream.retraining.timezone!r}", "write a name such as UTC or Europe/Berlin"
+            (*at, "timezone"),
+            f"there is no time zone {stream.retraining.timezone!r}",
+            "write a name such as UTC or Europe/Berlin",
         )
     labels = stream.format.chosen.label_fields
     if unknown := [label for label in stream.retraining.models_by if label not in labels]:
-        yield Finding((*at, "models_by"), f"series have no label {unknown[0]!r}", f"name some of {', '.join(labels)}")
+        yield Finding(
+            (*at, "models_by"), f"series have no label {unknown[0]!r}", f"name some of {', '.join(labels)}"
+        )
     if stream.retraining.schedule is not None:
         try:
             trigger(stream.retraining.schedule, "UTC")

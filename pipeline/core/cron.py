@@ -8,12 +8,23 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
-#: How far ``last_due`` looks, in turn: a frequent trigger is found before its many due times would have to be walked through.
-_BACK = [timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=31), timedelta(days=366), timedelta(days=5 * 366)]
+#: How far ``last_due`` looks, in turn: a frequent trigger is found before its many due times would have to be
+#: walked through.
+_BACK = [
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+    timedelta(days=31),
+    timedelta(days=366),
+    timedelta(days=5 * 366),
+]
 
 
 def trigger(expression: str, zone: str) -> Any:
-    """APScheduler's trigger of a crontab expression of five fields, on the wall clock of ``zone``. Raises ValueError, with what to write."""
+    """APScheduler's trigger of a crontab expression of five fields, on the wall clock of ``zone``.
+
+    Raises ValueError, with what to write.
+    """
     from apscheduler.triggers.cron import CronTrigger
 
     fields = expression.lower().split()
@@ -23,13 +34,17 @@ def trigger(expression: str, zone: str) -> Any:
     try:
         return CronTrigger.from_crontab(" ".join(fields), timezone=ZoneInfo(zone))
     except ValueError as error:
-        raise ValueError(f"{expression!r} is not a cron expression ({error}); write minute hour day month weekday: 0 2 * * sun") from None
+        raise ValueError(
+            f"{expression!r} is not a cron expression ({error}); write minute hour day month weekday: 0 2 * * sun"
+        ) from None
 
 
 def last_due(when: Any, now: datetime) -> datetime | None:
-    """The last time at or before ``now`` (aware) at which the trigger ``when`` was due; None where there was none in the last five years.
+    """The last time at or before ``now`` (aware) at which the trigger ``when`` was due; None where there was
+    none in the last five years.
 
-    Every process that asks within one interval gets the same answer: it names the tick, however late its clock fires.
+    Every process that asks within one interval gets the same answer: it names the tick, however late its
+    clock fires.
     """
     for back in _BACK:
         due, last = when.get_next_fire_time(None, now - back), None

@@ -9,7 +9,8 @@
     └── StorageError            a database that cannot be used as it is: locked by another process, wrong version
         └── StorageUnavailable  the database is away; worth trying again
 
-The fence of ``storage.stream_state.positions`` raises its own ``Fenced``: not an error of the user's, but the end of an ownership.
+The fence of ``storage.stream_state.positions`` raises its own ``Fenced``: not an error of the user's, but the
+end of an ownership.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class InputError(ForewatchError):
 
 
 class SourceError(ForewatchError):
-    """A source that cannot be read. ``partition`` and ``offset`` say where, if it is one partition that fails."""
+    """A source that cannot be read.
+
+    ``partition`` and ``offset`` say where, if it is one partition that fails.
+    """
 
     exit_code = 3
 
@@ -54,7 +58,9 @@ class SourceUnavailable(SourceError):
 
 
 class OffsetOutOfRange(SourceError):
-    """The position of ``partition`` lies outside what the source holds; the partition is paused until it is sought anew."""
+    """The position of ``partition`` lies outside what the source holds; the partition is paused until it is
+    sought anew.
+    """
 
     partition: Partition
 

@@ -1,7 +1,8 @@
-"""Event times as they come (epochs in four units, ISO 8601 with and without zones) to int64 ns since the epoch, whole columns at once.
+"""Event times as they come (epochs in four units, ISO 8601 with and without zones) to int64 ns since the
+epoch, whole columns at once.
 
-Every good time is ≥ 0, so what cannot be used is told by a negative number: ``UNREADABLE`` (no time at all) or ``ABSURD`` (before 1970 or
-after 2199, mostly a wrong unit or a clock that was never set).
+Every good time is ≥ 0, so what cannot be used is told by a negative number: ``UNREADABLE`` (no time at all)
+or ``ABSURD`` (before 1970 or after 2199, mostly a wrong unit or a clock that was never set).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ ABSURD = UNREADABLE + 1
 END_NS = 7_258_118_400 * SECOND_NS
 
 SCALES = {"s": SECOND_NS, "ms": 1_000_000, "us": 1000, "ns": 1}
-# Seconds reach 1e10 in 2286, milliseconds are below 1e10 only until April 1970: so the size of a number tells its unit.
+# Seconds reach 1e10 in 2286, milliseconds are below 1e10 only until April 1970: so the size of a number tells
+# its unit.
 _BOUNDS = np.array([10**10, 10**13, 10**16])
 _AUTO_SCALES = np.array([SECOND_NS, 1_000_000, 1000, 1])
 
@@ -61,7 +63,8 @@ def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
 
 
 def parse_epochs(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
-    """Epochs, (N,) integers or floats of one unit, or of units told apart by their size (``auto``; iso is read as auto) → (N,) ns.
+    """Epochs, (N,) integers or floats of one unit, or of units told apart by their size (``auto``; iso is
+    read as auto) → (N,) ns.
 
     Fractions are kept to the microsecond: a double holds no more of today's time in seconds.
     """
@@ -88,7 +91,9 @@ def _scale(numbers: NDArray, unit: str) -> NDArray[np.int64]:
     return _AUTO_SCALES[np.searchsorted(_BOUNDS, numbers, side="right")]
 
 
-def _scaled(whole: NDArray[np.int64], scale: NDArray[np.int64], fraction: NDArray[np.int64] | int) -> NDArray[np.int64]:
+def _scaled(
+    whole: NDArray[np.int64], scale: NDArray[np.int64], fraction: NDArray[np.int64] | int
+) -> NDArray[np.int64]:
     good = (whole >= 0) & (whole < END_NS // scale)
     if good.all():
         return np.asarray(whole * scale + fraction)
@@ -96,7 +101,9 @@ def _scaled(whole: NDArray[np.int64], scale: NDArray[np.int64], fraction: NDArra
 
 
 def parse_texts(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
-    """Times as text, (N,) Arrow strings without nulls → (N,) ns: ISO 8601, or epochs written as text (unless ``unit`` is iso)."""
+    """Times as text, (N,) Arrow strings without nulls → (N,) ns: ISO 8601, or epochs written as text (unless
+    ``unit`` is iso).
+    """
     if unit != "iso" and (numbers := _number_texts(texts)) is not None:
         return parse_epochs(numbers, unit)
     if unit in SCALES:
@@ -131,7 +138,8 @@ def _bounded(ns: NDArray[np.int64]) -> NDArray[np.int64]:
 def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     """Wall-clock times of ``zone``, (N,) ns → UTC; negative ones stay as they are.
 
-    A time that an autumn night has twice is the first of the two; one that a spring night skips is the moment of the jump.
+    A time that an autumn night has twice is the first of the two; one that a spring night skips is the moment
+    of the jump.
     """
     if zone == "UTC":
         return local
@@ -139,14 +147,18 @@ def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
 
     good = local >= 0
     index = pd.DatetimeIndex(local[good].view("datetime64[ns]"))
-    there = index.tz_localize(ZoneInfo(zone), ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
+    there = index.tz_localize(
+        ZoneInfo(zone), ambiguous=np.ones(len(index), bool), nonexistent="shift_forward"
+    )
     out = local.copy()
     out[good] = _bounded(there.asi8)
     return out
 
 
 def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
-    """Text by text: numbers, and the spellings of ISO 8601 that Arrow does not read (basic, week dates, commas, mixed zones)."""
+    """Text by text: numbers, and the spellings of ISO 8601 that Arrow does not read (basic, week dates,
+    commas, mixed zones).
+    """
     out = np.full(len(texts), UNREADABLE)
     naive: list[int] = []
     for i, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()):
@@ -162,7 +174,10 @@ def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
 
 
 def _iso(text: str) -> tuple[int, bool] | None:
-    """One ISO 8601 text → (ns, whether it names a zone), None if it is none. Fractions beyond ns are cut off."""
+    """One ISO 8601 text → (ns, whether it names a zone), None if it is none.
+
+    Fractions beyond ns are cut off.
+    """
     if len(text) > _LONGEST:
         return None
     fraction = 0

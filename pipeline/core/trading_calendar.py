@@ -1,8 +1,9 @@
 """Trading time: how many points a market could have brought between two moments.
 
-A series sampled within the day (every minute, every hour) steps in open time: nothing is missed overnight, over a lunch break, at a weekend.
-A daily series steps in sessions: a holiday is no gap. Slower ones (weekly bars) step in plain time, as does everything outside the years
-that the calendar knows. Sessions, holidays and early closes come from ``exchange_calendars``.
+A series sampled within the day (every minute, every hour) steps in open time: nothing is missed overnight,
+over a lunch break, at a weekend. A daily series steps in sessions: a holiday is no gap. Slower ones (weekly
+bars) step in plain time, as does everything outside the years that the calendar knows. Sessions, holidays and
+early closes come from ``exchange_calendars``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
-#: Cadences between these are daily: closes move by an hour when clocks change, and dates are written in many zones.
+#: Cadences between these are daily: closes move by an hour when clocks change, and dates are written in many
+#: zones.
 DAILY_FROM, DAILY_TO = 20 * HOUR, 36 * HOUR
 
 FIRST_YEAR = "1990-01-01"
@@ -44,7 +46,10 @@ class Calendar:
 
     @staticmethod
     def of(name: str) -> Calendar:
-        """The calendar that ``exchange_calendars`` knows under a name such as XNYS. Raises its InvalidCalendarName."""
+        """The calendar that ``exchange_calendars`` knows under a name such as XNYS.
+
+        Raises its InvalidCalendarName.
+        """
         import exchange_calendars  # over a second to import, and few streams have a calendar
 
         ahead = (datetime.now(UTC) + timedelta(days=365 * YEARS_AHEAD)).date().isoformat()
@@ -55,7 +60,9 @@ class Calendar:
         column = {key: schedule[key].to_numpy("datetime64[ns]").astype(np.int64) for key in schedule.columns}
         pause = schedule["break_start"].notna().to_numpy()
         opens = np.concatenate([column["open"], column["break_end"][pause]])
-        closes = np.concatenate([np.where(pause, column["break_start"], column["close"]), column["close"][pause]])
+        closes = np.concatenate(
+            [np.where(pause, column["break_start"], column["close"]), column["close"][pause]]
+        )
         order = np.argsort(opens)
         opens, closes = opens[order], closes[order]
         sessions = schedule.index.to_numpy("datetime64[ns]").astype(np.int64)
@@ -75,7 +82,9 @@ def open_time(t, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa
 
 @njit(cache=True)
 def moment_of(open_ns, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """The moment at which that much open time has passed: the inverse of ``open_time``, the opening rather than the close before it."""
+    """The moment at which that much open time has passed: the inverse of ``open_time``, the opening rather
+    than the close before it.
+    """
     i = max(np.searchsorted(opened, open_ns, side="right") - 1, 0)
     return opens[i] + open_ns - opened[i]
 
@@ -92,12 +101,17 @@ def session_number(t, sessions):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @njit(cache=True)
 def steps_between(last, t, every, sessions, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Steps of a series with the cadence ``every`` from its point at ``last`` to its next one at ``t``; 1 where none is missing."""
+    """Steps of a series with the cadence ``every`` from its point at ``last`` to its next one at ``t``; 1
+    where none is missing.
+    """
     if len(opens) == 0 or every >= DAILY_TO:
         return (t - last + every // 2) // every
     if every < DAILY_FROM:
-        return (open_time(t, opens, closes, opened) - open_time(last, opens, closes, opened) + every // 2) // every
-    # Any constant way to write the date (midnight there or in UTC, the open, the close) gives the same difference.
+        return (
+            open_time(t, opens, closes, opened) - open_time(last, opens, closes, opened) + every // 2
+        ) // every
+    # Any constant way to write the date (midnight there or in UTC, the open, the close) gives the same
+    # difference.
     return session_number(t, sessions) - session_number(last, sessions)
 
 

@@ -1,7 +1,7 @@
 """The record types: what flows through the pipeline and what storage keeps.
 
-Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in ``_ns`` or an array is called ``time``.
-Offsets follow Kafka: an offset names a record, ``next_offset`` is always the record to read next.
+Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in ``_ns`` or an array is called
+``time``. Offsets follow Kafka: an offset names a record, ``next_offset`` is always the record to read next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Partition(NamedTuple):
 class Counts:
     """Outcome of records, cumulative per partition: their sum plus ``held`` is what was read.
 
-    ``held`` is not cumulative: records read and waiting for the watermark (they come out as one of the others).
+    ``held`` is not cumulative: records read and waiting for the watermark (they come out as one of the
+    others).
     """
 
     scored: int = 0
@@ -51,9 +52,10 @@ class Counts:
 class Position:
     """What one owner knows of one partition: its fencing epoch, where it reads next, and the outcomes so far.
 
-    ``next_offset`` is None before the first commit of a partition; ``identity`` is the source's name for this very log
-    (Kafka's topic id), so that a topic deleted and created again is noticed. ``commits`` counts the commits of the
-    partition: it tells a COMMIT whose reply was lost from one that never was, even where the offset did not move.
+    ``next_offset`` is None before the first commit of a partition; ``identity`` is the source's name for this
+    very log (Kafka's topic id), so that a topic deleted and created again is noticed. ``commits`` counts the
+    commits of the partition: it tells a COMMIT whose reply was lost from one that never was, even where the
+    offset did not move.
     """
 
     stream: str
@@ -83,11 +85,13 @@ class AnomalyState(StrEnum):
 
 @dataclass(slots=True)
 class Anomaly:
-    """An interval of one series in which points were flagged, with the provenance that ``explain`` recomputes it from.
+    """An interval of one series in which points were flagged, with the provenance that ``explain`` recomputes
+    it from.
 
-    ``contribution`` sums to 1 over ``channels``; observed, expected, lower and upper are those of the peak point, per
-    channel, in the units of the input (NaN where the input was missing). ``surprise`` is −log10 of the tail probability of the peak, ``score``
-    is 1 − that probability. ``last_flag_seq`` counts points of the series, so that closing needs no write per point.
+    ``contribution`` sums to 1 over ``channels``; observed, expected, lower and upper are those of the peak
+    point, per channel, in the units of the input (NaN where the input was missing). ``surprise`` is −log10 of
+    the tail probability of the peak, ``score`` is 1 − that probability. ``last_flag_seq`` counts points of
+    the series, so that closing needs no write per point.
     """
 
     id: UUID
@@ -183,10 +187,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """What of one kind of change (see ``pipeline.training.synthetic_changes``) is caught on one channel of one series.
+    """What of one kind of change (see ``pipeline.training.synthetic_changes``) is caught on one channel of
+    one series.
 
-    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has no size, 0. delay: rows until the flag
-    there; caught: share of the sizes; spread: one spread in units of the input.
+    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has
+    no size, 0. delay: rows until the flag there; caught: share of the sizes; spread: one spread in units of
+    the input.
     """
 
     series: str

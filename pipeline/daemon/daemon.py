@@ -52,7 +52,13 @@ class Daemon:
     """The engines of all streams, turned one after the other."""
 
     def __init__(
-        self, config: Config, database: Database, metrics: Metrics, health: Health, watchdog: Watchdog, stopping: threading.Event
+        self,
+        config: Config,
+        database: Database,
+        metrics: Metrics,
+        health: Health,
+        watchdog: Watchdog,
+        stopping: threading.Event,
     ) -> None:
         self._database = database
         self._metrics = metrics
@@ -87,8 +93,16 @@ class Daemon:
         if (config.database, config.http) != (self._config.database, self._config.http):
             raise ConfigError("database and http cannot change while the daemon runs; restart it")
         old, self._config = self._config, config
-        shared = (old.storage, old.engine, bool(old.endpoints)) != (config.storage, config.engine, bool(config.endpoints))
-        changed = {name for name in (*old.streams, *config.streams) if shared or _of_engine(old, name) != _of_engine(config, name)}
+        shared = (old.storage, old.engine, bool(old.endpoints)) != (
+            config.storage,
+            config.engine,
+            bool(config.endpoints),
+        )
+        changed = {
+            name
+            for name in (*old.streams, *config.streams)
+            if shared or _of_engine(old, name) != _of_engine(config, name)
+        }
         try:
             built = self._built([name for name in config.streams if name in changed])
         except BaseException:
@@ -122,7 +136,12 @@ class Daemon:
             prune(self._database, self._config.storage)
             if self._config.storage.history:
                 prune_history(self._config.history_path, self._config.storage)
-            tidy(self._database, self._config.models_path, self._config.streams, self._config.storage.keep_models)
+            tidy(
+                self._database,
+                self._config.models_path,
+                self._config.streams,
+                self._config.storage.keep_models,
+            )
         except (StorageUnavailable, OSError) as error:
             log.warning("old rows stay for another hour", error=str(error))
 
@@ -146,9 +165,13 @@ class Daemon:
         config = self._config
         stream = config.streams[name]
         source = make_source(name, stream.source, stream.format)
-        writer = HistoryWriter(config.history_path, name, self._history_failed) if config.storage.history else None
+        writer = (
+            HistoryWriter(config.history_path, name, self._history_failed) if config.storage.history else None
+        )
         metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
-        engine = build_engine(name, config, self._database, source, metrics, history_writer=writer, on_changes=changed)
+        engine = build_engine(
+            name, config, self._database, source, metrics, history_writer=writer, on_changes=changed
+        )
         engine.parts.sinks = [
             *engine.parts.sinks,
             GuardSink(self._metrics, name),
@@ -176,7 +199,9 @@ class Daemon:
         try:
             rows = next(self._past[name], None)
         except (InputError, SourceError) as error:
-            log.error("past points cannot be read; the series begin without them", stream=name, error=str(error))
+            log.error(
+                "past points cannot be read; the series begin without them", stream=name, error=str(error)
+            )
             rows = None
         if rows is None:
             del self._past[name]
@@ -199,12 +224,16 @@ class Daemon:
 
 
 def _of_engine(config: Config, name: str) -> Stream | None:
-    """What the engine of a stream depends on: alerts, and retraining but for its eye on drift, are others' business."""
+    """What the engine of a stream depends on: alerts, and retraining but for its eye on drift, are others'
+    business.
+    """
     stream = config.streams.get(name)
     return (
         None
         if stream is None
-        else stream.model_copy(update={"alerts": Alerts(), "retraining": Retraining(on_drift=stream.retraining.on_drift)})
+        else stream.model_copy(
+            update={"alerts": Alerts(), "retraining": Retraining(on_drift=stream.retraining.on_drift)}
+        )
     )
 
 
@@ -219,7 +248,11 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
         health = Health(watchdog)
         if config.http is not None:
-            server = HttpServer(config.http.host, config.http.port, [*operating_routes(health, metrics), *alert_routes(config)])
+            server = HttpServer(
+                config.http.host,
+                config.http.port,
+                [*operating_routes(health, metrics), *alert_routes(config)],
+            )
             server.start()
             stack.callback(server.stop)
             log.info("serving", url=server.url)
@@ -230,9 +263,11 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
 
 
 def calm_collector() -> None:
-    """What is loaded by now stays: walking through it at each collection cost a third of the decoding of small records.
+    """What is loaded by now stays: walking through it at each collection cost a third of the decoding of
+    small records.
 
-    And collect seldom: a batch makes 20,000 objects that are gone after it (a client's messages, which could hold cycles, as far as Python knows).
+    And collect seldom: a batch makes 20,000 objects that are gone after it (a client's messages, which could
+    hold cycles, as far as Python knows).
     """
     gc.collect()
     gc.freeze()
@@ -248,7 +283,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def run_daemon(path: Path, watch: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises ForewatchError for what cannot even start."""
+    """Run until SIGTERM or SIGINT; returns the exit code.
+
+    Raises ForewatchError for what cannot even start.
+    """
     stopping = stop_on_signals()
     config = load_config(path)
     with daemon(config, stopping) as running:

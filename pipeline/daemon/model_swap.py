@@ -1,7 +1,8 @@
-"""Who decides, in a running daemon: sees a promotion or a rollback, prepares the detector aside, and hands it over between two batches.
+"""Who decides, in a running daemon: sees a promotion or a rollback, prepares the detector aside, and hands it
+over between two batches.
 
-A version is loaded, checked and warmed up in the background; the loop only exchanges one object for another. What cannot be used is refused, and the
-one that decides goes on deciding.
+A version is loaded, checked and warmed up in the background; the loop only exchanges one object for another.
+What cannot be used is refused, and the one that decides goes on deciding.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Known:
-    """What a stream's engine runs, or will from the next batch on; ``sequence`` −1: not compared with the promotions yet."""
+    """What a stream's engine runs, or will from the next batch on; ``sequence`` −1: not compared with the
+    promotions yet.
+    """
 
     version: str | None
     sequence: int = -1
@@ -43,7 +46,9 @@ class _Known:
 class ModelWatch:
     """The background calls ``look``, the loop ``apply``; nothing else is shared between them."""
 
-    def __init__(self, database: Database, metrics: Metrics, history: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self, database: Database, metrics: Metrics, history: Callable[[], str | None] = lambda: None
+    ) -> None:
         """``history`` says where the history is now (None: nowhere)."""
         self._database = database
         self._metrics = metrics
@@ -94,7 +99,9 @@ class ModelWatch:
             self._ready.pop(name, None)
 
     def _relearnt(self, name: str, stream: Stream, champion: Champion) -> Relearnt | None:
-        """What series that people have ruled on know of themselves without what was ruled out; a history that cannot be read costs only that."""
+        """What series that people have ruled on know of themselves without what was ruled out; a history that
+        cannot be read costs only that.
+        """
         history = self._history()
         if history is None or champion.promotion.action != "promote":
             return None
@@ -102,9 +109,19 @@ class ModelWatch:
             said = rulings(connection, name)
         try:
             since_ns = newest_ns(history, name) - round(stream.retraining.history.total_seconds() * 1e9)
-            return relearn(champion.detector, history, name, stream, said, since_ns, partial(begun, self._database, champion, stream))
+            return relearn(
+                champion.detector,
+                history,
+                name,
+                stream,
+                said,
+                since_ns,
+                partial(begun, self._database, champion, stream),
+            )
         except (OSError, InputError) as error:
-            log.warning("series go on with what they know: the history cannot be read", stream=name, error=str(error))
+            log.warning(
+                "series go on with what they know: the history cannot be read", stream=name, error=str(error)
+            )
             return None
 
     def _exchange(self, name: str, engine: Engine, champion: Champion, relearnt: Relearnt | None) -> None:
@@ -123,10 +140,18 @@ class ModelWatch:
         self._metrics.model_exchanges.labels(name).inc()
         self._metrics.model_info.remove(name, before)
         self._metrics.model_info.labels(name, champion.provenance.model_version).set(1)
-        log.info("another model decides", stream=name, before=before, now=champion.provenance.model_version, relearnt=begun_anew)
+        log.info(
+            "another model decides",
+            stream=name,
+            before=before,
+            now=champion.provenance.model_version,
+            relearnt=begun_anew,
+        )
 
     def _tell(self, name: str, champion: Champion | None = None) -> None:
-        """Whether the version that was named can be used (None: it decides already), as a fault that opens and closes."""
+        """Whether the version that was named can be used (None: it decides already), as a fault that opens
+        and closes.
+        """
         refused = champion is not None and champion.refused is not None
         self._metrics.model_usable.labels(name).set(0 if refused else 1)
         now_ns = time.time_ns()

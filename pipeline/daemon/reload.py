@@ -22,13 +22,23 @@ Stamp = tuple[int, int, int]
 
 
 class Reloader:
-    """Calls ``take`` with each valid new config; one with mistakes is logged and refused, and everything goes on as before.
+    """Calls ``take`` with each valid new config; one with mistakes is logged and refused, and everything goes
+    on as before.
 
-    Nothing runs beside the loop: ``poll`` is called between two batches and costs nothing until there is something to do.
-    ``outcome`` is told ``taken`` or ``refused`` (a metric). ``take`` may refuse too, by raising ConfigError.
+    Nothing runs beside the loop: ``poll`` is called between two batches and costs nothing until there is
+    something to do. ``outcome`` is told ``taken`` or ``refused`` (a metric). ``take`` may refuse too, by
+    raising ConfigError.
     """
 
-    def __init__(self, path: Path, current: Config, take: Callable[[Config], None], *, watch: bool, outcome: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        current: Config,
+        take: Callable[[Config], None],
+        *,
+        watch: bool,
+        outcome: Callable[[str], None],
+    ) -> None:
         self._path = path
         self._current = current
         self._take = take
@@ -71,7 +81,9 @@ class Reloader:
                 return
             self._take(config)
         except ConfigError as error:
-            log.error("config refused, the old one stays", file=str(self._path), problems=str(error).splitlines())
+            log.error(
+                "config refused, the old one stays", file=str(self._path), problems=str(error).splitlines()
+            )
             self._outcome("refused")
         else:
             self._current = config

@@ -1,4 +1,6 @@
-"""Retraining in the daemon: the clock, the watch for promotions, and a runner process whenever there is work. One thread that only looks."""
+"""Retraining in the daemon: the clock, the watch for promotions, and a runner process whenever there is work.
+One thread that only looks.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ class RetrainingService:
         self._drifts.append(evidence)
 
     def eyes(self, name: str, stream: Stream, scoring: Scoring) -> list[Sink]:
-        """What watches the stream's engine beside the detector: detection power, and drift, each where it was when it was kept."""
+        """What watches the stream's engine beside the detector: detection power, and drift, each where it was
+        when it was kept.
+        """
         sinks: list[Sink] = []
         with self._database.read() as connection:
             power = monitor_state.power(connection, name, scoring.provenance.model_version)
@@ -97,14 +101,19 @@ class RetrainingService:
             def keep(series: str, found: list[Power]) -> None:
                 by, now_ns = scoring.provenance.model_version, time.time_ns()
                 self._keeper.put(
-                    (name, series), partial(monitor_state.save_power, stream=name, found=found, model_version=by, found_ns=now_ns)
+                    (name, series),
+                    partial(
+                        monitor_state.save_power, stream=name, found=found, model_version=by, found_ns=now_ns
+                    ),
                 )
 
             sinks.append(PowerSink(scoring, PowerMetrics(self._metrics, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):
 
             def keep_drift(partition: Partition, state: Callable[[], monitor_state.DriftState]) -> None:
-                self._keeper.put((name, partition), lambda connection: monitor_state.save_drift(connection, state()))
+                self._keeper.put(
+                    (name, partition), lambda connection: monitor_state.save_drift(connection, state())
+                )
 
             cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
             sinks.append(DriftSink(scoring, cool_down_ns, self.drifted, keep_drift, drift))
@@ -129,19 +138,36 @@ class RetrainingService:
         """What drifted is trained again, unless that was done a short while ago."""
         while self._drifts:
             evidence, now_ns = self._drifts[0], time.time_ns()
-            stream, detail, number = self._config.streams.get(evidence.stream), {"drift": evidence.as_dict()}, None
+            stream, detail, number = (
+                self._config.streams.get(evidence.stream),
+                {"drift": evidence.as_dict()},
+                None,
+            )
             if stream is not None:
                 with self._database.begin() as connection:
-                    number = ask(connection, evidence.stream, stream, now_ns, trigger="drift", author="drift", now_ns=now_ns, detail=detail)
+                    number = ask(
+                        connection,
+                        evidence.stream,
+                        stream,
+                        now_ns,
+                        trigger="drift",
+                        author="drift",
+                        now_ns=now_ns,
+                        detail=detail,
+                    )
             self._drifts.popleft()  # not before it is written
             self._job_metrics.drifted(evidence.stream)
             names = [one["series"] for one in evidence.series[:3]]
-            log.info("drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number)
+            log.info(
+                "drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number
+            )
 
     def _ask_for_past(self) -> None:
-        """A stream that names files of past points is trained on them at once, not at the next tick of the clock; once, unless they change.
+        """A stream that names files of past points is trained on them at once, not at the next tick of the
+        clock; once, unless they change.
 
-        Their time of change is when the training was due, so that any number of daemons and starts ask for one.
+        Their time of change is when the training was due, so that any number of daemons and starts ask for
+        one.
         """
         for name, stream in self._config.streams.items():
             if stream.history is None or name in self._asked or not trainable(stream):
@@ -150,10 +176,17 @@ class RetrainingService:
             try:
                 due_ns = min(stream.history.stat().st_mtime_ns, now_ns)
             except OSError as error:
-                log.warning("past points cannot be read", stream=name, history=str(stream.history), error=error.strerror)
+                log.warning(
+                    "past points cannot be read",
+                    stream=name,
+                    history=str(stream.history),
+                    error=error.strerror,
+                )
             else:
                 with self._database.begin() as connection:
-                    number = ask(connection, name, stream, due_ns, trigger="history", author="start", now_ns=now_ns)
+                    number = ask(
+                        connection, name, stream, due_ns, trigger="history", author="start", now_ns=now_ns
+                    )
                 if number is not None:
                     log.info("training queued", job=number, stream=name, history=str(stream.history))
             self._asked.add(name)
@@ -174,16 +207,24 @@ class RetrainingService:
     def _queue(self, stream: str, due_ns: int) -> None:
         with self._database.begin() as connection:
             found = self._config.streams[stream]
-            number = ask(connection, stream, found, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns())
+            number = ask(
+                connection, stream, found, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns()
+            )
         if number is not None:
             log.info("training queued", job=number, stream=stream)
 
     def _catch_up(self) -> None:
-        """What was due while nobody's clock ran; a stream that never had a scheduled training waits for its first due time."""
+        """What was due while nobody's clock ran; a stream that never had a scheduled training waits for its
+        first due time.
+        """
         for name in _triggers(self._config):
             try:
                 with self._database.read() as connection:
-                    last = [job for job in jobs.query(connection, stream=name, kind="train", limit=20) if job.trigger == "schedule"]
+                    last = [
+                        job
+                        for job in jobs.query(connection, stream=name, kind="train", limit=20)
+                        if job.trigger == "schedule"
+                    ]
             except StorageError as error:
                 log.warning("missed trainings cannot be looked up", stream=name, error=str(error))
                 return

@@ -1,4 +1,5 @@
-"""Decoding: batches of records become columns at once; a record that does not fit becomes a dead letter, never an exception.
+"""Decoding: batches of records become columns at once; a record that does not fit becomes a dead letter,
+never an exception.
 
 A new format is one module that makes a ``Parsed`` of a batch, and one line in ``Decoder.__init__``.
 """

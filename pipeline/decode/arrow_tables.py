@@ -20,7 +20,13 @@ from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical
 _NOTHING = r"(?i)^([+-]?nan|null|none|na|n/a|#n/a)?$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
-_LABEL_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_boolean)
+_LABEL_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_integer,
+    pa.types.is_boolean,
+)
 
 
 class TableParser:
@@ -39,7 +45,9 @@ class TableParser:
         values = np.empty((n, len(fields.values)))
         for channel, field in enumerate(fields.values):
             values[:, channel] = _numbers(column[field], field, rejects)
-        extra: dict[str, NDArray] = {field: _numbers(column[field], field, rejects) for field in fields.numbers}
+        extra: dict[str, NDArray] = {
+            field: _numbers(column[field], field, rejects) for field in fields.numbers
+        }
         extra |= {f"distinct {field}": self._distinct(column[field]) for field in fields.fingerprints}
         times = column[fields.time]
         return Parsed(
@@ -53,7 +61,9 @@ class TableParser:
         )
 
     def _column(self, table: pa.Table, field: str, rejects: _Rejects) -> pa.Array:
-        """One column as one array, plain but for labels, which may stay dictionary-encoded; nulls where it is absent."""
+        """One column as one array, plain but for labels, which may stay dictionary-encoded; nulls where it is
+        absent.
+        """
         places = table.schema.get_all_field_indices(field)
         if len(places) != 1:
             if places or field not in self.fields.optional:
@@ -78,7 +88,10 @@ class TableParser:
             rejects.where(coded.indices.is_null(), column, "missing_field", f"{field} has no value")
         if not any(fits(kind) for fits in _LABEL_TYPES):
             rejects.where(
-                coded.indices.is_valid(), column, "wrong_type", f"{field} is {kind}; a label is text, a whole number, or true and false"
+                coded.indices.is_valid(),
+                column,
+                "wrong_type",
+                f"{field} is {kind}; a label is text, a whole number, or true and false",
             )
             return [""], np.zeros(len(column), np.int32)
         texts, bad = self._texts.of(field, coded.dictionary)
@@ -95,7 +108,10 @@ class TableParser:
 
 
 class _Texts:
-    """The texts of label dictionaries. Batch after batch brings the same dictionary, and a walk through it costs more than the rows do."""
+    """The texts of label dictionaries.
+
+    Batch after batch brings the same dictionary, and a walk through it costs more than the rows do.
+    """
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[pa.Array, list[str], list[int]]] = {}
@@ -120,9 +136,13 @@ class _Rejects:
             if row not in self.found:
                 self.found[int(row)] = Reject(reason, detail(int(row)))
 
-    def where(self, mask: pa.BooleanArray | NDArray[np.bool_], column: pa.Array, reason: str, detail: str) -> None:
+    def where(
+        self, mask: pa.BooleanArray | NDArray[np.bool_], column: pa.Array, reason: str, detail: str
+    ) -> None:
         """Refuse the rows of a mask; ``detail`` gets what was there."""
-        rows = np.flatnonzero(mask if isinstance(mask, np.ndarray) else mask.fill_null(False).to_numpy(zero_copy_only=False))
+        rows = np.flatnonzero(
+            mask if isinstance(mask, np.ndarray) else mask.fill_null(False).to_numpy(zero_copy_only=False)
+        )
         self.add(rows.tolist(), reason, lambda row: f"{detail}, it is {shown(column[row].as_py())}")
 
 
@@ -178,7 +198,9 @@ def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.in
     kind = column.type
     floats = pa.types.is_floating(kind)
     if column.null_count or floats:
-        rejects.where(column.is_null(nan_is_null=floats), column, "missing_field", f"{fields.time} has no value")
+        rejects.where(
+            column.is_null(nan_is_null=floats), column, "missing_field", f"{fields.time} has no value"
+        )
     if pa.types.is_integer(kind) and fields.time_unit == "iso":
         kind, column = pa.string(), column.cast(pa.string())  # 20240131
     if pa.types.is_string(kind):
@@ -198,7 +220,9 @@ def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
 
 
 def _numbers(column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
-    """A channel, NaN where nothing is known: a null, an empty text, or NaN, which is how a columnar file writes it."""
+    """A channel, NaN where nothing is known: a null, an empty text, or NaN, which is how a columnar file
+    writes it.
+    """
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
@@ -207,7 +231,8 @@ def _numbers(column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.floa
     elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         rejects.where(column.is_valid(), column, "wrong_type", f"{field} is {kind}, not a number")
         return np.full(len(column), np.nan)
-    numbers: NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # nulls become NaN
+    # nulls become NaN
+    numbers: NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     infinite = np.isinf(numbers)
     if infinite.any():
         rejects.where(infinite, column, "not_finite", field)

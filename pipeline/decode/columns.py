@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 
-#: A series inside its stream: the text of its label, or of all of them with NULs between, which no label may hold. (Tuples of texts cost half
-#: as much again to make and to look up.)
+#: A series inside its stream: the text of its label, or of all of them with NULs between, which no label may
+#: hold. (Tuples of texts cost half as much again to make and to look up.)
 Key = str
 SEPARATOR = "\0"
 
@@ -19,8 +19,8 @@ SEPARATOR = "\0"
 class Keys:
     """The series of N points: ``names[codes[i]]``, or ``names[i]`` where ``codes`` is None.
 
-    JSON comes as a list of names, a columnar file as codes into few of them. Every name is in use, so ``spread(find(names))`` gives the
-    slots of all points with one look-up a name.
+    JSON comes as a list of names, a columnar file as codes into few of them. Every name is in use, so
+    ``spread(find(names))`` gives the slots of all points with one look-up a name.
     """
 
     names: list[Key]
@@ -47,7 +47,9 @@ class Keys:
         if used.all():
             return Keys(self.names, codes)
         renumbered = np.cumsum(used, dtype=np.int32) - 1
-        return Keys([self.names[i] for i in np.flatnonzero(used).tolist()], renumbered[codes].astype(np.int32))
+        return Keys(
+            [self.names[i] for i in np.flatnonzero(used).tolist()], renumbered[codes].astype(np.int32)
+        )
 
     def flat(self) -> list[Key]:
         """One name a point."""
@@ -56,7 +58,8 @@ class Keys:
 
 @dataclass(slots=True)
 class Columns:
-    """N points of C channels of one partition, in the order in which they are to be taken (offset order as decoded).
+    """N points of C channels of one partition, in the order in which they are to be taken (offset order as
+    decoded).
 
     offsets   (N,)    int64    of the record that a point comes from
     head      (N,)    bool     first point of its record (None: all are); a record with many samples is counted by its head
@@ -118,7 +121,9 @@ class Columns:
         """These points, then those."""
         heads = None
         if self.head is not None or other.head is not None:
-            heads = np.concatenate([np.ones(len(c), bool) if c.head is None else c.head for c in (self, other)])
+            heads = np.concatenate(
+                [np.ones(len(c), bool) if c.head is None else c.head for c in (self, other)]
+            )
         return Columns(
             partition=self.partition,
             offsets=np.concatenate([self.offsets, other.offsets]),
@@ -132,7 +137,12 @@ class Columns:
 
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
         """Plain arrays and the key of each point, for a snapshot; ``from_arrays`` reads them back."""
-        arrays: dict[str, NDArray] = {"offsets": self.offsets, "time": self.time, "clock": self.clock, "values": self.values}
+        arrays: dict[str, NDArray] = {
+            "offsets": self.offsets,
+            "time": self.time,
+            "clock": self.clock,
+            "values": self.values,
+        }
         arrays["head"] = np.ones(len(self), bool) if self.head is None else self.head
         arrays.update({f"extra.{name}": column for name, column in self.extra.items()})
         return arrays, self.keys.flat()

@@ -19,26 +19,44 @@ _SPECIAL = (b'"', b"\r", b"\0", b"\n\n")
 
 
 def split(
-    values: Sequence[bytes | None], header: Sequence[str], delimiter: str, used: Sequence[str], rejects: dict[int, Reject]
+    values: Sequence[bytes | None],
+    header: Sequence[str],
+    delimiter: str,
+    used: Sequence[str],
+    rejects: dict[int, Reject],
 ) -> tuple[pa.Table, NDArray[np.int64] | None]:
-    """Lines → (table of the ``used`` columns as texts, record of each row; None: row i is record i). Refused records get no row."""
+    """Lines → (table of the ``used`` columns as texts, record of each row; None: row i is record i).
+
+    Refused records get no row.
+    """
     table = _at_once(values, header, delimiter, used)
     return (table, None) if table is not None else _one_by_one(values, header, delimiter, used, rejects)
 
 
-def _at_once(values: Sequence[bytes | None], header: Sequence[str], delimiter: str, used: Sequence[str]) -> pa.Table | None:
+def _at_once(
+    values: Sequence[bytes | None], header: Sequence[str], delimiter: str, used: Sequence[str]
+) -> pa.Table | None:
     """All lines in one call, None where that could read something else than line by line."""
     if not values or None in values:
         return None
     text = b"\n".join(values) + b"\n"  # type: ignore[arg-type]
-    if len(text) > _BLOCK or text.count(b"\n") != len(values) or any(mark in text for mark in _SPECIAL) or text[:1] == b"\n":
+    if (
+        len(text) > _BLOCK
+        or text.count(b"\n") != len(values)
+        or any(mark in text for mark in _SPECIAL)
+        or text[:1] == b"\n"
+    ):
         return None
     try:
         table = pacsv.read_csv(
             pa.BufferReader(text),
-            read_options=pacsv.ReadOptions(column_names=list(header), use_threads=False, block_size=len(text)),
+            read_options=pacsv.ReadOptions(
+                column_names=list(header), use_threads=False, block_size=len(text)
+            ),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, quote_char=False, ignore_empty_lines=False),
-            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), include_columns=list(used)),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), include_columns=list(used)
+            ),
         )
     except pa.ArrowInvalid:
         return None
@@ -46,7 +64,11 @@ def _at_once(values: Sequence[bytes | None], header: Sequence[str], delimiter: s
 
 
 def _one_by_one(
-    values: Sequence[bytes | None], header: Sequence[str], delimiter: str, used: Sequence[str], rejects: dict[int, Reject]
+    values: Sequence[bytes | None],
+    header: Sequence[str],
+    delimiter: str,
+    used: Sequence[str],
+    rejects: dict[int, Reject],
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     cells: list[list[str]] = []
     rows: list[int] = []
@@ -60,7 +82,9 @@ def _one_by_one(
             cells.append(found)
             rows.append(row)
     place = {name: i for i, name in enumerate(header)}
-    return pa.table({name: pa.array([c[place[name]] for c in cells], pa.string()) for name in used}), np.array(rows, np.int64)
+    return pa.table(
+        {name: pa.array([c[place[name]] for c in cells], pa.string()) for name in used}
+    ), np.array(rows, np.int64)
 
 
 def _line(value: bytes, header: Sequence[str], delimiter: str) -> list[str] | Reject:

@@ -12,15 +12,21 @@ from pipeline.decode.columns import Columns
 
 
 class DeadLetterGauge:
-    """Watches the records of one partition: too large a share of bad ones in any ``window``, or too long a ``run`` of them."""
+    """Watches the records of one partition: too large a share of bad ones in any ``window``, or too long a
+    ``run`` of them.
+    """
 
     def __init__(self, limit: DeadLetterLimit) -> None:
         self._limit = limit
-        self._recent = np.zeros(0, bool)  # the last records, True where bad; longer than window and run need is cut off
+        # the last records, True where bad; longer than window and run need is cut off
+        self._recent = np.zeros(0, bool)
         self._bad = False
 
     def update(self, columns: Columns, dead: Sequence[DeadLetter]) -> bool:
-        """Take a batch in, as decoded. True once the limit is passed; how the records are cut into batches makes no difference."""
+        """Take a batch in, as decoded.
+
+        True once the limit is passed; how the records are cut into batches makes no difference.
+        """
         heads = columns.offsets if columns.head is None else columns.offsets[columns.head]
         return self.count(heads, np.fromiter((letter.offset for letter in dead), np.int64, len(dead)))
 
@@ -30,7 +36,9 @@ class DeadLetterGauge:
         outcome = np.concatenate([self._recent, (order >= len(good))])
         self._bad = self._bad or bool(outcome.any() and self._passed(outcome))
         self._recent = (
-            outcome[-max(self._limit.window, self._limit.run) + 1 :] if max(self._limit.window, self._limit.run) > 1 else outcome[:0]
+            outcome[-max(self._limit.window, self._limit.run) + 1 :]
+            if max(self._limit.window, self._limit.run) > 1
+            else outcome[:0]
         )
         return self._bad
 

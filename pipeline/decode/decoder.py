@@ -30,7 +30,10 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """Decodes the records of one stream. Pure: the same records give the same columns, however they are cut into batches."""
+    """Decodes the records of one stream.
+
+    Pure: the same records give the same columns, however they are cut into batches.
+    """
 
     def __init__(self, name: str, stream: Stream) -> None:
         chosen = stream.format.chosen
@@ -41,11 +44,16 @@ class Decoder:
         self._json = JsonParser(self._fields, chosen.samples) if isinstance(chosen, JsonFormat) else None
         self._tables = TableParser(self._fields)
         self._future = None if stream.future is None else to_nanoseconds(stream.future)
-        if self._header is not None and (absent := set(self._fields.all()) - set(self._header) - self._fields.optional):
+        if self._header is not None and (
+            absent := set(self._fields.all()) - set(self._header) - self._fields.optional
+        ):
             raise ConfigError(f"streams.{name}.format.csv.header: has no column {', '.join(sorted(absent))}")
 
     def decode(self, records: Records | TableRecords) -> Decoded:
-        """Columns and dead letters of one batch. Raises ConfigError for CSV records whose format names no header, else nothing."""
+        """Columns and dead letters of one batch.
+
+        Raises ConfigError for CSV records whose format names no header, else nothing.
+        """
         if isinstance(records, TableRecords):
             parsed = self._tables.parse(records.table)
         elif self._json is not None:
@@ -63,7 +71,9 @@ class Decoder:
 
     def _csv(self, records: Records) -> Parsed:
         if self._header is None:
-            raise ConfigError(f"streams.{self._name}.format.csv: these records carry no header line; name their columns: `header: [...]`")
+            raise ConfigError(
+                f"streams.{self._name}.format.csv: these records carry no header line; name their columns: `header: [...]`"
+            )
         rejects: dict[int, Reject] = {}
         used = [field for field in self._fields.all() if field in self._header]
         table, rows = split(records.values, self._header, self._delimiter, used, rejects)
@@ -80,14 +90,18 @@ class Decoder:
             for point in np.flatnonzero(time < 0).tolist():
                 reason = "absurd_time" if time[point] == ABSURD else "bad_time"
                 row = point if rows is None else int(rows[point])
-                parsed.rejects.setdefault(row, Reject(reason, f"{self._fields.time} is {shown(parsed.time_shown(point))}"))
+                parsed.rejects.setdefault(
+                    row, Reject(reason, f"{self._fields.time} is {shown(parsed.time_shown(point))}")
+                )
         if self._future is None:
             return
         logged = timestamps if rows is None else timestamps[rows]
         ahead = (time > logged + self._future) & (logged >= 0)
         for point in np.flatnonzero(ahead).tolist():
             row = point if rows is None else int(rows[point])
-            parsed.rejects.setdefault(row, Reject("future", self._too_far(int(time[point]), int(logged[point]))))
+            parsed.rejects.setdefault(
+                row, Reject("future", self._too_far(int(time[point]), int(logged[point])))
+            )
 
     def _too_far(self, time: int, logged: int) -> str:
         ahead = format_duration(timedelta(microseconds=(time - logged) // 1000))
@@ -112,17 +126,25 @@ class Decoder:
         if keep is not None:
             columns = columns.take(keep)
         unsplit = len(records.rejected) if isinstance(records, TableRecords) else 0
-        columns.filtered = parsed.filtered + (records.next_offset - records.first_offset) - len(records) - unsplit
+        columns.filtered = (
+            parsed.filtered + (records.next_offset - records.first_offset) - len(records) - unsplit
+        )
         return columns
 
     def _dead_letters(self, rejects: dict[int, Reject], records: Records | TableRecords) -> list[DeadLetter]:
         dead = []
         for row, reject in rejects.items():
             offset, timestamp = int(records.offsets[row]), int(records.timestamps[row])
-            dead.append(DeadLetter(self._name, records.partition, offset, timestamp, *_original(records, row), *reject))
+            dead.append(
+                DeadLetter(
+                    self._name, records.partition, offset, timestamp, *_original(records, row), *reject
+                )
+            )
         if isinstance(records, TableRecords):
             for offset, raw, why in records.rejected:
-                dead.append(DeadLetter(self._name, records.partition, offset, -1, None, raw, [], "malformed", why))
+                dead.append(
+                    DeadLetter(self._name, records.partition, offset, -1, None, raw, [], "malformed", why)
+                )
         return sorted(dead, key=lambda letter: letter.offset)
 
 
@@ -130,7 +152,11 @@ def _original(records: Records | TableRecords, row: int) -> tuple[bytes | None, 
     """Key, value and headers as they came."""
     if isinstance(records, TableRecords):
         return None, row_bytes(records.table, row), []
-    return records.keys[row], records.values[row], [] if records.headers is None else list(records.headers[row])
+    return (
+        records.keys[row],
+        records.values[row],
+        [] if records.headers is None else list(records.headers[row]),
+    )
 
 
 def _text(ns: int) -> str:

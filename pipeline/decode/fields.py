@@ -24,7 +24,10 @@ class Reduction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Field names as configured. What only the aggregate reads are ``numbers`` and, where only sameness matters, ``fingerprints``."""
+    """Field names as configured.
+
+    What only the aggregate reads are ``numbers`` and, where only sameness matters, ``fingerprints``.
+    """
 
     labels: tuple[str, ...]
     time: str
@@ -50,21 +53,34 @@ def reductions_of(stream: Stream) -> list[Reduction]:
             ((kind, field),) = function.items()
             out.append(Reduction(channel, kind, field))
         else:
-            out.append(Reduction(channel, function, None if function == "count" else stream.format.chosen.value_fields[channel]))
+            out.append(
+                Reduction(
+                    channel,
+                    function,
+                    None if function == "count" else stream.format.chosen.value_fields[channel],
+                )
+            )
     return out
 
 
 def fields_of(name: str, stream: Stream) -> Fields:
-    """The fields that stream ``name`` needs. Raises ConfigError where one field is to be two things at once."""
+    """The fields that stream ``name`` needs.
+
+    Raises ConfigError where one field is to be two things at once.
+    """
     chosen = stream.format.chosen
     labels, values = tuple(chosen.label_fields.values()), tuple(chosen.value_fields.values())
     reductions = [r for r in reductions_of(stream) if r.field is not None]
-    numbers = dict.fromkeys(r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values)
+    numbers = dict.fromkeys(
+        r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values
+    )
     fingerprints = dict.fromkeys(r.field for r in reductions if r.field is not None and r.fingerprint)
     uses = {"series": set(labels), "time": {chosen.time}, "value": {*values, *numbers}}
     for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
         for field in sorted(uses[one] & uses[other]):
-            raise ConfigError(f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it can be one of them")
+            raise ConfigError(
+                f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it can be one of them"
+            )
     return Fields(
         labels=labels,
         time=chosen.time,

@@ -1,7 +1,7 @@
 """JSON records to columns: one typed msgspec call a record, then whole columns.
 
-A batch in which everything fits takes one ``map``; only when that raises are the records tried one by one, and only a record that does not
-fit is looked at more closely, to say why.
+A batch in which everything fits takes one ``map``; only when that raises are the records tried one by one,
+and only a record that does not fit is looked at more closely, to say why.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class JsonParser:
             filtered += empty
         return self._parsed(columns, rows, rejects, filtered)
 
-    def _one_by_one(self, values: Sequence[bytes | None], rejects: dict[int, Reject]) -> tuple[list[Any], NDArray[np.int64]]:
+    def _one_by_one(
+        self, values: Sequence[bytes | None], rejects: dict[int, Reject]
+    ) -> tuple[list[Any], NDArray[np.int64]]:
         records, rows = [], []
         for row, value in enumerate(values):
             if value is None:
@@ -95,9 +97,17 @@ class JsonParser:
             columns[field] = column
         return columns, rows, int((lengths == 0).sum())
 
-    def _parsed(self, columns: dict[str, list[Any]], rows: NDArray[np.int64] | None, rejects: dict[int, Reject], filtered: int) -> Parsed:
+    def _parsed(
+        self,
+        columns: dict[str, list[Any]],
+        rows: NDArray[np.int64] | None,
+        rejects: dict[int, Reject],
+        filtered: int,
+    ) -> Parsed:
         fields = self.fields
-        times = [0 if t is None else t for t in columns[fields.time]] if self.samples else columns[fields.time]
+        times = (
+            [0 if t is None else t for t in columns[fields.time]] if self.samples else columns[fields.time]
+        )
         labels = [_texts(columns[field], field, rows, rejects) for field in fields.labels]
         extra: dict[str, NDArray] = {field: np.array(columns[field], np.float64) for field in fields.numbers}
         extra |= {f"distinct {field}": self._fingerprints.of(columns[field]) for field in fields.fingerprints}
@@ -106,7 +116,9 @@ class JsonParser:
             values[:, channel] = columns[field]  # None becomes NaN
         return Parsed(
             rows=rows,
-            keys=Keys(labels[0] if len(labels) == 1 else list(map(SEPARATOR.join, zip(*labels, strict=True)))),
+            keys=Keys(
+                labels[0] if len(labels) == 1 else list(map(SEPARATOR.join, zip(*labels, strict=True)))
+            ),
             time=parse_times(times, fields.time_unit, fields.zone),
             time_shown=times.__getitem__,
             values=values,
@@ -116,7 +128,9 @@ class JsonParser:
         )
 
 
-def _inner_or_outer(samples: list[Any], records: list[Any], owner: NDArray[np.int64], inner: Column, outer: Column) -> list[Any]:
+def _inner_or_outer(
+    samples: list[Any], records: list[Any], owner: NDArray[np.int64], inner: Column, outer: Column
+) -> list[Any]:
     """A field of every sample; where the sample lacks it, of its record."""
     column = inner(samples)
     if UNSET not in column:
@@ -125,22 +139,33 @@ def _inner_or_outer(samples: list[Any], records: list[Any], owner: NDArray[np.in
     return [outers[o] if c is UNSET else c for c, o in zip(column, owner.tolist(), strict=True)]
 
 
-def _texts(labels: list[Any], field: str, rows: NDArray[np.int64] | None, rejects: dict[int, Reject]) -> list[str]:
-    """Labels as texts; those that cannot name a series reject their records. Lengths of texts were checked by their type."""
+def _texts(
+    labels: list[Any], field: str, rows: NDArray[np.int64] | None, rejects: dict[int, Reject]
+) -> list[str]:
+    """Labels as texts; those that cannot name a series reject their records.
+
+    Lengths of texts were checked by their type.
+    """
     try:
         if "\0" not in "".join(labels):
             return labels
     except TypeError:  # not all of them are texts
         labels = [canonical(label) for label in labels]
     for point in unfit_labels(labels):
-        rejects.setdefault(point if rows is None else int(rows[point]), Reject("bad_label", f"{field} is {shown(labels[point])}"))
+        rejects.setdefault(
+            point if rows is None else int(rows[point]),
+            Reject("bad_label", f"{field} is {shown(labels[point])}"),
+        )
     return labels
 
 
 def why_refused(value: bytes, error: Exception, shape: Shape) -> Reject:
     """Put into words why msgspec refused a record."""
     if isinstance(error, UnicodeDecodeError):
-        return Reject("bad_bytes", f"a text is not UTF-8: {error.reason} ({shown(error.object[error.start : error.end])})")
+        return Reject(
+            "bad_bytes",
+            f"a text is not UTF-8: {error.reason} ({shown(error.object[error.start : error.end])})",
+        )
     if isinstance(error, RecursionError):
         return Reject("malformed", f"nested too deeply: {shown(value)}")
     if not isinstance(error, msgspec.ValidationError):
@@ -162,14 +187,17 @@ def _reason(message: str) -> str:
 
 
 def _found(value: bytes, path: tuple[str, ...] | None) -> str:
-    """What stands at ``path``, for the message; nothing where msgspec does not say which element of an array it was."""
+    """What stands at ``path``, for the message; nothing where msgspec does not say which element of an array
+    it was.
+    """
     if path is None:
         return ""
     found = msgspec.Raw(value)
     try:
         for key in path:
             found = msgspec.json.decode(found, type=dict[str, msgspec.Raw])[key]
-    except (*_REFUSED, KeyError):  # malformed past what was refused; KeyError: the key stands there twice, and the first one was refused
+    except (*_REFUSED, KeyError):
+        # malformed past what was refused; KeyError: the key stands there twice, and the first one was refused
         return ""
     return f", it is {shown(bytes(found).decode('utf-8', 'backslashreplace'))}"
 
@@ -181,7 +209,9 @@ def _malformed(value: bytes, error: Exception) -> Reject:
     except _ConstantFound as found:
         return Reject("not_finite", f"{found} is not JSON; a missing value is written null: {shown(value)}")
     except UnicodeDecodeError as undecodable:
-        return Reject("bad_bytes", f"not UTF-8: {undecodable.reason} at byte {undecodable.start}: {shown(value)}")
+        return Reject(
+            "bad_bytes", f"not UTF-8: {undecodable.reason} at byte {undecodable.start}: {shown(value)}"
+        )
     except (ValueError, RecursionError):
         pass
     return Reject("malformed", f"{error}: {shown(value)}")

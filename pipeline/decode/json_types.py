@@ -1,4 +1,6 @@
-"""The types that JSON records must have, made from the configured fields, so that msgspec reads, checks and picks them in one pass."""
+"""The types that JSON records must have, made from the configured fields, so that msgspec reads, checks and
+picks them in one pass.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A type that msgspec decodes to, and how to get each field (by its configured name) out of a list of such records."""
+    """A type that msgspec decodes to, and how to get each field (by its configured name) out of a list of
+    such records.
+    """
 
     type: type[msgspec.Struct]
     columns: dict[str, Column]
@@ -46,20 +50,30 @@ def path_of(field: str) -> Path:
 
 def record_shape(fields: Fields) -> Shape:
     """One point a record."""
-    return _shape({field: Leaf(kind, None if field in fields.optional else REQUIRED) for field, kind in _types(fields).items()})
+    return _shape(
+        {
+            field: Leaf(kind, None if field in fields.optional else REQUIRED)
+            for field, kind in _types(fields).items()
+        }
+    )
 
 
 def sample_shapes(fields: Fields, samples: str) -> tuple[Shape, Shape]:
     """Records with an array of samples: (record, sample). Any field may stand in either."""
     leaves = {field: Leaf(kind | UnsetType, UNSET) for field, kind in _types(fields).items()}
     if samples in leaves:
-        raise ConfigError(f"format.json.samples: {samples!r} holds the samples; it cannot be a field of its own")
+        raise ConfigError(
+            f"format.json.samples: {samples!r} holds the samples; it cannot be a field of its own"
+        )
     sample = _shape(leaves)
     return _shape({**leaves, samples: Leaf(list[sample.type], REQUIRED)}), sample  # type: ignore[name-defined]
 
 
 def _types(fields: Fields) -> dict[str, Any]:
-    """Field → type. What is a label, a time or a number is that; what is only told apart may be any scalar."""
+    """Field → type.
+
+    What is a label, a time or a number is that; what is only told apart may be any scalar.
+    """
     time: Any = {"auto": int | float | str, "iso": str}.get(fields.time_unit, int | float)
     types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
     types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))
@@ -76,9 +90,13 @@ def _shape(leaves: dict[str, Leaf]) -> Shape:
         for parent in parents:
             node = node.setdefault(parent, {})
             if isinstance(node, Leaf):
-                raise ConfigError(f"format.json: {field!r} descends into {parent!r}, which is a field of its own")
+                raise ConfigError(
+                    f"format.json: {field!r} descends into {parent!r}, which is a field of its own"
+                )
         if last in node:
-            raise ConfigError(f"format.json: {field!r} is a field of its own, and another one descends into it")
+            raise ConfigError(
+                f"format.json: {field!r} is a field of its own, and another one descends into it"
+            )
         node[last] = leaf
     attributes: dict[Path, str] = {}
     struct = _struct(tree, (), "", attributes)
@@ -90,12 +108,17 @@ def _shape(leaves: dict[str, Leaf]) -> Shape:
 
 
 def _column(attribute: str) -> Column:
-    """Half the time of ``list(map(attrgetter(attribute), records))``. The attribute is one of ours: f0, f1.f0 …"""
+    """Half the time of ``list(map(attrgetter(attribute), records))``.
+
+    The attribute is one of ours: f0, f1.f0 …
+    """
     column: Column = eval(f"lambda records: [record.{attribute} for record in records]")
     return column
 
 
-def _struct(tree: dict[str, Any], path: Path, prefix: str, attributes: dict[Path, str]) -> type[msgspec.Struct]:
+def _struct(
+    tree: dict[str, Any], path: Path, prefix: str, attributes: dict[Path, str]
+) -> type[msgspec.Struct]:
     """The Struct of one level; its attributes are f0, f1, … whatever the keys are called."""
     members: list[tuple[str, Any, Any]] = []
     for number, (key, node) in enumerate(tree.items()):

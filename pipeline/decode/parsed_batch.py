@@ -1,4 +1,6 @@
-"""What every format makes of a batch, before the checks that are the same for all of them; and the words for what can be wrong."""
+"""What every format makes of a batch, before the checks that are the same for all of them; and the words for
+what can be wrong.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,10 @@ def unfit_labels(labels: Sequence[str]) -> list[int]:
 
 
 class Fingerprints(dict[object, int]):
-    """Value → 64-bit fingerprint of its text, the same in every process; null is 0. Two texts collide once in 10¹⁹ pairs."""
+    """Value → 64-bit fingerprint of its text, the same in every process; null is 0.
+
+    Two texts collide once in 10¹⁹ pairs.
+    """
 
     _LIMIT = 1 << 18
 
@@ -94,5 +99,9 @@ class Fingerprints(dict[object, int]):
     def of(self, things: Sequence[object]) -> NDArray[np.uint64]:
         """Fingerprints of a column."""
         # 1, 1.0 and True are one key of a dict, but not one text.
-        keys = things if set(map(type, things)) <= {str, type(None)} else [t if t is None else canonical(t) for t in things]
+        keys = (
+            things
+            if set(map(type, things)) <= {str, type(None)}
+            else [t if t is None else canonical(t) for t in things]
+        )
         return np.fromiter(map(self.__getitem__, keys), np.uint64, len(keys))

@@ -15,9 +15,11 @@ _ESCAPED = r"\\\1"
 
 
 def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
-    r"""(canonical text, labels) of a series: ``site=b2,sensor=t1``, or only the value where there is one label.
+    r"""(canonical text, labels) of a series: ``site=b2,sensor=t1``, or only the value where there is one
+    label.
 
-    Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two series share a text.
+    Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two
+    series share a text.
     """
     labels = _labels(stream.format.chosen.label_fields, key)
     return _text_of(key, labels), labels

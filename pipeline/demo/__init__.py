@@ -1,1 +1,3 @@
-"""``forewatch demo``: simulated plant, network and market, and this machine's own telemetry, on a real broker, watched by the real daemon."""
+"""``forewatch demo``: simulated plant, network and market, and this machine's own telemetry, on a real
+broker, watched by the real daemon.
+"""

@@ -1,4 +1,6 @@
-"""The feeder: produces the worlds' records, first their past at once, then live at an accelerated clock, and injects faults."""
+"""The feeder: produces the worlds' records, first their past at once, then live at an accelerated clock, and
+injects faults.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,17 @@ from pipeline.demo.simulate import World
 
 #: Simulated seconds per second.
 SPEED = 600
-#: Seconds of the demo at which a fault is injected without being asked for: the first soon, then now and then.
+#: Seconds of the demo at which a fault is injected without being asked for: the first soon, then now and
+#: then.
 FIRST_FAULT, NEXT_FAULT = 2.0, 15.0
 
 Send = Callable[[str, bytes, bytes], object]
 
 
 class Feeder:
-    """Drives the worlds by one simulated clock that started ``SPEED`` times as long ago as it has run, plus the past."""
+    """Drives the worlds by one simulated clock that started ``SPEED`` times as long ago as it has run, plus
+    the past.
+    """
 
     def __init__(self, worlds: Sequence[World], send: Send, say: Callable[[str], None]) -> None:
         self._worlds = worlds
@@ -25,7 +30,8 @@ class Feeder:
         self._say = say
         self._lock = threading.Lock()
         self._turn = 0
-        # The simulated now begins a month ago: at its speed it would otherwise run into the future, which the pipeline would not believe.
+        # The simulated now begins a month ago: at its speed it would otherwise run into the future, which the
+        # pipeline would not believe.
         self._now = int(time.time()) - 30 * 86_400
         self._next = {world.topic: self._now - world.tick_s * world.history_ticks for world in worlds}
 

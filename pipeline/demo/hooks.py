@@ -28,7 +28,9 @@ class Receiver:
 
 @contextmanager
 def receiver(folder: Path, say: Callable[[str], None]) -> Iterator[tuple[Receiver, str, Path]]:
-    """A server on a free port of this machine; yields what it counts, its address, and the file with the secret that it verifies by."""
+    """A server on a free port of this machine; yields what it counts, its address, and the file with the
+    secret that it verifies by.
+    """
     secret, path, told = new_secret(), folder / "hook.secret", Receiver()
     path.touch(mode=0o600)
     path.write_text(secret + "\n")

@@ -1,4 +1,6 @@
-"""The life of a model, told while it happens: a due training, its progress, the evidence, a promotion, and a rollback to show that too."""
+"""The life of a model, told while it happens: a due training, its progress, the evidence, a promotion, and a
+rollback to show that too.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +64,13 @@ class ModelStory:
             self._say(f"≈ job {job.id}: the model of {job.stream} is to be trained again (by {job.trigger})")
         epoch = job.progress.get("epoch", 0)
         if epoch > epochs:
-            self._say(f"≈ job {job.id}: epoch {epoch} of {job.progress['epochs']}, held-out loss {job.progress['held_out']:.3f}")
+            self._say(
+                f"≈ job {job.id}: epoch {epoch} of {job.progress['epochs']}, held-out loss {job.progress['held_out']:.3f}"
+            )
         if job.state != state and job.state in jobs.ENDED:
-            self._say(f"≈ job {job.id} {job.state} after {job.cost.get('cpu_seconds', 0):.0f} s of CPU: {job.reason}")
+            self._say(
+                f"≈ job {job.id} {job.state} after {job.cost.get('cpu_seconds', 0):.0f} s of CPU: {job.reason}"
+            )
             self._evidence(database, job)
         self._told[job.id] = job.state, max(epochs, epoch)
 
@@ -78,8 +84,13 @@ class ModelStory:
             self._say(f"    {line}")
 
     def _changed(self, change: Promotion) -> None:
-        to, before = change.to_version or "what came with forewatch", change.from_version or "what came with forewatch"
-        self._say(f"≈ {change.action} by {change.author}: {to} decides in stream {change.stream} from the next batch on, not {before}")
+        to, before = (
+            change.to_version or "what came with forewatch",
+            change.from_version or "what came with forewatch",
+        )
+        self._say(
+            f"≈ {change.action} by {change.author}: {to} decides in stream {change.stream} from the next batch on, not {before}"
+        )
         if change.action == "promote" and not self.rolled_back:
             self._roll_back_at = time.monotonic() + ROLL_BACK_SECONDS
             self._say(

@@ -1,7 +1,9 @@
 """The demo: broker, worlds, daemon and a terminal, in one process; Ctrl-C leaves nothing running.
 
-worlds ─► feeder thread ─► broker (or the embedded log) ─► daemon (main thread) ─► SQLite ─► watcher thread ─► terminal
-                                                                                       └─► signed webhook ─► receiver ─► terminal
+worlds ─► feeder thread ─► broker (or the embedded log) ─► daemon (main thread) ─► SQLite ─► watcher thread ─►
+terminal
+                                                                                       └─► signed webhook ─►
+                                                                                       receiver ─► terminal
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said that an alert is over.
+    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said
+    that an alert is over.
 
     rolled_back: it lasted long enough to show a training, a promotion, and the way back.
     """
@@ -70,7 +73,9 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
             for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
         ]
         say(f"Alerts go as signed webhooks to {address}, which is this terminal, too.")
-        say(f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}")
+        say(
+            f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}"
+        )
         try:
             for thread in threads:
                 thread.start()

@@ -12,7 +12,8 @@ from pipeline.demo.simulate import Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
-#: The first training of the demo is due after so long, at the next whole minute: the daemon has started by then.
+#: The first training of the demo is due after so long, at the next whole minute: the daemon has started by
+#: then.
 SOON_S = 25
 
 
@@ -22,23 +23,39 @@ def _soon() -> str:
 
 
 def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
-    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log. ``hook`` gets the alerts, signed with ``secret``."""
+    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log.
+
+    ``hook`` gets the alerts, signed with ``secret``.
+    """
 
     def source(topic: str) -> dict[str, Any]:
-        return {"kafka": {"brokers": [brokers], "topics": [topic]}} if brokers else {"memory": {"name": topic}}
+        return (
+            {"kafka": {"brokers": [brokers], "topics": [topic]}} if brokers else {"memory": {"name": topic}}
+        )
 
     streams: dict[str, Any] = {
         "plant": {
             "source": source(Plant.topic),
-            "format": {"json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}},
+            "format": {
+                "json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}
+            },
             "preset": "sensor",
             "every": "1m",
         },
         "edge": {
             "source": source(Network.topic),
-            "format": {"json": {"series": "host", "time": "time_ms", "values": {"bytes": "octets", "packets": "pkts"}}},
+            "format": {
+                "json": {
+                    "series": "host",
+                    "time": "time_ms",
+                    "values": {"bytes": "octets", "packets": "pkts"},
+                }
+            },
             "preset": "network",
-            "aggregate": {"every": "10s", "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}}},
+            "aggregate": {
+                "every": "10s",
+                "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
+            },
         },
         "market": {
             "source": source(Market.topic),
@@ -56,9 +73,22 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     for stream in streams.values():
         stream["alerts"] = {"severity": {"notice": "warning"}}
         stream["retraining"] = {"schedule": None, "on_drift": False}
-    streams["plant"]["retraining"] = {"schedule": _soon(), "shadow": "0s", "guard": "1m", "epochs": 12, "min_interval": "12h"}
-    endpoints = {"terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}}
-    config = {"database": f"sqlite:///{folder}/demo.db", "http": {"port": 0}, "streams": streams, "endpoints": endpoints}
+    streams["plant"]["retraining"] = {
+        "schedule": _soon(),
+        "shadow": "0s",
+        "guard": "1m",
+        "epochs": 12,
+        "min_interval": "12h",
+    }
+    endpoints = {
+        "terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}
+    }
+    config = {
+        "database": f"sqlite:///{folder}/demo.db",
+        "http": {"port": 0},
+        "streams": streams,
+        "endpoints": endpoints,
+    }
     path = folder / "demo.yaml"
     with path.open("w") as file:
         YAML().dump(config, file)

@@ -1,6 +1,8 @@
-"""Simulated inputs, seeded, with faults to inject. Nothing here knows how the detectors work, nor do they know of this.
+"""Simulated inputs, seeded, with faults to inject. Nothing here knows how the detectors work, nor do they
+know of this.
 
-A world advances tick by tick in simulated time and yields (key, JSON) records. ``inject`` begins a fault that lasts for some ticks.
+A world advances tick by tick in simulated time and yields (key, JSON) records. ``inject`` begins a fault that
+lasts for some ticks.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class World(ABC):
     def tick(self, time_s: int) -> Iterator[Record]:
         """The records of one tick."""
         for index, target in enumerate(self.targets):
-            yield from self.records(time_s, index, target, self._kind if self._left and target == self._target else "")
+            yield from self.records(
+                time_s, index, target, self._kind if self._left and target == self._target else ""
+            )
         self._left = max(0, self._left - 1)
 
     def inject(self) -> str:
@@ -54,11 +58,18 @@ class World(ABC):
 
 
 class Plant(World):
-    """Temperature (°C) and pressure (bar) of presses on two sites: an eight-hour shift rhythm, slow drift, sensor noise."""
+    """Temperature (°C) and pressure (bar) of presses on two sites: an eight-hour shift rhythm, slow drift,
+    sensor noise.
+    """
 
     topic, tick_s, history_ticks = "demo-sensors", 60, 2880
     targets = tuple(f"b{site}/press-{number}" for site in (1, 2) for number in (1, 2, 3, 4))
-    faults: ClassVar = {"temperature spike": 5, "temperature drift": 40, "pressure drop": 10, "stuck sensor": 40}
+    faults: ClassVar = {
+        "temperature spike": 5,
+        "temperature drift": 40,
+        "pressure drop": 10,
+        "stuck sensor": 40,
+    }
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -80,12 +91,20 @@ class Plant(World):
             temperature, pressure = self._last[target]
         self._last[target] = temperature, pressure
         site, sensor = target.split("/")
-        record = {"site": site, "sensor": sensor, "ts": time_s, "temperature": round(temperature, 3), "pressure": round(pressure, 4)}
+        record = {
+            "site": site,
+            "sensor": sensor,
+            "ts": time_s,
+            "temperature": round(temperature, 3),
+            "pressure": round(pressure, 4),
+        }
         yield target.encode(), _encode(record)
 
 
 class Network(World):
-    """Flow records of hosts: their number in ten seconds is Poisson with a daily rhythm, their sizes are log-normal."""
+    """Flow records of hosts: their number in ten seconds is Poisson with a daily rhythm, their sizes are
+    log-normal.
+    """
 
     topic, tick_s, history_ticks = "demo-flows", 10, 1500
     targets = ("web-1", "web-2", "db-1", "cache-1")
@@ -93,12 +112,22 @@ class Network(World):
 
     def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
         usual = (4 + 2 * index) * (1 + 0.4 * math.sin(2 * math.pi * time_s / 86_400))
-        count = 0 if fault == "silence" else int(self.rng.poisson(usual)) + {"flood": 120, "port scan": 40}.get(fault, 0)
+        count = (
+            0
+            if fault == "silence"
+            else int(self.rng.poisson(usual)) + {"flood": 120, "port scan": 40}.get(fault, 0)
+        )
         scan = fault == "port scan"
         octets = np.exp(self.rng.normal(3.5 if scan else 8.0, 0.6, count)).astype(int).tolist()
         peers = self.rng.integers(0, 4000 if scan else 12, count).tolist()
         for size, peer in zip(octets, peers, strict=True):
-            record = {"host": target, "time_ms": time_s * 1000, "octets": size, "pkts": 1 + size // 900, "dst": f"peer-{peer}"}
+            record = {
+                "host": target,
+                "time_ms": time_s * 1000,
+                "octets": size,
+                "pkts": 1 + size // 900,
+                "dst": f"peer-{peer}",
+            }
             yield target.encode(), _encode(record)
 
 
@@ -122,7 +151,12 @@ class Market(World):
             move += 0.02
         self._price[target] *= math.exp(move)
         volume = int(np.exp(self.rng.normal(8, 0.3)) * lively * (15 if fault == "volume burst" else 1))
-        yield target.encode(), _encode({"symbol": target, "ts": time_s, "close": round(self._price[target], 4), "volume": volume})
+        yield (
+            target.encode(),
+            _encode(
+                {"symbol": target, "ts": time_s, "close": round(self._price[target], 4), "volume": volume}
+            ),
+        )
 
 
 WORLDS: tuple[type[World], ...] = (Plant, Network, Market)

@@ -1,7 +1,7 @@
 """The one transaction of a batch: position first, then everything that the batch says.
 
-The first statements are the fences of ``storage.stream_state.positions.advance``, in one order for everybody. A COMMIT whose answer was lost is neither
-assumed to have happened nor not: the position row is read again.
+The first statements are the fences of ``storage.stream_state.positions.advance``, in one order for everybody.
+A COMMIT whose answer was lost is neither assumed to have happened nor not: the position row is read again.
 """
 
 from __future__ import annotations
@@ -45,15 +45,21 @@ class Committer:
     def commit(self, parts: list[Part]) -> dict[Partition, Position]:
         """Commit all parts in one transaction and return the new positions.
 
-        Raises Fenced (nothing of the batch is visible; ``partition`` says which part is no longer ours) and StorageUnavailable (call again with
-        the same parts until it goes through).
+        Raises Fenced (nothing of the batch is visible; ``partition`` says which part is no longer ours) and
+        StorageUnavailable (call again with the same parts until it goes through).
         """
         if self._unknown and self._happened(parts):
             self._unknown = False
-            return {p.position.partition: positions.advanced(p.position, p.next_offset, p.counts, p.watermark_ns) for p in parts}
+            return {
+                p.position.partition: positions.advanced(p.position, p.next_offset, p.counts, p.watermark_ns)
+                for p in parts
+            }
         try:
             with self._database.begin() as connection:
-                after = {p.position.partition: self._fence(connection, p) for p in sorted(parts, key=lambda p: p.position.partition)}
+                after = {
+                    p.position.partition: self._fence(connection, p)
+                    for p in sorted(parts, key=lambda p: p.position.partition)
+                }
                 anomalies.upsert(connection, [a for p in parts for a in p.anomalies])
                 dead_letters.add(connection, [d for p in parts for d in p.dead])
                 late_records.add(connection, [r for p in parts for r in p.late])
@@ -66,8 +72,14 @@ class Committer:
         return after
 
     def _happened(self, parts: list[Part]) -> bool:
-        """All parts were in one transaction, so one of them tells. A part that others took since tells nothing: its fence will."""
-        return any(positions.confirm(self._database, p.position, p.next_offset) is positions.Outcome.COMMITTED for p in parts)
+        """All parts were in one transaction, so one of them tells.
+
+        A part that others took since tells nothing: its fence will.
+        """
+        return any(
+            positions.confirm(self._database, p.position, p.next_offset) is positions.Outcome.COMMITTED
+            for p in parts
+        )
 
     @staticmethod
     def _fence(connection: Connection, part: Part) -> Position:

@@ -2,8 +2,9 @@
 
     poll ─► ownership (drop revoked, take over assigned) ─► score ─► commit ─► snapshot
 
-One thread, whole batches. At most one batch is uncommitted: while the database does not answer that batch waits, every partition is paused and
-polling goes on, so that the group membership stays and memory does not grow.
+One thread, whole batches. At most one batch is uncommitted: while the database does not answer that batch
+waits, every partition is paused and polling goes on, so that the group membership stays and memory does not
+grow.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class Engine:
     _watched_at: float = 0.0
 
     def turn(self, timeout: float) -> bool:
-        """Poll, score, commit. Waits up to ``timeout`` seconds for records; returns True if there were any."""
+        """Poll, score, commit.
+
+        Waits up to ``timeout`` seconds for records; returns True if there were any.
+        """
         p = self.parts
         poll = self._poll(timeout)
         for partition in poll.revoked:
@@ -78,7 +82,15 @@ class Engine:
         if records:
             self._process(records)
         elif poll.finished and self._result is None and not self._waiting and not self.finished:
-            self._plan(p.scoring.flush({q: at.next_offset for q, at in p.ownership.positions.items() if at.next_offset is not None}))
+            self._plan(
+                p.scoring.flush(
+                    {
+                        q: at.next_offset
+                        for q, at in p.ownership.positions.items()
+                        if at.next_offset is not None
+                    }
+                )
+            )
             self.finished = True
         if self._result is not None and now >= self._retry_at:
             self._commit()
@@ -96,11 +108,18 @@ class Engine:
 
     @property
     def waits(self) -> str:
-        """What keeps it from being ready: the source is not all there, a partition is not taken over, a batch not committed. Empty: nothing."""
-        return self._source_waits or ("taking its partitions over" if self._waiting or self._result is not None else "")
+        """What keeps it from being ready: the source is not all there, a partition is not taken over, a batch
+        not committed. Empty: nothing.
+        """
+        return self._source_waits or (
+            "taking its partitions over" if self._waiting or self._result is not None else ""
+        )
 
     def close(self) -> None:
-        """Take a last snapshot of what is committed, leave the group. A batch that is still pending is left to the next owner's replay."""
+        """Take a last snapshot of what is committed, leave the group.
+
+        A batch that is still pending is left to the next owner's replay.
+        """
         if self._result is None:
             self.parts.snapshots.take_all(self.parts.ownership)
         for sink in self.parts.sinks:
@@ -112,9 +131,12 @@ class Engine:
     def _poll(self, timeout: float) -> Poll:
         try:
             with self.parts.metrics.stage("poll"):
-                poll = self.parts.source.poll(self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout)
+                poll = self.parts.source.poll(
+                    self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout
+                )
         except OffsetOutOfRange as error:
-            self._again(error.partition)  # taking over looks what the source still holds, and goes by the policy
+            # taking over looks what the source still holds, and goes by the policy
+            self._again(error.partition)
             return Poll()
         except SourceError as error:
             self.parts.faults.trouble(error)
@@ -154,7 +176,8 @@ class Engine:
         try:
             with self.parts.metrics.stage("score"):
                 self._score(batch)
-        except StorageUnavailable as error:  # a series that had left memory cannot be fetched, and half of the batch is in the state
+        except StorageUnavailable as error:
+            # a series that had left memory cannot be fetched, and half of the batch is in the state
             self.parts.faults.trouble(error)
             for records in batch:
                 self._again(records.partition, RETRY_SECONDS)
@@ -202,7 +225,8 @@ class Engine:
                 after = p.committer.commit(self._pending)
         except Fenced as error:
             self._fenced(error.partition)
-            self._commit()  # at once: nothing may be read before the other partitions of the batch are committed
+            # at once: nothing may be read before the other partitions of the batch are committed
+            self._commit()
             return
         except StorageUnavailable as error:
             p.faults.trouble(error)
@@ -215,7 +239,9 @@ class Engine:
         p.faults.close(FaultKind.DATABASE_DOWN)
         p.metrics.batch_seconds.observe(time.monotonic() - self._read_at)
         p.ownership.positions.update(after)
-        p.source.mirror({q: position.next_offset for q, position in after.items() if position.next_offset is not None})
+        p.source.mirror(
+            {q: position.next_offset for q, position in after.items() if position.next_offset is not None}
+        )
         self._count(self._pending)
         self._judge(self._pending)
         assert self._result is not None
@@ -253,13 +279,19 @@ class Engine:
 
     def _fenced(self, partition: Partition) -> None:
         self.parts.metrics.fenced.inc()
-        self.parts.faults.open(FaultKind.FENCED, f"{partition}: another process owns it now; its state here was dropped", partition)
+        self.parts.faults.open(
+            FaultKind.FENCED,
+            f"{partition}: another process owns it now; its state here was dropped",
+            partition,
+        )
         self.parts.faults.close(FaultKind.FENCED, partition)  # an event: nothing lasts
         # The group may not know yet that we lost it; what it still gives to us after a while is taken back.
         self._again(partition, FENCED_SECONDS)
 
     def _again(self, partition: Partition, wait: float = 0.0) -> None:
-        """What is in memory of a partition is worth nothing any more: drop it, and take the partition over again."""
+        """What is in memory of a partition is worth nothing any more: drop it, and take the partition over
+        again.
+        """
         self.parts.source.pause([partition])
         self._lose(partition)
         self._waiting[partition] = time.monotonic() + wait
@@ -282,7 +314,9 @@ class Engine:
         try:
             owned = list(p.ownership.positions)
             for partition, bounds in p.source.bounds(owned).items():
-                p.metrics.lag(partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning))
+                p.metrics.lag(
+                    partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning)
+                )
             replaced = [q for q in owned if p.ownership.replaced(q)]
         except SourceError as error:
             p.faults.trouble(error)

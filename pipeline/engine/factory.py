@@ -40,13 +40,18 @@ def build_engine(
 ) -> Engine:
     """Put the engine of stream ``name`` together.
 
-    ``ledger`` is the name under which positions and snapshots are kept (left out: the stream's own); a backfill has one of its own, while its
-    anomalies are the stream's.
+    ``ledger`` is the name under which positions and snapshots are kept (left out: the stream's own); a
+    backfill has one of its own, while its anomalies are the stream's.
     """
     stream = config.streams[name]
     champion = champion_of(database, name, stream)
     if champion.refused is not None:
-        log.error("a model cannot be used", stream=name, reason=champion.refused, instead=champion.provenance.model_version)
+        log.error(
+            "a model cannot be used",
+            stream=name,
+            reason=champion.refused,
+            instead=champion.provenance.model_version,
+        )
     ledger = ledger or name
     stored = StoredSeries(database, ledger)
     scoring = Scoring(champion.provenance, stream, champion.detector, stored.revive)
@@ -61,7 +66,9 @@ def build_engine(
             scoring=scoring,
             ownership=Ownership(scoring, source, database, faults, ledger, owner_name(), on_gap, history),
             committer=Committer(database, on_changes),
-            snapshots=Snapshots(database, scoring, metrics, config.storage.snapshot_every.total_seconds(), stored, history),
+            snapshots=Snapshots(
+                database, scoring, metrics, config.storage.snapshot_every.total_seconds(), stored, history
+            ),
             faults=faults,
             metrics=metrics,
             sinks=[*([history] if history is not None else ()), *sinks],

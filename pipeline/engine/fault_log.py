@@ -1,4 +1,7 @@
-"""Pipeline faults: something is wrong with the watching. Kept until the database takes them, opened once while they last."""
+"""Pipeline faults: something is wrong with the watching.
+
+Kept until the database takes them, opened once while they last.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ Identity = tuple[FaultKind, Partition | None]
 
 
 class FaultLog:
-    """The faults of one stream in this process. ``open`` and ``close`` may be called on every turn; only changes are written."""
+    """The faults of one stream in this process.
+
+    ``open`` and ``close`` may be called on every turn; only changes are written.
+    """
 
     def __init__(self, stream: str, database: Database, metrics: StreamMetrics) -> None:
         self.stream = stream
@@ -34,7 +40,9 @@ class FaultLog:
     def current(self) -> list[Fault]:
         return list(self._open.values())
 
-    def open(self, kind: FaultKind, message: str, partition: Partition | None = None, **detail: object) -> None:
+    def open(
+        self, kind: FaultKind, message: str, partition: Partition | None = None, **detail: object
+    ) -> None:
         if (kind, partition) in self._open:
             return
         fault = Fault(self.stream, kind, message, time.time_ns(), partition, detail=dict(detail))
@@ -42,7 +50,9 @@ class FaultLog:
         self._closed.discard((kind, partition))
         self._unwritten.append(lambda connection: faults.save(connection, fault))
         self._metrics.fault_opened(kind.value)
-        log.error("fault", stream=self.stream, kind=kind.value, partition=str(partition or ""), message=message)
+        log.error(
+            "fault", stream=self.stream, kind=kind.value, partition=str(partition or ""), message=message
+        )
         self.write()
 
     def trouble(self, error: StorageUnavailable | SourceError) -> None:
@@ -70,7 +80,9 @@ class FaultLog:
         now = time.time_ns()
         fault = self._open.pop((kind, partition), None)
         if fault is None:
-            self._unwritten.append(lambda connection: faults.close(connection, self.stream, kind, partition, now))
+            self._unwritten.append(
+                lambda connection: faults.close(connection, self.stream, kind, partition, now)
+            )
         else:
             fault.ended_ns = now
             self._unwritten.append(lambda connection: faults.save(connection, fault))
@@ -88,7 +100,9 @@ class FaultLog:
         self.write()
 
     def write(self) -> None:
-        """Write what is not written yet; a database that is away is no reason to stop: the faults wait here, and they are few."""
+        """Write what is not written yet; a database that is away is no reason to stop: the faults wait here,
+        and they are few.
+        """
         if not self._unwritten:
             return
         try:

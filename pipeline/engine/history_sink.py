@@ -37,19 +37,28 @@ class History:
             tables = {}
         else:
             whole = self._table(result)
-            tables = {partition: whole.slice(rows.start, rows.stop - rows.start) for partition, rows in result.rows.items()}
+            tables = {
+                partition: whole.slice(rows.start, rows.stop - rows.start)
+                for partition, rows in result.rows.items()
+            }
         for partition, outcome in result.outcomes.items():
-            self._writer.append(partition, outcome.first_offset, outcome.next_offset, tables.get(partition, parquet.empty()))
+            self._writer.append(
+                partition, outcome.first_offset, outcome.next_offset, tables.get(partition, parquet.empty())
+            )
 
     def durable(self, partition: Partition, offset: int) -> None:
-        """Wait until everything below ``offset`` is on disk (a failing disk is reported elsewhere and does not stop us)."""
+        """Wait until everything below ``offset`` is on disk (a failing disk is reported elsewhere and does
+        not stop us).
+        """
         self._writer.barrier(partition, offset)
 
     def settle(self, partition: Partition, offset: int) -> None:
         """A snapshot at ``offset`` is committed."""
         self._writer.settle(partition, offset)
         now, before = self._writer.stats, self._reported
-        self._metrics.history(now.segments - before.segments, now.bytes - before.bytes, now.errors - before.errors)
+        self._metrics.history(
+            now.segments - before.segments, now.bytes - before.bytes, now.errors - before.errors
+        )
         self._reported = replace(now)
 
     def drop(self, partition: Partition) -> None:
@@ -66,9 +75,11 @@ class History:
             "surprise": verdicts.surprise,
             "flag": verdicts.flag,
             "guard": verdicts.guard,
-            "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),  # that a point of its batch took
+            # that a point of its batch took
+            "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),
         }
-        per_point |= {"every": points.every, "missed": points.missed}  # what else the detector saw, so that a verdict can be computed again
+        # what else the detector saw, so that a verdict can be computed again
+        per_point |= {"every": points.every, "missed": points.missed}
         per_channel: dict[str, NDArray[Any]] = {
             "value": points.values,
             "expected": verdicts.expected,
@@ -76,7 +87,9 @@ class History:
             "upper": verdicts.upper,
         }
         channels = self._scoring.provenance.channels
-        table = parquet.rows(scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel)
+        table = parquet.rows(
+            scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel
+        )
         return table.append_column("model", parquet.constant(result.model_version, len(points)))
 
     def _series_names(self) -> pa.Array:

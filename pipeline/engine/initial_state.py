@@ -14,16 +14,27 @@ from storage.sql.database import Database
 
 
 def beginning(database: Database, champion: Champion, stream: Stream, keep: Keep | None = None) -> Scoring:
-    """By the champion, with series that begin with what past points tell of them, as in a daemon. ``keep`` as in ``Scoring``."""
+    """By the champion, with series that begin with what past points tell of them, as in a daemon.
+
+    ``keep`` as in ``Scoring``.
+    """
     ledger = champion.provenance.stream
     stored = StoredSeries(database, ledger)
-    scoring = Scoring(champion.provenance, stream, champion.detector, lambda partition, first_ns: stored.of_past(first_ns), keep)
+    scoring = Scoring(
+        champion.provenance,
+        stream,
+        champion.detector,
+        lambda partition, first_ns: stored.of_past(first_ns),
+        keep,
+    )
     stored.past = past_ledger(ledger, scoring)
     return scoring
 
 
 def begun(database: Database, champion: Champion, stream: Stream, first_ns: Mapping[str, int]) -> State:
-    """What the detector knows of series, a row each, before their first points, by name: what past points tell of them, or only how they are called."""
+    """What the detector knows of series, a row each, before their first points, by name: what past points
+    tell of them, or only how they are called.
+    """
     scoring = beginning(database, champion, stream)
     slots = scoring.begin(PAST, {series_key(stream, name): ns for name, ns in first_ns.items()})
     return {array: rows[slots] for array, rows in scoring.series.state["detector"].items()}

@@ -1,4 +1,6 @@
-"""State of series that are not in memory: those that were silent for long, and those that past points tell of before their first record."""
+"""State of series that are not in memory: those that were silent for long, and those that past points tell of
+before their first record.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,15 @@ from storage.stream_state import offloaded_series, positions
 
 log = structlog.get_logger(__name__)
 
-#: Where ``pipeline.engine.warm_start`` keeps what it learnt: nobody knows yet which partition a series will come in.
+#: Where ``pipeline.engine.warm_start`` keeps what it learnt: nobody knows yet which partition a series will
+#: come in.
 PAST = Partition("history", 0)
 
 
 def past_ledger(ledger: str, scoring: Scoring) -> str | None:
-    """Where the past of the series of ``ledger`` is: elsewhere for each form of the state and for other files; None where the config names no past."""
+    """Where the past of the series of ``ledger`` is: elsewhere for each form of the state and for other
+    files; None where the config names no past.
+    """
     stream = scoring.stream
     if stream.history is None:
         return None
@@ -49,20 +54,28 @@ class StoredSeries:
         self.revived: dict[Partition, list[str]] = {}
 
     def revive(self, partition: Partition, first_ns: Mapping[Key, int]) -> list[bytes]:
-        """Pages of those of the series that are stored, each with the event time of its first point now. Raises StorageUnavailable."""
+        """Pages of those of the series that are stored, each with the event time of its first point now.
+
+        Raises StorageUnavailable.
+        """
         if partition not in self._count:
             with self._database.read() as connection:
                 self._count[partition] = offloaded_series.count(connection, self._ledger, partition)
         found: dict[str, offloaded_series.SeriesState] = {}
         if self._count[partition]:
             with self._database.read() as connection:
-                found = offloaded_series.revive(connection, self._ledger, partition, [json.dumps(key) for key in first_ns])
+                found = offloaded_series.revive(
+                    connection, self._ledger, partition, [json.dumps(key) for key in first_ns]
+                )
             self.revived.setdefault(partition, []).extend(found)
         pages = [state.state for state in found.values()]
-        return pages + self.of_past({key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found})
+        return pages + self.of_past(
+            {key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found}
+        )
 
     def of_past(self, first_ns: Mapping[Key, int]) -> list[bytes]:
-        """Pages of those series that the past tells of up to their first point, and no further: a verdict must not know what came after it.
+        """Pages of those series that the past tells of up to their first point, and no further: a verdict
+        must not know what came after it.
 
         Raises StorageUnavailable.
         """
@@ -76,7 +89,11 @@ class StoredSeries:
             found = offloaded_series.revive(connection, self.past, PAST, list(by_text))
         pages = [state.state for text, state in found.items() if state.last_ns <= by_text[text]]
         if beyond := [text for text, state in found.items() if state.last_ns > by_text[text]]:
-            log.warning("series begin without their past: the files go on after their first record", series=beyond[:3], count=len(beyond))
+            log.warning(
+                "series begin without their past: the files go on after their first record",
+                series=beyond[:3],
+                count=len(beyond),
+            )
         return pages
 
     def forget(self, partition: Partition) -> None:

@@ -1,7 +1,8 @@
 """Whose partition is it, from which epoch on, and where does it read next.
 
-Taking over is: fence the former owner (epoch + 1), load the snapshot and the open anomalies, seek to the snapshot. The records between the
-snapshot and the position are scored once more to bring the state up to date; what they say was committed before and is dropped.
+Taking over is: fence the former owner (epoch + 1), load the snapshot and the open anomalies, seek to the
+snapshot. The records between the snapshot and the position are scored once more to bring the state up to
+date; what they say was committed before and is dropped.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Ownership:
         self.positions: dict[Partition, Position] = {}
         #: Where each partition reads next in memory; behind its position while it is recovering.
         self.cursor: dict[Partition, int] = {}
-        #: Open anomalies of partitions that are recovering: they stand at the position, so they wait until the state does.
+        #: Open anomalies of partitions that are recovering: they stand at the position, so they wait until
+        #: the state does.
         self._open: dict[Partition, list[Anomaly]] = {}
 
     def take_over(self, partition: Partition) -> bool:
@@ -81,15 +83,22 @@ class Ownership:
         assert start is not None
         with self._database.read() as connection:
             snapshot = snapshots.load(connection, self._ledger, partition)
-            # Before the first snapshot everything since the start is read again: it may hold records that wait for the watermark.
+            # Before the first snapshot everything since the start is read again: it may hold records that
+            # wait for the watermark.
             since = snapshot.offset if snapshot is not None else position.start_offset or 0
             replayable = since >= bounds.beginning or since == start
             if snapshot is not None:
                 self._scoring.restore(partition, snapshot.meta, snapshot.pages, waiting=replayable)
             self._open[partition] = anomalies.open_of(connection, self._scoring.provenance.stream, partition)
         if not replayable:
-            log.warning("records behind the snapshot are gone; the state misses them", partition=str(partition), snapshot=since)
-            if position.counts.held and not self._lost(position, bounds, f"{position.counts.held} records that waited for the watermark"):
+            log.warning(
+                "records behind the snapshot are gone; the state misses them",
+                partition=str(partition),
+                snapshot=since,
+            )
+            if position.counts.held and not self._lost(
+                position, bounds, f"{position.counts.held} records that waited for the watermark"
+            ):
                 return False
             position = self._move(position, start, _without_held(position.counts))
         read_from = since if replayable else start
@@ -101,16 +110,26 @@ class Ownership:
         self._source.mirror({partition: start})  # the owner before may have died between its COMMIT and this
         self._source.resume([partition])
         self._faults.resolve(partition)
-        log.info("partition taken over", partition=str(partition), epoch=position.epoch, offset=start, replay=start - read_from)
+        log.info(
+            "partition taken over",
+            partition=str(partition),
+            epoch=position.epoch,
+            offset=start,
+            replay=start - read_from,
+        )
         return True
 
     def caught_up(self) -> Iterator[Result]:
-        """Partitions that have reached their position go on with what is open there. Gives what was let go at the end of an input, once more."""
+        """Partitions that have reached their position go on with what is open there.
+
+        Gives what was let go at the end of an input, once more.
+        """
         for partition in [p for p in self._open if not self.recovering(p)]:
             position = self.positions[partition]
             assert position.next_offset is not None
             if not position.counts.held and self._scoring.held(partition):
-                # The input was over, and what waited was scored and committed; the snapshot is from before that.
+                # The input was over, and what waited was scored and committed; the snapshot is from before
+                # that.
                 yield self._scoring.flush({partition: position.next_offset}, replay=True)
             self._scoring.restore_open(partition, self._open.pop(partition))
 
@@ -127,7 +146,10 @@ class Ownership:
         """Check that a batch goes on exactly where the last one ended, and move the cursor past it."""
         cursor = self.cursor[records.partition]
         if records.first_offset != cursor:
-            raise SourceError(f"{records.partition}: expected offset {cursor}, the source gave {records.first_offset}", records.partition)
+            raise SourceError(
+                f"{records.partition}: expected offset {cursor}, the source gave {records.first_offset}",
+                records.partition,
+            )
         self.cursor[records.partition] = records.next_offset
 
     def replaced(self, partition: Partition) -> bool:
@@ -154,15 +176,20 @@ class Ownership:
     def _gap(self, position: Position, bounds: Bounds) -> bool:
         start = position.next_offset
         assert start is not None
-        missing = f"{start} … {bounds.beginning - 1}" if start < bounds.beginning else f"{bounds.end} … {start - 1}"
+        missing = (
+            f"{start} … {bounds.beginning - 1}" if start < bounds.beginning else f"{bounds.end} … {start - 1}"
+        )
         if not self._lost(position, bounds, f"offsets {missing}"):
             return False
-        # The lost offsets are counted as filtered, so that the sum of outcomes still equals what the position has passed.
+        # The lost offsets are counted as filtered, so that the sum of outcomes still equals what the position
+        # has passed.
         if start > bounds.end:
             position = self._restart(position, position.identity, bounds.beginning)
         else:
             position = self._move(
-                position, bounds.beginning, position.counts + Counts(filtered=bounds.beginning - start, held=position.counts.held)
+                position,
+                bounds.beginning,
+                position.counts + Counts(filtered=bounds.beginning - start, held=position.counts.held),
             )
         return self._recover(position, bounds)
 
@@ -179,7 +206,9 @@ class Ownership:
         return self._on_gap == "resume-earliest"
 
     def _move(self, position: Position, offset: int, counts: Counts) -> Position:
-        return self._committer.commit([Part(position, offset, counts, position.watermark_ns)])[position.partition]
+        return self._committer.commit([Part(position, offset, counts, position.watermark_ns)])[
+            position.partition
+        ]
 
     def _recreated(self, position: Position, identity: str, bounds: Bounds) -> bool:
         partition = position.partition

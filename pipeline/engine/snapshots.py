@@ -1,7 +1,8 @@
 """When and how the state of a partition is kept: snapshots, and series that leave memory.
 
-A snapshot is taken between two batches, in one transaction under the owner's fence. Series that have been silent for long are moved out in the same
-transaction, and those that came back are deleted there in it too, so that a snapshot and the stored series always belong together.
+A snapshot is taken between two batches, in one transaction under the owner's fence. Series that have been
+silent for long are moved out in the same transaction, and those that came back are deleted there in it too,
+so that a snapshot and the stored series always belong together.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Snapshots:
         self._stored.forget(partition)
 
     def _since(self, partition: Partition) -> float:
-        """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a crash has one to begin from."""
+        """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a
+        crash has one to begin from.
+        """
         return time.monotonic() - self._taken[partition][0] if partition in self._taken else float("inf")
 
     def _due(self, ownership: Ownership, partition: Partition) -> bool:
@@ -85,7 +88,9 @@ class Snapshots:
         started = time.monotonic()
         try:
             with self._database.begin() as connection:
-                size = snapshots.save(connection, position, position.next_offset, pages, meta=self._scoring.meta())
+                size = snapshots.save(
+                    connection, position, position.next_offset, pages, meta=self._scoring.meta()
+                )
                 offloaded_series.forget(connection, position, self._stored.revived.get(partition, []))
                 evicted = offloaded_series.evict(connection, position, states_of(self._scoring, idle))
         except StorageUnavailable as error:

@@ -2,10 +2,12 @@
 
     files ─► decode ─► windows ─► detector ─► a state a series ─► database ─► the first record of the series
 
-The files that ``history`` names are read once, before the stream polls for the first time, by the code that scores records; nothing of what it
-says goes out. Which partition a series will come in nobody knows before it comes, so its state waits in the database, as that of a series that
-was silent for long (``pipeline.engine.offloaded_state``), and the partition in which it turns up takes a copy. Until all of them are stored none is used, and
-whoever is killed before that begins again; two members that read at once store the same.
+The files that ``history`` names are read once, before the stream polls for the first time, by the code that
+scores records; nothing of what it says goes out. Which partition a series will come in nobody knows before it
+comes, so its state waits in the database, as that of a series that was silent for long
+(``pipeline.engine.offloaded_state``), and the partition in which it turns up takes a copy. Until all of them
+are stored none is used, and whoever is killed before that begins again; two members that read at once store
+the same.
 """
 
 from __future__ import annotations
@@ -54,23 +56,39 @@ PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = 1.0
 
 
-def read_past(database: Database, owner: str, ledger: str, live: Scoring, peek: Callable[[], Source | None]) -> Iterator[int]:
-    """Learn what the past tells of the series of ``ledger``, unless that is done; what was read for another path or form of the state is forgotten.
+def read_past(
+    database: Database, owner: str, ledger: str, live: Scoring, peek: Callable[[], Source | None]
+) -> Iterator[int]:
+    """Learn what the past tells of the series of ``ledger``, unless that is done; what was read for another
+    path or form of the state is forgotten.
 
-    ``peek`` makes another reader of what the stream reads: of the past only that is learnt which is older than the first records there.
-    Gives the number of rows so far, at each of many short steps. Waits for a database or source that is away. Raises InputError and SourceError for
-    files that cannot be read; then nothing of them is used.
+    ``peek`` makes another reader of what the stream reads: of the past only that is learnt which is older
+    than the first records there. Gives the number of rows so far, at each of many short steps. Waits for a
+    database or source that is away. Raises InputError and SourceError for files that cannot be read; then
+    nothing of them is used.
     """
     name, stream, at = live.provenance.stream, live.stream, past_ledger(ledger, live)
     yield from _patiently(partial(_forget_others, database, ledger, at), 0)
     if at is None or (yield from _patiently(partial(_known, database, at, owner), 0)):
         return
     started, rows, late = time.monotonic(), 0, 0
-    until = (yield from _begin_of(name, stream, peek)) if (yield from _patiently(partial(_unread, database, ledger), 0)) else None
-    log.info(
-        "reading past points", stream=name, history=str(stream.history), until=None if until is None else str(np.datetime64(until, "ns"))
+    until = (
+        (yield from _begin_of(name, stream, peek))
+        if (yield from _patiently(partial(_unread, database, ledger), 0))
+        else None
     )
-    scoring = Scoring(live.provenance, stream, live.detector, keep=None if until is None else lambda columns: columns.time < until)
+    log.info(
+        "reading past points",
+        stream=name,
+        history=str(stream.history),
+        until=None if until is None else str(np.datetime64(until, "ns")),
+    )
+    scoring = Scoring(
+        live.provenance,
+        stream,
+        live.detector,
+        keep=None if until is None else lambda columns: columns.time < until,
+    )
     for path in (yield from _in_order(name, stream)):
         for result in _learn(scoring, name, path):
             counts = result.outcomes[PAST].counts
@@ -82,9 +100,17 @@ def read_past(database: Database, owner: str, ledger: str, live: Scoring, peek: 
     yield from _patiently(partial(_finish, database, at, owner, rows), rows)
     if late:
         log.warning(
-            "past points were left out: their series was further already; give each series in the order of time", stream=name, rows=late
+            "past points were left out: their series was further already; give each series in the order of time",
+            stream=name,
+            rows=late,
         )
-    log.info("past points are known", stream=name, rows=rows, series=len(slots), seconds=round(time.monotonic() - started, 1))
+    log.info(
+        "past points are known",
+        stream=name,
+        rows=rows,
+        series=len(slots),
+        seconds=round(time.monotonic() - started, 1),
+    )
 
 
 def forget_past(database: Database, ledger: str) -> None:
@@ -93,9 +119,14 @@ def forget_past(database: Database, ledger: str) -> None:
 
 
 def past_files(name: str, path: Path) -> list[str]:
-    """The file, or those of the folder, as patterns for a source. Raises InputError where there are none, or they cannot be listed."""
+    """The file, or those of the folder, as patterns for a source.
+
+    Raises InputError where there are none, or they cannot be listed.
+    """
     try:
-        paths = [one for one in sorted(path.iterdir()) if one.name.endswith(ENDINGS)] if path.is_dir() else [path]
+        paths = (
+            [one for one in sorted(path.iterdir()) if one.name.endswith(ENDINGS)] if path.is_dir() else [path]
+        )
     except OSError as error:
         raise InputError(f"stream {name}: history: {path} cannot be listed: {error.strerror}") from error
     if not paths:
@@ -119,7 +150,10 @@ def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRec
 
 
 def results(scoring: Scoring, source: Source) -> Iterator[Result]:
-    """Score a bounded source to its end. Raises SourceError, also where too many records cannot be decoded."""
+    """Score a bounded source to its end.
+
+    Raises SourceError, also where too many records cannot be decoded.
+    """
     at: dict[Partition, int] = {}
     for records in whole(source):
         result = scoring.process(records)
@@ -135,11 +169,15 @@ def _refuse_broken(result: Result) -> None:
         if outcome.broken and outcome.dead:
             last = outcome.dead[-1]
             what = f"too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail})"
-            raise SourceError(f"{partition}: {what}; correct the input or the format of the stream", partition)
+            raise SourceError(
+                f"{partition}: {what}; correct the input or the format of the stream", partition
+            )
 
 
 def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
-    """The files by the event time at which they begin: a series that goes through several must come in order. Raises InputError, SourceError."""
+    """The files by the event time at which they begin: a series that goes through several must come in order.
+    Raises InputError, SourceError.
+    """
     assert stream.history is not None
     begins: list[tuple[int, str]] = []
     for path in past_files(name, stream.history):
@@ -152,14 +190,20 @@ def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
 
 
 def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> Steps[int | None]:
-    """Event time at which the stream's own records begin; None where there are none yet, or nobody can look without taking something away."""
+    """Event time at which the stream's own records begin; None where there are none yet, or nobody can look
+    without taking something away.
+    """
     until = time.monotonic() + PATIENCE_SECONDS
     while (source := peek()) is not None:
         try:
             return (yield from _first_time(name, stream, source))
         except SourceError as error:
             if time.monotonic() > until:
-                log.warning("nobody can see where the stream begins; past points are learnt to their end", stream=name, error=str(error))
+                log.warning(
+                    "nobody can see where the stream begins; past points are learnt to their end",
+                    stream=name,
+                    error=str(error),
+                )
                 return None
             yield from _later(0, error)
         finally:
@@ -168,14 +212,20 @@ def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> S
 
 
 def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
-    """The earliest event time among the first records of each partition; None where none decodes. Raises SourceError."""
+    """The earliest event time among the first records of each partition; None where none decodes.
+
+    Raises SourceError.
+    """
     decoder, until = make_decoder(name, stream), time.monotonic() + PEEK_SECONDS
     wanted: set[Partition] | None = None  # which there are is not known yet
     begins: list[int] = []
     while wanted != set() and time.monotonic() < until:
         poll = source.poll(FIRST, 0.05)
         if poll.assigned:
-            starts, bounds = {partition: source.start_offset(partition) for partition in poll.assigned}, source.bounds(poll.assigned)
+            starts, bounds = (
+                {partition: source.start_offset(partition) for partition in poll.assigned},
+                source.bounds(poll.assigned),
+            )
             for partition, start in starts.items():
                 source.seek(partition, start)
             more = {partition for partition, start in starts.items() if start < bounds[partition].end}
@@ -194,7 +244,9 @@ def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
 
 
 def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
-    """One file after the other through the same series, each with a watermark of its own: they may be one series each, over the same time."""
+    """One file after the other through the same series, each with a watermark of its own: they may be one
+    series each, over the same time.
+    """
     source, at = source_of(name, scoring.stream, [path]), 0
     try:
         for (records,) in whole(source):
@@ -218,7 +270,8 @@ def _patiently(action: Callable[[], T], rows: int) -> Steps[T]:
     while True:
         try:
             return action()
-        except (StorageUnavailable, Fenced) as error:  # fenced: another member reads the same files, and stores the same
+        except (StorageUnavailable, Fenced) as error:
+            # fenced: another member reads the same files, and stores the same
             yield from _later(rows, error)
 
 

@@ -1,1 +1,3 @@
-"""``forewatch evaluate``: score a labelled data set by the engine's own path (``run``), measure, compare and report."""
+"""``forewatch evaluate``: score a labelled data set by the engine's own path (``run``), measure, compare and
+report.
+"""

@@ -1,9 +1,11 @@
-"""Labelled sets made from real series: seeded faults in stock quotes and sensors, and recorded network attacks put on a time grid.
+"""Labelled sets made from real series: seeded faults in stock quotes and sensors, and recorded network
+attacks put on a time grid.
 
     python -m pipeline.evaluate.inject stocks|sensors|flows SOURCE OUT
 
-Each writes a folder of layout ``labelled`` and events.csv (file, kind, first, last). Kept apart from the detectors: nothing there knows these
-faults. Sizes are in units of the recent daily volatility, or of the recent spread of the channel, so that all series are disturbed alike.
+Each writes a folder of layout ``labelled`` and events.csv (file, kind, first, last). Kept apart from the
+detectors: nothing there knows these faults. Sizes are in units of the recent daily volatility, or of the
+recent spread of the channel, so that all series are disturbed alike.
 """
 
 from __future__ import annotations
@@ -125,46 +127,82 @@ def dead_channel(values: Values, row: int, rng: np.random.Generator) -> int:
     return 100
 
 
-SENSOR_FAULTS: dict[str, Fault] = {"stuck_value": stuck_value, "drift": drift, "noise_change": noise_change, "dead_channel": dead_channel}
+SENSOR_FAULTS: dict[str, Fault] = {
+    "stuck_value": stuck_value,
+    "drift": drift,
+    "noise_change": noise_change,
+    "dead_channel": dead_channel,
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- the sets
 
 
 def stocks(source: Path, out: Path, seed: int = SEED) -> None:
-    """One fault of each kind in each ticker of ``source`` (daily OHLCV CSVs with Date, Close, Volume), channels close and volume."""
+    """One fault of each kind in each ticker of ``source`` (daily OHLCV CSVs with Date, Close, Volume),
+    channels close and volume.
+    """
     tables = {}
     for path in _sources(source, "*.csv"):
         table = pd.read_csv(path)
         if missing := {"Date", "Close", "Volume"} - set(table.columns):
-            raise InputError(f"{path}: no column {', '.join(sorted(missing))}; daily quotes have Date, Close and Volume")
-        tables[path.name] = pd.DataFrame({"timestamp": table["Date"], "close": table["Close"], "volume": table["Volume"]})
-    _write(out, {name: _disturb(name, table, STOCK_FAULTS, STOCK_WARM_UP, 1, seed) for name, table in tables.items()}, STOCK_WARM_UP)
+            raise InputError(
+                f"{path}: no column {', '.join(sorted(missing))}; daily quotes have Date, Close and Volume"
+            )
+        tables[path.name] = pd.DataFrame(
+            {"timestamp": table["Date"], "close": table["Close"], "volume": table["Volume"]}
+        )
+    _write(
+        out,
+        {name: _disturb(name, table, STOCK_FAULTS, STOCK_WARM_UP, 1, seed) for name, table in tables.items()},
+        STOCK_WARM_UP,
+    )
 
 
 def sensors(source: Path, out: Path, seed: int = SEED) -> None:
-    """Three faults of each kind in each fault-free recording of ``source`` (CSVs separated by ';' whose first column is the time)."""
+    """Three faults of each kind in each fault-free recording of ``source`` (CSVs separated by ';' whose first
+    column is the time).
+    """
     tables = {}
     for path in _sources(source, "*.csv"):
         table = pd.read_csv(path, sep=";")
         tables[path.name] = table.rename(columns={table.columns[0]: "timestamp"})
-    _write(out, {name: _disturb(name, table, SENSOR_FAULTS, SENSOR_WARM_UP, 3, seed) for name, table in tables.items()}, SENSOR_WARM_UP)
+    _write(
+        out,
+        {
+            name: _disturb(name, table, SENSOR_FAULTS, SENSOR_WARM_UP, 3, seed)
+            for name, table in tables.items()
+        },
+        SENSOR_WARM_UP,
+    )
 
 
 def flows(source: Path, out: Path) -> None:
-    """Westermo flow records of ``source`` summed over 10 s: flows, packets, bytes, distinct peers; labelled by its list of BAD events."""
+    """Westermo flow records of ``source`` summed over 10 s: flows, packets, bytes, distinct peers; labelled
+    by its list of BAD events.
+    """
     archive = _sources(source, "westermo_flows_*.zip")[0]
     with ZipFile(archive) as files:
         records = pd.read_csv(files.open(files.namelist()[0]))
-    start = pd.to_datetime(records["startDate"]).astype("datetime64[ns]").astype("int64") / 1e9  # the clock of the event list
+    # the clock of the event list
+    start = pd.to_datetime(records["startDate"]).astype("datetime64[ns]").astype("int64") / 1e9
     interval = (start // FLOW_SECONDS).astype("int64") * FLOW_SECONDS
-    groups = records.assign(packets=records["sPackets"] + records["rPackets"], bytes=records["sBytesSum"] + records["rBytesSum"]).groupby(
-        interval
-    )
+    groups = records.assign(
+        packets=records["sPackets"] + records["rPackets"], bytes=records["sBytesSum"] + records["rBytesSum"]
+    ).groupby(interval)
     table = pd.DataFrame(
-        {"flows": groups.size(), "packets": groups["packets"].sum(), "bytes": groups["bytes"].sum(), "peers": groups["rAddress"].nunique()}
+        {
+            "flows": groups.size(),
+            "packets": groups["packets"].sum(),
+            "bytes": groups["bytes"].sum(),
+            "peers": groups["rAddress"].nunique(),
+        }
     )
-    table = table.reindex(range(table.index[0], table.index[-1] + 1, FLOW_SECONDS), fill_value=0).rename_axis("timestamp").reset_index()
+    table = (
+        table.reindex(range(table.index[0], table.index[-1] + 1, FLOW_SECONDS), fill_value=0)
+        .rename_axis("timestamp")
+        .reset_index()
+    )
     events = []
     times = table["timestamp"].to_numpy()
     for kind, begin, end in _bad_events(source / "westermo_events.txt"):
@@ -178,7 +216,9 @@ def _bad_events(path: Path) -> list[tuple[str, float, float]]:
     """Kind, start and end (epoch seconds) of the attacks and misconfigurations."""
     open_at: dict[str, float] = {}
     events = []
-    for time, kind, edge in re.findall(r"\[(\d+\.\d+) --[^\]]*\] \[BAD-([A-Z0-9-]+)-(START|END)\]", path.read_text()):
+    for time, kind, edge in re.findall(
+        r"\[(\d+\.\d+) --[^\]]*\] \[BAD-([A-Z0-9-]+)-(START|END)\]", path.read_text()
+    ):
         if edge == "START":
             open_at[kind] = float(time)
         elif kind in open_at:
@@ -192,7 +232,9 @@ Event = tuple[str, int, int]
 def _disturb(
     name: str, table: pd.DataFrame, faults: dict[str, Fault], warm_up: int, each: int, seed: int
 ) -> tuple[pd.DataFrame, list[Event]]:
-    """Put every kind of fault ``each`` times into a series, in random order, one in each of as many equal stretches after the warm-up."""
+    """Put every kind of fault ``each`` times into a series, in random order, one in each of as many equal
+    stretches after the warm-up.
+    """
     rng = np.random.default_rng([seed, int(md5(name.encode(), usedforsecurity=False).hexdigest()[:8], 16)])
     channels = [column for column in table.columns if column != "timestamp"]
     values = table[channels].to_numpy(np.float64, copy=True)
@@ -200,7 +242,8 @@ def _disturb(
     edges = np.linspace(warm_up, len(values), len(kinds) + 1).astype(int)
     events = []
     for kind, low, high in zip(kinds, edges[:-1], edges[1:], strict=True):
-        row = int(rng.integers(low + (high - low) // 4, low + (high - low) // 2))  # the rest of the stretch is for coming to rest
+        # the rest of the stretch is for coming to rest
+        row = int(rng.integers(low + (high - low) // 4, low + (high - low) // 2))
         events.append((str(kind), row, row + faults[kind](values, row, rng) - 1))
     return table.assign(**dict(zip(channels, values.T, strict=True))), events
 
@@ -218,7 +261,9 @@ def _write(out: Path, series: dict[str, tuple[pd.DataFrame, list[Event]]], warm_
     pd.DataFrame(rows, columns=["file", "kind", "first", "last"]).to_csv(out / "events.csv", index=False)
     if warm_up is not None:
         manifest = [(file, len(table), warm_up) for file, (table, _) in series.items()]
-        pd.DataFrame(manifest, columns=["file", "rows", "train_rows"]).to_csv(out / "manifest.csv", index=False)
+        pd.DataFrame(manifest, columns=["file", "rows", "train_rows"]).to_csv(
+            out / "manifest.csv", index=False
+        )
 
 
 def _sources(source: Path, pattern: str) -> list[Path]:

@@ -37,8 +37,10 @@ _LAST_SECOND = 9_223_372_036.0
 class Labelled:
     """One series with its labels: n rows, C channels.
 
-    stamps (n,) are the times as the file writes them, time (n,) int64 ns since the epoch, values (n, C) float64, label (n,) bool,
-    windows (k, 2) first and last labelled row, ``kinds`` what each of them is where the set says so; the first ``warm_up`` rows earn no credit.
+    stamps (n,) are the times as the file writes them, time (n,) int64 ns since the epoch, values (n, C)
+    float64, label (n,) bool,
+    windows (k, 2) first and last labelled row, ``kinds`` what each of them is where the set says so; the
+    first ``warm_up`` rows earn no credit.
     """
 
     name: str
@@ -71,7 +73,8 @@ class Entry:
 
     @property
     def half(self) -> str:
-        """``a`` or ``b``, by the md5 of the file's name: parameters are chosen on one half and reported on both."""
+        """``a`` or ``b``, by the md5 of the file's name: parameters are chosen on one half and reported on
+        both."""
         return "ab"[int(md5(self.file.encode(), usedforsecurity=False).hexdigest(), 16) % 2]
 
 
@@ -84,7 +87,9 @@ def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
         raise InputError(f"layout {layout}: there are {', '.join(LAYOUTS)}")
     entries = sorted(LAYOUTS[layout](dataset), key=lambda entry: entry.name)
     if not entries:
-        raise InputError(f"{dataset}: no series in layout {layout}; `forewatch evaluate --help` shows what each layout expects")
+        raise InputError(
+            f"{dataset}: no series in layout {layout}; `forewatch evaluate --help` shows what each layout expects"
+        )
     return entries[:limit]
 
 
@@ -100,7 +105,10 @@ def _nab(dataset: Path) -> list[Entry]:
     except (OSError, ValueError) as error:
         raise InputError(f"{labels}: cannot read the windows: {error}") from None
 
-    return [Entry(file, partial(_read_nab, dataset / "data" / file, _stem(file), spans)) for file, spans in windows.items()]
+    return [
+        Entry(file, partial(_read_nab, dataset / "data" / file, _stem(file), spans))
+        for file, spans in windows.items()
+    ]
 
 
 def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
@@ -111,7 +119,9 @@ def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
     try:
         rows = [[starts[pd.Timestamp(edge).value] for edge in span] for span in spans]
     except KeyError as error:
-        raise InputError(f"{path}: a window begins or ends at {pd.Timestamp(error.args[0])}, and no row has that time") from None
+        raise InputError(
+            f"{path}: a window begins or ends at {pd.Timestamp(error.args[0])}, and no row has that time"
+        ) from None
     windows = np.array(sorted(rows), np.int64).reshape(-1, 2)
     label = np.zeros(len(series), bool)
     for first, last in windows:
@@ -122,7 +132,11 @@ def _read_nab(path: Path, name: str, spans: list[list[str]]) -> Labelled:
 def _labelled(dataset: Path) -> list[Entry]:
     train = _manifest(dataset)
     if train is None:
-        train = {path.relative_to(dataset).as_posix(): None for path in _csvs(dataset) if path.name not in ("manifest.csv", "events.csv")}
+        train = {
+            path.relative_to(dataset).as_posix(): None
+            for path in _csvs(dataset)
+            if path.name not in ("manifest.csv", "events.csv")
+        }
 
     kinds = _kinds(dataset)
 
@@ -155,19 +169,27 @@ def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
 
 
 def _manifest(dataset: Path) -> dict[str, int | None] | None:
-    """file → train_rows, from manifest.csv in the folder or, with the folder's name before each file, one folder up."""
+    """file → train_rows, from manifest.csv in the folder or, with the folder's name before each file, one
+    folder up.
+    """
     for folder, prefix in ((dataset, ""), (dataset.resolve().parent, dataset.resolve().name + "/")):
         path = folder / "manifest.csv"
         if not path.is_file():
             continue
         table = _csv(path)
         if missing := {"file", "train_rows"} - set(table.columns):
-            raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, rows, train_rows")
+            raise InputError(
+                f"{path}: no column {', '.join(sorted(missing))}; it needs file, rows, train_rows"
+            )
         rows = dict(zip(table["file"].astype(str), _whole(table, path, "train_rows").tolist(), strict=True))
-        if inside := {file.removeprefix(prefix): train for file, train in rows.items() if file.startswith(prefix)}:
+        if inside := {
+            file.removeprefix(prefix): train for file, train in rows.items() if file.startswith(prefix)
+        }:
             return dict(inside)
         if not prefix:
-            raise InputError(f"{path}: it names no file; list the series, or remove it to take every CSV in the folder")
+            raise InputError(
+                f"{path}: it names no file; list the series, or remove it to take every CSV in the folder"
+            )
     return None
 
 
@@ -206,18 +228,38 @@ def _csv(path: Path, separator: str = ",") -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as CSV: {str(error).strip()}") from None
 
 
-def _columns(table: pd.DataFrame, path: Path, name: str, time: str, label: str | None = None, warm_up: int | None = None) -> Labelled:
-    """Split a table into time, values (all other columns, in order) and label; without ``warm_up`` NAB's rule holds."""
+def _columns(
+    table: pd.DataFrame,
+    path: Path,
+    name: str,
+    time: str,
+    label: str | None = None,
+    warm_up: int | None = None,
+) -> Labelled:
+    """Split a table into time, values (all other columns, in order) and label; without ``warm_up`` NAB's rule
+    holds.
+    """
     if missing := [column for column in (time, label) if column is not None and column not in table]:
-        raise InputError(f"{path}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}")
+        raise InputError(
+            f"{path}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}"
+        )
     channels = tuple(str(column) for column in table.columns if column not in (time, label))
     if not channels or not len(table):
         raise InputError(f"{path}: {'no value column' if len(table) else 'no rows'}")
-    values = np.stack([_numbers(table, path, channel) for channel in table.columns if channel not in (time, label)], axis=1)
+    values = np.stack(
+        [_numbers(table, path, channel) for channel in table.columns if channel not in (time, label)], axis=1
+    )
     marked = np.zeros(len(table), bool) if label is None else _numbers(table, path, label) > 0.5
     when = _nanoseconds(table, path, time)
-    if label is not None:  # layout nab labels by time, and one of its files was written while a clock was put back
-        _refuse(table, path, time, np.diff(when, prepend=when[:1]) < 0, "lies before the row above; sort the file by time")
+    # layout nab labels by time, and one of its files was written while a clock was put back
+    if label is not None:
+        _refuse(
+            table,
+            path,
+            time,
+            np.diff(when, prepend=when[:1]) < 0,
+            "lies before the row above; sort the file by time",
+        )
     return Labelled(
         name=name,
         stamps=table[time].to_numpy(object),
@@ -249,10 +291,18 @@ def _nanoseconds(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int
     _refuse(table, path, column, times.isna().to_numpy(), "is not a time")
     if not pd.api.types.is_numeric_dtype(times):
         parsed = pd.to_datetime(times, utc=True, format="ISO8601", errors="coerce")
-        _refuse(table, path, column, parsed.isna().to_numpy(), "is not ISO 8601, such as 2024-05-01T12:00:00Z")
+        _refuse(
+            table, path, column, parsed.isna().to_numpy(), "is not ISO 8601, such as 2024-05-01T12:00:00Z"
+        )
         return pd.DatetimeIndex(parsed).as_unit("ns").asi8
     seconds = times.to_numpy(np.float64)
-    _refuse(table, path, column, ~(np.abs(seconds) < _LAST_SECOND), "is not in epoch seconds; divide milliseconds by 1,000")
+    _refuse(
+        table,
+        path,
+        column,
+        ~(np.abs(seconds) < _LAST_SECOND),
+        "is not in epoch seconds; divide milliseconds by 1,000",
+    )
     whole = pd.api.types.is_integer_dtype(times)
     return times.to_numpy(np.int64) * 1_000_000_000 if whole else np.round(seconds * 1e9).astype(np.int64)
 
@@ -263,4 +313,6 @@ def _refuse(table: pd.DataFrame, path: Path, column: str, wrong: NDArray[np.bool
         row = int(np.argmax(wrong))
         cell = table[column].iloc[row]
         shown = "an empty field" if pd.isna(cell) else repr(cell) if isinstance(cell, str) else f"{cell}"
-        raise InputError(f"{path}: line {row + 2}, column {column}: {shown} {what} ({int(wrong.sum()):,} of {len(wrong):,} rows)")
+        raise InputError(
+            f"{path}: line {row + 2}, column {column}: {shown} {what} ({int(wrong.sum()):,} of {len(wrong):,} rows)"
+        )

@@ -1,7 +1,8 @@
 """Accuracy of scores and flags against labels, as plain functions on arrays.
 
-Everywhere: ``score`` (n,) is larger for the more anomalous row, ``label`` and ``flag`` (n,) are bool, a *segment* is a row
-``(first, last)``, both inclusive. Rows that may earn no credit (the warm-up) are cut off by the caller.
+Everywhere: ``score`` (n,) is larger for the more anomalous row, ``label`` and ``flag`` (n,) are bool, a
+*segment* is a row ``(first, last)``, both inclusive. Rows that may earn no credit (the warm-up) are cut off
+by the caller.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 Segments = NDArray[np.int64]
 
-#: Flagged runs with at most this many quiet rows between them are one alarm (one less than a stream's ``close_after`` default).
+#: Flagged runs with at most this many quiet rows between them are one alarm (one less than a stream's
+#: ``close_after`` default).
 QUIET_ROWS = 2
 
 
 def segments(mask: Bools, quiet: int = 0) -> Segments:
     """Runs of True as (k, 2) first and last rows; runs with at most ``quiet`` rows between them are one."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], np.asarray(mask, bool), [False])).astype(np.int8)))
+    edges = np.flatnonzero(
+        np.diff(np.concatenate(([False], np.asarray(mask, bool), [False])).astype(np.int8))
+    )
     first, last = edges[::2], edges[1::2] - 1
     if quiet and len(first) > 1:
         apart = first[1:] - last[:-1] - 1 > quiet
@@ -32,7 +36,10 @@ def segments(mask: Bools, quiet: int = 0) -> Segments:
 
 
 def average_precision(score: Floats, label: Bools) -> float:
-    """Area under the precision-recall curve, ties taken together: Σ (R_k − R_{k−1}) P_k. NaN without a positive."""
+    """Area under the precision-recall curve, ties taken together: Σ (R_k − R_{k−1}) P_k.
+
+    NaN without a positive.
+    """
     positives = int(np.sum(label))
     if positives == 0:
         return float("nan")
@@ -47,8 +54,9 @@ def average_precision(score: Floats, label: Bools) -> float:
 class Events:
     """Labelled events and alarms of one or more series, counted without point adjustment; two of them add up.
 
-    An event is *found* when a flagged row lies inside it; an alarm (a flagged run, see ``QUIET_ROWS``) is *right* when it overlaps an
-    event. ``delays`` are rows from the start of a found event to its first flagged row; ``alarm_rows`` shows up a scorer that is always in alarm.
+    An event is *found* when a flagged row lies inside it; an alarm (a flagged run, see ``QUIET_ROWS``) is
+    *right* when it overlaps an event. ``delays`` are rows from the start of a found event to its first
+    flagged row; ``alarm_rows`` shows up a scorer that is always in alarm.
     """
 
     events: int = 0
@@ -145,11 +153,18 @@ class Rows:
 def count_rows(flag: Bools, label: Bools) -> Rows:
     """Confusion counts of one series."""
     flag, label = np.asarray(flag, bool), np.asarray(label, bool)
-    return Rows(int((flag & label).sum()), int((flag & ~label).sum()), int((~flag & ~label).sum()), int((~flag & label).sum()))
+    return Rows(
+        int((flag & label).sum()),
+        int((flag & ~label).sum()),
+        int((~flag & ~label).sum()),
+        int((~flag & label).sum()),
+    )
 
 
 def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> float:
-    """The threshold (``score >= threshold`` is flagged) of the highest row F1 among those that flag at most this share of the normal rows."""
+    """The threshold (``score >= threshold`` is flagged) of the highest row F1 among those that flag at most
+    this share of the normal rows.
+    """
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
@@ -160,7 +175,8 @@ def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> floa
 
 
 def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> bool:
-    """UCR archive: is the first row of highest score, among those after the training part, within ``slack`` rows of the only anomaly?
+    """UCR archive: is the first row of highest score, among those after the training part, within ``slack``
+    rows of the only anomaly?
 
     Wu & Keogh, "Current time series anomaly detection benchmarks are flawed" (2021).
     """
@@ -170,7 +186,9 @@ def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> b
 
 
 def recording(name: str) -> str:
-    """Which recording a UCR series comes from: the archive repeats one as DISTORTED…, NOISE… and with numbered anomalies."""
+    """Which recording a UCR series comes from: the archive repeats one as DISTORTED…, NOISE… and with
+    numbered anomalies.
+    """
     return re.sub(r"\d+$", "", re.sub(r"^(DISTORTED|NOISE)", "", name))
 
 

@@ -1,7 +1,9 @@
-"""The score of the Numenta Anomaly Benchmark, as its official scorer (v1.1) takes it, for a whole corpus at once.
+"""The score of the Numenta Anomaly Benchmark, as its official scorer (v1.1) takes it, for a whole corpus at
+once.
 
-Lavin & Ahmad, "Evaluating real-time anomaly detection algorithms – the Numenta Anomaly Benchmark" (2015), §II; official rules that are
-easy to miss are named where they apply. Scores are normalised so that silence is 0 and finding every window at its first row is 100.
+Lavin & Ahmad, "Evaluating real-time anomaly detection algorithms – the Numenta Anomaly Benchmark" (2015),
+§II; official rules that are easy to miss are named where they apply. Scores are normalised so that silence is
+0 and finding every window at its first row is 100.
 """
 
 from __future__ import annotations
@@ -38,13 +40,15 @@ def probation(rows: int) -> int:
 
 
 def _sigmoid(position: Floats) -> Floats:
-    """Scaled sigmoid: .987 at −1 (first row of a window), 0 at its end, −1 from 3 window lengths behind it on."""
+    """Scaled sigmoid: .987 at −1 (first row of a window), 0 at its end, −1 from 3 window lengths behind it
+    on."""
     return np.where(position >= 3.0, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, 3.0))) - 1.0)
 
 
 @dataclass(slots=True)
 class Corpus:
-    """All scorable rows of all files behind one another: value of a detection there, and its window (−1: none)."""
+    """All scorable rows of all files behind one another: value of a detection there, and its window (−1:
+    none)."""
 
     value: NDArray[np.float64]  # (N,) in units of tp inside a window, of fp outside
     window: NDArray[np.int64]  # (N,) number of the window within the corpus
@@ -60,7 +64,8 @@ def _file_values(rows: int, windows: Segments) -> tuple[NDArray[np.float64], NDA
     value, window = np.full(rows, -1.0), np.full(rows, -1, np.int64)
     for k, (first, last) in enumerate(windows):
         width = last - first + 1
-        # Behind a window the distance is taken in units of width − 1, inside in units of width: so does the official scorer.
+        # Behind a window the distance is taken in units of width − 1, inside in units of width: so does the
+        # official scorer.
         value[last + 1 :] = _sigmoid((at[last + 1 :] - last) / max(width - 1, 1))
         inside = slice(first, last + 1)
         value[inside] = _sigmoid(-(last - at[inside] + 1) / width) / _sigmoid(np.array(-1.0))
@@ -69,7 +74,9 @@ def _file_values(rows: int, windows: Segments) -> tuple[NDArray[np.float64], NDA
 
 
 def corpus(rows: Sequence[int], windows: Sequence[Segments]) -> Corpus:
-    """Prepare files of the given lengths with their windows (first and last row, inclusive, in order, not overlapping)."""
+    """Prepare files of the given lengths with their windows (first and last row, inclusive, in order, not
+    overlapping).
+    """
     values, numbers, files, keeps = [], [], [], []
     window_file: list[int] = []
     for number, (count, spans) in enumerate(zip(rows, windows, strict=True)):
@@ -95,7 +102,10 @@ def corpus(rows: Sequence[int], windows: Sequence[Segments]) -> Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The best threshold over the corpus and the normalised score there. ``score >= threshold`` is a detection."""
+    """The best threshold over the corpus and the normalised score there.
+
+    ``score >= threshold`` is a detection.
+    """
 
     threshold: float
     score: float
@@ -107,7 +117,9 @@ def _normalise(gain: float, windows: int, profile: Profile) -> float:
 
 
 def sweep(scores: Sequence[Floats], corpus: Corpus, profile: Profile) -> Sweep:
-    """Try every threshold over the whole corpus: detections enter in order of falling score; a window is worth its best row so far."""
+    """Try every threshold over the whole corpus: detections enter in order of falling score; a window is
+    worth its best row so far.
+    """
     flat = np.concatenate(scores).astype(np.float64)[corpus.kept]
     order = np.argsort(-flat, kind="stable")
     flat, window = flat[order], corpus.window[order]
@@ -123,7 +135,9 @@ def sweep(scores: Sequence[Floats], corpus: Corpus, profile: Profile) -> Sweep:
     best = last_of_tie[np.argmax(total[last_of_tie])]
     if total[best] <= 0.0:
         return Sweep(np.inf, 0.0)
-    return Sweep(float(flat[best]), _normalise(float(total[best]), int(corpus.windows_of_file.sum()), profile))
+    return Sweep(
+        float(flat[best]), _normalise(float(total[best]), int(corpus.windows_of_file.sum()), profile)
+    )
 
 
 def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDArray[np.float64]:
@@ -131,7 +145,9 @@ def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDAr
     flat = np.concatenate(flags).astype(bool)[corpus.kept]
     files = len(corpus.windows_of_file)
     false = flat & (corpus.window < 0)
-    gains = np.bincount(corpus.file[false], profile.fp * corpus.value[false], minlength=files).astype(np.float64)
+    gains = np.bincount(corpus.file[false], profile.fp * corpus.value[false], minlength=files).astype(
+        np.float64
+    )
     best = np.full(len(corpus.window_file), -np.inf)
     hit = flat & (corpus.window >= 0)
     np.maximum.at(best, corpus.window[hit], profile.tp * corpus.value[hit])
@@ -141,7 +157,14 @@ def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDAr
 
 
 def score(flags: Sequence[Bools], corpus: Corpus, profile: Profile, files: Bools | None = None) -> float:
-    """Normalised score of given detections, over all files or over those chosen. NaN where the chosen files have no window."""
+    """Normalised score of given detections, over all files or over those chosen.
+
+    NaN where the chosen files have no window.
+    """
     chosen = np.ones(len(corpus.windows_of_file), bool) if files is None else files
     windows = int(corpus.windows_of_file[chosen].sum())
-    return _normalise(float(file_gains(flags, corpus, profile)[chosen].sum()), windows, profile) if windows else float("nan")
+    return (
+        _normalise(float(file_gains(flags, corpus, profile)[chosen].sum()), windows, profile)
+        if windows
+        else float("nan")
+    )

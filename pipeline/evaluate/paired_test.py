@@ -1,4 +1,6 @@
-"""Two detectors on the same series, side by side, with a paired test: is the difference more than the luck of these series?"""
+"""Two detectors on the same series, side by side, with a paired test: is the difference more than the luck of
+these series?
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ _PERMUTATIONS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One metric over the series that both detectors have: means, how many series each wins, and how likely so large a difference is by luck."""
+    """One metric over the series that both detectors have: means, how many series each wins, and how likely
+    so large a difference is by luck.
+    """
 
     metric: str
     series: int
@@ -45,7 +49,9 @@ def load(path: Path) -> dict[str, Any]:
         made = json.loads(path.read_text())
         return {**made, "series": list(made["series"]), "metrics": dict(made["metrics"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no report of `forewatch evaluate --report {path.stem}.json`: {error}") from None
+        raise InputError(
+            f"{path}: no report of `forewatch evaluate --report {path.stem}.json`: {error}"
+        ) from None
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
@@ -61,14 +67,18 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
             continue
         first, second = np.array(values, np.float64).T
         wins = int((first > second).sum()), int((second > first).sum())
-        pairs.append(Pair(name, len(values), float(first.mean()), float(second.mean()), *wins, p_value(second - first)))
+        pairs.append(
+            Pair(name, len(values), float(first.mean()), float(second.mean()), *wins, p_value(second - first))
+        )
     return pairs
 
 
 def p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided sign-flip test of the mean difference: exact up to 14 series that differ, else by 20,000 seeded draws.
+    """Two-sided sign-flip test of the mean difference: exact up to 14 series that differ, else by 20,000
+    seeded draws.
 
-    Under the hypothesis that both are alike, each difference might as well have the other sign (Fisher's paired randomisation test).
+    Under the hypothesis that both are alike, each difference might as well have the other sign (Fisher's
+    paired randomisation test).
     """
     differences = differences[differences != 0]
     count = len(differences)
@@ -80,5 +90,6 @@ def p_value(differences: NDArray[np.float64]) -> float:
         signs = np.random.default_rng(SEED).choice((-1.0, 1.0), size=(_PERMUTATIONS, count))
     sums = np.abs(signs @ differences)
     extreme = int((sums >= abs(differences.sum()) * (1 - 1e-12)).sum())
-    # A drawn sample does not hold the observed signs themselves: count them, so that p is never 0 (Phipson & Smyth, 2010).
+    # A drawn sample does not hold the observed signs themselves: count them, so that p is never 0 (Phipson &
+    # Smyth, 2010).
     return extreme / len(signs) if count <= 14 else (extreme + 1) / (len(signs) + 1)

@@ -1,4 +1,5 @@
-"""One picture: a stretch of one channel with its band, the true windows and the alarms, and the surprise below."""
+"""One picture: a stretch of one channel with its band, the true windows and the alarms, and the surprise
+below."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ _DPI = 100
 SIZE = (1100, 310)
 #: A gap of more median steps than this breaks the lines.
 _GAP = 20
-_TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = "#2e9e5b", "#d1322d", "#a9cdf0", "#1f6fc4", "#22303c", "#9aa5b1"
+_TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = (
+    "#2e9e5b",
+    "#d1322d",
+    "#a9cdf0",
+    "#1f6fc4",
+    "#22303c",
+    "#9aa5b1",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,15 @@ def _values(axes: Any, view: View, channel: int) -> None:
     low, high = view.scores.lower[rows, channel], view.scores.upper[rows, channel]
     bins = _bins(len(value))
     broken = _after_gap(time)
-    axes.fill_between(time[bins], _reduce(np.fmin, low, bins), _reduce(np.fmax, high, bins), color=_BAND, alpha=0.45, lw=0)
-    axes.plot(time[bins], np.where(broken, np.nan, view.scores.expected[rows, channel])[bins], color=_EXPECTED, lw=0.8)
+    axes.fill_between(
+        time[bins], _reduce(np.fmin, low, bins), _reduce(np.fmax, high, bins), color=_BAND, alpha=0.45, lw=0
+    )
+    axes.plot(
+        time[bins],
+        np.where(broken, np.nan, view.scores.expected[rows, channel])[bins],
+        color=_EXPECTED,
+        lw=0.8,
+    )
     axes.plot(*_envelope(time, np.where(broken, np.nan, value), bins), color=_LINE, lw=0.8)
     flagged = np.flatnonzero(view.scores.flag[rows])
     axes.plot(time[flagged], value[flagged], ls="", marker="o", ms=4, color=_ALARM)
@@ -142,7 +157,9 @@ def _reduce(how: np.ufunc, values: NDArray[Any], bins: NDArray[np.int64]) -> NDA
     return np.asarray(how.reduceat(values, bins))
 
 
-def _envelope(time: NDArray[Any], value: NDArray[Any], bins: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _envelope(
+    time: NDArray[Any], value: NDArray[Any], bins: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The line itself, or lowest and highest value of each bin in turn."""
     if len(bins) == len(value):
         return time, value

@@ -1,4 +1,6 @@
-"""Which code made a figure: the commit for people, a digest of the sources for the decision whether scores on disk still hold."""
+"""Which code made a figure: the commit for people, a digest of the sources for the decision whether scores on
+disk still hold.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _SCORING = (
 
 @cache
 def commit() -> str:
-    """Short commit of the checkout, with ``+`` where the sources differ from it; the released version where there is no checkout."""
+    """Short commit of the checkout, with ``+`` where the sources differ from it; the released version where
+    there is no checkout.
+    """
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--", "detectors", "pipeline") else "")
@@ -33,7 +37,9 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], cwd=_ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @cache

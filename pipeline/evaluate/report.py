@@ -1,4 +1,6 @@
-"""The report of a run: one document for programs (JSON), and a page for people that shows what went wrong first (HTML)."""
+"""The report of a run: one document for programs (JSON), and a page for people that shows what went wrong
+first (HTML).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
 def write(path: Path, run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> None:
     """Write the report as the ending of ``path`` says. Raises InputError."""
     made = document(run, summary, yardsticks)
-    text = json.dumps(made, indent=1, ensure_ascii=False) if path.suffix == ".json" else page(run, summary, made)
+    text = (
+        json.dumps(made, indent=1, ensure_ascii=False) if path.suffix == ".json" else page(run, summary, made)
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -97,7 +101,9 @@ def _misses(run: Run) -> list[Picture]:
                 continue
             peak = first + int(np.argmax(scores.surprise[first : last + 1]))
             kind = f" ({series.kinds[number]})" if series.kinds else ""
-            caption = f"{series.name}{kind}: rows {first:,}–{last:,}, highest surprise {scores.surprise[peak]:.1f}"
+            caption = (
+                f"{series.name}{kind}: rows {first:,}–{last:,}, highest surprise {scores.surprise[peak]:.1f}"
+            )
             found.append((-float(scores.surprise[peak]), caption, around(series, scores, first, last, peak)))
     return sorted(found, key=lambda picture: -picture[0])
 
@@ -164,12 +170,35 @@ def _metrics(summary: Summary, made: Mapping[str, Any]) -> str:
 
 
 def _series_table(summary: Summary) -> str:
-    rows = [["series", "half", "rows", "events", "missed", "false alarms", "dropped", "delay", "event F1", "VUS-PR", "AUC-PR"]]
-    worst = sorted(summary.measures, key=lambda m: m.events.found - m.events.events - m.events.alarms + m.events.right)
+    rows = [
+        [
+            "series",
+            "half",
+            "rows",
+            "events",
+            "missed",
+            "false alarms",
+            "dropped",
+            "delay",
+            "event F1",
+            "VUS-PR",
+            "AUC-PR",
+        ]
+    ]
+    worst = sorted(
+        summary.measures, key=lambda m: m.events.found - m.events.events - m.events.alarms + m.events.right
+    )
     for m in worst:
         e = m.events
         delay = f"{e.median_delay:g}" if e.found else "–"
-        counts = [f"{m.rows:,}", str(e.events), str(e.events - e.found), str(e.alarms - e.right), f"{m.dropped:,}", delay]
+        counts = [
+            f"{m.rows:,}",
+            str(e.events),
+            str(e.events - e.found),
+            str(e.alarms - e.right),
+            f"{m.dropped:,}",
+            delay,
+        ]
         figures = map(number, (e.f1 if e.events else math.nan, m.vus_pr, m.auc_pr))
         rows.append([m.name, m.half, *counts, *figures])
     return _table(rows)
@@ -179,9 +208,7 @@ def _errors(errors: Mapping[str, str]) -> str:
     if not errors:
         return ""
     rows = _table([["series", "error"], *([name, message] for name, message in errors.items())])
-    return (
-        f'<h2>Series that failed: {len(errors)}</h2><p class="note">They are left out of every figure.</p><div class="errors">{rows}</div>'
-    )
+    return f'<h2>Series that failed: {len(errors)}</h2><p class="note">They are left out of every figure.</p><div class="errors">{rows}</div>'
 
 
 def _table(rows: list[list[str]]) -> str:

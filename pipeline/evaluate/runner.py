@@ -1,4 +1,5 @@
-"""Run a detector over a data set: batches of series, in processes, resumable; what fails is reported and the rest goes on.
+"""Run a detector over a data set: batches of series, in processes, resumable; what fails is reported and the
+rest goes on.
 
 entries ─► read ─► batches ─► score (reused from disk where it holds) ─► Run
 """
@@ -33,7 +34,8 @@ from pipeline.observability.progress_bar import Progress, progress
 
 log = structlog.get_logger(__name__)
 
-#: Series that are scored side by side. One batched step serves them all, so more is faster; a batch is what an interruption loses.
+#: Series that are scored side by side. One batched step serves them all, so more is faster; a batch is what
+#: an interruption loses.
 _BATCH = 64
 
 
@@ -58,7 +60,10 @@ class Task:
 
 @dataclass(slots=True)
 class Run:
-    """Series with their scores, and what went wrong: name → message. ``seconds`` is time spent in scoring, summed over processes."""
+    """Series with their scores, and what went wrong: name → message.
+
+    ``seconds`` is time spent in scoring, summed over processes.
+    """
 
     task: Task
     series: list[Labelled] = field(default_factory=list)
@@ -81,7 +86,10 @@ class _Done:
 
 
 def evaluate(task: Task) -> Run:
-    """Score every series of the data set. Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``."""
+    """Score every series of the data set.
+
+    Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``.
+    """
     start = time.monotonic()
     check_names(task)
     entries = layouts.find(task.dataset, task.layout, task.limit)
@@ -148,15 +156,23 @@ def _fail(errors: dict[str, str], name: str, error: Exception) -> None:
 
 
 def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
-    """Batches of series of the same channels and about the same length, so that none waits long for the longest; a share for each process."""
+    """Batches of series of the same channels and about the same length, so that none waits long for the
+    longest; a share for each process.
+    """
     size = min(_BATCH, max(1, -(-len(series) // jobs)))
     groups: dict[tuple[str, ...], list[Labelled]] = {}
     for one in sorted(series, key=len):
         groups.setdefault(one.channels, []).append(one)
-    return list(chain.from_iterable([group[i : i + size] for i in range(0, len(group), size)] for group in groups.values()))
+    return list(
+        chain.from_iterable(
+            [group[i : i + size] for i in range(0, len(group), size)] for group in groups.values()
+        )
+    )
 
 
-def _score(task: Task, batches: list[list[Labelled]], bar: Progress) -> Iterator[tuple[list[Labelled], _Done]]:
+def _score(
+    task: Task, batches: list[list[Labelled]], bar: Progress
+) -> Iterator[tuple[list[Labelled], _Done]]:
     work = partial(_score_batch, task.detector, task.preset, task.threshold)
     if task.jobs <= 1 or len(batches) <= 1:
         results: Iterable[_Done] = map(work, batches)
@@ -167,7 +183,9 @@ def _score(task: Task, batches: list[list[Labelled]], bar: Progress) -> Iterator
         yield from _advance(zip(batches, pool.map(work, batches), strict=True), bar)
 
 
-def _advance(pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress) -> Iterator[tuple[list[Labelled], _Done]]:
+def _advance(
+    pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress
+) -> Iterator[tuple[list[Labelled], _Done]]:
     for batch, done in pairs:
         bar.advance(sum(map(len, batch)))
         yield batch, done
@@ -177,11 +195,16 @@ def _advance(pairs: Iterable[tuple[list[Labelled], _Done]], bar: Progress) -> It
 def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
     """Once in each process: what a detector compiles on first use is no part of its speed."""
     with suppress(Exception):  # a detector that cannot run at all says so of each series
-        warm(detectors.build(DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)))
+        warm(
+            detectors.build(
+                DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)
+            )
+        )
 
 
 def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelled]) -> _Done:
-    """Score a batch; where it fails, each series alone, so that one bad series does not take the others with it."""
+    """Score a batch; where it fails, each series alone, so that one bad series does not take the others with
+    it."""
     start = time.monotonic()
     if detector in YARDSTICKS:
         scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
@@ -189,12 +212,17 @@ def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelle
     _compile(detector, preset, threshold, batch[0].channels)
     start = time.monotonic()
     try:
-        return _Done(list(enumerate(score_series(batch, detector, preset, threshold))), {}, time.monotonic() - start)
-    except Exception as error:  # a data set must not stop because one series breaks a detector that is under work
+        return _Done(
+            list(enumerate(score_series(batch, detector, preset, threshold))), {}, time.monotonic() - start
+        )
+    except Exception as error:
+        # a data set must not stop because one series breaks a detector that is under work
         if len(batch) == 1:
             errors: dict[str, str] = {}
             _fail(errors, batch[0].name, error)
             return _Done([], errors, time.monotonic() - start)
     alone = [_score_batch(detector, preset, threshold, [series]) for series in batch]
     pairs = [(i, scores) for i, done in enumerate(alone) for _, scores in done.scores]
-    return _Done(pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start)
+    return _Done(
+        pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start
+    )

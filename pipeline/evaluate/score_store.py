@@ -1,11 +1,13 @@
-"""Per-row scores on disk: CSVs that any scorer can read, written as series finish and read back when a run is resumed.
+"""Per-row scores on disk: CSVs that any scorer can read, written as series finish and read back when a run is
+resumed.
 
     DIR/run.json                                        what made these scores; other scores are never reused
     DIR/<series>.csv                                    timestamp,value,score,expected,lower,upper,flag,surprise
     DIR/results/<detector>/<group>/<detector>_<file>.csv  layout nab: timestamp,value,anomaly_score,label, for its official scorer
 
-``score`` is 1 − 10^−surprise: above a surprise of about 15 it is 1, so a scorer that ranks should read ``surprise``. With several channels there are
-expected_<channel>, lower_<channel>, upper_<channel>; a missing value is an empty field.
+``score`` is 1 − 10^−surprise: above a surprise of about 15 it is 1, so a scorer that ranks should read
+``surprise``. With several channels there are expected_<channel>, lower_<channel>, upper_<channel>; a missing
+value is an empty field.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path, detector: str, key: str, official: bool) -> Store:
-        """Make the folder, or take it up again; scores of another key are overwritten as their series finish. Raises InputError."""
+        """Make the folder, or take it up again; scores of another key are overwritten as their series finish.
+        Raises InputError.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if not run.is_file() or json.loads(run.read_text()).get("key") != key:
-                run.write_text(json.dumps({"key": key, "detector": detector, "seconds": {}, "dropped": {}, "data": {}}))
+                run.write_text(
+                    json.dumps({"key": key, "detector": detector, "seconds": {}, "dropped": {}, "data": {}})
+                )
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot write scores there: {error}") from None
         return cls(folder, detector, key, official)
@@ -73,13 +79,21 @@ class Store:
         path = self._path(series)
         try:
             table = pa_csv.read_csv(path)
-            columns = {part: [_floats(table, name) for name in _names(part, series.channels)] for part in _BAND}
+            columns = {
+                part: [_floats(table, name) for name in _names(part, series.channels)] for part in _BAND
+            }
             expected, lower, upper = (np.stack(band, axis=1).astype(np.float32) for band in columns.values())
-            scores = Scores(_floats(table, "surprise"), table["flag"].to_numpy().astype(bool), expected, lower, upper)
+            scores = Scores(
+                _floats(table, "surprise"), table["flag"].to_numpy().astype(bool), expected, lower, upper
+            )
         except (OSError, KeyError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path}: cannot read the scores back: {error}; remove the folder to score anew") from None
+            raise InputError(
+                f"{path}: cannot read the scores back: {error}; remove the folder to score anew"
+            ) from None
         if len(scores.flag) != len(series):
-            raise InputError(f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder to score anew")
+            raise InputError(
+                f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder to score anew"
+            )
         scores.dropped = self._state()["dropped"][series.name]
         return scores
 
@@ -94,13 +108,19 @@ class Store:
         columns |= {name: series.values[:, c] for c, name in enumerate(series.channels)}
         columns["score"] = scores.score
         for part in _BAND:
-            columns |= {name: getattr(scores, part)[:, c] for c, name in enumerate(_names(part, series.channels))}
+            columns |= {
+                name: getattr(scores, part)[:, c] for c, name in enumerate(_names(part, series.channels))
+            }
         columns |= {"flag": scores.flag.astype(np.int8), "surprise": scores.surprise}
         _write_csv(self._path(series), columns)
         if self.official:
             name = PurePosixPath(series.name)
             path = self.folder / "results" / self.detector / name.parent / f"{self.detector}_{name.name}.csv"
-            official = {"timestamp": series.stamps, "value": series.values[:, 0], "anomaly_score": scores.score}
+            official = {
+                "timestamp": series.stamps,
+                "value": series.values[:, 0],
+                "anomaly_score": scores.score,
+            }
             _write_csv(path, official | {"label": series.label.astype(np.int8)})
 
 
@@ -121,7 +141,8 @@ def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 def _write_csv(path: Path, columns: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}  # NaN becomes an empty field
+    # NaN becomes an empty field
+    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
     partial = path.with_suffix(".partial")
     pa_csv.write_csv(pa.table(arrays), partial, pa_csv.WriteOptions(quoting_style="needed"))
     partial.replace(path)

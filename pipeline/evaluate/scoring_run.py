@@ -47,8 +47,13 @@ class Scores:
         return np.asarray(-np.expm1(-np.log(10.0) * self.surprise))
 
 
-def score_series(batch: Sequence[Labelled], detector: str, preset: str, threshold: str = "static") -> list[Scores]:
-    """Score series of the same channels side by side, by the path that the daemon takes. Rows enter in turn: the first of each series, the second …"""
+def score_series(
+    batch: Sequence[Labelled], detector: str, preset: str, threshold: str = "static"
+) -> list[Scores]:
+    """Score series of the same channels side by side, by the path that the daemon takes.
+
+    Rows enter in turn: the first of each series, the second …
+    """
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
     order = np.lexsort((number, ranks))
@@ -56,11 +61,22 @@ def score_series(batch: Sequence[Labelled], detector: str, preset: str, threshol
     frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
     frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
     frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))
-    verdicts = detect(frame, time="time", values=channels, series="series", detector=detector, preset=preset, threshold=threshold)
+    verdicts = detect(
+        frame,
+        time="time",
+        values=channels,
+        series="series",
+        detector=detector,
+        preset=preset,
+        threshold=threshold,
+    )
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     ends = np.cumsum([len(series) for series in batch])
-    return [_scores(verdicts.iloc[back[end - len(series) : end]], channels) for series, end in zip(batch, ends, strict=True)]
+    return [
+        _scores(verdicts.iloc[back[end - len(series) : end]], channels)
+        for series, end in zip(batch, ends, strict=True)
+    ]
 
 
 def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
@@ -72,24 +88,36 @@ def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
         return verdicts[names].to_numpy(np.float32)
 
     flag = verdicts["flag"].to_numpy(bool)
-    return Scores(np.where(dropped, 0.0, surprise), flag, band("expected"), band("lower"), band("upper"), int(dropped.sum()))
+    return Scores(
+        np.where(dropped, 0.0, surprise),
+        flag,
+        band("expected"),
+        band("lower"),
+        band("upper"),
+        int(dropped.sum()),
+    )
 
 
 def random(series: Labelled) -> Scores:
     """A score that knows nothing: uniform, flagged once in ten thousand rows."""
     scores = Scores.silent(series)
-    rng = np.random.default_rng([SEED, int(md5(series.name.encode(), usedforsecurity=False).hexdigest()[:8], 16)])
+    rng = np.random.default_rng(
+        [SEED, int(md5(series.name.encode(), usedforsecurity=False).hexdigest()[:8], 16)]
+    )
     scores.surprise = -np.log10(1.0 - rng.random(len(series)))
     scores.flag = scores.surprise >= 4.0
     return scores
 
 
 def difference(series: Labelled) -> Scores:
-    """|x_t − x_{t−1}| in units of its standard deviation over the warm-up, the largest over channels; flagged from 4 on.
+    """|x_t − x_{t−1}| in units of its standard deviation over the warm-up, the largest over channels; flagged
+    from 4 on.
 
-    The unit makes series of different scale comparable for NAB's one threshold; within a series it changes no ranking.
+    The unit makes series of different scale comparable for NAB's one threshold; within a series it changes no
+    ranking.
     """
-    step = np.nan_to_num(np.abs(np.diff(series.values, axis=0, prepend=series.values[:1])))  # beside a missing value: no step
+    # beside a missing value: no step
+    step = np.nan_to_num(np.abs(np.diff(series.values, axis=0, prepend=series.values[:1])))
     scale = np.std(step[: max(series.warm_up, 2)], axis=0)
     scores = Scores.silent(series)
     scores.surprise = np.max(step / np.where(scale > 0, scale, 1.0), axis=1, initial=0.0)

@@ -1,6 +1,7 @@
 """The metrics of one run: by series, over the set and over its two halves.
 
-Rows of the warm-up are cut off before anything is measured, but for "VUS-PR, whole series", which is taken as published.
+Rows of the warm-up are cut off before anything is measured, but for "VUS-PR, whole series", which is taken as
+published.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ NAN = float("nan")
 
 @dataclass(slots=True)
 class Measures:
-    """What one series says of a detector. NaN or None: the metric has no meaning there (no anomaly, or several for ``hit``)."""
+    """What one series says of a detector.
+
+    NaN or None: the metric has no meaning there (no anomaly, or several for ``hit``).
+    """
 
     name: str
     half: str
@@ -52,7 +56,8 @@ class Measures:
     confusion: Rows
     kinds: dict[str, Events]  # where the set names the kinds of its anomalies
     dropped: int = 0  # rows that the pipeline did not score: late, or of a time that was there before
-    nab_gain: float = NAN  # layout nab: what its detections win over silence at the best threshold of the corpus
+    # layout nab: what its detections win over silence at the best threshold of the corpus
+    nab_gain: float = NAN
 
 
 def measure(series: Labelled, scores: Scores, half: str) -> Measures:
@@ -77,14 +82,25 @@ def measure(series: Labelled, scores: Scores, half: str) -> Measures:
 
 
 def _of_kind(series: Labelled, scores: Scores, kind: str) -> Events:
-    """Events of one kind; only ``events`` and ``found`` have a meaning, because no alarm says what kind it means."""
-    spans = [span for span, name in zip(series.windows, series.kinds, strict=True) if name == kind and span[0] >= series.warm_up]
-    return Events(events=len(spans), found=sum(bool(scores.flag[first : last + 1].any()) for first, last in spans))
+    """Events of one kind; only ``events`` and ``found`` have a meaning, because no alarm says what kind it
+    means.
+    """
+    spans = [
+        span
+        for span, name in zip(series.windows, series.kinds, strict=True)
+        if name == kind and span[0] >= series.warm_up
+    ]
+    return Events(
+        events=len(spans), found=sum(bool(scores.flag[first : last + 1].any()) for first, last in spans)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of a set. ``better`` is 1 where more is better, −1 where less is, 0 where it is only context."""
+    """A figure of a set.
+
+    ``better`` is 1 where more is better, −1 where less is, 0 where it is only context.
+    """
 
     name: str
     better: int
@@ -100,11 +116,17 @@ def _mean(attribute: str) -> Callable[[Sequence[Measures]], float]:
 
 
 def _events(attribute: str) -> Callable[[Sequence[Measures]], float]:
-    return lambda measures: float(getattr(reduce(add, (m.events for m in measures), Events()), attribute)) if measures else NAN
+    return lambda measures: (
+        float(getattr(reduce(add, (m.events for m in measures), Events()), attribute)) if measures else NAN
+    )
 
 
 def _recall_of(kind: str) -> Metric:
-    return Metric(f"recall, {kind}", 1, lambda measures: reduce(add, (m.kinds[kind] for m in measures if kind in m.kinds), Events()).recall)
+    return Metric(
+        f"recall, {kind}",
+        1,
+        lambda measures: reduce(add, (m.kinds[kind] for m in measures if kind in m.kinds), Events()).recall,
+    )
 
 
 def _confusion(attribute: str) -> Callable[[Sequence[Measures]], float]:
@@ -118,7 +140,11 @@ def _confusion(attribute: str) -> Callable[[Sequence[Measures]], float]:
 
 
 def _accuracy(measures: Sequence[Measures]) -> float:
-    return float(np.mean([bool(m.hit) for m in measures])) if measures and all(m.hit is not None for m in measures) else NAN
+    return (
+        float(np.mean([bool(m.hit) for m in measures]))
+        if measures and all(m.hit is not None for m in measures)
+        else NAN
+    )
 
 
 def _accuracy_by_recording(measures: Sequence[Measures]) -> float:
@@ -169,7 +195,10 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """Measure every series and the set; figures that have no meaning for the set are left out."""
-    measures = [measure(series, scores, half) for series, scores, half in zip(run.series, run.scores, run.halves, strict=True)]
+    measures = [
+        measure(series, scores, half)
+        for series, scores, half in zip(run.series, run.scores, run.halves, strict=True)
+    ]
     figures = _nab_figures(run, measures) if run.task.layout == "nab" and run.series else []
     kinds = sorted({kind for m in measures for kind in m.kinds})
     figures += _figures((*METRICS, *map(_recall_of, kinds)), measures) + _best_rows(run, measures)
@@ -182,24 +211,35 @@ def _figures(metrics: Sequence[Metric], measures: Sequence[Measures]) -> list[Fi
 
 
 def _best_rows(run: Run, measures: Sequence[Measures]) -> list[Figure]:
-    """Row F1 at the one threshold that is best for the whole set at a bearable false-alarm rate: where rows are mostly anomalous, the best without
-    that bound is to be always in alarm."""
+    """Row F1 at the one threshold that is best for the whole set at a bearable false-alarm rate: where rows
+    are mostly anomalous, the best without that bound is to be always in alarm."""
     labelled = [i for i, m in enumerate(measures) if m.events.events]
     if not labelled:
         return []
-    cut = [(run.scores[i].surprise[run.series[i].warm_up :], run.series[i].label[run.series[i].warm_up :]) for i in labelled]
-    threshold = best_threshold(np.concatenate([surprise for surprise, _ in cut]), np.concatenate([label for _, label in cut]))
-    best = [
-        replace(measures[i], confusion=count_rows(surprise >= threshold, label)) for i, (surprise, label) in zip(labelled, cut, strict=True)
+    cut = [
+        (run.scores[i].surprise[run.series[i].warm_up :], run.series[i].label[run.series[i].warm_up :])
+        for i in labelled
     ]
-    metrics = (Metric("row F1, best at FAR ≤ 10 %", 1, _confusion("f1")), Metric("row FAR there", -1, _confusion("far")))
+    threshold = best_threshold(
+        np.concatenate([surprise for surprise, _ in cut]), np.concatenate([label for _, label in cut])
+    )
+    best = [
+        replace(measures[i], confusion=count_rows(surprise >= threshold, label))
+        for i, (surprise, label) in zip(labelled, cut, strict=True)
+    ]
+    metrics = (
+        Metric("row F1, best at FAR ≤ 10 %", 1, _confusion("f1")),
+        Metric("row FAR there", -1, _confusion("far")),
+    )
     return _figures(metrics, best)
 
 
 def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
-    """Three profiles at the best threshold of the whole corpus (each half at that same one), and at the product's own.
+    """Three profiles at the best threshold of the whole corpus (each half at that same one), and at the
+    product's own.
 
-    Own threshold: every flagged row is a detection. Own alarms: only the first row of each alarm, which is what a user is told of.
+    Own threshold: every flagged row is a detection. Own alarms: only the first row of each alarm, which is
+    what a user is told of.
     """
     corpus = nab.corpus([len(series) for series in run.series], [series.windows for series in run.series])
     surprises = [scores.surprise for scores in run.scores]
@@ -218,7 +258,10 @@ def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
                 m.nab_gain = float(gain)
     own = [scores.flag for scores in run.scores]
     figures += [figure(f"NAB {name}, own threshold", own, profile) for name, profile in nab.PROFILES.items()]
-    return [*figures, figure("NAB standard, own alarms", [_onsets(flag) for flag in own], nab.PROFILES["standard"])]
+    return [
+        *figures,
+        figure("NAB standard, own alarms", [_onsets(flag) for flag in own], nab.PROFILES["standard"]),
+    ]
 
 
 def _onsets(flag: Bools) -> Bools:
@@ -236,6 +279,11 @@ def as_dict(summary: Summary) -> dict[str, Any]:
 
 
 def _series(m: Measures) -> dict[str, Any]:
-    plain = {name: getattr(m, name) for name in ("name", "half", "rows", "vus_pr", "vus_pr_whole", "auc_pr", "hit", "nab_gain", "dropped")}
+    plain = {
+        name: getattr(m, name)
+        for name in ("name", "half", "rows", "vus_pr", "vus_pr_whole", "auc_pr", "hit", "nab_gain", "dropped")
+    }
     counts = {name: getattr(m.events, name) for name in ("events", "found", "alarms", "right")}
-    return plain | counts | {"event_f1": m.events.f1, "delay": m.events.median_delay, "row_f1": m.confusion.f1}
+    return (
+        plain | counts | {"event_f1": m.events.f1, "delay": m.events.median_delay, "row_f1": m.confusion.f1}
+    )

@@ -1,7 +1,9 @@
-"""Volume under the precision-recall surface, equal to ``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``, but fast.
+"""Volume under the precision-recall surface, equal to
+``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``, but fast.
 
-Paparrizos et al., "Volume under the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room" (NeurIPS 2024). The published code takes
-time proportional to rows × thresholds × windows; here each row falls once into the bucket of the thresholds that it passes.
+Paparrizos et al., "Volume under the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room"
+(NeurIPS 2024). The published code takes time proportional to rows × thresholds × windows; here each row falls
+once into the bucket of the thresholds that it passes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _DEFAULT_WINDOW = 125
 
 
 def _autocorrelation(values: Floats, lags: int) -> NDArray[np.float64]:
-    """Sample autocorrelation at lags 0 … ``lags`` by FFT (biased, mean removed; a missing value counts as the mean)."""
+    """Sample autocorrelation at lags 0 … ``lags`` by FFT (biased, mean removed; a missing value counts as the
+    mean).
+    """
     known = np.isfinite(values)
     centred = np.where(known, values, 0.0) - known * (values[known].mean() if known.any() else 0.0)
     n = len(values)
@@ -31,7 +35,9 @@ def _autocorrelation(values: Floats, lags: int) -> NDArray[np.float64]:
 
 
 def find_length(values: Floats) -> int:
-    """The window of the metric: lag of the highest local maximum of the autocorrelation (``find_length_rank(values, rank=1)``)."""
+    """The window of the metric: lag of the highest local maximum of the autocorrelation
+    (``find_length_rank(values, rank=1)``).
+    """
     base = 3
     correlation = _autocorrelation(np.asarray(values, np.float64)[:20_000], 400)[base:]
     peaks = argrelextrema(correlation, np.greater)[0]
@@ -43,8 +49,12 @@ def find_length(values: Floats) -> int:
 
 
 @njit(cache=True)
-def _margin_mass(label: Bools, truth: Segments, bucket: Ints, window: int, mass: Floats, weight: Floats) -> None:
-    """Add up, per bucket, the soft labels of the rows beside the segments; ``weight`` (n,) is all zeros before and after."""
+def _margin_mass(
+    label: Bools, truth: Segments, bucket: Ints, window: int, mass: Floats, weight: Floats
+) -> None:
+    """Add up, per bucket, the soft labels of the rows beside the segments; ``weight`` (n,) is all zeros
+    before and after.
+    """
     n, half = len(label), window // 2
     for k in range(len(truth)):
         first, last = truth[k]
@@ -62,7 +72,10 @@ def _margin_mass(label: Bools, truth: Segments, bucket: Ints, window: int, mass:
 
 @njit(cache=True)
 def _existence(truth: Segments, bucket: Ints, window: int, found: Floats) -> int:
-    """Count, per bucket, the widened segments whose best row lies in it; segments that touch are one. Returns their number."""
+    """Count, per bucket, the widened segments whose best row lies in it; segments that touch are one.
+
+    Returns their number.
+    """
     n, half, total, k = len(bucket), window // 2, 0, 0
     while k < len(truth):
         start = max(truth[k, 0] - half, 0)

@@ -1,4 +1,6 @@
-"""Where tasks are done: a Dask worker of our own on this machine, or the workers of a scheduler that the config names."""
+"""Where tasks are done: a Dask worker of our own on this machine, or the workers of a scheduler that the
+config names.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class ClusterAway(ForewatchError):
 
 
 class Workers:
-    """The workers of one process; made on first use, closed when nothing is left to do, so that they hold no memory meanwhile."""
+    """The workers of one process; made on first use, closed when nothing is left to do, so that they hold no
+    memory meanwhile.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._config = cluster
@@ -39,10 +43,19 @@ class Workers:
         self._stack = ExitStack()
 
     def submit(self, task: Task, told: Callable[[dict[str, Any]], None]) -> Any:
-        """Hand ``task`` over; its future. ``told`` hears of its progress, in another thread. Raises ClusterAway."""
+        """Hand ``task`` over; its future.
+
+        ``told`` hears of its progress, in another thread. Raises ClusterAway.
+        """
         client = self.client()
         client.subscribe_topic(task.topic, lambda event: told(event[1]))
-        return client.submit(tasks.run, task, key=f"{task.topic}-{uuid4().hex[:8]}", pure=False, resources={"GPU": 1} if task.gpu else None)
+        return client.submit(
+            tasks.run,
+            task,
+            key=f"{task.topic}-{uuid4().hex[:8]}",
+            pure=False,
+            resources={"GPU": 1} if task.gpu else None,
+        )
 
     def cancel(self, task: Task) -> None:
         """Ask it to end; it does so before its next chunk."""
@@ -67,7 +80,9 @@ class Workers:
             except (OSError, TimeoutError) as error:
                 self.close()
                 where = self._config.scheduler or "this machine"
-                raise ClusterAway(f"no Dask scheduler answers at {where}: {error}; start it, or change cluster.scheduler") from None
+                raise ClusterAway(
+                    f"no Dask scheduler answers at {where}: {error}; start it, or change cluster.scheduler"
+                ) from None
         return self._client
 
     def close(self) -> None:
@@ -79,7 +94,9 @@ class Workers:
         from distributed import Client
 
         security = security_of(self._config.tls)
-        return self._stack.enter_context(Client(self._config.scheduler, timeout=CONNECT_SECONDS, security=security, set_as_default=False))
+        return self._stack.enter_context(
+            Client(self._config.scheduler, timeout=CONNECT_SECONDS, security=security, set_as_default=False)
+        )
 
     def _local(self) -> Any:
         """One worker process with one thread, which dies with us; what it leaves on the disk goes too."""
@@ -87,7 +104,9 @@ class Workers:
         from distributed import Client, LocalCluster
 
         self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="forewatch-worker-", ignore_cleanup_errors=True))
+        folder = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="forewatch-worker-", ignore_cleanup_errors=True)
+        )
         cluster = LocalCluster(
             n_workers=1,
             threads_per_worker=1,
@@ -103,7 +122,9 @@ class Workers:
 
 
 def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
-    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, begun anew when it dies or the scheduler went away."""
+    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, begun anew when it
+    dies or the scheduler went away.
+    """
     import asyncio
     import signal
 
@@ -111,7 +132,13 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
 
     async def work_for_it() -> None:
         resources = {"GPU": 1} if gpu else None
-        async with Nanny(scheduler, nthreads=1, resources=resources, security=security_of(tls), death_timeout=PATIENCE_SECONDS) as nanny:
+        async with Nanny(
+            scheduler,
+            nthreads=1,
+            resources=resources,
+            security=security_of(tls),
+            death_timeout=PATIENCE_SECONDS,
+        ) as nanny:
             await nanny.finished()
 
     async def live() -> None:
@@ -123,7 +150,11 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
                 working.cancel()
             (error,) = await asyncio.gather(working, return_exceptions=True)
             if not stop.done():
-                log.warning("the Dask scheduler is away; trying again", scheduler=scheduler, error=str(error or "it ended"))
+                log.warning(
+                    "the Dask scheduler is away; trying again",
+                    scheduler=scheduler,
+                    error=str(error or "it ended"),
+                )
                 await asyncio.wait([stop], timeout=AGAIN_SECONDS)
 
     asyncio.run(live())

@@ -1,4 +1,7 @@
-"""What of jobs is counted. The metrics themselves are described with all others, in ``pipeline.observability.metrics``."""
+"""What of jobs is counted.
+
+The metrics themselves are described with all others, in ``pipeline.observability.metrics``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ class JobMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._counted: set[tuple[int, int]] | None = None  # (job, token) of ended ones; those from before the start do not count
+        # (job, token) of ended ones; those from before the start do not count
+        self._counted: set[tuple[int, int]] | None = None
 
     def drifted(self, stream: str) -> None:
         self._metrics.drifts.labels(stream).inc()

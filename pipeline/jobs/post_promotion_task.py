@@ -1,4 +1,6 @@
-"""The guard's look at a new champion: its verdicts in the history beside those of the model that decided before it."""
+"""The guard's look at a new champion: its verdicts in the history beside those of the model that decided
+before it.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,24 @@ from storage.history.history import HistoryReader
 
 
 def guard(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """Whether the champion (``task.challenger``: the version to look at) misbehaves against its predecessor (``task.champion``)."""
+    """Whether the champion (``task.challenger``: the version to look at) misbehaves against its predecessor
+    (``task.champion``).
+    """
     assert task.challenger is not None
     started = time.process_time()
     table = _verdicts(task)
     after, before = (_window(table, version) for version in (task.challenger, task.champion))
     verdict = judge(before, after)
-    result: dict[str, Any] = {"version": task.challenger.version, "before": before.as_dict(), "after": after.as_dict()}
+    result: dict[str, Any] = {
+        "version": task.challenger.version,
+        "before": before.as_dict(),
+        "after": after.as_dict(),
+    }
     cost = {"cpu_seconds": time.process_time() - started, "points": table.num_rows}
     evidence = {"guard": {"reason": verdict.reason, "roll_back": verdict.roll_back}}
-    return Outcome("succeeded", verdict.reason, evidence=evidence, result=result, cost=cost, better=verdict.roll_back)
+    return Outcome(
+        "succeeded", verdict.reason, evidence=evidence, result=result, cost=cost, better=verdict.roll_back
+    )
 
 
 def _verdicts(task: Task) -> pa.Table:
@@ -47,19 +57,30 @@ def _verdicts(task: Task) -> pa.Table:
 
 def _window(table: pa.Table, version: Version | None) -> Window:
     """What the model of ``version`` (None: what comes with forewatch) said."""
-    model = pc.cast(table.column("model"), pa.string()) if "model" in table.column_names else pa.nulls(table.num_rows, pa.string())
+    model = (
+        pc.cast(table.column("model"), pa.string())
+        if "model" in table.column_names
+        else pa.nulls(table.num_rows, pa.string())
+    )
     own = pc.match_substring(model, "+" if version is None else f"+{version.version}")
     mask = pc.fill_null(pc.invert(own) if version is None else own, False)
     rows = table.filter(mask)
     window = Window()
     if rows.num_rows:
-        flag, series = rows.column("flag").to_numpy(), rows.column("series").unify_dictionaries().combine_chunks().indices.to_numpy()
-        window.add(rows.column("surprise").to_numpy(), flag, _seconds(rows), _alarms(flag.astype(np.bool_), series))
+        flag, series = (
+            rows.column("flag").to_numpy(),
+            rows.column("series").unify_dictionaries().combine_chunks().indices.to_numpy(),
+        )
+        window.add(
+            rows.column("surprise").to_numpy(), flag, _seconds(rows), _alarms(flag.astype(np.bool_), series)
+        )
     return window
 
 
 def _seconds(rows: pa.Table) -> float:
-    """What these rows took the engine that scored them, were each as dear as the middle one: a hiccup is not the model's. 0: not known."""
+    """What these rows took the engine that scored them, were each as dear as the middle one: a hiccup is not
+    the model's. 0: not known.
+    """
     if "microseconds" not in rows.column_names:
         return 0.0
     middle = pc.approximate_median(rows.column("microseconds")).as_py()

@@ -1,4 +1,6 @@
-"""Asking for work: what the clock, a drift and a person put into ``jobs``, and what people said that a training must know."""
+"""Asking for work: what the clock, a drift and a person put into ``jobs``, and what people said that a
+training must know.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,27 @@ def ask(
         if last and last[0].state == "queued":
             return None
         if last:  # that training has not seen the drift, and the watch will not find it again
-            due_ns = max(due_ns, last[0].created_ns + round(stream.retraining.min_interval.total_seconds() * 1e9))
+            due_ns = max(
+                due_ns, last[0].created_ns + round(stream.retraining.min_interval.total_seconds() * 1e9)
+            )
     device = stream.retraining.device
-    return jobs.add(connection, "train", name, due_ns, trigger=trigger, author=author, now_ns=now_ns, device=device, detail=detail)
+    return jobs.add(
+        connection,
+        "train",
+        name,
+        due_ns,
+        trigger=trigger,
+        author=author,
+        now_ns=now_ns,
+        device=device,
+        detail=detail,
+    )
 
 
 def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> list[dict[str, Any]]:
-    """What a training of ``stream`` would leave out now, by series and time; ``by_hand``: only the ranges that people took out."""
+    """What a training of ``stream`` would leave out now, by series and time; ``by_hand``: only the ranges
+    that people took out.
+    """
     from pipeline.training.dataset import from_history
 
     with database.read() as connection:
@@ -56,7 +72,8 @@ def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> 
     if by_hand:
         fields = ("id", "series", "start_ns", "end_ns")
         return [
-            {name: getattr(one, name) for name in fields} | {"stream": stream, "points": None, "why": one.reason, "by": one.author}
+            {name: getattr(one, name) for name in fields}
+            | {"stream": stream, "points": None, "why": one.reason, "by": one.author}
             for one in ranges
         ]
     data = from_history(config.history_path, stream, config.streams[stream].channels, said)
@@ -70,10 +87,13 @@ def kept_out(database: Database, config: Config, stream: str, by_hand: bool) -> 
 def rulings(connection: Connection, stream: str) -> list[Ruling]:
     """What people said of the stream's past: labels of anomalies, and ranges that were taken out by hand."""
     found = [
-        Ruling(one.series, one.start_ns, one.end_ns - 1, Why.EXCLUDED, one.author) for one in quarantine.query(connection, stream=stream)
+        Ruling(one.series, one.start_ns, one.end_ns - 1, Why.EXCLUDED, one.author)
+        for one in quarantine.query(connection, stream=stream)
     ]
     said = labels.said(connection, stream)
     for anomaly in anomalies.having(connection, list(said)):
         label = said[anomaly.id]
-        found.append(Ruling(anomaly.series, anomaly.start_ns, anomaly.end_ns, _LABELS[label.label], label.author))
+        found.append(
+            Ruling(anomaly.series, anomaly.start_ns, anomaly.end_ns, _LABELS[label.label], label.author)
+        )
     return found

@@ -1,9 +1,11 @@
-"""Between rows and tasks: what a worker must be told of a job, and what becomes of its outcome, in one transaction under the job's token.
+"""Between rows and tasks: what a worker must be told of a job, and what becomes of its outcome, in one
+transaction under the job's token.
 
 train  ─► rejected
        └► shadow (for ``shadow``) ─► rejected
                                   └► champion ─► looked at by the guard ─► stays, or rolled back
-With ``promote: manual`` or a pinned champion a version that is better stays a candidate until a person promotes it.
+With ``promote: manual`` or a pinned champion a version that is better stays a candidate until a person
+promotes it.
 """
 
 from __future__ import annotations
@@ -38,8 +40,13 @@ def task_of(connection: Connection, config: Config, job: Job) -> Task:
     )
 
 
-def publish(connection: Connection, config: Config, job: Job, task: Task, outcome: Outcome, now_ns: int) -> None:
-    """Write what came of ``job``. Raises Lost and Overtaken, and then nothing of this transaction may stay."""
+def publish(
+    connection: Connection, config: Config, job: Job, task: Task, outcome: Outcome, now_ns: int
+) -> None:
+    """Write what came of ``job``.
+
+    Raises Lost and Overtaken, and then nothing of this transaction may stay.
+    """
     result = outcome.result | ({"version": outcome.made.version} if outcome.made is not None else {})
     jobs.finish(connection, job, outcome.state, outcome.reason, now_ns, result=result, cost=outcome.cost)
     if outcome.state != "succeeded":
@@ -53,7 +60,9 @@ def publish(connection: Connection, config: Config, job: Job, task: Task, outcom
         _guard(connection, stream, job, outcome, now_ns)
 
 
-def _train(connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, made: Version, now_ns: int) -> None:
+def _train(
+    connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, made: Version, now_ns: int
+) -> None:
     parent = task.champion.version if task.champion else None
     state = "candidate" if outcome.better else "rejected"
     row = Model(
@@ -79,19 +88,35 @@ def _train(connection: Connection, stream: Stream, job: Job, task: Task, outcome
 
 
 def _compare_later(
-    connection: Connection, stream: Stream, job: Job, outcome: Outcome, version: str, now_ns: int, at_once: bool = False
+    connection: Connection,
+    stream: Stream,
+    job: Job,
+    outcome: Outcome,
+    version: str,
+    now_ns: int,
+    at_once: bool = False,
 ) -> None:
     """Judge ``version`` on the points that come until then."""
     due_ns = now_ns if at_once else now_ns + round(stream.retraining.shadow.total_seconds() * 1e9)
     until_ns = outcome.evidence.get("training", {}).get("until_ns", job.detail.get("until_ns", 0))
     detail = {"version": version, "until_ns": until_ns}
     jobs.add(
-        connection, "shadow", job.stream, due_ns, trigger="follow-up", author=f"job {job.id}", now_ns=now_ns, device="cpu", detail=detail
+        connection,
+        "shadow",
+        job.stream,
+        due_ns,
+        trigger="follow-up",
+        author=f"job {job.id}",
+        now_ns=now_ns,
+        device="cpu",
+        detail=detail,
     )
     models.judge(connection, version, "shadow", "in the shadow of the champion", now_ns)
 
 
-def _shadow(connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, version: str, now_ns: int) -> None:
+def _shadow(
+    connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, version: str, now_ns: int
+) -> None:
     model = models.get(connection, version)
     if model.state != "shadow":  # a person was faster
         models.judge(connection, version, model.state, model.reason, now_ns, outcome.evidence)
@@ -102,16 +127,33 @@ def _shadow(connection: Connection, stream: Stream, job: Job, task: Task, outcom
         _accept(connection, stream, job, task, outcome, version, now_ns)
 
 
-def _accept(connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, version: str, now_ns: int) -> None:
+def _accept(
+    connection: Connection, stream: Stream, job: Job, task: Task, outcome: Outcome, version: str, now_ns: int
+) -> None:
     """It is better than what it was compared with."""
     champion = models.champion(connection, job.stream)
     if champion.to_version != (task.champion.version if task.champion else None):
-        _compare_later(connection, stream, job, outcome, version, now_ns, at_once=True)  # another one decides by now
+        # another one decides by now
+        _compare_later(connection, stream, job, outcome, version, now_ns, at_once=True)
     elif champion.pinned or stream.retraining.promote == "manual":
         why = "the champion is pinned" if champion.pinned else "promote: manual"
-        models.judge(connection, version, "candidate", f"{outcome.reason} ({why}: waits for `forewatch models promote {version}`)", now_ns)
+        models.judge(
+            connection,
+            version,
+            "candidate",
+            f"{outcome.reason} ({why}: waits for `forewatch models promote {version}`)",
+            now_ns,
+        )
     else:
-        promotion.promote(connection, job.stream, stream, version, author=f"job {job.id}", reason=outcome.reason, now_ns=now_ns)
+        promotion.promote(
+            connection,
+            job.stream,
+            stream,
+            version,
+            author=f"job {job.id}",
+            reason=outcome.reason,
+            now_ns=now_ns,
+        )
 
 
 def _guard(connection: Connection, stream: Stream, job: Job, outcome: Outcome, now_ns: int) -> None:

@@ -1,8 +1,11 @@
-"""The lease loop: claims jobs, has them done by a Dask worker, shows that it lives, and publishes what came of them under its token.
+"""The lease loop: claims jobs, has them done by a Dask worker, shows that it lives, and publishes what came
+of them under its token.
 
-    claim ─► submit ─► beat, beat, … ─► publish (one transaction: the job ends, versions and promotions appear)
+    claim ─► submit ─► beat, beat, … ─► publish (one transaction: the job ends, versions and promotions
+    appear)
 
-It runs in a process of its own beside the daemon (``pipeline.jobs.runner_process``); any number of machines may run one.
+It runs in a process of its own beside the daemon (``pipeline.jobs.runner_process``); any number of machines
+may run one.
 """
 
 from __future__ import annotations
@@ -73,8 +76,12 @@ class Runner:
     def _under_way(self) -> bool:
         return any(execution.future is not None for execution in self._hands.values())
 
-    def run(self, stop: threading.Event, idle_seconds: float, orphaned: Callable[[], bool] = lambda: False) -> None:
-        """Turn until ``stop`` is set or nothing was to do for ``idle_seconds``; an orphan finishes what is under way, gives back what waits, and ends."""
+    def run(
+        self, stop: threading.Event, idle_seconds: float, orphaned: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Turn until ``stop`` is set or nothing was to do for ``idle_seconds``; an orphan finishes what is
+        under way, gives back what waits, and ends.
+        """
         worked_at = time.monotonic()
         try:
             while not stop.wait(TURN_SECONDS) and not (orphaned() and not self._under_way):
@@ -117,7 +124,10 @@ class Runner:
                 jobs.finish(connection, job, "failed", str(error), time.time_ns(), error=str(error))
 
     def _bury(self) -> bool:
-        """Jobs of owners that are silent for a whole lease go back into the queue. True: somebody has one in hand."""
+        """Jobs of owners that are silent for a whole lease go back into the queue.
+
+        True: somebody has one in hand.
+        """
         with self._database.read() as connection:
             others = [job for job in jobs.query(connection, states=["running"]) if job.id not in self._hands]
         now, seen = time.monotonic(), self._seen
@@ -173,29 +183,43 @@ class Runner:
                 execution.outcome = execution.future.result()
 
     def _submit(self, execution: Execution) -> None:
-        """A GPU where it is wanted and there; the CPU where it may be, or after the wait that the config allows."""
+        """A GPU where it is wanted and there; the CPU where it may be, or after the wait that the config
+        allows."""
         wanted, after = execution.job.device, self._config.streams[execution.job.stream].retraining.cpu_after
         gpu = wanted != "cpu" and self._workers.gpus() > 0
         if wanted == "gpu" and not gpu:
             waited = time.monotonic() - execution.since
             if after is None or waited < after.total_seconds():
-                then = f"; takes the CPU in {after.total_seconds() - waited:.0f} s" if after is not None else ""
-                execution.reason = f"no worker offers a GPU (forewatch worker --scheduler ADDRESS --gpu){then}"
+                then = (
+                    f"; takes the CPU in {after.total_seconds() - waited:.0f} s" if after is not None else ""
+                )
+                execution.reason = (
+                    f"no worker offers a GPU (forewatch worker --scheduler ADDRESS --gpu){then}"
+                )
                 return
         execution.reason = ""
         execution.task = replace(execution.task, gpu=gpu)
         execution.future = self._workers.submit(execution.task, execution.progress.update)
 
     def _mind_gpu(self, execution: Execution) -> None:
-        """The last worker with a GPU went away: wait for the next one anew, and no longer than the config allows."""
-        if execution.future is not None and execution.task.gpu and self._workers.alive() and not self._workers.gpus():
+        """The last worker with a GPU went away: wait for the next one anew, and no longer than the config
+        allows.
+        """
+        if (
+            execution.future is not None
+            and execution.task.gpu
+            and self._workers.alive()
+            and not self._workers.gpus()
+        ):
             execution.future.cancel()
             execution.future, execution.since = None, time.monotonic()
 
     def _beat(self, execution: Execution) -> None:
         execution.beat_at = time.monotonic()
         with self._database.begin() as connection:
-            cancel = jobs.beat(connection, execution.job, dict(execution.progress), execution.reason, execution.ran_on)
+            cancel = jobs.beat(
+                connection, execution.job, dict(execution.progress), execution.reason, execution.ran_on
+            )
         if cancel and not execution.cancelling:
             execution.cancelling = True
             if not execution.progress:
@@ -215,13 +239,30 @@ class Runner:
                 publish(connection, self._config, job, execution.task, execution.outcome, time.time_ns())
             elif _worth_again(error) and job.attempt < jobs.ATTEMPTS:
                 jobs.give_back(
-                    connection, job, f"attempt {job.attempt}: {_first_line(error)}", error=_first_line(error), traceback=_text(error)
+                    connection,
+                    job,
+                    f"attempt {job.attempt}: {_first_line(error)}",
+                    error=_first_line(error),
+                    traceback=_text(error),
                 )
             else:
                 cost = {"attempts": job.attempt}
                 why = _first_line(error)
-                jobs.finish(connection, job, "failed", why, time.time_ns(), cost=cost, error=why, traceback=_text(error))
-        log.info("job ended", job=job.id, reason=execution.outcome.reason if execution.outcome else _first_line(error))
+                jobs.finish(
+                    connection,
+                    job,
+                    "failed",
+                    why,
+                    time.time_ns(),
+                    cost=cost,
+                    error=why,
+                    traceback=_text(error),
+                )
+        log.info(
+            "job ended",
+            job=job.id,
+            reason=execution.outcome.reason if execution.outcome else _first_line(error),
+        )
         self._drop(execution)
 
     def _drop(self, execution: Execution) -> None:
@@ -237,7 +278,11 @@ class Runner:
                 with self._database.begin() as connection:
                     jobs.give_back(connection, execution.job, f"{self._owner} was stopped", stopped=True)
             except (StorageUnavailable, Lost) as error:
-                log.warning("a job could not be given back; its lease ends by itself", job=execution.job.id, error=str(error))
+                log.warning(
+                    "a job could not be given back; its lease ends by itself",
+                    job=execution.job.id,
+                    error=str(error),
+                )
         self._workers.close()
 
 

@@ -1,7 +1,7 @@
 """The runner as a process of its own, so that neither it nor Dask shares an interpreter with scoring.
 
-The parent writes its config to the child's standard input: secrets stand in it by name only, never by value. A child whose parent was killed
-finishes what it has in hand and ends.
+The parent writes its config to the child's standard input: secrets stand in it by name only, never by value.
+A child whose parent was killed finishes what it has in hand and ends.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class RunnerProcess:
         quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         command = [sys.executable, "-m", "pipeline.jobs.runner_process"]
         # A session of its own: Ctrl-C on the terminal is for the parent, which ends its child in order.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True
+        )
         assert self._process.stdin is not None
         self._process.stdin.write(config.model_dump_json(by_alias=True, exclude_unset=True).encode())
         self._process.stdin.close()

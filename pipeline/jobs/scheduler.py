@@ -1,7 +1,9 @@
-"""The clock of the schedules. It only inserts rows: any number of processes may run one, and each due time is one job.
+"""The clock of the schedules. It only inserts rows: any number of processes may run one, and each due time is
+one job.
 
-APScheduler with a memory store; what is due is asked of the trigger, not of the moment at which a timer fired, so a late timer, a suspended machine
-or a process that was down names the same due time as everybody else.
+APScheduler with a memory store; what is due is asked of the trigger, not of the moment at which a timer
+fired, so a late timer, a suspended machine or a process that was down names the same due time as everybody
+else.
 """
 
 from __future__ import annotations
@@ -68,9 +70,16 @@ class Clock:
         try:
             self._queue(stream, _ns(due))
         except StorageError as error:
-            log.warning("a due training cannot be queued yet", stream=stream, due=due.isoformat(), error=str(error))
+            log.warning(
+                "a due training cannot be queued yet", stream=stream, due=due.isoformat(), error=str(error)
+            )
             self._scheduler.add_job(
-                self._tick, "date", run_date=datetime.now(UTC) + AGAIN, args=[stream], id=f"{stream} again", replace_existing=True
+                self._tick,
+                "date",
+                run_date=datetime.now(UTC) + AGAIN,
+                args=[stream],
+                id=f"{stream} again",
+                replace_existing=True,
             )
 
 

@@ -24,7 +24,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One attempt at one job, complete. ``champion`` None: the weights that come with forewatch; ``challenger``: the version to judge."""
+    """One attempt at one job, complete.
+
+    ``champion`` None: the weights that come with forewatch; ``challenger``: the version to judge.
+    """
 
     job: int
     token: int
@@ -47,7 +50,10 @@ class Task:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a task. state: of the job (succeeded, rejected, cancelled); made: a version to be kept; evidence: for its row."""
+    """What came of a task.
+
+    state: of the job (succeeded, rejected, cancelled); made: a version to be kept; evidence: for its row.
+    """
 
     state: str
     reason: str
@@ -55,4 +61,5 @@ class Outcome:
     evidence: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
-    better: bool = False  # the version that was made or judged should decide; for a guard: the champion should not
+    # the version that was made or judged should decide; for a guard: the champion should not
+    better: bool = False

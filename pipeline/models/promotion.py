@@ -1,4 +1,6 @@
-"""Who decides, from now on: every change of a champion, by a job, by the guard or by a person, goes through here and is one audited row."""
+"""Who decides, from now on: every change of a champion, by a job, by the guard or by a person, goes through
+here and is one audited row.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,20 @@ LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
 
 
 def promote(
-    connection: Connection, name: str, stream: Stream, version: str, *, author: str, reason: str, now_ns: int, pinned: bool | None = None
+    connection: Connection,
+    name: str,
+    stream: Stream,
+    version: str,
+    *,
+    author: str,
+    reason: str,
+    now_ns: int,
+    pinned: bool | None = None,
 ) -> Promotion:
-    """Let ``version`` decide in stream ``name``; the guard is asked to look after it. Raises InputError and Overtaken."""
+    """Let ``version`` decide in stream ``name``; the guard is asked to look after it.
+
+    Raises InputError and Overtaken.
+    """
     model = models.get(connection, version)
     if model.stream != name:
         raise InputError(f"version {version} was trained for stream {model.stream}, not {name}")
@@ -24,7 +37,9 @@ def promote(
     if now.to_version == model.version and (pinned is None or pinned == now.pinned):
         raise InputError(f"version {model.version} decides in stream {name} already")
     action = "promote" if now.to_version != model.version else "pin"
-    after = models.change(connection, now, action, model.version, author=author, reason=reason, now_ns=now_ns, pinned=pinned)
+    after = models.change(
+        connection, now, action, model.version, author=author, reason=reason, now_ns=now_ns, pinned=pinned
+    )
     if action == "promote" and not after.pinned:
         watch(connection, name, stream, after, 0)
     return after
@@ -33,7 +48,15 @@ def promote(
 def roll_back(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
     """Let that version decide again that did before the champion. Raises InputError and Overtaken."""
     now = models.champion(connection, name)
-    return models.change(connection, now, "rollback", models.before(connection, now), author=author, reason=reason, now_ns=now_ns)
+    return models.change(
+        connection,
+        now,
+        "rollback",
+        models.before(connection, now),
+        author=author,
+        reason=reason,
+        now_ns=now_ns,
+    )
 
 
 def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
@@ -41,7 +64,9 @@ def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns
     now = models.champion(connection, name)
     if not now.pinned:
         raise InputError(f"stream {name} is not pinned")
-    return models.change(connection, now, "unpin", now.to_version, author=author, reason=reason, now_ns=now_ns, pinned=False)
+    return models.change(
+        connection, now, "unpin", now.to_version, author=author, reason=reason, now_ns=now_ns, pinned=False
+    )
 
 
 def watch(connection: Connection, name: str, stream: Stream, promotion: Promotion, look: int) -> None:

@@ -1,6 +1,8 @@
-"""Model files: two for each version, on any fsspec path, written once and never changed. Who may be used is a row of ``models``.
+"""Model files: two for each version, on any fsspec path, written once and never changed. Who may be used is a
+row of ``models``.
 
-The version is the beginning of the manifest's sha256, so the row, the files and the provenance of an anomaly name exactly the same numbers.
+The version is the beginning of the manifest's sha256, so the row, the files and the provenance of an anomaly
+name exactly the same numbers.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ Weights = dict[str, NDArray[Any]]
 DIGITS = 12
 
 
-def publish(root: str, stream: str, weights: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Write a new version under a name that nobody else writes to; its path and sha256. A figure that is no number is null in the manifest.
+def publish(
+    root: str, stream: str, weights: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Write a new version under a name that nobody else writes to; its path and sha256. A figure that is no
+    number is null in the manifest.
 
     Raises ArtifactError where the path cannot be written, ValueError where a weight is not finite.
     """
@@ -48,7 +53,10 @@ def _json(value: Any) -> Any:
 
 
 def weights_of(path: str, sha256: str) -> Weights:
-    """The weights of a version. Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs."""
+    """The weights of a version.
+
+    Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs.
+    """
     return shared_lstm_numba.read(path, sha256)
 
 
@@ -63,7 +71,10 @@ def folder(root: str, stream: str) -> str:
 
 
 def copied(source: str, target: str, sha256: str | None = None) -> str:
-    """Bring a whole version (a path without its ending) elsewhere; its sha256, which stays the same. Raises InputError where it is not whole."""
+    """Bring a whole version (a path without its ending) elsewhere; its sha256, which stays the same.
+
+    Raises InputError where it is not whole.
+    """
     try:
         saved = artifacts.load(source, sha256)
         about = {name: value for name, value in saved.manifest.items() if name not in ("format", "tensors")}
@@ -81,10 +92,24 @@ def usable(model: Model) -> None:
 
 
 def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> Model:
-    """Copy a version from ``source`` into the registry; the row for it. Raises InputError where it cannot be used."""
+    """Copy a version from ``source`` into the registry; the row for it.
+
+    Raises InputError where it cannot be used.
+    """
     path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
     sha256 = copied(source, path)
-    model = Model(sha256[:DIGITS], stream, path, sha256, "candidate", None, author, now_ns, now_ns, f"imported from {source}")
+    model = Model(
+        sha256[:DIGITS],
+        stream,
+        path,
+        sha256,
+        "candidate",
+        None,
+        author,
+        now_ns,
+        now_ns,
+        f"imported from {source}",
+    )
     try:
         usable(model)
     except InputError:
@@ -94,17 +119,23 @@ def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> M
 
 
 def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
-    """How far each tensor of the shared LSTMs of two versions (path, sha256) lies apart, relative to its size. Raises InputError."""
+    """How far each tensor of the shared LSTMs of two versions (path, sha256) lies apart, relative to its
+    size. Raises InputError.
+    """
     try:
         left, right = weights_of(*one), weights_of(*other)
     except ArtifactError as error:
         raise InputError(str(error)) from None
     pairs = {name: (value, right[name]) for name, value in per_group_lstm.without(left).items()}
-    return {name: float(np.linalg.norm(b - a)) / max(1e-12, float(np.linalg.norm(a))) for name, (a, b) in pairs.items()}
+    return {
+        name: float(np.linalg.norm(b - a)) / max(1e-12, float(np.linalg.norm(a)))
+        for name, (a, b) in pairs.items()
+    }
 
 
 def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:
-    """Remove versions that nothing needs any more: rows, then files; returns how many. Also checkpoints of trainings that nobody can ask for again.
+    """Remove versions that nothing needs any more: rows, then files; returns how many. Also checkpoints of
+    trainings that nobody can ask for again.
 
     Raises StorageUnavailable, OSError.
     """
@@ -125,7 +156,11 @@ def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> in
 def _sweep(database: Database, path: str) -> None:
     fs, name = url_to_fs(path)
     with suppress(FileNotFoundError):
-        left = {int(last): one for one in fs.ls(name, detail=False) if (last := one.rstrip("/").rsplit("/", 1)[-1]).isdigit()}
+        left = {
+            int(last): one
+            for one in fs.ls(name, detail=False)
+            if (last := one.rstrip("/").rsplit("/", 1)[-1]).isdigit()
+        }
         with database.read() as connection:
             gone = left.keys() - jobs.existing(connection, list(left))
         for number in gone:

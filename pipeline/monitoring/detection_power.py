@@ -1,8 +1,10 @@
-"""Detection power: what would be caught if it happened now. Measured on shadow copies of live series, which are never stored and never alert.
+"""Detection power: what would be caught if it happened now. Measured on shadow copies of live series, which
+are never stored and never alert.
 
-``PowerSink`` watches a few series at a time in a running engine. Of each it keeps the rows of a while, a copy of its state, and the rows after that;
-then everything is tried at once on the copy (``injections.probe``). It takes at most ``SHARE`` of a core: time spent is measured, and nothing new is
-begun while it is too much. ``measure`` does the same on the history of a stream, for the command.
+``PowerSink`` watches a few series at a time in a running engine. Of each it keeps the rows of a while, a copy
+of its state, and the rows after that; then everything is tried at once on the copy (``injections.probe``). It
+takes at most ``SHARE`` of a core: time spent is measured, and nothing new is begun while it is too much.
+``measure`` does the same on the history of a stream, for the command.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from pipeline.training.synthetic_changes import KINDS, ROWS, probe, spread_of
 from storage.model_store import monitor_state
 from storage.sql.database import Database
 
-SHARE: Final = 0.015  # of a core; below the two hundredths that are promised, which also hold where nothing else is done than scoring
+# of a core; below the two hundredths that are promised, which also hold where nothing else is done than
+# scoring
+SHARE: Final = 0.015
 AT_ONCE: Final = 8  # series that are watched side by side
 PAST: Final = 64  # rows that say how far a series spreads
-OLD: Final = 200  # points that a series must have had: what is caught of a series that has just begun, the next round says
+# points that a series must have had: what is caught of a series that has just begun, the next round says
+OLD: Final = 200
 KEPT: Final = 10_000  # series whose last figures are kept
 STALE_NS: Final = 86_400_000_000_000  # a series silent for this long is given up
 TOLD_SECONDS: Final = 5.0
@@ -37,8 +42,9 @@ TOLD_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PowerSummary:
-    """One kind of change on a stream: median over ``series`` of the smallest size that is caught (spreads; None: of fewer than half of them any) and of
-    the delay in rows; blind: share of the series in which no size was caught.
+    """One kind of change on a stream: median over ``series`` of the smallest size that is caught (spreads;
+    None: of fewer than half of them any) and of the delay in rows; blind: share of the series in which no
+    size was caught.
     """
 
     kind: str
@@ -63,11 +69,19 @@ def _summary(kind: str, some: Sequence[Power]) -> PowerSummary:
     middle = sorted(np.inf if one.smallest is None else one.smallest for one in some)[len(some) // 2]
     delays = [one.delay for one in some if one.delay is not None]
     blind = sum(one.smallest is None for one in some) / len(some)
-    return PowerSummary(kind, len(some), None if np.isinf(middle) else float(middle), float(np.median(delays)) if delays else None, blind)
+    return PowerSummary(
+        kind,
+        len(some),
+        None if np.isinf(middle) else float(middle),
+        float(np.median(delays)) if delays else None,
+        blind,
+    )
 
 
 def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) -> dict[str, list[Power]]:
-    """On the newest rows of at most ``series`` series of ``data`` (drawn by ``seed``), by a detector that has lived through what was before them."""
+    """On the newest rows of at most ``series`` series of ``data`` (drawn by ``seed``), by a detector that has
+    lived through what was before them.
+    """
     length = np.diff(data.first)
     good = np.flatnonzero(length >= OLD + ROWS)
     drawn = np.sort(np.random.default_rng(seed).permutation(good)[:series])
@@ -77,8 +91,12 @@ def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) 
     found = {}
     for place, name in enumerate(data.series):
         cut = int(data.first[place] + until[place])
-        spread = np.array([spread_of(column) for column in points.values[max(int(data.first[place]), cut - 500) : cut].T])
-        found[name] = probe(detector, state, place, take(points, np.arange(cut, cut + ROWS)), name, spread, _seed(name, seed))
+        spread = np.array(
+            [spread_of(column) for column in points.values[max(int(data.first[place]), cut - 500) : cut].T]
+        )
+        found[name] = probe(
+            detector, state, place, take(points, np.arange(cut, cut + ROWS)), name, spread, _seed(name, seed)
+        )
     return {name: some for name, some in found.items() if some}
 
 
@@ -99,8 +117,8 @@ class _Watched:
 
 
 class PowerSink:
-    """A sink (see ``pipeline.engine.engine.Sink``). ``found`` has the last figures by name of the series; ``keep`` is given each series', to be
-    had back as ``kept`` where the same model still decides.
+    """A sink (see ``pipeline.engine.engine.Sink``). ``found`` has the last figures by name of the series;
+    ``keep`` is given each series', to be had back as ``kept`` where the same model still decides.
     """
 
     def __init__(
@@ -114,7 +132,8 @@ class PowerSink:
         self.found = _by_series(kept)
         self._keep = keep
         self.spent = 0.0
-        self._dearest = 0.02  # seconds of one piece of work, the longest so far: what is not there yet is not spent
+        # seconds of one piece of work, the longest so far: what is not there yet is not spent
+        self._dearest = 0.02
         self._scoring, self._metrics, self._clock = scoring, metrics, clock
         self._detector = scoring.detector
         self._begun = self._told = clock()
@@ -126,7 +145,8 @@ class PowerSink:
         if result.scored is None:
             return
         start = self._clock()
-        if self._scoring.detector is not self._detector:  # a promotion: what was begun with the other one says nothing
+        # a promotion: what was begun with the other one says nothing
+        if self._scoring.detector is not self._detector:
             self._detector, self._watched, self.found = self._scoring.detector, [], {}
         self._collect(result.scored.points)
         collected = self._clock()
@@ -157,12 +177,20 @@ class PowerSink:
                 continue
             one.past.append(points.values[mine])
             if sum(map(len, one.past)) >= PAST:  # the engine's state is that after this batch
-                one.state = {name: array[[one.slot]] for name, array in self._scoring.series.state["detector"].items()}
-        gone = {id(one) for one in self._watched if one.slot >= len(keys) or keys[one.slot] != one.key or now - one.last_ns > STALE_NS}
+                one.state = {
+                    name: array[[one.slot]] for name, array in self._scoring.series.state["detector"].items()
+                }
+        gone = {
+            id(one)
+            for one in self._watched
+            if one.slot >= len(keys) or keys[one.slot] != one.key or now - one.last_ns > STALE_NS
+        }
         self._watched = [one for one in self._watched if id(one) not in gone]
 
     def _work(self) -> None:
-        """One thing at a time, so that no batch waits for long: try one series that is ready, or begin with others."""
+        """One thing at a time, so that no batch waits for long: try one series that is ready, or begin with
+        others.
+        """
         ready = next((one for one in self._watched if one.ready), None)
         if ready is None:
             self._begin()
@@ -192,7 +220,9 @@ class PowerSink:
             slot = self._round.pop()
             key = table.by_slot[slot] if slot < len(table.by_slot) else None
             if key is not None and slot not in busy and table.state["windows"]["seq"][slot] >= OLD:
-                self._watched.append(_Watched(slot, key, last_ns=int(table.state["windows"]["last_time"][slot])))
+                self._watched.append(
+                    _Watched(slot, key, last_ns=int(table.state["windows"]["last_time"][slot]))
+                )
 
     def _tell(self) -> None:
         now = self._clock()

@@ -1,7 +1,7 @@
 """The engine's sink that watches for drift: a batch of verdicts in, evidence with the names of series out.
 
-What is usual for each series and for all of them pooled, and the cool-down, are kept from time to time and at the end, so that a restart does not
-blind it.
+What is usual for each series and for all of them pooled, and the cool-down, are kept from time to time and at
+the end, so that a restart does not blind it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ _POOLED = "pooled."  # tensors of all series together
 
 @dataclass(frozen=True, slots=True)
 class DriftEvidence:
-    """Why a stream should be trained again: ``statistics`` alarmed at ``at_ns``; the change began about ``since_ns``.
+    """Why a stream should be trained again: ``statistics`` alarmed at ``at_ns``; the change began about
+    ``since_ns``.
 
-    ``series``: those that drifted most, each with name, channel, kind, statistic, since_ns, and the means before and after.
+    ``series``: those that drifted most, each with name, channel, kind, statistic, since_ns, and the means
+    before and after.
     """
 
     stream: str
@@ -50,9 +52,11 @@ class DriftEvidence:
 
 
 class DriftSink:
-    """A sink (see ``pipeline.engine.engine.Sink``) that calls ``on_drift`` with every evidence, at most once a cool-down of event time.
+    """A sink (see ``pipeline.engine.engine.Sink``) that calls ``on_drift`` with every evidence, at most once
+    a cool-down of event time.
 
-    ``keep`` is given what is known of each partition, to be had back as ``kept``; what it is given writes it down, which is not for the loop to do.
+    ``keep`` is given what is known of each partition, to be had back as ``kept``; what it is given writes it
+    down, which is not for the loop to do.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class DriftSink:
             self._kept[one.partition], pooled = _decoded(one.state)
             self._watch.put_pooled(pooled)  # of the process that saved last
             if one.quiet_until_ns is not None:
-                self._watch.quiet_until = max(self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns)
+                self._watch.quiet_until = max(
+                    self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns
+                )
         warm()
 
     def append(self, result: Result) -> None:
@@ -99,8 +105,12 @@ class DriftSink:
             slots = self._watch.watched(table.slots(partition))
             if len(slots):
                 keys = [table.key(slot) for slot in slots.tolist()]
-                known = self._watch.rows(slots) | {_POOLED + kind: values for kind, values in self._watch.pooled().items()}
-                self._keep(partition, partial(_state, stream, partition, keys, known, self._watch.quiet_until))
+                known = self._watch.rows(slots) | {
+                    _POOLED + kind: values for kind, values in self._watch.pooled().items()
+                }
+                self._keep(
+                    partition, partial(_state, stream, partition, keys, known, self._watch.quiet_until)
+                )
 
     def _follow(self) -> None:
         """Slots that have another series than before begin anew, or where that series was when it was kept."""
@@ -122,12 +132,17 @@ class DriftSink:
         found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row of what was kept
         for slot in slots:
             partition = table.partition(slot)
-            if partition in self._kept and (place := self._kept[partition][0].pop(table.key(slot), None)) is not None:
+            if (
+                partition in self._kept
+                and (place := self._kept[partition][0].pop(table.key(slot), None)) is not None
+            ):
                 found.setdefault(partition, []).append((slot, place))
         for partition, pairs in found.items():
             there, places = np.array(pairs, np.int32).T
             with suppress(ValueError):  # the stream had other channels then
-                self._watch.put(there, {name: array[places] for name, array in self._kept[partition][1].items()})
+                self._watch.put(
+                    there, {name: array[places] for name, array in self._kept[partition][1].items()}
+                )
 
     def _evidence(self, drift: Drift) -> DriftEvidence:
         provenance = self._scoring.provenance
@@ -144,11 +159,17 @@ class DriftSink:
             }
             for one in drift.series
         )
-        return DriftEvidence(provenance.stream, drift.at_ns, drift.since_ns, drift.statistics, series, drift.watched)
+        return DriftEvidence(
+            provenance.stream, drift.at_ns, drift.since_ns, drift.statistics, series, drift.watched
+        )
 
 
-def _state(stream: str, partition: Partition, keys: list[Key], known: State, quiet_until_ns: int | None) -> DriftState:
-    state = save({name: np.ascontiguousarray(array) for name, array in known.items()}, {"keys": json.dumps(keys)})
+def _state(
+    stream: str, partition: Partition, keys: list[Key], known: State, quiet_until_ns: int | None
+) -> DriftState:
+    state = save(
+        {name: np.ascontiguousarray(array) for name, array in known.items()}, {"keys": json.dumps(keys)}
+    )
     return DriftState(stream, partition, state, quiet_until_ns, time.time_ns())
 
 

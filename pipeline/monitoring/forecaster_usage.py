@@ -18,7 +18,11 @@ class GuardSink:
     def append(self, result: Result) -> None:
         if result.scored is None:
             return
-        for counter, count in zip(self._counters, np.bincount(result.scored.verdicts.guard, minlength=len(GUARDS)).tolist(), strict=True):
+        for counter, count in zip(
+            self._counters,
+            np.bincount(result.scored.verdicts.guard, minlength=len(GUARDS)).tolist(),
+            strict=True,
+        ):
             counter.inc(count)
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""What the engine's eyes learn, on its way into the database: the loop hands it over, the background writes it. Of one thing only the newest counts."""
+"""What the engine's eyes learn, on its way into the database: the loop hands it over, the background writes
+it. Of one thing only the newest counts.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ class Keeper:
             self._waiting[key] = write
 
     def flush(self) -> None:
-        """Write what waits, in one transaction. Raises StorageUnavailable, and then it goes on waiting; what else a write raises, it would raise again."""
+        """Write what waits, in one transaction.
+
+        Raises StorageUnavailable, and then it goes on waiting; what else a write raises, it would raise
+        again.
+        """
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if not waiting:

@@ -10,7 +10,8 @@ from pipeline.observability.watchdog import Watchdog
 class Health:
     """Alive: the loops turn. Ready: nothing is waited for.
 
-    Not ready from the start; the one who knows calls ``ready("daemon")`` once every stream has said what it waits for.
+    Not ready from the start; the one who knows calls ``ready("daemon")`` once every stream has said what it
+    waits for.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:

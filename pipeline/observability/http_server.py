@@ -27,10 +27,15 @@ def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
     async def healthz(request: Request) -> Response:
         """200: the loops turn. 503: one stands still, and the watchdog will end the process."""
         alive = health.alive()
-        return JSONResponse({"alive": alive, "idle_seconds": round(health.idle(), 3)}, status_code=200 if alive else 503)
+        return JSONResponse(
+            {"alive": alive, "idle_seconds": round(health.idle(), 3)}, status_code=200 if alive else 503
+        )
 
     async def readyz(request: Request) -> Response:
-        """200: every partition is taken over, the database and the sources answer. 503: ``waiting`` says what is missing."""
+        """200: every partition is taken over, the database and the sources answer.
+
+        503: ``waiting`` says what is missing.
+        """
         waiting = health.waiting()
         return JSONResponse({"ready": not waiting, "waiting": waiting}, status_code=503 if waiting else 200)
 
@@ -42,17 +47,26 @@ def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
 
 
 class HttpServer:
-    """Serves ``routes`` until ``stop``; the port is taken at once, so that a conflict is an error before anything else starts."""
+    """Serves ``routes`` until ``stop``; the port is taken at once, so that a conflict is an error before
+    anything else starts.
+    """
 
     def __init__(self, host: str, port: int, routes: Sequence[BaseRoute]) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         config = uvicorn.Config(
-            Starlette(routes=list(routes)), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+            Starlette(routes=list(routes)),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="http", daemon=True
+        )
 
     def start(self) -> None:
         """Return once requests are answered."""

@@ -1,4 +1,6 @@
-"""Logs on stderr: for people on a terminal, JSON lines otherwise; the same for our own and for the libraries' loggers."""
+"""Logs on stderr: for people on a terminal, JSON lines otherwise; the same for our own and for the libraries'
+loggers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 #: Libraries that tell more than an operator wants to read.
 _LIBRARIES = {
-    "kafka": logging.CRITICAL,  # it reports every failed attempt to connect as an error; we say once what is away
+    # it reports every failed attempt to connect as an error; we say once what is away
+    "kafka": logging.CRITICAL,
     "sqlalchemy": logging.WARNING,
     "alembic": logging.WARNING,
     "uvicorn": logging.WARNING,
@@ -28,11 +31,16 @@ _LIBRARIES = {
     "cjdk": logging.WARNING,
 }
 
-_SECRET_KEY = re.compile(r"pass(word|wd|phrase)|secret|token|credential|authorization|api_?key", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"pass(word|wd|phrase)|secret|token|credential|authorization|api_?key", re.IGNORECASE
+)
 _SECRET_TEXT = (
     (re.compile(r"(\w[\w+.-]*://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), r"\1***"),
     (
-        re.compile(r"((?:pass(?:word|wd|phrase)|secret|token|api_?key)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&)}]+)", re.IGNORECASE),
+        re.compile(
+            r"((?:pass(?:word|wd|phrase)|secret|token|api_?key)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&)}]+)",
+            re.IGNORECASE,
+        ),
         r"\1***",
     ),
     (re.compile(r"whsec_[\w+/=-]+"), "whsec_***"),
@@ -64,9 +72,17 @@ def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
         structlog.processors.format_exc_info,
         redact,
     ]
-    renderer: Processor = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer()
+        if human
+        else structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    )
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -97,7 +113,9 @@ def _blackened(value: object) -> object:
             value = pattern.sub(replacement, value)
         return value
     if isinstance(value, dict):
-        return {key: "***" if _SECRET_KEY.search(str(key)) else _blackened(item) for key, item in value.items()}
+        return {
+            key: "***" if _SECRET_KEY.search(str(key)) else _blackened(item) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_blackened(item) for item in value]
     return value

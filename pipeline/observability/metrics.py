@@ -1,6 +1,7 @@
 """Every metric in one place, on a registry of its own; ``docs/metrics.md`` is made from here.
 
-Names, labels and meaning follow the words of the database: an ``outcome`` is a field of ``Counts``, a ``kind`` a ``FaultKind``.
+Names, labels and meaning follow the words of the database: an ``outcome`` is a field of ``Counts``, a
+``kind`` a ``FaultKind``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from pipeline.core.types import Counts, FaultKind, Partition
 
@@ -33,7 +41,10 @@ class Description(NamedTuple):
 
 
 class Metrics:
-    """The metrics of one process. Label values come as keywords: ``metrics.records.labels(stream="plant", outcome="late").inc(3)``."""
+    """The metrics of one process.
+
+    Label values come as keywords: ``metrics.records.labels(stream="plant", outcome="late").inc(3)``.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -50,42 +61,73 @@ class Metrics:
 
     def _flow(self) -> None:
         self.records = self._counter(
-            "records", "Records that were committed, by outcome: scored, late, duplicate, dead_lettered, filtered", "stream", "outcome"
+            "records",
+            "Records that were committed, by outcome: scored, late, duplicate, dead_lettered, filtered",
+            "stream",
+            "outcome",
         )
-        self.held = self._gauge("held_records", "Records read that wait for the watermark (lateness, aggregation)", *_PARTITION)
-        self.lag = self._gauge("lag_records", "Records of the log behind its end that are not committed yet", *_PARTITION)
-        self.batch_seconds = self._histogram("batch_seconds", "Time from a batch read to its commit", "stream")
-        self.commit_seconds = self._histogram("commit_seconds", "Time of the SQL transaction of a batch", "stream")
+        self.held = self._gauge(
+            "held_records", "Records read that wait for the watermark (lateness, aggregation)", *_PARTITION
+        )
+        self.lag = self._gauge(
+            "lag_records", "Records of the log behind its end that are not committed yet", *_PARTITION
+        )
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "Time from a batch read to its commit", "stream"
+        )
+        self.commit_seconds = self._histogram(
+            "commit_seconds", "Time of the SQL transaction of a batch", "stream"
+        )
         self.stage_seconds = self._counter(
             "stage_seconds",
             "Time spent in each stage of the loop (poll, score, commit, snapshot); rate() is its share of one core",
             "stream",
             "stage",
         )
-        self.dead_letters = self._counter("dead_letters", "Records that could not be decoded or validated, by reason", "stream", "reason")
-        self.fenced_commits = self._counter("fenced_commits", "Commits refused because another process owns the partition now", "stream")
+        self.dead_letters = self._counter(
+            "dead_letters", "Records that could not be decoded or validated, by reason", "stream", "reason"
+        )
+        self.fenced_commits = self._counter(
+            "fenced_commits", "Commits refused because another process owns the partition now", "stream"
+        )
 
     def _state(self) -> None:
         self.series = self._gauge("series", "Series in memory", "stream")
         self.evictions = self._counter("evictions", "Idle series moved from memory to the database", "stream")
-        self.anomalies = self._counter("anomalies", "Anomalies opened, by the severity that they had then", "stream", "severity")
+        self.anomalies = self._counter(
+            "anomalies", "Anomalies opened, by the severity that they had then", "stream", "severity"
+        )
         self.open_anomalies = self._gauge("open_anomalies", "Anomalies that are open now", "stream")
         self.snapshot_time = self._gauge(
-            "snapshot_timestamp_seconds", "When the last snapshot was committed; time() minus this is its age", *_PARTITION
+            "snapshot_timestamp_seconds",
+            "When the last snapshot was committed; time() minus this is its age",
+            *_PARTITION,
         )
-        self.snapshot_seconds = self._histogram("snapshot_seconds", "Time to encode and store a snapshot", "stream")
+        self.snapshot_seconds = self._histogram(
+            "snapshot_seconds", "Time to encode and store a snapshot", "stream"
+        )
         self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the last snapshot", *_PARTITION)
         self.history_segments = self._counter("history_segments", "History segments written", "stream")
         self.history_bytes = self._counter("history_bytes", "Bytes of history segments written", "stream")
-        self.history_errors = self._counter("history_errors", "History segments that could not be written", "stream")
+        self.history_errors = self._counter(
+            "history_errors", "History segments that could not be written", "stream"
+        )
 
     def _operation(self) -> None:
-        self.database_up = self._gauge("database_up", "1: the database answers, 0: partitions are paused until it does")
+        self.database_up = self._gauge(
+            "database_up", "1: the database answers, 0: partitions are paused until it does"
+        )
         self.database_up.set(1)
-        self.source_up = self._gauge("source_up", "1: the source of the stream answers, 0: it is tried again", "stream")
+        self.source_up = self._gauge(
+            "source_up", "1: the source of the stream answers, 0: it is tried again", "stream"
+        )
         self.faults = self._counter("faults", "Pipeline faults opened, by kind", "stream", "kind")
-        self.open_faults = self._gauge("open_faults", "Pipeline faults that are open now, by kind", "stream", "kind")
-        self.config_reloads = self._counter("config_reloads", "Changed configs read: taken, or refused with the old one kept", "result")
+        self.open_faults = self._gauge(
+            "open_faults", "Pipeline faults that are open now, by kind", "stream", "kind"
+        )
+        self.config_reloads = self._counter(
+            "config_reloads", "Changed configs read: taken, or refused with the old one kept", "result"
+        )
 
     def _alerting(self) -> None:
         self.alert_events = self._counter(
@@ -95,37 +137,85 @@ class Metrics:
             "fate",
         )
         self.alert_notices = self._counter(
-            "alert_notices", "Messages about alerts, by kind: opened, updated, resolved, ...", "stream", "kind"
+            "alert_notices",
+            "Messages about alerts, by kind: opened, updated, resolved, ...",
+            "stream",
+            "kind",
         )
-        self.alert_budget_used = self._gauge("alert_budget_used", "Pages of the last 24 hours, where there is a budget", "stream")
-        self.outbox_pending = self._gauge("outbox_pending", "Events of the outbox that were not routed yet", "stream")
-        self.outbox_oldest_seconds = self._gauge("outbox_oldest_seconds", "Age of the oldest of them", "stream")
-        self.deliveries = self._counter("deliveries", "Deliveries that ended, by state: delivered, dead, suppressed", "endpoint", "state")
-        self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries that wait for their turn or their next attempt", "endpoint")
-        self.deliveries_oldest_seconds = self._gauge("deliveries_oldest_seconds", "Age of the oldest of them", "endpoint")
+        self.alert_budget_used = self._gauge(
+            "alert_budget_used", "Pages of the last 24 hours, where there is a budget", "stream"
+        )
+        self.outbox_pending = self._gauge(
+            "outbox_pending", "Events of the outbox that were not routed yet", "stream"
+        )
+        self.outbox_oldest_seconds = self._gauge(
+            "outbox_oldest_seconds", "Age of the oldest of them", "stream"
+        )
+        self.deliveries = self._counter(
+            "deliveries", "Deliveries that ended, by state: delivered, dead, suppressed", "endpoint", "state"
+        )
+        self.deliveries_pending = self._gauge(
+            "deliveries_pending", "Deliveries that wait for their turn or their next attempt", "endpoint"
+        )
+        self.deliveries_oldest_seconds = self._gauge(
+            "deliveries_oldest_seconds", "Age of the oldest of them", "endpoint"
+        )
         self.delivery_attempts = self._counter(
-            "delivery_attempts", "Calls, by outcome: delivered, failed, lost (no answer came)", "endpoint", "outcome"
+            "delivery_attempts",
+            "Calls, by outcome: delivered, failed, lost (no answer came)",
+            "endpoint",
+            "outcome",
         )
         self.delivery_repeats = self._counter(
-            "delivery_repeats", "Calls after one whose answer was lost: the receiver may know the message", "endpoint"
+            "delivery_repeats",
+            "Calls after one whose answer was lost: the receiver may know the message",
+            "endpoint",
         )
-        self.delivery_seconds = self._histogram("delivery_seconds", "Time from the message to its delivery", "endpoint")
-        self.delivery_attempt_seconds = self._histogram("delivery_attempt_seconds", "Time of one call", "endpoint")
-        self.endpoint_up = self._gauge("endpoint_up", "1: the last calls succeeded, 0: they fail, or the endpoint is disabled", "endpoint")
-        self.endpoint_disabled = self._gauge("endpoint_disabled", "1: nothing is sent until `forewatch endpoints enable`", "endpoint")
+        self.delivery_seconds = self._histogram(
+            "delivery_seconds", "Time from the message to its delivery", "endpoint"
+        )
+        self.delivery_attempt_seconds = self._histogram(
+            "delivery_attempt_seconds", "Time of one call", "endpoint"
+        )
+        self.endpoint_up = self._gauge(
+            "endpoint_up",
+            "1: the last calls succeeded, 0: they fail, or the endpoint is disabled",
+            "endpoint",
+        )
+        self.endpoint_disabled = self._gauge(
+            "endpoint_disabled", "1: nothing is sent until `forewatch endpoints enable`", "endpoint"
+        )
 
     def _retraining(self) -> None:
-        self.jobs = self._gauge("jobs", "Jobs of retraining that wait or run, by state: queued, running", "stream", "state")
-        self.job_overdue_seconds = self._gauge("job_overdue_seconds", "For how long the oldest waiting job is due", "stream")
-        self.jobs_waiting_gpu = self._gauge("jobs_waiting_gpu", "Jobs that wait for a worker with a GPU", "stream")
+        self.jobs = self._gauge(
+            "jobs", "Jobs of retraining that wait or run, by state: queued, running", "stream", "state"
+        )
+        self.job_overdue_seconds = self._gauge(
+            "job_overdue_seconds", "For how long the oldest waiting job is due", "stream"
+        )
+        self.jobs_waiting_gpu = self._gauge(
+            "jobs_waiting_gpu", "Jobs that wait for a worker with a GPU", "stream"
+        )
         self.jobs_ended = self._counter(
-            "jobs_ended", "Jobs that ended, by state: succeeded, rejected, failed, cancelled", "stream", "kind", "state"
+            "jobs_ended",
+            "Jobs that ended, by state: succeeded, rejected, failed, cancelled",
+            "stream",
+            "kind",
+            "state",
         )
         self.drifts = self._counter("drifts", "Times that the stream was found to have drifted", "stream")
         self.job_cpu_seconds = self._counter("job_cpu_seconds", "CPU time of jobs that ended", "stream")
-        self.model_info = self._gauge("model_info", "1 for the model that decides in the stream", "stream", "model")
-        self.model_exchanges = self._counter("model_exchanges", "Times that another model took over in this process", "stream")
-        self.model_usable = self._gauge("model_usable", "1: the promoted model decides, 0: it is refused and another one decides", "stream")
+        self.model_info = self._gauge(
+            "model_info", "1 for the model that decides in the stream", "stream", "model"
+        )
+        self.model_exchanges = self._counter(
+            "model_exchanges", "Times that another model took over in this process", "stream"
+        )
+        self.model_usable = self._gauge(
+            "model_usable",
+            "1: the promoted model decides, 0: it is refused and another one decides",
+            "stream",
+        )
 
     def _power(self) -> None:
         self.power_smallest = self._gauge(
@@ -135,12 +225,24 @@ class Metrics:
             "stream",
             "kind",
         )
-        self.power_delay = self._gauge("power_delay_points", "Points until it would be flagged, median over the series", "stream", "kind")
-        self.power_blind = self._gauge(
-            "power_blind_ratio", "Share of the series tried in which no size of it would be caught", "stream", "kind"
+        self.power_delay = self._gauge(
+            "power_delay_points", "Points until it would be flagged, median over the series", "stream", "kind"
         )
-        self.verdicts = self._counter("verdicts", "Points by the rung of the ladder whose forecast they were judged by", "stream", "guard")
-        self.power_seconds = self._counter("power_seconds", "Time spent on finding that out; rate() is its share of one core", "stream")
+        self.power_blind = self._gauge(
+            "power_blind_ratio",
+            "Share of the series tried in which no size of it would be caught",
+            "stream",
+            "kind",
+        )
+        self.verdicts = self._counter(
+            "verdicts",
+            "Points by the rung of the ladder whose forecast they were judged by",
+            "stream",
+            "guard",
+        )
+        self.power_seconds = self._counter(
+            "power_seconds", "Time spent on finding that out; rate() is its share of one core", "stream"
+        )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         self.described.append(Description(f"forewatch_{name}_total", "counter", labels, meaning))
@@ -169,13 +271,16 @@ class StreamMetrics:
         self.evictions = metrics.evictions.labels(stream)
         self.open_anomalies = metrics.open_anomalies.labels(stream)
         metrics.source_up.labels(stream).set(1)
-        for outcome in _OUTCOMES:  # a series that is there from the start makes rate() right from the first record on
+        # a series that is there from the start makes rate() right from the first record on
+        for outcome in _OUTCOMES:
             metrics.records.labels(stream, outcome)
 
     def committed(self, before: Counts, after: Counts) -> None:
         """The cumulative outcomes of one partition before and after a commit."""
         for outcome in _OUTCOMES:
-            self._metrics.records.labels(self._stream, outcome).inc(getattr(after, outcome) - getattr(before, outcome))
+            self._metrics.records.labels(self._stream, outcome).inc(
+                getattr(after, outcome) - getattr(before, outcome)
+            )
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -216,7 +321,9 @@ class StreamMetrics:
 
     def snapshot(self, partition: Partition, size: int) -> None:
         """A snapshot of ``size`` bytes was committed just now."""
-        self._metrics.snapshot_time.labels(self._stream, partition.topic, partition.number).set_to_current_time()
+        self._metrics.snapshot_time.labels(
+            self._stream, partition.topic, partition.number
+        ).set_to_current_time()
         self._metrics.snapshot_bytes.labels(self._stream, partition.topic, partition.number).set(size)
 
     def history(self, segments: int, size: int, errors: int) -> None:
@@ -227,7 +334,12 @@ class StreamMetrics:
 
     def forget(self, partition: Partition) -> None:
         """The partition is no longer ours: another process reports it."""
-        for gauge in (self._metrics.held, self._metrics.lag, self._metrics.snapshot_time, self._metrics.snapshot_bytes):
+        for gauge in (
+            self._metrics.held,
+            self._metrics.lag,
+            self._metrics.snapshot_time,
+            self._metrics.snapshot_bytes,
+        ):
             gauge.remove(self._stream, partition.topic, str(partition.number))
 
 
@@ -240,7 +352,9 @@ class PowerMetrics:
 
     def kind(self, kind: str, smallest: float | None, delay: float | None, blind: float) -> None:
         """Medians over the series; None is reported as NaN: no size, or no delay, is known."""
-        self._metrics.power_smallest.labels(self._stream, kind).set(float("nan") if smallest is None else smallest)
+        self._metrics.power_smallest.labels(self._stream, kind).set(
+            float("nan") if smallest is None else smallest
+        )
         self._metrics.power_delay.labels(self._stream, kind).set(float("nan") if delay is None else delay)
         self._metrics.power_blind.labels(self._stream, kind).set(blind)
 
@@ -272,6 +386,7 @@ From the process itself come `process_resident_memory_bytes`, `process_virtual_m
 def metrics_markdown() -> str:
     """The text of ``docs/metrics.md``."""
     rows = (
-        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |" for one in Metrics().described
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
+        for one in Metrics().described
     )
     return _HEAD + "\n".join(rows) + "\n" + _TAIL

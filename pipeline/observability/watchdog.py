@@ -1,4 +1,6 @@
-"""A thread that ends the process when a loop no longer turns: some blocking calls of client libraries have no timeout."""
+"""A thread that ends the process when a loop no longer turns: some blocking calls of client libraries have no
+timeout.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ EXIT_CODE = 70
 
 
 class Watchdog:
-    """Loops call ``beat``; when one has not for ``limit`` seconds, all stacks are written to stderr and the process exits with 70.
+    """Loops call ``beat``; when one has not for ``limit`` seconds, all stacks are written to stderr and the
+    process exits with 70.
 
     A supervisor starts it anew, and the fence in the database makes that safe at any moment.
     """
@@ -43,14 +46,20 @@ class Watchdog:
     def _stillest(self) -> tuple[str, float]:
         now = time.monotonic()
         with self._lock:
-            return max(((loop, now - beat) for loop, beat in self._beats.items()), key=lambda one: one[1], default=("", 0.0))
+            return max(
+                ((loop, now - beat) for loop, beat in self._beats.items()),
+                key=lambda one: one[1],
+                default=("", 0.0),
+            )
 
     def __enter__(self) -> Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -58,7 +67,8 @@ class Watchdog:
     def _watch(self) -> None:
         before = time.monotonic()
         while not self._stopped.wait(self._tick):
-            # Time in which the whole process was frozen (SIGSTOP, a suspended machine) is nobody's fault: the loops get it back.
+            # Time in which the whole process was frozen (SIGSTOP, a suspended machine) is nobody's fault: the
+            # loops get it back.
             now = time.monotonic()
             frozen = now - before - self._tick
             before = now

@@ -1,7 +1,8 @@
 """Consecutive flagged points of a series become one anomaly: opened, updated, closed.
 
-An anomaly is identified by its stream, series and first flagged time, so that the daemon, a replay and a backfill name it alike. The open
-ones of a partition are read from the database when the partition is taken over: what was committed is the truth, never a replay.
+An anomaly is identified by its stream, series and first flagged time, so that the daemon, a replay and a
+backfill name it alike. The open ones of a partition are read from the database when the partition is taken
+over: what was committed is the truth, never a replay.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from detectors.base import EVIDENCE, GUARDS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 
-#: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event once, not each of its rows.
+#: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event
+#: once, not each of its rows.
 HOLD = 0.9
 
 #: How much rarer than the threshold (in decades of tail probability) a peak must be for each level.
@@ -29,7 +31,10 @@ def severity_of(surprise: float, alarm_rate: float) -> Severity:
 
 
 class Intervals:
-    """The open anomalies of a stream, by slot. A flag opens one or extends it; a surprise near the threshold (``HOLD``) extends it."""
+    """The open anomalies of a stream, by slot.
+
+    A flag opens one or extends it; a surprise near the threshold (``HOLD``) extends it.
+    """
 
     def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
         """``name_of(slot)`` gives partition, series name and labels."""
@@ -53,13 +58,18 @@ class Intervals:
             self._open.pop(int(slot), None)
 
     def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
-        """Fold the verdicts of a batch in; ``seq_now`` is the point counter of each slot after it. Returns what changed."""
+        """Fold the verdicts of a batch in; ``seq_now`` is the point counter of each slot after it.
+
+        Returns what changed.
+        """
         changed: dict[int, Anomaly] = {}
         closed: list[Anomaly] = []
         slots = scored.points.slot
         real = scored.offset >= 0  # a point that a gap was filled with is nobody's observation
         flag = scored.verdicts.flag
-        for row in np.flatnonzero((flag | (scored.verdicts.surprise > -HOLD * np.log10(provenance.alarm_rate))) & real):
+        for row in np.flatnonzero(
+            (flag | (scored.verdicts.surprise > -HOLD * np.log10(provenance.alarm_rate))) & real
+        ):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
             if not flag[row] and (current is None or seq - current.last_flag_seq > provenance.close_after):
@@ -72,7 +82,9 @@ class Intervals:
                 current = self._open[slot] = self._begin(scored, row, provenance)
             self._extend(current, scored, row, provenance)
             changed[slot] = current
-        for slot in [s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= provenance.close_after]:
+        for slot in [
+            s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= provenance.close_after
+        ]:
             changed.pop(slot, None)
             closed.append(self._close(slot))
         for anomaly in changed.values():
@@ -132,22 +144,31 @@ class Intervals:
         anomaly.peak_ns, anomaly.peak_offset = anomaly.end_ns, int(scored.offset[row])
         anomaly.score, anomaly.surprise = float(verdicts.score[row]), surprise
         anomaly.observed = points.values[row].tolist()
-        anomaly.expected, anomaly.lower, anomaly.upper = (a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper))
+        anomaly.expected, anomaly.lower, anomaly.upper = (
+            a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper)
+        )
         anomaly.contribution = verdicts.contribution[row].tolist()
         anomaly.guard, anomaly.evidence = GUARDS[verdicts.guard[row]], EVIDENCE[verdicts.lead[row]]
-        # The return to what is usual can surprise more than what it returns from, and goes the other way: a row inside its band turns nothing round.
+        # The return to what is usual can surprise more than what it returns from, and goes the other way: a
+        # row inside its band turns nothing round.
         if anomaly.points == 1 or _outside(anomaly):
-            anomaly.direction = _direction(points.values[row], verdicts.expected[row], verdicts.contribution[row])
+            anomaly.direction = _direction(
+                points.values[row], verdicts.expected[row], verdicts.contribution[row]
+            )
         anomaly.severity = severity_of(surprise, provenance.alarm_rate)
 
 
 def _outside(anomaly: Anomaly) -> bool:
     """Whether a channel that matters lies outside its band at the peak."""
     observed, share = np.array(anomaly.observed), np.array(anomaly.contribution)
-    return bool((((observed < anomaly.lower) | (observed > anomaly.upper)) & (share >= 0.25 * share.max())).any())
+    return bool(
+        (((observed < anomaly.lower) | (observed > anomaly.upper)) & (share >= 0.25 * share.max())).any()
+    )
 
 
-def _direction(observed: NDArray[np.float64], expected: NDArray[np.float32], contribution: NDArray[np.float32]) -> str:
+def _direction(
+    observed: NDArray[np.float64], expected: NDArray[np.float32], contribution: NDArray[np.float32]
+) -> str:
     """up or down where the channels that matter agree, else mixed."""
     deviation = np.where(contribution >= 0.25 * contribution.max(), observed - expected, 0.0)
     signs = set(np.sign(deviation[np.isfinite(deviation) & (deviation != 0)]).tolist())

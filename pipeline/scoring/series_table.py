@@ -1,8 +1,8 @@
 """Series state: struct of arrays, one slot per series, and its page codec.
 
-A stream has one ``SeriesTable``. It maps (partition, series key) to a slot and holds named *layers* of state (the windows', the
-detector's, the intervals'), each a dict of arrays whose first axis is the slot. Pages are safetensors: a versioned, checked format that
-cannot execute anything when it is read.
+A stream has one ``SeriesTable``. It maps (partition, series key) to a slot and holds named *layers* of state
+(the windows', the detector's, the intervals'), each a dict of arrays whose first axis is the slot. Pages are
+safetensors: a versioned, checked format that cannot execute anything when it is read.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ PAGE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike); ``version`` names their meaning.
+    """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike);
+    ``version`` names their meaning.
 
-    ``weights`` names the model that some of it belongs to: rows that another one left go through ``adopt``, which changes them in place.
-    ``introduce`` is told which series a row is of, when it begins or comes back, and after ``adopt``.
+    ``weights`` names the model that some of it belongs to: rows that another one left go through ``adopt``,
+    which changes them in place. ``introduce`` is told which series a row is of, when it begins or comes back,
+    and after ``adopt``.
     """
 
     version: str
     initial: Callable[[int], LayerState]
     weights: str = ""
     adopt: Callable[[LayerState], None] = lambda state: None
-    introduce: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = lambda state, slots, keys: None
+    introduce: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = lambda state, slots, keys: (
+        None
+    )
 
 
 class SeriesTable:
@@ -47,10 +51,14 @@ class SeriesTable:
     def __init__(self, layers: dict[str, Layer]) -> None:
         self.layers = layers
         self.state: dict[str, LayerState] = {
-            name: {k: np.array(v, order="C") for k, v in layer.initial(0).items()} for name, layer in layers.items()
+            name: {k: np.array(v, order="C") for k, v in layer.initial(0).items()}
+            for name, layer in layers.items()
         }
-        # One row per layer to begin new slots with: cheaper than asking a layer each time, and proof that all rows begin alike.
-        self._template = {name: {k: np.array(v[0]) for k, v in layer.initial(1).items()} for name, layer in layers.items()}
+        # One row per layer to begin new slots with: cheaper than asking a layer each time, and proof that all
+        # rows begin alike.
+        self._template = {
+            name: {k: np.array(v[0]) for k, v in layer.initial(1).items()} for name, layer in layers.items()
+        }
         self._index: dict[Partition, dict[Key, int]] = {}
         self._keys: list[Key | None] = []
         self._partition: list[Partition | None] = []
@@ -94,7 +102,11 @@ class SeriesTable:
         """Slots of ``keys`` (N,), making new ones for those not seen before, which are returned too."""
         index = self._index.setdefault(partition, {})
         found = list(map(index.get, keys))
-        new = [] if None not in found else list(dict.fromkeys(k for k, s in zip(keys, found, strict=True) if s is None))
+        new = (
+            []
+            if None not in found
+            else list(dict.fromkeys(k for k, s in zip(keys, found, strict=True) if s is None))
+        )
         if new:
             self._add(partition, index, new)
             found = list(map(index.get, keys))
@@ -122,7 +134,8 @@ class SeriesTable:
     def _reserve(self, slots: int) -> None:
         if slots <= self._capacity:
             return
-        # Grown by a quarter and in place (realloc): a copy of a million series' state would double the memory for a moment.
+        # Grown by a quarter and in place (realloc): a copy of a million series' state would double the memory
+        # for a moment.
         capacity = max(slots, self._capacity + max(BLOCK, self._capacity // 4))
         for name, arrays in self.state.items():
             for key, array in arrays.items():
@@ -140,12 +153,19 @@ class SeriesTable:
             array[slots] = self._template[layer][key]
 
     def exchange(self, name: str, layer: Layer) -> None:
-        """Another model goes on with the state of all series. Raises ValueError where its state is another one."""
+        """Another model goes on with the state of all series.
+
+        Raises ValueError where its state is another one.
+        """
         if layer.version != self.layers[name].version:
-            raise ValueError(f"the state of {name} is of version {self.layers[name].version}, the new one needs {layer.version}")
+            raise ValueError(
+                f"the state of {name} is of version {self.layers[name].version}, the new one needs {layer.version}"
+            )
         self.layers[name] = layer
         layer.adopt(self.state[name])
-        self._introduce(name, np.array([slot for slot, key in enumerate(self._keys) if key is not None], np.int32))
+        self._introduce(
+            name, np.array([slot for slot, key in enumerate(self._keys) if key is not None], np.int32)
+        )
 
     def drop(self, partition: Partition) -> None:
         """Forget a whole partition: it is no longer ours, or its state in memory can no longer be trusted."""
@@ -176,7 +196,9 @@ class SeriesTable:
 
     def _page(self, slots: NDArray[np.int32]) -> bytes:
         tensors = {
-            f"{name}/{key}": np.ascontiguousarray(array[slots]) for name, arrays in self.state.items() for key, array in arrays.items()
+            f"{name}/{key}": np.ascontiguousarray(array[slots])
+            for name, arrays in self.state.items()
+            for key, array in arrays.items()
         }
         meta = {"keys": json.dumps([self._keys[s] for s in slots])}
         for name, layer in self.layers.items():
@@ -184,12 +206,17 @@ class SeriesTable:
         return save_tensors(tensors, metadata=meta)
 
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
-        """Take the series of a page in. A layer whose version has changed begins anew; the names of those are returned."""
+        """Take the series of a page in.
+
+        A layer whose version has changed begins anew; the names of those are returned.
+        """
         meta = metadata(page)
         keys: list[Key] = json.loads(meta["keys"])
         slots, _ = self.find(partition, keys)
         tensors = load_tensors(page)
-        changed = [name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version]
+        changed = [
+            name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version
+        ]
         for name, arrays in self.state.items():
             if name in changed:
                 self.reset(slots, name)
@@ -205,6 +232,8 @@ class SeriesTable:
 
 
 def metadata(page: bytes) -> dict[str, str]:
-    """The header of a safetensors file: 8 bytes of length (little endian), then JSON (format specification of safetensors)."""
+    """The header of a safetensors file: 8 bytes of length (little endian), then JSON (format specification of
+    safetensors).
+    """
     length = int.from_bytes(page[:8], "little")
     return dict(json.loads(page[8 : 8 + length])["__metadata__"])

@@ -1,4 +1,5 @@
-"""The path of one stream from records to verdicts, with the state of all its series: the same for daemon, backfill, evaluation and frames.
+"""The path of one stream from records to verdicts, with the state of all its series: the same for daemon,
+backfill, evaluation and frames.
 
 Records ─► decode ─► windows (held, late, duplicate, gaps) ─► detector ─► intervals
 """
@@ -26,7 +27,8 @@ from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, Waiting, Window
 
 log = structlog.get_logger(__name__)
 
-#: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point now) → pages.
+#: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point
+#: now) → pages.
 Revive = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
 
 #: Which points (N,) of a batch are wanted.
@@ -40,7 +42,10 @@ def nothing_stored(partition: Partition, first_ns: Mapping[Key, int]) -> Sequenc
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one partition's records in a batch. ``counts`` is the change, apart from ``held``, which is the new number."""
+    """What became of one partition's records in a batch.
+
+    ``counts`` is the change, apart from ``held``, which is the new number.
+    """
 
     first_offset: int
     next_offset: int
@@ -53,7 +58,8 @@ class Outcome:
 
 @dataclass(slots=True)
 class Result:
-    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions, ``rows`` which of them are whose.
+    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions,
+    ``rows`` which of them are whose.
 
     seconds: CPU time of this thread in the detector (the wall's would count what else the machine does).
     """
@@ -70,7 +76,12 @@ class Scoring:
     """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
 
     def __init__(
-        self, provenance: Provenance, stream: Stream, detector: Detector, revive: Revive = nothing_stored, keep: Keep | None = None
+        self,
+        provenance: Provenance,
+        stream: Stream,
+        detector: Detector,
+        revive: Revive = nothing_stored,
+        keep: Keep | None = None,
     ) -> None:
         """``keep`` chooses among the decoded points; those that it does not keep are passed over."""
         self.provenance = provenance
@@ -78,7 +89,9 @@ class Scoring:
         self.detector = detector
         self.windows = Windows(stream)
         self.intervals = Intervals(self._identify)
-        self.series = SeriesTable({"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)})
+        self.series = SeriesTable(
+            {"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)}
+        )
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
         self._keep = keep
@@ -90,7 +103,8 @@ class Scoring:
     def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> Result:
         """Score records, at most one batch a partition. Raises ValueError for two: the first would be lost.
 
-        ``replay``: bring the state up to date; the intervals are left as they are, for they are what was committed.
+        ``replay``: bring the state up to date; the intervals are left as they are, for they are what was
+        committed.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, Outcome] = {}
@@ -104,21 +118,32 @@ class Scoring:
             waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
             self._waiting[partition] = waiting
             counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=waiting.records)
-            broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(columns, dead)
-            outcomes[partition] = Outcome(records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead)
+            broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(
+                columns, dead
+            )
+            outcomes[partition] = Outcome(
+                records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead
+            )
         return self._score(ready, outcomes, replay)
 
     def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> Result:
-        """The input is over: score what was held, as if the watermark had passed everything. ``replay`` as in ``process``."""
+        """The input is over: score what was held, as if the watermark had passed everything.
+
+        ``replay`` as in ``process``.
+        """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, Outcome] = {}
         for partition, next_offset in next_offsets.items():
             waiting, ready[partition] = self.windows.flush(self._waiting_of(partition))
             self._waiting[partition] = waiting
-            outcomes[partition] = Outcome(next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns)
+            outcomes[partition] = Outcome(
+                next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns
+            )
         return self._score(ready, outcomes, replay)
 
-    def _score(self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool) -> Result:
+    def _score(
+        self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool
+    ) -> Result:
         result = Result(outcomes, self.provenance.model_version)
         admitted, offsets = [], []
         start = 0
@@ -126,7 +151,11 @@ class Scoring:
             one = self.windows.admit(self.series.state["windows"], self._slots(partition, columns), columns)
             self._count(outcomes[partition], columns, one.outcome)
             admitted.append(one)
-            offsets.append(np.where(one.row >= 0, columns.offsets[one.row], -1) if len(columns) else np.empty(0, np.int64))
+            offsets.append(
+                np.where(one.row >= 0, columns.offsets[one.row], -1)
+                if len(columns)
+                else np.empty(0, np.int64)
+            )
             result.rows[partition] = slice(start, start := start + len(one.points))
         if not start:
             return result
@@ -134,35 +163,51 @@ class Scoring:
         started = thread_time()
         verdicts = self._step(points, np.concatenate([one.restart for one in admitted]))
         result.seconds = thread_time() - started
-        result.scored = Scored(points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted]))
+        result.scored = Scored(
+            points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted])
+        )
         if not replay:
-            result.anomalies = self.intervals.advance(result.scored, self.provenance, self.series.state["windows"]["seq"])
+            result.anomalies = self.intervals.advance(
+                result.scored, self.provenance, self.series.state["windows"]["seq"]
+            )
         return result
 
     def _step(self, points: Points, restart: NDArray[np.bool_]) -> Verdicts:
-        """Advance the detector. A series that begins anew inside the batch does so between its points, wherever the batch was cut."""
+        """Advance the detector.
+
+        A series that begins anew inside the batch does so between its points, wherever the batch was cut.
+        """
         parts, verdicts = _lives(points.slot, restart), []
         for rows in parts:
             if len(anew := np.unique(points.slot[rows][restart[rows]])):
                 self.series.reset(anew, "detector")
-            part = points if len(parts) == 1 else Points(*(getattr(points, f.name)[rows] for f in fields(Points)))
+            part = (
+                points
+                if len(parts) == 1
+                else Points(*(getattr(points, f.name)[rows] for f in fields(Points)))
+            )
             self.series.state["detector"], verdict = self.detector.step(self.series.state["detector"], part)
             verdicts.append(verdict)
         if len(parts) == 1:
             return verdicts[0]
         back = np.argsort(np.concatenate(parts))
-        return Verdicts(*(np.concatenate([getattr(v, f.name) for v in verdicts])[back] for f in fields(Verdicts)))
+        return Verdicts(
+            *(np.concatenate([getattr(v, f.name) for v in verdicts])[back] for f in fields(Verdicts))
+        )
 
     def _slots(self, partition: Partition, columns: Columns) -> NDArray[np.int32]:
         slots, new = self.series.find(partition, columns.keys.names)
         if new:
-            # The first in the order of admission, which is the same however the records were cut into batches.
+            # The first in the order of admission, which is the same however the records were cut into
+            # batches.
             first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
             self._load(partition, {key: first_ns[key] for key in new})
         return columns.keys.spread(slots)
 
     def begin(self, partition: Partition, first_ns: Mapping[Key, int]) -> NDArray[np.int32]:
-        """Take series in, with what is stored of them, before their first points, whose event times are given; returns their slots."""
+        """Take series in, with what is stored of them, before their first points, whose event times are
+        given; returns their slots.
+        """
         slots, _ = self.series.find(partition, list(first_ns))
         self._load(partition, first_ns)
         return slots
@@ -184,20 +229,27 @@ class Scoring:
             outcome.late += self._late(columns.late)
 
     def _late(self, columns: Columns) -> Iterator[LateRecord]:
-        for row, (offset, time) in enumerate(zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)):
+        for row, (offset, time) in enumerate(
+            zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)
+        ):
             name, _ = series_name(self.stream, columns.keys[row])
-            yield LateRecord(self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist())
+            yield LateRecord(
+                self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist()
+            )
 
     def exchange(self, detector: Detector, provenance: Provenance) -> None:
         """Another model decides from the next batch on; the series go on from where they are.
 
-        Called between two batches, so that no batch is a mixture. Raises ValueError where the detector keeps another kind of state.
+        Called between two batches, so that no batch is a mixture. Raises ValueError where the detector keeps
+        another kind of state.
         """
         self.series.exchange("detector", self._layer(detector))
         self.detector, self.provenance = detector, provenance
 
     def put(self, names: Sequence[str], state: State) -> int:
-        """From the next batch on, give series what ``state`` (a row each) says that their detector knows; returns how many are in memory."""
+        """From the next batch on, give series what ``state`` (a row each) says that their detector knows;
+        returns how many are in memory.
+        """
         slots = {name: slot for slot, name in enumerate(self.names()) if name is not None}
         rows = np.array([row for row, name in enumerate(names) if name in slots], np.int64)
         at = np.array([slots[names[row]] for row in rows], np.int64)
@@ -207,27 +259,43 @@ class Scoring:
 
     # ------------------------------------------------------------------------------------------------ state of a partition
 
-    def restore(self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes], *, waiting: bool = True) -> None:
+    def restore(
+        self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes], *, waiting: bool = True
+    ) -> None:
         """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged.
 
-        ``waiting`` False leaves out the records that waited: those that let them go cannot be read again, so some of them were scored since.
+        ``waiting`` False leaves out the records that waited: those that let them go cannot be read again, so
+        some of them were scored since.
         """
         pages = iter(pages)
         held = next(pages)
         if (version := meta["windows"]) != self.windows.version:
-            log.warning("windows begin anew: their stored form is of another version", partition=str(partition), stored=version)
+            log.warning(
+                "windows begin anew: their stored form is of another version",
+                partition=str(partition),
+                stored=version,
+            )
         elif waiting:
             self._waiting[partition] = self.windows.load(partition, held)
         changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
         if changed:
-            log.warning("state begins anew: its stored form is of another version", partition=str(partition), layers=sorted(changed))
+            log.warning(
+                "state begins anew: its stored form is of another version",
+                partition=str(partition),
+                layers=sorted(changed),
+            )
 
     def restore_open(self, partition: Partition, anomalies: Iterable[Anomaly]) -> None:
-        """Take up the open anomalies of a partition; those of series that are not in memory wait in the database."""
+        """Take up the open anomalies of a partition; those of series that are not in memory wait in the
+        database.
+        """
         anomalies = list(anomalies)
         if not anomalies:
             return
-        by_series = {series_name(self.stream, self.series.key(slot))[0]: slot for slot in self.series.slots(partition).tolist()}
+        by_series = {
+            series_name(self.stream, self.series.key(slot))[0]: slot
+            for slot in self.series.slots(partition).tolist()
+        }
         for anomaly in anomalies:
             if (slot := by_series.get(anomaly.series)) is not None:
                 self.intervals.restore(slot, anomaly, int(self.series.state["windows"]["seq"][slot]))
@@ -237,7 +305,9 @@ class Scoring:
         return self._waiting_of(partition).records
 
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
-        """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it back."""
+        """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it
+        back.
+        """
         yield self.windows.dump(self._waiting_of(partition))
         slots = self.series.slots(partition)
         yield from self.series.pages(slots[~np.isin(slots, without)])
@@ -256,7 +326,9 @@ class Scoring:
     def idle(self, partition: Partition) -> NDArray[np.int32]:
         """Slots of series that have been silent for longer than ``idle_after`` and are not in an anomaly."""
         slots = self.series.slots(partition)
-        before = (self._waiting_of(partition).watermark_ns or 0) - int(self.stream.idle_after.total_seconds() * 1e9)
+        before = (self._waiting_of(partition).watermark_ns or 0) - int(
+            self.stream.idle_after.total_seconds() * 1e9
+        )
         silent = slots[self.last_time(slots) < before]
         return silent[[slot not in self.intervals for slot in silent.tolist()]]
 

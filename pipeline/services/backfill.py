@@ -1,8 +1,9 @@
 """Backfill: the engine over history, in files or in a stretch of the stream's own log.
 
-Its positions and snapshots have a ledger of their own, which goes when it is done; its anomalies are the stream's, under the ids that the daemon
-would give them, so that running it twice, or beside what the daemon found, changes nothing as long as the same model decides; under another one an
-anomaly is told anew as that one sees it, and names it.
+Its positions and snapshots have a ledger of their own, which goes when it is done; its anomalies are the
+stream's, under the ids that the daemon would give them, so that running it twice, or beside what the daemon
+found, changes nothing as long as the same model decides; under another one an anomaly is told anew as that
+one sees it, and names it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class BackfillReport:
     def as_dict(self) -> dict[str, Any]:
         read = self.counts.read()
         outcomes = {name: count for name, count in asdict(self.counts).items() if name != "held"}
-        speed = {"seconds": round(self.seconds, 3), "records_per_second": round(read / self.seconds) if self.seconds else 0}
+        speed = {
+            "seconds": round(self.seconds, 3),
+            "records_per_second": round(read / self.seconds) if self.seconds else 0,
+        }
         return {"stream": self.stream, "records": read} | outcomes | {"anomalies": self.anomalies} | speed
 
 
@@ -59,7 +63,9 @@ class _Tally:
 
     def append(self, result: Result) -> None:
         self.anomalies.update(anomaly.id for anomaly in result.anomalies)
-        self._progress.advance(sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values()))
+        self._progress.advance(
+            sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values())
+        )
 
     def close(self) -> None:
         """Nothing to release."""
@@ -74,20 +80,29 @@ def run_backfill(
     scores: Path | None,
     progress: Progress,
 ) -> BackfillReport:
-    """Run ``stream`` over ``inputs`` (CSV or Parquet), or over the time range of its own source, and write ``scores`` if asked to.
+    """Run ``stream`` over ``inputs`` (CSV or Parquet), or over the time range of its own source, and write
+    ``scores`` if asked to.
 
-    Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or cannot be used.
+    Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or
+    cannot be used.
     """
-    read = partial(_files, config, stream, inputs) if inputs else partial(_span, config, stream, start_ns, end_ns)
+    read = (
+        partial(_files, config, stream, inputs)
+        if inputs
+        else partial(_span, config, stream, start_ns, end_ns)
+    )
     source = read()
     ledger = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
     tally = _Tally(progress)
     started = time.monotonic()
     with ExitStack() as stack:
         database = stack.enter_context(open_database(config))
-        writer = ScoresWriter(scores) if scores is not None else None  # at once: that it cannot be written is told before the work
+        # at once: that it cannot be written is told before the work
+        writer = ScoresWriter(scores) if scores is not None else None
         sinks: list[Sink] = [tally] if writer is None else [tally, writer]
-        engine = build_engine(stream, config, database, source, StreamMetrics(Metrics(), stream), ledger=ledger, sinks=sinks)
+        engine = build_engine(
+            stream, config, database, source, StreamMetrics(Metrics(), stream), ledger=ledger, sinks=sinks
+        )
         if writer is not None:
             writer.scoring = engine.parts.scoring
         stack.callback(engine.close)
@@ -114,5 +129,7 @@ def _files(config: Config, stream: str, inputs: Sequence[Path]) -> Source:
 def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> Source:
     chosen = config.streams[stream].source
     if chosen.kafka is None:
-        raise InputError(f"stream {stream}: only a Kafka source can be read from --from to --to; name files with --input")
+        raise InputError(
+            f"stream {stream}: only a Kafka source can be read from --from to --to; name files with --input"
+        )
     return span_of(stream, chosen.kafka, start_ns, end_ns)

@@ -41,21 +41,31 @@ def detect(
     preset: str = "sensor",
     **stream: Any,
 ) -> pd.DataFrame:
-    """Score every row of ``frame`` in one causal pass in the order of event time, however the frame is sorted; a row's score uses that row and earlier ones of its series only.
+    """Score every row of ``frame`` in one causal pass in the order of event time, however the frame is
+    sorted; a row's score uses that row and earlier ones of its series only.
 
-    ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of the event time (left out: the index), ``series`` the
-    column or columns that name the series (left out: one series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
+    ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of
+    the event time (left out: the index), ``series`` the column or columns that name the series (left out: one
+    series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
-    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest), and expected, lower and upper; where there are several channels, these
-    have ``:channel`` behind them, and contribution:channel is the share of each in the surprise. Rows that could not be used (duplicate, not decodable) have a missing score and no
-    flag.
+    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest),
+    and expected, lower and upper; where there are several channels, these have ``:channel`` behind them, and
+    contribution:channel is the share of each in the surprise. Rows that could not be used (duplicate, not
+    decodable) have a missing score and no flag.
 
     Raises InputError for a frame or an option that cannot be used.
     """
     table, fields, order = _table(frame, values, time, series)
     try:
         config = Stream.model_validate(
-            {"source": {"memory": {}}, "format": {"csv": fields}, "detector": detector, "preset": preset, "future": None} | stream
+            {
+                "source": {"memory": {}},
+                "format": {"csv": fields},
+                "detector": detector,
+                "preset": preset,
+                "future": None,
+            }
+            | stream
         )
         scoring = Scoring(provenance("frame", config, made := build(detector_spec(config))), config, made)
     except ValidationError as error:
@@ -68,7 +78,9 @@ def detect(
     for start in range(0, len(table), _BATCH):
         offsets = np.arange(start, min(start + _BATCH, len(table)), dtype=np.int64)
         unstamped = np.full(len(offsets), -1, np.int64)
-        records = TableRecords(PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets)))
+        records = TableRecords(
+            PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets))
+        )
         result = scoring.process([records])
         _fill(found, result, config.channels, order)
         unusable += len(dead := result.outcomes[PARTITION].dead)
@@ -81,19 +93,28 @@ def detect(
 
 
 def _table(
-    frame: pd.DataFrame, values: str | Sequence[str] | None, time: str | None, series: str | Sequence[str] | None
+    frame: pd.DataFrame,
+    values: str | Sequence[str] | None,
+    time: str | None,
+    series: str | Sequence[str] | None,
 ) -> tuple[pa.Table, dict[str, Any], NDArray[np.intp]]:
-    """The frame as Arrow in the order of time, the format that says what its columns are, and which row of the frame each one is."""
+    """The frame as Arrow in the order of time, the format that says what its columns are, and which row of
+    the frame each one is.
+    """
     names = [series] if isinstance(series, str) else list(series or ())
     if values is None:
         values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
     channels = [values] if isinstance(values, str) else list(values)
     if missing := [c for c in [*channels, *names, *([time] if time else [])] if c not in frame.columns]:
-        raise InputError(f"detect: the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(
+            f"detect: the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+        )
     if not channels:
         raise InputError("detect: the frame has no numeric column; name the columns to watch with values=")
     if time is None and not isinstance(frame.index, pd.DatetimeIndex):
-        raise InputError("detect: the index is not a DatetimeIndex; name the column of the event time with time=")
+        raise InputError(
+            "detect: the index is not a DatetimeIndex; name the column of the event time with time="
+        )
     used = frame[list(dict.fromkeys([*channels, *names]))].copy(deep=False)
     try:
         used["__time__"] = pd.to_datetime(frame.index if time is None else frame[time], utc=True)
@@ -108,8 +129,16 @@ def _table(
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
-    columns |= {"flag": np.zeros(rows, bool), "guard": np.zeros(rows, np.uint8), "lead": np.zeros(rows, np.uint8)}
-    return columns | {_column(name, c, channels): np.full(rows, np.nan, np.float32) for name in _parts(channels) for c in channels}
+    columns |= {
+        "flag": np.zeros(rows, bool),
+        "guard": np.zeros(rows, np.uint8),
+        "lead": np.zeros(rows, np.uint8),
+    }
+    return columns | {
+        _column(name, c, channels): np.full(rows, np.nan, np.float32)
+        for name in _parts(channels)
+        for c in channels
+    }
 
 
 def _fill(found: dict[str, Any], result: Result, channels: Sequence[str], order: NDArray[np.intp]) -> None:

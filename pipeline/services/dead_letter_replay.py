@@ -1,7 +1,9 @@
-"""Dead letters are put in again: decoded with the config as it is now, and what decodes is written to the end of its Kafka topic.
+"""Dead letters are put in again: decoded with the config as it is now, and what decodes is written to the end
+of its Kafka topic.
 
-They go the way of every record, through the log: the position, the accounting and a backfill see them like any other. A record that was written twice
-(the process died before it was marked) is dropped as a duplicate of its time.
+They go the way of every record, through the log: the position, the accounting and a backfill see them like
+any other. A record that was written twice (the process died before it was marked) is dropped as a duplicate
+of its time.
 """
 
 from __future__ import annotations
@@ -38,7 +40,12 @@ class ReplayReport:
     refused: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"considered": self.considered, "decodable": self.decodable, "replayed": self.replayed, "refused": self.refused}
+        return {
+            "considered": self.considered,
+            "decodable": self.decodable,
+            "replayed": self.replayed,
+            "refused": self.refused,
+        }
 
 
 def replay(
@@ -61,7 +68,9 @@ def replay(
             letters = dead_letters.query(connection, stream=stream, reason=reason, replayed=False)
     report = ReplayReport(considered=len(letters))
     refused: Counter[str] = Counter()
-    for name, of_stream in groupby(sorted(letters, key=lambda kept: kept.letter.stream), key=lambda kept: kept.letter.stream):
+    for name, of_stream in groupby(
+        sorted(letters, key=lambda kept: kept.letter.stream), key=lambda kept: kept.letter.stream
+    ):
         good = list(_decodable(config, name, list(of_stream), refused))
         report.decodable += len(good)
         if good and not dry_run:
@@ -102,7 +111,9 @@ def _records(partition: Partition, letters: list[DeadLetter]) -> Records:
 def _kafka_of(config: Config, stream: str) -> KafkaSource:
     kafka = config.streams[stream].source.kafka
     if kafka is None:
-        raise InputError(f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and backfill it")
+        raise InputError(
+            f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and backfill it"
+        )
     return kafka
 
 

@@ -1,6 +1,8 @@
-"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from the stored points.
+"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from
+the stored points.
 
-They are in the history that a daemon writes; else in the file that a backfill, or a stream of files, has read them from.
+They are in the history that a daemon writes; else in the file that a backfill, or a stream of files, has read
+them from.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 
-#: How far a recomputed surprise (decades) may lie from the stored one: the state then began elsewhere, and a batched step rounds differently.
+#: How far a recomputed surprise (decades) may lie from the stored one: the state then began elsewhere, and a
+#: batched step rounds differently.
 TOLERANCE = 0.25
 
 
@@ -53,28 +56,38 @@ _VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unkno
 
 
 def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation:
-    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the points of its series.
+    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the points of its
+    series.
 
-    Raises InputError where the stream is no longer configured, SourceError for a file that cannot be read any more.
+    Raises InputError where the stream is no longer configured, SourceError for a file that cannot be read any
+    more.
     """
     stream = config.streams.get(anomaly.stream)
     if stream is None:
         raise InputError(f"the config has no stream {anomaly.stream}; it has {', '.join(config.streams)}")
     explanation = Explanation(str(anomaly.id), sentence(anomaly), "unknown")
     if config_hash(stream) != anomaly.config_hash:
-        explanation.reasons.append(f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now).")
+        explanation.reasons.append(
+            f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now)."
+        )
     champion = champion_of(database, anomaly.stream, stream)
     now = champion.provenance.model_version
     if now != anomaly.model_version:
         explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {now} now).")
-    again = _from_history(config, database, champion, anomaly) or _from_file(database, champion, stream, anomaly)
+    again = _from_history(config, database, champion, anomaly) or _from_file(
+        database, champion, stream, anomaly
+    )
     if again is None:
         explanation.reasons.append(
             "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none, "
             "and what it read is no file that is still there."
         )
         return explanation
-    explanation.points, explanation.surprise, explanation.flagged = again.points, again.surprise, again.flagged
+    explanation.points, explanation.surprise, explanation.flagged = (
+        again.points,
+        again.surprise,
+        again.flagged,
+    )
     same = again.flagged and abs(again.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
     explanation.verdict = "holds" if same else "changed"
     if not same:
@@ -94,7 +107,9 @@ class _Again(NamedTuple):
 
 
 def _from_history(config: Config, database: Database, champion: Champion, anomaly: Anomaly) -> _Again | None:
-    table = HistoryReader(config.history_path).read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
+    table = HistoryReader(config.history_path).read(
+        anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1
+    )
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         return None
     points = points_of(table, anomaly.channels)
@@ -104,16 +119,26 @@ def _from_history(config: Config, database: Database, champion: Champion, anomal
 
 
 def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: Anomaly) -> _Again | None:
-    """From the rows of the file that a backfill, or a stream of files, read the series from. Raises SourceError where it cannot be read now."""
+    """From the rows of the file that a backfill, or a stream of files, read the series from.
+
+    Raises SourceError where it cannot be read now.
+    """
     path, key, points = anomaly.partition.topic, series_key(stream, anomaly.series), 0
     if not path.endswith(ENDINGS) or not Path(path).is_file():
         return None
-    scoring = beginning(database, champion, stream, lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_))
+    scoring = beginning(
+        database,
+        champion,
+        stream,
+        lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_),
+    )
     with closing(source_of(anomaly.stream, stream, [escape(path)])) as source:
         for scored in (result.scored for result in results(scoring, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
                 peak = int(rows[0])
-                return _Again(points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak]))
+                return _Again(
+                    points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak])
+                )
             points += len(scored.points)
     return None
 
@@ -123,16 +148,22 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
     time = table.column("time").to_numpy().astype(np.int64)
     values = np.column_stack([table.column(f"value:{channel}").to_numpy() for channel in channels])
     every, missed = (table.column(name).to_numpy() for name in ("every", "missed"))
-    return Points(np.zeros(len(time), np.int32), time, np.ascontiguousarray(values, np.float64), missed, every)
+    return Points(
+        np.zeros(len(time), np.int32), time, np.ascontiguousarray(values, np.float64), missed, every
+    )
 
 
 def sentence(anomaly: Anomaly) -> str:
     """One sentence: what, when, observed against expected, how rare, why, who says so."""
     lead = int(np.argmax(anomaly.contribution))
-    observed, expected, lower, upper = (getattr(anomaly, name)[lead] for name in ("observed", "expected", "lower", "upper"))
+    observed, expected, lower, upper = (
+        getattr(anomaly, name)[lead] for name in ("observed", "expected", "lower", "upper")
+    )
     channel = anomaly.channels[lead]
     band = (
-        f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected" if np.isfinite(expected) else "nothing was expected yet"
+        f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected"
+        if np.isfinite(expected)
+        else "nothing was expected yet"
     )
     rare = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} on this series' own past"
     why = f", by {WHY[anomaly.evidence]}" if anomaly.evidence in WHY else ""

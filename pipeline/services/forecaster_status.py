@@ -1,4 +1,6 @@
-"""Which rung of the ladder guards a series, why, and what comes next: found by running the champion over the stored points of the series."""
+"""Which rung of the ladder guards a series, why, and what comes next: found by running the champion over the
+stored points of the series.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from storage.sql.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How one channel of a series is guarded. errors: recent mean error of each rung in steps of the series, None where it has no forecast."""
+    """How one channel of a series is guarded.
+
+    errors: recent mean error of each rung in steps of the series, None where it has no forecast.
+    """
 
     channel: str
     guard: str
@@ -60,8 +65,14 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
 
 
 def _rung(state: State, place: int, channel: str, last: str) -> Rung:
-    points, recent = int(state["ladder.gauss"][0, place, N]), state["ladder.error"][0, place, : len(GUARDS) - 1]
-    errors = {name: round(float(error), 3) if error > 0 else None for name, error in zip(GUARDS[1:], recent, strict=True)}
+    points, recent = (
+        int(state["ladder.gauss"][0, place, N]),
+        state["ladder.error"][0, place, : len(GUARDS) - 1],
+    )
+    errors = {
+        name: round(float(error), 3) if error > 0 else None
+        for name, error in zip(GUARDS[1:], recent, strict=True)
+    }
     clock = state.get("readout.clock")
     seen = int(clock[0, place, COUNT]) if clock is not None else 0
     known = {name: error for name, error in errors.items() if error is not None}
@@ -76,7 +87,14 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
             f"seasonal, river in {WARM - points} points",
         )
     if not known:
-        return Rung(channel, last, points, errors, "no forecast has erred yet: it never changed", _next(last, clock is not None, seen))
+        return Rung(
+            channel,
+            last,
+            points,
+            errors,
+            "no forecast has erred yet: it never changed",
+            _next(last, clock is not None, seen),
+        )
     guard = min(known, key=lambda name: (known[name], -GUARDS.index(name)))
     why = "its recent error is the smallest: " + ", ".join(
         f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])

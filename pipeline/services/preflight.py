@@ -1,4 +1,6 @@
-"""``forewatch check --connect``: does the database answer, does the source, and do its records decode as configured. Changes nothing."""
+"""``forewatch check --connect``: does the database answer, does the source, and do its records decode as
+configured. Changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ class Sample:
 
 @dataclass(slots=True)
 class StreamProbe:
-    """What came of a stream's newest records, and of the first ones of each file of its ``past``. ``refused``: reason → (records, what one of them says)."""
+    """What came of a stream's newest records, and of the first ones of each file of its ``past``.
+
+    ``refused``: reason → (records, what one of them says).
+    """
 
     stream: str
     partitions: int = 0
@@ -68,7 +73,10 @@ def probe_database(config: Config) -> DatabaseProbe:
         database = database_of(config)
         try:
             if database.current() is None:
-                return DatabaseProbe(str(database), f"{database} has no tables yet: `forewatch run` and `forewatch db upgrade` make them")
+                return DatabaseProbe(
+                    str(database),
+                    f"{database} has no tables yet: `forewatch run` and `forewatch db upgrade` make them",
+                )
             database.require_head()
             return DatabaseProbe(str(database), f"{database} answers, and its tables are of this version")
         finally:
@@ -78,17 +86,27 @@ def probe_database(config: Config) -> DatabaseProbe:
 
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:
-    """Read the newest records of a stream, as a member of a group of its own, and decode them; and what its ``history`` names."""
+    """Read the newest records of a stream, as a member of a group of its own, and decode them; and what its
+    ``history`` names.
+    """
     probe = _probed(name, stream, lambda: [make_source(name, _apart(name, stream.source))], _try_records)
     if (history := stream.history) is not None:
         files = f"{name}, history {history}"
-        probe.past = _probed(files, stream, lambda: [source_of(name, stream, [one]) for one in past_files(name, history)], _try_file)
+        probe.past = _probed(
+            files,
+            stream,
+            lambda: [source_of(name, stream, [one]) for one in past_files(name, history)],
+            _try_file,
+        )
         probe.exit_code = max(probe.exit_code, probe.past.exit_code)
     return probe
 
 
 def _probed(
-    name: str, stream: Stream, make: Callable[[], list[Source]], attempt: Callable[[StreamProbe, Stream, Source], None]
+    name: str,
+    stream: Stream,
+    make: Callable[[], list[Source]],
+    attempt: Callable[[StreamProbe, Stream, Source], None],
 ) -> StreamProbe:
     probe, sources = StreamProbe(name), []
     try:
@@ -126,7 +144,9 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
         if poll.finished or (wanted and time.monotonic() - heard > _QUIET):
             break
     if not wanted:
-        raise SourceError(f"no partition could be read within {_TIMEOUT:.0f} s: do the topics or files exist, and may this user read them?")
+        raise SourceError(
+            f"no partition could be read within {_TIMEOUT:.0f} s: do the topics or files exist, and may this user read them?"
+        )
     probe.partitions = len(wanted)
 
 
@@ -145,7 +165,9 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
         probe.refused[letter.reason] = (probe.refused.get(letter.reason, (0, ""))[0] + 1, letter.detail)
     for row in range(min(len(columns), SHOWN - len(probe.samples))):
         values = dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
-        probe.samples.append(Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values))
+        probe.samples.append(
+            Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values)
+        )
 
 
 def _begin(poll: Poll, source: Source) -> dict[Partition, int]:

@@ -17,7 +17,8 @@ from pipeline.scoring.stream_scorer import Result, Scoring
 
 
 def verdict_table(scoring: Scoring, result: Result) -> pa.Table:
-    """The points of a result, (M,) rows: series, timestamp, score, surprise, flag, guard, and per channel value, expected, lower, upper.
+    """The points of a result, (M,) rows: series, timestamp, score, surprise, flag, guard, and per channel
+    value, expected, lower, upper.
 
     A single channel's columns carry no channel name, as in ``forewatch evaluate``.
     """
@@ -38,11 +39,15 @@ def verdict_table(scoring: Scoring, result: Result) -> pa.Table:
         for name in ("expected", "lower", "upper"):
             columns[f"{name}{suffix}"] = getattr(verdicts, name)[:, i]
     guards = pa.DictionaryArray.from_arrays(pa.array(verdicts.guard.astype(np.int32)), pa.array(GUARDS))
-    return pa.table(columns | {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag, "guard": guards})
+    return pa.table(
+        columns
+        | {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag, "guard": guards}
+    )
 
 
 class ScoresWriter:
-    """A sink that writes ``path``; the ending says how. The file is complete once it is closed; where nothing was scored there is none.
+    """A sink that writes ``path``; the ending says how. The file is complete once it is closed; where nothing
+    was scored there is none.
 
     Raises InputError, at once and later, where it cannot be written.
     """
@@ -53,7 +58,8 @@ class ScoresWriter:
         self._stack = ExitStack()
         with self._writing():
             self._file = self._stack.enter_context(path.open("wb"))
-        self.scoring: Scoring | None = None  # set by who builds the engine: it must exist before the engine does
+        # set by who builds the engine: it must exist before the engine does
+        self.scoring: Scoring | None = None
 
     def close(self) -> None:
         with self._writing():

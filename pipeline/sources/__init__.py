@@ -1,7 +1,9 @@
-"""Sources: one file each, behind the protocol of ``base``, registered in ``SOURCES`` by the name of its config model.
+"""Sources: one file each, behind the protocol of ``base``, registered in ``SOURCES`` by the name of its
+config model.
 
-To add one: write the class, add its config model to ``pipeline.config.schema.Source`` and one line here; then make ``tests/contract/test_sources.py``
-run over it. Modules are imported when first needed, so that ``forewatch --help`` need not wait for a Kafka client.
+To add one: write the class, add its config model to ``pipeline.config.schema.Source`` and one line here; then
+make ``tests/contract/test_sources.py`` run over it. Modules are imported when first needed, so that
+``forewatch --help`` need not wait for a Kafka client.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from pipeline.sources.base import Bounds, Headers, Poll, Records, Source, TableR
 
 __all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRecords", "make_source"]
 
-#: config model → "module:function"; the function gets the stream's name, the model and the stream's format, and returns a Source.
+#: config model → "module:function"; the function gets the stream's name, the model and the stream's format,
+#: and returns a Source.
 SOURCES: dict[type[Any], str] = {
     schema.FilesSource: "pipeline.sources.files.source:from_config",
     schema.KafkaSource: "pipeline.sources.kafka.consumer:from_config",
@@ -26,7 +29,8 @@ SOURCES: dict[type[Any], str] = {
 def make_source(stream_name: str, source: schema.Source, form: schema.Format | None = None) -> Source:
     """The source of a stream as configured. Connects at the first poll only. Raises ConfigError.
 
-    ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers from labels.
+    ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers
+    from labels.
     """
     module, _, function = SOURCES[type(source.chosen)].partition(":")
     return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen, form))

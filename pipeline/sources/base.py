@@ -1,7 +1,7 @@
 """What every source is: ordered, seekable partitions, read in batches by one thread.
 
-A source is written in one file here and registered in ``pipeline.sources.SOURCES``; ``tests/contract/test_sources.py``
-says when it is done. The engine calls it like this::
+A source is written in one file here and registered in ``pipeline.sources.SOURCES``;
+``tests/contract/test_sources.py`` says when it is done. The engine calls it like this::
 
     while not stopped:
         poll = source.poll(max_records, timeout)
@@ -34,9 +34,10 @@ Headers = list[tuple[str, bytes | None]]
 class Records:
     """Consecutive records of one partition, as bytes, in offset order.
 
-    ``offsets`` and ``timestamps`` are int64 (N,); timestamps are the log's own in ns (−1: it has none). ``next_offset``
-    is where the partition reads on; it may be past ``offsets[-1] + 1`` (compacted or control records: *filtered*).
-    ``first_offset`` is where this batch began to read, so offsets read = next_offset − first_offset, always.
+    ``offsets`` and ``timestamps`` are int64 (N,); timestamps are the log's own in ns (−1: it has none).
+    ``next_offset`` is where the partition reads on; it may be past ``offsets[-1] + 1`` (compacted or control
+    records: *filtered*). ``first_offset`` is where this batch began to read, so offsets read = next_offset −
+    first_offset, always.
     """
 
     partition: Partition
@@ -89,12 +90,22 @@ class TableRecords:
 
     def since(self, offset: int) -> Self:
         """The part from ``offset`` on."""
-        return self._cut(slice(int(np.searchsorted(self.offsets, offset)), len(self)), offset, self.next_offset)
+        return self._cut(
+            slice(int(np.searchsorted(self.offsets, offset)), len(self)), offset, self.next_offset
+        )
 
     def _cut(self, rows: slice, first_offset: int, next_offset: int) -> Self:
         table = self.table.slice(rows.start, rows.stop - rows.start)
         rejected = [r for r in self.rejected if first_offset <= r[0] < next_offset]
-        return type(self)(self.partition, first_offset, next_offset, self.offsets[rows], self.timestamps[rows], table, rejected)
+        return type(self)(
+            self.partition,
+            first_offset,
+            next_offset,
+            self.offsets[rows],
+            self.timestamps[rows],
+            table,
+            rejected,
+        )
 
 
 class Bounds(NamedTuple):
@@ -106,9 +117,11 @@ class Bounds(NamedTuple):
 
 @dataclass(slots=True)
 class Poll:
-    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded source has given everything.
+    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded
+    source has given everything.
 
-    ``waits`` says why not all of the source can come yet (its group is not joined, a topic is not there); empty: nothing is waited for.
+    ``waits`` says why not all of the source can come yet (its group is not joined, a topic is not there);
+    empty: nothing is waited for.
     """
 
     records: list[Records | TableRecords] = field(default_factory=list)
@@ -124,8 +137,9 @@ class Source(Protocol):
     def poll(self, max_records: int, timeout: float) -> Poll:
         """Wait up to ``timeout`` seconds for something to do.
 
-        A partition that is newly ``assigned`` is paused: no record of it comes before ``seek`` and ``resume``.
-        Raises OffsetOutOfRange (with ``partition``) and SourceUnavailable; both leave the source usable.
+        A partition that is newly ``assigned`` is paused: no record of it comes before ``seek`` and
+        ``resume``. Raises OffsetOutOfRange (with ``partition``) and SourceUnavailable; both leave the source
+        usable.
         """
         ...
 
@@ -134,7 +148,9 @@ class Source(Protocol):
         ...
 
     def start_offset(self, partition: Partition) -> int:
-        """Where to begin when the database knows no position: by the configured start (earliest, latest, a time)."""
+        """Where to begin when the database knows no position: by the configured start (earliest, latest, a
+        time).
+        """
         ...
 
     def identity(self, partition: Partition) -> str:
@@ -152,7 +168,10 @@ class Source(Protocol):
     def resume(self, partitions: Sequence[Partition]) -> None: ...
 
     def mirror(self, positions: Mapping[Partition, int]) -> None:
-        """Show committed positions where operators look for the lag. Never waits; failures are logged only."""
+        """Show committed positions where operators look for the lag.
+
+        Never waits; failures are logged only.
+        """
         ...
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
-"""A partitioned log inside this process: for tests, for ``forewatch demo --no-kafka``, and for programs that embed the engine.
+"""A partitioned log inside this process: for tests, for ``forewatch demo --no-kafka``, and for programs that
+embed the engine.
 
-It behaves as Kafka does where the engine can tell: groups that share partitions, cooperative rebalances that are learned at the next poll,
-retention, gaps in the offsets, a log that was made again, and a broker that is away.
+It behaves as Kafka does where the engine can tell: groups that share partitions, cooperative rebalances that
+are learned at the next poll, retention, gaps in the offsets, a log that was made again, and a broker that is
+away.
 """
 
 from __future__ import annotations
@@ -72,7 +74,11 @@ class MemoryLog:
     ) -> int:
         """Add one record and return its offset. ``timestamp_ns`` None means now."""
         return self.extend(
-            [value], partition, keys=[key], timestamps_ns=None if timestamp_ns is None else [timestamp_ns], headers=[headers or []]
+            [value],
+            partition,
+            keys=[key],
+            timestamps_ns=None if timestamp_ns is None else [timestamp_ns],
+            headers=[headers or []],
         )
 
     def extend(
@@ -120,7 +126,10 @@ class MemoryLog:
             log.end = max(log.end, before)
 
     def recreate(self) -> None:
-        """Delete the topic and make it anew: other identity, no records, offsets from 0. Every member loses what it held."""
+        """Delete the topic and make it anew: other identity, no records, offsets from 0.
+
+        Every member loses what it held.
+        """
         with self._changed:
             self._identity = str(uuid.uuid4())
             self._logs = [_Log() for _ in self._logs]
@@ -135,7 +144,9 @@ class MemoryLog:
             self._changed.notify_all()
 
     def expel(self, member: MemorySource) -> None:
-        """End the session of a member that went silent: others take over at once, it learns of it at its next poll."""
+        """End the session of a member that went silent: others take over at once, it learns of it at its next
+        poll.
+        """
         with self._changed:
             group = self._groups[member.group]
             group.members.remove(member)
@@ -168,7 +179,9 @@ class MemorySource:
                     raise SourceUnavailable(f"the in-memory log {log.topic} is set to be unavailable")
                 poll = self._rebalance()
                 poll.records.extend(self._take(max_records))
-                poll.finished = log._finished and all(offset >= log._logs[p.number].end for p, offset in self._next.items())
+                poll.finished = log._finished and all(
+                    offset >= log._logs[p.number].end for p, offset in self._next.items()
+                )
                 remaining = deadline - time.monotonic()
                 if poll.records or poll.assigned or poll.revoked or poll.finished or remaining <= 0:
                     return poll
@@ -176,12 +189,16 @@ class MemorySource:
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
         with self._log._changed:
-            return {p: Bounds(self._log._logs[p.number].beginning, self._log._logs[p.number].end) for p in partitions}
+            return {
+                p: Bounds(self._log._logs[p.number].beginning, self._log._logs[p.number].end)
+                for p in partitions
+            }
 
     def start_offset(self, partition: Partition) -> int:
         with self._log._changed:
             log = self._log._logs[partition.number]
-            grown = partition.number >= self._first_seen  # what a new partition got before we knew it counts as new
+            # what a new partition got before we knew it counts as new
+            grown = partition.number >= self._first_seen
             if self._start == EARLIEST or (self._start == LATEST and grown):
                 return log.beginning
             if self._start == LATEST:
@@ -192,7 +209,9 @@ class MemorySource:
         """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
         with self._log._changed:
             log = self._log._logs[partition.number]
-            return next((o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= time_ns), log.end)
+            return next(
+                (o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= time_ns), log.end
+            )
 
     def identity(self, partition: Partition) -> str:
         return self._log._identity
@@ -221,7 +240,9 @@ class MemorySource:
                 self._log._changed.notify_all()
 
     def _rebalance(self) -> Poll:
-        """Give up what others should have, take what is ours and free: a partition moves only once its owner has let go."""
+        """Give up what others should have, take what is ours and free: a partition moves only once its owner
+        has let go.
+        """
         group = self._log._groups[self.group]
         if self not in group.members:  # we were expelled: join again
             group.members.append(self)
@@ -254,7 +275,8 @@ class MemorySource:
             if first < log.end and room > 0:
                 taken.append(self._slice(partition, log, first, room))
                 room -= len(taken[-1])
-                self._next[partition] = self._next.pop(partition)  # to the end of the row: the others come first next time
+                # to the end of the row: the others come first next time
+                self._next[partition] = self._next.pop(partition)
         return taken
 
     def _slice(self, partition: Partition, log: _Log, first: int, room: int) -> Records:
@@ -278,7 +300,9 @@ _named: dict[str, MemoryLog] = {}
 
 
 def memory_log(name: str = "memory") -> MemoryLog:
-    """The log of that name in this process, made when first asked for: what ``source: {memory: {name: …}}`` reads."""
+    """The log of that name in this process, made when first asked for: what ``source: {memory: {name: …}}``
+    reads.
+    """
     return _named.setdefault(name, MemoryLog(name))
 
 

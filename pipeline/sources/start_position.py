@@ -10,13 +10,17 @@ EARLIEST, LATEST = "earliest", "latest"
 
 
 def parse_start(start: str) -> str | int:
-    """``earliest`` and ``latest`` as they are, an ISO 8601 time (UTC where it names no zone) as ns since the epoch. Raises ConfigError."""
+    """``earliest`` and ``latest`` as they are, an ISO 8601 time (UTC where it names no zone) as ns since the
+    epoch. Raises ConfigError.
+    """
     if start in (EARLIEST, LATEST):
         return start
     try:
         moment = datetime.fromisoformat(start)
     except ValueError:
-        raise ConfigError(f"start: write earliest, latest or an ISO 8601 time such as 2026-01-31T00:00:00Z, not {start!r}") from None
+        raise ConfigError(
+            f"start: write earliest, latest or an ISO 8601 time such as 2026-01-31T00:00:00Z, not {start!r}"
+        ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000_000 + since_epoch.microseconds * 1000

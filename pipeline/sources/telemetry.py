@@ -13,8 +13,9 @@ net_received,  bytes per second of all interfaces but the loopback
 net_sent
 ============== =======================================================================
 
-The format for it is ``csv: {series: host, time: time, values: [cpu, memory, …]}``. The offset of a row is its time divided by ``every``, so a
-restart goes on where the clock is: readings that nobody took do not exist, and the offsets between are passed over.
+The format for it is ``csv: {series: host, time: time, values: [cpu, memory, …]}``. The offset of a row is its
+time divided by ``every``, so a restart goes on where the clock is: readings that nobody took do not exist,
+and the offsets between are passed over.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ SCHEMA = pa.schema(
 
 
 class TelemetrySource:
-    """One partition, named after the cadence: another one counts its offsets otherwise. It cannot be read twice: a seek only says what comes next."""
+    """One partition, named after the cadence: another one counts its offsets otherwise.
+
+    It cannot be read twice: a seek only says what comes next.
+    """
 
     def __init__(self, config: models.TelemetrySource) -> None:
         self._every_ns = max(round(config.every.total_seconds() * 1e9), 1)
@@ -93,7 +97,9 @@ class TelemetrySource:
         self._next = tick + 1
         row = {"time": tick * self._every_ns, "host": socket.gethostname(), **self._meter.read()}
         table = pa.table([pa.array([row[column.name]], column.type) for column in SCHEMA], SCHEMA)
-        return TableRecords(self._partition, first, self._next, np.array([tick]), np.array([tick * self._every_ns]), table)
+        return TableRecords(
+            self._partition, first, self._next, np.array([tick]), np.array([tick * self._every_ns]), table
+        )
 
 
 class Meter:
@@ -108,7 +114,11 @@ class Meter:
         """Column → reading; None where this machine does not tell."""
         counters, now = _counters(), time.monotonic()
         elapsed = max(now - self._read_at, 1e-6)
-        rates = {name: (counters[name] - before) / elapsed for name, before in self._counters.items() if name in counters}
+        rates = {
+            name: (counters[name] - before) / elapsed
+            for name, before in self._counters.items()
+            if name in counters
+        }
         self._counters, self._read_at = counters, now
         return {
             "cpu": psutil.cpu_percent(),
@@ -128,10 +138,15 @@ def _counters() -> dict[str, float]:
         found |= {"disk_read": disks.read_bytes, "disk_written": disks.write_bytes}
     nets = [c for name, c in psutil.net_io_counters(pernic=True).items() if not name.startswith("lo")]
     if nets:
-        found |= {"net_received": sum(c.bytes_recv for c in nets), "net_sent": sum(c.bytes_sent for c in nets)}
+        found |= {
+            "net_received": sum(c.bytes_recv for c in nets),
+            "net_sent": sum(c.bytes_sent for c in nets),
+        }
     return found
 
 
-def from_config(stream_name: str, config: models.TelemetrySource, form: models.Format | None) -> TelemetrySource:
+def from_config(
+    stream_name: str, config: models.TelemetrySource, form: models.Format | None
+) -> TelemetrySource:
     """What ``make_source`` calls."""
     return TelemetrySource(config)

@@ -1,8 +1,10 @@
-"""A version on the recent past that it did not learn from: what it would have forecast, flagged, caught and missed, by the real detector.
+"""A version on the recent past that it did not learn from: what it would have forecast, flagged, caught and
+missed, by the real detector.
 
-The challenger begins with what its series' history teaches without the quarantine (as it would after a promotion), the champion with all that it
-has seen (as it lives). Both then take the held-out end as it came, incidents and all; what is in quarantine there is scored, but no forecast
-error, calibration or alarm of it counts.
+The challenger begins with what its series' history teaches without the quarantine (as it would after a
+promotion), the champion with all that it has seen (as it lives). Both then take the held-out end as it came,
+incidents and all; what is in quarantine there is scored, but no forecast error, calibration or alarm of it
+counts.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ RECENT: Final = 500  # rows that say how far a series spreads
 
 @dataclass(frozen=True, slots=True)
 class BacktestConfig:
-    """held_out: share of each series at its end. More than ``most_series`` are a seeded sample (those with labels always count)."""
+    """held_out: share of each series at its end.
+
+    More than ``most_series`` are a seeded sample (those with labels always count).
+    """
 
     held_out: float = HELD_BACK
     most_series: int = 256
@@ -41,11 +46,13 @@ class BacktestConfig:
 class Backtest:
     """One version on the held-out end.
 
-    mase: median over series of the mean absolute error one step ahead, in mean steps |x_t − x_(t−1)| of the series' past (Hyndman & Koehler 2006);
-    errors: the same by series; tails: share of points whose surprise is at least 1, 2 and 3 (wanted .1, .01, .001); covered: share inside the band;
-    alarms: stretches of flagged points among the ``points`` that no person took out; caught, missed: labelled-true stretches; repeated:
-    labelled-false ones that are flagged again; power: by kind, the share of synthetic changes that is caught; smallest: by kind, the median
-    smallest size, in spreads (None: at least half of the series catch none); microseconds: a point.
+    mase: median over series of the mean absolute error one step ahead, in mean steps |x_t − x_(t−1)| of the
+    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points whose surprise
+    is at least 1, 2 and 3 (wanted .1, .01, .001); covered: share inside the band; alarms: stretches of
+    flagged points among the ``points`` that no person took out; caught, missed: labelled-true stretches;
+    repeated: labelled-false ones that are flagged again; power: by kind, the share of synthetic changes that
+    is caught; smallest: by kind, the median smallest size, in spreads (None: at least half of the series
+    catch none); microseconds: a point.
     """
 
     version: str
@@ -77,10 +84,15 @@ class Trial:
     def __post_init__(self) -> None:
         tail = self.data.tail(self.config.held_out)
         self.rows = np.flatnonzero(tail)
-        self.until = np.diff(self.data.first) - np.bincount(self.data.owner[tail], minlength=len(self.data.series))
+        self.until = np.diff(self.data.first) - np.bincount(
+            self.data.owner[tail], minlength=len(self.data.series)
+        )
 
     def run(self, weights: Mapping[str, NDArray[Any]] | None, *, lived: bool) -> Backtest:
-        """Judge the version with ``weights`` (None: those of the package). ``lived``: it has seen what is in quarantine, too (the champion)."""
+        """Judge the version with ``weights`` (None: those of the package).
+
+        ``lived``: it has seen what is in quarantine, too (the champion).
+        """
         detector = build(self.spec, weights)
         state = learn(detector, self.data, self.until, clean=not lived)
         power = self._power(detector, state)
@@ -96,7 +108,9 @@ class Trial:
             band = (points.values[rows] >= verdicts.lower) & (points.values[rows] <= verdicts.upper)
             inside[rows] = np.where(np.isfinite(verdicts.expected).all(1), band.all(1), np.nan)
         spent = time.thread_time() - spent
-        return self._summary(detector.version, flags, errors, surprise, inside, power, 1e6 * spent / max(1, len(self.rows)))
+        return self._summary(
+            detector.version, flags, errors, surprise, inside, power, 1e6 * spent / max(1, len(self.rows))
+        )
 
     def _summary(
         self,
@@ -109,7 +123,8 @@ class Trial:
         microseconds: float,
     ) -> Backtest:
         fair = self.rows[self.data.allowed[self.rows]]
-        quiet = self.rows[_unnamed(self.data)[self.rows]]  # what only the detector took out is where its alarms are
+        # what only the detector took out is where its alarms are
+        quiet = self.rows[_unnamed(self.data)[self.rows]]
         by_series = series_means(self.data, errors, fair)
         caught, missed = self._labelled(flags, Why.ANOMALY)
         normal = [one for one in self.rulings if one.why is Why.NORMAL]
@@ -119,13 +134,19 @@ class Trial:
             mase=float(np.median(list(by_series.values()))) if by_series else float("nan"),
             errors=by_series,
             covered=_mean(inside[fair]),
-            tails={str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet)) for level in LEVELS},
+            tails={
+                str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet)) for level in LEVELS
+            },
             alarms=alarms(self.data, flags, quiet),
             caught=caught,
             missed=missed,
             repeated=[_name(one) for one in normal if _hit(self.data, flags, one, self.rows)],
-            power={kind: float(np.mean([p.caught for p in power if p.kind == kind])) for kind in KINDS} if power else {},
-            smallest={kind: _median([p.smallest for p in power if p.kind == kind]) for kind in KINDS} if power else {},
+            power={kind: float(np.mean([p.caught for p in power if p.kind == kind])) for kind in KINDS}
+            if power
+            else {},
+            smallest={kind: _median([p.smallest for p in power if p.kind == kind]) for kind in KINDS}
+            if power
+            else {},
             microseconds=microseconds,
         )
 
@@ -147,9 +168,13 @@ class Trial:
             rows = np.arange(cut, min(cut + ROWS, int(self.data.first[place + 1])))
             if len(rows) <= LEAD:
                 continue
-            spread = np.array([spread_of(column) for column in points.values[max(begin, cut - RECENT) : cut].T])
+            spread = np.array(
+                [spread_of(column) for column in points.values[max(begin, cut - RECENT) : cut].T]
+            )
             part = take(points, rows)
-            found += probe(detector, state, place, part, self.data.series[place], spread, self.config.seed + place)
+            found += probe(
+                detector, state, place, part, self.data.series[place], spread, self.config.seed + place
+            )
         return found
 
 
@@ -164,13 +189,21 @@ def chosen(data: TrainingData, config: BacktestConfig) -> TrainingData:
 
 
 def seasonal_naive(data: TrainingData, until: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[str, float]:
-    """MASE by series of "as one season ago" on ``rows``; the season (a row, a day, a week) is the one that fits the series' own past best."""
+    """MASE by series of "as one season ago" on ``rows``; the season (a row, a day, a week) is the one that
+    fits the series' own past best.
+    """
     step, out = _spread_steps(data, until), np.full(len(data), np.nan)
     for place, (begin, end) in enumerate(zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True)):
         x, usual = data.clean[begin:end], float(np.median(data.every[begin:end]))
         seasons = {1, *(round(days * DAY / usual) for days in (1, 7) if usual > 0)}
-        tried = [(_season_error(x, season), season) for season in sorted(seasons) if 0 < 2 * season < until[place]]
-        scored = [(float(np.nanmean(error[: until[place]])), error) for error, _ in tried if np.isfinite(error[: until[place]]).any()]
+        tried = [
+            (_season_error(x, season), season) for season in sorted(seasons) if 0 < 2 * season < until[place]
+        ]
+        scored = [
+            (float(np.nanmean(error[: until[place]])), error)
+            for error, _ in tried
+            if np.isfinite(error[: until[place]]).any()
+        ]
         if scored:
             out[begin:end] = min(scored, key=lambda one: one[0])[1] / _mean_of(step[place])
     return series_means(data, out, rows)
@@ -182,7 +215,9 @@ def _season_error(x: NDArray[np.float64], season: int) -> NDArray[np.float64]:
     return error
 
 
-def series_means(data: TrainingData, errors: NDArray[np.float64], rows: NDArray[np.int64]) -> dict[str, float]:
+def series_means(
+    data: TrainingData, errors: NDArray[np.float64], rows: NDArray[np.int64]
+) -> dict[str, float]:
     """Mean of ``errors`` (N,) over ``rows`` by series, where there is any."""
     rows = rows[np.isfinite(errors[rows])]
     owner = data.owner[rows]
@@ -232,7 +267,9 @@ def _unnamed(data: TrainingData) -> NDArray[np.bool_]:
     return ~named
 
 
-def _within(data: TrainingData, one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def _within(
+    data: TrainingData, one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """The rows of a stretch."""
     if one.series not in data.series:  # gone, or all series: then it is nobody's anomaly
         return np.empty(0, np.int64)
@@ -243,7 +280,9 @@ def _within(data: TrainingData, one: LeftOut | Ruling, rows: NDArray[np.int64] |
     return found if rows is None else found[np.isin(found, rows)]
 
 
-def _hit(data: TrainingData, flags: NDArray[np.bool_], one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None) -> bool:
+def _hit(
+    data: TrainingData, flags: NDArray[np.bool_], one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None
+) -> bool:
     return bool(flags[_within(data, one, rows)].any())
 
 
@@ -255,7 +294,9 @@ def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the channels that are there (N,), NaN where none is."""
     there = np.isfinite(values)
     count = there.sum(1)
-    return np.divide(np.where(there, values, 0.0).sum(1), count, out=np.full(len(values), np.nan), where=count > 0)
+    return np.divide(
+        np.where(there, values, 0.0).sum(1), count, out=np.full(len(values), np.nan), where=count > 0
+    )
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -269,5 +310,7 @@ def _mean_of(values: NDArray[np.float64]) -> float:
 
 def _median(values: Sequence[float | None]) -> float | None:
     """Median where None is larger than all."""
-    middle = sorted(np.inf if value is None else value for value in values)[len(values) // 2] if values else np.inf
+    middle = (
+        sorted(np.inf if value is None else value for value in values)[len(values) // 2] if values else np.inf
+    )
     return None if np.isinf(middle) else float(middle)

@@ -1,10 +1,12 @@
-"""What a training sees of a stream: its series from history, files or a stretch of a Kafka log, without what is in quarantine.
+"""What a training sees of a stream: its series from history, files or a stretch of a Kafka log, without what
+is in quarantine.
 
     history segments ────────────────────────────────┐
                                                      ├─► rows by series and time ─► quarantine ─► TrainingData
     any source ─► decode ─► windows ─► detector ─────┘
 
-History holds what windows and detector saw, so both ways give the same rows. Everything is arrays over all rows; Python runs per incident only.
+History holds what windows and detector saw, so both ways give the same rows. Everything is arrays over all
+rows; Python runs per incident only.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no 
 class TrainingData:
     """N rows of S series, ragged: series i has the rows ``first[i] … first[i + 1]``, in event-time order.
 
-    time (N,) ns; values (N, C) as they were seen; missed (N,) and every (N,) as in ``Points``; flagged (N,) by the model of that time;
-    allowed (N,): may be learnt from. ``left_out`` says why the others may not; unread: rows that were too many to be read at all.
+    time (N,) ns; values (N, C) as they were seen; missed (N,) and every (N,) as in ``Points``; flagged (N,)
+    by the model of that time;
+    allowed (N,): may be learnt from. ``left_out`` says why the others may not; unread: rows that were too
+    many to be read at all.
     """
 
     stream: str
@@ -76,13 +80,17 @@ class TrainingData:
         return np.arange(len(self)) - np.repeat(self.first[:-1], length) >= np.repeat(kept, length)
 
     def points(self, *, clean: bool) -> Points:
-        """All rows for a detector whose slots are the places in ``series``; ``clean``: what is in quarantine is missing."""
+        """All rows for a detector whose slots are the places in ``series``; ``clean``: what is in quarantine
+        is missing.
+        """
         return Points(self.owner, self.time, self.clean if clean else self.values, self.missed, self.every)
 
     def only(self, chosen: Sequence[int]) -> TrainingData:
         """The same of some series, by place."""
         names = [self.series[i] for i in sorted(chosen)]
-        return self._kept(np.isin(self.owner, np.asarray(chosen, np.int32)), names, np.diff(self.first)[sorted(chosen)])
+        return self._kept(
+            np.isin(self.owner, np.asarray(chosen, np.int32)), names, np.diff(self.first)[sorted(chosen)]
+        )
 
     def head(self, held_back: float = HELD_BACK) -> TrainingData:
         """The same without the ``tail``."""
@@ -93,12 +101,16 @@ class TrainingData:
         first = np.r_[0, np.cumsum(length)].astype(np.int64)
         points, inside = take(self.points(clean=False), keep), set(names)
         left_out = [one for one in self.left_out if one.series in inside]
-        return _made(self.stream, self.channels, names, first, points, self.flagged[keep], self.allowed[keep], left_out)
+        return _made(
+            self.stream, self.channels, names, first, points, self.flagged[keep], self.allowed[keep], left_out
+        )
 
 
 def take(points: Points, rows: NDArray[Any]) -> Points:
     """Some of the points, by number or mask."""
-    return Points(points.slot[rows], points.time[rows], points.values[rows], points.missed[rows], points.every[rows])
+    return Points(
+        points.slot[rows], points.time[rows], points.values[rows], points.missed[rows], points.every[rows]
+    )
 
 
 def from_history(
@@ -112,10 +124,11 @@ def from_history(
     series: Sequence[str] | None = None,
     most_rows: int | None = None,
 ) -> TrainingData:
-    """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the newest ``most_points``.
+    """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the
+    newest ``most_points``.
 
-    ``series`` names those that are wanted (left out: all). Of more than ``most_rows`` the newest are read, evenly over all series, and what was older
-    tells the quarantine nothing.
+    ``series`` names those that are wanted (left out: all). Of more than ``most_rows`` the newest are read,
+    evenly over all series, and what was older tells the quarantine nothing.
 
     Raises OSError, or what the fsspec file system raises.
     """
@@ -125,14 +138,20 @@ def from_history(
     if most_rows is None:
         table = reader.read(stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=wanted)
     else:
-        table, unread = reader.read_newest(stream, most_rows, since_ns=since_ns, until_ns=until_ns, columns=wanted)
+        table, unread = reader.read_newest(
+            stream, most_rows, since_ns=since_ns, until_ns=until_ns, columns=wanted
+        )
     if not table.num_rows:
         return _empty(stream, tuple(channels))
     names, first = _series(table)
     columns = {name: _numbers(table, name) for name in ("time", *wanted)}
     x = np.column_stack([columns[name] for name in values]).astype(np.float64, copy=False)
-    points = Points(np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"])
-    data = _assembled(stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points)
+    points = Points(
+        np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"]
+    )
+    data = _assembled(
+        stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points
+    )
     data.unread = unread
     return data
 
@@ -145,7 +164,8 @@ def from_source(
     rulings: Sequence[Ruling] = (),
     most_points: int | None = None,
 ) -> TrainingData:
-    """Everything that ``source`` (files, or a ``SpanSource`` over a log) gives, by decoder, windows and ``detector`` of the stream.
+    """Everything that ``source`` (files, or a ``SpanSource`` over a log) gives, by decoder, windows and
+    ``detector`` of the stream.
 
     Raises SourceError.
     """
@@ -158,18 +178,28 @@ def from_source(
     place = np.empty(len(names), np.int32)
     place[by_name] = np.arange(len(names))
     owner = place[np.concatenate([one.points.slot for one in scored])]
-    columns = [np.concatenate([getattr(one.points, field) for one in scored]) for field in ("time", "values", "missed", "every")]
+    columns = [
+        np.concatenate([getattr(one.points, field) for one in scored])
+        for field in ("time", "values", "missed", "every")
+    ]
     points, flagged = Points(owner, *columns), np.concatenate([one.verdicts.flag for one in scored])
     order = np.lexsort((points.time, owner))
     counts = np.bincount(owner, minlength=len(names))
     keep = np.flatnonzero(counts)
     first = np.r_[0, np.cumsum(counts[keep])].astype(np.int64)
     series = [str(names[by_name[i]]) for i in keep]
-    return _assembled(name, stream.channels, series, first, take(points, order), flagged[order], rulings, most_points)
+    return _assembled(
+        name, stream.channels, series, first, take(points, order), flagged[order], rulings, most_points
+    )
 
 
-def from_files(name: str, stream: Stream, path: Path, detector: Detector, rulings: Sequence[Ruling] = ()) -> TrainingData:
-    """Past points in a CSV or Parquet file, or in all those of a folder, as a backfill would read them. Raises InputError and SourceError."""
+def from_files(
+    name: str, stream: Stream, path: Path, detector: Detector, rulings: Sequence[Ruling] = ()
+) -> TrainingData:
+    """Past points in a CSV or Parquet file, or in all those of a folder, as a backfill would read them.
+
+    Raises InputError and SourceError.
+    """
     source = source_of(name, stream, past_files(name, path))
     try:
         return from_source(name, stream, detector, source, rulings)
@@ -178,9 +208,15 @@ def from_files(name: str, stream: Stream, path: Path, detector: Detector, ruling
 
 
 def from_log(
-    name: str, stream: Stream, start_ns: int | None, end_ns: int | None, detector: Detector, rulings: Sequence[Ruling] = ()
+    name: str,
+    stream: Stream,
+    start_ns: int | None,
+    end_ns: int | None,
+    detector: Detector,
+    rulings: Sequence[Ruling] = (),
 ) -> TrainingData:
-    """What lies in the stream's Kafka log from ``start_ns`` to ``end_ns`` by the log's own clock (None: all of it).
+    """What lies in the stream's Kafka log from ``start_ns`` to ``end_ns`` by the log's own clock (None: all
+    of it).
 
     Raises InputError for a stream that has no such log, SourceError.
     """
@@ -194,19 +230,29 @@ def from_log(
 
 
 def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
-    """``recent``, and of each of its series, and of those that it lacks, what ``past`` has from before its first row."""
-    first_ns = {name: int(recent.time[row]) for name, row in zip(recent.series, recent.first[:-1].tolist(), strict=True)}
+    """``recent``, and of each of its series, and of those that it lacks, what ``past`` has from before its
+    first row.
+    """
+    first_ns = {
+        name: int(recent.time[row])
+        for name, row in zip(recent.series, recent.first[:-1].tolist(), strict=True)
+    }
     begins = np.array([first_ns.get(name, np.iinfo(np.int64).max) for name in past.series], np.int64)
     older = past.time < begins[past.owner]
     names = sorted({*past.series, *recent.series})
     place = {name: i for i, name in enumerate(names)}
-    owner = np.concatenate([np.array([place[name] for name in one.series], np.int32)[one.owner] for one in (past, recent)])
+    owner = np.concatenate(
+        [np.array([place[name] for name in one.series], np.int32)[one.owner] for one in (past, recent)]
+    )
     keep = np.r_[older, np.ones(len(recent), np.bool_)]
     columns = [np.concatenate([getattr(one, field) for one in (past, recent)])[keep] for field in _COLUMNS]
     order = np.lexsort((columns[0], owner[keep]))
     time, values, missed, every, flagged, allowed = (column[order] for column in columns)
     first = np.r_[0, np.cumsum(np.bincount(owner[keep], minlength=len(names)))].astype(np.int64)
-    left_out = [*(one for one in past.left_out if one.start_ns < first_ns.get(one.series, one.end_ns + 1)), *recent.left_out]
+    left_out = [
+        *(one for one in past.left_out if one.start_ns < first_ns.get(one.series, one.end_ns + 1)),
+        *recent.left_out,
+    ]
     points = Points(owner[keep][order], time, values, missed, every)
     return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, left_out)
 
@@ -242,7 +288,9 @@ def _made(
     left_out: list[LeftOut],
 ) -> TrainingData:
     time, values, missed, every = points.time, points.values, points.missed, points.every
-    return TrainingData(stream, channels, series, first, time, values, missed, every, flagged, allowed, left_out)
+    return TrainingData(
+        stream, channels, series, first, time, values, missed, every, flagged, allowed, left_out
+    )
 
 
 def _empty(stream: str, channels: tuple[str, ...]) -> TrainingData:
@@ -277,7 +325,9 @@ def newest_ns(path: str, stream: str) -> int:
 
     newest = [segment.newest_ns for segment in kept(path, stream)]
     if not newest:
-        raise InputError(f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)")
+        raise InputError(
+            f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)"
+        )
     return max(newest)
 
 

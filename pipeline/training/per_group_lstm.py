@@ -1,6 +1,8 @@
-"""Networks of their own for groups of series, or for single ones, where they win: trained from the new shared LSTM on, all in one batched computation.
+"""Networks of their own for groups of series, or for single ones, where they win: trained from the new shared
+LSTM on, all in one batched computation.
 
-Whether one wins is seen on the held-out end of the training data, which none learnt from. What the whole version is worth, the backtest says.
+Whether one wins is seen on the held-out end of the training data, which none learnt from. What the whole
+version is worth, the backtest says.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from detectors.forecasters.shared_lstm import network
 from detectors.training.batched_finetune import Many, Portions, train_many
 from detectors.training.finetune import Lanes, Tuning
 
-MARGIN: Final = 0.05  # of the shared LSTM's error one step ahead: so much smaller must that of a network be to be kept
+# of the shared LSTM's error one step ahead: so much smaller must that of a network be to be kept
+MARGIN: Final = 0.05
 ENOUGH: Final = 100  # targets in the held-out end that say so
 MOST: Final = 2_000  # networks of a version: 90 KB each
 
@@ -36,10 +39,11 @@ def own_networks(
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:
-    """Tensors of those networks that win (see ``detectors.forecasters.per_group_lstm``), and what is to be said of all for the manifest.
+    """Tensors of those networks that win (see ``detectors.forecasters.per_group_lstm``), and what is to be
+    said of all for the manifest.
 
-    ``groups`` hold places in ``series``, whose lanes lie side by side in ``lanes``. Of more rows than ``tuning.most_rows`` the groups with the most
-    have their turn.
+    ``groups`` hold places in ``series``, whose lanes lie side by side in ``lanes``. Of more rows than
+    ``tuning.most_rows`` the groups with the most have their turn.
     """
     channels = (len(lanes.first) - 1) // max(1, len(series))
     chosen = _affordable(lanes, channels, groups, tuning)
@@ -65,9 +69,14 @@ def own_networks(
 
 
 def _affordable(lanes: Lanes, channels: int, groups: Groups, tuning: Tuning) -> list[str]:
-    """Groups with the most rows first, as many as ``most_rows`` allows; one has at most ``batch`` lanes to learn from."""
+    """Groups with the most rows first, as many as ``most_rows`` allows; one has at most ``batch`` lanes to
+    learn from.
+    """
     length = np.diff(lanes.first)
-    rows = {name: int(np.sort(length[_lanes_of(places, channels)])[-tuning.batch :].sum()) for name, places in groups.items()}
+    rows = {
+        name: int(np.sort(length[_lanes_of(places, channels)])[-tuning.batch :].sum())
+        for name, places in groups.items()
+    }
     order = sorted(groups, key=lambda name: (-rows[name], name))
     total = np.cumsum([rows[name] for name in order])
     return order[: int(np.searchsorted(total, tuning.most_rows, side="right"))]

@@ -1,12 +1,14 @@
-"""The evidence card: a challenger beside the champion and seasonal naive on what neither learnt from, and the rule that decides.
+"""The evidence card: a challenger beside the champion and seasonal naive on what neither learnt from, and the
+rule that decides.
 
 The rule (``decide``): a challenger is promoted if nothing speaks against it and something speaks for it.
 
-Against it: it forecasts worse than seasonal naive; or worse than the champion by more than ``TOLERATED``; it raises clearly more alarms on what nobody
-called an anomaly; it misses a labelled anomaly that the champion caught; it repeats an alarm that was labelled false and the champion does not; its
-tail probabilities are further from the truth; it catches fewer synthetic changes; it is much slower.
-For it: it forecasts better by at least ``GAIN``, on significantly more than half of the series where there are enough to tell; or it catches labelled
-anomalies that the champion misses; or it no longer repeats alarms that were labelled false.
+Against it: it forecasts worse than seasonal naive; or worse than the champion by more than ``TOLERATED``; it
+raises clearly more alarms on what nobody called an anomaly; it misses a labelled anomaly that the champion
+caught; it repeats an alarm that was labelled false and the champion does not; its tail probabilities are
+further from the truth; it catches fewer synthetic changes; it is much slower. For it: it forecasts better by
+at least ``GAIN``, on significantly more than half of the series where there are enough to tell; or it catches
+labelled anomalies that the champion misses; or it no longer repeats alarms that were labelled false.
 """
 
 from __future__ import annotations
@@ -52,12 +54,20 @@ class Decision:
         """One sentence."""
         if self.against:
             return "rejected: " + "; ".join(self.against)
-        return "promoted: " + "; ".join(self.in_favour) if self.promote else "rejected: nothing is better than with the champion"
+        return (
+            "promoted: " + "; ".join(self.in_favour)
+            if self.promote
+            else "rejected: nothing is better than with the champion"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of a challenger. naive: MASE of seasonal naive by series, ``naive_mase`` its median; times in ns; all figures of the held-out end."""
+    """What is known of a challenger.
+
+    naive: MASE of seasonal naive by series, ``naive_mase`` its median; times in ns; all figures of the
+    held-out end.
+    """
 
     stream: str
     since_ns: int
@@ -70,18 +80,25 @@ class Card:
     naive: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON: the figures, the rule's decision and its reason. Series' own errors stay out: there may be thousands."""
+        """Plain JSON: the figures, the rule's decision and its reason.
+
+        Series' own errors stay out: there may be thousands.
+        """
         card = asdict(self)
         for part in (card["challenger"], card["champion"]):
             del part["errors"]
         del card["naive"]
         decision = decide(self)
-        found: dict[str, Any] = _plain(card | {"promote": decision.promote, "reason": decision.reason} | asdict(decision))
+        found: dict[str, Any] = _plain(
+            card | {"promote": decision.promote, "reason": decision.reason} | asdict(decision)
+        )
         return found
 
     def text(self) -> str:
         """For people: a table of both, the baseline, and the decision."""
-        return "\n".join([*_head(self), *_table(self), "", decide(self).reason[0].upper() + decide(self).reason[1:] + "."])
+        return "\n".join(
+            [*_head(self), *_table(self), "", decide(self).reason[0].upper() + decide(self).reason[1:] + "."]
+        )
 
 
 def make_card(
@@ -92,15 +109,19 @@ def make_card(
     config: BacktestConfig | None = None,
     rulings: Sequence[Ruling] = (),
 ) -> Card:
-    """Backtest both (None: the weights of the package) on the end of ``data``, which must reach beyond what the challenger was trained on.
+    """Backtest both (None: the weights of the package) on the end of ``data``, which must reach beyond what
+    the challenger was trained on.
 
-    ``rulings`` are those that ``data`` were made with. Raises InputError where no series has a held-out end to be judged on.
+    ``rulings`` are those that ``data`` were made with. Raises InputError where no series has a held-out end
+    to be judged on.
     """
     config = config or BacktestConfig()
     data = chosen(data, config)
     trial = Trial(data, spec, config, rulings)
     if not data.allowed[trial.rows].any():
-        raise InputError(f"stream {data.stream}: nothing outside of the quarantine is left to judge a model on; wait for more history")
+        raise InputError(
+            f"stream {data.stream}: nothing outside of the quarantine is left to judge a model on; wait for more history"
+        )
     fair = trial.rows[data.allowed[trial.rows]]
     naive = seasonal_naive(data, trial.until, fair)
     return Card(
@@ -121,14 +142,24 @@ def decide(card: Card) -> Decision:
     new, old = card.challenger, card.champion
     against = [text for wrong, text in _objections(card) if wrong]
     in_favour = []
-    wins = [new.errors[name] < old.errors[name] for name in new.errors.keys() & old.errors.keys() if new.errors[name] != old.errors[name]]
+    wins = [
+        new.errors[name] < old.errors[name]
+        for name in new.errors.keys() & old.errors.keys()
+        if new.errors[name] != old.errors[name]
+    ]
     sure = len(wins) < ENOUGH or binomtest(sum(wins), len(wins), alternative="greater").pvalue < SIGNIFICANT
     if new.mase <= (1 - GAIN) * old.mase and sure:
-        in_favour.append(f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of {len(wins)} series")
+        in_favour.append(
+            f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of {len(wins)} series"
+        )
     if more := sorted(set(new.caught) - set(old.caught)):
-        in_favour.append(f"it catches {len(more)} labelled anomalies that the champion misses ({', '.join(more[:3])})")
+        in_favour.append(
+            f"it catches {len(more)} labelled anomalies that the champion misses ({', '.join(more[:3])})"
+        )
     if fewer := sorted(set(old.repeated) - set(new.repeated)):
-        in_favour.append(f"it no longer repeats {len(fewer)} alarms that were labelled false ({', '.join(fewer[:3])})")
+        in_favour.append(
+            f"it no longer repeats {len(fewer)} alarms that were labelled false ({', '.join(fewer[:3])})"
+        )
     return Decision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
 
 
@@ -141,24 +172,41 @@ def _objections(card: Card) -> list[tuple[bool, str]]:
     return [
         (not math.isfinite(new.mase), "it forecasts nothing"),
         (new.mase >= naive, f"seasonal naive forecasts as well ({naive:.3f} against its {new.mase:.3f})"),
-        (new.mase > (1 + TOLERATED) * old.mase, f"its forecast error is {new.mase / old.mase - 1 if old.mase else math.inf:.1%} larger"),
+        (
+            new.mase > (1 + TOLERATED) * old.mase,
+            f"its forecast error is {new.mase / old.mase - 1 if old.mase else math.inf:.1%} larger",
+        ),
         (
             new.alarms > max(MORE_ALARMS * old.alarms, old.alarms + SPARE),
             f"it would have raised {new.alarms} alarms, the champion {old.alarms}",
         ),
-        (bool(missed), f"it misses {len(missed)} labelled anomalies that the champion caught ({', '.join(missed[:3])})"),
-        (bool(repeated), f"it repeats {len(repeated)} alarms that were labelled false ({', '.join(repeated[:3])})"),
-        (_off(new) > _off(old) + WORSE_TAIL, f"one in a hundred is {new.tails['2']:.2%} with it, {old.tails['2']:.2%} with the champion"),
+        (
+            bool(missed),
+            f"it misses {len(missed)} labelled anomalies that the champion caught ({', '.join(missed[:3])})",
+        ),
+        (
+            bool(repeated),
+            f"it repeats {len(repeated)} alarms that were labelled false ({', '.join(repeated[:3])})",
+        ),
+        (
+            _off(new) > _off(old) + WORSE_TAIL,
+            f"one in a hundred is {new.tails['2']:.2%} with it, {old.tails['2']:.2%} with the champion",
+        ),
         (
             mean_power[0] < mean_power[1] - LESS_POWER,
             f"it catches {mean_power[0]:.0%} of the synthetic changes, the champion {mean_power[1]:.0%}",
         ),
-        (new.microseconds > SLOWER * old.microseconds, f"it takes {new.microseconds:.1f} µs a point, the champion {old.microseconds:.1f}"),
+        (
+            new.microseconds > SLOWER * old.microseconds,
+            f"it takes {new.microseconds:.1f} µs a point, the champion {old.microseconds:.1f}",
+        ),
     ]
 
 
 def _off(one: Backtest) -> float:
-    """Decades between the share of points beyond "one in a hundred" and a hundredth; fewer than that is no fault."""
+    """Decades between the share of points beyond "one in a hundred" and a hundredth; fewer than that is no
+    fault.
+    """
     return max(0.0, math.log10(max(one.tails["2"], 1e-6) / 0.01))
 
 
@@ -188,7 +236,9 @@ def _table(card: Card) -> list[str]:
         ("µs a point", f"{new.microseconds:.1f}", f"{old.microseconds:.1f}", "few"),
     ]  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _of(one: Backtest) -> str:
@@ -197,7 +247,9 @@ def _of(one: Backtest) -> str:
 
 def _caught(one: Backtest, kind: str) -> str:
     smallest = one.smallest.get(kind)
-    size = "" if kind == "flat" else f", from {smallest:g} spreads" if smallest is not None else ", none surely"
+    size = (
+        "" if kind == "flat" else f", from {smallest:g} spreads" if smallest is not None else ", none surely"
+    )
     return f"{one.power.get(kind, 0.0):.0%}{size}"
 
 

@@ -1,8 +1,10 @@
-"""Which points a model may learn from: not the flagged ones, not what people called an anomaly or took out, nor what such an incident left behind.
+"""Which points a model may learn from: not the flagged ones, not what people called an anomaly or took out,
+nor what such an incident left behind.
 
-An alarm marks the beginning of an incident, not all of it: of a level shift only the first points are flagged. So a stretch that was flagged or
-labelled has an *aftermath*: as long as the series, day by day, has not come back to where it was before. What was labelled lasts until
-it is back (or until the data ends); what was only flagged lasts a day at most, which is the time that people have to say what it was.
+An alarm marks the beginning of an incident, not all of it: of a level shift only the first points are
+flagged. So a stretch that was flagged or labelled has an *aftermath*: as long as the series, day by day, has
+not come back to where it was before. What was labelled lasts until it is back (or until the data ends); what
+was only flagged lasts a day at most, which is the time that people have to say what it was.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A stretch that is kept out of training: ``points`` rows with start_ns ≤ time ≤ end_ns, its aftermath in it."""
+    """A stretch that is kept out of training: ``points`` rows with start_ns ≤ time ≤ end_ns, its aftermath in
+    it.
+    """
 
     series: str
     start_ns: int
@@ -87,7 +91,9 @@ class _Court:
         self.verdict = np.full(len(rows.time), -1, np.int64)
 
     def rule(self, ruling: Ruling) -> None:
-        chosen = range(len(self._rows.series)) if ruling.series is None else [self._place.get(ruling.series, -1)]
+        chosen = (
+            range(len(self._rows.series)) if ruling.series is None else [self._place.get(ruling.series, -1)]
+        )
         for place in chosen:
             if place >= 0:
                 self._apply(place, ruling)
@@ -95,7 +101,10 @@ class _Court:
     def _apply(self, place: int, ruling: Ruling) -> None:
         begin, end = self._rows.first[place : place + 2].tolist()
         time = self._rows.time[begin:end]
-        start, stop = int(np.searchsorted(time, ruling.start_ns)), int(np.searchsorted(time, ruling.end_ns, side="right"))
+        start, stop = (
+            int(np.searchsorted(time, ruling.start_ns)),
+            int(np.searchsorted(time, ruling.end_ns, side="right")),
+        )
         if start >= stop:
             return
         if ruling.why in (Why.FLAGGED, Why.NORMAL, Why.ANOMALY):
@@ -117,7 +126,11 @@ class _Court:
         for (place, ruling), count in zip(self._stretches, counts.tolist(), strict=True):
             if count:
                 time = self._rows.time[order[at : at + count]]
-                found.append(LeftOut(self._rows.series[place], int(time[0]), int(time[-1]), ruling.why, ruling.by, count))
+                found.append(
+                    LeftOut(
+                        self._rows.series[place], int(time[0]), int(time[-1]), ruling.why, ruling.by, count
+                    )
+                )
             at += count
         return found
 
@@ -131,22 +144,32 @@ def _flagged(rows: Rows) -> Iterable[Ruling]:
     new = np.r_[True, (np.diff(hits) > CLOSE) | (np.diff(owner) != 0)]
     starts = np.flatnonzero(new)
     for a, b in zip(starts.tolist(), [*(starts[1:] - 1).tolist(), len(hits) - 1], strict=True):
-        yield Ruling(rows.series[owner[a]], int(rows.time[hits[a]]), int(rows.time[hits[b]]), Why.FLAGGED, "detector")
+        yield Ruling(
+            rows.series[owner[a]], int(rows.time[hits[a]]), int(rows.time[hits[b]]), Why.FLAGGED, "detector"
+        )
 
 
 def aftermath(
-    time: NDArray[np.int64], values: NDArray[np.float64], clean: NDArray[np.float64], start: int, stop: int, latest_ns: int
+    time: NDArray[np.int64],
+    values: NDArray[np.float64],
+    clean: NDArray[np.float64],
+    start: int,
+    stop: int,
+    latest_ns: int,
 ) -> int:
-    """The row (exclusive) at which the stretch [start, stop) of one series is over: no later than ``latest_ns``.
+    """The row (exclusive) at which the stretch [start, stop) of one series is over: no later than
+    ``latest_ns``.
 
-    ``values`` (n, C) as they came, ``clean`` (n, C) the same with NaN where they must not be compared with. Each day after the stretch is compared,
-    channel by channel, with the same times of the days before: the mean of a whole day says more of a level than any single point.
+    ``values`` (n, C) as they came, ``clean`` (n, C) the same with NaN where they must not be compared with.
+    Each day after the stretch is compared, channel by channel, with the same times of the days before: the
+    mean of a whole day says more of a level than any single point.
     """
     usual = float(np.median(np.diff(time[: start + 1]))) if start else 0.0
     day = min(round(DAY / usual), start // LEAST_DAYS) if usual > 0 else 0
     if day < LEAST_ROWS:
         return stop
-    anchor = stop - -(-(stop - start) // day) * day  # as many whole days before ``stop`` as take us out of the stretch
+    # as many whole days before ``stop`` as take us out of the stretch
+    anchor = stop - -(-(stop - start) // day) * day
     days = min(anchor // day, DAYS)
     before = clean[anchor - days * day : anchor].reshape(days, day, -1)
     last = int(np.searchsorted(time, latest_ns))
@@ -159,15 +182,21 @@ def aftermath(
 
 
 def _away(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
-    """Whether the mean of ``after`` (n, C) lies outside what the means of ``before`` (D, n, C) were, in any channel."""
+    """Whether the mean of ``after`` (n, C) lies outside what the means of ``before`` (D, n, C) were, in any
+    channel.
+    """
     with np.errstate(all="ignore"):
         there = np.isfinite(before)
         count = there.sum(1)
-        means = np.where(count >= before.shape[1] / 2, np.where(there, before, 0.0).sum(1) / count, np.nan)  # (D, C)
+        # (D, C)
+        means = np.where(count >= before.shape[1] / 2, np.where(there, before, 0.0).sum(1) / count, np.nan)
         enough = np.isfinite(means).sum(0) >= LEAST_DAYS - 1
         centre = np.nanmedian(np.where(enough, means, 0.0), 0)
-        within = np.nanstd(np.where(enough, before.reshape(-1, before.shape[2]), 0.0), 0) / np.sqrt(before.shape[1])
+        within = np.nanstd(np.where(enough, before.reshape(-1, before.shape[2]), 0.0), 0) / np.sqrt(
+            before.shape[1]
+        )
         spread = np.maximum(np.nanstd(np.where(enough, means, 0.0), 0, ddof=1), within)
         here = np.isfinite(after)
-        off = np.abs(np.where(here, after, 0.0).sum(0) / here.sum(0) - centre)  # NaN, so not away, in a channel without a value
+        # NaN, so not away, in a channel without a value
+        off = np.abs(np.where(here, after, 0.0).sum(0) / here.sum(0) - centre)
         return bool((enough & (off > AWAY * spread + 1e-9 * np.abs(centre))).any())

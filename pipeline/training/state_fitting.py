@@ -1,4 +1,6 @@
-"""What each series knows of itself (scale, rhythm, readout, calibration), learnt by running the detector over its history."""
+"""What each series knows of itself (scale, rhythm, readout, calibration), learnt by running the detector over
+its history.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,19 @@ def relearn(
     since_ns: int,
     begun: Callable[[Mapping[str, int]], State],
 ) -> Relearnt | None:
-    """The state, from the history and without the quarantine, of those series that people have ruled on since ``since_ns``; None where there are none.
+    """The state, from the history and without the quarantine, of those series that people have ruled on since
+    ``since_ns``; None where there are none.
 
-    A live state has seen what people later called an anomaly, and may have got used to it. It is replaced for the (at most ``RELEARNT``, the last
-    ruled on) series that are named in a ruling; a range taken out of all series at once changes no state. ``begun`` says what the detector knows of
-    series before their first points, by name.
+    A live state has seen what people later called an anomaly, and may have got used to it. It is replaced for
+    the (at most ``RELEARNT``, the last ruled on) series that are named in a ruling; a range taken out of all
+    series at once changes no state. ``begun`` says what the detector knows of series before their first
+    points, by name.
     """
-    out = [one for one in rulings if one.series is not None and one.why is not Why.NORMAL and one.end_ns >= since_ns]
+    out = [
+        one
+        for one in rulings
+        if one.series is not None and one.why is not Why.NORMAL and one.end_ns >= since_ns
+    ]
     newest = sorted(out, key=lambda one: -one.end_ns)
     names = list(dict.fromkeys(one.series for one in newest if one.series is not None))[:RELEARNT]
     if not names:
@@ -54,12 +62,19 @@ def relearn(
 
 
 def learn(
-    detector: Detector, data: TrainingData, until: NDArray[np.int64] | None = None, *, clean: bool = True, begun: State | None = None
+    detector: Detector,
+    data: TrainingData,
+    until: NDArray[np.int64] | None = None,
+    *,
+    clean: bool = True,
+    begun: State | None = None,
 ) -> State:
-    """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is in quarantine.
+    """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is
+    in quarantine.
 
-    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no scale, readout or calibration sees it,
-    unless ``clean`` is False. ``begun`` is what is known of them before their history (left out: how they are called).
+    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no
+    scale, readout or calibration sees it, unless ``clean`` is False. ``begun`` is what is known of them
+    before their history (left out: how they are called).
     """
     if begun is None:
         state = detector.initial(len(data.series))
@@ -73,7 +88,9 @@ def learn(
 
 
 def parts(data: TrainingData, until: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
-    """Row numbers in portions of at most about ``ROWS``: whole series where they fit, so that memory stays bounded."""
+    """Row numbers in portions of at most about ``ROWS``: whole series where they fit, so that memory stays
+    bounded.
+    """
     length = np.diff(data.first) if until is None else until
     found: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []

@@ -1,8 +1,10 @@
-"""What a detector would catch: copies of series with a change of known kind and size, scored on copies of their state.
+"""What a detector would catch: copies of series with a change of known kind and size, scored on copies of
+their state.
 
-Sizes are in *spreads* of the series (robust standard deviation of its last values), so that all series are disturbed alike. Everything that is tried on
-a series runs in one step of the detector, each trial in a slot of its own, beside a copy that is not disturbed. (Kept apart from
-``pipeline.evaluate.inject``, whose faults are fixed and labelled, and from the detectors: nothing there knows these changes.)
+Sizes are in *spreads* of the series (robust standard deviation of its last values), so that all series are
+disturbed alike. Everything that is tried on a series runs in one step of the detector, each trial in a slot
+of its own, beside a copy that is not disturbed. (Kept apart from ``pipeline.evaluate.inject``, whose faults
+are fixed and labelled, and from the detectors: nothing there knows these changes.)
 """
 
 from __future__ import annotations
@@ -45,14 +47,26 @@ def spread_of(x: NDArray[np.float64]) -> float:
     x = x[np.isfinite(x)]
     if not len(x):
         return 0.0
-    return max(1.4826 * float(np.median(np.abs(x - np.median(x)))), 0.5 * float(np.mean(np.abs(x - x.mean()))))
+    return max(
+        1.4826 * float(np.median(np.abs(x - np.median(x)))), 0.5 * float(np.mean(np.abs(x - x.mean())))
+    )
 
 
-def probe(detector: Detector, state: State, slot: int, points: Points, name: str, spread: NDArray[np.float64], seed: int) -> list[Power]:
-    """Try every kind and size on one series: ``state`` holds its row ``slot``, ``points`` are what came next (all of this series), ``spread`` (C,).
+def probe(
+    detector: Detector,
+    state: State,
+    slot: int,
+    points: Points,
+    name: str,
+    spread: NDArray[np.float64],
+    seed: int,
+) -> list[Power]:
+    """Try every kind and size on one series: ``state`` holds its row ``slot``, ``points`` are what came next
+    (all of this series), ``spread`` (C,).
 
-    ``state`` and ``points`` are left as they are. The channel is drawn by ``seed``, and so is the direction of shifts and drifts. A size at which the
-    undisturbed copy is flagged, too, says nothing and counts as not caught.
+    ``state`` and ``points`` are left as they are. The channel is drawn by ``seed``, and so is the direction
+    of shifts and drifts. A size at which the undisturbed copy is flagged, too, says nothing and counts as not
+    caught.
     """
     rng = np.random.default_rng(seed)
     channel = int(rng.choice(np.flatnonzero(spread > 0))) if (spread > 0).any() else -1
@@ -74,16 +88,32 @@ def probe(detector: Detector, state: State, slot: int, points: Points, name: str
         reach = LEAD + SUDDEN if kind in ("spike", "dip") else len(points)
         rows = [i + 1 for i, (other, _) in enumerate(trials) if other == kind]
         delays = [_delay(flags[i], flags[0], reach) for i in rows]
-        found.append(_power(name, detector.spec.channels[channel], kind, delays, [trials[i - 1][1] for i in rows], float(spread[channel])))
+        found.append(
+            _power(
+                name,
+                detector.spec.channels[channel],
+                kind,
+                delays,
+                [trials[i - 1][1] for i in rows],
+                float(spread[channel]),
+            )
+        )
     return found
 
 
-def _flags(detector: Detector, row: State, points: Points, values: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+def _flags(
+    detector: Detector, row: State, points: Points, values: Sequence[NDArray[np.float64]]
+) -> NDArray[np.bool_]:
     """(V, T) flags of V versions of the same points, each from a copy of the same state."""
     count, length = len(values), len(points)
     state = {key: np.repeat(array, count, axis=0) for key, array in row.items()}
     slot = np.repeat(np.arange(count, dtype=np.int32), length)
-    columns = (np.tile(points.time, count), np.concatenate(values), np.tile(points.missed, count), np.tile(points.every, count))
+    columns = (
+        np.tile(points.time, count),
+        np.concatenate(values),
+        np.tile(points.missed, count),
+        np.tile(points.every, count),
+    )
     _, verdicts = detector.step(state, Points(slot, *columns))
     return verdicts.flag.reshape(count, length)
 
@@ -94,7 +124,9 @@ def _delay(flags: NDArray[np.bool_], plain: NDArray[np.bool_], reach: int) -> in
     return int(hits[0]) if len(hits) else None
 
 
-def _power(series: str, channel: str, kind: str, delays: Sequence[int | None], sizes: Sequence[float], spread: float) -> Power:
+def _power(
+    series: str, channel: str, kind: str, delays: Sequence[int | None], sizes: Sequence[float], spread: float
+) -> Power:
     smallest, delay = None, None
     for one, size in zip(reversed(delays), reversed(sizes), strict=True):
         if one is None:

@@ -1,7 +1,9 @@
-"""One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no database and no registry.
+"""One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no
+database and no registry.
 
-A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of itself (scale, rhythm, readout,
-calibration) is learnt in closed form by running the detector over the series' history, without what is in quarantine: ``pipeline.training.state_fitting``.
+A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of
+itself (scale, rhythm, readout, calibration) is learnt in closed form by running the detector over the series'
+history, without what is in quarantine: ``pipeline.training.state_fitting``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ USABLE = (Status.FINISHED, Status.CONVERGED, Status.DIVERGED, Status.OUT_OF_MEMO
 class TrainConfig:
     """How to train; ``start`` are the weights to begin with (None: those of the package).
 
-    ``groups``: series, by their place in the data, for which a network of their own is tried, too. The tuning's ``memory`` is that of the detector.
+    ``groups``: series, by their place in the data, for which a network of their own is tried, too. The
+    tuning's ``memory`` is that of the detector.
     """
 
     spec: DetectorSpec
@@ -45,7 +48,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a training took. gpu_seconds: wall time with a GPU in use; peak_bytes: of this process, or of the GPU where there was one."""
+    """What a training took.
+
+    gpu_seconds: wall time with a GPU in use; peak_bytes: of this process, or of the GPU where there was one.
+    """
 
     wall_seconds: float
     cpu_seconds: float
@@ -56,9 +62,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training came to. ``usable``: there are weights to put to the test; otherwise ``reason`` says why not, and the champion stays.
+    """What a training came to. ``usable``: there are weights to put to the test; otherwise ``reason`` says
+    why not, and the champion stays.
 
-    weights: those of the shared LSTM by name ({} for a detector that has none), and of networks that groups have of their own; metrics: for the manifest, plain JSON.
+    weights: those of the shared LSTM by name ({} for a detector that has none), and of networks that groups
+    have of their own; metrics: for the manifest, plain JSON.
     """
 
     status: Status
@@ -80,11 +88,13 @@ def train_stream(
     checkpoint_dir: str | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Fine-tune the shared LSTM of the stream's detector on ``data``, then what some groups may have of their own; on the CPU the same data, config and thread count give the same weights.
+    """Fine-tune the shared LSTM of the stream's detector on ``data``, then what some groups may have of their
+    own; on the CPU the same data, config and thread count give the same weights.
 
-    The last ``data.HELD_BACK`` of each series is not looked at: the backtest judges on it. Of the rest the end decides when to stop.
-    ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last whole epoch. Raises ValueError for a detector that does not
-    exist, ArtifactError where the checkpoint cannot be written; what the data or the memory are like, ``status`` says.
+    The last ``data.HELD_BACK`` of each series is not looked at: the backtest judges on it. Of the rest the
+    end decides when to stop. ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last
+    whole epoch. Raises ValueError for a detector that does not exist, ArtifactError where the checkpoint
+    cannot be written; what the data or the memory are like, ``status`` says.
     """
     meter = _Meter(config.tuning.device)
     tier = TIERS.get(config.spec.tier)
@@ -109,13 +119,17 @@ def train_stream(
     weights = tuned.weights
     if config.groups and weights and tuned.status is not Status.CANCELLED:
         where = f"{checkpoint}-own" if checkpoint else None
-        more, metrics["own"] = own_networks(weights, lanes, data.series, config.groups, tuning, progress, cancelled, where)
+        more, metrics["own"] = own_networks(
+            weights, lanes, data.series, config.groups, tuning, progress, cancelled, where
+        )
         weights = weights | more
     status = Status.CANCELLED if cancelled() else tuned.status
     return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), left_out)
 
 
-def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+def _lanes(
+    data: TrainingData, preset: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
     """Every channel of every series is a lane, in working units; what is in quarantine is missing."""
     values = PRESETS[preset]().forward(data.clean)
     channels = values.shape[1]
@@ -123,7 +137,9 @@ def _lanes(data: TrainingData, preset: str) -> tuple[NDArray[np.int64], NDArray[
         return data.first, values[:, 0], data.missed
     length = np.repeat(np.diff(data.first), channels)
     parts = [values[a:b].T.reshape(-1) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
-    missed = [np.tile(data.missed[a:b], channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
+    missed = [
+        np.tile(data.missed[a:b], channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)
+    ]
     first = np.r_[0, np.cumsum(length)].astype(np.int64)
     return first, np.concatenate([np.empty(0), *parts]), np.concatenate([np.empty(0, np.int32), *missed])
 

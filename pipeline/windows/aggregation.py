@@ -1,16 +1,21 @@
 """Irregular and event-like input becomes one point a series and interval.
 
-- Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as bars of prices and resampled frames do, so
-  that it lies where the events lie (a session's first bar at the open, an hour's count in that hour). It is causal all the same: it exists only
-  once the watermark has passed the end.
+- Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as bars of
+prices and resampled frames do, so
+  that it lies where the events lie (a session's first bar at the open, an hour's count in that hour). It is
+  causal all the same: it exists only once the watermark has passed the end.
 - A record older than the last closed interval is late. There are no duplicates: two events may have one time.
-- A series that falls silent must be seen: for intervals without a record of a known series there is a point too, if any function has a value
-  for nothing (counts and sums are 0, all others are missing). Silence is told for as many intervals as the series was known for, at most for
-  ``idle_after``; then the series is forgotten until it comes back. So a key that is seen once costs one more point, not a week of them.
-- An interval in which the whole partition is silent tells the same, but only for HOLE of them in a row: a longer hole in the log says nothing
+- A series that falls silent must be seen: for intervals without a record of a known series there is a point
+too, if any function has a value
+  for nothing (counts and sums are 0, all others are missing). Silence is told for as many intervals as the
+  series was known for, at most for ``idle_after``; then the series is forgotten until it comes back. So a key
+  that is seen once costs one more point, not a week of them.
+- An interval in which the whole partition is silent tells the same, but only for HOLE of them in a row: a
+longer hole in the log says nothing
   about its series (they see a gap), and one record after a week's outage must not bring a flood.
 
-All of it depends only on the order of the records, never on the clock of this machine or on batches: a replay gives the same points.
+All of it depends only on the order of the records, never on the clock of this machine or on batches: a replay
+gives the same points.
 """
 
 from __future__ import annotations
@@ -33,7 +38,10 @@ Told = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 class Aggregates:
-    """The open intervals of one partition and the series known there. ``push`` changes it in place: the caller donates it."""
+    """The open intervals of one partition and the series known there.
+
+    ``push`` changes it in place: the caller donates it.
+    """
 
     def __init__(self, partition: Partition, plan: Plan) -> None:
         self.partition = partition
@@ -41,7 +49,8 @@ class Aggregates:
         self._clock = self._closed = self._live = self._offset = NEVER
         self._names: list[Key] = []
         self._index: dict[Key, int] = {}
-        # By series: first and last interval with a record (NEVER: none is closed yet), newest open group (−1: none).
+        # By series: first and last interval with a record (NEVER: none is closed yet), newest open group (−1:
+        # none).
         self._first, self._last, self._newest = (np.empty(0, np.int64) for _ in range(3))
         self._groups = _groups(0, len(plan.kinds))  # with room behind the first self._n
         self._n = 0
@@ -58,12 +67,15 @@ class Aggregates:
         return None if self._clock == NEVER else self._clock - self._plan.lateness
 
     def push(self, columns: Columns) -> tuple[Aggregates, Columns]:
-        """Take a batch in, give the points of the intervals that it closes (and ``folded``, ``late`` and ``filtered`` of the batch)."""
+        """Take a batch in, give the points of the intervals that it closes (and ``folded``, ``late`` and
+        ``filtered`` of the batch).
+        """
         if not len(columns):
             return self, self._points(_nothing(), columns)
         every = self._plan.every
         clock = np.maximum(np.maximum.accumulate(columns.clock), self._clock)
-        closed = (clock - self._plan.lateness) // every  # intervals below this are closed by the point, and for it
+        # intervals below this are closed by the point, and for it
+        closed = (clock - self._plan.lateness) // every
         if self._closed == NEVER:
             self._closed = int(closed[0])
         interval = columns.time // every
@@ -90,14 +102,20 @@ class Aggregates:
         codes = columns.keys.spread(self._codes(columns.keys.names))
         if self._n + n > len(self._groups["code"]):
             more = _groups(max(n, self._n), len(self._plan.kinds))
-            self._groups = {name: np.concatenate([column[: self._n], more[name]]) for name, column in self._groups.items()}
+            self._groups = {
+                name: np.concatenate([column[: self._n], more[name]]) for name, column in self._groups.items()
+            }
         heads = np.ones(n, np.int64) if columns.head is None else columns.head.astype(np.int64)
         points = codes, interval, columns.time, columns.offsets, heads
         group_of = np.empty(n, np.int64)
         groups = tuple(self._groups.values())
-        self._n = fold(points, self._plan.sources(columns), self._plan.kinds, self._newest, groups, self._n, group_of)
+        self._n = fold(
+            points, self._plan.sources(columns), self._plan.kinds, self._newest, groups, self._n, group_of
+        )
         for function in np.flatnonzero(self._plan.kinds == NUNIQUE).tolist():
-            self._distinct.add(group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"])
+            self._distinct.add(
+                group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"]
+            )
 
     def _codes(self, names: list[Key]) -> NDArray[np.int64]:
         codes = list(map(self._index.get, names))
@@ -105,7 +123,9 @@ class Aggregates:
             new = list(dict.fromkeys(name for name, code in zip(names, codes, strict=True) if code is None))
             self._index.update(zip(new, range(len(self._names), len(self._names) + len(new)), strict=True))
             self._names.extend(new)
-            self._first, self._last = (np.concatenate([column, np.full(len(new), NEVER)]) for column in (self._first, self._last))
+            self._first, self._last = (
+                np.concatenate([column, np.full(len(new), NEVER)]) for column in (self._first, self._last)
+            )
             self._newest = np.concatenate([self._newest, np.full(len(new), -1)])
             codes = list(map(self._index.get, names))
         return np.array(codes, np.int64)
@@ -122,7 +142,9 @@ class Aggregates:
         order = order[np.lexsort((groups["code"][order], groups["bin"][order]))]
         tells = bool((plan.of_nothing == 0).any())
         step = self._closed, stop, self._live, HOLE, plan.idle, tells
-        m, _ = walk(*step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing())
+        m, _ = walk(
+            *step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing()
+        )
         told = _, interval, group = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
         _, self._live = walk(*step, self._first, self._last, order, groups["code"], groups["bin"], *told)
         out = self._points(told, columns)
@@ -149,15 +171,25 @@ class Aggregates:
             g = group[real]
             counted = self._plan.kinds == NUNIQUE
             if counted.any():
-                self._groups["seen"][: self._n, counted] = self._distinct.count(self._n, len(counted))[:, counted]
+                self._groups["seen"][: self._n, counted] = self._distinct.count(self._n, len(counted))[
+                    :, counted
+                ]
             done = np.empty((len(g), len(self._plan.kinds)))
-            finish(self._groups["rows"][g], self._groups["acc"][g], self._groups["seen"][g], self._plan.kinds, done)
+            finish(
+                self._groups["rows"][g],
+                self._groups["acc"][g],
+                self._groups["seen"][g],
+                self._plan.kinds,
+                done,
+            )
             values[real] = done
             offsets[real] = self._groups["offset"][g]
         time = interval * self._plan.every
         keys = Keys(list(self._names), code.astype(np.int32)).take(np.arange(len(code)))
         filtered = 0 if batch is None else batch.filtered
-        return Columns(self.partition, offsets, np.zeros(len(code), bool), keys, time, time, values, filtered=filtered)
+        return Columns(
+            self.partition, offsets, np.zeros(len(code), bool), keys, time, time, values, filtered=filtered
+        )
 
     def _keep(self, rows: NDArray[np.int64]) -> None:
         """Only these groups are still open."""
@@ -169,7 +201,10 @@ class Aggregates:
         relink(self._groups["code"], self._newest, self._groups["older"])
 
     def _clear(self) -> None:
-        """Clear forgotten series away. When, makes no difference: one that comes back begins anew in either case."""
+        """Clear forgotten series away.
+
+        When, makes no difference: one that comes back begins anew in either case.
+        """
         known = np.minimum(self._last - self._first + 1, self._plan.idle)
         forgotten = (self._newest < 0) & (self._closed - self._last - 1 > known)
         if forgotten.sum() <= max(CLEAR, (~forgotten).sum()):
@@ -194,7 +229,9 @@ class Aggregates:
         return arrays, list(self._names)
 
     @staticmethod
-    def from_arrays(partition: Partition, plan: Plan, arrays: dict[str, NDArray], keys: list[Key]) -> Aggregates:
+    def from_arrays(
+        partition: Partition, plan: Plan, arrays: dict[str, NDArray], keys: list[Key]
+    ) -> Aggregates:
         """The inverse of ``to_arrays``."""
         new = Aggregates(partition, plan)
         new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
@@ -217,4 +254,8 @@ def _groups(n: int, functions: int) -> dict[str, NDArray]:
     """Room for groups, one a series and open interval, in the order that ``fold`` wants."""
     names = ("older", "code", "bin", "offset", "heads", "rows")
     columns: dict[str, NDArray] = {name: np.zeros(n, np.int64) for name in names}
-    return columns | {"acc": np.zeros((n, functions)), "seen": np.zeros((n, functions), np.int64), "at": np.zeros((n, functions), np.int64)}
+    return columns | {
+        "acc": np.zeros((n, functions)),
+        "seen": np.zeros((n, functions), np.int64),
+        "at": np.zeros((n, functions), np.int64),
+    }

@@ -1,4 +1,6 @@
-"""The loops behind ``pipeline.windows.aggregation``: fold points into open intervals, and walk through the intervals that close."""
+"""The loops behind ``pipeline.windows.aggregation``: fold points into open intervals, and walk through the
+intervals that close.
+"""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201
@@ -14,12 +16,15 @@ NEVER = np.iinfo(np.int64).min
 
 @njit(cache=True)
 def fold(points, sources, kinds, newest, groups, n_groups, group_of):
-    """Fold points (N,) with sources (N, C) into groups (G,), one a series and interval; new groups are appended. Returns their number.
+    """Fold points (N,) with sources (N, C) into groups (G,), one a series and interval; new groups are
+    appended. Returns their number.
 
-    ``points`` are codes, intervals, times, offsets and heads; ``group_of`` (N,) receives the group of each point.
+    ``points`` are codes, intervals, times, offsets and heads; ``group_of`` (N,) receives the group of each
+    point.
 
-    ``newest`` (series,) and ``older`` (G,) chain the open groups of a series: there are few, so they are walked, not hashed.
-    Points come in arrival order and are folded in it, so that a sum does not depend on how they were cut into batches.
+    ``newest`` (series,) and ``older`` (G,) chain the open groups of a series: there are few, so they are
+    walked, not hashed. Points come in arrival order and are folded in it, so that a sum does not depend on
+    how they were cut into batches.
     """
     codes, bins, times, offsets, heads = points
     older, group_code, group_bin, group_offset, group_heads, group_rows, acc, seen, at = groups
@@ -80,11 +85,28 @@ def patience(first, last, idle):
 
 
 @njit(cache=True)
-def walk(start, stop, last_live, hole, idle, tell_silence, first, last, order, group_code, group_bin, out_code, out_bin, out_group):
-    """Close the intervals ``start`` … ``stop`` − 1: series, interval and group (−1: silent) of each point, in the order of the intervals.
+def walk(
+    start,
+    stop,
+    last_live,
+    hole,
+    idle,
+    tell_silence,
+    first,
+    last,
+    order,
+    group_code,
+    group_bin,
+    out_code,
+    out_bin,
+    out_group,
+):
+    """Close the intervals ``start`` … ``stop`` − 1: series, interval and group (−1: silent) of each point, in
+    the order of the intervals.
 
-    ``order`` lists the groups that close by (interval, series). ``first`` and ``last`` (series,) are moved on. Returns the number of points,
-    of which only as many are written as there is room for, and the greatest interval with a record.
+    ``order`` lists the groups that close by (interval, series). ``first`` and ``last`` (series,) are moved
+    on. Returns the number of points, of which only as many are written as there is room for, and the greatest
+    interval with a record.
     """
     n, p, b = 0, 0, start
     room = len(out_code)
@@ -106,7 +128,11 @@ def walk(start, stop, last_live, hole, idle, tell_silence, first, last, order, g
             p += 1
         if tell_silence:
             for code in range(len(first)):
-                if first[code] != NEVER and last[code] < b and b - last[code] <= patience(first[code], last[code], idle):
+                if (
+                    first[code] != NEVER
+                    and last[code] < b
+                    and b - last[code] <= patience(first[code], last[code], idle)
+                ):
                     if n < room:
                         out_code[n], out_bin[n], out_group[n] = code, b, -1
                     n += 1

@@ -13,7 +13,15 @@ from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of
 from pipeline.windows.aggregation_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
 
-_KINDS = {"sum": SUM, "count": COUNT, "mean": MEAN, "nunique": NUNIQUE, "last": LAST, "close": LAST, "open": FIRST}
+_KINDS = {
+    "sum": SUM,
+    "count": COUNT,
+    "mean": MEAN,
+    "nunique": NUNIQUE,
+    "last": LAST,
+    "close": LAST,
+    "open": FIRST,
+}
 _KINDS |= {"min": MIN, "low": MIN, "max": MAX, "high": MAX}
 #: What these functions say of no record at all; the others say nothing.
 _OF_NOTHING = (ROWS, COUNT, NUNIQUE, SUM)
@@ -58,7 +66,9 @@ class Plan:
             if field is None:
                 continue
             if reduction.fingerprint:
-                out[:, c] = np.where(columns.extra[f"distinct {field}"] == 0, np.nan, 1.0 if self.kinds[c] == COUNT else np.nan)
+                out[:, c] = np.where(
+                    columns.extra[f"distinct {field}"] == 0, np.nan, 1.0 if self.kinds[c] == COUNT else np.nan
+                )
             elif field in self.value_fields:
                 out[:, c] = columns.values[:, self.value_fields.index(field)]
             else:

@@ -9,7 +9,9 @@ Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
 
 
 class Distinct:
-    """Which fingerprints each group has seen, for each function that counts them: rows (group, function, fingerprint)."""
+    """Which fingerprints each group has seen, for each function that counts them: rows (group, function,
+    fingerprint).
+    """
 
     def __init__(self, rows: Rows | None = None) -> None:
         self.rows: Rows = rows or (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))
@@ -20,12 +22,19 @@ class Distinct:
         there = prints != 0
         groups, functions, seen = self.rows
         new = np.full(int(there.sum()), function, np.int64)
-        self.rows = np.concatenate([groups, group[there]]), np.concatenate([functions, new]), np.concatenate([seen, prints[there]])
+        self.rows = (
+            np.concatenate([groups, group[there]]),
+            np.concatenate([functions, new]),
+            np.concatenate([seen, prints[there]]),
+        )
         if len(self.rows[0]) > 2 * self._clean + 4096:
             self.clean()
 
     def clean(self) -> None:
-        """Sort, and drop repetitions. Done whenever the rows have doubled: memory stays within a constant of the least."""
+        """Sort, and drop repetitions.
+
+        Done whenever the rows have doubled: memory stays within a constant of the least.
+        """
         order = np.lexsort(self.rows)
         group, function, print_ = self.rows[0][order], self.rows[1][order], self.rows[2][order]
         first = np.ones(len(order), bool)
@@ -37,7 +46,9 @@ class Distinct:
         """How many each group has seen, (groups, functions)."""
         self.clean()
         group, function, _ = self.rows
-        return np.bincount(group * functions + function, minlength=groups * functions).reshape(groups, functions)
+        return np.bincount(group * functions + function, minlength=groups * functions).reshape(
+            groups, functions
+        )
 
     def renumber(self, new: NDArray[np.int64]) -> None:
         """Groups get new numbers; those with a negative one are forgotten."""

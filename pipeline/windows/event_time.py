@@ -1,17 +1,23 @@
-"""Windows and time, in two stages: what waits for the watermark (by partition), and what each series makes of a point (by slot).
+"""Windows and time, in two stages: what waits for the watermark (by partition), and what each series makes of
+a point (by slot).
 
 The rules, in the order in which they are applied:
 
-- *Reordering.* With a ``lateness`` points wait until the watermark reaches them and come out in the order of their times (``pipeline.windows.reorder_buffer``).
+- *Reordering.* With a ``lateness`` points wait until the watermark reaches them and come out in the order of
+their times (``pipeline.windows.reorder_buffer``).
   An ``aggregate`` waits instead until its interval is over (``pipeline.windows.aggregation``).
-- *Duplicates.* Of points of one series and time that are let go together the last offset stands. Once a point is scored it stands: a verdict
+- *Duplicates.* Of points of one series and time that are let go together the last offset stands. Once a point
+is scored it stands: a verdict
   is never taken back, and what comes later for that time is a duplicate.
 - *Late.* A point older than the last scored one of its series is late: it is stored as such and not scored.
-- *Cadence.* ``every``, or learned from the intervals by majority. The steps between two points beyond the first are *missed*; a market that is
+- *Cadence.* ``every``, or learned from the intervals by majority. The steps between two points beyond the
+first are *missed*; a market that is
   closed misses nothing.
-- *Gaps.* ``gap``: the detector is told. ``hold`` and ``linear``: up to MOST_FILLED missed points are filled in just before the next real one
+- *Gaps.* ``gap``: the detector is told. ``hold`` and ``linear``: up to MOST_FILLED missed points are filled
+in just before the next real one
   (a longer gap is left as it is). ``restart_after``: that many missed points begin the series anew.
-- *Counters* become rates per second over the time since the last known total. The first total and the first after a reset give a missing
+- *Counters* become rates per second over the time since the last known total. The first total and the first
+after a reset give a missing
   value: how much was counted before a reset, nobody knows.
 """
 
@@ -63,7 +69,10 @@ class Admitted:
 
 
 class Windows:
-    """The rules of one stream. State is passed in: ``Waiting`` by partition, arrays by slot (changed in place)."""
+    """The rules of one stream.
+
+    State is passed in: ``Waiting`` by partition, arrays by slot (changed in place).
+    """
 
     #: Changes whenever the arrays of ``initial`` or the form of ``dump`` change in meaning.
     version = "1"
@@ -93,7 +102,9 @@ class Windows:
     def flush(self, waiting: Waiting) -> tuple[Waiting, Columns]:
         """Give everything that waits: the input is over."""
         waiting, ready = waiting.flush()
-        return waiting, Columns.empty(waiting.partition, len(self._stream.channels)) if ready is None else ready
+        return waiting, Columns.empty(
+            waiting.partition, len(self._stream.channels)
+        ) if ready is None else ready
 
     def dump(self, waiting: Waiting) -> bytes:
         """A partition's state as a safetensors page; ``load`` reads it back."""
@@ -126,7 +137,9 @@ class Windows:
         return state
 
     def admit(self, state: State, slots: NDArray[np.int32], ready: Columns) -> Admitted:
-        """Give every ready point (slots (N,)) its outcome, and make the detector's points of those that are scored."""
+        """Give every ready point (slots (N,)) its outcome, and make the detector's points of those that are
+        scored.
+        """
         n = len(ready)
         outcome = np.empty(n, np.uint8)
         before, every, number = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -135,7 +148,19 @@ class Windows:
         if ready.release is not None:
             supersede(slots, ready.time, ready.release, np.empty(len(state["seq"]), np.int32), superseded)
         by_slot = state["last_time"], state["seq"], state["cadence"]
-        scored = admit(*by_slot, slots, ready.time, superseded, self._fixed, self._market, outcome, before, missed, every, number)
+        scored = admit(
+            *by_slot,
+            slots,
+            ready.time,
+            superseded,
+            self._fixed,
+            self._market,
+            outcome,
+            before,
+            missed,
+            every,
+            number,
+        )
         row = np.arange(n) if scored == n else np.flatnonzero(outcome == SCORED)
         if scored == n:
             points = Points(slots, ready.time, ready.values, missed, every)
@@ -146,7 +171,15 @@ class Windows:
         restart = points.missed >= limit if limit else np.zeros(scored, bool)
         if len(self._counters):
             points.values = np.array(points.values)
-            rate(state["total"], state["total_time"], self._counters, points.slot, points.time, restart, points.values)
+            rate(
+                state["total"],
+                state["total_time"],
+                self._counters,
+                points.slot,
+                points.time,
+                restart,
+                points.values,
+            )
         admitted = Admitted(outcome, points, row, number, restart)
         return self._filled(state["value"], admitted, before) if self._fills else admitted
 
@@ -155,7 +188,11 @@ class Windows:
         points = admitted.points
         extra = np.where((points.missed <= MOST_FILLED) & ~admitted.restart, points.missed, 0)
         m = len(points) + int(extra.sum())
-        index, time, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty((m, points.values.shape[1]))
+        index, time, values = (
+            np.empty(m, np.int64),
+            np.empty(m, np.int64),
+            np.empty((m, points.values.shape[1])),
+        )
         gap = before, points.missed, points.every
         fill(
             value,

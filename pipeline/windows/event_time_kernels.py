@@ -14,7 +14,8 @@ SCORED, LATE, DUPLICATE = 0, 1, 2
 
 #: Columns of the state array ``cadence``.
 EVERY, CANDIDATE, VOTES = 0, 1, 2
-#: Votes of an interval for or against a cadence: it fits, is a multiple (points were lost), is otherwise longer, is shorter.
+#: Votes of an interval for or against a cadence: it fits, is a multiple (points were lost), is otherwise
+#: longer, is shorter.
 FITS, MULTIPLE, LONGER, SHORTER = 4, -1, -2, -6
 #: A cadence is believed from here on (three equal intervals), and holds no more votes than that.
 BELIEVED, MOST_VOTES = 3 * FITS, 8 * FITS
@@ -26,8 +27,8 @@ MOST_MISSED = 1_000_000
 def supersede(slots, time, release, scratch, superseded):
     """Mark points that another point of the same series, time and release writes over: the last one stands.
 
-    ``scratch`` (slots,) int32 is not initialised: whatever stands there is believed only if the point that it names is such another one
-    (the sparse set of Briggs and Torczon 1993).
+    ``scratch`` (slots,) int32 is not initialised: whatever stands there is believed only if the point that it
+    names is such another one (the sparse set of Briggs and Torczon 1993).
     """
     n = len(slots)
     for i in range(n - 1, -1, -1):
@@ -39,10 +40,12 @@ def supersede(slots, time, release, scratch, superseded):
 
 @njit(cache=True)
 def learn(cadence, slot, interval):
-    """The cadence of a series by majority vote over its intervals (after Boyer and Moore 1981, MJRTY), 0 while there is none.
+    """The cadence of a series by majority vote over its intervals (after Boyer and Moore 1981, MJRTY), 0
+    while there is none.
 
-    An interval within a quarter of the candidate fits, and moves it by a sixteenth of the difference. Lost points make multiples, so these
-    weigh little and a shorter interval much: the cadence is the shortest interval that comes again and again, even where most points are lost.
+    An interval within a quarter of the candidate fits, and moves it by a sixteenth of the difference. Lost
+    points make multiples, so these weigh little and a shorter interval much: the cadence is the shortest
+    interval that comes again and again, even where most points are lost.
     """
     candidate = cadence[slot, CANDIDATE]
     if candidate > 0 and 4 * abs(interval - candidate) <= candidate:
@@ -62,8 +65,12 @@ def learn(cadence, slot, interval):
 
 
 @njit(cache=True)
-def admit(last_time, seq, cadence, slots, time, superseded, fixed, market, outcome, before, missed, every, number):
-    """Outcome of each point (N,); for those that are scored the time before, steps missed, cadence and number. Returns how many they are."""
+def admit(
+    last_time, seq, cadence, slots, time, superseded, fixed, market, outcome, before, missed, every, number
+):
+    """Outcome of each point (N,); for those that are scored the time before, steps missed, cadence and
+    number. Returns how many they are.
+    """
     sessions, opens, closes, opened = market
     admitted = 0
     for i in range(len(slots)):
@@ -92,7 +99,9 @@ def admit(last_time, seq, cadence, slots, time, superseded, fixed, market, outco
 
 @njit(cache=True)
 def rate(total, total_time, channels, slots, time, restart, values):
-    """Turn the counters among ``values`` (M, C) into rates per second, in place; state (slots, K) of their last totals."""
+    """Turn the counters among ``values`` (M, C) into rates per second, in place; state (slots, K) of their
+    last totals.
+    """
     for i in range(len(slots)):
         s = slots[i]
         for k in range(len(channels)):
@@ -103,14 +112,19 @@ def rate(total, total_time, channels, slots, time, restart, values):
                 continue
             then, since = total[s, k], total_time[s, k]
             total[s, k], total_time[s, k] = now, time[i]
-            # After a reset nobody knows what was counted before it: a missing value is true, a rate from zero would be a guess.
+            # After a reset nobody knows what was counted before it: a missing value is true, a rate from zero
+            # would be a guess.
             known = since != NEVER and now >= then
             values[i, channels[k]] = (now - then) / (time[i] - since) * 1e9 if known else np.nan
 
 
 @njit(cache=True)
-def fill(value, slots, time, before, missed, every, values, extra, linear, market, row, filled_time, filled_values):
-    """Write M points and, before each, the ``extra`` (M,) ones that its gap is filled with; state (slots, C) of the last known values."""
+def fill(
+    value, slots, time, before, missed, every, values, extra, linear, market, row, filled_time, filled_values
+):
+    """Write M points and, before each, the ``extra`` (M,) ones that its gap is filled with; state (slots, C)
+    of the last known values.
+    """
     sessions, opens, closes, opened = market
     channels = values.shape[1]
     at = 0
@@ -118,10 +132,14 @@ def fill(value, slots, time, before, missed, every, values, extra, linear, marke
         s = slots[i]
         for k in range(1, extra[i] + 1):
             row[at] = -1 - i
-            filled_time[at] = step_time(before[i], time[i], k, missed[i] + 1, every[i], sessions, opens, closes, opened)
+            filled_time[at] = step_time(
+                before[i], time[i], k, missed[i] + 1, every[i], sessions, opens, closes, opened
+            )
             for c in range(channels):
                 share = k / (extra[i] + 1) if linear and not np.isnan(values[i, c]) else 0.0
-                filled_values[at, c] = value[s, c] if share == 0.0 else value[s, c] + share * (values[i, c] - value[s, c])
+                filled_values[at, c] = (
+                    value[s, c] if share == 0.0 else value[s, c] + share * (values[i, c] - value[s, c])
+                )
             at += 1
         row[at] = i
         filled_time[at] = time[i]

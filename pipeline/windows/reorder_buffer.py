@@ -13,11 +13,13 @@ from pipeline.decode import Columns, Key
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one partition holds back, a value: ``push`` and ``flush`` give a new one and leave this one as it is.
+    """What one partition holds back, a value: ``push`` and ``flush`` give a new one and leave this one as it
+    is.
 
-    The watermark is the greatest clock so far minus the lateness. A point is let go by the record that brings the watermark to it, or at once
-    if it is older; points let go by one record come in the order of their times (those of one time in offset order). So the order does not
-    depend on how the records were cut into batches.
+    The watermark is the greatest clock so far minus the lateness. A point is let go by the record that brings
+    the watermark to it, or at once if it is older; points let go by one record come in the order of their
+    times (those of one time in offset order). So the order does not depend on how the records were cut into
+    batches.
     """
 
     partition: Partition
@@ -44,11 +46,14 @@ class Held:
             return replace(self, clock_ns=max(int(before), int(columns.clock.max()))), columns
         clock = np.maximum(np.maximum.accumulate(columns.clock), before)
         points = columns if self.waiting is None else self.waiting.append(columns)
-        # Arrival counts from the first point of this batch; the point that lets another go is the first whose clock has come so far.
+        # Arrival counts from the first point of this batch; the point that lets another go is the first whose
+        # clock has come so far.
         arrival = np.arange(len(columns) - len(points), len(columns))
         release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
         due = release < len(columns)
-        held = Held(self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due))
+        held = Held(
+            self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due)
+        )
         ready = _in_order(points, np.flatnonzero(due), release)
         ready.filtered = columns.filtered
         return held, ready
@@ -63,10 +68,15 @@ class Held:
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
         """Plain arrays and keys for a snapshot; ``from_arrays`` reads them back."""
         arrays, keys = ({}, []) if self.waiting is None else self.waiting.to_arrays()
-        return {**arrays, "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64)}, keys
+        return {
+            **arrays,
+            "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64),
+        }, keys
 
     @staticmethod
-    def from_arrays(partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]) -> Held:
+    def from_arrays(
+        partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]
+    ) -> Held:
         """The inverse of ``to_arrays``."""
         clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
         waiting = Columns.from_arrays(partition, arrays, keys) if "offsets" in arrays else None

@@ -1,6 +1,8 @@
-"""The outbox, and the alerts that the router makes of it. One transaction of the router is: lock a stream, read, fold, write.
+"""The outbox, and the alerts that the router makes of it. One transaction of the router is: lock a stream,
+read, fold, write.
 
-Two processes never route one stream at the same time (``lock_stream``), so what is read here does not change until it is written.
+Two processes never route one stream at the same time (``lock_stream``), so what is read here does not change
+until it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from storage.sql.column_types import insert
-from storage.tables.alerting import AlertBudgetRow, AlertEventRow, AlertLaneRow, AlertMemberRow, AlertRow, AlertStreamRow
+from storage.tables.alerting import (
+    AlertBudgetRow,
+    AlertEventRow,
+    AlertLaneRow,
+    AlertMemberRow,
+    AlertRow,
+    AlertStreamRow,
+)
 
 _AT_ONCE = 500  # names in one IN list
 
@@ -126,8 +135,12 @@ def streams_with_work(connection: Connection, streams: Collection[str], now_ns: 
 
 
 def lock_stream(connection: Connection, stream: str) -> dict[str, Any] | None:
-    """Take the stream for this transaction; its ``recent`` beginnings, or None if another process has it in hand."""
-    statement = select(AlertStreamRow.recent).where(AlertStreamRow.stream == stream).with_for_update(skip_locked=True)
+    """Take the stream for this transaction; its ``recent`` beginnings, or None if another process has it in
+    hand.
+    """
+    statement = (
+        select(AlertStreamRow.recent).where(AlertStreamRow.stream == stream).with_for_update(skip_locked=True)
+    )
     return connection.scalars(statement).one_or_none()
 
 
@@ -146,27 +159,38 @@ def settle(connection: Connection, fates: Sequence[Fate]) -> None:
     """Write what became of events that were pending."""
     if fates:
         statement = update(AlertEventRow).where(AlertEventRow.id == bindparam("which"))
-        values = [{"which": f.id, "state": f.state, "reason": f.reason, "alert_id": f.alert_id} for f in fates]
+        values = [
+            {"which": f.id, "state": f.state, "reason": f.reason, "alert_id": f.alert_id} for f in fates
+        ]
         connection.execute(statement, values)
 
 
 def settle_waiting(connection: Connection, alerts: Sequence[tuple[UUID, str, str | None]]) -> None:
     """(alert, state, reason): write what became of the events that waited in an alert."""
     if alerts:
-        statement = update(AlertEventRow).where(AlertEventRow.alert_id == bindparam("which"), AlertEventRow.state == "waiting")
+        statement = update(AlertEventRow).where(
+            AlertEventRow.alert_id == bindparam("which"), AlertEventRow.state == "waiting"
+        )
         connection.execute(statement, [{"which": a, "state": s, "reason": r} for a, s, r in alerts])
 
 
 def waiting_counts(connection: Connection, alerts: Collection[UUID]) -> dict[UUID, int]:
     """How many events wait in each alert that has any."""
-    statement = select(AlertEventRow.alert_id, func.count()).where(AlertEventRow.state == "waiting").group_by(AlertEventRow.alert_id)
+    statement = (
+        select(AlertEventRow.alert_id, func.count())
+        .where(AlertEventRow.state == "waiting")
+        .group_by(AlertEventRow.alert_id)
+    )
     rows = (connection.execute(statement.where(AlertEventRow.alert_id.in_(part))) for part in _parts(alerts))
     return {alert_id: count for found in rows for alert_id, count in found if alert_id is not None}
 
 
 def members(connection: Connection, subjects: Collection[UUID]) -> dict[UUID, Member]:
     columns = [getattr(AlertMemberRow, f.name) for f in fields(Member)]
-    rows = (connection.execute(select(*columns).where(AlertMemberRow.subject.in_(part))) for part in _parts(subjects))
+    rows = (
+        connection.execute(select(*columns).where(AlertMemberRow.subject.in_(part)))
+        for part in _parts(subjects)
+    )
     return {row.subject: Member(*row) for found in rows for row in found}
 
 
@@ -183,26 +207,43 @@ def around(connection: Connection, since_ns: int, until_ns: int, limit: int) -> 
     columns = [getattr(AlertMemberRow, f.name) for f in fields(Member)]
     within = AlertMemberRow.start_ns.between(since_ns, until_ns)
     return [
-        Member(*row) for row in connection.execute(select(*columns).where(within).order_by(AlertMemberRow.surprise.desc()).limit(limit))
+        Member(*row)
+        for row in connection.execute(
+            select(*columns).where(within).order_by(AlertMemberRow.surprise.desc()).limit(limit)
+        )
     ]
 
 
 def earliest(connection: Connection, alert_id: UUID, limit: int) -> list[Member]:
     """The members of an alert that began first."""
     columns = [getattr(AlertMemberRow, f.name) for f in fields(Member)]
-    statement = select(*columns).where(AlertMemberRow.alert_id == alert_id, AlertMemberRow.state != "retracted")
+    statement = select(*columns).where(
+        AlertMemberRow.alert_id == alert_id, AlertMemberRow.state != "retracted"
+    )
     return [
-        Member(*row) for row in connection.execute(statement.order_by(AlertMemberRow.start_ns, AlertMemberRow.surprise.desc()).limit(limit))
+        Member(*row)
+        for row in connection.execute(
+            statement.order_by(AlertMemberRow.start_ns, AlertMemberRow.surprise.desc()).limit(limit)
+        )
     ]
 
 
-def history_of(connection: Connection, stream: str, series: Collection[str], before: UUID, since_ns: int) -> dict[str, tuple[int, int]]:
-    """series → (alerts with others that it was part of, those in which nobody began earlier), without the alert ``before``."""
+def history_of(
+    connection: Connection, stream: str, series: Collection[str], before: UUID, since_ns: int
+) -> dict[str, tuple[int, int]]:
+    """series → (alerts with others that it was part of, those in which nobody began earlier), without the
+    alert ``before``.
+    """
     mine, other = AlertMemberRow.__table__.alias("mine"), AlertMemberRow.__table__.alias("other")
     starts = (
         select(mine.c.series, mine.c.alert_id, mine.c.start_ns, func.min(other.c.start_ns).label("others"))
         .join(other, and_(other.c.alert_id == mine.c.alert_id, other.c.series != mine.c.series))
-        .where(mine.c.stream == stream, mine.c.series.in_(series), mine.c.start_ns >= since_ns, mine.c.alert_id != before)
+        .where(
+            mine.c.stream == stream,
+            mine.c.series.in_(series),
+            mine.c.start_ns >= since_ns,
+            mine.c.alert_id != before,
+        )
         .group_by(mine.c.series, mine.c.alert_id, mine.c.start_ns)
     ).subquery()
     first = func.sum(case((starts.c.start_ns <= starts.c.others, 1), else_=0))
@@ -211,13 +252,21 @@ def history_of(connection: Connection, stream: str, series: Collection[str], bef
 
 
 def alerts(connection: Connection, ids: Collection[UUID]) -> dict[UUID, AlertState]:
-    return {a.alert_id: a for part in _parts(ids) for a in _alerts(connection, _select().where(AlertRow.alert_id.in_(part)))}
+    return {
+        a.alert_id: a
+        for part in _parts(ids)
+        for a in _alerts(connection, _select().where(AlertRow.alert_id.in_(part)))
+    }
 
 
 def live(connection: Connection, stream: str, group_keys: Collection[str]) -> list[AlertState]:
     """The alerts of the stream that are not closed and belong to one of the groups."""
     statement = _select().where(AlertRow.stream == stream, AlertRow.state != "closed")
-    return [a for part in _parts(group_keys) for a in _alerts(connection, statement.where(AlertRow.group_key.in_(part)))]
+    return [
+        a
+        for part in _parts(group_keys)
+        for a in _alerts(connection, statement.where(AlertRow.group_key.in_(part)))
+    ]
 
 
 def due(connection: Connection, stream: str, now_ns: int, limit: int) -> list[AlertState]:
@@ -228,7 +277,12 @@ def due(connection: Connection, stream: str, now_ns: int, limit: int) -> list[Al
 
 def next_flush(connection: Connection) -> tuple[int, str] | None:
     """(when, stream) of the first timer of all alerts."""
-    statement = select(AlertRow.flush_ns, AlertRow.stream).where(AlertRow.flush_ns.is_not(None)).order_by(AlertRow.flush_ns).limit(1)
+    statement = (
+        select(AlertRow.flush_ns, AlertRow.stream)
+        .where(AlertRow.flush_ns.is_not(None))
+        .order_by(AlertRow.flush_ns)
+        .limit(1)
+    )
     row = connection.execute(statement).first()
     return None if row is None or row.flush_ns is None else (row.flush_ns, row.stream)
 
@@ -255,7 +309,9 @@ def save_lanes(connection: Connection, changed: Sequence[Lane]) -> None:
 
 def budget(connection: Connection, name: str) -> dict[str, Any] | None:
     """State of a budget, locked for this transaction: streams of one team share it."""
-    return connection.scalars(select(AlertBudgetRow.state).where(AlertBudgetRow.name == name).with_for_update()).one_or_none()
+    return connection.scalars(
+        select(AlertBudgetRow.state).where(AlertBudgetRow.name == name).with_for_update()
+    ).one_or_none()
 
 
 def save_budget(connection: Connection, name: str, state: dict[str, Any], now_ns: int) -> None:
@@ -287,7 +343,9 @@ def query(
 def ledger(connection: Connection) -> dict[tuple[str, str | None], int]:
     """(state, reason) → events: their sum is every event that was ever created and not pruned."""
     rows = connection.execute(
-        select(AlertEventRow.state, AlertEventRow.reason, func.count()).group_by(AlertEventRow.state, AlertEventRow.reason)
+        select(AlertEventRow.state, AlertEventRow.reason, func.count()).group_by(
+            AlertEventRow.state, AlertEventRow.reason
+        )
     )
     return {(state, reason): int(count) for state, reason, count in rows}
 
@@ -295,14 +353,20 @@ def ledger(connection: Connection) -> dict[tuple[str, str | None], int]:
 def fates(connection: Connection) -> dict[tuple[str, str], int]:
     """(stream, reason or state) → events."""
     fate = func.coalesce(AlertEventRow.reason, AlertEventRow.state)
-    rows = connection.execute(select(AlertEventRow.stream, fate, func.count()).group_by(AlertEventRow.stream, fate))
+    rows = connection.execute(
+        select(AlertEventRow.stream, fate, func.count()).group_by(AlertEventRow.stream, fate)
+    )
     return {(stream, what): int(count) for stream, what, count in rows}
 
 
 def suppressed(connection: Connection) -> list[tuple[Event, str]]:
     """Events that were not sent and why, oldest first."""
     columns = [getattr(AlertEventRow, f.name) for f in fields(Event)]
-    statement = select(*columns, AlertEventRow.reason).where(AlertEventRow.state == "suppressed").order_by(AlertEventRow.id)
+    statement = (
+        select(*columns, AlertEventRow.reason)
+        .where(AlertEventRow.state == "suppressed")
+        .order_by(AlertEventRow.id)
+    )
     return [(Event(*row[:-1]), row[-1] or "") for row in connection.execute(statement)]
 
 
@@ -314,16 +378,27 @@ def get(connection: Connection, prefix: str) -> list[AlertState]:
 
 def backlog(connection: Connection) -> dict[str, tuple[int, int]]:
     """stream → (events that were not routed yet, creation time of the oldest)."""
-    statement = select(AlertEventRow.stream, func.count(), func.min(AlertEventRow.created_ns)).where(AlertEventRow.state == "pending")
-    return {s: (int(n), int(oldest)) for s, n, oldest in connection.execute(statement.group_by(AlertEventRow.stream))}
+    statement = select(AlertEventRow.stream, func.count(), func.min(AlertEventRow.created_ns)).where(
+        AlertEventRow.state == "pending"
+    )
+    return {
+        s: (int(n), int(oldest))
+        for s, n, oldest in connection.execute(statement.group_by(AlertEventRow.stream))
+    }
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` settled events, and closed alerts with their members, that are older; returns how many rows."""
+    """Delete up to ``limit`` settled events, and closed alerts with their members, that are older; returns
+    how many rows.
+    """
     settled = AlertEventRow.state.in_(("sent", "suppressed"))
     events = select(AlertEventRow.id).where(AlertEventRow.created_ns < before_ns, settled).limit(limit)
     gone = connection.execute(delete(AlertEventRow).where(AlertEventRow.id.in_(events))).rowcount
-    old = select(AlertRow.alert_id).where(AlertRow.created_ns < before_ns, AlertRow.state == "closed").limit(limit)
+    old = (
+        select(AlertRow.alert_id)
+        .where(AlertRow.created_ns < before_ns, AlertRow.state == "closed")
+        .limit(limit)
+    )
     closed = list(connection.scalars(old))
     for part in _parts(closed):
         gone += connection.execute(delete(AlertMemberRow).where(AlertMemberRow.alert_id.in_(part))).rowcount
@@ -351,7 +426,11 @@ def _upsert(connection: Connection, table: Any, key: str, rows: Sequence[Any]) -
 
 def _event_values(event: Event) -> dict[str, Any]:
     names = ("event_id", "stream", "kind", "subject", "body", "created_ns")
-    return {name: getattr(event, name) for name in names} | {"state": "pending", "reason": None, "alert_id": None}
+    return {name: getattr(event, name) for name in names} | {
+        "state": "pending",
+        "reason": None,
+        "alert_id": None,
+    }
 
 
 def _parts(names: Collection[Any]) -> Iterable[list[Any]]:

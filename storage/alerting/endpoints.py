@@ -1,7 +1,8 @@
 """Endpoints as every delivery process knows them, and which of those processes are alive.
 
-A worker shows that it lives by counting up its ``beat``. Whether another one is dead is judged by watching, on one's own monotonic clock,
-that its beat stands still: no clock time is compared between processes, so a clock that jumps takes no lane from a living worker.
+A worker shows that it lives by counting up its ``beat``. Whether another one is dead is judged by watching,
+on one's own monotonic clock, that its beat stands still: no clock time is compared between processes, so a
+clock that jumps takes no lane from a living worker.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from storage.tables.alerting import DeliveryWorkerRow, EndpointStateRow
 
 @dataclass(slots=True)
 class EndpointState:
-    """Since when an endpoint only fails, until when it wants quiet, and whether it is disabled, with the reason."""
+    """Since when an endpoint only fails, until when it wants quiet, and whether it is disabled, with the
+    reason."""
 
     endpoint: str
     disabled_ns: int | None = None
@@ -43,17 +45,26 @@ def save(connection: Connection, state: EndpointState) -> None:
 def enable(connection: Connection, endpoint: str) -> bool:
     """Forget what an endpoint did; False if it was not disabled."""
     which = (EndpointStateRow.endpoint == endpoint, EndpointStateRow.disabled_ns.is_not(None))
-    return connection.execute(update(EndpointStateRow).where(*which).values(disabled_ns=None, reason=None, failing_ns=None)).rowcount > 0
+    return (
+        connection.execute(
+            update(EndpointStateRow).where(*which).values(disabled_ns=None, reason=None, failing_ns=None)
+        ).rowcount
+        > 0
+    )
 
 
 def beat(connection: Connection, worker: str, count: int, now_ns: int) -> None:
     """The worker lives: its row is there, with this count."""
     statement = insert(connection, DeliveryWorkerRow).values(id=worker, beat=count, started_ns=now_ns)
-    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"beat": statement.excluded.beat}))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["id"], set_={"beat": statement.excluded.beat})
+    )
 
 
 def beats(connection: Connection) -> dict[str, int]:
-    return {row.id: row.beat for row in connection.execute(select(DeliveryWorkerRow.id, DeliveryWorkerRow.beat))}
+    return {
+        row.id: row.beat for row in connection.execute(select(DeliveryWorkerRow.id, DeliveryWorkerRow.beat))
+    }
 
 
 def bury(connection: Connection, workers: Collection[str]) -> None:

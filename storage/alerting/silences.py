@@ -13,7 +13,9 @@ from storage.tables.alerting import SilenceRow
 
 @dataclass(slots=True)
 class Silence:
-    """What matches ``match`` is kept but not sent from ``starts_ns`` until ``ends_ns``; ``stream`` None: in every stream."""
+    """What matches ``match`` is kept but not sent from ``starts_ns`` until ``ends_ns``; ``stream`` None: in
+    every stream.
+    """
 
     id: UUID
     stream: str | None
@@ -50,5 +52,10 @@ def query(connection: Connection, *, now_ns: int | None = None, limit: int | Non
 def expire(connection: Connection, prefix: str, now_ns: int) -> list[UUID]:
     """End silences whose id begins with the hex digits ``prefix``; returns those that were not over already."""
     within = SilenceRow.id.between(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
-    ended = update(SilenceRow).where(within, SilenceRow.ends_ns > now_ns).values(ends_ns=now_ns).returning(SilenceRow.id)
+    ended = (
+        update(SilenceRow)
+        .where(within, SilenceRow.ends_ns > now_ns)
+        .values(ends_ns=now_ns)
+        .returning(SilenceRow.id)
+    )
     return list(connection.scalars(ended))

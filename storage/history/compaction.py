@@ -17,10 +17,12 @@ DAY_S = 86_400
 
 
 def compact(store: SegmentStore, folder: str, below: int) -> int:
-    """Merge segments of one log that end at or before ``below``, delete what is superseded; returns how many files fewer there are.
+    """Merge segments of one log that end at or before ``below``, delete what is superseded; returns how many
+    files fewer there are.
 
-    ``below`` is the offset of a committed snapshot: what lies before it is never written again. A merged file is complete before its parts are
-    deleted, and counts instead of them from then on, so a crash in between does no harm.
+    ``below`` is the offset of a committed snapshot: what lies before it is never written again. A merged file
+    is complete before its parts are deleted, and counts instead of them from then on, so a crash in between
+    does no harm.
     """
     listed = [segment for segment in store.list(folder) if segment.next <= below]
     current = valid(listed)
@@ -37,7 +39,9 @@ def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     for segment in segments:
         if segment.size_bytes >= TARGET_BYTES // 2:
             continue
-        if run and (run[-1].next != segment.first or run[-1].written_s // DAY_S != segment.written_s // DAY_S):
+        if run and (
+            run[-1].next != segment.first or run[-1].written_s // DAY_S != segment.written_s // DAY_S
+        ):
             yield run
             run = []
         run.append(segment)
@@ -45,7 +49,9 @@ def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
 
 
 def _worthwhile(run: list[Segment]) -> list[Segment]:
-    """The longest part of a run that may be merged: sizes alike, or a large file would be written again for every few small ones."""
+    """The longest part of a run that may be merged: sizes alike, or a large file would be written again for
+    every few small ones.
+    """
     for start in range(len(run) - FEWEST + 1):
         sizes = list(accumulate(segment.size_bytes for segment in run[start:]))
         group = run[start : start + bisect_right(sizes, TARGET_BYTES)]

@@ -1,10 +1,12 @@
-"""History: recent points and their verdicts, written in the background and read by ``explain``, training and plots.
+"""History: recent points and their verdicts, written in the background and read by ``explain``, training and
+plots.
 
     engine ── append ──► queue ──► one thread: a buffer per partition ──► segments on disk ──► merged segments
            ◄─ barrier ── "everything below this offset is on disk"
 
-The owner appends what it has committed. Before a snapshot commits it asks for a ``barrier`` at the snapshot's offset; after a crash it replays
-from there, and so appends again exactly what a buffer in memory may have lost. Disk errors cost history, never scoring.
+The owner appends what it has committed. Before a snapshot commits it asks for a ``barrier`` at the snapshot's
+offset; after a crash it replays from there, and so appends again exactly what a buffer in memory may have
+lost. Disk errors cost history, never scoring.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from storage.history.segments import Segment, SegmentStore, folder_of, valid
 FLUSH_SECONDS = 10.0
 SEGMENT_BYTES = 8 << 20  # in memory; less than half of that on disk
 MEMORY_BYTES = 128 << 20
-#: How long ``append`` waits for room while the disk keeps up. While writing fails, what has no room is dropped at once.
+#: How long ``append`` waits for room while the disk keeps up. While writing fails, what has no room is
+#: dropped at once.
 PATIENCE = 5.0
 RETRY_AFTER = (0.1, 0.5, 2.0)
 READ_ATTEMPTS = 5
@@ -65,7 +68,8 @@ class _Buffer:
 
 
 class HistoryWriter:
-    """Writes the history of one stream. The engine's thread calls the methods; they wait for the disk only where they say so.
+    """Writes the history of one stream. The engine's thread calls the methods; they wait for the disk only
+    where they say so.
 
     ``on_error`` is called with every failure, from the writer's threads.
     """
@@ -88,7 +92,9 @@ class HistoryWriter:
         self._merging: dict[str, Future[None]] = {}
 
     def open(self, partition: Partition, identity: str, epoch: int, offset: int) -> None:
-        """We own ``partition`` from ``epoch`` on and append from ``offset`` on (the snapshot's): what older owners wrote behind it goes."""
+        """We own ``partition`` from ``epoch`` on and append from ``offset`` on (the snapshot's): what older
+        owners wrote behind it goes.
+        """
         folder = self._folders[partition] = folder_of(self._stream, partition, identity)
 
         def begin() -> None:
@@ -100,8 +106,12 @@ class HistoryWriter:
         self._do(begin)
 
     def append(self, partition: Partition, first_offset: int, next_offset: int, table: pa.Table) -> None:
-        """Rows (``storage.history.parquet.rows``) that came of reading [first_offset, next_offset), which is committed or is being replayed."""
-        size = 4 * table.num_rows + sum(column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type))
+        """Rows (``storage.history.parquet.rows``) that came of reading [first_offset, next_offset), which is
+        committed or is being replayed.
+        """
+        size = 4 * table.num_rows + sum(
+            column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type)
+        )
         if self._reserve(size):
             self._do(lambda: self._keep(self._buffers[partition], first_offset, next_offset, table, size))
         else:
@@ -112,9 +122,11 @@ class HistoryWriter:
         self._do(self._flush)
 
     def barrier(self, partition: Partition, offset: int, timeout: float = 30.0) -> bool:
-        """Wait until everything that was appended to ``partition`` is on disk, in segments that end at ``offset`` or before.
+        """Wait until everything that was appended to ``partition`` is on disk, in segments that end at
+        ``offset`` or before.
 
-        False: something was lost since the last barrier, or the disk does not keep up; history has a hole, nothing else is wrong.
+        False: something was lost since the last barrier, or the disk does not keep up; history has a hole,
+        nothing else is wrong.
         """
         done = threading.Event()
         whole: list[bool] = []
@@ -130,10 +142,14 @@ class HistoryWriter:
         return done.wait(0 if self._failing else timeout) and whole[0]
 
     def settle(self, partition: Partition, offset: int) -> None:
-        """The snapshot at ``offset`` is committed: what lies before it is final, and small segments of it are merged."""
+        """The snapshot at ``offset`` is committed: what lies before it is final, and small segments of it are
+        merged.
+        """
         folder = self._folders[partition]
         if folder not in self._merging or self._merging[folder].done():
-            self._merging[folder] = self._merger.submit(self._guarded, lambda: compact(self._store, folder, offset))
+            self._merging[folder] = self._merger.submit(
+                self._guarded, lambda: compact(self._store, folder, offset)
+            )
 
     def drop(self, partition: Partition) -> None:
         """The partition is no longer ours: what is not written yet is its new owner's business."""
@@ -218,7 +234,9 @@ class HistoryWriter:
         short = self._memory > MEMORY_BYTES // 2
         now = time.monotonic()
         for buffer in self._buffers.values():
-            if buffer.bytes >= SEGMENT_BYTES or (buffer.rows and (short or now - buffer.since >= FLUSH_SECONDS)):
+            if buffer.bytes >= SEGMENT_BYTES or (
+                buffer.rows and (short or now - buffer.since >= FLUSH_SECONDS)
+            ):
                 self._write(buffer)
 
     def _flush(self) -> None:
@@ -230,7 +248,9 @@ class HistoryWriter:
             table = parquet.joined(buffer.tables)
             times = pc.min_max(table.column("time")).as_py()
             written = int(time.time())
-            segment = Segment(buffer.folder, buffer.first, buffer.next, buffer.epoch, times["min"], times["max"], written)
+            segment = Segment(
+                buffer.folder, buffer.first, buffer.next, buffer.epoch, times["min"], times["max"], written
+            )
             if not self._put(segment, parquet.encode(table), buffer.rows):
                 self._lose(buffer, buffer.rows)
         size = buffer.bytes
@@ -266,7 +286,8 @@ class HistoryWriter:
 
 
 class HistoryReader:
-    """Reads what writers, also of other processes, have put on disk; the last ``FLUSH_SECONDS`` may be missing."""
+    """Reads what writers, also of other processes, have put on disk; the last ``FLUSH_SECONDS`` may be
+    missing."""
 
     def __init__(self, path: str) -> None:
         self._store = SegmentStore(path)
@@ -280,18 +301,28 @@ class HistoryReader:
         until_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Rows (see ``storage.history.parquet``) with since_ns ≤ time < until_ns, by series and time; each read offset's rows once.
+        """Rows (see ``storage.history.parquet``) with since_ns ≤ time < until_ns, by series and time; each
+        read offset's rows once.
 
-        ``series`` names one, or several, exactly. ``columns`` chooses further ones beside ``series`` and ``time``; left out: all.
-        Raises OSError, or what the fsspec file system raises.
+        ``series`` names one, or several, exactly. ``columns`` chooses further ones beside ``series`` and
+        ``time``; left out: all. Raises OSError, or what the fsspec file system raises.
         """
         names = [series] if isinstance(series, str) else series
-        return self._attempted(stream, lambda: self._tables(stream, names, since_ns, until_ns, _wanted(columns)))
+        return self._attempted(
+            stream, lambda: self._tables(stream, names, since_ns, until_ns, _wanted(columns))
+        )
 
     def read_newest(
-        self, stream: str, most: int, *, since_ns: int | None = None, until_ns: int | None = None, columns: Sequence[str] | None = None
+        self,
+        stream: str,
+        most: int,
+        *,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        columns: Sequence[str] | None = None,
     ) -> tuple[pa.Table, int]:
-        """Like ``read``, but at most ``most`` rows: the newest of every series, as many of each as there is room for; and how many are left out.
+        """Like ``read``, but at most ``most`` rows: the newest of every series, as many of each as there is
+        room for; and how many are left out.
 
         Memory is bounded by those rows and one segment.
         """
@@ -319,26 +350,42 @@ class HistoryReader:
         raise FileNotFoundError(f"the history of stream {stream} changes faster than it can be read")
 
     def _tables(
-        self, stream: str, series: Sequence[str] | None, since_ns: int | None, until_ns: int | None, columns: Sequence[str] | None
+        self,
+        stream: str,
+        series: Sequence[str] | None,
+        since_ns: int | None,
+        until_ns: int | None,
+        columns: Sequence[str] | None,
     ) -> Iterator[pa.Table]:
         """Segment by segment."""
         for segment in valid(self._store.list(folder_of(stream))):
-            if (since_ns is None or segment.newest_ns >= since_ns) and (until_ns is None or segment.oldest_ns < until_ns):
+            if (since_ns is None or segment.newest_ns >= since_ns) and (
+                until_ns is None or segment.oldest_ns < until_ns
+            ):
                 yield self._rows(segment, series, since_ns, until_ns, columns)
 
     def _rows(
-        self, segment: Segment, series: Sequence[str] | None, since_ns: int | None, until_ns: int | None, columns: Sequence[str] | None
+        self,
+        segment: Segment,
+        series: Sequence[str] | None,
+        since_ns: int | None,
+        until_ns: int | None,
+        columns: Sequence[str] | None,
     ) -> pa.Table:
         with self._store.open(segment) as file:
             return parquet.decode(file, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
 
 
 def _wanted(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
+    return (
+        None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
+    )
 
 
 def _level(counts: NDArray[np.int64], most: int) -> int:
-    """The largest share that no series may exceed, so that together they have at most ``most`` rows (at least one each)."""
+    """The largest share that no series may exceed, so that together they have at most ``most`` rows (at least
+    one each).
+    """
     low, high = 1, max(1, int(counts.max(initial=1)))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,7 +1,9 @@
 """Rows of history as a table and as Parquet bytes.
 
-A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict, one column per value that a point has
-once (``score``, ``flag``, …) and one column ``name:channel`` per value that it has per channel (``value:temperature``, …).
+A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict,
+one column per value that a point has
+once (``score``, ``flag``, …) and one column ``name:channel`` per value that it has per channel
+(``value:temperature``, …).
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ def rows(
 ) -> pa.Table:
     """A batch of N points as a table, copying as little as possible.
 
-    offset, time (N,); series (N,) indices into ``names``, an Arrow string array that may hold many more; each array of ``per_point`` (N,), of
-    ``per_channel`` (N, C). The arrays belong to the table afterwards and must not change.
+    offset, time (N,); series (N,) indices into ``names``, an Arrow string array that may hold many more; each
+    array of ``per_point`` (N,), of ``per_channel`` (N, C). The arrays belong to the table afterwards and must
+    not change.
     """
     columns: dict[str, Any] = {
         "offset": column(offset),
@@ -52,8 +55,13 @@ def rows(
 
 
 def column(values: NDArray[Any]) -> pa.Array:
-    """The Arrow array of a NumPy vector, without a copy where it can be; NaN stays NaN. (``pa.array`` would import pandas first.)"""
-    bits = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
+    """The Arrow array of a NumPy vector, without a copy where it can be; NaN stays NaN.
+
+    (``pa.array`` would import pandas first.)
+    """
+    bits = (
+        np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
+    )
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
 
 
@@ -63,12 +71,20 @@ def constant(value: str, rows: int) -> pa.Array:
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow string array. (``pa.array`` of a list would import pandas first, a second or more of a daemon's start.)"""
+    """An Arrow string array.
+
+    (``pa.array`` of a list would import pandas first, a second or more of a daemon's start.)
+    """
     encoded = [b"" if value is None else value.encode("utf-8", "replace") for value in values]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    missing = np.packbits([value is not None for value in values], bitorder="little") if None in values else None
+    missing = (
+        np.packbits([value is not None for value in values], bitorder="little") if None in values else None
+    )
     return pa.StringArray.from_buffers(
-        len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)), None if missing is None else pa.py_buffer(missing)
+        len(values),
+        pa.py_buffer(ends),
+        pa.py_buffer(b"".join(encoded)),
+        None if missing is None else pa.py_buffer(missing),
     )
 
 
@@ -78,7 +94,9 @@ def compacted(table: pa.Table) -> pa.Table:
     series = table.column(at).unify_dictionaries().combine_chunks()
     used, index = np.unique(series.indices.to_numpy(), return_inverse=True)
     names = series.dictionary.take(column(used))
-    return table.set_column(at, "series", pa.DictionaryArray.from_arrays(column(index.astype(np.int32)), names))
+    return table.set_column(
+        at, "series", pa.DictionaryArray.from_arrays(column(index.astype(np.int32)), names)
+    )
 
 
 def ordered(table: pa.Table) -> pa.Table:
@@ -98,7 +116,11 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def encode(table: pa.Table) -> bytes:
-    """Parquet with zstd. Times and offsets differ little from row to row, and the bytes of floats compress when they stand by significance."""
+    """Parquet with zstd.
+
+    Times and offsets differ little from row to row, and the bytes of floats compress when they stand by
+    significance.
+    """
     packed = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_int64(field.type)}
     split = {field.name: "BYTE_STREAM_SPLIT" for field in table.schema if pa.types.is_floating(field.type)}
     sink = pa.BufferOutputStream()
@@ -124,7 +146,11 @@ def counts(table: pa.Table) -> dict[str, int]:
 def without_oldest(table: pa.Table, surplus: dict[str, int]) -> pa.Table:
     """The rows without the oldest of each series, as many as its ``surplus``, which becomes less by them."""
     series = table.column("series").unify_dictionaries().combine_chunks()
-    code, time, names = series.indices.to_numpy(), table.column("time").to_numpy(), series.dictionary.to_pylist()
+    code, time, names = (
+        series.indices.to_numpy(),
+        table.column("time").to_numpy(),
+        series.dictionary.to_pylist(),
+    )
     order = np.lexsort((time, code))
     have = np.bincount(code, minlength=len(names))
     age = np.arange(len(order)) - (np.cumsum(have) - have)[code[order]]  # 0: the oldest of its series
@@ -147,9 +173,15 @@ def decode(
         None if since_ns is None else pc.field("time") >= since_ns,
         None if until_ns is None else pc.field("time") < until_ns,
     )
-    filters = reduce(and_, (bound for bound in bounds if bound is not None)) if any(bound is not None for bound in bounds) else None
+    filters = (
+        reduce(and_, (bound for bound in bounds if bound is not None))
+        if any(bound is not None for bound in bounds)
+        else None
+    )
     if columns is not None:
         there = set(pq.read_schema(file).names)
         columns = [name for name in columns if name in there]
         file.seek(0)
-    return pq.read_table(file, columns=columns, filters=filters, read_dictionary=["series", "model"], use_threads=False)
+    return pq.read_table(
+        file, columns=columns, filters=filters, read_dictionary=["series", "model"], use_threads=False
+    )

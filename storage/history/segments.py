@@ -1,11 +1,13 @@
-"""Where history lies: Parquet files on any fsspec path, whose names say all that is needed to choose among them.
+"""Where history lies: Parquet files on any fsspec path, whose names say all that is needed to choose among
+them.
 
     <root>/<stream>/<topic>/<partition>/<log>/<first>-<next>.e<epoch>.t<oldest>_<newest>.w<written>.parquet
 
-``first`` and ``next`` are positions: the file holds what came of reading the offsets in [first, next). ``log`` is a hash of the source's
-identity of the log, so that a topic that was made again does not mix with what it was. ``epoch`` is the owner's: an owner that takes over
-replays from its snapshot and writes again what lies behind it, so that of two files that overlap the one of the higher epoch is valid.
-``oldest`` and ``newest`` are event times in ns, ``written`` is the wall clock in s.
+``first`` and ``next`` are positions: the file holds what came of reading the offsets in [first, next).
+``log`` is a hash of the source's identity of the log, so that a topic that was made again does not mix with
+what it was. ``epoch`` is the owner's: an owner that takes over replays from its snapshot and writes again
+what lies behind it, so that of two files that overlap the one of the higher epoch is valid. ``oldest`` and
+``newest`` are event times in ns, ``written`` is the wall clock in s.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def _quoted(text: str) -> str:
 def valid(segments: Iterable[Segment]) -> list[Segment]:
     """Those of ``segments`` that together hold each position once, in order.
 
-    A higher epoch beats a lower one; within an epoch a merged file beats its parts, which are deleted only after it is written.
+    A higher epoch beats a lower one; within an epoch a merged file beats its parts, which are deleted only
+    after it is written.
     """
     chosen: list[Segment] = []
     for _, same_log in groupby(sorted(segments, key=attrgetter("folder")), attrgetter("folder")):
@@ -94,16 +97,23 @@ def valid(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def _overlap(one: Segment, other: Segment) -> bool:
-    return (one.first < other.next and other.first < one.next) or (one.first, one.next) == (other.first, other.next)
+    return (one.first < other.next and other.first < one.next) or (one.first, one.next) == (
+        other.first,
+        other.next,
+    )
 
 
 class SegmentStore:
-    """The files below one root. Raises OSError, or what the fsspec file system raises, and ConfigError for a root that cannot be used."""
+    """The files below one root.
+
+    Raises OSError, or what the fsspec file system raises, and ConfigError for a root that cannot be used.
+    """
 
     def __init__(self, path: str) -> None:
         try:
             self.fs, root = url_to_fs(path)
-        except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or whose package is not installed
+        except (ImportError, ValueError) as error:
+            # a protocol that fsspec does not know, or whose package is not installed
             raise ConfigError(f"storage.history_path: cannot use {path}: {error}") from None
         self.root = root.rstrip("/")
         self._local = isinstance(self.fs, LocalFileSystem)
@@ -141,12 +151,17 @@ class SegmentStore:
         self._sync_folder(folder)
 
     def open(self, segment: Segment) -> BinaryIO:
-        """For reading. Raises FileNotFoundError if it was merged, superseded or pruned since it was listed."""
+        """For reading.
+
+        Raises FileNotFoundError if it was merged, superseded or pruned since it was listed.
+        """
         file: BinaryIO = self.fs.open(f"{self.root}/{segment.path}", "rb")
         return file
 
     def sweep(self, before_s: float) -> int:
-        """Delete half-written files that a process left behind when it died before ``before_s``; returns how many."""
+        """Delete half-written files that a process left behind when it died before ``before_s``; returns how
+        many.
+        """
         swept = 0
         for path in Path(self.root).rglob("*.partial") if self._local else ():
             with suppress(FileNotFoundError):  # it was finished meanwhile

@@ -1,8 +1,8 @@
 """Jobs: queued by the clock, a drift or a person; run by whoever claims them; ended once.
 
-A claim raises the row's ``token``, and every later word of its owner names it: who was given up for dead and comes back changes nothing any more
-(``Lost``). Whether an owner is dead is judged by watching, on one's own monotonic clock, that its ``beat`` stands still, so no clock
-is compared between machines.
+A claim raises the row's ``token``, and every later word of its owner names it: who was given up for dead and
+comes back changes nothing any more (``Lost``). Whether an owner is dead is judged by watching, on one's own
+monotonic clock, that its ``beat`` stands still, so no clock is compared between machines.
 """
 
 from __future__ import annotations
@@ -76,25 +76,48 @@ def add(
     """Queue a job; its id, or None where there is one of this kind, stream and due time already."""
     job = Job(0, kind, stream, due_ns, trigger, author, detail or {}, device, now_ns)
     values = {name: getattr(job, name) for name in _NAMES if name != "id"}
-    return connection.execute(insert(connection, JobRow).values(values).on_conflict_do_nothing().returning(JobRow.id)).scalar_one_or_none()
+    return connection.execute(
+        insert(connection, JobRow).values(values).on_conflict_do_nothing().returning(JobRow.id)
+    ).scalar_one_or_none()
 
 
-def claim(connection: Connection, owner: str, now_ns: int, *, streams: Collection[str], only: int | None = None) -> Job | None:
-    """Become the owner of the next due job of ``streams`` (or of the job ``only``); None where there is none. Raises its token."""
-    waiting = select(*_COLUMNS).where(JobRow.state == "queued", JobRow.stream.in_(list(streams))).order_by(JobRow.due_ns, JobRow.id)
+def claim(
+    connection: Connection, owner: str, now_ns: int, *, streams: Collection[str], only: int | None = None
+) -> Job | None:
+    """Become the owner of the next due job of ``streams`` (or of the job ``only``); None where there is none.
+    Raises its token.
+    """
+    waiting = (
+        select(*_COLUMNS)
+        .where(JobRow.state == "queued", JobRow.stream.in_(list(streams)))
+        .order_by(JobRow.due_ns, JobRow.id)
+    )
     waiting = waiting.where(JobRow.id == only) if only is not None else waiting.where(JobRow.due_ns <= now_ns)
     for row in connection.execute(waiting.limit(5)).all():
         mine = update(JobRow).where(JobRow.id == row.id, JobRow.token == row.token, JobRow.state == "queued")
-        changed: dict[str, Any] = {"state": "running", "token": row.token + 1, "attempt": row.attempt + 1, "owner": owner, "beat": 0}
+        changed: dict[str, Any] = {
+            "state": "running",
+            "token": row.token + 1,
+            "attempt": row.attempt + 1,
+            "owner": owner,
+            "beat": 0,
+        }
         changed |= {"started_ns": now_ns, "progress": {}, "error": None, "traceback": None, "reason": ""}
         if connection.execute(mine.values(changed)).rowcount:
             return get(connection, row.id)
     return None
 
 
-def beat(connection: Connection, job: Job, progress: dict[str, Any], reason: str = "", ran_on: str | None = None) -> bool:
+def beat(
+    connection: Connection, job: Job, progress: dict[str, Any], reason: str = "", ran_on: str | None = None
+) -> bool:
     """Its owner lives; True: somebody wants it cancelled. Raises Lost."""
-    values: dict[str, Any] = {"beat": JobRow.beat + 1, "progress": progress, "reason": reason, "ran_on": ran_on}
+    values: dict[str, Any] = {
+        "beat": JobRow.beat + 1,
+        "progress": progress,
+        "reason": reason,
+        "ran_on": ran_on,
+    }
     row = connection.execute(_mine(job).values(values).returning(JobRow.cancelled_ns)).one_or_none()
     if row is None:
         raise Lost(f"job {job.id} is no longer ours")
@@ -113,36 +136,82 @@ def finish(
     error: str | None = None,
     traceback: str | None = None,
 ) -> None:
-    """End it, in the transaction that publishes what came of it. Raises Lost, and then nothing of that transaction may stay."""
-    values: dict[str, Any] = {"state": state, "reason": reason, "finished_ns": now_ns, "result": result or {}, "cost": cost or {}}
+    """End it, in the transaction that publishes what came of it.
+
+    Raises Lost, and then nothing of that transaction may stay.
+    """
+    values: dict[str, Any] = {
+        "state": state,
+        "reason": reason,
+        "finished_ns": now_ns,
+        "result": result or {},
+        "cost": cost or {},
+    }
     if not connection.execute(_mine(job).values(values | {"error": error, "traceback": traceback})).rowcount:
         raise Lost(f"job {job.id} was given to somebody else or ended meanwhile; its result is refused")
 
 
 def give_back(
-    connection: Connection, job: Job, reason: str, *, error: str | None = None, traceback: str | None = None, stopped: bool = False
+    connection: Connection,
+    job: Job,
+    reason: str,
+    *,
+    error: str | None = None,
+    traceback: str | None = None,
+    stopped: bool = False,
 ) -> None:
-    """Somebody else may go on with it. ``stopped``: it was no failure, so the attempt does not count. Raises Lost."""
-    values: dict[str, Any] = {"state": "queued", "owner": None, "reason": reason, "error": error, "traceback": traceback}
-    if not connection.execute(_mine(job).values(values | {"attempt": JobRow.attempt - int(stopped)})).rowcount:
+    """Somebody else may go on with it.
+
+    ``stopped``: it was no failure, so the attempt does not count. Raises Lost.
+    """
+    values: dict[str, Any] = {
+        "state": "queued",
+        "owner": None,
+        "reason": reason,
+        "error": error,
+        "traceback": traceback,
+    }
+    if not connection.execute(
+        _mine(job).values(values | {"attempt": JobRow.attempt - int(stopped)})
+    ).rowcount:
         raise Lost(f"job {job.id} is no longer ours")
 
 
 def bury(connection: Connection, job: Job, now_ns: int) -> str | None:
-    """The owner that ``job`` was seen with is dead: queue it again, or give it up after ``ATTEMPTS``. Its new state; None: it lived after all."""
+    """The owner that ``job`` was seen with is dead: queue it again, or give it up after ``ATTEMPTS``.
+
+    Its new state; None: it lived after all.
+    """
     over = job.attempt >= ATTEMPTS
     state = "cancelled" if job.cancelled_ns is not None else "failed" if over else "queued"
     reason = f"{job.owner} went away in attempt {job.attempt}"
-    values = {"state": state, "reason": reason, "token": job.token + 1, "owner": None, "finished_ns": None if state == "queued" else now_ns}
-    return state if connection.execute(_mine(job).where(JobRow.beat == job.beat).values(values)).rowcount else None
+    values = {
+        "state": state,
+        "reason": reason,
+        "token": job.token + 1,
+        "owner": None,
+        "finished_ns": None if state == "queued" else now_ns,
+    }
+    return (
+        state
+        if connection.execute(_mine(job).where(JobRow.beat == job.beat).values(values)).rowcount
+        else None
+    )
 
 
 def cancel(connection: Connection, job_id: int, now_ns: int) -> str:
-    """A waiting job is cancelled at once, a running one as soon as its owner hears of it; returns which. Raises InputError."""
+    """A waiting job is cancelled at once, a running one as soon as its owner hears of it; returns which.
+
+    Raises InputError.
+    """
     waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
-    if connection.execute(waiting.values(state="cancelled", reason="cancelled", cancelled_ns=now_ns, finished_ns=now_ns)).rowcount:
+    if connection.execute(
+        waiting.values(state="cancelled", reason="cancelled", cancelled_ns=now_ns, finished_ns=now_ns)
+    ).rowcount:
         return "cancelled"
-    if connection.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(cancelled_ns=now_ns)).rowcount:
+    if connection.execute(
+        update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(cancelled_ns=now_ns)
+    ).rowcount:
         return "running"
     raise InputError(f"job {job_id} is {get(connection, job_id).state}: there is nothing to cancel")
 
@@ -150,9 +219,19 @@ def cancel(connection: Connection, job_id: int, now_ns: int) -> str:
 def retry(connection: Connection, job_id: int) -> None:
     """Queue a job that ended without success once more. Raises InputError."""
     ended = update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(("failed", "cancelled", "rejected")))
-    fresh: dict[str, Any] = {"state": "queued", "reason": "asked for again", "attempt": 0, "owner": None, "cancelled_ns": None}
-    if not connection.execute(ended.values(fresh | {"finished_ns": None, "progress": {}, "error": None, "traceback": None})).rowcount:
-        raise InputError(f"job {job_id} is {get(connection, job_id).state}: only one that failed, was rejected or cancelled can be retried")
+    fresh: dict[str, Any] = {
+        "state": "queued",
+        "reason": "asked for again",
+        "attempt": 0,
+        "owner": None,
+        "cancelled_ns": None,
+    }
+    if not connection.execute(
+        ended.values(fresh | {"finished_ns": None, "progress": {}, "error": None, "traceback": None})
+    ).rowcount:
+        raise InputError(
+            f"job {job_id} is {get(connection, job_id).state}: only one that failed, was rejected or cancelled can be retried"
+        )
 
 
 def get(connection: Connection, job_id: int) -> Job:
@@ -189,7 +268,11 @@ def existing(connection: Connection, ids: Sequence[int]) -> set[int]:
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` jobs that ended before ``before_ns``; returns how many."""
-    old = select(JobRow.id).where(JobRow.created_ns < before_ns, JobRow.state.in_(ENDED), JobRow.finished_ns < before_ns).limit(limit)
+    old = (
+        select(JobRow.id)
+        .where(JobRow.created_ns < before_ns, JobRow.state.in_(ENDED), JobRow.finished_ns < before_ns)
+        .limit(limit)
+    )
     return connection.execute(delete(JobRow).where(JobRow.id.in_(old))).rowcount
 
 

@@ -1,4 +1,7 @@
-"""Ranges that a person keeps out of training. What was flagged or labelled needs no row here: the anomalies say it."""
+"""Ranges that a person keeps out of training.
+
+What was flagged or labelled needs no row here: the anomalies say it.
+"""
 
 from __future__ import annotations
 

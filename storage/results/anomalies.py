@@ -23,19 +23,28 @@ _COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != 
 
 
 def upsert(connection: Connection, anomalies: Sequence[Anomaly]) -> None:
-    """Write each anomaly as it is now. The same one twice is one row; an older revision never replaces a newer one."""
+    """Write each anomaly as it is now.
+
+    The same one twice is one row; an older revision never replaces a newer one.
+    """
     if not anomalies:
         return
     now = time.time_ns()
-    # PostgreSQL refuses to touch a row twice in one statement, and the last state of an anomaly is the one that counts.
+    # PostgreSQL refuses to touch a row twice in one statement, and the last state of an anomaly is the one
+    # that counts.
     latest = {anomaly.id: anomaly for anomaly in anomalies}
-    connection.execute(_upsert(connection.dialect.name), [_values(anomaly) | {"updated_ns": now} for anomaly in latest.values()])
+    connection.execute(
+        _upsert(connection.dialect.name),
+        [_values(anomaly) | {"updated_ns": now} for anomaly in latest.values()],
+    )
 
 
 def open_of(connection: Connection, stream: str, partition: Partition) -> list[Anomaly]:
     """The anomalies that a new owner of ``partition`` goes on with."""
     statement = _select().where(AnomalyRow.stream == stream, AnomalyRow.topic == partition.topic)
-    statement = statement.where(AnomalyRow.partition == partition.number, AnomalyRow.state == AnomalyState.OPEN.value)
+    statement = statement.where(
+        AnomalyRow.partition == partition.number, AnomalyRow.state == AnomalyState.OPEN.value
+    )
     return [_anomaly(row) for row in connection.execute(statement)]
 
 
@@ -52,19 +61,23 @@ def query(
 ) -> list[Anomaly]:
     """Anomalies by start, newest first.
 
-    ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the least that counts; those that touch the time
-    range [since_ns, until_ns) are meant.
+    ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the least that counts; those
+    that touch the time range [since_ns, until_ns) are meant.
     """
     statement = _select().order_by(AnomalyRow.start_ns.desc(), AnomalyRow.id)
     if stream is not None:
         statement = statement.where(AnomalyRow.stream == stream)
     if series is not None:
-        statement = statement.where(matches(AnomalyRow.series, series) if set(series) & set("*?") else AnomalyRow.series == series)
+        statement = statement.where(
+            matches(AnomalyRow.series, series) if set(series) & set("*?") else AnomalyRow.series == series
+        )
     if state is not None:
         statement = statement.where(AnomalyRow.state == state.value)
     if severity is not None:
         levels = list(Severity)
-        statement = statement.where(AnomalyRow.severity.in_([level.value for level in levels[levels.index(severity) :]]))
+        statement = statement.where(
+            AnomalyRow.severity.in_([level.value for level in levels[levels.index(severity) :]])
+        )
     if since_ns is not None:
         statement = statement.where(AnomalyRow.end_ns >= since_ns)
     if until_ns is not None:
@@ -73,7 +86,10 @@ def query(
 
 
 def get(connection: Connection, prefix: str) -> Anomaly:
-    """The anomaly whose id begins with ``prefix`` (dashes do not matter). Raises InputError if there is none, or more than one."""
+    """The anomaly whose id begins with ``prefix`` (dashes do not matter).
+
+    Raises InputError if there is none, or more than one.
+    """
     digits = prefix.replace("-", "").lower()
     if not 1 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
         raise InputError(
@@ -94,7 +110,11 @@ def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
     statement = _select().order_by(AnomalyRow.start_ns, AnomalyRow.id)
     wanted = list(ids)
     parts = [wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)]
-    return [_anomaly(row) for part in parts for row in connection.execute(statement.where(AnomalyRow.id.in_(part)))]
+    return [
+        _anomaly(row)
+        for part in parts
+        for row in connection.execute(statement.where(AnomalyRow.id.in_(part)))
+    ]
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
@@ -102,7 +122,11 @@ def prune(connection: Connection, before_ns: int, limit: int) -> int:
 
     By the wall clock, not by event time: what a backfill found in old data is new to whoever asked for it.
     """
-    old = select(AnomalyRow.id).where(AnomalyRow.updated_ns < before_ns, AnomalyRow.state == AnomalyState.CLOSED.value).limit(limit)
+    old = (
+        select(AnomalyRow.id)
+        .where(AnomalyRow.updated_ns < before_ns, AnomalyRow.state == AnomalyState.CLOSED.value)
+        .limit(limit)
+    )
     return connection.execute(delete(AnomalyRow).where(AnomalyRow.id.in_(old))).rowcount
 
 

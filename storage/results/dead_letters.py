@@ -28,7 +28,9 @@ class Kept:
 def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
     if letters:
         now = time.time_ns()
-        connection.execute(insert(DeadLetterRow), [_values(letter) | {"created_ns": now} for letter in letters])
+        connection.execute(
+            insert(DeadLetterRow), [_values(letter) | {"created_ns": now} for letter in letters]
+        )
 
 
 def query(
@@ -48,7 +50,9 @@ def query(
     if reason is not None:
         statement = statement.where(DeadLetterRow.reason == reason)
     if replayed is not None:
-        statement = statement.where(DeadLetterRow.replayed_ns.is_not(None) if replayed else DeadLetterRow.replayed_ns.is_(None))
+        statement = statement.where(
+            DeadLetterRow.replayed_ns.is_not(None) if replayed else DeadLetterRow.replayed_ns.is_(None)
+        )
     if since_ns is not None:
         statement = statement.where(DeadLetterRow.created_ns >= since_ns)
     if until_ns is not None:
@@ -58,7 +62,9 @@ def query(
 
 def get(connection: Connection, id: int) -> Kept:
     """Raises InputError if there is none of this id."""
-    row = connection.execute(select(*DeadLetterRow.__table__.columns).where(DeadLetterRow.id == id)).one_or_none()
+    row = connection.execute(
+        select(*DeadLetterRow.__table__.columns).where(DeadLetterRow.id == id)
+    ).one_or_none()
     if row is None:
         raise InputError(f"there is no dead letter {id}; `forewatch deadletters list` shows those there are")
     return _kept(row)
@@ -66,7 +72,11 @@ def get(connection: Connection, id: int) -> Kept:
 
 def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
     """Dead letters that were not replayed, by reason."""
-    statement = select(DeadLetterRow.reason, func.count()).where(DeadLetterRow.replayed_ns.is_(None)).group_by(DeadLetterRow.reason)
+    statement = (
+        select(DeadLetterRow.reason, func.count())
+        .where(DeadLetterRow.replayed_ns.is_(None))
+        .group_by(DeadLetterRow.reason)
+    )
     if stream is not None:
         statement = statement.where(DeadLetterRow.stream == stream)
     return {row[0]: row[1] for row in connection.execute(statement)}
@@ -95,7 +105,9 @@ def _values(letter: DeadLetter) -> dict[str, Any]:
         "timestamp_ns": letter.timestamp_ns,
         "key": letter.key,
         "value": letter.value,
-        "headers": [[name, None if value is None else b64encode(value).decode()] for name, value in letter.headers],
+        "headers": [
+            [name, None if value is None else b64encode(value).decode()] for name, value in letter.headers
+        ],
         "reason": letter.reason,
         "detail": letter.detail,
     }
@@ -104,5 +116,15 @@ def _values(letter: DeadLetter) -> dict[str, Any]:
 def _kept(row: Row[Any]) -> Kept:
     headers = [(name, None if value is None else b64decode(value)) for name, value in row.headers]
     partition = Partition(row.topic, row.partition)
-    letter = DeadLetter(row.stream, partition, row.offset, row.timestamp_ns, row.key, row.value, headers, row.reason, row.detail)
+    letter = DeadLetter(
+        row.stream,
+        partition,
+        row.offset,
+        row.timestamp_ns,
+        row.key,
+        row.value,
+        headers,
+        row.reason,
+        row.detail,
+    )
     return Kept(row.id, letter, row.created_ns, row.replayed_ns)

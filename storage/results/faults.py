@@ -14,8 +14,13 @@ _WHOLE_STREAM = Partition("", -1)
 
 
 def save(connection: Connection, fault: Fault) -> None:
-    """Open ``fault``, or close it if it has an end. Doing so twice changes nothing, and one that is open is not opened again."""
-    if fault.ended_ns is not None and close(connection, fault.stream, fault.kind, fault.partition, fault.ended_ns):
+    """Open ``fault``, or close it if it has an end.
+
+    Doing so twice changes nothing, and one that is open is not opened again.
+    """
+    if fault.ended_ns is not None and close(
+        connection, fault.stream, fault.kind, fault.partition, fault.ended_ns
+    ):
         return
     partition = fault.partition or _WHOLE_STREAM
     values = {
@@ -31,9 +36,15 @@ def save(connection: Connection, fault: Fault) -> None:
     connection.execute(insert(connection, FaultRow).values(values).on_conflict_do_nothing())
 
 
-def close(connection: Connection, stream: str, kind: FaultKind, partition: Partition | None, ended_ns: int) -> bool:
+def close(
+    connection: Connection, stream: str, kind: FaultKind, partition: Partition | None, ended_ns: int
+) -> bool:
     """End the open fault of this kind; False if none is open."""
-    statement = update(FaultRow).where(*_is(stream, kind, partition), FaultRow.ended_ns.is_(None)).values(ended_ns=ended_ns)
+    statement = (
+        update(FaultRow)
+        .where(*_is(stream, kind, partition), FaultRow.ended_ns.is_(None))
+        .values(ended_ns=ended_ns)
+    )
     return connection.execute(statement).rowcount > 0
 
 
@@ -57,7 +68,11 @@ def query(
     limit: int | None = None,
 ) -> list[Fault]:
     """Faults by start, newest first."""
-    statement = select(*FaultRow.__table__.columns).order_by(FaultRow.started_ns.desc(), FaultRow.id.desc()).limit(limit)
+    statement = (
+        select(*FaultRow.__table__.columns)
+        .order_by(FaultRow.started_ns.desc(), FaultRow.id.desc())
+        .limit(limit)
+    )
     if stream is not None:
         statement = statement.where(FaultRow.stream == stream)
     if open_only:
@@ -69,13 +84,20 @@ def query(
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
     """Delete up to ``limit`` faults that ended before ``before_ns``; returns how many."""
-    old = select(FaultRow.id).where(FaultRow.started_ns < before_ns, FaultRow.ended_ns < before_ns).limit(limit)
+    old = (
+        select(FaultRow.id).where(FaultRow.started_ns < before_ns, FaultRow.ended_ns < before_ns).limit(limit)
+    )
     return connection.execute(delete(FaultRow).where(FaultRow.id.in_(old))).rowcount
 
 
 def _is(stream: str, kind: FaultKind, partition: Partition | None) -> tuple[ColumnElement[bool], ...]:
     topic, number = partition or _WHOLE_STREAM
-    return (FaultRow.stream == stream, FaultRow.kind == kind.value, FaultRow.topic == topic, FaultRow.partition == number)
+    return (
+        FaultRow.stream == stream,
+        FaultRow.kind == kind.value,
+        FaultRow.topic == topic,
+        FaultRow.partition == number,
+    )
 
 
 def _fault(row: Row[Any]) -> Fault:

@@ -1,4 +1,5 @@
-"""What people say of anomalies: true ones and maintenance are kept out of training, false ones go back into it."""
+"""What people say of anomalies: true ones and maintenance are kept out of training, false ones go back into
+it."""
 
 from __future__ import annotations
 
@@ -16,9 +17,17 @@ from storage.tables.stream import AnomalyRow
 Label = Literal["true", "false", "maintenance"]
 
 
-def put(connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int) -> None:
+def put(
+    connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int
+) -> None:
     """The last word on an anomaly counts."""
-    values = {"anomaly_id": anomaly_id, "label": label, "author": author, "comment": comment, "created_ns": now_ns}
+    values = {
+        "anomaly_id": anomaly_id,
+        "label": label,
+        "author": author,
+        "comment": comment,
+        "created_ns": now_ns,
+    }
     statement = insert(connection, LabelRow).values(values)
     changed = {column.name: column for column in statement.excluded if column.name != "anomaly_id"}
     connection.execute(statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed))
@@ -34,8 +43,13 @@ class Said:
 
 def said(connection: Connection, stream: str) -> dict[UUID, Said]:
     """Every labelled anomaly of a stream."""
-    statement = select(LabelRow.anomaly_id, LabelRow.label, LabelRow.author).join(AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id)
-    return {row.anomaly_id: Said(row.label, row.author) for row in connection.execute(statement.where(AnomalyRow.stream == stream))}
+    statement = select(LabelRow.anomaly_id, LabelRow.label, LabelRow.author).join(
+        AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id
+    )
+    return {
+        row.anomaly_id: Said(row.label, row.author)
+        for row in connection.execute(statement.where(AnomalyRow.stream == stream))
+    }
 
 
 def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:

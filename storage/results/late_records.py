@@ -32,7 +32,12 @@ def add(connection: Connection, records: Sequence[LateRecord]) -> None:
 
 
 def query(
-    connection: Connection, *, stream: str | None = None, series: str | None = None, since_ns: int | None = None, limit: int | None = None
+    connection: Connection,
+    *,
+    stream: str | None = None,
+    series: str | None = None,
+    since_ns: int | None = None,
+    limit: int | None = None,
 ) -> list[LateRecord]:
     """Late records, newest arrival first; ``since_ns`` is a time of arrival."""
     statement = select(*LateRow.__table__.columns).order_by(LateRow.id.desc()).limit(limit)
@@ -43,7 +48,9 @@ def query(
     if since_ns is not None:
         statement = statement.where(LateRow.created_ns >= since_ns)
     return [
-        LateRecord(row.stream, Partition(row.topic, row.partition), row.offset, row.series, row.time_ns, row.values)
+        LateRecord(
+            row.stream, Partition(row.topic, row.partition), row.offset, row.series, row.time_ns, row.values
+        )
         for row in connection.execute(statement)
     ]
 

@@ -7,7 +7,18 @@ import re
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ColumnElement, Connection, Dialect, Integer, Text, delete, select, tuple_
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Integer,
+    Text,
+    delete,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
@@ -20,7 +31,9 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class SafeText(TypeDecorator[str]):
-    """Text from outside: PostgreSQL refuses NUL and lone surrogates, and a record must not be able to stop the pipeline."""
+    """Text from outside: PostgreSQL refuses NUL and lone surrogates, and a record must not be able to stop
+    the pipeline.
+    """
 
     impl = Text
     cache_ok = True
@@ -30,7 +43,9 @@ class SafeText(TypeDecorator[str]):
 
 
 class Floats(TypeDecorator[list[float]]):
-    """A list of floats as JSON; NaN and the infinities, which JSON lacks, as the strings ``nan``, ``inf`` and ``-inf``."""
+    """A list of floats as JSON; NaN and the infinities, which JSON lacks, as the strings ``nan``, ``inf`` and
+    ``-inf``.
+    """
 
     impl = JSON
     cache_ok = True
@@ -59,12 +74,16 @@ class SafeJson(TypeDecorator[Any]):
 
 
 def short_key(text: str) -> bytes:
-    """A hash of ``text`` that stands for it in a primary key: PostgreSQL's ordered indexes refuse texts of some KB."""
+    """A hash of ``text`` that stands for it in a primary key: PostgreSQL's ordered indexes refuse texts of
+    some KB.
+    """
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def delete_older(connection: Connection, when: InstrumentedAttribute[int], before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` rows of the table whose column ``when`` lies before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` rows of the table whose column ``when`` lies before ``before_ns``; returns how
+    many.
+    """
     key = when.class_.__table__.primary_key.columns
     old = select(*key).where(when < before_ns).limit(limit)
     return connection.execute(delete(when.class_).where(tuple_(*key).in_(old))).rowcount
@@ -93,11 +112,14 @@ def insert(connection: Connection, table: Any) -> postgresql.Insert:
 
 
 def insert_for(dialect: str, table: Any) -> postgresql.Insert:
-    """The same for statements that are made once: both databases spell it alike, but SQLAlchemy has a class for each."""
+    """The same for statements that are made once: both databases spell it alike, but SQLAlchemy has a class
+    for each.
+    """
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]
 
 
 def matches(column: InstrumentedAttribute[str], glob: str) -> ColumnElement[bool]:
-    """``column`` matches a pattern in which ``*`` stands for any text and ``?`` for one character; case matters."""
+    """``column`` matches a pattern in which ``*`` stands for any text and ``?`` for one character; case
+    matters."""
     pattern = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in safe(glob))
     return column.regexp_match(f"(?s)^{pattern}\\Z")

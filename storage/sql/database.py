@@ -1,8 +1,9 @@
 """The database: how to reach it, one transaction at a time, and what its failures mean to the caller.
 
-SQLite runs in WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` just as well (the log is in the kernel's cache),
-but a power cut could take back the last commits, and not everything that follows a commit can be done again: a webhook that was
-sent, an operator's label, a reading of this machine's own telemetry. FULL costs one fsync a batch.
+SQLite runs in WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` just as well (the log is in the
+kernel's cache), but a power cut could take back the last commits, and not everything that follows a commit
+can be done again: a webhook that was sent, an operator's label, a reading of this machine's own telemetry.
+FULL costs one fsync a batch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
@@ -26,7 +34,8 @@ LOCK_TIMEOUT = 5.0
 _POSTGRES_OPTIONS = {
     "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
     "statement_timeout": "60s",
-    # A process frozen inside its transaction must not keep its row locks for good, even if no successor comes.
+    # A process frozen inside its transaction must not keep its row locks for good, even if no successor
+    # comes.
     "idle_in_transaction_session_timeout": "60s",
 }
 _POSTGRES_ARGS: dict[str, Any] = {
@@ -52,8 +61,8 @@ class RowLocked(StorageUnavailable):
 class Database:
     """One database, safe to share between threads.
 
-    ``exclusive`` is for processes that own partitions: on SQLite there may be one of them (StorageError otherwise). Commands
-    that only look, or write a row now and then, run beside it without.
+    ``exclusive`` is for processes that own partitions: on SQLite there may be one of them (StorageError
+    otherwise). Commands that only look, or write a row now and then, run beside it without.
     """
 
     def __init__(self, url: str, password: str | None = None, *, exclusive: bool = False) -> None:
@@ -73,8 +82,8 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """One writing transaction: committed at the end of the block, rolled back on an exception.
 
-        Raises StorageUnavailable when the database is away (nothing was committed), CommitUnknown when the reply to COMMIT
-        was lost, StorageError when trying again is of no use.
+        Raises StorageUnavailable when the database is away (nothing was committed), CommitUnknown when the
+        reply to COMMIT was lost, StorageError when trying again is of no use.
         """
         with self._turn(), self._connect() as connection, connection.begin() as transaction:
             yield connection
@@ -88,7 +97,9 @@ class Database:
         """One consistent view, without a write lock. Raises as ``begin`` does."""
         with self._connect() as connection:
             if self._file is None:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
             yield connection.execution_options(reading=True)
 
     @contextmanager
@@ -103,7 +114,10 @@ class Database:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def upgrade(self) -> None:
-        """Create the schema or bring it to this version. Raises StorageError if a newer forewatch has written it."""
+        """Create the schema or bring it to this version.
+
+        Raises StorageError if a newer forewatch has written it.
+        """
         from storage.sql import migrate
 
         if self._file is not None:
@@ -144,7 +158,10 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """SQLite: threads of this process write in turn. Waiting for its lock is sleeping, longer and longer, and whoever writes seldom starves."""
+        """SQLite: threads of this process write in turn.
+
+        Waiting for its lock is sleeping, longer and longer, and whoever writes seldom starves.
+        """
         if self._file is None:
             yield
             return
@@ -170,7 +187,9 @@ class Database:
     def _explained(self, error: DBAPIError) -> Exception:
         reason = _first_line(error)
         if _is_missing_table(error):
-            return StorageError(f"{self} does not have the tables of this version ({reason}); run: forewatch db upgrade")
+            return StorageError(
+                f"{self} does not have the tables of this version ({reason}); run: forewatch db upgrade"
+            )
         if getattr(error.orig, "sqlstate", None) == "55P03":
             return RowLocked(f"{self}: {reason}")
         if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
@@ -184,7 +203,9 @@ def _checked(text: str, password: str | None) -> URL:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise ConfigError("database: not a URL; write sqlite:///file.db or postgresql+psycopg://user@host/name") from None
+        raise ConfigError(
+            "database: not a URL; write sqlite:///file.db or postgresql+psycopg://user@host/name"
+        ) from None
     if url.drivername in {"postgresql", "postgres"}:
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in {"sqlite", "postgresql+psycopg"}:
@@ -197,17 +218,27 @@ def _checked(text: str, password: str | None) -> URL:
 def _sqlite(file: Path) -> Engine:
     # mode=rw: a misspelt path must not quietly become a new, empty database.
     url = URL.create("sqlite", database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
-    engine = create_engine(url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT}, hide_parameters=True)
+    engine = create_engine(
+        url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "journal_size_limit=67108864",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and writes later could not get the write lock any more: writers ask for it at once.
-        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+        # A transaction that reads first and writes later could not get the write lock any more: writers ask
+        # for it at once.
+        connection.exec_driver_sql(
+            "BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE"
+        )
 
     return engine
 
@@ -235,4 +266,6 @@ def _first_line(error: DBAPIError) -> str:
 def _is_missing_table(error: DBAPIError) -> bool:
     if isinstance(error, ProgrammingError):
         return getattr(error.orig, "sqlstate", None) in {"42P01", "42703"}
-    return isinstance(error, OperationalError) and str(error.orig).startswith(("no such table", "no such column"))
+    return isinstance(error, OperationalError) and str(error.orig).startswith(
+        ("no such table", "no such column")
+    )

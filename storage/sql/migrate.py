@@ -1,4 +1,6 @@
-"""The schema's versions, by Alembic: ``storage/migrations/versions`` holds one file a step, in one line without branches."""
+"""The schema's versions, by Alembic: ``storage/migrations/versions`` holds one file a step, in one line
+without branches.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def head() -> str:
 
 
 def current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    return MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE}
+    ).get_current_revision()
 
 
 def upgrade(connection: Connection) -> None:
@@ -49,7 +53,9 @@ def require_head(revision: str | None, name: str) -> None:
     """Raise StorageError unless ``revision`` is ``head``."""
     _refuse_newer(revision, name)
     if revision != head():
-        raise StorageError(f"{name} is at schema {revision or 'none'}, this forewatch needs {head()}; run: forewatch db upgrade")
+        raise StorageError(
+            f"{name} is at schema {revision or 'none'}, this forewatch needs {head()}; run: forewatch db upgrade"
+        )
 
 
 def _refuse_newer(revision: str | None, name: str) -> None:

@@ -1,4 +1,6 @@
-"""One process per SQLite file: SQLite cannot rescue a row lock from a frozen owner, so there must never be a second owner."""
+"""One process per SQLite file: SQLite cannot rescue a row lock from a frozen owner, so there must never be a
+second owner.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pipeline.core.errors import StorageError
 class ProcessLock:
     """An advisory ``flock`` on ``<database file>.lock``, released by the kernel however the process ends.
 
-    The file stays behind on purpose: deleting it would let two processes lock two different files of one name.
+    The file stays behind on purpose: deleting it would let two processes lock two different files of one
+    name.
     """
 
     def __init__(self, database: Path) -> None:
@@ -21,7 +24,9 @@ class ProcessLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise StorageError, which names the process that holds it, or says why the file cannot be made."""
+        """Take the lock or raise StorageError, which names the process that holds it, or says why the file
+        cannot be made.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

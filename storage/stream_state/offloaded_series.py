@@ -1,7 +1,8 @@
 """State of series that were silent for so long that they left memory.
 
-Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it: ``evict`` and ``forget`` are called in the
-transaction that saves a snapshot, ``revive`` only reads. A series that came back after the snapshot is then still found by the replay.
+Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it:
+``evict`` and ``forget`` are called in the transaction that saves a snapshot, ``revive`` only reads. A series
+that came back after the snapshot is then still found by the replay.
 """
 
 from __future__ import annotations
@@ -44,8 +45,15 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
     """Store these states, replacing older ones, whoever owns the partition; returns how many."""
     statement = insert(connection, SeriesStateRow)
     changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns", "evicted_ns")}
-    statement = statement.on_conflict_do_update(index_elements=["stream", "topic", "partition", "series_key"], set_=changed)
-    key = {"stream": stream, "topic": partition.topic, "partition": partition.number, "evicted_ns": time.time_ns()}
+    statement = statement.on_conflict_do_update(
+        index_elements=["stream", "topic", "partition", "series_key"], set_=changed
+    )
+    key = {
+        "stream": stream,
+        "topic": partition.topic,
+        "partition": partition.number,
+        "evicted_ns": time.time_ns(),
+    }
     count = 0
     for some in _chunks(states):
         rows: list[dict[str, Any]] = [
@@ -64,12 +72,19 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
     return count
 
 
-def revive(connection: Connection, stream: str, partition: Partition, keys: Sequence[str]) -> dict[str, SeriesState]:
+def revive(
+    connection: Connection, stream: str, partition: Partition, keys: Sequence[str]
+) -> dict[str, SeriesState]:
     """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""
     found: dict[str, SeriesState] = {}
     asked = {short_key(key): key for key in keys}
     for some in _chunks(asked):
-        columns = (SeriesStateRow.series_key, SeriesStateRow.state, SeriesStateRow.state_version, SeriesStateRow.last_ns)
+        columns = (
+            SeriesStateRow.series_key,
+            SeriesStateRow.state,
+            SeriesStateRow.state_version,
+            SeriesStateRow.last_ns,
+        )
         statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series_key.in_(some))
         for row in connection.execute(statement):
             key = asked[row.series_key]
@@ -81,21 +96,33 @@ def forget(connection: Connection, position: Position, keys: Sequence[str]) -> N
     """These live in memory, and in the snapshot of this transaction, again. Raises Fenced."""
     hold(connection, position)
     for some in _chunks(map(short_key, keys)):
-        connection.execute(delete(SeriesStateRow).where(*_of(position.stream, position.partition), SeriesStateRow.series_key.in_(some)))
+        connection.execute(
+            delete(SeriesStateRow).where(
+                *_of(position.stream, position.partition), SeriesStateRow.series_key.in_(some)
+            )
+        )
 
 
 def count(connection: Connection, stream: str, partition: Partition) -> int:
     """How many series of the partition are stored."""
-    return connection.execute(select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))).scalar_one()
+    return connection.execute(
+        select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))
+    ).scalar_one()
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series since. Returns how many."""
+    """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series
+    since. Returns how many.
+    """
     return delete_older(connection, SeriesStateRow.evicted_ns, before_ns, limit)
 
 
 def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
-    return (SeriesStateRow.stream == stream, SeriesStateRow.topic == partition.topic, SeriesStateRow.partition == partition.number)
+    return (
+        SeriesStateRow.stream == stream,
+        SeriesStateRow.topic == partition.topic,
+        SeriesStateRow.partition == partition.number,
+    )
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -1,14 +1,15 @@
 """Who may commit for a partition, and from where: the fence of every batch.
 
-One row a partition. The owner that takes over raises ``epoch``; every batch begins with a compare-and-set on (epoch, next_offset)
-that must touch exactly one row, so that an owner which was replaced while it slept can commit nothing.
+One row a partition. The owner that takes over raises ``epoch``; every batch begins with a compare-and-set on
+(epoch, next_offset) that must touch exactly one row, so that an owner which was replaced while it slept can
+commit nothing.
 
     take_over ─► advance ─► advance ─► … ─► Fenced (someone else took over)
 
-On PostgreSQL an owner that is frozen inside its transaction holds the row's lock. The successor waits for ``PATIENCE_MS``, then ends
-that transaction. Which server process that is, is read from the row itself: ``xmax`` names the transaction that has it
-locked and ``pg_locks`` that transaction's process. (A process id recorded by the last commit may be another
-connection of the owner's pool, or by now somebody else.)
+On PostgreSQL an owner that is frozen inside its transaction holds the row's lock. The successor waits for
+``PATIENCE_MS``, then ends that transaction. Which server process that is, is read from the row itself:
+``xmax`` names the transaction that has it locked and ``pg_locks`` that transaction's process. (A process id
+recorded by the last commit may be another connection of the owner's pool, or by now somebody else.)
 """
 
 from __future__ import annotations
@@ -66,11 +67,17 @@ class Outcome(Enum):
 def take_over(database: Database, stream: str, partition: Partition, owner: str, identity: str) -> Position:
     """Become the owner of ``partition``: whoever was it before can commit nothing any more.
 
-    ``identity`` is kept from the first take-over; the position that comes back holds the stored one, so that the caller can compare.
-    Raises StorageUnavailable.
+    ``identity`` is kept from the first take-over; the position that comes back holds the stored one, so that
+    the caller can compare. Raises StorageUnavailable.
     """
     now = time.time_ns()
-    first = dict.fromkeys(_COUNTS, 0) | {"epoch": 1, "commits": 0, "owner": owner, "identity": identity, "updated_ns": now}
+    first = dict.fromkeys(_COUNTS, 0) | {
+        "epoch": 1,
+        "commits": 0,
+        "owner": owner,
+        "identity": identity,
+        "updated_ns": now,
+    }
 
     def claim() -> Position:
         # Autocommit: frozen anywhere in here, this process holds no lock.
@@ -85,12 +92,15 @@ def take_over(database: Database, stream: str, partition: Partition, owner: str,
     return _unblocking(database, stream, partition, claim)
 
 
-def advance(connection: Connection, position: Position, next_offset: int, counts: Counts, watermark_ns: int | None) -> Position:
-    """Move the position; the first statement of a batch's transaction. ``counts`` are the cumulative ones after the batch.
+def advance(
+    connection: Connection, position: Position, next_offset: int, counts: Counts, watermark_ns: int | None
+) -> Position:
+    """Move the position; the first statement of a batch's transaction. ``counts`` are the cumulative ones
+    after the batch.
 
-    A transaction that advances several partitions does so in the order of (stream, partition), or two of them could deadlock.
-    Advancing a new partition to where it will start, with no counts, pins that start: a crash before the first batch must
-    not move ``latest`` on. Raises Fenced.
+    A transaction that advances several partitions does so in the order of (stream, partition), or two of them
+    could deadlock. Advancing a new partition to where it will start, with no counts, pins that start: a crash
+    before the first batch must not move ``latest`` on. Raises Fenced.
     """
     after = advanced(position, next_offset, counts, watermark_ns)
     expected = {"our_epoch": position.epoch, "our_offset": position.next_offset}
@@ -100,8 +110,13 @@ def advance(connection: Connection, position: Position, next_offset: int, counts
     return after
 
 
-def advanced(position: Position, next_offset: int, counts: Counts, watermark_ns: int | None = None) -> Position:
-    """What ``advance`` makes of ``position``, without a database. Offsets read = ``counts.read()``, so that gives the start."""
+def advanced(
+    position: Position, next_offset: int, counts: Counts, watermark_ns: int | None = None
+) -> Position:
+    """What ``advance`` makes of ``position``, without a database.
+
+    Offsets read = ``counts.read()``, so that gives the start.
+    """
     start = next_offset - counts.read() if position.start_offset is None else position.start_offset
     return Position(
         position.stream,
@@ -116,13 +131,23 @@ def advanced(position: Position, next_offset: int, counts: Counts, watermark_ns:
     )
 
 
-def restart(connection: Connection, position: Position, identity: str, next_offset: int, counts: Counts) -> Position:
+def restart(
+    connection: Connection, position: Position, identity: str, next_offset: int, counts: Counts
+) -> Position:
     """Go on at another place, or in another log of the same name: a gap that the policy accepts.
 
-    ``counts`` are what is carried over (records still held); the rest begins at zero with the new start. A snapshot that
-    belongs to the new place is to be saved in the same transaction. Raises Fenced.
+    ``counts`` are what is carried over (records still held); the rest begins at zero with the new start. A
+    snapshot that belongs to the new place is to be saved in the same transaction. Raises Fenced.
     """
-    moved = Position(position.stream, position.partition, position.epoch, position.next_offset, None, identity, commits=position.commits)
+    moved = Position(
+        position.stream,
+        position.partition,
+        position.epoch,
+        position.next_offset,
+        None,
+        identity,
+        commits=position.commits,
+    )
     return advance(connection, moved, next_offset, counts, position.watermark_ns)
 
 
@@ -136,10 +161,14 @@ def hold(connection: Connection, position: Position) -> None:
 def confirm(database: Database, position: Position, next_offset: int) -> Outcome:
     """What became of an ``advance(…, position, next_offset, …)`` whose COMMIT was not answered.
 
-    Waits for a transaction that is still open on the server (and ends it if it goes nowhere), so that the answer is final.
-    Raises StorageUnavailable.
+    Waits for a transaction that is still open on the server (and ends it if it goes nowhere), so that the
+    answer is final. Raises StorageUnavailable.
     """
-    statement = select(*PositionRow.__table__.columns).where(*_is(position.stream, position.partition)).with_for_update()
+    statement = (
+        select(*PositionRow.__table__.columns)
+        .where(*_is(position.stream, position.partition))
+        .with_for_update()
+    )
 
     def read() -> Outcome:
         with database.autocommit() as connection:
@@ -155,13 +184,17 @@ def confirm(database: Database, position: Position, next_offset: int) -> Outcome
 
 def get(connection: Connection, stream: str, partition: Partition) -> Position | None:
     """The position as committed, for readers; owners use ``take_over``."""
-    row = connection.execute(select(*PositionRow.__table__.columns).where(*_is(stream, partition))).one_or_none()
+    row = connection.execute(
+        select(*PositionRow.__table__.columns).where(*_is(stream, partition))
+    ).one_or_none()
     return None if row is None else _position(row)
 
 
 def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
     """Every position, or those of one stream, in order."""
-    statement = select(*PositionRow.__table__.columns).order_by(PositionRow.stream, PositionRow.topic, PositionRow.partition)
+    statement = select(*PositionRow.__table__.columns).order_by(
+        PositionRow.stream, PositionRow.topic, PositionRow.partition
+    )
     if stream is not None:
         statement = statement.where(PositionRow.stream == stream)
     return [_position(row) for row in connection.execute(statement)]
@@ -178,7 +211,10 @@ def _unblocking(database: Database, stream: str, partition: Partition, action: C
 
 
 def _patiently(connection: Connection, statement: Executable) -> Row[Any]:
-    """Execute a statement that locks one row, waiting for ``PATIENCE_MS`` at most. Raises RowLocked through ``Database``."""
+    """Execute a statement that locks one row, waiting for ``PATIENCE_MS`` at most.
+
+    Raises RowLocked through ``Database``.
+    """
     if connection.dialect.name == "sqlite":
         return connection.execute(statement).one()
     connection.exec_driver_sql(f"SET lock_timeout = {PATIENCE_MS}")
@@ -194,12 +230,21 @@ def _key(stream: str, partition: Partition) -> dict[str, Any]:
 
 
 def _is(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
-    return (PositionRow.stream == stream, PositionRow.topic == partition.topic, PositionRow.partition == partition.number)
+    return (
+        PositionRow.stream == stream,
+        PositionRow.topic == partition.topic,
+        PositionRow.partition == partition.number,
+    )
 
 
 def _values(position: Position) -> dict[str, Any]:
-    values = {name: getattr(position, name) for name in ("next_offset", "start_offset", "identity", "watermark_ns", "commits")}
-    return values | {name: getattr(position.counts, name) for name in _COUNTS} | {"updated_ns": time.time_ns()}
+    values = {
+        name: getattr(position, name)
+        for name in ("next_offset", "start_offset", "identity", "watermark_ns", "commits")
+    }
+    return (
+        values | {name: getattr(position.counts, name) for name in _COUNTS} | {"updated_ns": time.time_ns()}
+    )
 
 
 def _position(row: Row[Any]) -> Position:

@@ -10,7 +10,11 @@ from storage.tables.stream import PositionRow, SeriesStateRow, SnapshotPageRow, 
 def names(connection: Connection, prefix: str) -> list[str]:
     """The ledgers that have positions and whose names begin so."""
     column = PositionRow.stream
-    return list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True)).distinct()).scalars())
+    return list(
+        connection.execute(
+            select(column).where(column.startswith(prefix, autoescape=True)).distinct()
+        ).scalars()
+    )
 
 
 def forget(connection: Connection, stream: str) -> None:

@@ -20,7 +20,10 @@ from storage.tables.stream import SnapshotPageRow, SnapshotRow
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """State after every record below ``offset``. ``pages`` reads from the database while it is iterated over, once."""
+    """State after every record below ``offset``.
+
+    ``pages`` reads from the database while it is iterated over, once.
+    """
 
     offset: int
     state_version: str
@@ -41,22 +44,39 @@ def save(
 ) -> int:
     """Replace the partition's snapshot in this transaction; returns its size in bytes. Raises Fenced.
 
-    Everything below ``offset`` must be durable before this commits: records are never read again from further back.
+    Everything below ``offset`` must be durable before this commits: records are never read again from further
+    back.
     """
     delete(connection, position)
-    key = {"stream": position.stream, "topic": position.partition.topic, "partition": position.partition.number}
+    key = {
+        "stream": position.stream,
+        "topic": position.partition.topic,
+        "partition": position.partition.number,
+    }
     count = size = 0
     for page in pages:
         connection.execute(insert(SnapshotPageRow), key | {"page": count, "data": page})
         count, size = count + 1, size + len(page)
-    header = {"snapshot_offset": offset, "state_version": state_version, "meta": meta or {}, "created_ns": time.time_ns()}
+    header = {
+        "snapshot_offset": offset,
+        "state_version": state_version,
+        "meta": meta or {},
+        "created_ns": time.time_ns(),
+    }
     connection.execute(insert(SnapshotRow), key | header | {"pages": count, "size_bytes": size})
     return size
 
 
 def load(connection: Connection, stream: str, partition: Partition) -> Snapshot | None:
-    """The snapshot, or None. Its pages are read through ``connection``: use them before the transaction ends."""
-    here = (SnapshotRow.stream == stream, SnapshotRow.topic == partition.topic, SnapshotRow.partition == partition.number)
+    """The snapshot, or None.
+
+    Its pages are read through ``connection``: use them before the transaction ends.
+    """
+    here = (
+        SnapshotRow.stream == stream,
+        SnapshotRow.topic == partition.topic,
+        SnapshotRow.partition == partition.number,
+    )
     row = connection.execute(select(*SnapshotRow.__table__.columns).where(*here)).one_or_none()
     if row is None:
         return None
@@ -67,7 +87,9 @@ def load(connection: Connection, stream: str, partition: Partition) -> Snapshot 
 def offsets(connection: Connection, stream: str) -> dict[Partition, int]:
     """Where the snapshot of each partition lies: nothing below is ever scored again."""
     rows = connection.execute(
-        select(SnapshotRow.topic, SnapshotRow.partition, SnapshotRow.snapshot_offset).where(SnapshotRow.stream == stream)
+        select(SnapshotRow.topic, SnapshotRow.partition, SnapshotRow.snapshot_offset).where(
+            SnapshotRow.stream == stream
+        )
     )
     return {Partition(row.topic, row.partition): row.snapshot_offset for row in rows}
 
@@ -82,6 +104,12 @@ def delete(connection: Connection, position: Position) -> None:
 
 
 def _pages(connection: Connection, stream: str, partition: Partition, count: int) -> Iterator[bytes]:
-    key = (SnapshotPageRow.stream == stream, SnapshotPageRow.topic == partition.topic, SnapshotPageRow.partition == partition.number)
+    key = (
+        SnapshotPageRow.stream == stream,
+        SnapshotPageRow.topic == partition.topic,
+        SnapshotPageRow.partition == partition.number,
+    )
     for page in range(count):
-        yield connection.execute(select(SnapshotPageRow.data).where(*key, SnapshotPageRow.page == page)).scalar_one()
+        yield connection.execute(
+            select(SnapshotPageRow.data).where(*key, SnapshotPageRow.page == page)
+        ).scalar_one()

@@ -25,8 +25,9 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 class AlertEventRow(Base):
     """The outbox: a change of an anomaly or a fault, written in the transaction that made it.
 
-    ``state``: pending (not routed yet), waiting (part of an alert that has not spoken since), sent (folded into a notice), suppressed
-    (by ``reason``). ``body`` is the record as JSON; ``event_id`` names the change, so that a repetition is not a second event.
+    ``state``: pending (not routed yet), waiting (part of an alert that has not spoken since), sent (folded
+    into a notice), suppressed (by ``reason``). ``body`` is the record as JSON; ``event_id`` names the change,
+    so that a repetition is not a second event.
     """
 
     __tablename__ = "alert_events"
@@ -52,7 +53,8 @@ class AlertEventRow(Base):
 class AlertRow(Base):
     """One alert, from its first anomaly to its end. ``flush_ns`` is when it must be looked at next.
 
-    ``state``: waiting (nothing was sent yet), open, closed. What was sent last is in ``sent_*``, so that a look tells what is new.
+    ``state``: waiting (nothing was sent yet), open, closed. What was sent last is in ``sent_*``, so that a
+    look tells what is new.
     """
 
     __tablename__ = "alerts"
@@ -116,7 +118,9 @@ class AlertMemberRow(Base):
 
 
 class AlertLaneRow(Base):
-    """What is remembered of a series (or group) between its alerts: message counter, last end, recent beginnings."""
+    """What is remembered of a series (or group) between its alerts: message counter, last end, recent
+    beginnings.
+    """
 
     __tablename__ = "alert_lanes"
 
@@ -127,7 +131,10 @@ class AlertLaneRow(Base):
 
 
 class AlertStreamRow(Base):
-    """One row a stream: who has it locked routes its events. ``recent``: rule → beginnings of alerts, for the storm limit."""
+    """One row a stream: who has it locked routes its events.
+
+    ``recent``: rule → beginnings of alerts, for the storm limit.
+    """
 
     __tablename__ = "alert_streams"
 
@@ -163,7 +170,10 @@ class NoticeRow(Base):
 
 
 class DeliveryRow(Base):
-    """One notice on its way to one endpoint. ``state``: pending, delivered, dead, suppressed (by ``reason``)."""
+    """One notice on its way to one endpoint.
+
+    ``state``: pending, delivered, dead, suppressed (by ``reason``).
+    """
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -182,13 +192,15 @@ class DeliveryRow(Base):
     state: Mapped[str]
     reason: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(Integer)
-    repeats: Mapped[int] = mapped_column(Integer)  # attempts after one whose answer was lost: the receiver may know the message
+    # attempts after one whose answer was lost: the receiver may know the message
+    repeats: Mapped[int] = mapped_column(Integer)
     created_ns: Mapped[int]
     finished_ns: Mapped[int | None]
 
 
 class DeliveryLaneRow(Base):
-    """The queue of one series (or group) to one endpoint: when its head is due, and which worker has it in hand."""
+    """The queue of one series (or group) to one endpoint: when its head is due, and which worker has it in
+    hand."""
 
     __tablename__ = "delivery_lanes"
     __table_args__ = (
@@ -204,7 +216,10 @@ class DeliveryLaneRow(Base):
 
 class DeliveryAttemptRow(Base):
     __tablename__ = "delivery_attempts"
-    __table_args__ = (Index("ix_delivery_attempts_delivery_id", "delivery_id"), Index("ix_delivery_attempts_started_ns", "started_ns"))
+    __table_args__ = (
+        Index("ix_delivery_attempts_delivery_id", "delivery_id"),
+        Index("ix_delivery_attempts_started_ns", "started_ns"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     delivery_id: Mapped[UUID]
@@ -228,7 +243,9 @@ class DeliveryWorkerRow(Base):
 
 
 class EndpointStateRow(Base):
-    """What is known of an endpoint across processes: since when it only fails, until when it wants quiet, whether it is disabled."""
+    """What is known of an endpoint across processes: since when it only fails, until when it wants quiet,
+    whether it is disabled.
+    """
 
     __tablename__ = "endpoint_states"
 

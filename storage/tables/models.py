@@ -1,4 +1,5 @@
-"""The tables of retraining: jobs, the versions they made, who decides since when, and what is kept out of training.
+"""The tables of retraining: jobs, the versions they made, who decides since when, and what is kept out of
+training.
 
 jobs ─► models ─► promotions          quarantine: ranges that a person keeps out
 power: what would be caught, by series          drift_states: what the eye on drift knows of a partition's series
@@ -18,7 +19,10 @@ _LIVE = text("state IN ('queued', 'running')")
 
 
 class JobRow(Base):
-    """One piece of work and all that is known of it. The row is the truth: who runs it holds ``token``, and shows by ``beat`` that it lives."""
+    """One piece of work and all that is known of it.
+
+    The row is the truth: who runs it holds ``token``, and shows by ``beat`` that it lives.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -75,7 +79,9 @@ class ModelRow(Base):
 
 
 class PromotionRow(Base):
-    """Each change of the champion of a stream, one row; the row of the highest ``sequence`` says who decides. NULL: the packaged weights."""
+    """Each change of the champion of a stream, one row; the row of the highest ``sequence`` says who decides.
+    NULL: the packaged weights.
+    """
 
     __tablename__ = "promotions"
     __table_args__ = (Index("uq_promotions_stream", "stream", "sequence", unique=True),)
@@ -93,7 +99,10 @@ class PromotionRow(Base):
 
 
 class QuarantineRow(Base):
-    """A range of time that a person keeps out of training; ``series`` NULL: of the whole stream. Removed ones stay, for the record."""
+    """A range of time that a person keeps out of training; ``series`` NULL: of the whole stream.
+
+    Removed ones stay, for the record.
+    """
 
     __tablename__ = "quarantine"
     __table_args__ = (Index("ix_quarantine_stream", "stream", "start_ns"),)

@@ -1,6 +1,8 @@
-"""Every table of the main job. A column is called as the field of ``pipeline.core.types`` that it keeps; times are ns since the epoch, UTC.
+"""Every table of the main job. A column is called as the field of ``pipeline.core.types`` that it keeps;
+times are ns since the epoch, UTC.
 
-No foreign keys point at ``positions``: they would make its row locks harder to see through (see ``positions.take_over``).
+No foreign keys point at ``positions``: they would make its row locks harder to see through (see
+``positions.take_over``).
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from storage.sql.column_types import Floats, RowId, SafeJson, SafeText
 
 class Base(DeclarativeBase):
     metadata = MetaData(
-        naming_convention={"ix": "ix_%(column_0_N_label)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"}
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         int: BigInteger,
@@ -149,7 +155,10 @@ class AnomalyRow(Base):
 
 class DeadLetterRow(Base):
     __tablename__ = "dead_letters"
-    __table_args__ = (Index("ix_dead_letters_stream_created_ns", "stream", "created_ns"), Index("ix_dead_letters_created_ns", "created_ns"))
+    __table_args__ = (
+        Index("ix_dead_letters_stream_created_ns", "stream", "created_ns"),
+        Index("ix_dead_letters_created_ns", "created_ns"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     stream: Mapped[str]
@@ -168,7 +177,10 @@ class DeadLetterRow(Base):
 
 class LateRow(Base):
     __tablename__ = "late_records"
-    __table_args__ = (Index("ix_late_records_stream_created_ns", "stream", "created_ns"), Index("ix_late_records_created_ns", "created_ns"))
+    __table_args__ = (
+        Index("ix_late_records_stream_created_ns", "stream", "created_ns"),
+        Index("ix_late_records_created_ns", "created_ns"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     stream: Mapped[str]
@@ -182,7 +194,9 @@ class LateRow(Base):
 
 
 class FaultRow(Base):
-    """A fault of the whole stream has no partition: topic "" and partition −1, because NULLs are never equal in a unique index."""
+    """A fault of the whole stream has no partition: topic "" and partition −1, because NULLs are never equal
+    in a unique index.
+    """
 
     __tablename__ = "faults"
     __table_args__ = (

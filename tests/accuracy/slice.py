@@ -1,4 +1,5 @@
-"""The slice of the open data whose figures are pinned: small enough for every CI run, of every kind of series."""
+"""The slice of the open data whose figures are pinned: small enough for every CI run, of every kind of
+series."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ def figures(tier: str, name: str, data: Path, made: Path) -> dict[str, float]:
         inject.MAKERS[chosen.maker](folder, made)
         folder = made
     summary = summarise(evaluate(Task(folder, chosen.layout, tier, chosen.preset, limit=SLICE[name])))
-    return {figure.name: round(figure.all, 4) for figure in summary.figures if figure.better and figure.name in chosen.figures}
+    return {
+        figure.name: round(figure.all, 4)
+        for figure in summary.figures
+        if figure.better and figure.name in chosen.figures
+    }
 
 
 def pinned() -> dict[str, dict[str, dict[str, float]]]:
@@ -33,7 +38,9 @@ def pinned() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def worst_allowed(figure: str, value: float) -> float:
-    """How bad a pinned figure may get: libraries and processors round differently, and one event of few is a large step."""
+    """How bad a pinned figure may get: libraries and processors round differently, and one event of few is a
+    large step.
+    """
     if figure.startswith(("median delay", "false alarms", "row FAR")):
         return value + 0.25 * abs(value) + 0.5
     return value - 0.04 * abs(value) - 0.01

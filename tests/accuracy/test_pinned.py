@@ -1,4 +1,6 @@
-"""A change that makes detection worse on a slice of the open data breaks the build; ``python -m tests.accuracy.pin`` after a change that is meant."""
+"""A change that makes detection worse on a slice of the open data breaks the build;
+``python -m tests.accuracy.pin`` after a change that is meant.
+"""
 
 from __future__ import annotations
 

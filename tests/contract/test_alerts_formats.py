@@ -1,4 +1,5 @@
-"""Every format: its service takes every message, its golden file says what it looks like, and nothing from outside breaks out of its place.
+"""Every format: its service takes every message, its golden file says what it looks like, and nothing from
+outside breaks out of its place.
 
 The golden files are written anew by: python -m tests.contract.test_alerts_formats
 """
@@ -32,8 +33,19 @@ GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 KEY = "k" * 32
-KINDS: tuple[Kind, ...] = ("opened", "updated", "repeated", "acknowledged", "resolved", "revised", "retracted", "test")
-CONFIG = Alerts.model_validate({"units": {"temperature": "°C", "pressure": "bar"}, "public_url": "https://watch.example"})
+KINDS: tuple[Kind, ...] = (
+    "opened",
+    "updated",
+    "repeated",
+    "acknowledged",
+    "resolved",
+    "revised",
+    "retracted",
+    "test",
+)
+CONFIG = Alerts.model_validate(
+    {"units": {"temperature": "°C", "pressure": "bar"}, "public_url": "https://watch.example"}
+)
 SERVICES = {
     "webhook": services.webhook(SECRET),
     "json": services.plain(),
@@ -43,29 +55,60 @@ SERVICES = {
     "opsgenie": services.opsgenie(KEY),
     "alertmanager": services.alertmanager(),
 }
-HOSTILE = "a<!channel> </script><b>*x*</b>\r\nBcc: evil@example.org\x00\u202e [link](http://evil.example) `$(rm)` " + "ü" * 300
+HOSTILE = (
+    "a<!channel> </script><b>*x*</b>\r\nBcc: evil@example.org\x00\u202e [link](http://evil.example) `$(rm)` "
+    + "ü" * 300
+)
 
 
 def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -> Payload:
     """A message as the router writes it; ``text`` stands wherever text from outside can stand."""
     over = kind in ("resolved", "retracted")
-    shown = [anomaly(f"{series}{i or ''}", NOON + i * SECOND, surprise=7.5 - i / 10) for i in range(min(count, 10))]
+    shown = [
+        anomaly(f"{series}{i or ''}", NOON + i * SECOND, surprise=7.5 - i / 10) for i in range(min(count, 10))
+    ]
     shown = [closed(a, end_ns=NOON + 840 * SECOND) if over else a for a in shown]
     if text:
         for a in shown:
-            a.labels, a.channels, a.series, a.model_version = {text[:40]: text}, [text, "pressure"], text, text
+            a.labels, a.channels, a.series, a.model_version = (
+                {text[:40]: text},
+                [text, "pressure"],
+                text,
+                text,
+            )
     state = "retracted" if kind == "retracted" else "closed" if over else "open"
     members = [
-        Member(a.id, shown[0].id, "plant", a.series, state, a.severity, a.surprise, a.start_ns, a.end_ns, encode_anomaly(a)) for a in shown
+        Member(
+            a.id,
+            shown[0].id,
+            "plant",
+            a.series,
+            state,
+            a.severity,
+            a.surprise,
+            a.start_ns,
+            a.end_ns,
+            encode_anomaly(a),
+        )
+        for a in shown
     ]
     labels = dict(shown[0].labels) if count == 1 or text else {"site": "b2"}
-    alert = AlertState(shown[0].id, "plant", "data", "default", text or series, "plant/b2", labels, NOON, NOON, NOON, "major")
-    alert.urgency, alert.severities, alert.count, alert.surprise = "page", ["warning"] if kind == "updated" else [], count, 7.5
+    alert = AlertState(
+        shown[0].id, "plant", "data", "default", text or series, "plant/b2", labels, NOON, NOON, NOON, "major"
+    )
+    alert.urgency, alert.severities, alert.count, alert.surprise = (
+        "page",
+        ["warning"] if kind == "updated" else [],
+        count,
+        7.5,
+    )
     alert.acked_ns = NOON if kind == "acknowledged" else None
     alert.resolved_ns = NOON + 840 * SECOND if over else None
     hints = [Hint(a.series, "2026-03-02T12:00:00.000000Z", 7, 5) for a in shown[:2]] if count > 1 else []
     budget = BudgetView(5.0, 0.00021, 0.0031, 2)
-    scene = Scene(members, count, 0 if over else count, hints, ["plant/b3/flow", text or "mill/m1/current"], budget)
+    scene = Scene(
+        members, count, 0 if over else count, hints, ["plant/b3/flow", text or "mill/m1/current"], budget
+    )
     behaviour = StreamRules("plant", CONFIG, ("hook",)).behaviour("default")
     return compose(alert, kind, 3, scene, behaviour, CONFIG, NOON + 90 * SECOND)
 
@@ -79,18 +122,33 @@ def configured(kind: str, url: str, folder: Path) -> EndpointBase:
     """An endpoint of each type, its secrets in files."""
     (folder / "secret").write_text(SECRET)
     (folder / "key").write_text(KEY)
-    extra = {"webhook": {"secret": {"file": folder / "secret"}}, "pagerduty": {"key": {"file": folder / "key"}}}
+    extra = {
+        "webhook": {"secret": {"file": folder / "secret"}},
+        "pagerduty": {"key": {"file": folder / "key"}},
+    }
     extra["opsgenie"] = extra["pagerduty"]
     return endpoint(type=kind, url=url, allow=["loopback"], **extra.get(kind, {}))
 
 
 def rendered(kind: str, of: Payload, folder: Path) -> dict[str, Any]:
     call: Call = FORMATS[kind].render(configured(kind, "https://receiver.example/in", folder), message(of))
-    return {"method": call.method, "url": call.url, "headers": dict(call.headers), "body": json.loads(call.body)}
+    return {
+        "method": call.method,
+        "url": call.url,
+        "headers": dict(call.headers),
+        "body": json.loads(call.body),
+    }
 
 
 def golden(kind: str, event: Kind, folder: Path) -> str:
-    return json.dumps(rendered(kind, payload(event, count=1 if event != "opened" else 12), folder), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            rendered(kind, payload(event, count=1 if event != "opened" else 12), folder),
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -100,13 +158,18 @@ def test_golden(kind: str, event: Kind, tmp_path: Path):
 
 
 def test_the_published_schema_is_that_of_the_code():
-    assert (ROOT / "docs" / "alert-payload.schema.json").read_text() == schema_text(), "run python -m tests.contract.test_alerts_formats"
+    assert (ROOT / "docs" / "alert-payload.schema.json").read_text() == schema_text(), (
+        "run python -m tests.contract.test_alerts_formats"
+    )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_its_service_takes_every_message(kind: str, tmp_path: Path):
     """Every kind of message, alone and in a storm, also with hostile text; signatures with the time of now."""
-    told = [payload(event) for event in KINDS] + [payload("opened", count=5000), payload("opened", text=HOSTILE)]
+    told = [payload(event) for event in KINDS] + [
+        payload("opened", count=5000),
+        payload("opened", text=HOSTILE),
+    ]
     told.append(payload("opened", count=10, text=HOSTILE))
 
     async def scenario(url: str) -> list[str]:
@@ -151,7 +214,9 @@ def test_secrets_are_named_so_that_they_can_be_hidden(kind: str, tmp_path: Path)
 
 
 def test_pagerduty_follows_the_life_of_an_alert(tmp_path: Path):
-    actions = {event: rendered("pagerduty", payload(event), tmp_path)["body"]["event_action"] for event in KINDS}
+    actions = {
+        event: rendered("pagerduty", payload(event), tmp_path)["body"]["event_action"] for event in KINDS
+    }
     assert actions == dict.fromkeys(("opened", "updated", "repeated", "revised", "test"), "trigger") | {
         "acknowledged": "acknowledge",
         "resolved": "resolve",
@@ -165,7 +230,9 @@ def test_alertmanager_ends_the_alert_of_the_old_severity(tmp_path: Path):
     old, new = rendered("alertmanager", payload("updated"), tmp_path)["body"]
     assert (old["labels"]["severity"], new["labels"]["severity"]) == ("warning", "major")
     assert old["endsAt"] == "2026-03-02T12:01:30.000000Z" < new["endsAt"]
-    assert {k: v for k, v in old["labels"].items() if k != "severity"} == {k: v for k, v in new["labels"].items() if k != "severity"}
+    assert {k: v for k, v in old["labels"].items() if k != "severity"} == {
+        k: v for k, v in new["labels"].items() if k != "severity"
+    }
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""The ways out on real servers: HTTP and TLS with everything a receiver can do wrong, mail with STARTTLS, a real Kafka."""
+"""The ways out on real servers: HTTP and TLS with everything a receiver can do wrong, mail with STARTTLS, a
+real Kafka.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,13 @@ def test_a_connection_is_kept_for_the_next_call():
 
 
 @pytest.mark.parametrize(
-    ("status", "delivered"), [(200, True), (201, True), (204, True), (301, False), (400, False), (404, False), (500, False)]
+    ("status", "delivered"),
+    [(200, True), (201, True), (204, True), (301, False), (400, False), (404, False), (500, False)],
 )
 def test_only_2xx_is_success(status: int, delivered: bool):
-    with Receiver(answer(status, b"" if status == 204 else b"said so", location="http://127.0.0.1:1/")) as receiver:
+    with Receiver(
+        answer(status, b"" if status == 204 else b"said so", location="http://127.0.0.1:1/")
+    ) as receiver:
         (outcome,) = send(json_endpoint(receiver.url), payload("opened"))
         assert (outcome.delivered, outcome.status, len(receiver.received)) == (delivered, status, 1)
 
@@ -109,7 +114,13 @@ def test_giant_headers_are_an_error_and_not_memory():
 
 
 @pytest.mark.parametrize(
-    "reply", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nshort"]
+    "reply",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nshort",
+    ],
 )
 def test_malformed_answers_are_failures_with_a_reason(reply: bytes):
     async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -152,7 +163,10 @@ def test_tls_is_verified(authority: Authority):
     with Receiver(tls=good) as receiver:
         (trusted,) = send(json_endpoint(receiver.url, ca=authority.file), payload("opened"))
         (unknown,) = send(json_endpoint(receiver.url), payload("opened"))
-        (other_name,) = send(json_endpoint(receiver.url.replace("localhost", "127.0.0.1"), ca=authority.file), payload("opened"))
+        (other_name,) = send(
+            json_endpoint(receiver.url.replace("localhost", "127.0.0.1"), ca=authority.file),
+            payload("opened"),
+        )
         assert len(receiver.received) == 1
     with Receiver(tls=authority.server("localhost", expired=True)) as receiver:
         (expired,) = send(json_endpoint(receiver.url, ca=authority.file), payload("opened"))
@@ -165,7 +179,9 @@ def test_tls_is_verified(authority: Authority):
 
 def test_plain_http_where_tls_is_expected_is_a_failure():
     with Receiver() as receiver:
-        (outcome,) = send(json_endpoint(receiver.url.replace("http:", "https:"), timeout="1s"), payload("opened"))
+        (outcome,) = send(
+            json_endpoint(receiver.url.replace("http:", "https:"), timeout="1s"), payload("opened")
+        )
     assert not outcome.delivered
 
 
@@ -192,7 +208,9 @@ def mail_endpoint(port: int, **keys: Any) -> EndpointBase:
 def test_mail_with_starttls_a_login_and_a_picture(authority: Authority, tmp_path: Path):
     (tmp_path / "password").write_text("s3cret")
     with MailServer(authority.server("localhost"), password="s3cret") as server:
-        config = mail_endpoint(server.port, ca=authority.file, user="watch", password={"file": tmp_path / "password"})
+        config = mail_endpoint(
+            server.port, ca=authority.file, user="watch", password={"file": tmp_path / "password"}
+        )
         opened, resolved = send(config, payload("opened"), payload("resolved"), picture=PNG)
     assert (opened.delivered, resolved.delivered) == (True, True)
     first, second = (letter.message for letter in server.letters)
@@ -243,7 +261,9 @@ def test_no_header_can_be_smuggled_into_a_mail():
 
 
 def test_a_mail_server_inside_is_refused_without_an_allow_list():
-    (outcome,) = send(endpoint(type="email", host="localhost", sender="a@b.example", to=["c@d.example"]), payload("opened"))
+    (outcome,) = send(
+        endpoint(type="email", host="localhost", sender="a@b.example", to=["c@d.example"]), payload("opened")
+    )
     assert "not a public address" in outcome.answer
 
 
@@ -258,7 +278,9 @@ def test_a_kafka_topic_gets_payloads_keyed_by_series(topics: Topics):
     config = endpoint(type="kafka", brokers=[topics.broker], topic=topic)
     told = [payload("opened"), payload("updated"), payload("resolved")]
     assert all(o.delivered for o in send(config, *told))
-    consumer = KafkaConsumer(bootstrap_servers=topics.broker, auto_offset_reset="earliest", consumer_timeout_ms=3000)
+    consumer = KafkaConsumer(
+        bootstrap_servers=topics.broker, auto_offset_reset="earliest", consumer_timeout_ms=3000
+    )
     consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
     records = list(consumer)
     consumer.close()

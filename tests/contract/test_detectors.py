@@ -13,7 +13,11 @@ SPECS = [
     *(DetectorSpec(tier=tier, channels=("a", "b", "c")) for tier in ("light", "standard", "strong")),
     DetectorSpec(tier="standard", preset="network"),
     DetectorSpec(tier="standard", preset="stock", channels=("close", "volume")),
-    *(DetectorSpec(tier=name, channels=channels) for name in REGISTRY for channels in (("value",), ("a", "b", "c"))),
+    *(
+        DetectorSpec(tier=name, channels=channels)
+        for name in REGISTRY
+        for channels in (("value",), ("a", "b", "c"))
+    ),
 ]
 
 

@@ -1,4 +1,6 @@
-"""The detector and the forecaster that docs/add-a-scorer.md shows are what they are said to be: they run, and pass the suite."""
+"""The detector and the forecaster that docs/add-a-scorer.md shows are what they are said to be: they run, and
+pass the suite.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,14 @@ def shown(start: str, **names: Any) -> Any:
 def mine(monkeypatch):
     typing = {"Iterable": Iterable, "NDArray": NDArray}
     kind = shown(
-        "class Mine:", np=np, DetectorSpec=DetectorSpec, State=State, Points=Points, Verdicts=Verdicts, EVIDENCE=EVIDENCE, **typing
+        "class Mine:",
+        np=np,
+        DetectorSpec=DetectorSpec,
+        State=State,
+        Points=Points,
+        Verdicts=Verdicts,
+        EVIDENCE=EVIDENCE,
+        **typing,
     )
     monkeypatch.setitem(detectors.REGISTRY, "mine", lambda spec, weights: kind(spec))
 
@@ -50,7 +59,8 @@ def test_the_shown_detector(mine, check, channels):
 def test_the_shown_detector_finds_a_spike_and_says_in_which_channel(mine):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
-        {"a": rng.normal(0, 1, 500), "b": rng.normal(5, 1, 500)}, index=pd.date_range("2024-01-01", periods=500, freq="min")
+        {"a": rng.normal(0, 1, 500), "b": rng.normal(5, 1, 500)},
+        index=pd.date_range("2024-01-01", periods=500, freq="min"),
     )
     frame.iloc[400, 1] = -20.0
     for detector in ("mine", "standard"):
@@ -62,7 +72,13 @@ def test_the_shown_detector_finds_a_spike_and_says_in_which_channel(mine):
 
 def test_the_shown_forecaster():
     kind = shown(
-        "class Mine(Forecaster):", nn=torch.nn, torch=torch, Tensor=torch.Tensor, Forecaster=Forecaster, Config=Config, State=tuple
+        "class Mine(Forecaster):",
+        nn=torch.nn,
+        torch=torch,
+        Tensor=torch.Tensor,
+        Forecaster=Forecaster,
+        Config=Config,
+        State=tuple,
     )
     forecaster, x = kind(Config(hidden=4, horizon=3)), torch.randn(2, 20, 1)
     whole, _ = forecaster(x, forecaster.initial(2))

@@ -8,7 +8,16 @@ import pytest
 
 from pipeline.core.errors import OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
-from tests.support.source_kinds import ConfluentKind, CsvKind, KafkaKind, MemoryKind, ParquetKind, Reader, ZippedCsvKind, numbered
+from tests.support.source_kinds import (
+    ConfluentKind,
+    CsvKind,
+    KafkaKind,
+    MemoryKind,
+    ParquetKind,
+    Reader,
+    ZippedCsvKind,
+    numbered,
+)
 
 SECOND = 1_000_000_000
 KINDS = {
@@ -36,7 +45,10 @@ def pytest_generate_tests(metafunc):
         needed = getattr(metafunc.function, "abilities", set())
         names = [name for name, kind in KINDS.items() if needed <= kind.abilities]
         kafka = [pytest.mark.kafka]
-        metafunc.parametrize("kind_name", [pytest.param(n, marks=kafka if issubclass(KINDS[n], KafkaKind) else []) for n in names])
+        metafunc.parametrize(
+            "kind_name",
+            [pytest.param(n, marks=kafka if issubclass(KINDS[n], KafkaKind) else []) for n in names],
+        )
 
 
 @pytest.fixture
@@ -47,7 +59,9 @@ def make(request, kind_name, tmp_path):
         pytest.importorskip("confluent_kafka", reason="the extra forewatch[confluent] is not installed")
 
     def build(partitions: int = 1):
-        return kind(request.getfixturevalue("topics") if issubclass(kind, KafkaKind) else tmp_path, partitions)
+        return kind(
+            request.getfixturevalue("topics") if issubclass(kind, KafkaKind) else tmp_path, partitions
+        )
 
     return build
 
@@ -203,7 +217,10 @@ def test_bounds_and_identity(make, open_source):
 
 
 @needs("start")
-@pytest.mark.parametrize(("start", "first"), [("earliest", 0), ("latest", 10), ("2026-03-01T00:00:05", 5), ("2026-03-01T00:00:04.500", 5)])
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [("earliest", 0), ("latest", 10), ("2026-03-01T00:00:05", 5), ("2026-03-01T00:00:04.500", 5)],
+)
 def test_start(make, open_source, start, first):
     kind = make()
     midnight = 1_772_323_200 * SECOND  # 2026-03-01T00:00:00Z
@@ -282,7 +299,9 @@ def test_gaps_in_the_offsets_are_counted_as_read(make, open_source):
 
 @needs("groups")
 def test_members_of_a_group_share_and_hand_over(make, open_source):
-    """Two members, then one again: each record once, and the first that a new owner reads is the one after the last of the old."""
+    """Two members, then one again: each record once, and the first that a new owner reads is the one after
+    the last of the old.
+    """
     kind = make(4)
     positions: dict[Partition, int] = {}
     written = 0
@@ -303,7 +322,9 @@ def test_members_of_a_group_share_and_hand_over(make, open_source):
     second.until(lambda: first.count() + second.count() == 4 * written + 5)
     for number, partition in enumerate(kind.partitions):
         together = sorted(first.read.get(partition, []) + second.read.get(partition, []))
-        assert [value for _, value in together] == numbered(written + (5 if number == 0 else 0), f"p{number}-")
+        assert [value for _, value in together] == numbered(
+            written + (5 if number == 0 else 0), f"p{number}-"
+        )
 
 
 @needs("grow")

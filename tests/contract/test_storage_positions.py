@@ -50,7 +50,12 @@ def test_identity_is_the_first_one_until_a_restart(database):
     assert position.identity == "old"
     with database.begin() as connection:
         position = positions.restart(connection, position, "new", 0, Counts())
-    assert (position.identity, position.next_offset, position.start_offset, position.counts) == ("new", 0, 0, Counts())
+    assert (position.identity, position.next_offset, position.start_offset, position.counts) == (
+        "new",
+        0,
+        0,
+        Counts(),
+    )
     assert positions.take_over(database, "plant", P, "a", "new").next_offset == 0
 
 
@@ -94,7 +99,9 @@ def test_confirm_tells_what_became_of_a_commit(database):
     with database.begin() as connection:
         after = positions.advance(connection, before, 10, Counts(scored=10), None)
     assert positions.confirm(database, before, 10) is Outcome.COMMITTED
-    assert positions.confirm(database, after, 10) is Outcome.NOT_COMMITTED, "a commit that moves no offset is still told apart"
+    assert positions.confirm(database, after, 10) is Outcome.NOT_COMMITTED, (
+        "a commit that moves no offset is still told apart"
+    )
     positions.take_over(database, "plant", P, "b", "")
     assert positions.confirm(database, before, 10) is Outcome.FENCED
 
@@ -103,7 +110,11 @@ def test_positions_are_listed_by_stream(database):
     for stream, partition in (("b", Partition("t", 0)), ("a", Partition("t", 1)), ("a", Partition("t", 0))):
         positions.take_over(database, stream, partition, "me", "")
     with database.read() as connection:
-        assert [(p.stream, p.partition.number) for p in positions.all_of(connection)] == [("a", 0), ("a", 1), ("b", 0)]
+        assert [(p.stream, p.partition.number) for p in positions.all_of(connection)] == [
+            ("a", 0),
+            ("a", 1),
+            ("b", 0),
+        ]
         assert [p.partition.number for p in positions.all_of(connection, "a")] == [0, 1]
         assert positions.get(connection, "c", P) is None
 
@@ -111,7 +122,11 @@ def test_positions_are_listed_by_stream(database):
 def test_every_take_over_gets_its_own_epoch(database):
     epochs: list[int] = []
     threads = [
-        threading.Thread(target=lambda i=i: epochs.append(positions.take_over(database, "plant", P, f"owner {i}", "").epoch))
+        threading.Thread(
+            target=lambda i=i: epochs.append(
+                positions.take_over(database, "plant", P, f"owner {i}", "").epoch
+            )
+        )
         for i in range(8)
     ]
     for thread in threads:
@@ -143,7 +158,11 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
     database = Database(postgres_url)
     database.upgrade()
     owner = subprocess.Popen(
-        [sys.executable, "-c", FROZEN_OWNER, postgres_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", FROZEN_OWNER, postgres_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert owner.stdout.readline() == "in transaction\n"
@@ -153,7 +172,9 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
         elapsed = time.monotonic() - started
         print(f"takeover of a frozen owner: {elapsed:.3f} s")
         assert elapsed < 5, "far below the 60 s after which the server itself would end the transaction"
-        assert (position.epoch, position.next_offset) == (2, None), "what the frozen one had not committed is not there"
+        assert (position.epoch, position.next_offset) == (2, None), (
+            "what the frozen one had not committed is not there"
+        )
         with database.begin() as connection:
             positions.advance(connection, position, 5, Counts(scored=5), None)
         os.kill(owner.pid, signal.SIGCONT)
@@ -190,7 +211,9 @@ def test_confirm_waits_for_a_commit_that_is_still_on_its_way(postgres_url):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(("lose", "outcome"), [("request", Outcome.NOT_COMMITTED), ("reply", Outcome.COMMITTED)])
+@pytest.mark.parametrize(
+    ("lose", "outcome"), [("request", Outcome.NOT_COMMITTED), ("reply", Outcome.COMMITTED)]
+)
 def test_a_commit_whose_answer_is_lost(postgres_url, lose, outcome):
     with CommitProxy(postgres_url) as proxy:
         database = Database(proxy.url)

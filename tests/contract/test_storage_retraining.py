@@ -38,7 +38,9 @@ def stored(database, job_id):
 
 
 def model(version="ab12cd34ef56", **changes):
-    made = Model(version, "plant", f"/models/plant/{version}", version * 5, "candidate", None, "job 1", 10, 10)
+    made = Model(
+        version, "plant", f"/models/plant/{version}", version * 5, "candidate", None, "job 1", 10, 10
+    )
     return replace(made, **changes)
 
 
@@ -71,14 +73,38 @@ def test_a_job_is_claimed_once_and_ended_by_its_owner(database):
     assert claimed(database, now_ns=HOUR - 1) is None, "not due yet"
     assert claimed(database, streams=["edge"]) is None
     job = claimed(database)
-    assert (job.id, job.state, job.token, job.attempt, job.owner, job.device) == (number, "running", 1, 1, "a", "gpu")
+    assert (job.id, job.state, job.token, job.attempt, job.owner, job.device) == (
+        number,
+        "running",
+        1,
+        1,
+        "a",
+        "gpu",
+    )
     assert claimed(database, "b") is None
     with database.begin() as connection:
         assert not jobs.beat(connection, job, {"epoch": 1, "loss": 0.5}, ran_on="cpu")
-        jobs.finish(connection, job, "succeeded", "better", 3 * HOUR, result={"version": "ab"}, cost={"cpu_seconds": 1.5})
+        jobs.finish(
+            connection,
+            job,
+            "succeeded",
+            "better",
+            3 * HOUR,
+            result={"version": "ab"},
+            cost={"cpu_seconds": 1.5},
+        )
     after = stored(database, number)
-    assert (after.state, after.reason, after.finished_ns, after.ran_on) == ("succeeded", "better", 3 * HOUR, "cpu")
-    assert (after.progress, after.result, after.cost) == ({"epoch": 1, "loss": 0.5}, {"version": "ab"}, {"cpu_seconds": 1.5})
+    assert (after.state, after.reason, after.finished_ns, after.ran_on) == (
+        "succeeded",
+        "better",
+        3 * HOUR,
+        "cpu",
+    )
+    assert (after.progress, after.result, after.cost) == (
+        {"epoch": 1, "loss": 0.5},
+        {"version": "ab"},
+        {"cpu_seconds": 1.5},
+    )
     with pytest.raises(Lost), database.begin() as connection:
         jobs.finish(connection, job, "failed", "twice", 4 * HOUR)
     assert stored(database, number).state == "succeeded"
@@ -192,14 +218,20 @@ def test_champions(database):
         assert (first.sequence, first.to_version, first.pinned) == (0, None, False)
         with pytest.raises(InputError, match="nothing to go back to"):
             models.before(connection, first)
-        second = models.change(connection, first, "promote", "aa" * 6, author="job 1", reason="better", now_ns=20)
-        third = models.change(connection, second, "promote", "bb" * 6, author="ada", reason="try", now_ns=30, pinned=True)
+        second = models.change(
+            connection, first, "promote", "aa" * 6, author="job 1", reason="better", now_ns=20
+        )
+        third = models.change(
+            connection, second, "promote", "bb" * 6, author="ada", reason="try", now_ns=30, pinned=True
+        )
     with database.begin() as connection:
         assert models.champion(connection, "plant") == third
         assert models.champion(connection, "edge").to_version is None
         assert [one.state for one in models.query(connection)] == ["retired", "champion"]
         assert models.before(connection, third) == "aa" * 6
-        back = models.change(connection, third, "rollback", "aa" * 6, author="guard", reason="too many alarms", now_ns=40)
+        back = models.change(
+            connection, third, "rollback", "aa" * 6, author="guard", reason="too many alarms", now_ns=40
+        )
         assert back.pinned, "a pin stays until somebody takes it away"
         assert models.get(connection, "bb").state == "rejected"
         assert models.get(connection, "bb").reason == "too many alarms"
@@ -234,7 +266,12 @@ def test_versions_are_named_by_their_first_digits(database):
         models.add(connection, model("abc111abc111"))
         models.add(connection, model("abc222abc222"))
         assert models.get(connection, "abc1").version == "abc111abc111"
-        for prefix, message in (("abc", "several"), ("ff", "no version ff"), ("xyz", "is no version"), ("", "is no version")):
+        for prefix, message in (
+            ("abc", "several"),
+            ("ff", "no version ff"),
+            ("xyz", "is no version"),
+            ("", "is no version"),
+        ):
             with pytest.raises(InputError, match=message):
                 models.get(connection, prefix)
 
@@ -244,7 +281,15 @@ def test_what_is_needed_is_kept(database):
     with database.begin() as connection:
         for age, name in enumerate(names):
             models.add(connection, model(name, state="retired", created_ns=100 - age))
-        now = models.change(connection, models.champion(connection, "plant"), "promote", names[3], author="a", reason="", now_ns=1)
+        now = models.change(
+            connection,
+            models.champion(connection, "plant"),
+            "promote",
+            names[3],
+            author="a",
+            reason="",
+            now_ns=1,
+        )
         models.change(connection, now, "promote", names[0], author="a", reason="", now_ns=2)
         anomalies.upsert(connection, [anomaly(model_version=f"standard-123456789abc+{names[4]}")])
     with database.begin() as connection:
@@ -257,7 +302,9 @@ def test_what_is_needed_is_kept(database):
 
 def test_quarantine(database):
     with database.begin() as connection:
-        one = quarantine.add(connection, Excluded(0, "plant", "hall/p\x00mp", 10, 20, "maintenance", "ada", 5))
+        one = quarantine.add(
+            connection, Excluded(0, "plant", "hall/p\x00mp", 10, 20, "maintenance", "ada", 5)
+        )
         quarantine.add(connection, Excluded(0, "plant", None, 0, 5, "move", "bob", 6))
         quarantine.add(connection, Excluded(0, "edge", None, 0, 5, "", "bob", 6))
         assert [(q.series, q.start_ns, q.end_ns) for q in quarantine.query(connection, stream="plant")] == [
@@ -281,7 +328,10 @@ def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
         monitor_state.save_power(connection, "edge", [spike], "standard-1", 10)
         monitor_state.save_power(connection, "plant", [later], "standard-2", 20)
     with database.read() as connection:
-        assert monitor_state.power(connection, "plant") == [replace(shift, series="p␀mp"), replace(later, series="p␀mp")]
+        assert monitor_state.power(connection, "plant") == [
+            replace(shift, series="p␀mp"),
+            replace(later, series="p␀mp"),
+        ]
         assert monitor_state.power(connection, "plant", "standard-1") == [replace(shift, series="p␀mp")]
     with database.begin() as connection:
         assert monitor_state.prune_power(connection, 15, 1) == 1
@@ -292,7 +342,17 @@ def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
 def test_figures_of_a_series_with_the_longest_name_that_can_be_are_kept(database):
     rng = random.Random(0)
     label = "".join(chr(rng.randrange(0x10000, 0x20000)) for _ in range(256))
-    found = [Power(",".join(f"{key}={label}" for key in ("site", "hall", "sensor", "unit")), "v", "spike", 1.0, 0, 0.8, 1.0)]
+    found = [
+        Power(
+            ",".join(f"{key}={label}" for key in ("site", "hall", "sensor", "unit")),
+            "v",
+            "spike",
+            1.0,
+            0,
+            0.8,
+            1.0,
+        )
+    ]
     with database.begin() as connection:
         monitor_state.save_power(connection, "plant", found, "standard-1", 10)
         assert monitor_state.power(connection, "plant") == found
@@ -306,7 +366,10 @@ def test_the_state_of_the_eye_on_drift_is_one_row_a_partition(database):
         monitor_state.save_drift(connection, replace(one, state=b"two", quiet_until_ns=5, saved_ns=2))
         monitor_state.save_drift(connection, replace(one, stream="edge"))
         found = sorted(monitor_state.drift(connection, "plant"), key=lambda state: state.partition)
-    assert found == [DriftState("plant", Partition("t", 0), b"two", 5, 2), replace(one, partition=Partition("t", 1), quiet_until_ns=9)]
+    assert found == [
+        DriftState("plant", Partition("t", 0), b"two", 5, 2),
+        replace(one, partition=Partition("t", 1), quiet_until_ns=9),
+    ]
     with database.begin() as connection:
         assert monitor_state.prune_drift(connection, 2, 10) == 2
         assert [state.saved_ns for state in monitor_state.drift(connection, "plant")] == [2]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, LateRecord, Partition, Severity
+from pipeline.core.types import (
+    Anomaly,
+    AnomalyState,
+    DeadLetter,
+    Fault,
+    FaultKind,
+    LateRecord,
+    Partition,
+    Severity,
+)
 from storage import retention
 from storage.history.segments import Segment, SegmentStore, folder_of
 from storage.results import anomalies, dead_letters, faults, late_records
@@ -81,7 +90,13 @@ def test_writing_again_changes_one_row_and_an_older_revision_nothing(database):
     one = anomaly(state=AnomalyState.OPEN)
     grown = replace(one, points=9, surprise=8.0)
     revised = replace(grown, revision=1, severity=Severity.CRITICAL)
-    for step, expected in (([one], one), ([one, grown], grown), ([grown], grown), ([revised], revised), ([one], revised)):
+    for step, expected in (
+        ([one], one),
+        ([one, grown], grown),
+        ([grown], grown),
+        ([revised], revised),
+        ([one], revised),
+    ):
         with database.begin() as connection:
             anomalies.upsert(connection, step)
             assert anomalies.query(connection) == [expected]
@@ -148,7 +163,9 @@ def test_an_anomaly_by_the_beginning_of_its_id(database):
             assert anomalies.get(connection, str(one.id)[:13]) == one
             assert anomalies.get(connection, one.id.hex[:12].upper()) == one
         with pytest.raises(InputError, match="several anomalies"):
-            anomalies.get(connection, next(d for d in "0123456789abcdef" if sum(a.id.hex[0] == d for a in rows) > 1))
+            anomalies.get(
+                connection, next(d for d in "0123456789abcdef" if sum(a.id.hex[0] == d for a in rows) > 1)
+            )
         with pytest.raises(InputError, match="there is no anomaly"):
             anomalies.get(connection, "0" * 20)
         for wrong in ("", "xyz", "a" * 33):
@@ -158,7 +175,12 @@ def test_an_anomaly_by_the_beginning_of_its_id(database):
 
 def letter(offset=7, **changes):
     headers = [("trace", b"\x00\xff"), ("empty", None), ("nul\x00", b"")]
-    return replace(DeadLetter("plant", P, offset, 5, b"\x00k", b"{broken\xff", headers, "not_json", "at byte 1: \x00 \ud800"), **changes)
+    return replace(
+        DeadLetter(
+            "plant", P, offset, 5, b"\x00k", b"{broken\xff", headers, "not_json", "at byte 1: \x00 \ud800"
+        ),
+        **changes,
+    )
 
 
 def test_a_dead_letter_keeps_its_bytes(database):
@@ -183,7 +205,10 @@ def test_dead_letters_that_were_put_in_again(database):
         before = dead_letters.query(connection, reason="no_time")
         dead_letters.mark_replayed(connection, [kept.id for kept in before])
         assert [kept.letter.offset for kept in dead_letters.query(connection, replayed=False)] == [5, 3, 1]
-        assert [kept.letter.offset for kept in dead_letters.query(connection, stream="plant", replayed=True, limit=2)] == [4, 2]
+        assert [
+            kept.letter.offset
+            for kept in dead_letters.query(connection, stream="plant", replayed=True, limit=2)
+        ] == [4, 2]
         assert dead_letters.query(connection, stream="edge") == []
         assert dead_letters.query(connection, since_ns=time.time_ns()) == []
         assert len(dead_letters.query(connection, until_ns=time.time_ns())) == 6
@@ -203,7 +228,14 @@ def test_late_records(database):
 
 
 def test_a_fault_is_open_once_while_it_lasts(database):
-    gap = Fault("plant", FaultKind.RETENTION_GAP, "offsets 3 … 9 are gone", 100, P, detail={"from": 3, "ratio": math.inf})
+    gap = Fault(
+        "plant",
+        FaultKind.RETENTION_GAP,
+        "offsets 3 … 9 are gone",
+        100,
+        P,
+        detail={"from": 3, "ratio": math.inf},
+    )
     whole = Fault("plant", FaultKind.SOURCE_DOWN, "the broker is away", 101)
     with database.begin() as connection:
         for fault in (gap, gap, replace(gap, started_ns=150), whole, whole):
@@ -215,7 +247,11 @@ def test_a_fault_is_open_once_while_it_lasts(database):
         assert faults.query(connection, open_only=True) == []
         faults.save(connection, replace(gap, ended_ns=200))
         faults.save(connection, replace(gap, started_ns=300))
-        assert [(f.started_ns, f.ended_ns) for f in faults.query(connection, stream="plant")] == [(300, None), (101, 202), (100, 200)]
+        assert [(f.started_ns, f.ended_ns) for f in faults.query(connection, stream="plant")] == [
+            (300, None),
+            (101, 202),
+            (100, 200),
+        ]
         assert len(faults.query(connection, since_ns=101, limit=1)) == 1
 
 
@@ -239,10 +275,14 @@ def test_retention_takes_what_is_old_and_over(database, monkeypatch):
     monkeypatch.setattr(retention, "CHUNK", 7)
     owned = positions.take_over(database, "plant", P, "me", "")
     with database.begin() as connection:
-        anomalies.upsert(connection, [anomaly(f"s{i}") for i in range(20)] + [anomaly("lasts", state=AnomalyState.OPEN)])
+        anomalies.upsert(
+            connection, [anomaly(f"s{i}") for i in range(20)] + [anomaly("lasts", state=AnomalyState.OPEN)]
+        )
         dead_letters.add(connection, [letter(i) for i in range(20)])
         late_records.add(connection, [LateRecord("plant", P, 1, "s", 1, [1.0])])
-        offloaded_series.evict(connection, owned, [offloaded_series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)])
+        offloaded_series.evict(
+            connection, owned, [offloaded_series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)]
+        )
         faults.save(connection, Fault("plant", FaultKind.STUCK_STREAM, "over", 1, ended_ns=2))
         faults.save(connection, Fault("plant", FaultKind.SOURCE_DOWN, "lasts", 1))
         for statement in (
@@ -252,7 +292,12 @@ def test_retention_takes_what_is_old_and_over(database, monkeypatch):
         ):
             connection.execute(text(statement))
     taken = retention.prune(database, Policy())
-    assert {table: rows for table, rows in taken.items() if rows} == {"anomalies": 19, "dead_letters": 15, "faults": 1, "series_states": 8}
+    assert {table: rows for table, rows in taken.items() if rows} == {
+        "anomalies": 19,
+        "dead_letters": 15,
+        "faults": 1,
+        "series_states": 8,
+    }
     with database.read() as connection:
         assert {a.series for a in anomalies.query(connection)} == {"s0", "lasts"}
         assert [f.message for f in faults.query(connection)] == ["lasts"]

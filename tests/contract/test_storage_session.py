@@ -23,7 +23,9 @@ from storage.tables.stream import Base
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(database):
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE, "compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"version_table": migrate.VERSION_TABLE, "compare_type": True}
+        )
         assert compare_metadata(context, Base.metadata) == []
 
 
@@ -114,7 +116,9 @@ def test_one_daemon_a_file_and_readers_beside_it(tmp_path):
         Database(url, exclusive=True)
     look = "import sys; from storage.sql.database import Database; Database(sys.argv[1]).require_head(); print('seen')"
     with daemon.begin():
-        reader = subprocess.run([sys.executable, "-c", look, url], capture_output=True, text=True, timeout=60, check=False)
+        reader = subprocess.run(
+            [sys.executable, "-c", look, url], capture_output=True, text=True, timeout=60, check=False
+        )
     assert reader.stdout == "seen\n", reader.stderr
     daemon.close()
     Database(url, exclusive=True).close()
@@ -148,7 +152,10 @@ def test_a_committed_transaction_is_durable_and_a_read_is_one_view(database):
 
 def test_daemons_that_start_together_upgrade_once(database_url):
     upgrade = "import sys; from storage.sql.database import Database; Database(sys.argv[1]).upgrade()"
-    daemons = [subprocess.Popen([sys.executable, "-c", upgrade, database_url], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    daemons = [
+        subprocess.Popen([sys.executable, "-c", upgrade, database_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     for daemon in daemons:
         _, errors = daemon.communicate(timeout=60)
         assert daemon.returncode == 0, errors

@@ -23,10 +23,16 @@ def owned(database):
 def test_a_snapshot_comes_back_page_by_page(database, owned):
     pages = [os.urandom(100_000), b"", b"\x00\xff" * 10]
     with database.begin() as connection:
-        size = snapshots.save(connection, owned, 42, iter(pages), state_version="v1", meta={"held": [1, None], "note": "a\x00b"})
+        size = snapshots.save(
+            connection, owned, 42, iter(pages), state_version="v1", meta={"held": [1, None], "note": "a\x00b"}
+        )
     with database.read() as connection:
         found = snapshots.load(connection, "plant", P)
-        assert (found.offset, found.state_version, found.meta) == (42, "v1", {"held": [1, None], "note": "a␀b"})
+        assert (found.offset, found.state_version, found.meta) == (
+            42,
+            "v1",
+            {"held": [1, None], "note": "a␀b"},
+        )
         assert found.size_bytes == size == 100_020
         assert list(found.pages) == pages
         assert snapshots.load(connection, "plant", Partition("sensors", 1)) is None
@@ -105,7 +111,9 @@ def test_evicting_again_replaces_whatever_the_series_is_called(database, owned):
         with database.begin() as connection:
             offloaded_series.evict(connection, owned, [SeriesState(name, state, "v1", 5) for name in odd])
     with database.read() as connection:
-        assert offloaded_series.revive(connection, "plant", P, odd) == {name: SeriesState(name, b"new", "v1", 5) for name in odd}
+        assert offloaded_series.revive(connection, "plant", P, odd) == {
+            name: SeriesState(name, b"new", "v1", 5) for name in odd
+        }
 
 
 def test_whoever_stores_series_of_a_ledger_stores_the_same_and_all_of_it_is_forgotten_together(database):

@@ -1,6 +1,8 @@
-"""A delivery process for the fault tests: ``python -m tests.faults.alert_worker DATABASE URL [DIE]``; it ends itself where DIE says.
+"""A delivery process for the fault tests: ``python -m tests.faults.alert_worker DATABASE URL [DIE]``; it ends
+itself where DIE says.
 
-DIE is ``before`` (claimed, not called), ``during`` (called, no answer yet), ``after`` (answered, not recorded) or left out.
+DIE is ``before`` (claimed, not called), ``during`` (called, no answer yet), ``after`` (answered, not
+recorded) or left out.
 """
 
 from __future__ import annotations

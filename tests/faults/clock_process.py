@@ -1,4 +1,7 @@
-"""One daemon's clock in a process of its own: ``python -m tests.faults.clock_process URL``. It ticks every second until it is killed."""
+"""One daemon's clock in a process of its own: ``python -m tests.faults.clock_process URL``.
+
+It ticks every second until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ def main(url: str) -> None:
 
     def queue(stream: str, due_ns: int) -> None:
         with database.begin() as connection:
-            jobs.add(connection, "train", stream, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns())
+            jobs.add(
+                connection, "train", stream, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns()
+            )
 
     clock = Clock(queue)
-    clock.take({"plant": CronTrigger(second="*", timezone="UTC"), "edge": CronTrigger(second="*/2", timezone="UTC")})
+    clock.take(
+        {"plant": CronTrigger(second="*", timezone="UTC"), "edge": CronTrigger(second="*/2", timezone="UTC")}
+    )
     clock.start()
     print("ticking", flush=True)
     threading.Event().wait()

@@ -1,7 +1,8 @@
-"""Records of which everything is known: what is scored, what is late, twice there or unreadable, and where the anomalies are.
+"""Records of which everything is known: what is scored, what is late, twice there or unreadable, and where
+the anomalies are.
 
-Each partition has series of its own that tick once a second. The last record of a partition is the tide: it lifts the watermark over all the
-others, so that it alone is still held when everything was read.
+Each partition has series of its own that tick once a second. The last record of a partition is the tide: it
+lifts the watermark over all the others, so that it alone is still held when everything was read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ TIDE_S = 60
 
 @dataclass(slots=True)
 class Log:
-    """One partition's records; ``kinds[offset]`` says what must become of each: scored, late, duplicate or dead_lettered."""
+    """One partition's records; ``kinds[offset]`` says what must become of each: scored, late, duplicate or
+    dead_lettered.
+    """
 
     values: list[bytes] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
@@ -76,9 +79,13 @@ def make_log(partition: int, seconds: int, series: int = 4, seed: int = 1, first
 
 
 def _spikes(rng: random.Random, seconds: int) -> set[int]:
-    """Seconds in which a series is out of its limits; the last 15 are quiet, so that every anomaly is closed at the end."""
+    """Seconds in which a series is out of its limits; the last 15 are quiet, so that every anomaly is closed
+    at the end.
+    """
     begins = range(rng.randrange(5, 30), seconds - 15, 40)
-    return {begin + i for begin in begins for i in range(rng.choice((1, 2, 4, 6))) if begin + i < seconds - 15}
+    return {
+        begin + i for begin in begins for i in range(rng.choice((1, 2, 4, 6))) if begin + i < seconds - 15
+    }
 
 
 def _poison(rng: random.Random, series: str, second: int) -> bytes:
@@ -95,7 +102,10 @@ def _poison(rng: random.Random, series: str, second: int) -> bytes:
 
 
 def config_tree(database: str, source: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A config of the one stream ``plant`` that reads such records. ``changes`` go into the stream; ``storage`` and ``engine`` beside it."""
+    """A config of the one stream ``plant`` that reads such records.
+
+    ``changes`` go into the stream; ``storage`` and ``engine`` beside it.
+    """
     tree: dict[str, Any] = {
         "database": database,
         "http": None,

@@ -1,7 +1,7 @@
 """The long fault run: ``python -m tests.faults.long --minutes 10`` prints a table and one JSON line.
 
-Storms with other seeds, numbers of members and batch sizes follow each other on one broker and one PostgreSQL until the time is over; each must
-balance its account. Exit code 1 if one does not.
+Storms with other seeds, numbers of members and batch sizes follow each other on one broker and one PostgreSQL
+until the time is over; each must balance its account. Exit code 1 if one does not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def run(minutes: float, folder: Path) -> Iterator[Figures]:
         for number, scenario in _rounds(deadline):
             logs = [make_log(n, 400, seed=number) for n in range(scenario.partitions)]
             url = create_database(postgres)
-            stage = Stage(folder / f"storm{number}", topics, url, logs, name=scenario.name, **scenario.changes)
+            stage = Stage(
+                folder / f"storm{number}", topics, url, logs, name=scenario.name, **scenario.changes
+            )
             stage.database.upgrade()
             try:
                 storm(stage, scenario.kills, scenario.freezes, members=scenario.members, seed=number)
@@ -84,9 +86,18 @@ def table(found: list[Figures]) -> str:
 
 
 def _row(name: str, group: list[Figures]) -> str:
-    sums = [sum(getattr(f, field) for f in group) for field in ("kills", "freezes", "records", "lost", "twice", "fenced")]
+    sums = [
+        sum(getattr(f, field) for f in group)
+        for field in ("kills", "freezes", "records", "lost", "twice", "fenced")
+    ]
     takeovers = [seconds for figures in group for seconds in figures.takeovers]
-    return "| " + " | ".join([name, str(len(group)), *map(str, sums), f"{median(takeovers):.2f} s", f"{max(takeovers):.2f} s"]) + " |"
+    return (
+        "| "
+        + " | ".join(
+            [name, str(len(group)), *map(str, sums), f"{median(takeovers):.2f} s", f"{max(takeovers):.2f} s"]
+        )
+        + " |"
+    )
 
 
 def main() -> int:
@@ -108,7 +119,10 @@ def main() -> int:
     print(table(found))
     print("\nphases: " + ", ".join(f"{name} {count}" for name, count in sorted(phases.items())))
     problems = [problem for figures in found for problem in figures.problems]
-    totals = {field: sum(getattr(f, field) for f in found) for field in ("kills", "freezes", "records", "lost", "twice", "fenced")}
+    totals = {
+        field: sum(getattr(f, field) for f in found)
+        for field in ("kills", "freezes", "records", "lost", "twice", "fenced")
+    }
     takeovers = sorted(seconds for figures in found for seconds in figures.takeovers)
     print(
         json.dumps(

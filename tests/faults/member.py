@@ -1,4 +1,6 @@
-"""A member of the group: the real daemon in a process of its own, forked from a server that has everything imported and compiled."""
+"""A member of the group: the real daemon in a process of its own, forked from a server that has everything
+imported and compiled.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,10 @@ class Member:
         self.signal(signal.SIGCONT)
 
     def leave(self, timeout: float = 60.0) -> None:
-        """SIGTERM: finish the batch, commit, snapshot, leave the group. A process that does not listen yet would just die of it."""
+        """SIGTERM: finish the batch, commit, snapshot, leave the group.
+
+        A process that does not listen yet would just die of it.
+        """
         self.until(self._listens, "it listens to signals")
         self.signal(signal.SIGTERM)
         self._process.join(timeout)
@@ -101,7 +106,9 @@ class Member:
         wait_for(condition, what, timeout, lambda: self.output())
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60.0, say: Callable[[], str] = str) -> float:
+def wait_for(
+    condition: Callable[[], bool], what: str, timeout: float = 60.0, say: Callable[[], str] = str
+) -> float:
     """Wait until ``condition`` holds; returns the seconds it took."""
     began = time.monotonic()
     while not condition():

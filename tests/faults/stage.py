@@ -1,4 +1,5 @@
-"""A topic, a database and members that come and go; and the account that must balance whatever happened to them."""
+"""A topic, a database and members that come and go; and the account that must balance whatever happened to
+them."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Figures:
 class Stage:
     """One scenario's world. Members that are alive at the end are killed by ``close``."""
 
-    def __init__(self, folder: Path, topics: Topics, database: str, logs: Sequence[Log], name: str = "", **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, topics: Topics, database: str, logs: Sequence[Log], name: str = "", **changes: Any
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.topics = topics
@@ -130,7 +133,9 @@ class Stage:
         return wait_for(lambda: self.read() >= count, f"{count} records read", timeout, self.say)
 
     def until_drained(self, timeout: float = 90.0) -> float:
-        """Everything is sent, read, committed, and shown to operators: a commit to Kafka that a rebalance refused is sent again while a member lives."""
+        """Everything is sent, read, committed, and shown to operators: a commit to Kafka that a rebalance
+        refused is sent again while a member lives.
+        """
         self.allow(1.0)
         seconds = self.until_read(sum(len(log.values) for log in self.logs), timeout)
         wait_for(lambda: self._shown() == self._ends(), "the offsets shown to operators", 30, self.say)
@@ -138,7 +143,9 @@ class Stage:
 
     def say(self) -> str:
         alive = [m for m in self.members if m.exitcode is None]
-        return f"read {self.read()}, sent {self.sent}\n" + "\n".join(m.output() for m in alive[-3:] or self.members[-1:])
+        return f"read {self.read()}, sent {self.sent}\n" + "\n".join(
+            m.output() for m in alive[-3:] or self.members[-1:]
+        )
 
     def leave(self) -> None:
         """Everybody leaves by SIGTERM."""
@@ -153,7 +160,9 @@ class Stage:
     # ------------------------------------------------------------------------------------------------ the account
 
     def account(self) -> Figures:
-        """Hold what is in the database and in the history against the records, and against an undisturbed backfill of the same topic."""
+        """Hold what is in the database and in the history against the records, and against an undisturbed
+        backfill of the same topic.
+        """
         self._done.set()
         self._sender.join(10)
         figures = self.figures
@@ -175,11 +184,17 @@ class Stage:
         end = self._ends()
         for number, position in self.positions().items():
             log, counts = self.logs[number], asdict(position.counts)
-            self._problem((position.start_offset, position.next_offset), (0, end[number]), f"partition {number} reads from, to")
+            self._problem(
+                (position.start_offset, position.next_offset),
+                (0, end[number]),
+                f"partition {number} reads from, to",
+            )
             self.figures.lost += max(0, end[number] - position.counts.read())
             self.figures.twice += max(0, position.counts.read() - end[number])
             wanted = dict.fromkeys(counts, 0) | log.counts() | {"held": 1}
-            self._problem(counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}")
+            self._problem(
+                counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}"
+            )
         self._problem(self._shown(), end, "offsets that Kafka shows operators")
 
     def _ends(self) -> dict[int, int]:
@@ -187,17 +202,22 @@ class Stage:
 
     def _shown(self) -> dict[int, int]:
         """What the group's offsets in Kafka are, by partition."""
-        with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:  # an older one may not know the broker after an outage
+        # an older one may not know the broker after an outage
+        with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:
             mirrored = admin.list_group_offsets({self.group: None})[self.group]
         return {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
 
     def _check_rows(self) -> None:
         """Every bad and every late record is kept, once."""
         with self.database.read() as connection:
-            dead = Counter((k.letter.partition.number, k.letter.offset) for k in dead_letters.query(connection))
+            dead = Counter(
+                (k.letter.partition.number, k.letter.offset) for k in dead_letters.query(connection)
+            )
             behind = Counter((one.partition.number, one.offset) for one in late_records.query(connection))
         for name, found in (("dead_lettered", dead), ("late", behind)):
-            wanted = Counter((n, o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == name)
+            wanted = Counter(
+                (n, o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == name
+            )
             self.figures.lost += (wanted - found).total()
             self.figures.twice += (found - wanted).total()
             self._problem(found, wanted, f"{name} rows")
@@ -228,7 +248,9 @@ class Stage:
         self._problem(int(found.duplicated(["series", "time"]).sum()), 0, "points with two verdicts")
         wanted = wanted.assign(series=wanted["series"].astype(str), time=wanted["timestamp"].astype("int64"))
         wanted = wanted[~wanted["series"].str.endswith("tide")]  # the live ones are held
-        both = wanted.merge(found, on=["series", "time"], how="outer", suffixes=("", "_found"), indicator=True)
+        both = wanted.merge(
+            found, on=["series", "time"], how="outer", suffixes=("", "_found"), indicator=True
+        )
         for side, name in (
             ("left_only", "points without a verdict in the history"),
             ("right_only", "verdicts that the backfill does not know"),
@@ -236,7 +258,9 @@ class Stage:
             self._problem(int((both["_merge"] == side).sum()), 0, name)
         same = both[both["_merge"] == "both"]
         self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
-        self._problem(int(((same["score"] - same["score_found"]).abs() > 1e-3).sum()), 0, "scores that differ")
+        self._problem(
+            int(((same["score"] - same["score_found"]).abs() > 1e-3).sum()), 0, "scores that differ"
+        )
 
     def close(self) -> None:
         self._done.set()
@@ -250,8 +274,25 @@ def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
     """What must be the same in every run: all but revision and the order of writing."""
     return {
         str(a.id): (
-            *(a.series, a.state.value, a.severity.value, a.direction, a.start_ns, a.end_ns, a.peak_ns, a.points),
-            *(Partition(*a.partition), a.first_offset, a.last_offset, a.peak_offset, round(a.score, 3), a.guard, a.model_version),
+            *(
+                a.series,
+                a.state.value,
+                a.severity.value,
+                a.direction,
+                a.start_ns,
+                a.end_ns,
+                a.peak_ns,
+                a.points,
+            ),
+            *(
+                Partition(*a.partition),
+                a.first_offset,
+                a.last_offset,
+                a.peak_offset,
+                round(a.score, 3),
+                a.guard,
+                a.model_version,
+            ),
         )
         for a in found
     }

@@ -11,7 +11,8 @@ from tests.faults.member import Member
 from tests.faults.stage import SESSION_S, Stage
 from tests.faults.traps import FREEZES, PHASES, Trap
 
-#: A trap whose phase does not come in this time, since the member owns something, is replaced by a signal wherever it happens to be.
+#: A trap whose phase does not come in this time, since the member owns something, is replaced by a signal
+#: wherever it happens to be.
 PATIENCE_S = 4.0
 JOINING_S = 20.0
 FROZEN_S = SESSION_S + 1.5
@@ -21,7 +22,10 @@ def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]
     """Every phase before any comes again; freezes strewn in; then none."""
     planned: list[Trap] = []
     while len(planned) < kills:
-        planned += [Trap(phase, rng.randrange(1, 4 if phase in FREEZES else 2)) for phase in rng.sample(PHASES, len(PHASES))]
+        planned += [
+            Trap(phase, rng.randrange(1, 4 if phase in FREEZES else 2))
+            for phase in rng.sample(PHASES, len(PHASES))
+        ]
     planned = planned[:kills]
     for i in range(freezes):
         freeze = Trap(FREEZES[i % len(FREEZES)], rng.randrange(1, 4), signal.SIGSTOP)
@@ -31,8 +35,12 @@ def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]
         yield None
 
 
-def storm(stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int = 1, until: float = 300.0) -> None:
-    """Keep ``members`` processes alive, each with the next trap, until so many have died and frozen; then let others finish."""
+def storm(
+    stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int = 1, until: float = 300.0
+) -> None:
+    """Keep ``members`` processes alive, each with the next trap, until so many have died and frozen; then let
+    others finish.
+    """
     rng = random.Random(seed)
     plan = traps(rng, kills, freezes)
     figures = stage.figures
@@ -40,11 +48,15 @@ def storm(stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int
     frozen: dict[int, float] = {}
     deadline = time.monotonic() + until
     while figures.kills < kills or figures.freezes < freezes:
-        assert time.monotonic() < deadline, f"{figures.kills} kills and {figures.freezes} freezes only. {stage.say()}"
+        assert time.monotonic() < deadline, (
+            f"{figures.kills} kills and {figures.freezes} freezes only. {stage.say()}"
+        )
         stage.allow((figures.kills + figures.freezes + 1) / (kills + freezes + 1))
         for i, member in enumerate(slots):
             if member.exitcode is not None:
-                assert member.exitcode == -signal.SIGKILL, f"exit code {member.exitcode} by itself. {member.output()}"
+                assert member.exitcode == -signal.SIGKILL, (
+                    f"exit code {member.exitcode} by itself. {member.output()}"
+                )
                 figures.kills += 1
                 figures.phases[f"kill: {_where(member)}"] += 1
                 slots[i] = stage.member(next(plan))
@@ -60,7 +72,9 @@ def storm(stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int
             member.kill()
     last = stage.member(), stage.member()
     stage.until_drained()
-    assert not any(event["torch"] for member in stage.members for event in member.events("start")), "the light tier imports no torch"
+    assert not any(event["torch"] for member in stage.members for event in member.events("start")), (
+        "the light tier imports no torch"
+    )
     stage.leave()
     assert all(member.exitcode == 0 for member in last)
 

@@ -1,8 +1,10 @@
-"""What can happen to deliveries: processes killed and frozen at every point, receivers that are dead for a day, a million events.
+"""What can happen to deliveries: processes killed and frozen at every point, receivers that are dead for a
+day, a million events.
 
-Each ends with the ledger: every event and every delivery is accounted for, nothing is lost, order holds within a series, and the only
-repetitions are those of an id whose answer was lost. What takes longer than a few seconds (PostgreSQL's frozen and killed processes, which
-others bury after fifteen seconds; a million events) is `long`: pytest tests/faults/test_delivery_faults.py -m "long or not long"
+Each ends with the ledger: every event and every delivery is accounted for, nothing is lost, order holds
+within a series, and the only repetitions are those of an id whose answer was lost. What takes longer than a
+few seconds (PostgreSQL's frozen and killed processes, which others bury after fifteen seconds; a million
+events) is `long`: pytest tests/faults/test_delivery_faults.py -m "long or not long"
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ from tests.support.alerting import NOON, SECOND, Bench, anomaly, closed, json_en
 from tests.support.receiver import Received, Receiver, answer
 
 on_sqlite_and_long_on_postgres = pytest.mark.parametrize(
-    "database_url", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.long, pytest.mark.postgres])], indirect=True
+    "database_url",
+    ["sqlite", pytest.param("postgresql", marks=[pytest.mark.long, pytest.mark.postgres])],
+    indirect=True,
 )
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +51,9 @@ def worker(database: Database, receiver: Receiver, die: str = "") -> Iterator[su
     """A delivery process of its own."""
     url = database.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.faults.alert_worker", url, receiver.url, die]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -79,7 +85,9 @@ def accounted(database: Database) -> None:
         queued = connection.scalar(text("SELECT count(*) FROM deliveries"))
         assert sum(events.values()) == created
         assert sum(sent.values()) == queued
-        assert sum(n for (state, _), n in events.items() if state == "sent") == deliveries.notice_events(connection)
+        assert sum(n for (state, _), n in events.items() if state == "sent") == deliveries.notice_events(
+            connection
+        )
         assert {state for _, state, _ in sent} <= {"delivered", "pending", "dead", "suppressed"}
 
 
@@ -100,7 +108,9 @@ def in_order(received: list[Received]) -> None:
 @on_sqlite_and_long_on_postgres
 @pytest.mark.parametrize("die", ["before", "during", "after"])
 def test_kill_9_of_the_delivery_process(database: Database, die: str):
-    """The next process sends what the killed one had in hand; repeated are at most those whose answer was lost, with the same id."""
+    """The next process sends what the killed one had in hand; repeated are at most those whose answer was
+    lost, with the same id.
+    """
     bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
     for i in range(30):
         bench.happen(anomaly(f"b2/{i}"), closed(anomaly(f"b2/{i}")))
@@ -138,7 +148,9 @@ def test_kill_9_of_the_delivery_process(database: Database, die: str):
 
 @pytest.mark.long
 @pytest.mark.postgres
-def test_a_frozen_process_loses_its_lanes_and_does_no_harm_when_it_wakes(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_frozen_process_loses_its_lanes_and_does_no_harm_when_it_wakes(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
     database = Database(postgres_url)
     database.upgrade()
     bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
@@ -200,7 +212,9 @@ def test_an_endpoint_that_is_down_for_hours(database: Database, hours: int):
 
     async def scenario() -> None:
         ends = {"hook": json_endpoint(receiver.url), "other": json_endpoint(other.url)}
-        driven = Driven(Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}})
+        driven = Driven(
+            Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
+        )
         for hour in range(hours):
             one = anomaly(f"b2/{hour % 6}", start_ns=driven.bench.now_ns)
             driven.bench.happen(one)
@@ -228,8 +242,13 @@ def test_an_endpoint_that_is_down_for_hours(database: Database, hours: int):
 @pytest.mark.parametrize("hours", [1, pytest.param(72, marks=pytest.mark.long)])
 def test_an_endpoint_that_only_fails_is_disabled(database: Database, hours: int):
     async def scenario() -> None:
-        ends = {"hook": json_endpoint(receiver.url, disable_after=f"{hours}h"), "other": json_endpoint(other.url)}
-        driven = Driven(Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}})
+        ends = {
+            "hook": json_endpoint(receiver.url, disable_after=f"{hours}h"),
+            "other": json_endpoint(other.url),
+        }
+        driven = Driven(
+            Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
+        )
         for i in range(5):
             driven.bench.happen(*(anomaly(f"b2/{i}-{j}", start_ns=driven.bench.now_ns) for j in range(8)))
             await driven.work(hours * 1200)
@@ -237,7 +256,11 @@ def test_an_endpoint_that_only_fails_is_disabled(database: Database, hours: int)
         driven.bench.happen(anomaly("b2/last", start_ns=driven.bench.now_ns))
         await driven.work(hours * 1200)
         assert len(receiver.received) == calls
-        faults = [json.loads(r.body)["data"] for r in other.received if json.loads(r.body)["data"]["class"] == "fault"]
+        faults = [
+            json.loads(r.body)["data"]
+            for r in other.received
+            if json.loads(r.body)["data"]["class"] == "fault"
+        ]
         assert "nothing but failures" in faults[0]["fault"]["message"]
         await driven.loop.close()
 
@@ -327,7 +350,9 @@ def test_events_against_a_dead_endpoint_need_no_memory_and_delay_no_other(tmp_pa
     with Receiver() as well:
         grown, slowest = asyncio.run(scenario())
         assert len(well.received) == 20
-    print(f"{backlog:,} deliveries wait for a dead endpoint: {grown / 1e6:.1f} MB more memory, slowest other delivery {slowest:.3f} s")
+    print(
+        f"{backlog:,} deliveries wait for a dead endpoint: {grown / 1e6:.1f} MB more memory, slowest other delivery {slowest:.3f} s"
+    )
     assert grown < 40_000_000
     accounted(database)
     database.close()
@@ -336,7 +361,9 @@ def test_events_against_a_dead_endpoint_need_no_memory_and_delay_no_other(tmp_pa
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("burst", [1_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_burst_neither_blocks_the_engine_nor_floods_a_receiver(database: Database, burst: int):
-    """The engine commits all of them in batches while the loop delivers; each commit stays short, and the receiver hears of a storm."""
+    """The engine commits all of them in batches while the loop delivers; each commit stays short, and the
+    receiver hears of a storm.
+    """
     longest = 0.0
     with Receiver() as receiver:
         ends = {"hook": json_endpoint(receiver.url)}
@@ -348,7 +375,9 @@ def test_a_burst_neither_blocks_the_engine_nor_floods_a_receiver(database: Datab
                 bench.happen_at_once(changes)
                 longest = max(longest, time.monotonic() - began)
             until(lambda: bench.ledger().get("pending", 0) == 0, 1800)
-        print(f"{burst:,} anomalies: longest commit of 500 {longest:.3f} s, {len(receiver.received)} messages")
+        print(
+            f"{burst:,} anomalies: longest commit of 500 {longest:.3f} s, {len(receiver.received)} messages"
+        )
         assert longest < 10
         assert len(receiver.received) < 100
         in_order(receiver.received)
@@ -373,7 +402,21 @@ def fill_backlog(database: Database, count: int) -> None:
         for i in range(start, min(start + 10_000, count)):
             notice, lane = uuid5(NAMESPACE, f"backlog {i}"), f"plant/old-{i % max(count // 10, 1)}"
             notices.append(deliveries.Notice(notice, notice, "plant", lane, i + 1, "opened", 0, body, NOON))
-            common = (UUID(int=notice.int ^ 1), notice, notice, "dead", lane, i + 1, "opened", "pending", None, 0, 0, NOON, None)
+            common = (
+                UUID(int=notice.int ^ 1),
+                notice,
+                notice,
+                "dead",
+                lane,
+                i + 1,
+                "opened",
+                "pending",
+                None,
+                0,
+                0,
+                NOON,
+                None,
+            )
             queued.append(deliveries.Delivery(*common))
         with database.begin() as connection:
             deliveries.add(connection, notices, queued, NOON)

@@ -38,11 +38,19 @@ def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema
 
 @pytest.mark.timeout(200)
 def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics, schema_url: str):
-    """The first die while they read it; in the end the verdicts are those of a backfill that was never disturbed."""
+    """The first die while they read it; in the end the verdicts are those of a backfill that was never
+    disturbed.
+    """
     (tmp_path / "past").mkdir()
     for number in range(2):
         csv_file(tmp_path / f"past/{number}.csv", make_log(number, 3000, first_second=-3200).values)
-    stage = Stage(tmp_path / "storm", topics, schema_url, [make_log(n, 200) for n in range(2)], history=str(tmp_path / "past"))
+    stage = Stage(
+        tmp_path / "storm",
+        topics,
+        schema_url,
+        [make_log(n, 200) for n in range(2)],
+        history=str(tmp_path / "past"),
+    )
     try:
         stage.allow(0.1)
         for _ in range(3):
@@ -53,7 +61,9 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         figures = stage.account()
         with stage.database.read() as connection:
             (past,) = ledgers.names(connection, "plant (history ")
-            assert offloaded_series.count(connection, past, PAST) == 10, "four series and a tide of each partition"
+            assert offloaded_series.count(connection, past, PAST) == 10, (
+                "four series and a tide of each partition"
+            )
     finally:
         stage.close()
     assert figures.problems == []

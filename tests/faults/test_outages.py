@@ -1,4 +1,6 @@
-"""The broker, the database and the answer to a COMMIT go away and come back: the daemon waits, keeps its place, and goes on by itself."""
+"""The broker, the database and the answer to a COMMIT go away and come back: the daemon waits, keeps its
+place, and goes on by itself.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def check(stage: Stage) -> None:
     assert (figures.lost, figures.twice) == (0, 0)
 
 
-def test_the_broker_stops_dies_freezes_and_comes_back(make, faulty_broker: FaultyBroker, schema_url: str, logs):
+def test_the_broker_stops_dies_freezes_and_comes_back(
+    make, faulty_broker: FaultyBroker, schema_url: str, logs
+):
     topics = Topics(faulty_broker.address)
     stage = make(topics, schema_url, logs)
     member = stage.member()
@@ -102,9 +106,15 @@ def test_the_database_stops_and_starts(make, topics: Topics, faulty_postgres: Po
         assert stage.read() == -1
         faulty_postgres.start()
         until_some_read(stage, share)
-        assert {n: p.epoch for n, p in stage.positions().items()} == epochs, "it polled on: the group never took its partitions away"
+        assert {n: p.epoch for n, p in stage.positions().items()} == epochs, (
+            "it polled on: the group never took its partitions away"
+        )
         member.until(
-            lambda: bool(found(stage, FaultKind.DATABASE_DOWN)) and all(f.ended_ns for f in found(stage, FaultKind.DATABASE_DOWN)), "over"
+            lambda: (
+                bool(found(stage, FaultKind.DATABASE_DOWN))
+                and all(f.ended_ns for f in found(stage, FaultKind.DATABASE_DOWN))
+            ),
+            "over",
         )
     check(stage)
     database.close()
@@ -140,7 +150,12 @@ def test_members_join_and_leave_under_load(make, topics: Topics, schema_url: str
     wait_for(lambda: owners() == 3, "three members share", 60, stage.say)
     stage.allow(0.6)
     two.leave()
-    wait_for(lambda: f"{os.uname().nodename}:{two._process.pid}" not in _owner_names(stage), "the others took over", 60, stage.say)
+    wait_for(
+        lambda: f"{os.uname().nodename}:{two._process.pid}" not in _owner_names(stage),
+        "the others took over",
+        60,
+        stage.say,
+    )
     stage.allow(0.8)
     stage.member()
     one.leave()
@@ -170,7 +185,9 @@ def test_a_topic_made_again(make, topics: Topics, schema_url: str, logs):
     stage.kafka["on_gap"] = "resume-earliest"
     stage.config = stage.write_config("live", schema_url)
     stage.member()
-    wait_for(lambda: stage.positions()[0].next_offset == len(again.values), "the new log is read", 60, stage.say)
+    wait_for(
+        lambda: stage.positions()[0].next_offset == len(again.values), "the new log is read", 60, stage.say
+    )
     stage.leave()
     after = stage.positions()[0]
     assert after.counts.read() == len(again.values)
@@ -202,5 +219,9 @@ def test_a_position_older_than_retention(make, topics: Topics, schema_url: str, 
     counts = stage.positions()[0].counts
     assert counts.filtered == 70 + half.counts.held
     assert counts.read() == len(log.values)
-    assert counts.dead_lettered == log.counts()["dead_lettered"] - (log.counts(beginning) - log.counts(half.next_offset))["dead_lettered"]
+    assert (
+        counts.dead_lettered
+        == log.counts()["dead_lettered"]
+        - (log.counts(beginning) - log.counts(half.next_offset))["dead_lettered"]
+    )
     assert not [f for f in found(stage, FaultKind.RETENTION_GAP) if f.ended_ns is None]

@@ -1,6 +1,8 @@
-"""A training and everything that may die under it: worker, runner, scheduler, database, registry. One job, one version, and the champion stays.
+"""A training and everything that may die under it: worker, runner, scheduler, database, registry. One job,
+one version, and the champion stays.
 
-The short ones are part of ``make test``; those marked ``long`` run with ``pytest -m long tests/faults/test_retraining_faults.py``.
+The short ones are part of ``make test``; those marked ``long`` run with
+``pytest -m long tests/faults/test_retraining_faults.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +43,15 @@ FOREWATCH = (sys.executable, "-c", "from pipeline.cli import main; main()")
 def queue(config, database):
     now_ns = time.time_ns()
     with database.begin() as connection:
-        return ask(connection, "plant", config.streams["plant"], now_ns, trigger="manual", author="ada", now_ns=now_ns)
+        return ask(
+            connection,
+            "plant",
+            config.streams["plant"],
+            now_ns,
+            trigger="manual",
+            author="ada",
+            now_ns=now_ns,
+        )
 
 
 def stored(database, number):
@@ -60,7 +70,11 @@ def wait_for(condition, what, timeout=WAIT):
 def dask_workers(pid):
     """Processes below ``pid`` that compute: the children of Dask's nannies."""
     with suppress(psutil.NoSuchProcess):
-        return [one for one in psutil.Process(pid).children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+        return [
+            one
+            for one in psutil.Process(pid).children(recursive=True)
+            if "spawn_main" in " ".join(one.cmdline())
+        ]
     return []
 
 
@@ -84,7 +98,9 @@ def database(schema_url):
 
 @pytest.mark.timeout(600)
 def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_path: Path):
-    """kill -9 of the Dask worker while it trains, then of the process that holds the lease; a third one finishes from the checkpoint."""
+    """kill -9 of the Dask worker while it trains, then of the process that holds the lease; a third one
+    finishes from the checkpoint.
+    """
     config = config_of(schema_url, tmp_path, epochs=6, lease="2s")
     write_history(
         config, {f"press-{i}": tide(5000, i) for i in range(8)}
@@ -114,7 +130,9 @@ def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_pa
 @pytest.mark.parametrize("phase", ["train", "own networks", "backtest"])
 @pytest.mark.parametrize("victim", ["worker", "runner"])
 def test_a_kill_in_each_phase_of_a_job(database, schema_url, tmp_path: Path, phase, victim):
-    """Reading the data, training networks of their own, judging: whoever is killed there, another goes on, and there is one version."""
+    """Reading the data, training networks of their own, judging: whoever is killed there, another goes on,
+    and there is one version.
+    """
     config = config_of(schema_url, tmp_path, epochs=3, lease="2s", models_by=["sensor"])
     write_history(config, {f"press-{i}": tide(6000, i) for i in range(12)})
     number = queue(config, database)
@@ -214,7 +232,9 @@ def test_data_that_teach_nothing(database, schema_url, tmp_path: Path, values, r
 
 
 def test_a_training_that_diverges_keeps_the_champion(database, schema_url, tmp_path: Path, monkeypatch):
-    """A loss that is no number from the first step on: the row says so, nothing is made, and whoever decided goes on."""
+    """A loss that is no number from the first step on: the row says so, nothing is made, and whoever decided
+    goes on.
+    """
     from detectors.training import finetune
 
     real = finetune.loss_of
@@ -259,12 +279,21 @@ class DaskCluster:
     def scheduler(self) -> subprocess.Popen:
         names = {"ca": "ca-file", "cert": "cert", "key": "key"}
         options = [f"--tls-{names[name]}={path}" for name, path in (self._tls or {}).items()]
-        where = ("--host", self.address.rpartition(":")[0], "--port", str(self.port), "--dashboard-address", "127.0.0.1:0")
+        where = (
+            "--host",
+            self.address.rpartition(":")[0],
+            "--port",
+            str(self.port),
+            "--dashboard-address",
+            "127.0.0.1:0",
+        )
         return self._start(sys.executable, "-m", "distributed.cli.dask_scheduler", *where, *options)
 
     def worker(self, gpu: bool = False) -> subprocess.Popen:
         options = [f"--tls-{name}={path}" for name, path in (self._tls or {}).items()]
-        return self._start(*FOREWATCH, "worker", "--scheduler", self.address, *(["--gpu"] if gpu else []), *options)
+        return self._start(
+            *FOREWATCH, "worker", "--scheduler", self.address, *(["--gpu"] if gpu else []), *options
+        )
 
     def close(self) -> None:
         for process in reversed(self._processes):
@@ -279,7 +308,9 @@ class DaskCluster:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["tcp", "tls"])
 def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, tmp_path: Path, encrypted):
-    """A job that wants a GPU waits for a worker that offers one, loses its scheduler, and is finished by the next."""
+    """A job that wants a GPU waits for a worker that offers one, loses its scheduler, and is finished by the
+    next.
+    """
     tls = None
     if encrypted:
         authority = Authority(tmp_path)
@@ -298,7 +329,10 @@ def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, 
         stack.callback(cluster.close)
         stack.callback(runner.stop)
         runner.ensure(config)
-        wait_for(lambda: "no Dask scheduler" in stored(database, number).reason, "it says that there is no scheduler")
+        wait_for(
+            lambda: "no Dask scheduler" in stored(database, number).reason,
+            "it says that there is no scheduler",
+        )
         scheduler = cluster.scheduler()
         cluster.worker()
         wait_for(lambda: "no worker offers a GPU" in stored(database, number).reason, "it waits for a GPU")
@@ -315,7 +349,9 @@ def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_daemon_is_killed_in_the_middle(database, schema_url, tmp_path: Path):
-    """The runner of a daemon that was killed finishes its job and ends; a daemon that starts again finds it done."""
+    """The runner of a daemon that was killed finishes its job and ends; a daemon that starts again finds it
+    done.
+    """
     config = config_of(schema_url, tmp_path, epochs=8, lease="2s")
     write_history(config, {f"press-{i}": tide(1200, i) for i in range(3)})
     file = write_config(config, tmp_path / "f.yaml")

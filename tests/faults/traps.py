@@ -1,4 +1,5 @@
-"""Places at which a member kills or freezes itself, put there from outside: the product knows nothing of them.
+"""Places at which a member kills or freezes itself, put there from outside: the product knows nothing of
+them.
 
 A phase is a moment of the real code, reached by wrapping the function that begins or ends there.
 """
@@ -31,7 +32,13 @@ class Trap:
             time.sleep(0.01)  # a signal to a process arrives in any of its threads
 
 
-def _around(owner: Any, name: str, *, before: Callable[..., object] | None = None, after: Callable[..., object] | None = None) -> None:
+def _around(
+    owner: Any,
+    name: str,
+    *,
+    before: Callable[..., object] | None = None,
+    after: Callable[..., object] | None = None,
+) -> None:
     """Wrap ``owner.name``; ``before`` gets the arguments, ``after`` the result and the arguments."""
     inner = getattr(owner, name)
 
@@ -103,8 +110,27 @@ def arm(trap: Trap) -> None:
 
 
 PHASES = (
-    *("polled", "scored", "advanced", "before COMMIT", "in COMMIT", "committed", "before claim", "claimed", "restoring", "sought"),
-    *("replaying", "snapshot begun", "snapshot written", "snapshot committed", "segment half written", "revoked", "assigned"),
+    *(
+        "polled",
+        "scored",
+        "advanced",
+        "before COMMIT",
+        "in COMMIT",
+        "committed",
+        "before claim",
+        "claimed",
+        "restoring",
+        "sought",
+    ),
+    *(
+        "replaying",
+        "snapshot begun",
+        "snapshot written",
+        "snapshot committed",
+        "segment half written",
+        "revoked",
+        "assigned",
+    ),
 )
 
 #: Where a frozen process keeps its transaction open on the server, or a batch in its hands.
@@ -127,11 +153,22 @@ class Diary:
         from pipeline.engine.ownership import Ownership
         from pipeline.sources.kafka.consumer import KafkaSource
 
-        _around(KafkaSource, "poll", after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())))
+        _around(
+            KafkaSource,
+            "poll",
+            after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())),
+        )
         _around(Ownership, "take_over", after=self._taken)
-        _around(Engine, "_fenced", before=lambda engine, partition: self.write("fenced", partition=str(partition)))
+        _around(
+            Engine, "_fenced", before=lambda engine, partition: self.write("fenced", partition=str(partition))
+        )
 
     def _taken(self, owned: bool, ownership: Any, partition: Any) -> None:
         if owned and partition in self._assigned:
             seconds = time.monotonic() - self._assigned.pop(partition)
-            self.write("takeover", partition=str(partition), epoch=ownership.positions[partition].epoch, seconds=seconds)
+            self.write(
+                "takeover",
+                partition=str(partition),
+                epoch=ownership.positions[partition].epoch,
+                seconds=seconds,
+            )

@@ -30,7 +30,9 @@ def warm() -> None:
     scoring = Scoring(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
     values = make_log(0, 20).values
     n = len(values)
-    scoring.process([Records(Partition("t", 0), 0, n, np.arange(n), np.zeros(n, np.int64), values, [None] * n)])
+    scoring.process(
+        [Records(Partition("t", 0), 0, n, np.arange(n), np.zeros(n, np.int64), values, [None] * n)]
+    )
 
 
 warm()

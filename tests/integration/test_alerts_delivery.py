@@ -1,4 +1,6 @@
-"""Delivery to real local receivers, on both databases: the whole way from an anomaly to a verified webhook, and everything that goes wrong."""
+"""Delivery to real local receivers, on both databases: the whole way from an anomaly to a verified webhook,
+and everything that goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,13 @@ def router_of(ends: dict[str, EndpointBase], config: dict[str, Any] | None = Non
 class Driven:
     """A delivery loop that is turned by hand, on the bench's clock."""
 
-    def __init__(self, bench: Bench, ends: dict[str, EndpointBase], config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, bench: Bench, ends: dict[str, EndpointBase], config: dict[str, Any] | None = None
+    ) -> None:
         self.bench = bench
-        self.loop = DeliveryLoop(bench.database, router_of(ends, config), ends, AlertMetrics(Metrics()), clock=lambda: bench.now_ns)
+        self.loop = DeliveryLoop(
+            bench.database, router_of(ends, config), ends, AlertMetrics(Metrics()), clock=lambda: bench.now_ns
+        )
         self.metrics = self.loop._metrics._metrics
 
     async def work(self, seconds: float = 0) -> None:
@@ -73,11 +79,19 @@ class Driven:
             await self.loop.settle()
 
     def _next(self) -> int | None:
-        """The first timer that lies ahead: of a lane, of an alert, of an endpoint that wants quiet or has a rate."""
+        """The first timer that lies ahead: of a lane, of an alert, of an endpoint that wants quiet or has a
+        rate.
+        """
         health = self.loop._health
-        pauses = [h.state.quiet_until_ns or 0 for h in health.values()] + [h.next_send_ns for h in health.values()]
+        pauses = [h.state.quiet_until_ns or 0 for h in health.values()] + [
+            h.next_send_ns for h in health.values()
+        ]
         with self.bench.database.read() as connection:
-            free = select(func.min(DeliveryLaneRow.due_ns)).where(DeliveryLaneRow.owner.is_(None)).group_by(DeliveryLaneRow.endpoint)
+            free = (
+                select(func.min(DeliveryLaneRow.due_ns))
+                .where(DeliveryLaneRow.owner.is_(None))
+                .group_by(DeliveryLaneRow.endpoint)
+            )
             lanes = [due or 0 for due in connection.scalars(free)]
             alerts_due = [a.flush_ns or 0 for a in alerts.query(connection)]
         return min((t for t in [*pauses, *lanes, *alerts_due] if t > self.bench.now_ns), default=None)
@@ -99,7 +113,11 @@ def test_a_signed_webhook_arrives_and_verifies_with_the_library_alone(database: 
     secret = new_secret()
     (tmp_path / "secret").write_text(secret + "\n")
     with Receiver() as receiver:
-        ends = {"hook": endpoint(type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"])}
+        ends = {
+            "hook": endpoint(
+                type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"]
+            )
+        }
         bench = Bench(database, endpoints=ends)
         with running(bench, ends):
             bench.happen(anomaly())
@@ -112,13 +130,22 @@ def test_a_signed_webhook_arrives_and_verifies_with_the_library_alone(database: 
     assert states(database) == {"delivered": 2}
 
 
-def test_two_signatures_while_the_secret_is_exchanged_and_a_new_file_is_used_at_once(database: Database, tmp_path: Path):
+def test_two_signatures_while_the_secret_is_exchanged_and_a_new_file_is_used_at_once(
+    database: Database, tmp_path: Path
+):
     old, new = new_secret(), new_secret()
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text(new)
     second.write_text(old)
     with Receiver() as receiver:
-        ends = {"hook": endpoint(type="webhook", url=receiver.url, secret=[{"file": first}, {"file": second}], allow=["loopback"])}
+        ends = {
+            "hook": endpoint(
+                type="webhook",
+                url=receiver.url,
+                secret=[{"file": first}, {"file": second}],
+                allow=["loopback"],
+            )
+        }
         bench = Bench(database, endpoints=ends)
         with running(bench, ends):
             bench.happen(anomaly())
@@ -131,13 +158,19 @@ def test_two_signatures_while_the_secret_is_exchanged_and_a_new_file_is_used_at_
             Webhook(newest).verify(receiver.wait(2)[1].body, receiver.received[1].headers)
 
 
-def test_a_failed_delivery_is_retried_with_the_same_id_and_a_new_time_and_signature(database: Database, tmp_path: Path):
+def test_a_failed_delivery_is_retried_with_the_same_id_and_a_new_time_and_signature(
+    database: Database, tmp_path: Path
+):
     secret = new_secret()
     (tmp_path / "secret").write_text(secret)
 
     async def scenario() -> None:
         with Receiver(answer(500, b"no")) as receiver:
-            ends = {"hook": endpoint(type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"])}
+            ends = {
+                "hook": endpoint(
+                    type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"]
+                )
+            }
             driven = Driven(Bench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly())
             await driven.work()
@@ -205,7 +238,9 @@ def test_an_older_event_is_not_redelivered_after_a_newer_one(database: Database)
             await driven.work(10)
             with database.begin() as connection:
                 assert deliveries.redeliver(connection, [first.id], driven.bench.now_ns) == []
-                assert deliveries.redeliver(connection, [first.id], driven.bench.now_ns, force=True) == [first.id]
+                assert deliveries.redeliver(connection, [first.id], driven.bench.now_ns, force=True) == [
+                    first.id
+                ]
             await driven.loop.close()
 
     asyncio.run(scenario())
@@ -219,7 +254,9 @@ def test_order_holds_within_a_series_and_a_stuck_series_does_not_hold_up_others(
     async def scenario() -> None:
         ends = {"hook": json_endpoint(receiver.url)}
         driven = Driven(Bench(database, endpoints=ends), ends, {"storm": None})
-        driven.bench.happen(anomaly("b2/stuck"), closed(anomaly("b2/stuck")), *(anomaly(f"b2/{i}") for i in range(20)))
+        driven.bench.happen(
+            anomaly("b2/stuck"), closed(anomaly("b2/stuck")), *(anomaly(f"b2/{i}") for i in range(20))
+        )
         await driven.work()
         await driven.work(60 * 60)
         await driven.loop.close()
@@ -256,7 +293,9 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
             await driven.work()
             await driven.work(3)
             assert len(gone.received) <= 2
-            operational = [json.loads(r.body) for r in other.received if json.loads(r.body)["data"]["class"] == "fault"]
+            operational = [
+                json.loads(r.body) for r in other.received if json.loads(r.body)["data"]["class"] == "fault"
+            ]
             assert operational[0]["data"]["fault"]["kind"] == "endpoint_failing"
             assert "gone" in operational[0]["data"]["fault"]["message"]
             before = len(gone.received)
@@ -271,7 +310,9 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
             await driven.work(10)
             assert len(gone.received) == before + 1
             await driven.loop.close()
-            counted = driven.metrics.registry.get_sample_value("forewatch_deliveries_total", {"endpoint": "gone", "state": "suppressed"})
+            counted = driven.metrics.registry.get_sample_value(
+                "forewatch_deliveries_total", {"endpoint": "gone", "state": "suppressed"}
+            )
             assert counted is not None
             assert counted >= 1
 
@@ -352,11 +393,17 @@ def test_secrets_appear_nowhere(database: Database, tmp_path: Path, capfd: pytes
     (tmp_path / "secret").write_text(secret)
 
     async def scenario() -> None:
-        with Receiver(lambda r: answer(400, f"bad {r.headers.get('authorization')} {secret}".encode())) as receiver:
+        with Receiver(
+            lambda r: answer(400, f"bad {r.headers.get('authorization')} {secret}".encode())
+        ) as receiver:
             headers = {"Authorization": {"file": tmp_path / "token"}}
             ends = {
                 "hook": endpoint(
-                    type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, headers=headers, allow=["loopback"]
+                    type="webhook",
+                    url=receiver.url,
+                    secret={"file": tmp_path / "secret"},
+                    headers=headers,
+                    allow=["loopback"],
                 )
             }
             driven = Driven(Bench(database, endpoints=ends), ends)

@@ -1,4 +1,6 @@
-"""As a user has it: a daemon over a real Kafka, `forewatch hooks listen` at the other end, and the commands for what was sent."""
+"""As a user has it: a daemon over a real Kafka, `forewatch hooks listen` at the other end, and the commands
+for what was sent.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,14 @@ def listening(command: list[str], folder: Path) -> Iterator[Listener]:
 
 
 def reading(minute: int, temperature: float, site: str = "a", sensor: str = "s1") -> bytes:
-    return json.dumps({"site": site, "sensor": sensor, "ts": 1_750_000_000_000 + minute * MINUTE_MS, "temperature": temperature}).encode()
+    return json.dumps(
+        {
+            "site": site,
+            "sensor": sensor,
+            "ts": 1_750_000_000_000 + minute * MINUTE_MS,
+            "temperature": temperature,
+        }
+    ).encode()
 
 
 @pytest.fixture
@@ -87,7 +96,13 @@ def set_up(shell: Shell, topics: Any) -> tuple[str, int]:
     topic, port, secret = topics.create(), free_port(), shell.folder / "secret"
     secret.write_text(new_secret())
     url = f"http://127.0.0.1:{port}/hook"
-    values = {"database": f"sqlite:///{shell.folder}/forewatch.db", "broker": topics.broker, "topic": topic, "url": url, "secret": secret}
+    values = {
+        "database": f"sqlite:///{shell.folder}/forewatch.db",
+        "broker": topics.broker,
+        "topic": topic,
+        "url": url,
+        "secret": secret,
+    }
     (shell.folder / "forewatch.yaml").write_text(CONFIG.format(**values))
     topics.produce(topic, [reading(i, 20.0 + i % 5) for i in range(60)])
     return topic, port
@@ -109,7 +124,9 @@ def test_a_signed_webhook_arrives_within_a_second_of_the_anomaly_and_the_resolve
             assert "signature verified" in opened
             taken.append(at - began)
         assert min(taken) < 1.0
-        topics.produce(topic, [reading(60, 500.0, "attic"), *(reading(i, 20.0 + i % 5) for i in range(61, 130))])
+        topics.produce(
+            topic, [reading(60, 500.0, "attic"), *(reading(i, 20.0 + i % 5) for i in range(61, 130))]
+        )
         resolved, _ = listener.line("alert.resolved.v1")
         assert "signature verified" in resolved
         told(shell)
@@ -122,7 +139,10 @@ def told(shell: Shell) -> None:
     )
     (alert,) = [a for a in alerts if a["labels"] == {"site": "a", "sensor": "s1"}]
     assert (alert["state"], alert["outcome"]) == ("closed", "resolved")
-    assert Counter((d["kind"], d["state"]) for d in sent) == {("opened", "delivered"): 3, ("resolved", "delivered"): 1}
+    assert Counter((d["kind"], d["state"]) for d in sent) == {
+        ("opened", "delivered"): 3,
+        ("resolved", "delivered"): 1,
+    }
     events = {(row["state"], row["reason"]): row["count"] for row in ledger if row["what"] == "events"}
     assert events["suppressed", "rule:attic"] >= 1
     waiting = {(row["state"], row["count"]) for row in ledger if row["endpoint"] == "down"}
@@ -133,16 +153,23 @@ def told(shell: Shell) -> None:
 
 
 def test_a_receiver_written_from_the_page_verifies_and_what_it_missed_is_redelivered(shell, topics):
-    """docs/alerts.md has a receiver of ten lines that knows the standardwebhooks library and nothing of ours: this runs it."""
+    """docs/alerts.md has a receiver of ten lines that knows the standardwebhooks library and nothing of ours:
+    this runs it.
+    """
     page = (Path(__file__).resolve().parents[2] / "docs/alerts.md").read_text()
     program = page.partition("```python\n")[2].partition("```")[0]
     topic, port = set_up(shell, topics)
-    (shell.folder / "receiver.py").write_text(program.replace("8787", str(port)).replace("secret.txt", "secret"))
+    (shell.folder / "receiver.py").write_text(
+        program.replace("8787", str(port)).replace("secret.txt", "secret")
+    )
     with daemon(shell) as running:
         topics.produce(topic, [reading(60, 400.0)])
         running.until(lambda: bool(shell.json("deliveries", "list", "--endpoint", "hook")), "queued")
         with listening([sys.executable, "receiver.py"], shell.folder) as listener:
             assert "temperature 400 at site=a" in listener.line("alert.opened.v1")[0]
             running.until(lambda: shell.json("deliveries", "list", "--state", "delivered") != [], "recorded")
-            assert "1 of 1" in shell.run("deliveries", "redeliver", "--since", "1h", "--state", "delivered").stdout
+            assert (
+                "1 of 1"
+                in shell.run("deliveries", "redeliver", "--since", "1h", "--state", "delivered").stdout
+            )
             assert listener.line("alert.opened.v1")

@@ -63,7 +63,9 @@ def test_the_first_rule_that_matches_decides(database: Database):
     assert [p.data.anomalies[0].series for p in bench.sent("plant")] == ["us-1/c", "us-2/d"]
     assert [p.data.anomalies[0].series for p in bench.sent("chat")] == ["us-2/d"]
     assert bench.ledger() == {"rule:rule-1": 1, "min_deviation": 1, "sent": 2}
-    bench.happen(anomaly("eu-1/b", observed=[150.0, 1.0], severity=Severity.CRITICAL, surprise=20.0, revision=2))
+    bench.happen(
+        anomaly("eu-1/b", observed=[150.0, 1.0], severity=Severity.CRITICAL, surprise=20.0, revision=2)
+    )
     bench.settle()
     assert "rule-2" in [p.data.rule for p in bench.sent("plant")]  # it has grown enough
 
@@ -77,7 +79,11 @@ def test_a_group_waits_gathers_and_speaks_at_intervals(database: Database):
     assert bench.kinds() == []
     bench.later(15)
     (first,) = bench.sent()
-    assert (first.data.count, first.data.labels, [a.series for a in first.data.anomalies]) == (2, {"site": "b2"}, ["b2/a", "b2/b"])
+    assert (first.data.count, first.data.labels, [a.series for a in first.data.anomalies]) == (
+        2,
+        {"site": "b2"},
+        ["b2/a", "b2/b"],
+    )
     assert first.data.root_cause[0].series == "b2/b"  # it began first
     bench.later(15)
     assert len(bench.sent()) == 2  # the other site
@@ -173,7 +179,8 @@ def test_a_storm_becomes_one_alert_with_a_list_and_a_count(database: Database):
     bench.happen(*(closed(anomaly(f"s{i}/x")) for i in range(500)))
     bench.later(10 * MINUTE)
     assert bench.kinds().count("resolved") == 21
-    assert bench.ledger() == {"sent": 620, "unchanged": 380}  # ends that changed nothing for the storm's alert
+    # ends that changed nothing for the storm's alert
+    assert bench.ledger() == {"sent": 620, "unchanged": 380}
 
 
 def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database: Database):
@@ -181,7 +188,9 @@ def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database
     with database.begin() as connection:
         silences.add(
             connection,
-            silences.Silence(uuid4(), "plant", {"site": "b2"}, NOON, NOON + HOUR * SECOND, "me", "works", NOON),
+            silences.Silence(
+                uuid4(), "plant", {"site": "b2"}, NOON, NOON + HOUR * SECOND, "me", "works", NOON
+            ),
         )
     over, lasting, other = anomaly("b2/over"), anomaly("b2/lasting"), anomaly("b3/other")
     bench.happen(over, lasting, other)
@@ -209,9 +218,18 @@ def test_a_planned_silence_holds_part_of_a_group(database: Database):
     assert (only.data.count, [a.series for a in only.data.anomalies]) == (1, ["b2/b"])
 
 
-def test_a_calendar_of_holidays_holds_what_comes_and_sends_what_lasts_afterwards(database: Database, tmp_path: Path):
+def test_a_calendar_of_holidays_holds_what_comes_and_sends_what_lasts_afterwards(
+    database: Database, tmp_path: Path
+):
     """A whole day of an iCalendar file, in the plant's own zone: it ends at 23:00 UTC."""
-    event = ["BEGIN:VEVENT", "UID:1", "DTSTAMP:20260101T000000Z", "DTSTART;VALUE=DATE:20260302", "DTEND;VALUE=DATE:20260303", "END:VEVENT"]
+    event = [
+        "BEGIN:VEVENT",
+        "UID:1",
+        "DTSTAMP:20260101T000000Z",
+        "DTSTART;VALUE=DATE:20260302",
+        "DTEND;VALUE=DATE:20260303",
+        "END:VEVENT",
+    ]
     (tmp_path / "holidays.ics").write_text(
         "\r\n".join(["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//x//x//EN", *event, "END:VCALENDAR", ""])
     )
@@ -233,7 +251,10 @@ def test_an_alert_that_was_sent_is_resolved_even_if_it_is_silenced_since(databas
     bench.happen(anomaly())
     bench.settle()
     with database.begin() as connection:
-        silences.add(connection, silences.Silence(uuid4(), None, {}, bench.now_ns, NOON + HOUR * SECOND, "me", "", NOON))
+        silences.add(
+            connection,
+            silences.Silence(uuid4(), None, {}, bench.now_ns, NOON + HOUR * SECOND, "me", "", NOON),
+        )
     bench.happen(anomaly(severity=Severity.CRITICAL, surprise=20.0))
     bench.later(MINUTE)
     assert bench.kinds() == ["opened"]
@@ -275,7 +296,10 @@ def test_late_data_revise_or_retract_what_was_said(database: Database):
     bench.happen(closed(wrong), closed(smaller))
     bench.settle()
     bench.happen(closed(wrong, points=0), closed(smaller, severity=Severity.INFO, surprise=4.0))
-    bench.happen(closed(anomaly("b2/wrong", revision=2), points=0), closed(anomaly("b2/smaller", revision=2), severity=Severity.INFO))
+    bench.happen(
+        closed(anomaly("b2/wrong", revision=2), points=0),
+        closed(anomaly("b2/smaller", revision=2), severity=Severity.INFO),
+    )
     bench.settle()
     by_series = {p.data.alert_id: p for p in bench.sent() if p.kind in ("revised", "retracted")}
     assert {by_series[str(wrong.id)].kind, by_series[str(smaller.id)].kind} == {"retracted", "revised"}
@@ -294,7 +318,11 @@ def test_what_was_never_sent_is_not_retracted_to_anybody(database: Database):
 def test_pagers_get_pages_only(database: Database):
     ends = {"chat": json_endpoint(), "pager": json_endpoint(urgency="page")}
     bench = Bench(database, {"severity": {"page": "critical", "notice": "warning"}}, ends)
-    bench.happen(anomaly("b2/info", severity=Severity.INFO), anomaly("b2/major"), anomaly("b2/critical", severity=Severity.CRITICAL))
+    bench.happen(
+        anomaly("b2/info", severity=Severity.INFO),
+        anomaly("b2/major"),
+        anomaly("b2/critical", severity=Severity.CRITICAL),
+    )
     bench.settle()
     assert [p.data.anomalies[0].series for p in bench.sent("pager")] == ["b2/critical"]
     assert len(bench.sent("chat")) == 2
@@ -313,7 +341,9 @@ def test_an_acknowledged_alert_is_not_repeated(database: Database):
     bench.later(90 * MINUTE)
     assert bench.kinds() == ["opened", "repeated"]
     with database.begin() as connection:
-        alerts.add_events(connection, [alerts.Event(uuid4(), "plant", "acknowledged", one.id, "me", bench.now_ns)])
+        alerts.add_events(
+            connection, [alerts.Event(uuid4(), "plant", "acknowledged", one.id, "me", bench.now_ns)]
+        )
     bench.later(5 * HOUR)
     assert bench.kinds() == ["opened", "repeated", "acknowledged"]
     assert bench.sent()[-1].data.status == "acknowledged"
@@ -323,7 +353,9 @@ def test_a_router_that_dies_leaves_no_half_turn(database: Database, monkeypatch:
     bench = Bench(database)
     bench.happen(*(anomaly(f"b{i}/x") for i in range(5)))
     with monkeypatch.context() as broken:
-        broken.setattr("storage.alerting.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        broken.setattr(
+            "storage.alerting.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+        )
         with pytest.raises(RuntimeError):
             bench.turn()
     assert bench.ledger() == {"pending": 5}
@@ -338,7 +370,10 @@ def test_disabled_endpoints_get_nothing_and_it_is_counted(database: Database):
     from storage.alerting import deliveries
 
     with database.read() as connection:
-        assert deliveries.ledger(connection) == {("chat", "pending", None): 1, ("gone", "suppressed", "disabled"): 1}
+        assert deliveries.ledger(connection) == {
+            ("chat", "pending", None): 1,
+            ("gone", "suppressed", "disabled"): 1,
+        }
 
 
 def test_a_very_long_series_name_and_hostile_labels_pass(database: Database):
@@ -355,7 +390,12 @@ def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
     """An hour of anomalies that the router sees all at once, after it was away."""
     bench = Bench(database, {"recover_after": "10m"})
     times = [0, 5, 30, 33, 59]
-    bench.happen(*(closed(anomaly(start_ns=NOON + m * MINUTE * SECOND, end_ns=NOON + (m + 2) * MINUTE * SECOND)) for m in times))
+    bench.happen(
+        *(
+            closed(anomaly(start_ns=NOON + m * MINUTE * SECOND, end_ns=NOON + (m + 2) * MINUTE * SECOND))
+            for m in times
+        )
+    )
     bench.later(HOUR)
     assert bench.kinds() == ["opened", "resolved"] * 3
     assert [p.data.count for p in bench.sent() if p.kind == "resolved"] == [2, 2, 1]
@@ -364,7 +404,8 @@ def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
 def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Database):
     bench = Bench(database, {"max_age": "1d"})
     bench.happen(
-        closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)), closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND))
+        closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)),
+        closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND)),
     )
     bench.settle()
     assert {p.data.anomalies[0].series for p in bench.sent()} == {"b2/new"}

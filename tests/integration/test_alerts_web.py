@@ -15,7 +15,10 @@ from pipeline.observability.http_server import HttpServer
 from storage.sql.database import Database
 from tests.support.alerting import Bench, anomaly, closed
 
-STREAM = {"source": {"memory": {"name": "x"}}, "format": {"json": {"series": "s", "time": "t", "values": ["temperature"]}}}
+STREAM = {
+    "source": {"memory": {"name": "x"}},
+    "format": {"json": {"series": "s", "time": "t", "values": ["temperature"]}},
+}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -25,7 +28,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[http
     database = Database(url)
     database.upgrade()
     config: Any = Config.model_validate({"database": url, "streams": {"plant": STREAM}})
-    monkeypatch.setattr(routes, "pictures_of", lambda _: lambda payload: PNG if payload.data.anomalies[0].series == "b2/t1" else None)
+    monkeypatch.setattr(
+        routes,
+        "pictures_of",
+        lambda _: lambda payload: PNG if payload.data.anomalies[0].series == "b2/t1" else None,
+    )
     server = HttpServer("127.0.0.1", 0, routes.alert_routes(config))
     server.start()
     with httpx.Client(base_url=server.url, trust_env=False) as client:

@@ -1,4 +1,6 @@
-"""The commands that touch a broker, on a real Apache Kafka: check --connect, run with reload, dead letters put in again, backfill."""
+"""The commands that touch a broker, on a real Apache Kafka: check --connect, run with reload, dead letters
+put in again, backfill.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ def shell(tmp_path: Path) -> Shell:
 
 def reading(i: int, **changes: Any) -> bytes:
     return json.dumps(
-        {"site": "a", "sensor": f"s{i % 2}", "ts": START_MS + i // 2 * MINUTE_MS, "temperature": 20.0 + i % 7, "pressure": 1.0} | changes
+        {
+            "site": "a",
+            "sensor": f"s{i % 2}",
+            "ts": START_MS + i // 2 * MINUTE_MS,
+            "temperature": 20.0 + i % 7,
+            "pressure": 1.0,
+        }
+        | changes
     ).encode()
 
 
@@ -55,7 +64,10 @@ def test_check_connect_shows_decoded_records_and_dead_letters(shell, topics):
     found = shell.json("check", "--connect")
     (plant,) = found["streams"]
     assert found["database"]["usable"] is True
-    assert {reason: count for reason, (count, _) in plant["dead_letters"].items()} == {"missing_field": 1, "malformed": 1}
+    assert {reason: count for reason, (count, _) in plant["dead_letters"].items()} == {
+        "missing_field": 1,
+        "malformed": 1,
+    }
     assert len(plant["sample"]) == 3
     assert plant["sample"][0]["time"].startswith("2025-06-15T")
     assert set(plant["sample"][0]["values"]) == {"temperature", "pressure"}
@@ -77,12 +89,17 @@ def test_check_connect_tries_past_points_too(shell, topics):
         config.write("    history: past\n")
     past = shell.folder / "past"
     past.mkdir()
-    (past / "a.csv").write_text("site,sensor,ts,temperature,pressure\na,s0,2025-06-01T00:00:00Z,20,1\na,s0,2025-06-01T00:01:00Z,hot,1\n")
+    (past / "a.csv").write_text(
+        "site,sensor,ts,temperature,pressure\na,s0,2025-06-01T00:00:00Z,20,1\na,s0,2025-06-01T00:01:00Z,hot,1\n"
+    )
     found = shell.json("check", "--connect")["streams"][0]["history"]
     assert (found["partitions"], found["records_read"], found["records_decoded"]) == (1, 2, 1)
     (past / "a.csv").write_text("site,sensor,ts,temp,pressure\na,s0,2025-06-01T00:00:00Z,20,1\n")
     text = shell.run("check", "--connect", code=2).stdout
-    assert "stream plant, history past: 1 partitions, 1 records read, 0 decoded\n  none of them fits the format\n" in text
+    assert (
+        "stream plant, history past: 1 partitions, 1 records read, 0 decoded\n  none of them fits the format\n"
+        in text
+    )
     assert "no column temperature" in text
 
 
@@ -91,13 +108,17 @@ def test_check_connect_names_what_does_not_answer(shell, topics):
     assert "Kafka at 127.0.0.1:1: no answer" in shell.run("check", "--connect", code=3).stdout
     shell.config(broker=topics.broker, topic="no-such-topic")
     assert "no-such-topic" in shell.run("check", "--connect", code=3).stdout
-    shell.config(broker=topics.broker, topic=topics.create(), database="postgresql+psycopg://me@127.0.0.1:1/db")
+    shell.config(
+        broker=topics.broker, topic=topics.create(), database="postgresql+psycopg://me@127.0.0.1:1/db"
+    )
     assert "127.0.0.1" in shell.run("check", "--connect", code=4).stdout.splitlines()[0]
 
 
 def test_an_interrupted_command_ends_with_130(shell):
     shell.config()
-    with subprocess.Popen([*FOREWATCH, "check", "--connect"], cwd=shell.folder, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*FOREWATCH, "check", "--connect"], cwd=shell.folder, stderr=subprocess.PIPE, text=True
+    ) as process:
         time.sleep(4)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -145,7 +166,9 @@ def daemon(shell: Shell, *options: str) -> Iterator[Running]:
     path.write_text(path.read_text().replace("http: null", f"http: {{port: {port}}}"))
     log = shell.folder / "log"
     with log.open("w") as out:
-        process = subprocess.Popen([*FOREWATCH, "run", *options], cwd=shell.folder, env=shell.env, stdout=out, stderr=out, text=True)
+        process = subprocess.Popen(
+            [*FOREWATCH, "run", *options], cwd=shell.folder, env=shell.env, stdout=out, stderr=out, text=True
+        )
     running = Running(process, f"http://127.0.0.1:{port}", log)
     try:
         running.until(lambda: running.get("/readyz").status_code == 200, "ready")
@@ -166,25 +189,42 @@ def test_a_daemon_reloads_and_dead_letters_are_put_in_again(shell, topics):
     shell.config(broker=topics.broker, topic=topic)
     path = shell.folder / "forewatch.yaml"
     with daemon(shell, "--watch") as running:
-        running.until(lambda: running.records("scored") + running.records("dead_lettered") == 60, "all records accounted for")
+        running.until(
+            lambda: running.records("scored") + running.records("dead_lettered") == 60,
+            "all records accounted for",
+        )
         assert running.records("dead_lettered") == 20
         assert running.get("/healthz").json()["alive"] is True
 
         good = path.read_text()
         path.write_text(good.replace("pressure]", "pressure], tim: x"))
-        running.until(lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text, "refused")
+        running.until(
+            lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text,
+            "refused",
+        )
         assert "there is no such key — did you mean time?" in running.log.read_text()
 
         path.write_text(good.replace("[temperature, pressure]", "{temperature: temp, pressure: pressure}"))
-        running.until(lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text, "taken")
+        running.until(
+            lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text,
+            "taken",
+        )
         running.until(lambda: running.get("/readyz").status_code == 200, "ready again")
         tried, done = shell.json_of_each(
-            [("deadletters", "replay", *options) for options in (("--dry-run",), ("--reason", "missing_field"))]
+            [
+                ("deadletters", "replay", *options)
+                for options in (("--dry-run",), ("--reason", "missing_field"))
+            ]
         )
         assert tried == {"considered": 20, "decodable": 20, "replayed": 0, "refused": {}}
         assert done == {"considered": 20, "decodable": 20, "replayed": 20, "refused": {}}
         running.until(lambda: running.records("scored") == 60, "scored after all")
-    commands = [("deadletters", "list"), ("deadletters", "list", "--all"), ("deadletters", "replay"), ("faults", "list", "--open")]
+    commands = [
+        ("deadletters", "list"),
+        ("deadletters", "list", "--all"),
+        ("deadletters", "replay"),
+        ("faults", "list", "--open"),
+    ]
     left, everything, again, faults = shell.json_of_each(commands)
     assert (left, len(everything), again["considered"], faults) == ([], 20, 0, [])
 
@@ -199,11 +239,17 @@ def test_sighup_reloads_without_watch_and_what_was_found_is_explained(shell, top
         running.until(lambda: running.records("scored") == 80, "scored")
         path.write_text(path.read_text() + "    close_after: 4\n")
         running.process.send_signal(signal.SIGHUP)
-        running.until(lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text, "taken")
+        running.until(
+            lambda: 'forewatch_config_reloads_total{result="taken"} 1.0' in running.get("/metrics").text,
+            "taken",
+        )
         good = path.read_text()
         path.write_text("nonsense")
         running.process.send_signal(signal.SIGHUP)
-        running.until(lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text, "refused")
+        running.until(
+            lambda: 'forewatch_config_reloads_total{result="refused"} 1.0' in running.get("/metrics").text,
+            "refused",
+        )
         assert running.get("/healthz").status_code == 200
     path.write_text(good)
     (found,) = shell.json("anomalies", "list")
@@ -215,25 +261,41 @@ def test_sighup_reloads_without_watch_and_what_was_found_is_explained(shell, top
 def test_replay_needs_a_log_to_write_to(shell, topics):
     shell.config(broker=topics.broker, topic=topics.create())
     shell.run("db", "upgrade")
-    assert shell.json("deadletters", "replay") == {"considered": 0, "decodable": 0, "replayed": 0, "refused": {}}
+    assert shell.json("deadletters", "replay") == {
+        "considered": 0,
+        "decodable": 0,
+        "replayed": 0,
+        "refused": {},
+    }
     assert "there is no dead letter 5" in shell.run("deadletters", "replay", "5", code=2).stderr
 
 
 def test_a_backfill_over_the_log_and_its_anomaly_explained(shell, topics):
     topic = topics.create()
-    topics.produce(topic, [reading(i, **({"temperature": 400.0} if i == 50 else {})) for i in range(80)] + [bad(80)])
+    topics.produce(
+        topic, [reading(i, **({"temperature": 400.0} if i == 50 else {})) for i in range(80)] + [bad(80)]
+    )
     shell.config(broker=topics.broker, topic=topic)
     with (shell.folder / "forewatch.yaml").open("a") as config:
         config.write("    limits: {temperature: {max: 100}}\n")
     backfill = ("backfill", "forewatch.yaml", "--stream", "plant", "--from", "1h")
     done = shell.run(*backfill, "--scores", "scores.csv", "--json")
     report = json.loads(done.stdout)
-    assert (report["records"], report["scored"], report["dead_lettered"], report["anomalies"]) == (81, 80, 1, 1)
+    assert (report["records"], report["scored"], report["dead_lettered"], report["anomalies"]) == (
+        81,
+        80,
+        1,
+        1,
+    )
     assert "81" in done.stderr, "progress"
     lines = (shell.folder / "scores.csv").read_text().splitlines()
     assert len(lines) == 81
     assert "records" in shell.run(*backfill).stdout
     (found,) = shell.json("anomalies", "list")
-    assert (found["series"], found["guard"], found["channels"][0]["observed"]) == ("site=a,sensor=s0", "static", 400.0)
+    assert (found["series"], found["guard"], found["channels"][0]["observed"]) == (
+        "site=a,sensor=s0",
+        "static",
+        400.0,
+    )
     assert "temperature" in shell.run("anomalies", "explain", found["id"]).stdout
     assert shell.json("anomalies", "explain", found["id"][:8])["anomaly"] == found["id"]

@@ -1,4 +1,6 @@
-"""Every command as a user runs it, in a process of its own: what it prints, what it returns, and never a traceback."""
+"""Every command as a user runs it, in a process of its own: what it prints, what it returns, and never a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,13 @@ class Shell:
         """Several commands in one process, because starting one takes a second."""
         lines = json.dumps([[str(word) for word in command] for command in commands])
         done = subprocess.run(
-            [sys.executable, "-c", MANY, lines], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-c", MANY, lines],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
         )
         ends = [
             subprocess.CompletedProcess(command, *json.loads(line))
@@ -89,8 +97,12 @@ class Shell:
     def json_of_each(self, commands: list[tuple[object, ...]]) -> list[Any]:
         return [json.loads(one.stdout) for one in self.each(*((*command, "--json") for command in commands))]
 
-    def config(self, database: str = "sqlite:///forewatch.db", broker: str = "127.0.0.1:1", topic: str = "sensors") -> None:
-        (self.folder / "forewatch.yaml").write_text(CONFIG.format(database=database, broker=broker, topic=topic))
+    def config(
+        self, database: str = "sqlite:///forewatch.db", broker: str = "127.0.0.1:1", topic: str = "sensors"
+    ) -> None:
+        (self.folder / "forewatch.yaml").write_text(
+            CONFIG.format(database=database, broker=broker, topic=topic)
+        )
 
     @property
     def database(self) -> str:
@@ -109,7 +121,15 @@ def test_a_new_user_gets_a_config_that_is_valid(shell):
     assert "wrote forewatch.yaml" in shell.run("init").stderr
     done = shell.run("check")
     assert "forewatch.yaml: valid" in done.stderr
-    assert done.stdout.splitlines()[1].split() == ["plant", "kafka", "json", "sensor", "standard", "temperature,", "pressure"]
+    assert done.stdout.splitlines()[1].split() == [
+        "plant",
+        "kafka",
+        "json",
+        "sensor",
+        "standard",
+        "temperature,",
+        "pressure",
+    ]
     assert "is there already" in shell.run("init", code=2).stderr
     shell.run("init", "--force", "--preset", "stock")
     assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": []}
@@ -130,7 +150,11 @@ def test_mistakes_in_the_config_are_named_by_line_and_key(shell):
     found = shell.json("check", code=2)
     assert [problem["line"] for problem in found["problems"]] == [5, 5, 8]
     for done in shell.each(
-        ("run",), ("backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"), ("db", "upgrade"), ("faults", "list"), code=2
+        ("run",),
+        ("backfill", "forewatch.yaml", "-s", "plant", "-i", "x.csv"),
+        ("db", "upgrade"),
+        ("faults", "list"),
+        code=2,
     ):
         assert "forewatch.yaml:8: storag: there is no such key — did you mean storage?" in done.stderr
 
@@ -189,7 +213,9 @@ def test_the_database_is_made_and_its_version_shown(shell):
     assert "is up to date" in again.stderr
     assert text.stdout.split() == ["database", "sqlite:///forewatch.db", "current", needed, "needed", needed]
     assert "no anomalies" in empty.stderr
-    assert "the config has no stream 'plnt': did you mean plant?" in slip.stderr, "an older config may have had one"
+    assert "the config has no stream 'plnt': did you mean plant?" in slip.stderr, (
+        "an older config may have had one"
+    )
     assert "no stream 'plnt'" in shell.run("deadletters", "replay", "-s", "plnt", code=2).stderr
 
 
@@ -253,7 +279,11 @@ def filled(shell: Shell) -> Shell:
     database = Database(shell.database)
     database.upgrade()
     with database.begin() as connection:
-        found = [anomaly(1), anomaly(2, severity=Severity.CRITICAL), anomaly(3, state=AnomalyState.OPEN, stream="edge")]
+        found = [
+            anomaly(1),
+            anomaly(2, severity=Severity.CRITICAL),
+            anomaly(3, state=AnomalyState.OPEN, stream="edge"),
+        ]
         anomalies.upsert(connection, found)
         letters = [
             DeadLetter(
@@ -271,7 +301,17 @@ def filled(shell: Shell) -> Shell:
         ]
         dead_letters.add(connection, letters)
         faults.save(connection, Fault("plant", FaultKind.SOURCE_DOWN, "Kafka is away", 10**18))
-        faults.save(connection, Fault("plant", FaultKind.CLOCK_SKEW, "the clock is wrong", 10**18, Partition("sensors", 0), 2 * 10**18))
+        faults.save(
+            connection,
+            Fault(
+                "plant",
+                FaultKind.CLOCK_SKEW,
+                "the clock is wrong",
+                10**18,
+                Partition("sensors", 0),
+                2 * 10**18,
+            ),
+        )
     database.close()
     return shell
 
@@ -314,7 +354,11 @@ def test_anomalies_are_listed_and_filtered(filled):
 
 
 def test_dead_letters_are_listed_and_shown(filled):
-    commands = [("deadletters", "list"), ("deadletters", "list", "--reason", "missing"), ("deadletters", "show", 1)]
+    commands = [
+        ("deadletters", "list"),
+        ("deadletters", "list", "--reason", "missing"),
+        ("deadletters", "show", 1),
+    ]
     found, missing, shown = filled.json_of_each(commands)
     assert [one["offset"] for one in found] == [9, 7]
     assert missing == [shown] == [found[1]]

@@ -1,4 +1,6 @@
-"""The demo as a new user runs it, without a terminal: a real broker, an explained anomaly, its signed webhook, and nothing left behind."""
+"""The demo as a new user runs it, without a terminal: a real broker, an explained anomaly, its signed
+webhook, and nothing left behind.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,22 @@ PATIENCE_S = 240
 @pytest.mark.kafka
 @pytest.mark.timeout(PATIENCE_S + 90)
 def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
-    demo = subprocess.Popen([COMMAND, "demo"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    demo = subprocess.Popen(
+        [COMMAND, "demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     stuck = threading.Timer(PATIENCE_S, demo.terminate)
     stuck.start()
     said: list[str] = []
     assert demo.stdout is not None
     for line in demo.stdout:
         said.append(line)
-        explained = re.search(r"^(INFO|WARNING|ERROR|CRITICAL|NOTICE) .* was expected; one in ", "".join(said), re.M)
+        explained = re.search(
+            r"^(INFO|WARNING|ERROR|CRITICAL|NOTICE) .* was expected; one in ", "".join(said), re.M
+        )
         if explained and "(signature verified)" in "".join(said):
             break
     demo.send_signal(signal.SIGINT)
@@ -39,4 +49,8 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     assert "Traceback" not in text, text
     (folder,) = set(re.findall(r"\S+forewatch-demo-\w+", text))
     assert not Path(folder).exists()
-    assert not [process.pid for process in psutil.process_iter(["cmdline"]) if folder in " ".join(process.info["cmdline"] or [])]
+    assert not [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if folder in " ".join(process.info["cmdline"] or [])
+    ]

@@ -1,4 +1,6 @@
-"""The answer to a COMMIT is lost, on a real PostgreSQL, before or after it was carried out: the engine asks, and never assumes."""
+"""The answer to a COMMIT is lost, on a real PostgreSQL, before or after it was carried out: the engine asks,
+and never assumes.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,23 @@ def schema_url(postgres_server: PostgresServer, postgres_template: str) -> Itera
     drop_database(postgres_server, url)
 
 
-def test_a_lost_answer_neither_loses_nor_repeats(tmp_path: Path, sqlite_template: Path, schema_url: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_lost_answer_neither_loses_nor_repeats(
+    tmp_path: Path, sqlite_template: Path, schema_url: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("pipeline.engine.engine.RETRY_SECONDS", 0.01)
     logs = [make_log(number, 100, seed=6) for number in range(2)]
     plain = Bench(tmp_path / "plain", sqlite_template, logs)
     plain.fill()
     plain.drain(plain.engine())
     with CommitProxy(schema_url) as proxy:
-        bench = Bench(tmp_path / "lossy", sqlite_template, logs, url=proxy.url, engine={"max_batch": 60}, storage={"snapshot_every": "1h"})
+        bench = Bench(
+            tmp_path / "lossy",
+            sqlite_template,
+            logs,
+            url=proxy.url,
+            engine={"max_batch": 60},
+            storage={"snapshot_every": "1h"},
+        )
         bench.fill()
         engine = bench.engine()
         engine.turn(0.0)

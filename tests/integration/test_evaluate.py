@@ -1,4 +1,6 @@
-"""``forewatch evaluate`` as a user runs it, on sets made here: figures, per-row scores, reports, resuming, comparison, failures."""
+"""``forewatch evaluate`` as a user runs it, on sets made here: figures, per-row scores, reports, resuming,
+comparison, failures.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from pipeline.evaluate.set_metrics import summarise
 
 
 def forewatch(*arguments):
-    """The command in this process; mistakes are raised (``pipeline.cli.main`` turns them into one message and an exit code)."""
+    """The command in this process; mistakes are raised (``pipeline.cli.main`` turns them into one message
+    and an exit code).
+    """
     done = CliRunner().invoke(app, ["--log-level", "error", "evaluate", *map(str, arguments)])
     if isinstance(done.exception, ForewatchError):
         raise done.exception
@@ -43,7 +47,9 @@ def dataset(tmp_path_factory):
         value[at] += 6.0
         rows = [(1_700_000_000 + 60 * i, v, int(i == at)) for i, v in enumerate(value)]
         columns = 2 if name == "d" else 3
-        text = "\n".join(",".join(map(str, row[:columns])) for row in [("timestamp", "value", "label"), *rows])
+        text = "\n".join(
+            ",".join(map(str, row[:columns])) for row in [("timestamp", "value", "label"), *rows]
+        )
         (folder / f"{name}.csv").write_text(text + "\n")
     return folder
 
@@ -100,7 +106,9 @@ def test_a_series_that_was_changed_is_scored_anew(dataset, tmp_path):
     written = {name: (tmp_path / "s" / f"{name}.csv").stat().st_mtime_ns for name in "ab"}
     (folder / "a.csv").write_text((dataset / "c.csv").read_text())  # as many rows, other values
     again = evaluate(Task(folder, "labelled", "light", scores=tmp_path / "s"))
-    assert np.array_equal(again.scores[0].surprise, evaluate(Task(folder, "labelled", "light")).scores[0].surprise)
+    assert np.array_equal(
+        again.scores[0].surprise, evaluate(Task(folder, "labelled", "light")).scores[0].surprise
+    )
     assert not np.array_equal(again.scores[0].surprise, first.scores[0].surprise)
     assert (tmp_path / "s" / "a.csv").stat().st_mtime_ns > written["a"]
     assert (tmp_path / "s" / "b.csv").stat().st_mtime_ns == written["b"]
@@ -112,7 +120,9 @@ def test_an_odd_folder_is_measured_without_a_warning_and_says_what_it_dropped(da
     files = {
         "doubled": [field for field in fields for _ in range(2)],
         "constant": [(time, "5", label) for time, _, label in fields],
-        "holes": [(time, "" if i % 9 == 0 else value, label) for i, (time, value, label) in enumerate(fields)],
+        "holes": [
+            (time, "" if i % 9 == 0 else value, label) for i, (time, value, label) in enumerate(fields)
+        ],
         "nothing": [(time, "", label) for time, _, label in fields],
         "tiny": fields[:3],
     }
@@ -196,7 +206,9 @@ def test_nab_writes_what_its_official_scorer_reads(tmp_path):
     (tmp_path / "data" / "real").mkdir(parents=True)
     rows = "".join(f"{stamp},{v}\n" for stamp, v in zip(stamps, value, strict=True))
     (tmp_path / "data" / "real" / "x.csv").write_text("timestamp,value\n" + rows)
-    (tmp_path / "combined_windows.json").write_text(json.dumps({"real/x.csv": [[f"{stamps[295]}.000000", f"{stamps[310]}.000000"]]}))
+    (tmp_path / "combined_windows.json").write_text(
+        json.dumps({"real/x.csv": [[f"{stamps[295]}.000000", f"{stamps[310]}.000000"]]})
+    )
     forewatch(tmp_path, "--layout", "nab", "--detector", "light", "--scores", tmp_path / "s", "--json")
     with (tmp_path / "s" / "results" / "light" / "real" / "light_x.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -235,7 +247,12 @@ def test_a_data_set_must_be_named():
 
 
 def test_open_data_loads(shared_data):
-    counts = {"nab": ("nab", 58, 116), "tsb-ad-u-r": ("labelled", 41, 831), "ucr": ("labelled", 57, 57), "skab": ("skab", 35, 34)}
+    counts = {
+        "nab": ("nab", 58, 116),
+        "tsb-ad-u-r": ("labelled", 41, 831),
+        "ucr": ("labelled", 57, 57),
+        "skab": ("skab", 35, 34),
+    }
     for folder, (layout, files, windows) in counts.items():
         series = [entry.read() for entry in layouts.find(shared_data / folder, layout)]
         assert (len(series), sum(len(one.windows) for one in series)) == (files, windows)

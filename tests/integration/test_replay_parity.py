@@ -1,4 +1,6 @@
-"""Replay parity: the daemon over Kafka, a backfill of the same stretch of the log, and a backfill of the same records in files say the same."""
+"""Replay parity: the daemon over Kafka, a backfill of the same stretch of the log, and a backfill of the same
+records in files say the same.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlit
         stage.member()
         stage.until_drained()
         stage.leave()
-        figures = stage.account()  # it holds the daemon against a backfill of the topic: counts, anomalies, verdicts
+        # it holds the daemon against a backfill of the topic: counts, anomalies, verdicts
+        figures = stage.account()
         assert figures.problems == []
         live = {str(a.id): verdict(a) for a in stage.anomalies()}
     finally:
@@ -53,17 +56,32 @@ def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlit
     database.close()
     assert filed == live
     of_log, of_files = (
-        pd.read_parquet(path).assign(series=lambda f: f["series"].astype(str)).sort_values(["series", "timestamp"]).reset_index(drop=True)
+        pd.read_parquet(path)
+        .assign(series=lambda f: f["series"].astype(str))
+        .sort_values(["series", "timestamp"])
+        .reset_index(drop=True)
         for path in (tmp_path / "stage" / "scores.parquet", scores)
     )
-    pd.testing.assert_frame_equal(of_log[["series", "timestamp", "flag", "value"]], of_files[["series", "timestamp", "flag", "value"]])
+    pd.testing.assert_frame_equal(
+        of_log[["series", "timestamp", "flag", "value"]], of_files[["series", "timestamp", "flag", "value"]]
+    )
     pd.testing.assert_series_equal(of_log["score"], of_files["score"], atol=1e-4)
 
 
 def verdict(anomaly: Anomaly) -> tuple[Any, ...]:
-    """What the records say, wherever they lay: all but partition and offsets, and the config that names the source."""
+    """What the records say, wherever they lay: all but partition and offsets, and the config that names the
+    source.
+    """
     return (
-        *(anomaly.series, anomaly.state, anomaly.severity, anomaly.direction, anomaly.start_ns, anomaly.end_ns, anomaly.peak_ns),
+        *(
+            anomaly.series,
+            anomaly.state,
+            anomaly.severity,
+            anomaly.direction,
+            anomaly.start_ns,
+            anomaly.end_ns,
+            anomaly.peak_ns,
+        ),
         *(anomaly.points, round(anomaly.score, 4), anomaly.guard, anomaly.model_version, anomaly.observed),
     )
 

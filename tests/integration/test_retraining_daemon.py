@@ -1,4 +1,6 @@
-"""The whole life of a model under a running daemon: trained, judged, promoted, looked at, rolled back, while it scores."""
+"""The whole life of a model under a running daemon: trained, judged, promoted, looked at, rolled back, while
+it scores.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ def feed(log, points, first=0, series=3):
     for row in range(points):
         time_s = (BEGIN + (first + row) * MINUTE) // 10**9
         for number, wave in enumerate(waves):
-            log.append(json.dumps({"sensor": f"press-{number}", "ts": time_s, "temperature": float(wave[row])}).encode())
+            log.append(
+                json.dumps(
+                    {"sensor": f"press-{number}", "ts": time_s, "temperature": float(wave[row])}
+                ).encode()
+            )
 
 
 def wait_for(condition, what, timeout=120.0):
@@ -78,7 +84,15 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
         wait_for(lambda: written().num_rows == 4500, "the past is scored")
         now_ns = time.time_ns()
         with database.begin() as connection:
-            number = ask(connection, "plant", config.streams["plant"], now_ns, trigger="manual", author="ada", now_ns=now_ns)
+            number = ask(
+                connection,
+                "plant",
+                config.streams["plant"],
+                now_ns,
+                trigger="manual",
+                author="ada",
+                now_ns=now_ns,
+            )
         job = wait_for(lambda: done(number), "the training ends")
         assert job.state == "succeeded", (job.reason, job.traceback)
         with database.read() as connection:
@@ -89,7 +103,15 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
         assert model.state in ("champion", "rejected"), model.reason
         if model.state == "rejected":  # whatever the rule said, a person may
             with database.begin() as connection:
-                promote(connection, "plant", config.streams["plant"], model.version, author="ada", reason="try", now_ns=time.time_ns())
+                promote(
+                    connection,
+                    "plant",
+                    config.streams["plant"],
+                    model.version,
+                    author="ada",
+                    reason="try",
+                    now_ns=time.time_ns(),
+                )
 
         fed = [1500]
 
@@ -101,7 +123,11 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
             return last.endswith(suffix) if suffix else "+" not in last
 
         wait_for(lambda: decides(model.version), "the promoted one decides")
-        looks = wait_for(lambda: [j for j in _jobs(database, "guard") if j.state == "succeeded"], "the guard has looked", timeout=120.0)
+        looks = wait_for(
+            lambda: [j for j in _jobs(database, "guard") if j.state == "succeeded"],
+            "the guard has looked",
+            timeout=120.0,
+        )
         assert "points" in looks[0].reason
         with database.begin() as connection:
             roll_back(connection, "plant", author="ada", reason="enough", now_ns=time.time_ns())
@@ -129,10 +155,27 @@ def _position(database):
 @pytest.mark.long
 @pytest.mark.timeout(330)
 def test_the_demo_shows_the_life_of_a_model():
-    """A due training, its evidence, a promotion (or the reason against it), and the way back: ``pytest -m long`` runs this, three minutes."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "demo", "--no-kafka", "--seconds", "200"]
-    told = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True).stdout
-    steps = ["is to be trained again (by schedule)", ": epoch ", "succeeded after", "Evidence for stream plant"]
+    """A due training, its evidence, a promotion (or the reason against it), and the way back: ``pytest -m
+    long`` runs this, three minutes.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        "from pipeline.cli import main; main()",
+        "demo",
+        "--no-kafka",
+        "--seconds",
+        "200",
+    ]
+    told = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+    ).stdout
+    steps = [
+        "is to be trained again (by schedule)",
+        ": epoch ",
+        "succeeded after",
+        "Evidence for stream plant",
+    ]
     if "succeeded after" in told and ": promoted: " in told:
         steps += ["≈ promote by job 1", "≈ rollback by demo", "nothing is left running"]
     at = [told.find(step) for step in steps]

@@ -1,4 +1,6 @@
-"""What becomes of an outcome: rejected, compared again, promoted, looked at, rolled back; and the commands by which people decide."""
+"""What becomes of an outcome: rejected, compared again, promoted, looked at, rolled back; and the commands by
+which people decide.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Stage:
         self.runner = Runner(self.config, database, "a", ThreadWorkers(self._perform))
 
     def _perform(self, task, told, cancelled):
-        self.asked.append((task.kind, task.champion and task.champion.version, task.challenger and task.challenger.version))
+        self.asked.append(
+            (task.kind, task.champion and task.champion.version, task.challenger and task.challenger.version)
+        )
         return self.say[task.kind]
 
     def trains(self, better, version="aa"):
@@ -44,16 +48,30 @@ class Stage:
         made = Version(name, f"{self.folder}/models/plant/{version}", name * 5)
         evidence = {"training": {"until_ns": 7}}
         self.say["train"] = Outcome(
-            "succeeded", "promoted: it is better" if better else "rejected: it is worse", made, evidence, better=better
+            "succeeded",
+            "promoted: it is better" if better else "rejected: it is worse",
+            made,
+            evidence,
+            better=better,
         )
 
     def judges(self, kind, better):
-        self.say[kind] = Outcome("succeeded", f"{kind} says {better}", evidence={kind: {"better": better}}, better=better)
+        self.say[kind] = Outcome(
+            "succeeded", f"{kind} says {better}", evidence={kind: {"better": better}}, better=better
+        )
 
     def train(self):
         with self.database.begin() as connection:
             now_ns = time.time_ns()
-            ask(connection, "plant", self.config.streams["plant"], now_ns, trigger="manual", author="ada", now_ns=now_ns)
+            ask(
+                connection,
+                "plant",
+                self.config.streams["plant"],
+                now_ns,
+                trigger="manual",
+                author="ada",
+                now_ns=now_ns,
+            )
         self.settle()
 
     def settle(self, kinds=("train", "shadow", "guard")):
@@ -63,7 +81,9 @@ class Stage:
             self.runner.turn()
             with self.database.read() as connection:
                 live = jobs.query(connection, states=jobs.LIVE)
-            if not any(job.state == "running" or (job.due_ns <= time.time_ns() and job.kind in kinds) for job in live):
+            if not any(
+                job.state == "running" or (job.due_ns <= time.time_ns() and job.kind in kinds) for job in live
+            ):
                 return
             time.sleep(0.02)
         raise AssertionError(live)
@@ -116,13 +136,19 @@ def test_a_better_one_is_first_only_compared_then_decides_and_is_looked_at(stage
     assert play.waiting() == ["shadow"]
     play.hurry()
     assert play.model("aa").state == "champion"
-    assert (play.champion().to_version, play.champion().author, play.champion().reason) == ("aa" * 6, "job 2", "shadow says True")
+    assert (play.champion().to_version, play.champion().author, play.champion().reason) == (
+        "aa" * 6,
+        "job 2",
+        "shadow says True",
+    )
     assert play.model("aa").evidence["shadow"] == {"better": True}
     for look in range(len(promotion.LOOKS)):
         assert play.waiting() == ["guard"], look
         play.hurry()
     assert play.waiting() == []
-    assert play.asked == [("train", None, None), ("shadow", None, "aa" * 6)] + [("guard", None, "aa" * 6)] * len(promotion.LOOKS)
+    assert play.asked == [("train", None, None), ("shadow", None, "aa" * 6)] + [
+        ("guard", None, "aa" * 6)
+    ] * len(promotion.LOOKS)
     assert play.champion().to_version == "aa" * 6
 
 
@@ -145,7 +171,12 @@ def test_a_champion_that_misbehaves_is_rolled_back_alone(stage):
     play.judges("guard", better=True)
     play.hurry()
     now = play.champion()
-    assert (now.action, now.to_version, now.author, now.reason) == ("rollback", None, "guard", "guard says True")
+    assert (now.action, now.to_version, now.author, now.reason) == (
+        "rollback",
+        None,
+        "guard",
+        "guard says True",
+    )
     assert play.model("aa").state == "rejected"
     assert play.waiting() == []
 
@@ -178,7 +209,9 @@ def test_a_pinned_champion_stays(stage):
     play = stage()
     with play.database.begin() as connection:
         now = models.champion(connection, "plant")
-        models.change(connection, now, "pin", now.to_version, author="ada", reason="audit", now_ns=1, pinned=True)
+        models.change(
+            connection, now, "pin", now.to_version, author="ada", reason="audit", now_ns=1, pinned=True
+        )
     play.trains(better=True)
     play.train()
     assert play.champion().to_version is None
@@ -194,14 +227,22 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
     play.trains(better=True)
     play.train()
     with play.database.begin() as connection:
-        models.add(connection, models.Model("bb" * 6, "plant", "/nowhere", "bb" * 30, "candidate", None, "ada", 1, 1))
+        models.add(
+            connection, models.Model("bb" * 6, "plant", "/nowhere", "bb" * 30, "candidate", None, "ada", 1, 1)
+        )
 
     def meanwhile(task, told, cancelled):
         play.asked.append((task.kind, task.champion and task.champion.version, task.challenger.version))
         if task.champion is None:
             with play.database.begin() as connection:
                 promotion.promote(
-                    connection, "plant", play.config.streams["plant"], "bb" * 6, author="ada", reason="", now_ns=time.time_ns()
+                    connection,
+                    "plant",
+                    play.config.streams["plant"],
+                    "bb" * 6,
+                    author="ada",
+                    reason="",
+                    now_ns=time.time_ns(),
                 )
         return Outcome("succeeded", "better", better=True)
 
@@ -212,7 +253,9 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
 
 
 @pytest.mark.parametrize(("microseconds", "stays"), [(6.0, True), (13.0, False)])
-def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, database_url, tmp_path, microseconds, stays):
+def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(
+    database, database_url, tmp_path, microseconds, stays
+):
     """With real models and real verdicts, but for their number, and for what the engine said that they took."""
     config = config_of(database_url, tmp_path, guard="1h")
     series = {f"press-{i}": tide(900, i) for i in range(3)}
@@ -220,15 +263,39 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(database, datab
     version = release(database, tmp_path)
     with database.begin() as connection:
         promotion.promote(
-            connection, "plant", config.streams["plant"], version, author="ada", reason="", now_ns=time.time_ns() - 3600 * 10**9
+            connection,
+            "plant",
+            config.streams["plant"],
+            version,
+            author="ada",
+            reason="",
+            now_ns=time.time_ns() - 3600 * 10**9,
         )
     workers = ThreadWorkers()
     runner = Runner(config, database, "a", workers)
     later = {name: tide(1800, i)[900:] for i, name in enumerate(series)}
-    write_history(config, later, begin=BEGIN + 900 * MINUTE, offset=2700, epoch=2, database=database, microseconds=microseconds)
+    write_history(
+        config,
+        later,
+        begin=BEGIN + 900 * MINUTE,
+        offset=2700,
+        epoch=2,
+        database=database,
+        microseconds=microseconds,
+    )
     with database.begin() as connection:
         detail = {"version": version, "until_ns": BEGIN + 900 * MINUTE}
-        number = jobs.add(connection, "shadow", "plant", 5, trigger="manual", author="ada", now_ns=5, device="cpu", detail=detail)
+        number = jobs.add(
+            connection,
+            "shadow",
+            "plant",
+            5,
+            trigger="manual",
+            author="ada",
+            now_ns=5,
+            device="cpu",
+            detail=detail,
+        )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         runner.turn()
@@ -278,12 +345,17 @@ def test_people_promote_roll_back_pin_and_carry_versions(database, database_url,
         ("promote", two, True, "bob"),
         ("promote", one, False, "ada"),
     ]
-    listed = {m["version"]: m["state"] for m in json.loads(run("models", "list", "-c", file, "--json").stdout)}
+    listed = {
+        m["version"]: m["state"] for m in json.loads(run("models", "list", "-c", file, "--json").stdout)
+    }
     assert listed == {one: "champion", two: "rejected"}
     assert "weights lstm.weight_ih_l0" in run("models", "diff", one, two, "-c", file).stdout
     assert "no difference" in run("models", "diff", one, one, "-c", file).output
     with database.begin() as connection:
-        card = {"backtest": {"text": "Evidence for stream plant: A against B\n2 series", "since_ns": 7}, "training": {"losses": [1.5]}}
+        card = {
+            "backtest": {"text": "Evidence for stream plant: A against B\n2 series", "since_ns": 7},
+            "training": {"losses": [1.5]},
+        }
         models.judge(connection, one, "champion", "better", 1, card)
     shown = run("models", "show", one, "-c", file).stdout
     assert one in shown
@@ -334,9 +406,13 @@ def test_people_keep_ranges_out_of_training(database, database_url, tmp_path):
     file = write_config(config, tmp_path / "f.yaml")
     write_history(config, {"press-0": tide(300)})
     span = ("--from", "2025-10-09T09:00:00Z", "--to", "2025-10-09T09:30:00Z")
-    number = run("quarantine", "add", "--stream", "plant", *span, "--why", "move", "--by", "ada", "-c", file).stdout.strip()
+    number = run(
+        "quarantine", "add", "--stream", "plant", *span, "--why", "move", "--by", "ada", "-c", file
+    ).stdout.strip()
     listed = json.loads(run("quarantine", "list", "-c", file, "--json").stdout)
-    assert [(one["why"], one["by"], one["points"]) for one in listed if one["why"] == "excluded"] == [("excluded", "ada", 30)]
+    assert [(one["why"], one["by"], one["points"]) for one in listed if one["why"] == "excluded"] == [
+        ("excluded", "ada", 30)
+    ]
     assert [one["why"] for one in kept_out(database, config, "plant", by_hand=True)] == ["move"]
     run("quarantine", "remove", number, "-c", file)
     assert "excluded" not in run("quarantine", "list", "-c", file).stdout
@@ -355,7 +431,10 @@ def test_how_a_series_is_guarded(database, database_url, tmp_path):
     assert old["channels"][0]["guard"] in ("lstm", "seasonal")
     assert "its recent error is the smallest" in old["channels"][0]["why"]
     young = json.loads(run("series", "show", "young", "--stream", "plant", "-c", file, "--json").stdout)
-    assert (young["channels"][0]["guard"], young["channels"][0]["next"]) == ("static", "seasonal, river in 3 points")
+    assert (young["channels"][0]["guard"], young["channels"][0]["next"]) == (
+        "static",
+        "seasonal, river in 3 points",
+    )
     flat = json.loads(run("series", "show", "flat", "--stream", "plant", "-c", file, "--json").stdout)
     assert flat["channels"][0]["guard"] == flat["guard"]
     assert flat["channels"][0]["why"] == "no forecast has erred yet: it never changed"

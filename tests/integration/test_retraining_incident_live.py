@@ -1,7 +1,9 @@
-"""The heart of retraining, in a running engine: what people say of an incident decides what a promoted model makes of the days after it.
+"""The heart of retraining, in a running engine: what people say of an incident decides what a promoted model
+makes of the days after it.
 
-One engine on one log and one database, with history. A level shift comes and stays; the detector flags its beginning and gets used to it. After two
-days the anomaly gets a label and a new model takes over, between two batches. Then the next day comes, as high as the two before.
+One engine on one log and one database, with history. A level shift comes and stays; the detector flags its
+beginning and gets used to it. After two days the anomaly gets a label and a new model takes over, between two
+batches. Then the next day comes, as high as the two before.
 """
 
 from __future__ import annotations
@@ -30,13 +32,24 @@ def log() -> Log:
     x, made = sensors(SERIES, END // DAY, shift_day=SHIFT / DAY), Log()
     for row in range(END):
         for one in range(SERIES):
-            made.add(json.dumps({"s": f"s{one}", "t": START_MS + 600_000 * row, "v": round(float(x[one, row]), 4)}).encode(), "scored")
+            made.add(
+                json.dumps(
+                    {"s": f"s{one}", "t": START_MS + 600_000 * row, "v": round(float(x[one, row]), 4)}
+                ).encode(),
+                "scored",
+            )
     return made
 
 
 def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     """Flags (SERIES, END − NOW) of the live engine on the day after the promotion."""
-    changes = {"detector": "standard", "every": "10m", "lateness": "0s", "limits": {}, "engine": {"max_batch": 5000}}
+    changes = {
+        "detector": "standard",
+        "every": "10m",
+        "lateness": "0s",
+        "limits": {},
+        "engine": {"max_batch": 5000},
+    }
     bench = Bench(folder, template, [log()], **changes)
     engine = bench.engine(history=True)
     watch = ModelWatch(bench.database, Metrics(), lambda: str(folder / "history"))
@@ -46,7 +59,11 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     watch.apply({"plant": engine})
     watch.look(bench.config.streams)
     with bench.database.begin() as connection:
-        (shift,) = [a for a in anomalies.query(connection, series="s0") if a.start_ns == (START_MS + 600_000 * SHIFT) * 10**6]
+        (shift,) = [
+            a
+            for a in anomalies.query(connection, series="s0")
+            if a.start_ns == (START_MS + 600_000 * SHIFT) * 10**6
+        ]
         if label is not None:
             labels.put(connection, shift.id, label, "ann", "", time.time_ns())
     version = release(bench.database, folder, seed=1)
@@ -66,7 +83,9 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("label", "flagged"), [("true", True), ("false", False), (None, False)])
-def test_a_promoted_model_flags_the_shift_again_where_it_was_labelled_true(tmp_path, sqlite_template, label, flagged) -> None:
+def test_a_promoted_model_flags_the_shift_again_where_it_was_labelled_true(
+    tmp_path, sqlite_template, label, flagged
+) -> None:
     flags = flags_after(tmp_path, sqlite_template, label)
     assert flags[0, 0] == flagged
     assert flags[0].any() == flagged

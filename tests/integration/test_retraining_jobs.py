@@ -1,4 +1,6 @@
-"""A training from the command line to the registry, through a real Dask worker, on both databases; and the lease loop without Dask."""
+"""A training from the command line to the registry, through a real Dask worker, on both databases; and the
+lease loop without Dask.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,12 @@ def test_a_training_from_the_command_line(postgres_url, tmp_path):
     done = CliRunner().invoke(app, ["train", file, "--stream", "plant", "--wait", "--json", "--by", "ada"])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
-    assert (shown["state"], shown["author"], shown["ran_on"], shown["attempt"]) == ("succeeded", "ada", "cpu", 1)
+    assert (shown["state"], shown["author"], shown["ran_on"], shown["attempt"]) == (
+        "succeeded",
+        "ada",
+        "cpu",
+        1,
+    )
     assert shown["progress"]["epoch"] >= 1
     assert shown["result"]["series"] == 3
     assert shown["cost"]["cpu_seconds"] > 0
@@ -121,10 +128,14 @@ def test_a_training_from_the_command_line(postgres_url, tmp_path):
 
 
 def test_series_with_a_rule_of_their_own_get_a_network_of_their_own(database, database_url, tmp_path):
-    """One training, one version: the shared LSTM and a network for each series where that forecasts better; it decides, and is rolled back, as one."""
+    """One training, one version: the shared LSTM and a network for each series where that forecasts better;
+    it decides, and is rolled back, as one.
+    """
     config = config_of(database_url, tmp_path, models_by=["sensor"], epochs=12)
     rng = np.random.default_rng(0)
-    history = {f"press-{i}": henon(rng, sign, 3000) for i, sign in enumerate((1, -1))} | {"noise": rng.normal(0, 1, 3000)}
+    history = {f"press-{i}": henon(rng, sign, 3000) for i, sign in enumerate((1, -1))} | {
+        "noise": rng.normal(0, 1, 3000)
+    }
     write_history(config, history)
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
@@ -138,7 +149,10 @@ def test_series_with_a_rule_of_their_own_get_a_network_of_their_own(database, da
     members = [one["names"] for one in manifest["networks"]]
     assert {("press-0",), ("press-1",)} <= {tuple(names) for names in members}
     assert model.evidence["training"]["own"]["kept"] == len(members)
-    assert model.evidence["backtest"]["challenger"]["mase"] < 0.8 * model.evidence["backtest"]["champion"]["mase"]
+    assert (
+        model.evidence["backtest"]["challenger"]["mase"]
+        < 0.8 * model.evidence["backtest"]["champion"]["mase"]
+    )
     champion = champion_of(database, "plant", config.streams["plant"])
     assert champion.provenance.model_version.endswith(f"+{model.version}")
     state = champion.detector.initial(3)
@@ -190,7 +204,9 @@ def test_a_cancelled_training_ends(database, database_url, tmp_path):
     assert not runner.busy
 
 
-def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refused(database, database_url, tmp_path):
+def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refused(
+    database, database_url, tmp_path
+):
     config = config_of(database_url, tmp_path, lease="500ms")
     write_history(config, {f"press-{i}": tide(300, i) for i in range(2)})
     let_go = threading.Event()
@@ -199,7 +215,10 @@ def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refuse
         let_go.wait(60)
         return tasks.perform(task, told, cancelled)
 
-    frozen, heir = Runner(config, database, "frozen", ThreadWorkers(slow)), Runner(config, database, "heir", ThreadWorkers())
+    frozen, heir = (
+        Runner(config, database, "frozen", ThreadWorkers(slow)),
+        Runner(config, database, "heir", ThreadWorkers()),
+    )
     number = queue(config, database)
     frozen.turn()
     assert stored(database, number).owner == "frozen"
@@ -231,7 +250,9 @@ def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_p
 
 def test_a_runner_whose_daemon_was_killed_gives_back_what_still_waits(database, database_url, tmp_path):
     """Or it would hold the job for as long as nobody offers a GPU, and no other runner could do it."""
-    runner = Runner(config_of(database_url, tmp_path, device="gpu", cpu_after=None), database, "orphan", ThreadWorkers())
+    runner = Runner(
+        config_of(database_url, tmp_path, device="gpu", cpu_after=None), database, "orphan", ThreadWorkers()
+    )
     number = queue(config_of(database_url, tmp_path, device="gpu"), database)
     runner.run(threading.Event(), 60, orphaned=lambda: runner.busy)
     job = stored(database, number)
@@ -262,7 +283,16 @@ def test_a_gpu_worker_that_goes_away_is_waited_for_anew(database, database_url, 
 def test_a_job_about_a_version_that_is_gone_fails(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path)
     with database.begin() as connection:
-        number = jobs.add(connection, "shadow", "plant", 1, trigger="follow-up", author="a", now_ns=1, detail={"version": "abcabcabcabc"})
+        number = jobs.add(
+            connection,
+            "shadow",
+            "plant",
+            1,
+            trigger="follow-up",
+            author="a",
+            now_ns=1,
+            detail={"version": "abcabcabcabc"},
+        )
     runner = Runner(config, database, "a", ThreadWorkers())
     runner.turn()
     assert stored(database, number).state == "failed"
@@ -306,7 +336,9 @@ def test_a_detector_without_weights_is_not_trained(database, database_url, tmp_p
 @pytest.mark.kafka
 @pytest.mark.postgres
 def test_a_stretch_of_the_log_is_learnt_from(postgres_url, tmp_path, topics):
-    """The points that the engine would have seen of that time, by the log's timestamps; nothing of the daemon's group moves."""
+    """The points that the engine would have seen of that time, by the log's timestamps; nothing of the
+    daemon's group moves.
+    """
     database = Database(postgres_url)
     database.upgrade()
     topic = topics.create(partitions=2)
@@ -314,7 +346,9 @@ def test_a_stretch_of_the_log_is_learnt_from(postgres_url, tmp_path, topics):
     waves = [tide(300, seed) for seed in range(2)]
     for number, wave in enumerate(waves):
         values = [
-            json.dumps({"sensor": f"press-{number}", "ts": stamp_ms // 1000 + 60 * row, "temperature": float(x)}).encode()
+            json.dumps(
+                {"sensor": f"press-{number}", "ts": stamp_ms // 1000 + 60 * row, "temperature": float(x)}
+            ).encode()
             for row, x in enumerate(wave)
         ]
         topics.produce(topic, values, partition=number)

@@ -22,18 +22,29 @@ from tests.faults.feed import config_tree, make_log
 pytestmark = pytest.mark.kafka
 
 
-def test_a_stretch_of_a_log_gives_the_rows_of_the_history_and_leaves_the_live_group_alone(kafka_broker, topics, tmp_path, sqlite_template):
+def test_a_stretch_of_a_log_gives_the_rows_of_the_history_and_leaves_the_live_group_alone(
+    kafka_broker, topics, tmp_path, sqlite_template
+):
     topic = topics.create(partitions=2)
     now_ms = time.time_ns() // 10**6
     for number in range(2):
-        topics.produce(topic, make_log(number, 120).values, number, timestamp_ms=lambda i: now_ms - 60_000 + i)
+        topics.produce(
+            topic, make_log(number, 120).values, number, timestamp_ms=lambda i: now_ms - 60_000 + i
+        )
     url = f"sqlite:///{tmp_path}/db"
     (tmp_path / "db").write_bytes(sqlite_template.read_bytes())
-    tree = config_tree(url, {"kafka": {"brokers": [kafka_broker], "topics": [topic], "group": "live"}}, lateness="0s")
+    tree = config_tree(
+        url, {"kafka": {"brokers": [kafka_broker], "topics": [topic], "group": "live"}}, lateness="0s"
+    )
     stream = Config.model_validate(tree).streams["plant"]
     config, database = Config.model_validate(tree), Database(url)
-    writer, source = HistoryWriter(str(tmp_path / "history"), "plant"), make_source("plant", stream.source, stream.format)
-    engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"), history_writer=writer)
+    writer, source = (
+        HistoryWriter(str(tmp_path / "history"), "plant"),
+        make_source("plant", stream.source, stream.format),
+    )
+    engine = build_engine(
+        "plant", config, database, source, StreamMetrics(Metrics(), "plant"), history_writer=writer
+    )
     ends = [len(make_log(number, 120).values) for number in range(2)]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -30,7 +30,14 @@ from tests.integration.test_retraining_takeover import promote, release
 from tests.support.retraining import STREAM, batches, scoring, sensors
 from tests.support.trainings import config_of
 
-EVIDENCE = DriftEvidence("plant", 20, 10, ("page-hinkley",), ({"series": "hall/pump", "channel": "temperature", "kind": "level"},), 5)
+EVIDENCE = DriftEvidence(
+    "plant",
+    20,
+    10,
+    ("page-hinkley",),
+    ({"series": "hall/pump", "channel": "temperature", "kind": "level"},),
+    5,
+)
 
 
 @pytest.fixture
@@ -69,7 +76,9 @@ def test_a_drift_asks_for_a_training_with_its_evidence_and_not_again_soon(databa
 
 
 def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path, monkeypatch):
-    """From the loop's sinks by way of the background into the tables, and back; `forewatch power --kept` shows it."""
+    """From the loop's sinks by way of the background into the tables, and back; `forewatch power --kept`
+    shows it.
+    """
     monkeypatch.setattr(powering, "SHARE", 1e9)
     stream = STREAM.model_copy(update={"detector": "standard"})
     service, _ = service_of(database, tmp_path)
@@ -95,7 +104,9 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     file = write_config(config_of(str(database.url), tmp_path), tmp_path / "f.yaml")
     shown = CliRunner().invoke(app, ["power", "-s", "plant", "-c", str(file), "--kept", "--json"])
     assert shown.exit_code == 0, shown.output
-    assert {(one["series"], one["kind"]) for one in json.loads(shown.stdout)["series"]} == {(s, k) for s in ("s0", "s1") for k in KINDS}
+    assert {(one["series"], one["kind"]) for one in json.loads(shown.stdout)["series"]} == {
+        (s, k) for s in ("s0", "s1") for k in KINDS
+    }
 
 
 def test_the_rungs_that_guard_a_stream_are_counted():
@@ -106,7 +117,9 @@ def test_the_rungs_that_guard_a_stream_are_counted():
         result = live.process([records])
         sink.append(result)
         points += len(result.scored.points) if result.scored else 0
-    counted = {guard: value(metrics, "forewatch_verdicts_total", stream="plant", guard=guard) for guard in GUARDS}
+    counted = {
+        guard: value(metrics, "forewatch_verdicts_total", stream="plant", guard=guard) for guard in GUARDS
+    }
     assert sum(counted.values()) == points
     assert counted["lstm"] > 0
     assert counted["static"] + counted["seasonal"] > 0
@@ -139,7 +152,9 @@ def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
     now_ns = time.time_ns()
     with database.begin() as connection:
         due_ns = now_ns - 72 * 3600 * 10**9
-        number = jobs.add(connection, "train", "plant", due_ns, trigger="schedule", author="clock", now_ns=due_ns)
+        number = jobs.add(
+            connection, "train", "plant", due_ns, trigger="schedule", author="clock", now_ns=due_ns
+        )
         jobs.cancel(connection, number, due_ns)
     service._catch_up()
     service._catch_up()
@@ -155,8 +170,15 @@ def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_pat
     def start() -> None:
         service, _ = service_of(database, tmp_path, schedule=None)
         stream = service._config.streams["plant"]
-        for changed in ({}, {"history": past}, {"history": past, "detector": "light"}, {"history": tmp_path / "gone.csv"}):
-            service.take(service._config.model_copy(update={"streams": {"plant": stream.model_copy(update=changed)}}))
+        for changed in (
+            {},
+            {"history": past},
+            {"history": past, "detector": "light"},
+            {"history": tmp_path / "gone.csv"},
+        ):
+            service.take(
+                service._config.model_copy(update={"streams": {"plant": stream.model_copy(update=changed)}})
+            )
             service._ask_for_past()
 
     start()
@@ -228,4 +250,9 @@ def test_checkpoints_go_with_the_job_that_could_have_gone_on_from_them(database,
 def test_the_daemon_never_imports_dask():
     """Its interpreter scores; Dask and training live in the runner and below it."""
     code = "import sys, pipeline.daemon.daemon, pipeline.daemon.retraining_service; print([m for m in ('dask', 'distributed') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

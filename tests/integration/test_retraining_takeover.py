@@ -1,4 +1,6 @@
-"""Promotion and rollback under a running engine: no point lost or twice, each verdict by one model, and the series go on as if nothing had happened."""
+"""Promotion and rollback under a running engine: no point lost or twice, each verdict by one model, and the
+series go on as if nothing had happened.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,22 @@ def other_weights(seed=1, size=0.02):
     """The packaged net, moved a little: what a fine-tuning might come to."""
     generator = torch.Generator().manual_seed(seed)
     weights = shared_lstm.load().state_dict()
-    return {name: (value + size * torch.randn(value.shape, generator=generator)).numpy() for name, value in weights.items()}
+    return {
+        name: (value + size * torch.randn(value.shape, generator=generator)).numpy()
+        for name, value in weights.items()
+    }
 
 
 def release(database, folder, seed=1, stream="plant", more=()):
     """A version in the registry and its row; its name. ``more``: tensors beside those of the shared LSTM."""
-    manifest = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}, "stream": stream}
-    path, sha256 = registry.publish(str(folder / "models"), stream, other_weights(seed) | dict(more), manifest)
+    manifest = {
+        "architecture": "shared_lstm",
+        "features": {"version": lstm_features.VERSION},
+        "stream": stream,
+    }
+    path, sha256 = registry.publish(
+        str(folder / "models"), stream, other_weights(seed) | dict(more), manifest
+    )
     version = sha256[: registry.DIGITS]
     with database.begin() as connection:
         models.add(connection, Model(version, stream, path, sha256, "candidate", None, "test", 1, 1))
@@ -123,7 +134,9 @@ def networks_of(scoring):
 
 
 def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
-    """By a promotion under way, from a snapshot of it, when a series begins, and not any more after the rollback."""
+    """By a promotion under way, from a snapshot of it, when a series begins, and not any more after the
+    rollback.
+    """
     bench.fill(lambda log: len(log.values) // 3)
     engine = bench.engine()
     bench.drain(engine)
@@ -178,7 +191,9 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
         (fault,) = faults.query(connection, stream="plant", open_only=True)
     assert fault.kind is FaultKind.MODEL_UNUSABLE
     assert "truncated or swapped" in fault.message
-    assert champion_of(bench.database, "plant", bench.config.streams["plant"]).version == good, "also for a daemon that starts now"
+    assert champion_of(bench.database, "plant", bench.config.streams["plant"]).version == good, (
+        "also for a daemon that starts now"
+    )
     bench.drain(engine)
     bench.check()
     promote(bench.database, good, "rollback")
@@ -195,9 +210,13 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
 
 
 def taken_over(tier, weights, series, noise, cut, n):
-    """Waves of which much is known by ``cut`` < n: what came after it (M, 1), and the verdicts on that undisturbed and with other weights."""
+    """Waves of which much is known by ``cut`` < n: what came after it (M, 1), and the verdicts on that
+    undisturbed and with other weights.
+    """
     spec, rng, t = DetectorSpec(tier=tier), np.random.default_rng(3), np.arange(n)
-    values = np.stack([5 * np.sin(2 * np.pi * t / 150 + i) + rng.normal(0, noise, n) for i in range(series)], 1)
+    values = np.stack(
+        [5 * np.sin(2 * np.pi * t / 150 + i) + rng.normal(0, noise, n) for i in range(series)], 1
+    )
 
     def points(a, b):
         slot = np.tile(np.arange(series, dtype=np.int32), b - a)
@@ -215,9 +234,13 @@ def taken_over(tier, weights, series, noise, cut, n):
 
 @pytest.mark.parametrize("tier", ["standard", "strong"])
 def test_a_takeover_raises_no_alarms(tier):
-    """Other weights on series of which much is known: forecasts go on, and the alarms are those that would have come anyway."""
+    """Other weights on series of which much is known: forecasts go on, and the alarms are those that would
+    have come anyway.
+    """
     series = 6
-    truth, undisturbed, after = taken_over(tier, other_weights(5, size=0.3), series, noise=0.2, cut=1200, n=1800)
+    truth, undisturbed, after = taken_over(
+        tier, other_weights(5, size=0.3), series, noise=0.2, cut=1200, n=1800
+    )
     assert np.isfinite(after.expected).all()
     error, usual = np.abs(after.expected - truth), np.abs(undisturbed.expected - truth)
     assert np.median(error[: 60 * series]) < 1.5 * np.median(usual), "from the first points on"
@@ -226,7 +249,9 @@ def test_a_takeover_raises_no_alarms(tier):
 
 
 def test_after_a_takeover_scores_and_forecasts_come_back():
-    """Within some hundred rows, however much the readout had learnt: ten thousand rows without the new hidden state do not hold it off."""
+    """Within some hundred rows, however much the readout had learnt: ten thousand rows without the new hidden
+    state do not hold it off.
+    """
     series = 8
     truth, undisturbed, after = taken_over("standard", other_weights(5), series, noise=0.5, cut=6000, n=8000)
     learning, learnt = slice(240 * series, 720 * series), slice(1200 * series, None)
@@ -244,4 +269,6 @@ def test_history_of_before_the_models_were_named_can_still_be_read(bench):
     bench.open.clear()
     table = HistoryReader(str(bench.folder / "history")).read("plant", columns=["flag", "model"])
     assert set(table.column_names) == {"series", "time", "flag", "model"}
-    assert json.loads(json.dumps(table.column("model").unique().to_pylist())) == [engine.parts.scoring.provenance.model_version]
+    assert json.loads(json.dumps(table.column("model").unique().to_pylist())) == [
+        engine.parts.scoring.provenance.model_version
+    ]

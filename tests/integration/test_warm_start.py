@@ -37,7 +37,9 @@ def config_of(folder: Path, template: Path, history: Path | None, **more: Any) -
     past = {} if history is None else {"history": str(history)}
     source = {"files": {"paths": [str(folder / "live*.csv")], "follow": True}}
     changes = {"limits": {}, "lateness": "0s", "detector": "standard", "retraining": {"schedule": None}}
-    return Config.model_validate(config_tree(f"sqlite:///{folder}/forewatch.db", source, **changes | past | more))
+    return Config.model_validate(
+        config_tree(f"sqlite:///{folder}/forewatch.db", source, **changes | past | more)
+    )
 
 
 def run(config: Config, rows: int) -> pd.DataFrame:
@@ -60,7 +62,9 @@ def run(config: Config, rows: int) -> pd.DataFrame:
             loop.join()
     database.close()
     table = HistoryReader(f"{config.database.removeprefix('sqlite:///')}.history").read("plant")
-    return table.to_pandas()[["series", "time", "score", "flag", "guard"]].sort_values(["series", "time"], ignore_index=True)
+    return table.to_pandas()[["series", "time", "score", "flag", "guard"]].sort_values(
+        ["series", "time"], ignore_index=True
+    )
 
 
 @pytest.mark.timeout(150)
@@ -70,7 +74,9 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     write(tmp_path / "live/live.csv", records(PAST_S, PAST_S + LIVE_S))
     said = run(live, rows)
     assert len(said) == rows
-    assert (said["guard"] > 1).mean() > 0.9, "no static limits: it knows what is usual from the first point on"
+    assert (said["guard"] > 1).mean() > 0.9, (
+        "no static limits: it knows what is usual from the first point on"
+    )
 
     # The files are gone, what they told is not.
     past.rename(tmp_path / "moved.csv")
@@ -79,8 +85,14 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     (tmp_path / "moved.csv").rename(past)
 
     again = config_of(tmp_path / "again", sqlite_template, past)
-    run_backfill(again, "plant", [tmp_path / "live/live.csv"], None, None, tmp_path / "scores.parquet", Silent())
-    filled = pd.read_parquet(tmp_path / "scores.parquet").astype({"series": str}).sort_values(["series", "timestamp"], ignore_index=True)
+    run_backfill(
+        again, "plant", [tmp_path / "live/live.csv"], None, None, tmp_path / "scores.parquet", Silent()
+    )
+    filled = (
+        pd.read_parquet(tmp_path / "scores.parquet")
+        .astype({"series": str})
+        .sort_values(["series", "timestamp"], ignore_index=True)
+    )
     assert filled["flag"].tolist() == said["flag"].astype(bool).tolist()
     assert filled["score"].tolist() == pytest.approx(said["score"].tolist(), abs=1e-3)
     database = Database(live.database)
@@ -94,14 +106,21 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     for config in (live, again):
         database = Database(config.database)
         with database.read() as connection:
-            found.append({(str(a.id), a.start_ns, a.end_ns, a.peak_ns) for a in anomalies.query(connection, stream="plant")})
+            found.append(
+                {
+                    (str(a.id), a.start_ns, a.end_ns, a.peak_ns)
+                    for a in anomalies.query(connection, stream="plant")
+                }
+            )
         database.close()
     assert found[0] == found[1] != set()
 
 
 def test_what_a_backfill_found_in_a_file_is_explained_from_it(tmp_path, sqlite_template):
     config = config_of(tmp_path / "live", sqlite_template, None, lateness="3s", limits={"v": {"max": 30.0}})
-    path = write(tmp_path / "some[1].csv", [*records(PAST_S, PAST_S + LIVE_S), *records(PAST_S, PAST_S + LIVE_S, "z")])
+    path = write(
+        tmp_path / "some[1].csv", [*records(PAST_S, PAST_S + LIVE_S), *records(PAST_S, PAST_S + LIVE_S, "z")]
+    )
     run_backfill(config, "plant", [Path(escape(str(path)))], None, None, None, Silent())
     database = Database(config.database)
     with database.read() as connection:
@@ -128,7 +147,9 @@ def test_a_past_that_cannot_be_read_does_not_stop_the_stream(tmp_path, sqlite_te
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("start", ["earliest", "latest"])
-def test_the_past_ends_where_the_log_on_a_broker_begins(kafka_broker, topics, tmp_path, sqlite_template, start):
+def test_the_past_ends_where_the_log_on_a_broker_begins(
+    kafka_broker, topics, tmp_path, sqlite_template, start
+):
     topic = topics.create(partitions=3)  # one of them stays empty
     for number, name in enumerate("ab"):
         topics.produce(topic, records(PAST_S + 10 * number, PAST_S + 60, name), number)
@@ -141,7 +162,9 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(kafka_broker, topics, tm
     source = make_source("plant", stream.source, stream.format)
     engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
     scoring = engine.parts.scoring
-    list(read_past(database, "test", "plant", scoring, partial(beside, "plant", stream.source, stream.format)))
+    list(
+        read_past(database, "test", "plant", scoring, partial(beside, "plant", stream.source, stream.format))
+    )
     if start == "latest":
         while len(engine.parts.ownership.positions) < 3:
             engine.turn(0.1)
@@ -158,7 +181,10 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(kafka_broker, topics, tm
         for p in scoring.series.partitions()
         for slot in scoring.series.slots(p)
     }
-    # Where the log is read from its beginning b misses ten points: it begins after a, and the past ends with the first of both.
-    assert seen == ({"a": PAST_S + 60, "b": PAST_S + 50} if start == "earliest" else {"a": PAST_S + 70, "b": PAST_S + 70})
+    # Where the log is read from its beginning b misses ten points: it begins after a, and the past ends with
+    # the first of both.
+    assert seen == (
+        {"a": PAST_S + 60, "b": PAST_S + 50} if start == "earliest" else {"a": PAST_S + 70, "b": PAST_S + 70}
+    )
     engine.close()
     database.close()

@@ -1,6 +1,8 @@
-"""Local stand-ins of the services that alerts are sent to: each answers as the real one documents, and refuses what it would refuse.
+"""Local stand-ins of the services that alerts are sent to: each answers as the real one documents, and
+refuses what it would refuse.
 
-What is checked stands in the services' own documentation; a format is done when its service takes every message.
+What is checked stands in the services' own documentation; a format is done when its service takes every
+message.
 """
 
 from __future__ import annotations
@@ -41,7 +43,14 @@ def service(check: Callable[[Received, Any], bytes]) -> Service:
             need(request.headers.get("content-type", "").startswith("application/json"), "content type")
             need("user-agent" in request.headers, "user agent")
             return check(request, json.loads(request.body))
-        except (Refused, KeyError, TypeError, ValueError, WebhookVerificationError, jsonschema.ValidationError) as error:
+        except (
+            Refused,
+            KeyError,
+            TypeError,
+            ValueError,
+            WebhookVerificationError,
+            jsonschema.ValidationError,
+        ) as error:
             return answer(400, f"{type(error).__name__}: {error}".encode()[:2000])
 
     return behave
@@ -76,7 +85,9 @@ def plain() -> Service:
 
 
 def slack() -> Service:
-    """https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and the block reference: limits of lengths and counts."""
+    """https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and the block reference:
+    limits of lengths and counts.
+    """
 
     def check(request: Received, body: Any) -> bytes:
         need(body["text"], "no_text")
@@ -94,23 +105,40 @@ def slack() -> Service:
 
 def _slack_block(block: dict[str, Any]) -> None:
     if block["type"] == "header":
-        need(block["text"]["type"] == "plain_text" and 0 < len(block["text"]["text"]) <= 150, "invalid_blocks: header")
+        need(
+            block["text"]["type"] == "plain_text" and 0 < len(block["text"]["text"]) <= 150,
+            "invalid_blocks: header",
+        )
     elif block["type"] == "image":
-        need(block["image_url"].startswith("https://") and len(block["image_url"]) <= 3000, "invalid_blocks: image_url")
+        need(
+            block["image_url"].startswith("https://") and len(block["image_url"]) <= 3000,
+            "invalid_blocks: image_url",
+        )
         need(0 < len(block["alt_text"]) <= 2000, "invalid_blocks: alt_text")
     elif block["type"] == "rich_text":
         for section in block["elements"]:
-            need(section["type"] in {"rich_text_section", "rich_text_preformatted"}, "invalid_blocks: rich_text")
+            need(
+                section["type"] in {"rich_text_section", "rich_text_preformatted"},
+                "invalid_blocks: rich_text",
+            )
             for element in section["elements"]:
-                need(element["type"] == "text" and isinstance(element["text"], str) and element["text"], "invalid_blocks: text")
+                need(
+                    element["type"] == "text" and isinstance(element["text"], str) and element["text"],
+                    "invalid_blocks: text",
+                )
                 need(len(element["text"]) <= 3000, "invalid_blocks: text too long")
-                need(set(element.get("style", {})) <= {"bold", "italic", "strike", "code"}, "invalid_blocks: style")
+                need(
+                    set(element.get("style", {})) <= {"bold", "italic", "strike", "code"},
+                    "invalid_blocks: style",
+                )
     else:
         raise Refused(f"invalid_blocks: {block['type']}")
 
 
 def teams() -> Service:
-    """Workflows, "when a Teams webhook request is received": a message of 28 KB at most with one Adaptive Card of version 1.4 at most."""
+    """Workflows, "when a Teams webhook request is received": a message of 28 KB at most with one Adaptive
+    Card of version 1.4 at most.
+    """
 
     def check(request: Received, body: Any) -> bytes:
         need(len(request.body) <= 28_000, "the request entity is too large")
@@ -118,13 +146,23 @@ def teams() -> Service:
         attachment = body["attachments"][0]
         need(attachment["contentType"] == "application/vnd.microsoft.card.adaptive", "no card")
         card = attachment["content"]
-        need(card["type"] == "AdaptiveCard" and tuple(map(int, card["version"].split("."))) <= (1, 4), "version")
+        need(
+            card["type"] == "AdaptiveCard" and tuple(map(int, card["version"].split("."))) <= (1, 4),
+            "version",
+        )
         for element in card["body"]:
             if element["type"] == "RichTextBlock":
                 for run in element["inlines"]:
                     need(run["type"] == "TextRun" and isinstance(run["text"], str) and run["text"], "TextRun")
-                    need(run.get("color", "default") in {"default", "dark", "light", "accent", "good", "warning", "attention"}, "color")
-                    need(run.get("size", "default") in {"default", "small", "medium", "large", "extraLarge"}, "size")
+                    need(
+                        run.get("color", "default")
+                        in {"default", "dark", "light", "accent", "good", "warning", "attention"},
+                        "color",
+                    )
+                    need(
+                        run.get("size", "default") in {"default", "small", "medium", "large", "extraLarge"},
+                        "size",
+                    )
                     need(run.get("weight", "default") in {"default", "lighter", "bolder"}, "weight")
             else:
                 need(element["type"] == "Image" and element["url"].startswith("https://"), element["type"])
@@ -136,7 +174,9 @@ def teams() -> Service:
 
 
 def pagerduty(key: str) -> Service:
-    """Events API v2: https://developer.pagerduty.com/api-reference (send an event), 512 KB, lengths and enumerations."""
+    """Events API v2: https://developer.pagerduty.com/api-reference (send an event), 512 KB, lengths and
+    enumerations.
+    """
 
     def check(request: Received, body: Any) -> bytes:
         need(len(request.body) <= 512_000, "too large")
@@ -144,7 +184,18 @@ def pagerduty(key: str) -> Service:
         need(body["event_action"] in {"trigger", "acknowledge", "resolve"}, "event_action")
         need(0 < len(body["dedup_key"]) <= 255, "dedup_key")
         need(
-            set(body) <= {"routing_key", "event_action", "dedup_key", "payload", "images", "links", "client", "client_url"}, "unknown keys"
+            set(body)
+            <= {
+                "routing_key",
+                "event_action",
+                "dedup_key",
+                "payload",
+                "images",
+                "links",
+                "client",
+                "client_url",
+            },
+            "unknown keys",
         )
         if body["event_action"] == "trigger":
             payload = body["payload"]
@@ -153,10 +204,23 @@ def pagerduty(key: str) -> Service:
             need(payload["severity"] in {"critical", "error", "warning", "info"}, "severity")
             datetime.fromisoformat(payload["timestamp"])
             need(
-                set(payload) <= {"summary", "source", "severity", "timestamp", "component", "group", "class", "custom_details"},
+                set(payload)
+                <= {
+                    "summary",
+                    "source",
+                    "severity",
+                    "timestamp",
+                    "component",
+                    "group",
+                    "class",
+                    "custom_details",
+                },
                 "payload keys",
             )
-            need(all(i["src"].startswith("https://") for i in body.get("images", [])), "images must be served over https")
+            need(
+                all(i["src"].startswith("https://") for i in body.get("images", [])),
+                "images must be served over https",
+            )
             need(all(link["href"] for link in body.get("links", [])), "links")
         reply = {"status": "success", "message": "Event processed", "dedup_key": body["dedup_key"]}
         return answer(202, json.dumps(reply).encode())
@@ -194,13 +258,23 @@ def alertmanager() -> Service:
         need(request.path == "/api/v2/alerts", "no such path")
         need(isinstance(body, list) and body, "postableAlerts is a list")
         for alert in body:
-            need(set(alert) <= {"labels", "annotations", "startsAt", "endsAt", "generatorURL"}, "unknown keys")
+            need(
+                set(alert) <= {"labels", "annotations", "startsAt", "endsAt", "generatorURL"}, "unknown keys"
+            )
             for name, value in alert["labels"].items():
-                need(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) and isinstance(value, str) and value, f"label {name}")
+                need(
+                    re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) and isinstance(value, str) and value,
+                    f"label {name}",
+                )
             need(all(isinstance(v, str) for v in alert["annotations"].values()), "annotations are strings")
             for key in ("startsAt", "endsAt"):
-                need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", alert[key]), key)
-            need(datetime.fromisoformat(alert["startsAt"]) <= datetime.fromisoformat(alert["endsAt"]), "start time must be before end time")
+                need(
+                    re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", alert[key]), key
+                )
+            need(
+                datetime.fromisoformat(alert["startsAt"]) <= datetime.fromisoformat(alert["endsAt"]),
+                "start time must be before end time",
+            )
         return answer(200, b"")
 
     return service(check)

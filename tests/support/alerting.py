@@ -1,4 +1,6 @@
-"""What the tests of the alerts share: anomalies to order, and a bench on which a router and a clock are turned by hand."""
+"""What the tests of the alerts share: anomalies to order, and a bench on which a router and a clock are
+turned by hand.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ class Bench:
     """A database with its outbox, a router, and a clock that stands still until it is told."""
 
     def __init__(
-        self, database: Database, config: Mapping[str, Any] | None = None, endpoints: Mapping[str, EndpointBase] | None = None
+        self,
+        database: Database,
+        config: Mapping[str, Any] | None = None,
+        endpoints: Mapping[str, EndpointBase] | None = None,
     ) -> None:
         self.database = database
         self.now_ns = NOON

@@ -1,4 +1,5 @@
-"""A TCP proxy before PostgreSQL that loses the connection at a COMMIT: just before it arrives, or just after it was carried out.
+"""A TCP proxy before PostgreSQL that loses the connection at a COMMIT: just before it arrives, or just after
+it was carried out.
 
 with CommitProxy(url) as proxy:
     database = Database(proxy.url)
@@ -23,7 +24,9 @@ class CommitProxy:
         target = make_url(url)
         self._target = (target.host or "127.0.0.1", target.port or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = target.set(host="127.0.0.1", port=self._listener.getsockname()[1]).render_as_string(hide_password=False)
+        self.url = target.set(host="127.0.0.1", port=self._listener.getsockname()[1]).render_as_string(
+            hide_password=False
+        )
         self.lose: Literal["request", "reply"] | None = None
         self.lost = 0
 
@@ -31,7 +34,9 @@ class CommitProxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._listener.close()
 
     def _accept(self) -> None:

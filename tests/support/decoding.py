@@ -20,7 +20,9 @@ def stream(form: dict[str, Any], **settings: Any) -> Stream:
     return Stream.model_validate({"source": {"memory": {}}, "format": form, **settings})
 
 
-def records(values: Sequence[bytes | None], first: int = 0, timestamps: Sequence[int] | None = None) -> Records:
+def records(
+    values: Sequence[bytes | None], first: int = 0, timestamps: Sequence[int] | None = None
+) -> Records:
     n = len(values)
     stamps = np.full(n, -1, np.int64) if timestamps is None else np.array(timestamps, np.int64)
     return Records(PARTITION, first, first + n, np.arange(first, first + n), stamps, values, [b"k"] * n)
@@ -29,7 +31,9 @@ def records(values: Sequence[bytes | None], first: int = 0, timestamps: Sequence
 def table(columns: dict[str, Any], first: int = 0) -> TableRecords:
     rows = columns if isinstance(columns, pa.Table) else pa.table(columns)
     n = len(rows)
-    return TableRecords(PARTITION, first, first + n, np.arange(first, first + n), np.full(n, -1, np.int64), rows)
+    return TableRecords(
+        PARTITION, first, first + n, np.arange(first, first + n), np.full(n, -1, np.int64), rows
+    )
 
 
 def columns(series: Sequence[str], times: Sequence[int], values: Any = None, first: int = 0) -> Columns:

@@ -29,12 +29,16 @@ from tests.faults.feed import Log, config_tree, record
 def log_that_a_leaves() -> Log:
     """300 records: a and b, b alone much later, and both again."""
     days = ((0, "ab"), (1000, "b"), (2000, "ab"))
-    values = [record(name, first + s, 20.0 + s % 5) for first, names in days for s in range(60) for name in names]
+    values = [
+        record(name, first + s, 20.0 + s % 5) for first, names in days for s in range(60) for name in names
+    ]
     return Log(values, ["scored"] * len(values))
 
 
 def away_twice(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> Iterator[bool]:
-    """The database is away at the first two calls of ``name``; what is left of the iterator tells how often it was called."""
+    """The database is away at the first two calls of ``name``; what is left of the iterator tells how often
+    it was called.
+    """
     action, failures = getattr(module, name), iter((True, True, False))
 
     def once_more(*arguments: Any) -> Any:
@@ -61,10 +65,15 @@ class Tally:
 
 
 class Bench:
-    """One stream, one database, and as many engines one after the other (or beside each other) as a test wants."""
+    """One stream, one database, and as many engines one after the other (or beside each other) as a test
+    wants."""
 
-    def __init__(self, folder: Path, template: Path, logs: Sequence[Log], url: str | None = None, **changes: Any) -> None:
-        """``url`` is a database with the schema in it; left out: a SQLite file of its own, a copy of ``template``."""
+    def __init__(
+        self, folder: Path, template: Path, logs: Sequence[Log], url: str | None = None, **changes: Any
+    ) -> None:
+        """``url`` is a database with the schema in it; left out: a SQLite file of its own, a copy of
+        ``template``.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if url is None:
             shutil.copy(template, folder / "forewatch.db")
@@ -82,14 +91,19 @@ class Bench:
             self.log.extend(log.values[self.log._logs[number].end : until(log)], number)
 
     def engine(self, *, history: bool = False, on_gap: str = "fail", **parts: Any) -> Engine:
-        """Another member. Engines that are not closed are crashed: their session ends when the next one comes."""
+        """Another member.
+
+        Engines that are not closed are crashed: their session ends when the next one comes.
+        """
         for old in self.open:
             if old.parts.source in self.log._groups["forewatch"].members:
                 self.log.expel(old.parts.source)
         writer = HistoryWriter(str(self.folder / "history"), "plant") if history else None
         source = MemorySource(self.log)
         metrics = StreamMetrics(Metrics(), "plant")
-        engine = build_engine("plant", self.config, self.database, source, metrics, history_writer=writer, **parts)
+        engine = build_engine(
+            "plant", self.config, self.database, source, metrics, history_writer=writer, **parts
+        )
         engine.parts.ownership._on_gap = on_gap  # the config has this key for Kafka only
         self.open.append(engine)
         return engine
@@ -99,7 +113,10 @@ class Bench:
         for _ in range(turns):
             engine.turn(0.0)
             owned = engine.parts.ownership.positions
-            if not engine.waits and all(p in owned and owned[p].next_offset == self.log._logs[p.number].end for p in self.log.partitions):
+            if not engine.waits and all(
+                p in owned and owned[p].next_offset == self.log._logs[p.number].end
+                for p in self.log.partitions
+            ):
                 return engine
         raise AssertionError(f"not drained: {self.positions()}, faults {self.faults()}")
 
@@ -120,7 +137,9 @@ class Bench:
 
     def dead(self) -> list[tuple[Partition, int]]:
         with self.database.read() as connection:
-            return sorted((kept.letter.partition, kept.letter.offset) for kept in dead_letters.query(connection))
+            return sorted(
+                (kept.letter.partition, kept.letter.offset) for kept in dead_letters.query(connection)
+            )
 
     def late(self) -> list[tuple[Partition, int]]:
         with self.database.read() as connection:
@@ -139,8 +158,15 @@ class Bench:
             assert position.counts.read() == len(log.values)
             want["scored"] -= counts["held"]
             assert {k: v for k, v in counts.items() if v and k != "held"} == dict(want)
-        assert self.dead() == sorted((Partition("plant", n), o) for n, log in enumerate(self.logs) for o in log.dead())
-        late_ones = [(Partition("plant", n), o) for n, log in enumerate(self.logs) for o, kind in enumerate(log.kinds) if kind == "late"]
+        assert self.dead() == sorted(
+            (Partition("plant", n), o) for n, log in enumerate(self.logs) for o in log.dead()
+        )
+        late_ones = [
+            (Partition("plant", n), o)
+            for n, log in enumerate(self.logs)
+            for o, kind in enumerate(log.kinds)
+            if kind == "late"
+        ]
         assert self.late() == sorted(late_ones)
 
     def close(self) -> None:
@@ -150,7 +176,10 @@ class Bench:
 
 
 def essence(found: Sequence[Anomaly]) -> list[tuple]:
-    """What must be the same however often a run was broken off. (Revisions count commits, and so depend on the batches.)"""
+    """What must be the same however often a run was broken off.
+
+    (Revisions count commits, and so depend on the batches.)
+    """
     return sorted(
         (
             *(str(a.id), a.series, a.state.value, a.severity.value, a.direction),

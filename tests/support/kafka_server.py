@@ -1,6 +1,8 @@
-"""A real Apache Kafka for tests: in a container where a Docker engine answers, else the local broker of ``pipeline.local_kafka.broker``.
+"""A real Apache Kafka for tests: in a container where a Docker engine answers, else the local broker of
+``pipeline.local_kafka.broker``.
 
-``running_broker`` is for the tests that only talk to it; tests that stop, kill or freeze it start a ``FaultyBroker`` of their own.
+``running_broker`` is for the tests that only talk to it; tests that stop, kill or freeze it start a
+``FaultyBroker`` of their own.
 """
 
 from __future__ import annotations
@@ -21,11 +23,18 @@ from pipeline.local_kafka.broker import LocalBroker
 from pipeline.sources.kafka.client import connect
 
 # Tests wait for retention, compaction and the end of sessions; the defaults take minutes.
-QUICK = {"log.cleaner.backoff.ms": "200", "log.retention.check.interval.ms": "500", "log.segment.delete.delay.ms": "100"}
+QUICK = {
+    "log.cleaner.backoff.ms": "200",
+    "log.retention.check.interval.ms": "500",
+    "log.segment.delete.delay.ms": "100",
+}
 
 
 class FaultyBroker(LocalBroker):
-    """A local broker that a test may also kill, freeze and thaw. ``up`` and ``down`` keep the port and the data."""
+    """A local broker that a test may also kill, freeze and thaw.
+
+    ``up`` and ``down`` keep the port and the data.
+    """
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -99,10 +108,17 @@ class Topics:
             self._admin = connect(KafkaAdminClient, [self.broker], 20)
         return self._admin
 
-    def create(self, partitions: int = 1, name: str | None = None, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic and return its name. Its records stay, however old their timestamps are, unless ``config`` says otherwise."""
+    def create(
+        self, partitions: int = 1, name: str | None = None, config: Mapping[str, str] | None = None
+    ) -> str:
+        """Make a topic and return its name.
+
+        Its records stay, however old their timestamps are, unless ``config`` says otherwise.
+        """
         name = name or f"t-{uuid.uuid4().hex[:12]}"
-        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1", **(config or {})})])
+        self.admin.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1", **(config or {})})]
+        )
         return name
 
     def produce(
@@ -116,7 +132,8 @@ class Topics:
         headers: Callable[[int], list[tuple[str, bytes]] | None] = lambda i: None,
         compression: str | None = None,
     ) -> None:
-        """Write the values in order and wait until the broker has them all; functions get the index of a value."""
+        """Write the values in order and wait until the broker has them all; functions get the index of a
+        value."""
         producer = self._producer(compression)
         sent = [
             producer.send(topic, value, key(i), headers(i), partition, timestamp_ms(i))

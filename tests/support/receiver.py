@@ -1,4 +1,6 @@
-"""HTTP receivers for tests: a real server on a free port that keeps what arrives and answers as it is told, also badly."""
+"""HTTP receivers for tests: a real server on a free port that keeps what arrives and answers as it is told,
+also badly.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,18 @@ class Received:
 
 def answer(status: int = 200, body: bytes = b"ok", **headers: str) -> bytes:
     """A whole HTTP response."""
-    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    lines = [
+        f"HTTP/1.1 {status} X",
+        f"content-length: {len(body)}",
+        *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 class Receiver:
-    """``behave`` may be changed at any time: it is a response, a function of the request, or a coroutine that has the connection to itself."""
+    """``behave`` may be changed at any time: it is a response, a function of the request, or a coroutine that
+    has the connection to itself.
+    """
 
     def __init__(self, behave: Any = None, tls: ssl.SSLContext | None = None) -> None:
         self.behave: Any = behave if behave is not None else answer()
@@ -54,7 +62,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://localhost:{self.port}/hook" if self._tls else f"http://127.0.0.1:{self.port}/hook"
+        return (
+            f"{'https' if self._tls else 'http'}://localhost:{self.port}/hook"
+            if self._tls
+            else f"http://127.0.0.1:{self.port}/hook"
+        )
 
     def wait(self, count: int, timeout: float = 10.0) -> list[Received]:
         """Until ``count`` requests are there."""
@@ -66,7 +78,9 @@ class Receiver:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()

@@ -25,14 +25,24 @@ STEP = 600 * 10**9
 DAY = 144  # rows
 
 STREAM = Stream.model_validate(
-    {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": ["v"]}}, "detector": "light", "every": "10m"}
+    {
+        "source": {"memory": {}},
+        "format": {"json": {"series": "s", "time": "t", "values": ["v"]}},
+        "detector": "light",
+        "every": "10m",
+    }
 )
 
 
-def sensors(series: int, days: int, shift_day: float | None = None, size: float = 25.0, seed: int = 0) -> np.ndarray:
-    """(S, T): a daily wave and noise; from ``shift_day`` on series 0 is ``size`` higher (the noise has size 1)."""
+def sensors(
+    series: int, days: int, shift_day: float | None = None, size: float = 25.0, seed: int = 0
+) -> np.ndarray:
+    """(S, T): a daily wave and noise; from ``shift_day`` on series 0 is ``size`` higher (the noise has size
+    1)."""
     rng, t = np.random.default_rng(seed), np.arange(days * DAY)
-    x = np.array([50 + 10 * np.sin(2 * np.pi * t / DAY + i) + rng.normal(0, 1, len(t)) for i in range(series)])
+    x = np.array(
+        [50 + 10 * np.sin(2 * np.pi * t / DAY + i) + rng.normal(0, 1, len(t)) for i in range(series)]
+    )
     if shift_day is not None:
         x[0, round(shift_day * DAY) :] += size
     return x
@@ -46,15 +56,29 @@ def points_of(x: np.ndarray, first_row: int = 0) -> Points:
     return Points(slot, time, x.reshape(-1, 1), np.zeros(x.size, np.int32), np.full(x.size, STEP, np.int64))
 
 
-def write_history(folder: Path, points: Points, verdicts: Verdicts, names: Sequence[str], stream: str = "plant") -> str:
+def write_history(
+    folder: Path, points: Points, verdicts: Verdicts, names: Sequence[str], stream: str = "plant"
+) -> str:
     """What a daemon would have written of them, in the order of time, as one partition; returns the path."""
     order = np.argsort(points.time, kind="stable")
     p, v = take(points, order), verdicts
-    per_point = {"score": v.score[order], "surprise": v.surprise[order], "flag": v.flag[order], "guard": v.guard[order]}
+    per_point = {
+        "score": v.score[order],
+        "surprise": v.surprise[order],
+        "flag": v.flag[order],
+        "guard": v.guard[order],
+    }
     per_point |= {"every": p.every, "missed": p.missed}
-    per_channel = {"value": p.values, "expected": v.expected[order], "lower": v.lower[order], "upper": v.upper[order]}
+    per_channel = {
+        "value": p.values,
+        "expected": v.expected[order],
+        "lower": v.lower[order],
+        "upper": v.upper[order],
+    }
     offset = np.arange(len(order), dtype=np.int64)
-    table = parquet.rows(offset, p.time, p.slot, pa.array(list(names), pa.string()), ["v"], per_point, per_channel)
+    table = parquet.rows(
+        offset, p.time, p.slot, pa.array(list(names), pa.string()), ["v"], per_point, per_channel
+    )
     writer, partition = HistoryWriter(str(folder), stream), Partition("t", 0)
     writer.open(partition, "log", 1, 0)
     for at in range(0, len(order), 5000):
@@ -87,4 +111,12 @@ def batches(x: np.ndarray, rows: int = 6, begin: int = 0) -> Iterator[Records]:
         ]
         at = first * series
         offsets = np.arange(at, at + len(lines))
-        yield Records(Partition("t", 0), at, at + len(lines), offsets, np.full(len(lines), -1), lines, [None] * len(lines))
+        yield Records(
+            Partition("t", 0),
+            at,
+            at + len(lines),
+            offsets,
+            np.full(len(lines), -1),
+            lines,
+            [None] * len(lines),
+        )

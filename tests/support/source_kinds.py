@@ -1,4 +1,6 @@
-"""The sources that ``test_sources.py`` runs over, each behind the same few verbs: write, open a reader, grow, cut off, make anew."""
+"""The sources that ``test_sources.py`` runs over, each behind the same few verbs: write, open a reader, grow,
+cut off, make anew.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,11 @@ class KafkaKind:
         from datetime import timedelta
 
         config = KafkaConfig(
-            brokers=[self.topics.broker], topics=[self.topic], start=start, client=self.client, session_timeout=timedelta(seconds=6)
+            brokers=[self.topics.broker],
+            topics=[self.topic],
+            start=start,
+            client=self.client,
+            session_timeout=timedelta(seconds=6),
         )
         return self.make(config)
 
@@ -138,7 +144,8 @@ class CsvKind:
 
     def open(self, start: str = "earliest", follow: bool = True) -> Source:
         return FilesSource(
-            FilesConfig(paths=[str(self.folder / f"*{self.ending}")], follow=follow), CsvFormat(series="v", time="n", values=["n"])
+            FilesConfig(paths=[str(self.folder / f"*{self.ending}")], follow=follow),
+            CsvFormat(series="v", time="n", values=["n"]),
         )
 
     def write(self, values: Sequence[bytes | None], number: int = 0) -> None:
@@ -193,7 +200,9 @@ class ParquetKind(CsvKind):
 
 @dataclass
 class Reader:
-    """A small engine: it takes over what is assigned at the position of ``positions`` (the database, shared by members) and keeps what it read."""
+    """A small engine: it takes over what is assigned at the position of ``positions`` (the database, shared
+    by members) and keeps what it read.
+    """
 
     source: Source
     positions: dict[Partition, int] = field(default_factory=dict)
@@ -213,7 +222,9 @@ class Reader:
             self.source.seek(partition, self.positions[partition])
         self.source.resume(poll.assigned)
         assert sum(len(records) for records in poll.records) <= max_records
-        assert len({records.partition for records in poll.records}) == len(poll.records), "one batch a partition"
+        assert len({records.partition for records in poll.records}) == len(poll.records), (
+            "one batch a partition"
+        )
         for records in poll.records:
             self._take(records)
         self.source.mirror({records.partition: records.next_offset for records in poll.records})

@@ -1,4 +1,6 @@
-"""A stream with a past, for tests of what learns from it: history segments as the daemon writes them, and the config to them."""
+"""A stream with a past, for tests of what learns from it: history segments as the daemon writes them, and the
+config to them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,15 @@ BEGIN = 1_760_000_000_000_000_000
 
 def config_of(url: str, folder: Path, detector: str = "standard", **retraining: Any) -> Config:
     """One stream, ``plant``, of one channel, whose history and models lie in ``folder``."""
-    settings = {"schedule": None, "shadow": "0s", "guard": "0s", "epochs": 2, "lease": "3s", "cpu_after": "2s", **retraining}
+    settings = {
+        "schedule": None,
+        "shadow": "0s",
+        "guard": "0s",
+        "epochs": 2,
+        "lease": "3s",
+        "cpu_after": "2s",
+        **retraining,
+    }
     stream = {
         "source": {"memory": {"name": "plant"}},
         "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
@@ -33,7 +43,9 @@ def config_of(url: str, folder: Path, detector: str = "standard", **retraining: 
         "retraining": settings,
     }
     storage = {"history_path": str(folder / "history"), "models_path": str(folder / "models")}
-    return Config.model_validate({"database": url, "storage": storage, "http": None, "streams": {"plant": stream}})
+    return Config.model_validate(
+        {"database": url, "storage": storage, "http": None, "streams": {"plant": stream}}
+    )
 
 
 def tide(points: int, seed: int = 0, period: float = 180.0) -> np.ndarray:
@@ -79,8 +91,17 @@ def write_history(
     points = Points(slot, time, values, np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64))
     _, verdicts = detector.step(detector.initial(len(series)), points)
     per_point = {name: getattr(verdicts, name) for name in ("score", "surprise", "flag", "guard")}
-    per_point |= {"every": points.every, "missed": points.missed, "microseconds": np.full(len(slot), microseconds, np.float32)}
-    per_channel = {"value": values, "expected": verdicts.expected, "lower": verdicts.lower, "upper": verdicts.upper}
+    per_point |= {
+        "every": points.every,
+        "missed": points.missed,
+        "microseconds": np.full(len(slot), microseconds, np.float32),
+    }
+    per_channel = {
+        "value": values,
+        "expected": verdicts.expected,
+        "lower": verdicts.lower,
+        "upper": verdicts.upper,
+    }
     offsets = offset + np.arange(len(slot), dtype=np.int64)
     table = parquet.rows(offsets, time, slot, pa.array(list(series)), ["temperature"], per_point, per_channel)
     table = table.append_column("model", parquet.constant(model, len(slot)))

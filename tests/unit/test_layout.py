@@ -1,4 +1,7 @@
-"""Rules of the tree that no linter knows. The order of the packages is checked by import-linter (`make lint`)."""
+"""Rules of the tree that no linter knows.
+
+The order of the packages is checked by import-linter (`make lint`).
+"""
 
 from __future__ import annotations
 
@@ -55,9 +58,20 @@ def test_no_pickle_in_product_code() -> None:
 
 def test_no_file_names_an_index_or_this_machine() -> None:
     """A lock must install from whatever index its user has; a path of ours means nothing elsewhere."""
-    hosts = ["pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org", "repo.maven" + ".apache", "crates" + ".io"]
+    hosts = [
+        "pypi" + ".org",
+        "pythonhosted" + ".org",
+        "registry.npmjs" + ".org",
+        "repo.maven" + ".apache",
+        "crates" + ".io",
+    ]
     found = subprocess.run(
-        ["git", "grep", "-InF", *[word for host in [*hosts, "/work" + "/main", "/tmp" + "/fw"] for word in ("-e", host)]],
+        [
+            "git",
+            "grep",
+            "-InF",
+            *[word for host in [*hosts, "/work" + "/main", "/tmp" + "/fw"] for word in ("-e", host)],
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,4 +1,6 @@
-"""What the delivery loop keeps in the database beside the messages: attempts, the state of endpoints, operational events."""
+"""What the delivery loop keeps in the database beside the messages: attempts, the state of endpoints,
+operational events.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ class Operations:
         for name, health in self._health.items():
             if name in known:
                 health.learn(known[name])
-            self._metrics.endpoint(name, disabled=health.disabled, failing=health.state.failing_ns is not None)
+            self._metrics.endpoint(
+                name, disabled=health.disabled, failing=health.state.failing_ns is not None
+            )
         if not 0 <= now_ns - self._measured_ns < _GAUGES_EVERY:
             self._measured_ns = now_ns
             self._measure(now_ns)
@@ -87,7 +91,9 @@ class Operations:
     def record(self, results: list[tuple[Claimed, Attempt, Outcome]], now_ns: int) -> None:
         """Write attempts, free their lanes, and draw the consequences for the endpoints."""
         with self._database.begin() as connection:
-            overtaken = deliveries.record(connection, self._worker, [attempt for _, attempt, _ in results], now_ns)
+            overtaken = deliveries.record(
+                connection, self._worker, [attempt for _, attempt, _ in results], now_ns
+            )
             for claimed, attempt, outcome in results:
                 health = self._health.get(claimed.endpoint)
                 if health is not None:
@@ -96,10 +102,15 @@ class Operations:
                     self._removed(connection, claimed.endpoint, now_ns)
                 self._metrics.attempted(claimed, attempt, now_ns)
         for attempt in overtaken:
-            log.warning("a call came back after its lane had been given to another process", delivery=str(attempt.delivery))
+            log.warning(
+                "a call came back after its lane had been given to another process",
+                delivery=str(attempt.delivery),
+            )
 
     def _new_faults(self, connection: Connection, now_ns: int) -> None:
-        """Faults are opened and closed in several places; the outbox is filled from their table, where all of that comes together."""
+        """Faults are opened and closed in several places; the outbox is filled from their table, where all of
+        that comes together.
+        """
         for stream, outbox in self._outbox.items():
             for fault in faults.query(connection, stream=stream, since_ns=now_ns - _FAULTS_SINCE):
                 change = (fault_id(fault), fault.ended_ns)
@@ -108,13 +119,24 @@ class Operations:
                     outbox.on_faults(connection, [fault], now_ns)
 
     def _removed(self, connection: Connection, endpoint: str, now_ns: int) -> None:
-        """An endpoint is not configured any more. Another configuration on this database may have it for its own streams."""
-        count = deliveries.finish_pending(connection, endpoint, "suppressed", "endpoint removed", now_ns, self._router.streams)
+        """An endpoint is not configured any more.
+
+        Another configuration on this database may have it for its own streams.
+        """
+        count = deliveries.finish_pending(
+            connection, endpoint, "suppressed", "endpoint removed", now_ns, self._router.streams
+        )
         if count:
             self._metrics.finished(endpoint, "suppressed", count)
-            log.warning("an endpoint was removed; what waited for it is suppressed", endpoint=endpoint, deliveries=count)
+            log.warning(
+                "an endpoint was removed; what waited for it is suppressed",
+                endpoint=endpoint,
+                deliveries=count,
+            )
 
-    def _consequences(self, connection: Connection, health: EndpointHealth, outcome: Outcome, now_ns: int) -> None:
+    def _consequences(
+        self, connection: Connection, health: EndpointHealth, outcome: Outcome, now_ns: int
+    ) -> None:
         name, was_disabled = health.state.endpoint, health.disabled
         if health.returned(outcome, now_ns):
             count = deliveries.hurry(connection, name, now_ns)

@@ -1,4 +1,6 @@
-"""How one endpoint is doing, as one worker sees it: how much may be on its way, when to pause, when it is given up."""
+"""How one endpoint is doing, as one worker sees it: how much may be on its way, when to pause, when it is
+given up.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,12 @@ class EndpointHealth:
         self._pause(outcome, now_ns)
         if outcome.gone:
             self._disable("the receiver answered 410 Gone", now_ns)
-        elif self.failures >= PROBING and now_ns - self.state.failing_ns >= to_nanoseconds(self.config.disable_after):
-            self._disable(f"nothing but failures for {self.config.disable_after}; the last: {outcome.answer}", now_ns)
+        elif self.failures >= PROBING and now_ns - self.state.failing_ns >= to_nanoseconds(
+            self.config.disable_after
+        ):
+            self._disable(
+                f"nothing but failures for {self.config.disable_after}; the last: {outcome.answer}", now_ns
+            )
         return False
 
     def learn(self, state: EndpointState) -> None:
@@ -71,8 +77,11 @@ class EndpointHealth:
 
     def _well(self, now_ns: int) -> bool:
         failing_ns = self.state.failing_ns
-        # One series that always fails among others that do not is no failing endpoint: it keeps to its schedule.
-        recovered = failing_ns is not None and (self.failures >= PROBING or now_ns - failing_ns >= _TOLD_EVERY)
+        # One series that always fails among others that do not is no failing endpoint: it keeps to its
+        # schedule.
+        recovered = failing_ns is not None and (
+            self.failures >= PROBING or now_ns - failing_ns >= _TOLD_EVERY
+        )
         self.failures = 0
         if failing_ns is not None or now_ns - (self.state.delivered_ns or 0) > _TOLD_EVERY:
             self.unsaved = True
@@ -87,7 +96,10 @@ class EndpointHealth:
         if self.failures >= PROBING:
             seconds = max(seconds, min(2.0 ** (self.failures - PROBING), _LONGEST_PROBE))
         if seconds:
-            self.state.quiet_until_ns, self.unsaved = now_ns + round(min(seconds, LONGEST_PAUSE) * SECOND_NS), True
+            self.state.quiet_until_ns, self.unsaved = (
+                now_ns + round(min(seconds, LONGEST_PAUSE) * SECOND_NS),
+                True,
+            )
 
     def _disable(self, reason: str, now_ns: int) -> None:
         if not self.disabled:

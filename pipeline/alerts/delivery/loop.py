@@ -2,9 +2,10 @@
 
     route ─► claim ─► send (outside of any transaction) ─► record ─► …
 
-The database work is done in one thread, the calls on an event loop beside it: an endpoint that hangs costs a slot of its own and
-nothing else. At most ``in_flight`` calls an endpoint are on their way; what is not claimed stays in the database, so a backlog of any
-length needs no memory. If this process dies, what it had in hand is sent again by another one, with the same id.
+The database work is done in one thread, the calls on an event loop beside it: an endpoint that hangs costs a
+slot of its own and nothing else. At most ``in_flight`` calls an endpoint are on their way; what is not
+claimed stays in the database, so a backlog of any length needs no memory. If this process dies, what it had
+in hand is sent again by another one, with the same id.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ _CLAIM_MOST = 256  # deliveries in hand that were not sent yet would only be in 
 
 
 class DeliveryLoop:
-    """Delivers for one configuration; ``run`` blocks until ``stop`` is set. ``clock`` gives ns since the epoch."""
+    """Delivers for one configuration; ``run`` blocks until ``stop`` is set.
+
+    ``clock`` gives ns since the epoch.
+    """
 
     def __init__(
         self,
@@ -71,14 +75,20 @@ class DeliveryLoop:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def configure(self, router: Router, endpoints: Mapping[str, EndpointBase], picture: Picture) -> None:
-        """Take another configuration from the next turn on. What is pending for an endpoint that is gone is suppressed."""
+        """Take another configuration from the next turn on.
+
+        What is pending for an endpoint that is gone is suppressed.
+        """
         self._next, self._picture = (router, endpoints), picture
 
     def run(self, stop: threading.Event) -> None:
         asyncio.run(self._main(stop))
 
     async def turn(self) -> bool:
-        """One turn: record what came back, route, claim, begin to send. Returns whether there was anything to do."""
+        """One turn: record what came back, route, claim, begin to send.
+
+        Returns whether there was anything to do.
+        """
         loop = asyncio.get_running_loop()
         results, self._results = self._results, []
         try:
@@ -141,12 +151,18 @@ class DeliveryLoop:
             log.warning("the database is away; another process will free what was in hand", error=str(error))
 
     async def _take_configuration(self, router: Router, endpoints: Mapping[str, EndpointBase]) -> None:
-        for name in [name for name, config in self._endpoints.items() if endpoints.get(name) != config and name in self._senders]:
+        for name in [
+            name
+            for name, config in self._endpoints.items()
+            if endpoints.get(name) != config and name in self._senders
+        ]:
             await self._senders.pop(name).close()
         for name in self._health.keys() - endpoints.keys():
             del self._health[name]
         self._router, self._endpoints = router, dict(endpoints)
-        operations = Operations(self._database, router, self._endpoints, self._health, self._workers.me, self._metrics)
+        operations = Operations(
+            self._database, router, self._endpoints, self._health, self._workers.me, self._metrics
+        )
         await asyncio.get_running_loop().run_in_executor(self._thread, operations.begin, self._clock())
         self._operations, self._next = operations, None
         for name, config in self._endpoints.items():
@@ -210,7 +226,11 @@ class DeliveryLoop:
 def _attempt(claimed: Claimed, outcome: Outcome, started_ns: int, latency_ns: int, now_ns: int) -> Attempt:
     """What is recorded of one call, and when the next one is due."""
     count = claimed.attempts + 1
-    pause = None if outcome.delivered else delay(count, (now_ns - claimed.created_ns) / SECOND_NS, outcome.retry_after_s)
+    pause = (
+        None
+        if outcome.delivered
+        else delay(count, (now_ns - claimed.created_ns) / SECOND_NS, outcome.retry_after_s)
+    )
     state = "delivered" if outcome.delivered else "pending" if pause is not None else "dead"
     return Attempt(
         delivery=claimed.id,

@@ -1,4 +1,7 @@
-"""Which delivery processes live. A dead one's lanes are freed by whoever notices (see ``storage.alerting.endpoints``)."""
+"""Which delivery processes live.
+
+A dead one's lanes are freed by whoever notices (see ``storage.alerting.endpoints``).
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,14 @@ BEAT_EVERY = 1.0
 
 
 class Workers:
-    """This process among those that deliver. ``alone``: the database serves one process only (SQLite), so whoever else left lanes is dead."""
+    """This process among those that deliver.
 
-    def __init__(self, database: Database, *, alone: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
+    ``alone``: the database serves one process only (SQLite), so whoever else left lanes is dead.
+    """
+
+    def __init__(
+        self, database: Database, *, alone: bool, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.me = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._database = database
         self._alone = alone
@@ -33,7 +41,10 @@ class Workers:
         self._seen: dict[str, tuple[int, float]] = {}
 
     def beat(self, now_ns: int) -> bool:
-        """Show that this process lives and bury who does not; at most once a second. Returns whether it was time for it."""
+        """Show that this process lives and bury who does not; at most once a second.
+
+        Returns whether it was time for it.
+        """
         if self._monotonic() - self._beat_at < BEAT_EVERY:
             return False
         self._beat_at = self._monotonic()
@@ -54,6 +65,9 @@ class Workers:
 
     def _dead(self, beats: dict[str, int]) -> list[str]:
         now = self._monotonic()
-        self._seen = {w: self._seen[w] if self._seen.get(w, (None,))[0] == beat else (beat, now) for w, beat in beats.items()}
+        self._seen = {
+            w: self._seen[w] if self._seen.get(w, (None,))[0] == beat else (beat, now)
+            for w, beat in beats.items()
+        }
         patience = 0.0 if self._alone else DEAD_AFTER
         return [w for w, (_, since) in self._seen.items() if w != self.me and now - since >= patience]

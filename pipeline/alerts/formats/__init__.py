@@ -1,7 +1,9 @@
-"""The formats of alerts for HTTP receivers: one module each, registered here. To add one: write ``render`` and ``secrets``, add a line.
+"""The formats of alerts for HTTP receivers: one module each, registered here. To add one: write ``render``
+and ``secrets``, add a line.
 
-``render(endpoint, message)`` makes the request, ``secrets(endpoint)`` names what must never be shown. Both read secrets anew each time, so
-that one that was exchanged on disk is used at once. ``tests/contract/test_alerts_formats.py`` says when a format is done.
+``render(endpoint, message)`` makes the request, ``secrets(endpoint)`` names what must never be shown. Both
+read secrets anew each time, so that one that was exchanged on disk is used at once.
+``tests/contract/test_alerts_formats.py`` says when a format is done.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Prometheus Alertmanager, API v2 (POST /api/v2/alerts): an alert is its label set, over when ``endsAt`` has passed.
+"""Prometheus Alertmanager, API v2 (POST /api/v2/alerts): an alert is its label set, over when ``endsAt`` has
+passed.
 
-The severity is a label, because people route by it; when it changes, the alert with the old one is ended in the same request.
+The severity is a label, because people route by it; when it changes, the alert with the old one is ended in
+the same request.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ _RESERVED = {"alertname", "severity", "stream", "alert_id", "channel", "urgency"
 def render(endpoint: AlertmanagerEndpoint, message: Message) -> Call:
     alert = message.payload.data
     over = alert.status in ("resolved", "retracted")
-    posted = [_alert(alert, s, message.payload.timestamp if over or s != alert.severity else None) for s in alert.severities]
+    posted = [
+        _alert(alert, s, message.payload.timestamp if over or s != alert.severity else None)
+        for s in alert.severities
+    ]
     return Call(address(endpoint).rstrip("/") + "/api/v2/alerts", dumps(posted), [JSON, *headers(endpoint)])
 
 

@@ -16,7 +16,9 @@ _PRIORITY = {"info": "P4", "warning": "P3", "major": "P2", "critical": "P1"}
 def render(endpoint: OpsgenieEndpoint, message: Message) -> Call:
     alert, base = message.payload.data, address(endpoint).rstrip("/")
     key = ("authorization", f"GenieKey {endpoint.key.reveal().get_secret_value()}")
-    action = {"acknowledged": "acknowledge", "resolved": "close", "retracted": "close"}.get(message.payload.kind)
+    action = {"acknowledged": "acknowledge", "resolved": "close", "retracted": "close"}.get(
+        message.payload.kind
+    )
     if action is not None:
         url = f"{base}/v2/alerts/{quote(alert.alert_id, safe='')}/{action}?identifierType=alias"
         body: dict[str, object] = {"source": "forewatch", "note": cut(alert.title, 25_000)}
@@ -42,5 +44,14 @@ def secrets(endpoint: OpsgenieEndpoint) -> list[str]:
 def _details(message: Message) -> dict[str, str]:
     """Strings only: Opsgenie refuses other values."""
     alert = message.payload.data
-    known = {"rule": alert.rule, "dedup_key": alert.dedup_key, "opened": alert.opened, "count": str(alert.count)} | alert.labels
-    return known | ({"link": alert.link} if alert.link else {}) | ({"picture": alert.picture} if alert.picture else {})
+    known = {
+        "rule": alert.rule,
+        "dedup_key": alert.dedup_key,
+        "opened": alert.opened,
+        "count": str(alert.count),
+    } | alert.labels
+    return (
+        known
+        | ({"link": alert.link} if alert.link else {})
+        | ({"picture": alert.picture} if alert.picture else {})
+    )

@@ -1,4 +1,6 @@
-"""PagerDuty, Events API v2 (https://developer.pagerduty.com/docs/send-alert-event): trigger, acknowledge and resolve by dedup key."""
+"""PagerDuty, Events API v2 (https://developer.pagerduty.com/docs/send-alert-event): trigger, acknowledge and
+resolve by dedup key.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def _trigger(alert: Alert, timestamp: str) -> dict[str, Any]:
             "component": cut(leading_name(alert), 255),
             "group": cut(alert.dedup_key, 255),
             "class": f"{alert.class_} alert",
-            "custom_details": {line.label: cut(line.text, 2000) for line in [*text.lines(alert), *text.commands(alert)]},
+            "custom_details": {
+                line.label: cut(line.text, 2000) for line in [*text.lines(alert), *text.commands(alert)]
+            },
         },
     }
     if alert.link is not None:

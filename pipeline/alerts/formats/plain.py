@@ -9,7 +9,11 @@ from pipeline.config.endpoints import JsonEndpoint
 
 
 def render(endpoint: JsonEndpoint, message: Message) -> Call:
-    return Call(address(endpoint), message.body, [JSON, ("webhook-id", message_id(message.delivery)), *headers(endpoint)])
+    return Call(
+        address(endpoint),
+        message.body,
+        [JSON, ("webhook-id", message_id(message.delivery)), *headers(endpoint)],
+    )
 
 
 def secrets(endpoint: JsonEndpoint) -> list[str]:

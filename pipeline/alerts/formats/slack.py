@@ -1,7 +1,7 @@
 """Slack: an incoming webhook with Block Kit blocks (https://docs.slack.dev/reference/block-kit/blocks).
 
-Texts from outside stand in ``plain_text`` and ``rich_text``, which Slack shows as they are: no mentions, links or markup can be smuggled in.
-The fallback ``text`` is markup, so its &, < and > are escaped.
+Texts from outside stand in ``plain_text`` and ``rich_text``, which Slack shows as they are: no mentions,
+links or markup can be smuggled in. The fallback ``text`` is markup, so its &, < and > are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def render(endpoint: SlackEndpoint, message: Message) -> Call:
     sign = "🟢" if over else _SIGN.get(alert.severity, "⚪")
     body = {
         "text": _escaped(cut(f"{sign} {alert.title}", 3000)),
-        "attachments": [{"color": CALM if over else COLOURS.get(alert.severity, CALM), "blocks": _blocks(alert, sign)}],
+        "attachments": [
+            {"color": CALM if over else COLOURS.get(alert.severity, CALM), "blocks": _blocks(alert, sign)}
+        ],
     }
     return Call(address(endpoint), dumps(body), [JSON, *headers(endpoint)])
 
@@ -36,13 +38,21 @@ def secrets(endpoint: SlackEndpoint) -> list[str]:
 def _blocks(alert: Alert, sign: str) -> list[dict[str, Any]]:
     rows = [_row(line.label, line.text) for line in text.lines(alert)]
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": cut(f"{sign} {alert.title}", 150), "emoji": False}},
+        {
+            "type": "header",
+            "text": {"type": "plain_text", "text": cut(f"{sign} {alert.title}", 150), "emoji": False},
+        },
         {"type": "rich_text", "elements": rows},
     ]
     if alert.picture is not None:
         blocks.append({"type": "image", "image_url": alert.picture, "alt_text": cut(alert.title, 2000)})
     commands = "\n".join(line.text for line in text.commands(alert))
-    blocks.append({"type": "rich_text", "elements": [{"type": "rich_text_preformatted", "elements": [_literal(commands)]}]})
+    blocks.append(
+        {
+            "type": "rich_text",
+            "elements": [{"type": "rich_text_preformatted", "elements": [_literal(commands)]}],
+        }
+    )
     return blocks
 
 

@@ -1,4 +1,5 @@
-"""Microsoft Teams: a workflow with the trigger "when a Teams webhook request is received" takes a message with an Adaptive Card 1.4.
+"""Microsoft Teams: a workflow with the trigger "when a Teams webhook request is received" takes a message
+with an Adaptive Card 1.4.
 
 Texts from outside stand in text runs, which know no Markdown. A message may have 28 KB.
 """
@@ -18,8 +19,14 @@ _COLOUR = {"info": "accent", "warning": "warning", "major": "warning", "critical
 
 def render(endpoint: TeamsEndpoint, message: Message) -> Call:
     card = _card(message.payload.data)
-    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
-    return Call(address(endpoint), dumps({"type": "message", "attachments": [attachment]}), [JSON, *headers(endpoint)])
+    attachment = {
+        "contentType": "application/vnd.microsoft.card.adaptive",
+        "contentUrl": None,
+        "content": card,
+    }
+    return Call(
+        address(endpoint), dumps({"type": "message", "attachments": [attachment]}), [JSON, *headers(endpoint)]
+    )
 
 
 def secrets(endpoint: TeamsEndpoint) -> list[str]:

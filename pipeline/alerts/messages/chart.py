@@ -1,4 +1,6 @@
-"""A small picture of an anomaly: the series, what was expected, the band in which nothing would have been flagged."""
+"""A small picture of an anomaly: the series, what was expected, the band in which nothing would have been
+flagged.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _ENOUGH = 60
 _MOST = 240
 _AFTER = to_nanoseconds(timedelta(hours=6))
 
-#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with its arguments in a row.
+#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
+#: its arguments in a row.
 Read = Callable[[str, str, int, int, list[str]], Any]
 
 
@@ -63,7 +66,9 @@ class Pictures:
         last = min(int(np.searchsorted(time, end, "right")) + _MOST // 6, len(time))
         first = max(min(last - _MOST, int(np.searchsorted(time, start)) - _ENOUGH), 0)
         shown = {name: table.column(name).to_numpy()[first:last] for name in columns}
-        return {"time": time[first:last], "flag": shown.pop("flag")} | {name.partition(":")[0]: v for name, v in shown.items()}
+        return {"time": time[first:last], "flag": shown.pop("flag")} | {
+            name.partition(":")[0]: v for name, v in shown.items()
+        }
 
 
 def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
@@ -77,7 +82,9 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
     axes: Any = figure.add_subplot()
     time = points["time"].astype("datetime64[ns]")
     colour = COLOURS.get(anomaly.severity, "#c4162a")
-    span = [np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)]
+    span = [
+        np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)
+    ]
     axes.axvspan(*span, color=colour, alpha=0.10, lw=0)
     axes.fill_between(time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="band")
     axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="expected")
@@ -93,7 +100,9 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     _limit(axes, points)
-    axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0)
+    axes.legend(
+        fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
+    )
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

@@ -20,7 +20,11 @@ def html_of(alert: Alert, picture: str | None) -> str:
     )
     commands = "\n".join(_escape(line.text) for line in text.commands(alert))
     alt = "the series with its expected band"
-    image = f'<img src="{_escape(picture)}" alt="{alt}" width="600" style="margin:14px 0">' if picture is not None else ""
+    image = (
+        f'<img src="{_escape(picture)}" alt="{alt}" width="600" style="margin:14px 0">'
+        if picture is not None
+        else ""
+    )
     return (
         '<!doctype html><html><head><meta charset="utf-8"></head>'
         '<body style="font:14px/1.45 -apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#222;margin:0;padding:16px">'

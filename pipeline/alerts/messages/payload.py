@@ -1,7 +1,8 @@
-"""What is sent: one payload for every receiver, published as ``docs/alert-payload.schema.json``; the other formats are made from it.
+"""What is sent: one payload for every receiver, published as ``docs/alert-payload.schema.json``; the other
+formats are made from it.
 
-Times are RFC 3339 in UTC with microseconds. The type names carry the version of the schema: a change that a receiver could trip over gets
-a new one.
+Times are RFC 3339 in UTC with microseconds. The type names carry the version of the schema: a change that a
+receiver could trip over gets a new one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Channel(msgspec.Struct, frozen=True):
     expected: float | None
     lower: float | None
     upper: float | None
-    contribution: Annotated[float | None, Meta(description="share of the channel in the surprise; shares sum to 1")]
+    contribution: Annotated[
+        float | None, Meta(description="share of the channel in the surprise; shares sum to 1")
+    ]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -79,7 +82,9 @@ class FaultView(msgspec.Struct, frozen=True):
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """A series that may be the root cause: it started before the others, now and in past alerts that it was part of."""
+    """A series that may be the root cause: it started before the others, now and in past alerts that it was
+    part of.
+    """
 
     series: str
     started: str
@@ -91,7 +96,10 @@ class BudgetView(msgspec.Struct, frozen=True):
     """Why this alert pages or not."""
 
     pages_per_day: float
-    p_value: Annotated[float, Meta(description="chance that an undisturbed candidate of the stream is at least as surprising")]
+    p_value: Annotated[
+        float,
+        Meta(description="chance that an undisturbed candidate of the stream is at least as surprising"),
+    ]
     threshold: Annotated[float, Meta(description="p-values up to this one page")]
     used: Annotated[float, Meta(description="pages of the last 24 hours")]
 
@@ -109,14 +117,21 @@ class Alert(msgspec.Struct, frozen=True):
     """One alert: one series, or several that were grouped."""
 
     alert_id: Annotated[str, Meta(description="the same from opened to resolved")]
-    dedup_key: Annotated[str, Meta(description="the same for every alert_id of this series or group: forewatch/stream/rule/group")]
-    sequence: Annotated[int, Meta(description="counts the messages of this series or group; a lower one is older")]
+    dedup_key: Annotated[
+        str,
+        Meta(description="the same for every alert_id of this series or group: forewatch/stream/rule/group"),
+    ]
+    sequence: Annotated[
+        int, Meta(description="counts the messages of this series or group; a lower one is older")
+    ]
     stream: str
     class_: Literal["data", "fault"] = msgspec.field(name="class")
     rule: str
     urgency: Literal["page", "notice"]
     severity: str
-    severities: Annotated[list[str], Meta(description="every severity that this alert has had in messages, this one included")]
+    severities: Annotated[
+        list[str], Meta(description="every severity that this alert has had in messages, this one included")
+    ]
     status: Literal["open", "acknowledged", "resolved", "retracted"]
     title: str
     text: str
@@ -130,7 +145,9 @@ class Alert(msgspec.Struct, frozen=True):
     anomalies: Annotated[list[AnomalyView], Meta(description=f"the {LISTED} most surprising ones")]
     fault: FaultView | None
     root_cause: list[Hint]
-    elsewhere: Annotated[list[str], Meta(description="other series that broke at the same time, not part of this alert")]
+    elsewhere: Annotated[
+        list[str], Meta(description="other series that broke at the same time, not part of this alert")
+    ]
     budget: BudgetView | None
     commands: Commands
     link: str | None
@@ -188,7 +205,9 @@ def number(value: float) -> float | None:
 
 
 def leading_name(alert: Alert) -> str:
-    """Name of the channel that contributes most to the most surprising anomaly; the kind of fault where there is none."""
+    """Name of the channel that contributes most to the most surprising anomaly; the kind of fault where
+    there is none.
+    """
     if alert.fault is not None:
         return alert.fault.kind
     if not alert.anomalies:

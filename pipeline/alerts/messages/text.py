@@ -9,7 +9,8 @@ from typing import NamedTuple
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.evidence_text import WHY
 
-#: Control and bidirectional characters can forge lines, headers and reading direction wherever text from outside is shown.
+#: Control and bidirectional characters can forge lines, headers and reading direction wherever text from
+#: outside is shown.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _WENT = {"up": "too high", "down": "too low", "mixed": "off"}
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
@@ -81,9 +82,19 @@ def lines(alert: Alert) -> list[Line]:
     """What, where, since when, how rare, which channels, what else, who says so, what to do."""
     found = [*(_fault(alert) if alert.fault is not None else _data(alert))]
     if alert.flapping:
-        found.append(Line("Flapping", "this series opens and closes again and again; the next message comes when it is quiet"))
+        found.append(
+            Line(
+                "Flapping",
+                "this series opens and closes again and again; the next message comes when it is quiet",
+            )
+        )
     if alert.budget is not None:
-        found.append(Line("Budget", f"{alert.budget.used:.0f} pages in 24 h, {alert.budget.pages_per_day:g} a day are planned"))
+        found.append(
+            Line(
+                "Budget",
+                f"{alert.budget.used:.0f} pages in 24 h, {alert.budget.pages_per_day:g} a day are planned",
+            )
+        )
     if alert.link is not None:
         found.append(Line("Link", alert.link))
     return found
@@ -93,7 +104,12 @@ def commands(alert: Alert) -> list[Line]:
     """The commands for what a reader may want to do next."""
     known, over = alert.commands, alert.status in ("resolved", "retracted")
     acknowledge, silence = (None, None) if over else (known.acknowledge, known.silence)
-    pairs = (("Explain", known.explain), ("Acknowledge", acknowledge), ("Label", known.label), ("Silence", silence))
+    pairs = (
+        ("Explain", known.explain),
+        ("Acknowledge", acknowledge),
+        ("Label", known.label),
+        ("Silence", silence),
+    )
     return [Line(label, command) for label, command in pairs if command is not None]
 
 
@@ -115,7 +131,11 @@ def _data(alert: Alert) -> list[Line]:
     verb = "is" if alert.open_count else "was"
     what = f"{top.name} {verb} {_WENT.get(worst.direction, 'off')}: {_observed(top)}"
     if alert.count > 1:
-        found = [Line("What", f"{alert.count} anomalies, {_how_many(alert)}; the most surprising at {place}: {what}")]
+        found = [
+            Line(
+                "What", f"{alert.count} anomalies, {_how_many(alert)}; the most surprising at {place}: {what}"
+            )
+        ]
         found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
@@ -125,7 +145,14 @@ def _data(alert: Alert) -> list[Line]:
     found.append(Line("How rare", rarity(worst.surprise)))
     if len(worst.channels) > 1:
         shares = sorted(worst.channels, key=lambda c: -(c.contribution or 0.0))[:5]
-        found.append(Line("Channels", "; ".join(f"{clean(c.name, 60)} {c.contribution or 0.0:.0%} ({_observed(c)})" for c in shares)))
+        found.append(
+            Line(
+                "Channels",
+                "; ".join(
+                    f"{clean(c.name, 60)} {c.contribution or 0.0:.0%} ({_observed(c)})" for c in shares
+                ),
+            )
+        )
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
@@ -170,7 +197,13 @@ def _listed(alert: Alert) -> str:
 
 
 def _how_many(alert: Alert) -> str:
-    return "all lasting" if alert.open_count == alert.count else f"{alert.open_count} lasting" if alert.open_count else "all over"
+    return (
+        "all lasting"
+        if alert.open_count == alert.count
+        else f"{alert.open_count} lasting"
+        if alert.open_count
+        else "all over"
+    )
 
 
 def _hint(hint: Hint) -> str:

@@ -44,7 +44,10 @@ _LARGEST = 18_000
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What surrounds an alert when it speaks. ``members`` are the most surprising ones, ``count`` and ``open_count`` all that are not muted."""
+    """What surrounds an alert when it speaks.
+
+    ``members`` are the most surprising ones, ``count`` and ``open_count`` all that are not muted.
+    """
 
     members: Sequence[Member]
     count: int
@@ -54,7 +57,15 @@ class Scene:
     budget: BudgetView | None = None
 
 
-def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviour: Behaviour, config: Alerts, now_ns: int) -> Payload:
+def compose(
+    alert: AlertState,
+    kind: Kind,
+    sequence: int,
+    scene: Scene,
+    behaviour: Behaviour,
+    config: Alerts,
+    now_ns: int,
+) -> Payload:
     """The payload of one message about ``alert``."""
     fault = _fault(scene.members[0]) if alert.kind == "fault" and scene.members else None
     views = [] if alert.kind == "fault" else [anomaly_view(m, config.units) for m in scene.members[:LISTED]]
@@ -76,7 +87,9 @@ def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviou
         text="",
         labels=_labels(alert.labels),
         opened=stamp(alert.opened_ns),
-        resolved=stamp(alert.resolved_ns) if alert.resolved_ns is not None and kind in ("resolved", "retracted") else None,
+        resolved=stamp(alert.resolved_ns)
+        if alert.resolved_ns is not None and kind in ("resolved", "retracted")
+        else None,
         expires=stamp(now_ns + 2 * pause + _GRACE),
         flapping=alert.flapping,
         count=scene.count,
@@ -91,7 +104,9 @@ def compose(alert: AlertState, kind: Kind, sequence: int, scene: Scene, behaviou
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
     )
     titled = msgspec.structs.replace(draft, title=text.title(draft))
-    return _fitted(Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled))))
+    return _fitted(
+        Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled)))
+    )
 
 
 def dedup_key(alert: AlertState) -> str:
@@ -99,7 +114,8 @@ def dedup_key(alert: AlertState) -> str:
 
 
 def short(name: str, limit: int = 200) -> str:
-    """``name`` if it fits; else its beginning and a hash, so that it is still its own and fits a database key."""
+    """``name`` if it fits; else its beginning and a hash, so that it is still its own and fits a database
+    key."""
     if len(name) <= limit and len(name.encode("utf-8", "replace")) <= 3 * limit:
         return name
     from hashlib import blake2b
@@ -109,13 +125,19 @@ def short(name: str, limit: int = 200) -> str:
 
 def elsewhere(found: Sequence[Member], alert: AlertState, series: Collection[str]) -> list[str]:
     """Series of other alerts among ``found``, as stream/series."""
-    names = [f"{m.stream}/{m.series}" for m in found if m.alert_id != alert.alert_id and m.series not in series and m.state != "retracted"]
+    names = [
+        f"{m.stream}/{m.series}"
+        for m in found
+        if m.alert_id != alert.alert_id and m.series not in series and m.state != "retracted"
+    ]
     return list(dict.fromkeys(names))[:_ELSEWHERE]
 
 
 def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
     anomaly = decode_anomaly(member.body)
-    numbers = zip(anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True)
+    numbers = zip(
+        anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True
+    )
     channels = [
         Channel(text.clean(name, 100), units.get(name), *(number(v) for v in values))
         for name, values in zip(anomaly.channels, numbers, strict=True)
@@ -152,14 +174,18 @@ def _fault(member: Member) -> FaultView:
     fault = decode_fault(member.body)
     ended = stamp(fault.ended_ns) if fault.ended_ns is not None else None
     partition = str(fault.partition) if fault.partition is not None else None
-    return FaultView(fault.kind.value, text.clean(fault.message, 1000), stamp(fault.started_ns), ended, partition)
+    return FaultView(
+        fault.kind.value, text.clean(fault.message, 1000), stamp(fault.started_ns), ended, partition
+    )
 
 
 def _fitted(payload: Payload) -> Payload:
     """With as many anomalies listed as fit into a message."""
     while len(payload.data.anomalies) > 1 and len(encode(payload)) > _LARGEST:
         fewer = payload.data.anomalies[: len(payload.data.anomalies) // 2]
-        payload = msgspec.structs.replace(payload, data=msgspec.structs.replace(payload.data, anomalies=fewer))
+        payload = msgspec.structs.replace(
+            payload, data=msgspec.structs.replace(payload.data, anomalies=fewer)
+        )
     return payload
 
 
@@ -177,7 +203,9 @@ def _status(alert: AlertState, kind: Kind) -> Any:
 
 def _commands(alert: AlertState, views: Sequence[AnomalyView]) -> Commands:
     match = " ".join(f"--match {shlex.quote(f'{k}={v}')}" for k, v in sorted(_labels(alert.labels).items()))
-    silence = f"forewatch silences add --stream {shlex.quote(alert.stream)} {match} --for 2h".replace("  ", " ")
+    silence = f"forewatch silences add --stream {shlex.quote(alert.stream)} {match} --for 2h".replace(
+        "  ", " "
+    )
     first = views[0].id[:13] if views else None
     return Commands(
         explain=f"forewatch anomalies explain {first}" if first is not None else None,

@@ -1,4 +1,7 @@
-"""Folding events into alerts: which alert an anomaly belongs to, and what that alert is after it. Nothing is said here (see ``look``)."""
+"""Folding events into alerts: which alert an anomaly belongs to, and what that alert is after it.
+
+Nothing is said here (see ``look``).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def understand(desk: Desk, event: Event) -> Change:
     if behaviour.by is None:
         key, lane = short(anomaly.series), short(f"{anomaly.stream}/{anomaly.series}")
     else:
-        key = short(json.dumps({name: anomaly.labels.get(name, "") for name in behaviour.by}, ensure_ascii=False))
+        key = short(
+            json.dumps({name: anomaly.labels.get(name, "") for name in behaviour.by}, ensure_ascii=False)
+        )
         lane = short(f"{anomaly.stream}/{behaviour.rule}/{key}")
     return Change(event, anomaly, behaviour, dropped, key, lane)
 
@@ -88,7 +93,10 @@ def _join(desk: Desk, change: Change) -> None:
     member = _member(change, alert)
     desk.members[member.subject] = desk.changed_members[member.subject] = member
     alert.count += 1
-    alert.opened_ns, alert.ended_ns = min(alert.opened_ns, member.start_ns), max(alert.ended_ns, member.end_ns)
+    alert.opened_ns, alert.ended_ns = (
+        min(alert.opened_ns, member.start_ns),
+        max(alert.ended_ns, member.end_ns),
+    )
     if member.state == "open":
         alert.open_count += 1
     _candidate(desk, "open", member)
@@ -97,9 +105,13 @@ def _join(desk: Desk, change: Change) -> None:
 
 
 def _is_over(alert: AlertState, change: Change) -> bool:
-    """By the time of the data, ``alert`` had recovered when this anomaly began: so catching up with a backlog makes the alerts of real time."""
+    """By the time of the data, ``alert`` had recovered when this anomaly began: so catching up with a backlog
+    makes the alerts of real time.
+    """
     behaviour = change.behaviour
-    pause = max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after
+    pause = (
+        max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after
+    )
     return alert.open_count == 0 and _start(change) > alert.ended_ns + pause
 
 
@@ -171,12 +183,19 @@ def _revision(before: Member, now: Member, alert: AlertState) -> str | None:
         return "revised"
     over = alert.state == "closed"
     return (
-        "revised" if over and (now.state == "open" or now.severity != before.severity or now.surprise > before.surprise * GROWTH) else None
+        "revised"
+        if over
+        and (
+            now.state == "open" or now.severity != before.severity or now.surprise > before.surprise * GROWTH
+        )
+        else None
     )
 
 
 def _revive(desk: Desk, alert: AlertState, member: Member) -> bool:
-    """A closed alert speaks once more; not if another one of its group has begun since, or if it never spoke and is over anyway."""
+    """A closed alert speaks once more; not if another one of its group has begun since, or if it never spoke
+    and is over anyway.
+    """
     if desk.live.get((alert.rule, alert.group_key), alert) is not alert:
         return False
     if alert.sent_ns is None and member.state != "open":
@@ -210,12 +229,31 @@ def _member(change: Change, alert: AlertState) -> Member:
         end = record.ended_ns or record.started_ns
         name = short(change.group_key)
         return Member(
-            event.subject, alert.alert_id, event.stream, name, state, Severity.MAJOR.value, 0.0, record.started_ns, end, event.body
+            event.subject,
+            alert.alert_id,
+            event.stream,
+            name,
+            state,
+            Severity.MAJOR.value,
+            0.0,
+            record.started_ns,
+            end,
+            event.body,
         )
     state = "retracted" if record.points == 0 else "open" if record.state is AnomalyState.OPEN else "closed"
     surprise = record.surprise if math.isfinite(record.surprise) else 0.0
     severity, span = record.severity.value, (record.start_ns, record.end_ns)
-    return Member(event.subject, alert.alert_id, event.stream, short(record.series), state, severity, surprise, *span, event.body)
+    return Member(
+        event.subject,
+        alert.alert_id,
+        event.stream,
+        short(record.series),
+        state,
+        severity,
+        surprise,
+        *span,
+        event.body,
+    )
 
 
 def _start(change: Change) -> int:
@@ -226,4 +264,8 @@ def _labels(change: Change) -> dict[str, str]:
     if isinstance(change.record, Fault):
         return {}
     labels = change.record.labels
-    return dict(labels) if change.behaviour.by is None else {name: labels.get(name, "") for name in change.behaviour.by}
+    return (
+        dict(labels)
+        if change.behaviour.by is None
+        else {name: labels.get(name, "") for name in change.behaviour.by}
+    )

@@ -1,4 +1,7 @@
-"""Looking at an alert: does it speak now, and if not, when to look again. All timers of the alerts are set here, as ``flush_ns``."""
+"""Looking at an alert: does it speak now, and if not, when to look again.
+
+All timers of the alerts are set here, as ``flush_ns``.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,11 @@ def _further(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
     news = desk.news.get(alert.alert_id)
     if alert.open_count == 0:
         assert alert.quiet_ns is not None
-        over_ns = alert.quiet_ns + (max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after)
+        over_ns = alert.quiet_ns + (
+            max(behaviour.flapping_within, behaviour.recover_after)
+            if alert.flapping
+            else behaviour.recover_after
+        )
         if desk.now_ns >= over_ns or news in ("revised", "retracted") or alert.alert_id in desk.over:
             _end(desk, alert, behaviour, news)
             return
@@ -82,12 +89,20 @@ def _further(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
             _speak(desk, alert, kind, behaviour, endpoints, ruling)
         else:
             _sooner(alert, wait_ns)
-    if alert.open_count > 0 and behaviour.repeat is not None and alert.acked_ns is None and alert.sent_ns is not None:
+    if (
+        alert.open_count > 0
+        and behaviour.repeat is not None
+        and alert.acked_ns is None
+        and alert.sent_ns is not None
+    ):
         _sooner(alert, alert.sent_ns + behaviour.repeat)
 
 
 def _pause(desk: Desk, alert: AlertState, behaviour: Behaviour) -> int | None:
-    """Until when an alert that spoke before must be quiet; None if it need not. Corrections and ends are never held back."""
+    """Until when an alert that spoke before must be quiet; None if it need not.
+
+    Corrections and ends are never held back.
+    """
     assert alert.sent_ns is not None
     hold = _held(desk, alert)
     alert.held_by = hold.by if hold is not None else None
@@ -119,25 +134,46 @@ def _longest(desk: Desk, alert: AlertState) -> tuple[int, bool]:
     return max(spans, default=0), alert.open_count > 0
 
 
-def _news(desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None, endpoints: Sequence[str]) -> Kind | None:
+def _news(
+    desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None, endpoints: Sequence[str]
+) -> Kind | None:
     """What there is to say about an alert that goes on."""
     if news is not None:
         return "revised" if news == "retracted" else news  # type: ignore[return-value]
-    if not alert.severities or rank(alert.severity) > max(map(rank, alert.severities)) or set(endpoints) - set(alert.told):
+    if (
+        not alert.severities
+        or rank(alert.severity) > max(map(rank, alert.severities))
+        or set(endpoints) - set(alert.told)
+    ):
         return "updated"
     if alert.open_count == 0:
         return None
-    if not alert.flapping and (alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * GROWTH):
+    if not alert.flapping and (
+        alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * GROWTH
+    ):
         return "updated"
-    repeat_due = behaviour.repeat is not None and alert.sent_ns is not None and desk.now_ns >= alert.sent_ns + behaviour.repeat
+    repeat_due = (
+        behaviour.repeat is not None
+        and alert.sent_ns is not None
+        and desk.now_ns >= alert.sent_ns + behaviour.repeat
+    )
     return "repeated" if repeat_due and alert.acked_ns is None else None
 
 
 def _end(desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None) -> None:
-    """Tell everybody who was told. A silence does not hold this back: an incident that was opened must not stay open for ever."""
+    """Tell everybody who was told.
+
+    A silence does not hold this back: an incident that was opened must not stay open for ever.
+    """
     alert.resolved_ns = alert.ended_ns
     members = desk.members_of(alert, LISTED)
-    kind: Kind = "retracted" if all(m.state == "retracted" for m in members) else "revised" if news == "revised" else "resolved"
+    kind: Kind = (
+        "retracted"
+        if all(m.state == "retracted" for m in members)
+        else "revised"
+        if news == "revised"
+        else "resolved"
+    )
     alert.state = "closed"
     _speak(desk, alert, kind, behaviour, alert.told)
     _close(desk, alert, "retracted" if kind == "retracted" else "resolved")
@@ -153,22 +189,40 @@ def _close(desk: Desk, alert: AlertState, outcome: str) -> None:
         del desk.live[alert.rule, alert.group_key]
 
 
-def _speak(desk: Desk, alert: AlertState, kind: Kind, behaviour: Behaviour, endpoints: Sequence[str], ruling: Ruling | None = None) -> None:
+def _speak(
+    desk: Desk,
+    alert: AlertState,
+    kind: Kind,
+    behaviour: Behaviour,
+    endpoints: Sequence[str],
+    ruling: Ruling | None = None,
+) -> None:
     scene = _scene(desk, alert, kind, ruling)
-    desk.say(alert, kind, lambda sequence: compose(alert, kind, sequence, scene, behaviour, desk.rules.config, desk.now_ns), endpoints)
+    desk.say(
+        alert,
+        kind,
+        lambda sequence: compose(alert, kind, sequence, scene, behaviour, desk.rules.config, desk.now_ns),
+        endpoints,
+    )
     alert.sent_ns, alert.sent_count, alert.sent_surprise = desk.now_ns, alert.count, alert.surprise
     alert.severities = list(dict.fromkeys([*alert.severities, alert.severity]))
 
 
 def _scene(desk: Desk, alert: AlertState, kind: Kind, ruling: Ruling | None) -> Scene:
-    members = [m for m in desk.members_of(alert, None if desk.muting.any_silence else LISTED) if _silenced(desk, alert, m) is None]
+    members = [
+        m
+        for m in desk.members_of(alert, None if desk.muting.any_silence else LISTED)
+        if _silenced(desk, alert, m) is None
+    ]
     known = len(members) if desk.muting.any_silence else alert.count
     lasting = sum(m.state == "open" for m in members) if desk.muting.any_silence else alert.open_count
     scene = Scene(members, known, lasting)
     if alert.kind == "fault" or kind not in ("opened", "updated", "repeated"):
         return scene
     others = elsewhere(desk.around(), alert, {m.series for m in members})
-    return replace(scene, hints=_hints(desk, alert), elsewhere=others, budget=_budget_view(desk, alert, ruling))
+    return replace(
+        scene, hints=_hints(desk, alert), elsewhere=others, budget=_budget_view(desk, alert, ruling)
+    )
 
 
 def _hints(desk: Desk, alert: AlertState) -> list[Hint]:
@@ -176,13 +230,18 @@ def _hints(desk: Desk, alert: AlertState) -> list[Hint]:
     if alert.count < 2:
         return []
     first = alerts.earliest(desk.connection, alert.alert_id, _HINTS)
-    past = alerts.history_of(desk.connection, alert.stream, [m.series for m in first], alert.alert_id, alert.opened_ns - _HINT_PAST)
+    past = alerts.history_of(
+        desk.connection, alert.stream, [m.series for m in first], alert.alert_id, alert.opened_ns - _HINT_PAST
+    )
     hints = [Hint(m.series, stamp(m.start_ns), *past.get(m.series, (0, 0))) for m in first]
     return sorted(hints, key=lambda h: (h.started, -h.first / max(h.together, 1)))
 
 
 def _urgency(desk: Desk, alert: AlertState) -> Ruling | None:
-    """Decide whether ``alert`` pages; once it does, it does. Returns the budget's ruling, if a budget decides."""
+    """Decide whether ``alert`` pages; once it does, it does.
+
+    Returns the budget's ruling, if a budget decides.
+    """
     if alert.kind == "fault":
         alert.urgency = "page"
         return None
@@ -203,7 +262,9 @@ def _budget_view(desk: Desk, alert: AlertState, ruling: Ruling | None) -> Budget
         return None
     ruling = ruling or desk.budget.rule(alert.surprise)
     used = desk.budget.used(desk.now_ns)
-    return BudgetView(desk.budget.per_day, float(f"{ruling.p_value:.3g}"), float(f"{ruling.threshold:.3g}"), used)
+    return BudgetView(
+        desk.budget.per_day, float(f"{ruling.p_value:.3g}"), float(f"{ruling.threshold:.3g}"), used
+    )
 
 
 def _endpoints(desk: Desk, alert: AlertState, behaviour: Behaviour) -> list[str]:
@@ -229,7 +290,11 @@ def _held(desk: Desk, alert: AlertState) -> Hold | None:
 def _silenced(desk: Desk, alert: AlertState, member: Member) -> Hold | None:
     if not desk.muting.any_silence:
         return None
-    known = {"stream": alert.stream, "fault": member.series} if alert.kind == "fault" else facts(decode_anomaly(member.body))
+    known = (
+        {"stream": alert.stream, "fault": member.series}
+        if alert.kind == "fault"
+        else facts(decode_anomaly(member.body))
+    )
     return desk.muting.silenced(known)
 
 

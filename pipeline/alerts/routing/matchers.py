@@ -15,7 +15,9 @@ Test = Callable[[Mapping[str, str]], bool]
 
 
 def facts(anomaly: Anomaly) -> dict[str, str]:
-    """What matchers can ask about an anomaly; a label that is called like one of its properties is reached as ``label.<name>``."""
+    """What matchers can ask about an anomaly; a label that is called like one of its properties is reached as
+    ``label.<name>``.
+    """
     known = {
         "stream": anomaly.stream,
         "series": anomaly.series,
@@ -33,7 +35,9 @@ def leading(anomaly: Anomaly) -> int:
 
 
 def deviation(anomaly: Anomaly) -> float:
-    """How far the leading channel's peak is from what was expected, relative to that; inf where nothing else can be said."""
+    """How far the leading channel's peak is from what was expected, relative to that; inf where nothing else
+    can be said.
+    """
     at = leading(anomaly)
     observed, expected = anomaly.observed[at], anomaly.expected[at]
     if not (math.isfinite(observed) and math.isfinite(expected)) or expected == 0.0:
@@ -42,8 +46,13 @@ def deviation(anomaly: Anomaly) -> float:
 
 
 def compiled(match: Mapping[str, Any]) -> Test:
-    """A test of the facts of an anomaly. Every key must match; a key that the anomaly lacks counts as empty text."""
-    tests = [(key, _any_of(tuple([value] if isinstance(value, str) else value))) for key, value in match.items()]
+    """A test of the facts of an anomaly.
+
+    Every key must match; a key that the anomaly lacks counts as empty text.
+    """
+    tests = [
+        (key, _any_of(tuple([value] if isinstance(value, str) else value))) for key, value in match.items()
+    ]
     return lambda known: all(test(known.get(key, "")) for key, test in tests)
 
 

@@ -1,18 +1,21 @@
-"""The alert budget: which anomalies may page, so that undisturbed data pages as often as the user is willing to bear.
+"""The alert budget: which anomalies may page, so that undisturbed data pages as often as the user is willing
+to bear.
 
-Every anomaly is a *candidate* with a surprise. Its p-value is conformal (Vovk, Gammerman & Shafer 2005): the share of the stream's own past
-candidates, over all its series, that were at least as surprising; however the scores are calibrated, an undisturbed candidate is below
-α with probability α. It pages if p ≤ α with
+Every anomaly is a *candidate* with a surprise. Its p-value is conformal (Vovk, Gammerman & Shafer 2005): the
+share of the stream's own past candidates, over all its series, that were at least as surprising; however the
+scores are calibrated, an undisturbed candidate is below α with probability α. It pages if p ≤ α with
 
     α = (B / λ) · exp(−g · D / B),    B wanted pages a day,  λ candidates a day,  D pages so far − pages planned so far
 
-The first factor is per-family error-rate control over time: B expected false pages a day, as in alpha-spending, and unlike the false
-discovery rate it does not depend on how many true anomalies there are (Rebjock et al., NeurIPS 2021, discuss why that matters
-where anomalies are rare). The second is the feedback of adaptive conformal inference (Gibbs & Candès, NeurIPS 2021): drift, dependence
-and a wrong λ move D, and D moves α back; D is bounded, so that no bad day can silence the next one.
+The first factor is per-family error-rate control over time: B expected false pages a day, as in
+alpha-spending, and unlike the false discovery rate it does not depend on how many true anomalies there are
+(Rebjock et al., NeurIPS 2021, discuss why that matters where anomalies are rare). The second is the feedback
+of adaptive conformal inference (Gibbs & Candès, NeurIPS 2021): drift, dependence and a wrong λ move D, and D
+moves α back; D is bounded, so that no bad day can silence the next one.
 
-Candidates far beyond the pool (p ≤ α/100 by the tail of the pool) always page, do not enter the pool (an incident must not become the
-normal case) and do not use up the budget; on undisturbed data that is one page in a hundred.
+Candidates far beyond the pool (p ≤ α/100 by the tail of the pool) always page, do not enter the pool (an
+incident must not become the normal case) and do not use up the budget; on undisturbed data that is one page
+in a hundred.
 """
 
 from __future__ import annotations
@@ -51,7 +54,10 @@ class Ruling:
 
 @dataclass(slots=True)
 class AlertBudget:
-    """State of one budget. Times are ns; ``per_day`` is B. A value: read from the database, changed, written back."""
+    """State of one budget.
+
+    Times are ns; ``per_day`` is B. A value: read from the database, changed, written back.
+    """
 
     per_day: float
     started_ns: float
@@ -61,7 +67,8 @@ class AlertBudget:
     recent: float = 0.0  # decayed count with the short memory
     debt: float = 0.0  # pages so far − planned so far
     paged_ns: list[int] = field(default_factory=list)  # of the last 24 hours
-    _beyond: NDArray[np.float64] | None = None  # how much of the pool is in a bin or above it; worked out when it is asked for
+    # how much of the pool is in a bin or above it; worked out when it is asked for
+    _beyond: NDArray[np.float64] | None = None
 
     @classmethod
     def new(cls, per_day: float, now_ns: int) -> AlertBudget:
@@ -105,7 +112,9 @@ class AlertBudget:
             self.debt = min(self.debt + 1.0, _MOST_DEBT * self.per_day)
 
     def p_value(self, surprise: float) -> float:
-        """Conformal p-value; where fewer than ten of the pool were as surprising, by the exponential tail of the pool."""
+        """Conformal p-value; where fewer than ten of the pool were as surprising, by the exponential tail of
+        the pool.
+        """
         count, at = self._count(), _bin(surprise)
         # Half of its own bin: a bin is far narrower than the pool, ties are broken evenly.
         above = float(self._above()[at] - 0.5 * self.pool[at])
@@ -118,7 +127,10 @@ class AlertBudget:
         return min(self.per_day / self.candidates_per_day() * feedback, 1.0)
 
     def candidates_per_day(self) -> float:
-        """λ. The last hour counts alone if even its lower bound is more: new series must not page for days."""
+        """λ.
+
+        The last hour counts alone if even its lower bound is more: new series must not page for days.
+        """
         slow = (self._count() + 1.0) / (self.elapsed / DAY + 1.0 / self.per_day)
         covered = _RECENT * -math.expm1(-(self.updated_ns - self.started_ns) / _RECENT)
         fast = (self.recent - 2.0 * math.sqrt(self.recent)) / max(covered, _SHORTEST) * DAY
@@ -161,8 +173,9 @@ class AlertBudget:
         return float(self._above()[0])
 
     def _tail(self, surprise: float) -> float:
-        """Tail probability by an exponential fitted to the excess over the pool's 90 % quantile, by its median: a few true anomalies
-        in the pool do not move it (cf. peaks over threshold, Siffer et al., KDD 2017)."""
+        """Tail probability by an exponential fitted to the excess over the pool's 90 % quantile, by its
+        median: a few true anomalies in the pool do not move it (cf. peaks over threshold, Siffer et al., KDD
+        2017)."""
         count, beyond = self._count(), self._above()
         start = max(int(np.searchsorted(-beyond, -max(_TAIL * count, _TAIL_LEAST), side="right")) - 1, 0)
         middle = int(np.searchsorted(-beyond, -beyond[start] / 2, side="right")) - 1

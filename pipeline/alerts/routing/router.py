@@ -1,9 +1,10 @@
-"""The router: one transaction at a time it takes the outbox of a stream and what is due, and makes alerts and messages of it.
+"""The router: one transaction at a time it takes the outbox of a stream and what is due, and makes alerts and
+messages of it.
 
     outbox ─► rules ─► fold into alerts ─► look: wait, hold, speak ─► notices and deliveries
 
-Everything between two turns is in the database, so a router may die at any moment and another one goes on. Any number of processes may
-route; a stream is in one process's hand for the length of a transaction.
+Everything between two turns is in the database, so a router may die at any moment and another one goes on.
+Any number of processes may route; a stream is in one process's hand for the length of a transaction.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Turn(NamedTuple):
 
 
 class Router:
-    """Routes the streams of one configuration. ``streams``: name → its ``alerts``; ``endpoints``: name → receiver."""
+    """Routes the streams of one configuration.
+
+    ``streams``: name → its ``alerts``; ``endpoints``: name → receiver.
+    """
 
     def __init__(self, streams: Mapping[str, Alerts], endpoints: Mapping[str, EndpointBase]) -> None:
         names = tuple(endpoints)
@@ -55,7 +59,9 @@ class Router:
         return self._rules.keys()
 
     def turn(self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str] = ()) -> Turn:
-        """Route one batch of the stream in the caller's transaction; an empty Turn if another process has the stream in hand."""
+        """Route one batch of the stream in the caller's transaction; an empty Turn if another process has the
+        stream in hand.
+        """
         recent = alerts.lock_stream(connection, stream)
         if recent is None:
             return Turn()
@@ -79,10 +85,20 @@ class Router:
         if desk.budget is not None and (events or desk.notices):
             alerts.save_budget(connection, budget_name, desk.budget.dump(), now_ns)
         used = desk.budget.used(now_ns) if desk.budget is not None else None
-        kinds, off = Counter(n.kind for n in desk.notices), Counter(d.endpoint for d in desk.deliveries if d.state == "suppressed")
+        kinds, off = (
+            Counter(n.kind for n in desk.notices),
+            Counter(d.endpoint for d in desk.deliveries if d.state == "suppressed"),
+        )
         return Turn(len(events), len(desk.deliveries), desk.decided, kinds, used, off)
 
-    def _desk(self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str], recent: dict[str, list[int]]) -> Desk:
+    def _desk(
+        self,
+        connection: Connection,
+        stream: str,
+        now_ns: int,
+        disabled: Collection[str],
+        recent: dict[str, list[int]],
+    ) -> Desk:
         rules = self._rules[stream]
         muting = Muting(
             self._planned[stream].in_force(now_ns),
@@ -107,14 +123,20 @@ class Router:
         desk.members = alerts.members(connection, [c.event.subject for c in changes])
         labelled = labels.of(connection, [c.event.subject for c in changes])
         desk.false = {subject for subject, label in labelled.items() if label == "false"}
-        wanted = {m.alert_id for m in desk.members.values()} | {e.subject for e in events if e.kind == "acknowledged"}
+        wanted = {m.alert_id for m in desk.members.values()} | {
+            e.subject for e in events if e.kind == "acknowledged"
+        }
         desk.know(due)
         desk.know(list(alerts.alerts(connection, wanted - desk.alerts.keys()).values()))
         keys = {c.group_key for c in changes} | {a.group_key for a in desk.alerts.values()} | {STORM_KEY}
         if changes:
             desk.know(alerts.live(connection, stream, keys))
         desk.touched = {a.alert_id: a for a in due}
-        names = {c.lane for c in changes} | {a.lane for a in desk.alerts.values()} | {f"{stream}/{r}/{STORM}" for r in desk.recent}
+        names = (
+            {c.lane for c in changes}
+            | {a.lane for a in desk.alerts.values()}
+            | {f"{stream}/{r}/{STORM}" for r in desk.recent}
+        )
         desk.lanes = alerts.lanes(connection, names)
         desk.waiting = alerts.waiting_counts(connection, desk.alerts.keys())
 
@@ -127,7 +149,11 @@ class Router:
         if budget is None:
             return None
         state = alerts.budget(connection, self._budget_name(stream))
-        return AlertBudget.new(budget.per_day, now_ns) if state is None else AlertBudget.load(state, budget.per_day)
+        return (
+            AlertBudget.new(budget.per_day, now_ns)
+            if state is None
+            else AlertBudget.load(state, budget.per_day)
+        )
 
 
 def _acknowledge(desk: Desk, event: Event) -> None:

@@ -24,7 +24,10 @@ _AROUND_MOST = 100
 
 @dataclass(slots=True)
 class Desk:
-    """``disabled`` are endpoints that get nothing now. Fates of this turn's events are gathered by alert until it is known what becomes of them."""
+    """``disabled`` are endpoints that get nothing now.
+
+    Fates of this turn's events are gathered by alert until it is known what becomes of them.
+    """
 
     connection: Connection
     rules: StreamRules
@@ -41,7 +44,8 @@ class Desk:
     lanes: dict[str, Lane] = field(default_factory=dict)
     touched: dict[UUID, AlertState] = field(default_factory=dict)
     changed_members: dict[UUID, Member] = field(default_factory=dict)
-    over: set[UUID] = field(default_factory=set)  # alerts that ended before the next one of their series began
+    # alerts that ended before the next one of their series began
+    over: set[UUID] = field(default_factory=set)
     news: dict[UUID, str] = field(default_factory=dict)  # alert → revised | retracted | acknowledged
     fates: list[Fate] = field(default_factory=list)
     folded: dict[UUID, list[Fate]] = field(default_factory=dict)
@@ -87,7 +91,9 @@ class Desk:
         self.decided[reason or state] += len(folded) + before
         return len(folded) + before
 
-    def say(self, alert: AlertState, kind: Kind, make: Callable[[int], Payload], endpoints: Sequence[str]) -> None:
+    def say(
+        self, alert: AlertState, kind: Kind, make: Callable[[int], Payload], endpoints: Sequence[str]
+    ) -> None:
         """Queue a message for ``endpoints``; ``make(sequence)`` writes it."""
         lane = self.lane(alert.lane)
         lane.sequence += 1

@@ -1,4 +1,6 @@
-"""What the configuration says about one anomaly: which rule it falls under, whether it is dropped, how its alert behaves."""
+"""What the configuration says about one anomaly: which rule it falls under, whether it is dropped, how its
+alert behaves.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,17 @@ class Behaviour:
 
 
 class StreamRules:
-    """The rules of one stream. ``endpoints`` are all configured ones: where a rule names none, they are meant."""
+    """The rules of one stream.
+
+    ``endpoints`` are all configured ones: where a rule names none, they are meant.
+    """
 
     def __init__(self, stream: str, config: Alerts, endpoints: tuple[str, ...]) -> None:
         self.stream = stream
         self.config = config
-        self._rules = [(compiled(r.match), r.drop, _behaviour(r.name or "", r, config, endpoints)) for r in config.rules]
+        self._rules = [
+            (compiled(r.match), r.drop, _behaviour(r.name or "", r, config, endpoints)) for r in config.rules
+        ]
         self._default = _behaviour(DEFAULT, config, config, endpoints)
         self._by_name = {b.rule: b for _, _, b in self._rules} | {DEFAULT: self._default}
         self.faults = _behaviour("faults", Policy(to=config.faults.to), config, endpoints)
@@ -60,7 +67,8 @@ class StreamRules:
         return self._default, self._too_small(anomaly, self._default)
 
     def behaviour(self, rule: str) -> Behaviour:
-        """Behaviour of a named rule; that of the stream where the configuration does not know the rule any more."""
+        """Behaviour of a named rule; that of the stream where the configuration does not know the rule any
+        more."""
         name = rule.partition("/")[0]
         return self.faults if name == "faults" else self._by_name.get(name, self._default)
 

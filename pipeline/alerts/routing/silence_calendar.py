@@ -1,8 +1,10 @@
-"""When a planned silence is in force: cron expressions and iCalendar events, in civil time, right across DST changes.
+"""When a planned silence is in force: cron expressions and iCalendar events, in civil time, right across DST
+changes.
 
-Everything recurs on the wall clock: the rule is evaluated on naive local times and only its result is placed on the time line. A
-beginning in the hour that spring leaves out happens when that hour would have begun; one in the hour that autumn repeats happens once,
-the first time. A silence from cron lasts its length in elapsed time; an event of a calendar ends when its own end says.
+Everything recurs on the wall clock: the rule is evaluated on naive local times and only its result is placed
+on the time line. A beginning in the hour that spring leaves out happens when that hour would have begun; one
+in the hour that autumn repeats happens once, the first time. A silence from cron lasts its length in elapsed
+time; an event of a calendar ends when its own end says.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Window(NamedTuple):
 
 
 def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> Window | None:
-    """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows the last to end."""
+    """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows
+    the last to end.
+    """
     rule = trigger(expression, "UTC")
     found: Window | None = None
     around = now.astimezone(zone).replace(tzinfo=UTC)
@@ -44,7 +48,8 @@ def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetim
 
 
 class Calendar:
-    """The events of an iCalendar file (RFC 5545): single and recurring ones, whole days, exceptions and moved instances.
+    """The events of an iCalendar file (RFC 5545): single and recurring ones, whole days, exceptions and moved
+    instances.
 
     ``window(now)`` reads the file again when it was changed. Raises ConfigError if it cannot be read.
     """
@@ -70,7 +75,9 @@ class Calendar:
                 self._events = list(ICalendar.from_ical(self._path.read_bytes()).walk("VEVENT"))
                 self._read_at = changed
         except OSError as error:
-            raise ConfigError(f"the calendar {self._path} cannot be read: {error.strerror}; check the path and its rights") from None
+            raise ConfigError(
+                f"the calendar {self._path} cannot be read: {error.strerror}; check the path and its rights"
+            ) from None
         except ValueError as error:
             raise ConfigError(f"{self._path} is not an iCalendar file: {error}") from None
 
@@ -85,7 +92,9 @@ class Calendar:
             return
         moved = self._moved(event)
         around = now.astimezone(zone).replace(tzinfo=None)
-        for wall in self._recurrence(event, start, zone).between(around - length - _JUMP, around + _JUMP, inc=True):
+        for wall in self._recurrence(event, start, zone).between(
+            around - length - _JUMP, around + _JUMP, inc=True
+        ):
             if _place(wall, zone) not in moved:
                 yield self._placed(wall, length, zone)
 
@@ -145,7 +154,12 @@ def _place(wall: datetime, zone: Any) -> datetime:
 
 
 def _local(stamp: str, zone: Any) -> str:
-    return datetime.strptime(stamp, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).astimezone(zone).strftime("%Y%m%dT%H%M%S")
+    return (
+        datetime.strptime(stamp, "%Y%m%dT%H%M%S")
+        .replace(tzinfo=UTC)
+        .astimezone(zone)
+        .strftime("%Y%m%dT%H%M%S")
+    )
 
 
 def _many(value: Any) -> list[Any]:

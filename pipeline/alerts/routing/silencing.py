@@ -67,7 +67,9 @@ class PlannedSilences:
 class Muting:
     """What is muted in one stream at one moment."""
 
-    def __init__(self, planned: Sequence[_InForce], manual: Sequence[silences.Silence], faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, planned: Sequence[_InForce], manual: Sequence[silences.Silence], faults: Sequence[Fault]
+    ) -> None:
         self._silences = [*planned, *(_InForce(s.id.hex[:8], compiled(s.match), s.ends_ns) for s in manual)]
         self._faults = [f for f in faults if f.kind in SOURCE_FAULTS]
 

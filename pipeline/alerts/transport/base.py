@@ -19,7 +19,8 @@ Picture = Callable[[Payload], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One payload on its way to one endpoint: ``body`` is the payload as it was stored, and signed, byte for byte.
+    """One payload on its way to one endpoint: ``body`` is the payload as it was stored, and signed, byte for
+    byte.
 
     ``attempted`` is when this attempt is made; ``lane`` names the series (or group) within which order holds.
     """
@@ -45,8 +46,9 @@ class Call:
 class Outcome:
     """What came of one attempt.
 
-    ``answer`` holds the first characters of the answer, or what went wrong, without secrets. ``gone``: the receiver wants no more (410).
-    ``unanswered``: the message may have arrived, the answer did not; the next attempt may be a repetition for the receiver.
+    ``answer`` holds the first characters of the answer, or what went wrong, without secrets. ``gone``: the
+    receiver wants no more (410). ``unanswered``: the message may have arrived, the answer did not; the next
+    attempt may be a repetition for the receiver.
     """
 
     delivered: bool
@@ -61,7 +63,10 @@ class Sender(Protocol):
     """One endpoint's way out. Several messages may be on their way at once."""
 
     async def send(self, message: Message) -> Outcome:
-        """Try once. Everything that a receiver or a network can do wrong is an Outcome, never an exception."""
+        """Try once.
+
+        Everything that a receiver or a network can do wrong is an Outcome, never an exception.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -20,7 +20,10 @@ from pipeline.config.endpoints import EmailEndpoint
 
 
 class EmailSender:
-    """smtplib blocks, so every mail in flight has a thread. A code of 4xx or 5xx from the server is a failed attempt."""
+    """smtplib blocks, so every mail in flight has a thread.
+
+    A code of 4xx or 5xx from the server is a failed attempt.
+    """
 
     def __init__(self, endpoint: EmailEndpoint, picture: Picture) -> None:
         self._endpoint = endpoint
@@ -30,7 +33,9 @@ class EmailSender:
     async def send(self, message: Message) -> Outcome:
         timeout = self._endpoint.timeout.total_seconds()
         try:
-            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, self._send, message), timeout)
+            return await asyncio.wait_for(
+                asyncio.get_running_loop().run_in_executor(self._threads, self._send, message), timeout
+            )
         except TimeoutError:
             return Outcome(False, f"no complete answer within {timeout:g} s", unanswered=True)
 
@@ -40,7 +45,11 @@ class EmailSender:
     def _send(self, message: Message) -> Outcome:
         secrets: list[str] = []
         try:
-            password = self._endpoint.password.reveal().get_secret_value() if self._endpoint.password is not None else None
+            password = (
+                self._endpoint.password.reveal().get_secret_value()
+                if self._endpoint.password is not None
+                else None
+            )
             secrets = [password] if password is not None else []
             with self._connected() as server:
                 if self._endpoint.user is not None and password is not None:
@@ -49,7 +58,11 @@ class EmailSender:
         except ssrf.Forbidden as error:
             return Outcome(False, f"refused: {error}")
         except smtplib.SMTPResponseException as error:
-            answer = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
+            answer = (
+                error.smtp_error.decode("utf-8", "replace")
+                if isinstance(error.smtp_error, bytes)
+                else str(error.smtp_error)
+            )
             return Outcome(False, redacted(answer, secrets), status=error.smtp_code)
         except (smtplib.SMTPException, OSError, ValueError) as error:
             return Outcome(False, redacted(f"{type(error).__name__}: {error}", secrets))
@@ -79,7 +92,11 @@ class _GuardedSmtp(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket | ssl.SSLSocket:
         self._host = host  # the name that STARTTLS verifies
         plain = ssrf.connect(host, port, ssrf.networks(self._endpoint.allow), timeout)
-        return tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host) if self._endpoint.security == "tls" else plain
+        return (
+            tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host)
+            if self._endpoint.security == "tls"
+            else plain
+        )
 
 
 def mail(endpoint: EmailEndpoint, message: Message, picture: bytes | None) -> EmailMessage:
@@ -95,9 +112,13 @@ def mail(endpoint: EmailEndpoint, message: Message, picture: bytes | None) -> Em
     letter["X-Forewatch-Event"] = message.payload.type
     letter["Auto-Submitted"] = "auto-generated"
     letter.set_content(f"{alert.title}\n\n{text.body(alert)}\n")
-    letter.add_alternative(html_of(alert, "cid:series@forewatch" if picture is not None else None), subtype="html")
+    letter.add_alternative(
+        html_of(alert, "cid:series@forewatch" if picture is not None else None), subtype="html"
+    )
     if picture is not None:
         page = letter.get_payload()[1]  # type: ignore[index]
         assert isinstance(page, EmailMessage)
-        page.add_related(picture, "image", "png", cid="<series@forewatch>", filename="series.png", disposition="inline")
+        page.add_related(
+            picture, "image", "png", cid="<series@forewatch>", filename="series.png", disposition="inline"
+        )
     return letter

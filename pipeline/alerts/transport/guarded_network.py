@@ -1,7 +1,8 @@
-"""The network below the HTTP client: connects to judged addresses only, and is nothing but asyncio's own streams.
+"""The network below the HTTP client: connects to judged addresses only, and is nothing but asyncio's own
+streams.
 
-httpcore's own backend goes through anyio, whose checkpoints cost a third of a call. Timeouts of single operations are left out:
-``HttpSender`` has one around the whole call.
+httpcore's own backend goes through anyio, whose checkpoints cost a third of a call. Timeouts of single
+operations are left out: ``HttpSender`` has one around the whole call.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         raise httpcore.ConnectError(str(failure)) from None
 
     async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         raise Forbidden("unix sockets are never called")
 

@@ -1,7 +1,9 @@
-"""Sending over HTTP: one connection for each call in flight, kept open for the next; guarded, bounded in time and in what is read.
+"""Sending over HTTP: one connection for each call in flight, kept open for the next; guarded, bounded in time
+and in what is read.
 
-httpcore is the transport below httpx: it knows no redirects, no cookies and no proxies of the environment, which is what is wanted here.
-Its connection pool is left out because its cost grows with the square of the connections (64 of them: 7 ms a call against .25 ms).
+httpcore is the transport below httpx: it knows no redirects, no cookies and no proxies of the environment,
+which is what is wanted here. Its connection pool is left out because its cost grows with the square of the
+connections (64 of them: 7 ms a call against .25 ms).
 """
 
 from __future__ import annotations
@@ -27,10 +29,17 @@ _AGENT = ("user-agent", "forewatch/0.1 (Standard-Webhooks)")
 
 
 class HttpSender:
-    """``render`` makes the request of a message (it may raise ValueError: a secret that is missing, say); ``secrets`` are kept out of answers."""
+    """``render`` makes the request of a message (it may raise ValueError: a secret that is missing, say);
+    ``secrets`` are kept out of answers.
+    """
 
     def __init__(
-        self, render: Callable[[Message], Call], secrets: Callable[[], list[str]], allow: list[str], ca: Path | None, timeout_s: float
+        self,
+        render: Callable[[Message], Call],
+        secrets: Callable[[], list[str]],
+        allow: list[str],
+        ca: Path | None,
+        timeout_s: float,
     ) -> None:
         self._render = render
         self._secrets = secrets
@@ -70,7 +79,9 @@ class HttpSender:
         )
         return await self._exchange(origin, await self._take(origin) or self._connect(origin), request)
 
-    async def _exchange(self, origin: Origin, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> Outcome:
+    async def _exchange(
+        self, origin: Origin, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request
+    ) -> Outcome:
         whole = False
         try:
             response = await connection.handle_async_request(request)
@@ -88,7 +99,9 @@ class HttpSender:
             answer=redacted(body.decode("utf-8", "replace"), self._secrets_or_none()) if body else "",
             status=response.status,
             gone=response.status == 410,
-            retry_after_s=retry_after(wait.decode("latin-1") if wait is not None else None, datetime.now(UTC)),
+            retry_after_s=retry_after(
+                wait.decode("latin-1") if wait is not None else None, datetime.now(UTC)
+            ),
         )
 
     async def _take(self, origin: Origin) -> httpcore.AsyncHTTPConnection | None:
@@ -128,7 +141,9 @@ async def _read(response: httpcore.Response) -> tuple[bytes, bool]:
 
 @lru_cache
 def tls(ca: Path | None) -> ssl.SSLContext:
-    """Verifies names and chains against the system's authorities and certifi's, or besides the system's against ``ca``."""
+    """Verifies names and chains against the system's authorities and certifi's, or besides the system's
+    against ``ca``.
+    """
     import certifi
 
     context = ssl.create_default_context()
@@ -141,7 +156,10 @@ def _words(error: Exception) -> str:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110 10.2.3): a number or a date. None if it says nothing usable."""
+    """Seconds that a ``Retry-After`` header asks for (RFC 9110 10.2.3): a number or a date.
+
+    None if it says nothing usable.
+    """
     if value is None:
         return None
     text = value.strip()

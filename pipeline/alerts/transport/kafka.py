@@ -1,4 +1,6 @@
-"""A Kafka topic as receiver: the key is the series, so that its messages stay in order; the value is the payload of a webhook."""
+"""A Kafka topic as receiver: the key is the series, so that its messages stay in order; the value is the
+payload of a webhook.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from pipeline.config.endpoints import KafkaEndpoint
 
 
 class KafkaSender:
-    """One idempotent producer that waits for all in-sync replicas. It is made at the first message, in a thread: it may block."""
+    """One idempotent producer that waits for all in-sync replicas.
+
+    It is made at the first message, in a thread: it may block.
+    """
 
     def __init__(self, endpoint: KafkaEndpoint) -> None:
         self._endpoint = endpoint
@@ -29,7 +34,9 @@ class KafkaSender:
 
     async def close(self) -> None:
         if self._producer is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._producer.close(timeout=2))
+            await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: self._producer.close(timeout=2)
+            )
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _produce(self, message: Message) -> Outcome:
@@ -51,7 +58,11 @@ class KafkaSender:
             from kafka import KafkaProducer
 
             endpoint = self._endpoint
-            password = {"sasl_plain_password": endpoint.password.reveal().get_secret_value()} if endpoint.password is not None else {}
+            password = (
+                {"sasl_plain_password": endpoint.password.reveal().get_secret_value()}
+                if endpoint.password is not None
+                else {}
+            )
             timeout = int(endpoint.timeout.total_seconds() * 1000)
             self._producer = KafkaProducer(
                 bootstrap_servers=endpoint.brokers,
@@ -69,11 +80,17 @@ class KafkaSender:
             ("type", message.payload.type.encode()),
             ("content-type", b"application/json"),
         ]
-        return self._producer.send(self._endpoint.topic, value=message.body, key=message.lane.encode(), headers=headers)
+        return self._producer.send(
+            self._endpoint.topic, value=message.body, key=message.lane.encode(), headers=headers
+        )
 
     def _secrets(self) -> list[str]:
         try:
-            return [self._endpoint.password.reveal().get_secret_value()] if self._endpoint.password is not None else []
+            return (
+                [self._endpoint.password.reveal().get_secret_value()]
+                if self._endpoint.password is not None
+                else []
+            )
         except ValueError:
             return []
 

@@ -1,4 +1,6 @@
-"""Signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com): HMAC-SHA256 over id, time of the attempt and body."""
+"""Signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com): HMAC-SHA256 over id, time of the
+attempt and body.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,29 @@ def check_secret(secret: str) -> str:
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
-        raise ValueError("what follows whsec_ in a webhook secret is base64; `forewatch endpoints secret` makes one") from None
+        raise ValueError(
+            "what follows whsec_ in a webhook secret is base64; `forewatch endpoints secret` makes one"
+        ) from None
     if not 24 <= len(key) <= 64:
-        raise ValueError(f"a webhook secret has 24 to 64 bytes, this one has {len(key)}; `forewatch endpoints secret` makes one")
+        raise ValueError(
+            f"a webhook secret has 24 to 64 bytes, this one has {len(key)}; `forewatch endpoints secret` makes one"
+        )
     return secret
 
 
-def signed_headers(secrets: Sequence[str], delivery: UUID, attempt: datetime, body: bytes) -> list[tuple[str, str]]:
+def signed_headers(
+    secrets: Sequence[str], delivery: UUID, attempt: datetime, body: bytes
+) -> list[tuple[str, str]]:
     """The three headers, one signature per secret. ``attempt`` (aware) is when this attempt is made."""
     from standardwebhooks import Webhook
 
     identity, text = message_id(delivery), body.decode()
     signatures = " ".join(Webhook(secret).sign(identity, attempt, text) for secret in secrets)
-    return [("webhook-id", identity), ("webhook-timestamp", str(int(attempt.timestamp()))), ("webhook-signature", signatures)]
+    return [
+        ("webhook-id", identity),
+        ("webhook-timestamp", str(int(attempt.timestamp()))),
+        ("webhook-signature", signatures),
+    ]
 
 
 def new_secret() -> str:

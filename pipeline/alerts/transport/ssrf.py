@@ -1,8 +1,10 @@
-"""The SSRF guard: which addresses an alert may be sent to, decided on the resolved address at the moment of connecting.
+"""The SSRF guard: which addresses an alert may be sent to, decided on the resolved address at the moment of
+connecting.
 
-Whoever can put an address into the configuration (or into the DNS) must not be able to make this process call its own machine, the network
-around it or the metadata service of its cloud. A name is resolved once, every address of the answer is judged, and the connection goes to
-the very address that was judged: there is no second look-up that could answer differently (DNS rebinding).
+Whoever can put an address into the configuration (or into the DNS) must not be able to make this process call
+its own machine, the network around it or the metadata service of its cloud. A name is resolved once, every
+address of the answer is judged, and the connection goes to the very address that was judged: there is no
+second look-up that could answer differently (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from pipeline.config.endpoints import NETWORKS
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Never, whatever ``allow`` says: link-local (with the metadata services of AWS, GCP, Azure), multicast, "this network", reserved.
+#: Never, whatever ``allow`` says: link-local (with the metadata services of AWS, GCP, Azure), multicast,
+#: "this network", reserved.
 _NEVER = [
     ipaddress.ip_network(n)
     for n in (
@@ -35,8 +38,12 @@ _NEVER = [
     )
 ]
 
-#: IPv6 addresses that carry an IPv4 address where a gateway would take them: the answer is no, the plain address can be written instead.
-_TUNNELS = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96", "::/96")]
+#: IPv6 addresses that carry an IPv4 address where a gateway would take them: the answer is no, the plain
+#: address can be written instead.
+_TUNNELS = [
+    ipaddress.ip_network(n)
+    for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96", "::/96")
+]
 
 
 class Forbidden(Exception):
@@ -51,24 +58,34 @@ def networks(allow: Iterable[str]) -> tuple[Network, ...]:
 def judge(address: str, allowed: Sequence[Network]) -> Address:
     """``address`` (as getaddrinfo gives it) if it may be called; raises Forbidden.
 
-    Public addresses may always; addresses inside if ``allowed`` holds them; link-local, metadata, multicast and tunnelled ones never.
+    Public addresses may always; addresses inside if ``allowed`` holds them; link-local, metadata, multicast
+    and tunnelled ones never.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     if "%" in address or _within(ip, _NEVER):
-        raise Forbidden(f"{ip} is a link-local, metadata, multicast or reserved address, which is never called")
+        raise Forbidden(
+            f"{ip} is a link-local, metadata, multicast or reserved address, which is never called"
+        )
     if _within(ip, allowed):
         return ip
     if _within(ip, _TUNNELS):
-        raise Forbidden(f"{ip} hides an IPv4 address behind a gateway, which is never called; write the address itself")
+        raise Forbidden(
+            f"{ip} hides an IPv4 address behind a gateway, which is never called; write the address itself"
+        )
     if not ip.is_global:
-        raise Forbidden(f"{ip} is not a public address; if the receiver is inside, name its network: allow: [{ip}/{ip.max_prefixlen}]")
+        raise Forbidden(
+            f"{ip} is not a public address; if the receiver is inside, name its network: allow: [{ip}/{ip.max_prefixlen}]"
+        )
     return ip
 
 
 def judge_all(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
-    """The addresses to try, in the order of the answer. One forbidden address condemns the whole answer of a name."""
+    """The addresses to try, in the order of the answer.
+
+    One forbidden address condemns the whole answer of a name.
+    """
     try:
         return [str(judge(a, allowed)) for a in answers]
     except Forbidden as error:

@@ -52,7 +52,13 @@ def list_(
     from storage.alerting import alerts
 
     with opened(config, stream) as (_, database), database.read() as connection:
-        found = alerts.query(connection, stream=stream, state=None if all_ else ("waiting", "open"), since_ns=since, limit=limit)
+        found = alerts.query(
+            connection,
+            stream=stream,
+            state=None if all_ else ("waiting", "open"),
+            since_ns=since,
+            limit=limit,
+        )
     if json:
         show_json([_as_dict(alert) for alert in found])
         return
@@ -69,7 +75,11 @@ def list_(
         )
         for a in found
     )
-    show_table(("id", "since", "stream", "series or group", "severity", "urgency", "open", "state"), rows, "no alerts")
+    show_table(
+        ("id", "since", "stream", "series or group", "severity", "urgency", "open", "state"),
+        rows,
+        "no alerts",
+    )
 
 
 @app.command()
@@ -82,15 +92,26 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
         members = alerts.members_of(connection, alert.alert_id, 20)
         sent = deliveries.query(connection, alert_id=alert.alert_id)
     if json:
-        show_json(_as_dict(alert) | {"anomalies": [str(m.subject) for m in members], "deliveries": [str(d.id) for d in sent]})
+        show_json(
+            _as_dict(alert)
+            | {"anomalies": [str(m.subject) for m in members], "deliveries": [str(d.id) for d in sent]}
+        )
         return
     show_fields(_as_dict(alert))
     print()
-    rows = [(str(m.subject)[:13], m.series, m.state, m.severity, show_second(m.start_ns), show_second(m.end_ns)) for m in members]
+    rows = [
+        (str(m.subject)[:13], m.series, m.state, m.severity, show_second(m.start_ns), show_second(m.end_ns))
+        for m in members
+    ]
     show_table(("anomaly", "series", "state", "severity", "from", "to"), rows, "no anomalies")
     print()
-    told = [(d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.state, d.reason, d.attempts) for d in sent]
-    show_table(("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"), told, "nothing was sent")
+    told = [
+        (d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.state, d.reason, d.attempts)
+        for d in sent
+    ]
+    show_table(
+        ("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"), told, "nothing was sent"
+    )
 
 
 @app.command()
@@ -110,16 +131,24 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
         alert = _alert(connection, id_)
         if alert.state != "open":
             raise InputError(f"alert {id_} is {_state(alert)}: there is nothing to acknowledge")
-        alerts.add_events(connection, [alerts.Event(uuid4(), alert.stream, "acknowledged", alert.alert_id, who(by), time_ns())])
+        alerts.add_events(
+            connection,
+            [alerts.Event(uuid4(), alert.stream, "acknowledged", alert.alert_id, who(by), time_ns())],
+        )
     print(f"{alert.alert_id} is acknowledged")
 
 
 @app.command()
 def label(
-    id_: Annotated[str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")],
+    id_: Annotated[
+        str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")
+    ],
     label: Annotated[
         Truth,
-        typer.Argument(metavar="TRUTH", help="true: it was one. false: it was none; who was told is told so. maintenance: known work."),
+        typer.Argument(
+            metavar="TRUTH",
+            help="true: it was one. false: it was none; who was told is told so. maintenance: known work.",
+        ),
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
@@ -127,7 +156,8 @@ def label(
 ) -> None:
     """Say whether an anomaly was one.
 
-    A true one and maintenance are kept out of training, a false one goes back into it, and an alert about it is retracted.
+    A true one and maintenance are kept out of training, a false one goes back into it, and an alert about it
+    is retracted.
     """
     from dataclasses import replace
     from time import time_ns
@@ -143,24 +173,33 @@ def label(
         labels.put(connection, anomaly.id, label.value, who(by), comment, now_ns)
         if label is Truth.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
-            AlertRules(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(connection, [retracted], now_ns)
+            AlertRules(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
+                connection, [retracted], now_ns
+            )
     print(f"{anomaly.id} is labelled {label.value}")
 
 
 @app.command("test")
 def try_out(
     config: ConfigArgument = DEFAULT_CONFIG,
-    last: Annotated[Any, typer.Option("--last", parser=parse_time, metavar="DURATION", help="How much of the past: 24h, 7d.")] = "7d",
+    last: Annotated[
+        Any,
+        typer.Option("--last", parser=parse_time, metavar="DURATION", help="How much of the past: 24h, 7d."),
+    ] = "7d",
     stream: StreamOption = None,
     show_all: Annotated[
-        bool, typer.Option("--show", help="Also every message that would have been sent and every anomaly that was dropped, and when.")
+        bool,
+        typer.Option(
+            "--show",
+            help="Also every message that would have been sent and every anomaly that was dropped, and when.",
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Try the rules on the anomalies of the past.
 
-    They go through the rules as they are now; the report says who would have been told what, and what was dropped by which rule. Nothing is
-    sent.
+    They go through the rules as they are now; the report says who would have been told what, and what was
+    dropped by which rule. Nothing is sent.
     """
     from time import time_ns
 
@@ -173,8 +212,16 @@ def try_out(
         if not loaded.endpoints:
             raise InputError(f"{config} has no endpoints: there is nobody to tell")
         with database.read() as connection:
-            found = [a for a in anomalies.query(connection, stream=stream, since_ns=last) if a.stream in loaded.streams]
-            troubles = [f for f in faults.query(connection, stream=stream, since_ns=last) if f.stream in loaded.streams]
+            found = [
+                a
+                for a in anomalies.query(connection, stream=stream, since_ns=last)
+                if a.stream in loaded.streams
+            ]
+            troubles = [
+                f
+                for f in faults.query(connection, stream=stream, since_ns=last)
+                if f.stream in loaded.streams
+            ]
     rehearsal = rehearse(loaded, found, troubles, last, now_ns)
     if json:
         show_json(_report(rehearsal, loaded.endpoints))
@@ -189,10 +236,17 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 
     with opened(config) as (_, database), database.read() as connection:
         events, sent = alerts.ledger(connection), deliveries.ledger(connection)
-    rows = [("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)]
-    rows += [("deliveries", endpoint, state, reason, count) for (endpoint, state, reason), count in sorted(sent.items(), key=str)]
+    rows = [
+        ("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)
+    ]
+    rows += [
+        ("deliveries", endpoint, state, reason, count)
+        for (endpoint, state, reason), count in sorted(sent.items(), key=str)
+    ]
     if json:
-        show_json([dict(zip(("what", "endpoint", "state", "reason", "count"), row, strict=True)) for row in rows])
+        show_json(
+            [dict(zip(("what", "endpoint", "state", "reason", "count"), row, strict=True)) for row in rows]
+        )
         return
     show_table(("what", "endpoint", "state", "reason", "count"), rows, "nothing has happened yet")
     note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
@@ -207,7 +261,9 @@ def _alert(connection: Connection, text: str) -> AlertState:
     if not found:
         raise InputError(f"there is no alert {text}; `forewatch alerts list --all` shows those there are")
     if len(found) > 1:
-        raise InputError(f"{text} is the beginning of several alerts: {', '.join(str(a.alert_id)[:18] for a in found)}; give more of it")
+        raise InputError(
+            f"{text} is the beginning of several alerts: {', '.join(str(a.alert_id)[:18] for a in found)}; give more of it"
+        )
     return found[0]
 
 
@@ -242,7 +298,14 @@ def _report(rehearsal: Rehearsal, endpoints: Any) -> dict[str, Any]:
             for endpoint, at_ns, p in rehearsal.sent
         ],
         "dropped": [
-            {"at": show_time(at_ns), "why": why, "stream": a.stream, "series": a.series, "severity": a.severity, "anomaly": str(a.id)}
+            {
+                "at": show_time(at_ns),
+                "why": why,
+                "stream": a.stream,
+                "series": a.series,
+                "severity": a.severity,
+                "anomaly": str(a.id),
+            }
             for at_ns, why, a in rehearsal.dropped
         ],
     }
@@ -258,17 +321,31 @@ def _print(rehearsal: Rehearsal, endpoints: list[str], show_all: bool) -> None:
         rows.append((name, len(mine), *counts, f"{opened / rehearsal.days:.1f}"))
     show_table(("endpoint", "messages", *kinds, "alerts a day"), rows, "no endpoints")
     print()
-    fates = [(name, r.anomalies, fate, count) for name, r in rehearsal.streams.items() for fate, count in sorted(r.fates.items())]
-    show_table(("stream", "anomalies", "what became of their events", "events"), fates, "no anomalies in this time")
+    fates = [
+        (name, r.anomalies, fate, count)
+        for name, r in rehearsal.streams.items()
+        for fate, count in sorted(r.fates.items())
+    ]
+    show_table(
+        ("stream", "anomalies", "what became of their events", "events"), fates, "no anomalies in this time"
+    )
     for name, report in rehearsal.streams.items():
         print(_budget_line(name, report, rehearsal.days))
     if show_all:
         print()
-        told = [(show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title) for endpoint, at_ns, p in rehearsal.sent]
+        told = [
+            (show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title)
+            for endpoint, at_ns, p in rehearsal.sent
+        ]
         show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), told, "no messages")
         print()
-        lost = [(show_second(at_ns), why, a.stream, a.series, a.severity, str(a.id)[:13]) for at_ns, why, a in rehearsal.dropped]
-        show_table(("at", "dropped by", "stream", "series", "severity", "anomaly"), lost, "nothing was dropped")
+        lost = [
+            (show_second(at_ns), why, a.stream, a.series, a.severity, str(a.id)[:13])
+            for at_ns, why, a in rehearsal.dropped
+        ]
+        show_table(
+            ("at", "dropped by", "stream", "series", "severity", "anomaly"), lost, "nothing was dropped"
+        )
 
 
 def _budget_line(name: str, report: StreamReport, days: float) -> str:

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, ToOption, opened
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    FromOption,
+    JsonOption,
+    LimitOption,
+    StreamOption,
+    ToOption,
+    opened,
+)
 from pipeline.cli.output import number, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
@@ -23,7 +32,10 @@ def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
     series: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Only series like this; * stands for any text, ? for one character.")
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Only series like this; * stands for any text, ? for one character."
+        ),
     ] = None,
     severity: Annotated[Severity | None, typer.Option(help="Only this severe, or worse.")] = None,
     state: Annotated[AnomalyState | None, typer.Option(help="Only open or only closed ones.")] = None,
@@ -37,12 +49,24 @@ def list_(
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = anomalies.query(
-            connection, stream=stream, series=series, state=state, severity=severity, since_ns=since, until_ns=until, limit=limit
+            connection,
+            stream=stream,
+            series=series,
+            state=state,
+            severity=severity,
+            since_ns=since,
+            until_ns=until,
+            limit=limit,
         )
     if json:
         show_json([as_dict(anomaly) for anomaly in found])
         return
-    show_table(("id", "start", "lasted", "severity", "series", "what"), map(_row, found), "no anomalies", wrap=("series", "what"))
+    show_table(
+        ("id", "start", "lasted", "severity", "series", "what"),
+        map(_row, found),
+        "no anomalies",
+        wrap=("series", "what"),
+    )
 
 
 @app.command()
@@ -113,7 +137,14 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
 
 def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
     names = ("channel", "observed", "expected", "lower", "upper", "contribution")
-    columns = (anomaly.channels, anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution)
+    columns = (
+        anomaly.channels,
+        anomaly.observed,
+        anomaly.expected,
+        anomaly.lower,
+        anomaly.upper,
+        anomaly.contribution,
+    )
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 

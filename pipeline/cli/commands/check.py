@@ -19,7 +19,10 @@ def check(
     config: ConfigArgument = DEFAULT_CONFIG,
     connect: Annotated[
         bool,
-        typer.Option("--connect", help="Also try it: database, source, and whether a sample of real records decodes. Changes nothing."),
+        typer.Option(
+            "--connect",
+            help="Also try it: database, source, and whether a sample of real records decodes. Changes nothing.",
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -34,7 +37,9 @@ def check(
     except ConfigFileError as error:
         if not json:
             raise
-        problems = [{"line": p.line, "key": p.key, "what": p.what, "remedy": p.remedy} for p in error.problems]
+        problems = [
+            {"line": p.line, "key": p.key, "what": p.what, "remedy": p.remedy} for p in error.problems
+        ]
         show_json({"file": str(config), "valid": False, "problems": problems})
         raise typer.Exit(error.exit_code) from None
     if connect:
@@ -67,7 +72,14 @@ def _connect(file: str, config: Config, json: bool) -> None:
     streams = [probe_stream(name, stream) for name, stream in config.streams.items()]
     exit_code = max([database.exit_code, *(stream.exit_code for stream in streams)])
     if json:
-        show_json({"file": file, "valid": True, "database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]})
+        show_json(
+            {
+                "file": file,
+                "valid": True,
+                "database": database.as_dict(),
+                "streams": [_stream_dict(one) for one in streams],
+            }
+        )
     else:
         print(f"database: {database.said}")
         for one in (both for stream in streams for both in (stream, stream.past) if both is not None):
@@ -85,7 +97,9 @@ def _stream_dict(one: StreamProbe) -> dict[str, Any]:
         "records_read": one.read,
         "records_decoded": one.decoded,
         "dead_letters": one.refused,
-        "sample": [{"series": s.series, "time": show_time(s.time_ns), "values": s.values} for s in one.samples],
+        "sample": [
+            {"series": s.series, "time": show_time(s.time_ns), "values": s.values} for s in one.samples
+        ],
     }
 
 
@@ -100,6 +114,10 @@ def _show_stream(one: StreamProbe) -> None:
         print("  there is no record to try the format on yet")
     if one.samples:
         columns = ("series", "time", *one.samples[0].values)
-        show_table(columns, ((s.series, show_time(s.time_ns), *map(number, s.values.values())) for s in one.samples), "")
+        show_table(
+            columns,
+            ((s.series, show_time(s.time_ns), *map(number, s.values.values())) for s in one.samples),
+            "",
+        )
     for reason, (count, example) in one.refused.items():
         print(f"  {count} dead letters: {reason}, for example {example}")

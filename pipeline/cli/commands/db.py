@@ -20,7 +20,9 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
         before = database.current()
         database.upgrade()
         note(
-            f"{database}: {before or 'empty'} → {database.head()}" if before != database.head() else f"{database} is up to date ({before})"
+            f"{database}: {before or 'empty'} → {database.head()}"
+            if before != database.head()
+            else f"{database} is up to date ({before})"
         )
 
 

@@ -44,15 +44,36 @@ def list_(
 
     with opened(config, stream) as (_, database), database.read() as connection:
         replayed = None if all_ else False
-        found = dead_letters.query(connection, stream=stream, reason=reason, replayed=replayed, since_ns=since, until_ns=until, limit=limit)
+        found = dead_letters.query(
+            connection,
+            stream=stream,
+            reason=reason,
+            replayed=replayed,
+            since_ns=since,
+            until_ns=until,
+            limit=limit,
+        )
     if json:
         show_json([as_dict(kept) for kept in found])
         return
     rows = (
-        (k.id, show_second(k.created_ns), k.letter.stream, k.letter.partition, k.letter.offset, k.letter.reason, k.letter.detail)
+        (
+            k.id,
+            show_second(k.created_ns),
+            k.letter.stream,
+            k.letter.partition,
+            k.letter.offset,
+            k.letter.reason,
+            k.letter.detail,
+        )
         for k in found
     )
-    show_table(("id", "kept", "stream", "partition", "offset", "reason", "detail"), rows, "no dead letters", wrap=("detail",))
+    show_table(
+        ("id", "kept", "stream", "partition", "offset", "reason", "detail"),
+        rows,
+        "no dead letters",
+        wrap=("detail",),
+    )
 
 
 @app.command()
@@ -69,12 +90,17 @@ def show(
     if json:
         show_json(fields)
     else:
-        show_fields(fields | {"headers": ", ".join(f"{name}: {value}" for name, value in fields["headers"]) or None})
+        show_fields(
+            fields | {"headers": ", ".join(f"{name}: {value}" for name, value in fields["headers"]) or None}
+        )
 
 
 @app.command()
 def replay(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False)] = None,
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
     reason: ReasonOption = None,
@@ -83,14 +109,18 @@ def replay(
 ) -> None:
     """Put dead letters in again.
 
-    They are decoded anew with the config as it is now, and those that decode are written to the end of their Kafka topic. The daemon then reads them like any record: points that are older than what their series was scored up to count as late.
+    They are decoded anew with the config as it is now, and those that decode are written to the end of their
+    Kafka topic. The daemon then reads them like any record: points that are older than what their series was
+    scored up to count as late.
     """
     from pipeline.services.dead_letter_replay import replay as put_in_again
 
     with opened(config) as (loaded, database):
         if stream is not None:
             stream_of(loaded, stream)
-        report = put_in_again(loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run)
+        report = put_in_again(
+            loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run
+        )
     if json:
         show_json(report.as_dict())
         return

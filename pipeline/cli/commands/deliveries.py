@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Messages on their way: list, show, send again.")
 
-EndpointOption = Annotated[str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only those of this endpoint.")]
-SinceOption = Annotated[Any, typer.Option("--since", parser=parse_time, metavar="TIME", help="Only newer ones: 2h, 7d, or ISO 8601.")]
+EndpointOption = Annotated[
+    str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only those of this endpoint.")
+]
+SinceOption = Annotated[
+    Any,
+    typer.Option("--since", parser=parse_time, metavar="TIME", help="Only newer ones: 2h, 7d, or ISO 8601."),
+]
 
 
 class State(StrEnum):
@@ -48,15 +53,31 @@ def list_(
         show_json([_as_dict(one) for one in found])
         return
     rows = (
-        (d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.lane, d.state, d.reason, d.attempts, show_second(d.finished_ns))
+        (
+            d.id.hex[:8],
+            show_second(d.created_ns),
+            d.endpoint,
+            d.kind,
+            d.lane,
+            d.state,
+            d.reason,
+            d.attempts,
+            show_second(d.finished_ns),
+        )
         for d in found
     )
-    show_table(("id", "created", "endpoint", "kind", "series or group", "state", "reason", "attempts", "finished"), rows, "no deliveries")
+    show_table(
+        ("id", "created", "endpoint", "kind", "series or group", "state", "reason", "attempts", "finished"),
+        rows,
+        "no deliveries",
+    )
 
 
 @app.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the webhook-id; the first characters are enough.")],
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, or the webhook-id; the first characters are enough.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
@@ -67,7 +88,11 @@ def show(
         delivery = _one(connection, id_)
         attempts = deliveries.attempts_of(connection, delivery.id)
         body = deliveries.body_of(connection, delivery.notice_id)
-        due_ns = deliveries.due_of(connection, delivery.endpoint, delivery.lane) if delivery.state == "pending" else None
+        due_ns = (
+            deliveries.due_of(connection, delivery.endpoint, delivery.lane)
+            if delivery.state == "pending"
+            else None
+        )
     fields = _as_dict(delivery) | {"next attempt": show_second(due_ns)}
     if json:
         show_json(fields | {"attempts": [_attempt(a) for a in attempts], "message": body})
@@ -81,16 +106,22 @@ def show(
 
 @app.command()
 def redeliver(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False)] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     endpoint: EndpointOption = None,
     since: SinceOption = None,
     state: Annotated[State, typer.Option(help="What is sent again where no id is given.")] = State.DEAD,
-    force: Annotated[bool, typer.Option("--force", help="Also what was overtaken by something newer about the same alert.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what was overtaken by something newer about the same alert.")
+    ] = False,
 ) -> None:
     """Send deliveries again, with the same id and a fresh schedule.
 
-    Without ids these are the dead letters. One whose alert has delivered something newer since stays as it is.
+    Without ids these are the dead letters. One whose alert has delivered something newer since stays as it
+    is.
     """
     from time import time_ns
 
@@ -103,18 +134,22 @@ def redeliver(
         if ids:
             wanted = [_one(connection, one).id for one in ids]
         else:
-            wanted = [d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)]
+            wanted = [
+                d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
+            ]
         queued = deliveries.redeliver(connection, wanted, time_ns(), force=force)
     print(f"{len(queued)} of {len(wanted)} are queued again")
     if len(queued) < len(wanted):
-        note("the others are on their way, or something newer about their alert was delivered since (--force sends them all the same)")
+        note(
+            "the others are on their way, or something newer about their alert was delivered since (--force sends them all the same)"
+        )
 
 
 def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     """Deliver alerts in a process of its own until SIGTERM.
 
-    Any number of them may run beside the daemons, which deliver by themselves, too. This is for PostgreSQL, where deliveries should not share a process with scoring; a SQLite database serves
-    one process at a time.
+    Any number of them may run beside the daemons, which deliver by themselves, too. This is for PostgreSQL,
+    where deliveries should not share a process with scoring; a SQLite database serves one process at a time.
     """
     import signal
 
@@ -143,12 +178,17 @@ def _one(connection: Connection, text: str) -> Delivery:
     if not found:
         raise InputError(f"there is no delivery {text}; `forewatch deliveries list` shows those there are")
     if len(found) > 1:
-        raise InputError(f"{text} is the beginning of several deliveries: {', '.join(d.id.hex[:13] for d in found)}; give more of it")
+        raise InputError(
+            f"{text} is the beginning of several deliveries: {', '.join(d.id.hex[:13] for d in found)}; give more of it"
+        )
     return found[0]
 
 
 def _as_dict(delivery: Delivery) -> dict[str, Any]:
-    values = asdict(delivery) | {"created": show_time(delivery.created_ns), "finished": show_time(delivery.finished_ns)}
+    values = asdict(delivery) | {
+        "created": show_time(delivery.created_ns),
+        "finished": show_time(delivery.finished_ns),
+    }
     return {key: value for key, value in values.items() if not key.endswith("_ns")}
 
 

@@ -54,7 +54,8 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
 def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Send a test message and say what was answered.
 
-    It goes the way of a real one, signature and all. Nothing is written to the database. The exit code tells whether it was accepted.
+    It goes the way of a real one, signature and all. Nothing is written to the database. The exit code tells
+    whether it was accepted.
     """
     import asyncio
     import time
@@ -84,7 +85,8 @@ def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Send to an endpoint again that was disabled.
 
-    That is one that only failed, or that answered 410. What became a dead letter meanwhile is sent by `forewatch deliveries redeliver`.
+    That is one that only failed, or that answered 410. What became a dead letter meanwhile is sent by
+    `forewatch deliveries redeliver`.
     """
     from storage.alerting import endpoints
 
@@ -117,7 +119,9 @@ async def _ping(endpoint: EndpointBase) -> Outcome:
     from pipeline.alerts.transport.base import Message
 
     payload, sender = sample_payload(), sender_of(endpoint, lambda _: None)
-    outcome = await sender.send(Message(uuid4(), "forewatch/test", encode(payload), payload, datetime.now(UTC)))
+    outcome = await sender.send(
+        Message(uuid4(), "forewatch/test", encode(payload), payload, datetime.now(UTC))
+    )
     await sender.close()
     return outcome
 

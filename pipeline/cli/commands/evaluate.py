@@ -20,7 +20,9 @@ _MANY_DROPPED = 0.01
 
 
 def evaluate(
-    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Folder of the labelled series.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Folder of the labelled series.")
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(
@@ -28,27 +30,46 @@ def evaluate(
             "and manifest.csv (file, rows, train_rows). skab: ;-separated CSVs of datetime, sensors, anomaly, changepoint."
         ),
     ] = "labelled",
-    detector: Annotated[str, typer.Option(help="light, standard, strong, or the name of a registered detector.")] = "standard",
-    preset: Annotated[str, typer.Option(help="What kind of numbers these are: sensor, network or stock.")] = "sensor",
+    detector: Annotated[
+        str, typer.Option(help="light, standard, strong, or the name of a registered detector.")
+    ] = "standard",
+    preset: Annotated[
+        str, typer.Option(help="What kind of numbers these are: sensor, network or stock.")
+    ] = "sensor",
     threshold: Annotated[
-        str, typer.Option(help="What is an alarm: static (the alarm rate), quantile, spot, dspot or conformal (learned by each series).")
+        str,
+        typer.Option(
+            help="What is an alarm: static (the alarm rate), quantile, spot, dspot or conformal (learned by each series)."
+        ),
     ] = "static",
     compare: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Two detectors side by side on DATASET, or two JSON reports; with a paired test over the series."),
+        typer.Option(
+            metavar="A B",
+            help="Two detectors side by side on DATASET, or two JSON reports; with a paired test over the series.",
+        ),
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the score of every row there; what is there already is not scored again.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the score of every row there; what is there already is not scored again.",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write a report: .html for people, .json for programs (with --compare one a detector: FILE-A, FILE-B)."
+            metavar="FILE",
+            help="Write a report: .html for people, .json for programs (with --compare one a detector: FILE-A, FILE-B).",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first N series, by name.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only the first N series, by name.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="JSON for programs instead of a table for people.")
+    ] = False,
 ) -> None:
     """Measure a detector on labelled series.
 
@@ -64,10 +85,15 @@ def evaluate(
     if compare is not None and any(name.endswith(".json") for name in compare):
         raise InputError(f"--compare {' '.join(compare)}: name two detectors or two JSON reports")
     if dataset is None:
-        raise InputError("name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)")
+        raise InputError(
+            "name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)"
+        )
     from pipeline.evaluate.runner import Task, check_names
 
-    tasks = [Task(dataset, layout, name, preset, threshold, scores, jobs, limit) for name in (compare or (detector,))]
+    tasks = [
+        Task(dataset, layout, name, preset, threshold, scores, jobs, limit)
+        for name in (compare or (detector,))
+    ]
     for task in tasks:  # all of them before the first, which may take an hour
         check_names(task)
     if compare is None:
@@ -187,7 +213,10 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
     if json:
         show_json({"a": a["metrics"], "b": b["metrics"], "pairs": [asdict(pair) for pair in pairs]})
         return
-    names = [f"{one['detector']} ({one['commit']})" if a["detector"] == b["detector"] else one["detector"] for one in (a, b)]
+    names = [
+        f"{one['detector']} ({one['commit']})" if a["detector"] == b["detector"] else one["detector"]
+        for one in (a, b)
+    ]
     rows = []
     for name, figure in a["metrics"].items():
         first, second = figure["all"], b["metrics"].get(name, {}).get("all")
@@ -196,9 +225,25 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
     show_table(("metric of the set", *names, "change"), rows, "nothing could be measured")
     print()
     paired = [
-        (p.metric, p.series, number(p.mean_a), number(p.mean_b), p.wins_a, p.wins_b, "< 0.0001" if p.p < 1e-4 else f"{p.p:.4f}")
+        (
+            p.metric,
+            p.series,
+            number(p.mean_a),
+            number(p.mean_b),
+            p.wins_a,
+            p.wins_b,
+            "< 0.0001" if p.p < 1e-4 else f"{p.p:.4f}",
+        )
         for p in pairs
     ]
-    columns = ("by series", "series", *(f"mean {name}" for name in names), *(f"{name} wins" for name in names), "p")
+    columns = (
+        "by series",
+        "series",
+        *(f"mean {name}" for name in names),
+        *(f"{name} wins" for name in names),
+        "p",
+    )
     show_table(columns, paired, "no metric that both have")
-    note("p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series")
+    note(
+        "p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series"
+    )

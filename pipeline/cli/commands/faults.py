@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, FromOption, JsonOption, LimitOption, StreamOption, opened
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    FromOption,
+    JsonOption,
+    LimitOption,
+    StreamOption,
+    opened,
+)
 from pipeline.cli.output import show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
@@ -34,7 +42,27 @@ def list_(
     with opened(config, stream) as (_, database), database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)
     if json:
-        show_json([asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)} for fault in found])
+        show_json(
+            [
+                asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)}
+                for fault in found
+            ]
+        )
         return
-    rows = ((show_second(f.started_ns), show_second(f.ended_ns) or "lasts", f.stream, f.kind.value, f.partition, f.message) for f in found)
-    show_table(("started", "ended", "stream", "kind", "partition", "what to know"), rows, "no faults", wrap=("what to know",))
+    rows = (
+        (
+            show_second(f.started_ns),
+            show_second(f.ended_ns) or "lasts",
+            f.stream,
+            f.kind.value,
+            f.partition,
+            f.message,
+        )
+        for f in found
+    )
+    show_table(
+        ("started", "ended", "stream", "kind", "partition", "what to know"),
+        rows,
+        "no faults",
+        wrap=("what to know",),
+    )

@@ -18,13 +18,22 @@ def hooks() -> None:
 
 @app.command()
 def listen(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8787,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8787,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     secret_file: Annotated[
-        list[Path] | None, typer.Option("--secret-file", metavar="FILE", help="File with the secret, whsec_...; may be given twice.")
+        list[Path] | None,
+        typer.Option(
+            "--secret-file", metavar="FILE", help="File with the secret, whsec_...; may be given twice."
+        ),
     ] = None,
-    secret_env: Annotated[str, typer.Option("--secret-env", metavar="NAME", help="Variable with the secret.")] = "FOREWATCH_HOOK_SECRET",
-    answer: Annotated[int, typer.Option(min=200, max=599, help="Status to answer with, to see what forewatch does then.")] = 200,
+    secret_env: Annotated[
+        str, typer.Option("--secret-env", metavar="NAME", help="Variable with the secret.")
+    ] = "FOREWATCH_HOOK_SECRET",
+    answer: Annotated[
+        int, typer.Option(min=200, max=599, help="Status to answer with, to see what forewatch does then.")
+    ] = 200,
 ) -> None:
     """Receive webhooks, verify and print them until Ctrl-C.
 
@@ -62,5 +71,7 @@ def _secrets(files: list[Path], variable: str) -> list[str]:
         try:
             found.append(path.read_text().strip())
         except OSError as error:
-            raise InputError(f"--secret-file {path}: {error.strerror}; `forewatch endpoints secret` makes a secret") from None
+            raise InputError(
+                f"--secret-file {path}: {error.strerror}; `forewatch endpoints secret` makes a secret"
+            ) from None
     return found

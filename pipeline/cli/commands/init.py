@@ -23,7 +23,9 @@ class Preset(StrEnum):
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = DEFAULT_CONFIG,
-    preset: Annotated[Preset, typer.Option(help="What kind of numbers the example is about.")] = Preset.SENSOR,
+    preset: Annotated[
+        Preset, typer.Option(help="What kind of numbers the example is about.")
+    ] = Preset.SENSOR,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented config to begin with."""
@@ -36,7 +38,9 @@ def init(
     except FileExistsError:
         raise InputError(f"{file} is there already; give another name, or --force to overwrite it") from None
     except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}; give a path in a folder that exists") from None
+        raise InputError(
+            f"{file} cannot be written: {error.strerror}; give a path in a folder that exists"
+        ) from None
     note(f"wrote {file}; edit it, then: forewatch check {file}")
 
 

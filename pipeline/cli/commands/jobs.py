@@ -46,7 +46,9 @@ class State(StrEnum):
 
 def train(
     config: ConfigArgument,
-    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose model is trained.")],
+    stream: Annotated[
+        str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose model is trained.")
+    ],
     wait: Annotated[bool, typer.Option("--wait", help="Do it here and now, and show how it goes.")] = False,
     start: FromOption = None,
     end: ToOption = None,
@@ -55,8 +57,9 @@ def train(
 ) -> None:
     """Train a stream's model now.
 
-    It learns from the history, or with --from and --to from that stretch of the stream's own Kafka log. Without --wait a running daemon does it.
-    What comes of it is put to the test before it may decide anything.
+    It learns from the history, or with --from and --to from that stretch of the stream's own Kafka log.
+    Without --wait a running daemon does it. What comes of it is put to the test before it may decide
+    anything.
     """
     from time import time_ns
 
@@ -68,7 +71,9 @@ def train(
         database.require_head()
         chosen = stream_of(loaded, stream)
         if not trainable(chosen):
-            raise InputError(f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have")
+            raise InputError(
+                f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have"
+            )
         if (start is not None or end is not None) and chosen.source.kafka is None:
             raise InputError(
                 f"stream {stream}: only a Kafka source can be read from --from to --to; name past files with the key `history`"
@@ -76,7 +81,16 @@ def train(
         now_ns = time_ns()
         with database.begin() as connection:
             detail = {name: time for name, time in (("from_ns", start), ("to_ns", end)) if time is not None}
-            number = ask(connection, stream, chosen, now_ns, trigger="manual", author=who(by), now_ns=now_ns, detail=detail)
+            number = ask(
+                connection,
+                stream,
+                chosen,
+                now_ns,
+                trigger="manual",
+                author=who(by),
+                now_ns=now_ns,
+                detail=detail,
+            )
         assert number is not None
         if not wait:
             print(number)
@@ -145,7 +159,9 @@ def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 def as_dict(job: Job) -> dict[str, Any]:
     """A job for programs: times in ISO 8601."""
-    times = {name: show_time(getattr(job, f"{name}_ns")) for name in ("due", "created", "started", "finished")}
+    times = {
+        name: show_time(getattr(job, f"{name}_ns")) for name in ("due", "created", "started", "finished")
+    }
     names = (
         "kind",
         "stream",
@@ -162,7 +178,12 @@ def as_dict(job: Job) -> dict[str, Any]:
         "result",
         "cost",
     )
-    return {"id": job.id} | {name: getattr(job, name) for name in names} | times | {"error": job.error, "traceback": job.traceback}
+    return (
+        {"id": job.id}
+        | {name: getattr(job, name) for name in names}
+        | times
+        | {"error": job.error, "traceback": job.traceback}
+    )
 
 
 def _wait(config: Config, database: Database, number: int) -> Job:
@@ -199,7 +220,13 @@ def _show(job: Job, json: bool) -> None:
         show_json(fields)
         return
     flat = ("detail", "progress", "result", "cost")
-    show_fields({name: _flat(value) if name in flat else value for name, value in fields.items() if name != "traceback"})
+    show_fields(
+        {
+            name: _flat(value) if name in flat else value
+            for name, value in fields.items()
+            if name != "traceback"
+        }
+    )
     if job.traceback:
         print(f"\n{job.traceback.rstrip()}")
 
@@ -221,7 +248,9 @@ def _row(job: Job) -> tuple[Any, ...]:
 def _step(progress: dict[str, Any]) -> str:
     """What it does, and how much of that is done."""
     step = progress.get("phase", "")
-    at, of = (progress.get(name) for name in (("networks", "of") if step == "own networks" else ("epoch", "epochs")))
+    at, of = (
+        progress.get(name) for name in (("networks", "of") if step == "own networks" else ("epoch", "epochs"))
+    )
     return f"{step} {at}/{of}" if of and step in ("train", "own networks") else step
 
 
@@ -229,6 +258,8 @@ def _flat(value: dict[str, Any]) -> str | None:
     from pipeline.cli.output import number
 
     parts = (
-        f"{name} {number(item) if isinstance(item, float) else item}" for name, item in value.items() if not isinstance(item, dict | list)
+        f"{name} {number(item) if isinstance(item, float) else item}"
+        for name, item in value.items()
+        if not isinstance(item, dict | list)
     )
     return ", ".join(parts) or None

@@ -19,7 +19,9 @@ Folder = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder of
 @app.command()
 def up(
     folder: Folder = _DEFAULT_DIR,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: the one it had, or a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: the one it had, or a free one.")
+    ] = 0,
 ) -> None:
     """Start it (unless it runs) and print its address. The first start downloads Kafka."""
     from pipeline.local_kafka.broker import LocalBroker
@@ -53,7 +55,10 @@ def status(folder: Folder = _DEFAULT_DIR, json: JsonOption = False) -> None:
         show_json(fields)
     else:
         show_fields(
-            {name: {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value for name, value in fields.items()}
+            {
+                name: {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+                for name, value in fields.items()
+            }
         )
     if not found.answers:
         raise typer.Exit(3)

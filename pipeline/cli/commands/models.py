@@ -1,4 +1,6 @@
-"""``models list|show|diff|promote|rollback|pin|unpin|export|import``: trained versions, and which of them decides."""
+"""``models list|show|diff|promote|rollback|pin|unpin|export|import``: trained versions, and which of them
+decides.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version; it
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
-    changes: Annotated[bool, typer.Option("--changes", help="Instead: every promotion and rollback, by whom and why.")] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Instead: every promotion and rollback, by whom and why.")
+    ] = False,
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
@@ -51,9 +55,15 @@ def list_(
     if json:
         show_json([as_dict(model) for model in found])
         return
-    rows = ((m.version, m.stream, show_second(m.created_ns), m.state, m.parent or "packaged", m.author, m.reason) for m in found)
+    rows = (
+        (m.version, m.stream, show_second(m.created_ns), m.state, m.parent or "packaged", m.author, m.reason)
+        for m in found
+    )
     show_table(
-        ("version", "stream", "made", "state", "from", "by", "why"), rows, "no versions: what came with forewatch decides", wrap=("why",)
+        ("version", "stream", "made", "state", "from", "by", "why"),
+        rows,
+        "no versions: what came with forewatch decides",
+        wrap=("why",),
     )
 
 
@@ -67,7 +77,10 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
     if json:
         show_json(as_dict(model))
         return
-    show_fields({name: value for name, value in as_dict(model).items() if name != "evidence"} | {"parent": model.parent or "packaged"})
+    show_fields(
+        {name: value for name, value in as_dict(model).items() if name != "evidence"}
+        | {"parent": model.parent or "packaged"}
+    )
     for name, card in model.evidence.items():
         print()
         if isinstance(card, dict) and "text" in card:
@@ -77,7 +90,9 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
 
 
 @app.command()
-def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def diff(
+    one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False
+) -> None:
     """Compare two versions.
 
     Evidence, training, and how far their weights lie apart.
@@ -87,7 +102,10 @@ def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, js
 
     with opened(config) as (_, database), database.read() as connection:
         pair = [models.get(connection, version) for version in (one, other)]
-    left, right = ({"state": m.state, "parent": m.parent, "made": show_time(m.created_ns)} | dict(_flat(m.evidence)) for m in pair)
+    left, right = (
+        {"state": m.state, "parent": m.parent, "made": show_time(m.created_ns)} | dict(_flat(m.evidence))
+        for m in pair
+    )
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
     apart = distance(*((m.path, m.sha256) for m in pair))
     if json:
@@ -95,34 +113,46 @@ def diff(one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, js
         show_json({"versions": [m.version for m in pair], "differences": fields, "weights": apart})
         return
     rows = [(name, left.get(name), right.get(name)) for name in names]
-    rows += [(f"weights {name}", None, f"{value:.3g} of its size away") for name, value in apart.items() if value]
+    rows += [
+        (f"weights {name}", None, f"{value:.3g} of its size away") for name, value in apart.items() if value
+    ]
     show_table(("what", *(m.version for m in pair)), rows, "no difference")
 
 
 @app.command()
-def promote(version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
+def promote(
+    version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+) -> None:
     """Let a version decide. A running daemon takes it between two batches."""
     _promote(version, why, config, by, pinned=None)
 
 
 @app.command()
-def rollback(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
+def rollback(
+    stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+) -> None:
     """Let the version decide again that did before."""
     from pipeline.models.promotion import roll_back
 
     after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
-    note(f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}")
+    note(
+        f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}"
+    )
 
 
 @app.command()
-def pin(version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
+def pin(
+    version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+) -> None:
     """Let a version decide until a person says otherwise."""
     _promote(version, why, config, by, pinned=True)
 
 
 @app.command()
-def unpin(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
+def unpin(
+    stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+) -> None:
     """Let better versions take over by themselves again."""
     from pipeline.models import promotion
 
@@ -133,7 +163,12 @@ def unpin(stream: StreamName, why: WhyOption = "by hand", config: ConfigOption =
 @app.command()
 def export(
     version: Version,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Where to: path or URL without an ending; two files are written.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="Where to: path or URL without an ending; two files are written."
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Copy a version out of the registry.
@@ -184,7 +219,9 @@ def as_dict(model: Model) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names} | times | {"evidence": model.evidence}
 
 
-def _changed(change: Callable[..., Promotion], stream: str, why: str, config: Path, by: str | None) -> Promotion:
+def _changed(
+    change: Callable[..., Promotion], stream: str, why: str, config: Path, by: str | None
+) -> Promotion:
     from time import time_ns
 
     from pipeline.cli.identity import who
@@ -208,9 +245,20 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
         stream = stream_of(loaded, model.stream)
         usable(model)
         with database.begin() as connection:
-            promotion.promote(connection, model.stream, stream, model.version, author=who(by), reason=why, now_ns=time_ns(), pinned=pinned)
+            promotion.promote(
+                connection,
+                model.stream,
+                stream,
+                model.version,
+                author=who(by),
+                reason=why,
+                now_ns=time_ns(),
+                pinned=pinned,
+            )
     print(model.version)
-    note(f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself")
+    note(
+        f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself"
+    )
 
 
 def _show_changes(changes: list[Promotion], json: bool) -> None:
@@ -218,7 +266,10 @@ def _show_changes(changes: list[Promotion], json: bool) -> None:
         show_json([asdict(one) | {"created": show_time(one.created_ns)} for one in changes])
         return
     columns = ("when", "stream", "what", "from", "to", "pinned", "by", "why")
-    named = [(one.from_version or "packaged", one.to_version or "packaged", "yes" if one.pinned else "no") for one in changes]
+    named = [
+        (one.from_version or "packaged", one.to_version or "packaged", "yes" if one.pinned else "no")
+        for one in changes
+    ]
     rows = [
         (show_second(one.created_ns), one.stream, one.action, *names, one.author, one.reason)
         for one, names in zip(changes, named, strict=True)
@@ -233,5 +284,7 @@ def _flat(value: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
         if isinstance(item, dict):
             rows += _flat(item, f"{path}{name}.")
         else:
-            rows.append((path + name, f"{len(item)} of them" if isinstance(item, list) and len(item) > 6 else item))
+            rows.append(
+                (path + name, f"{len(item)} of them" if isinstance(item, list) and len(item) > 6 else item)
+            )
     return rows

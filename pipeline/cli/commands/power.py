@@ -21,15 +21,27 @@ POINTS = 20_000  # of each series, the newest: what a detector knows is mostly y
 def power(
     stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream to try.")],
     config: ConfigOption = DEFAULT_CONFIG,
-    series: Annotated[int, typer.Option("--series", "-n", min=1, help="At most this many series, drawn by the seed.")] = 16,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the series, the channels and the directions.")] = 0,
+    series: Annotated[
+        int, typer.Option("--series", "-n", min=1, help="At most this many series, drawn by the seed.")
+    ] = 16,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Draws the series, the channels and the directions.")
+    ] = 0,
     details: Annotated[bool, typer.Option("--details", help="Every series instead of the medians.")] = False,
-    kept: Annotated[bool, typer.Option("--kept", help="Instead: what the daemon found last, of every series that it has tried.")] = False,
+    kept: Annotated[
+        bool,
+        typer.Option(
+            "--kept", help="Instead: what the daemon found last, of every series that it has tried."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Find out what a stream would catch now.
 
-    Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and keeps the last figures of each.
+    Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some
+    series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the
+    series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and
+    keeps the last figures of each.
     """
     from pipeline.monitoring.detection_power import as_rows, kept_of, summaries
 
@@ -42,10 +54,16 @@ def power(
         show_json({"stream": stream, "kinds": medians, "series": rows})
         return
     columns = ("series", "channel", "kind", "smallest", "delay", "caught", "spread") if details else COLUMNS
-    show_table(columns, [[row[name] for name in columns] for row in (rows if details else medians)], "the daemon has tried nothing yet")
+    show_table(
+        columns,
+        [[row[name] for name in columns] for row in (rows if details else medians)],
+        "the daemon has tried nothing yet",
+    )
 
 
-def _measured(config: Config, database: Database, name: str, series: int, seed: int) -> dict[str, list[Power]]:
+def _measured(
+    config: Config, database: Database, name: str, series: int, seed: int
+) -> dict[str, list[Power]]:
     from pipeline.core.errors import InputError
     from pipeline.models.champion import champion_of
     from pipeline.monitoring.detection_power import OLD, measure

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ByOption, ConfigOption, JsonOption, StreamName, StreamOption, WhyOption, opened, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    StreamName,
+    StreamOption,
+    WhyOption,
+    opened,
+    stream_of,
+)
 from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
@@ -35,7 +45,12 @@ def list_(
             stream_of(loaded, name)
             found += kept_out(database, loaded, name, by_hand)
     if json:
-        show_json([one | {"from": show_time(one.pop("start_ns")), "to": show_time(one.pop("end_ns"))} for one in found])
+        show_json(
+            [
+                one | {"from": show_time(one.pop("start_ns")), "to": show_time(one.pop("end_ns"))}
+                for one in found
+            ]
+        )
         return
     rows = [
         (
@@ -50,15 +65,24 @@ def list_(
         )
         for one in found
     ]
-    show_table(("id", "stream", "series", "from", "to", "points", "why", "by"), rows, "nothing is kept out", wrap=("series", "why"))
+    show_table(
+        ("id", "stream", "series", "from", "to", "points", "why", "by"),
+        rows,
+        "nothing is kept out",
+        wrap=("series", "why"),
+    )
 
 
 @app.command()
 def add(
     stream: StreamName,
     start: Annotated[Any, typer.Option("--from", parser=parse_time, metavar="TIME", help=f"Begin: {_TIME}")],
-    end: Annotated[Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, not part of it: {_TIME}")],
-    series: Annotated[str | None, typer.Option(metavar="SERIES", help="Only this series; left out: all of the stream.")] = None,
+    end: Annotated[
+        Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, not part of it: {_TIME}")
+    ],
+    series: Annotated[
+        str | None, typer.Option(metavar="SERIES", help="Only this series; left out: all of the stream.")
+    ] = None,
     why: WhyOption = "by hand",
     by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -76,7 +100,9 @@ def add(
     with opened(config) as (loaded, database):
         stream_of(loaded, stream)
         with database.begin() as connection:
-            number = quarantine.add(connection, Excluded(0, stream, series, start, end, why, who(by), time_ns()))
+            number = quarantine.add(
+                connection, Excluded(0, stream, series, start, end, why, who(by), time_ns())
+            )
     print(number)
     note(f"kept out of the next training of {stream}; forewatch quarantine remove {number} takes it back")
 

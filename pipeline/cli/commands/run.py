@@ -13,7 +13,9 @@ from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, FromOption, Jso
 
 def run(
     config: ConfigArgument = DEFAULT_CONFIG,
-    watch: Annotated[bool, typer.Option("--watch", help="Take a changed config by itself (SIGHUP always does).")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Take a changed config by itself (SIGHUP always does).")
+    ] = False,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
@@ -26,22 +28,33 @@ def run(
 
 def backfill(
     config: ConfigArgument,
-    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose records these are.")],
-    files: Annotated[list[str] | None, typer.Argument(metavar="FILES", help="More input files.", show_default=False)] = None,
+    stream: Annotated[
+        str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose records these are.")
+    ],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILES", help="More input files.", show_default=False)
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", "-i", metavar="FILE", help="Read these files (CSV or Parquet; patterns work) instead of the stream's source."
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="Read these files (CSV or Parquet; patterns work) instead of the stream's source.",
         ),
     ] = None,
     start: FromOption = None,
     end: ToOption = None,
-    scores: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every point with its verdict here: .csv or .parquet.")] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every point with its verdict here: .csv or .parquet."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run a stream over history.
 
-    The history is in files, or in a time range of the stream's own source. The verdicts are those that the daemon would give.
+    The history is in files, or in a time range of the stream's own source. The verdicts are those that the
+    daemon would give.
     """
     from pipeline.cli.output import show_fields, show_json
     from pipeline.config.loader import load_config
@@ -53,13 +66,17 @@ def backfill(
     if paths and (start is not None or end is not None):
         raise InputError("--input or a time range, not both: files are read whole")
     if not paths and start is None and end is None:
-        raise InputError("backfill what? Name files with --input, or a time range of the stream's own source with --from and --to")
+        raise InputError(
+            "backfill what? Name files with --input, or a time range of the stream's own source with --from and --to"
+        )
     if start is not None and end is not None and start >= end:
         raise InputError("--from is not before --to: the range is empty")
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: the ending says the format; give .csv or .parquet")
     from pipeline.observability.progress_bar import progress
-    from pipeline.services.backfill import run_backfill  # imports the detectors: mistakes are told before that
+
+    # imports the detectors: mistakes are told before that
+    from pipeline.services.backfill import run_backfill
 
     with progress("backfill") as shown:
         report = run_backfill(loaded, stream, paths or None, start, end, scores, shown)

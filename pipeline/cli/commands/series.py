@@ -15,7 +15,10 @@ app = typer.Typer(no_args_is_help=True, help="How a series is guarded.")
 
 @app.command()
 def show(
-    series: Annotated[str, typer.Argument(metavar="SERIES", help="Its whole name, as anomalies show it behind the stream's.")],
+    series: Annotated[
+        str,
+        typer.Argument(metavar="SERIES", help="Its whole name, as anomalies show it behind the stream's."),
+    ],
     stream: StreamName,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
@@ -34,7 +37,12 @@ def show(
     if json:
         show_json(asdict(found) | {"last": show_time(found.last_ns)})
         return
-    fields = {"stream": found.stream, "series": found.series, "guard": found.guard, "model": found.model_version}
+    fields = {
+        "stream": found.stream,
+        "series": found.series,
+        "guard": found.guard,
+        "model": found.model_version,
+    }
     show_fields(fields | {"last point": show_second(found.last_ns)})
     print()
     rows = [(one.channel, one.guard, one.points, one.why, one.next) for one in found.channels]

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ByOption, ConfigOption, JsonOption, StreamOption, opened, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    StreamOption,
+    opened,
+    stream_of,
+)
 from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second
 
@@ -18,10 +26,13 @@ _UNTIL = "Until then: ISO 8601 (UTC unless it names a zone)."
 @app.command()
 def add(
     match: Annotated[
-        list[str] | None, typer.Option("--match", "-m", metavar="LABEL=GLOB", help="What it is about; several must all match.")
+        list[str] | None,
+        typer.Option("--match", "-m", metavar="LABEL=GLOB", help="What it is about; several must all match."),
     ] = None,
     stream: StreamOption = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h, 3d.")] = None,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h, 3d.")
+    ] = None,
     until: Annotated[Any, typer.Option("--until", parser=parse_time, metavar="TIME", help=_UNTIL)] = None,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
     by: ByOption = None,
@@ -29,7 +40,8 @@ def add(
 ) -> None:
     """Silence what matches, from now on.
 
-    Alerts are kept and shown as silenced. One that still lasts at the end is sent then; the end of one that was sent before is sent at once.
+    Alerts are kept and shown as silenced. One that still lasts at the end is sent then; the end of one that
+    was sent before is sent at once.
     """
     from time import time_ns
     from uuid import uuid4
@@ -47,11 +59,15 @@ def add(
     with opened(config) as (loaded, database):
         if stream is not None:
             stream_of(loaded, stream)
-        silence = silences.Silence(uuid4(), stream, _matchers(match or []), now_ns, ends_ns, who(by), comment, now_ns)
+        silence = silences.Silence(
+            uuid4(), stream, _matchers(match or []), now_ns, ends_ns, who(by), comment, now_ns
+        )
         with database.begin() as connection:
             silences.add(connection, silence)
     print(silence.id)
-    note(f"silenced until {show_second(ends_ns)}; forewatch silences expire {silence.id.hex[:8]} ends it sooner")
+    note(
+        f"silenced until {show_second(ends_ns)}; forewatch silences expire {silence.id.hex[:8]} ends it sooner"
+    )
 
 
 @app.command("list")
@@ -70,15 +86,30 @@ def list_(
     now_ns = time_ns()
     with opened(config) as (loaded, database), database.read() as connection:
         manual = silences.query(connection, now_ns=None if all_ else now_ns)
-    planned = [(n, held) for n, stream in loaded.streams.items() for held in PlannedSilences(stream.alerts).in_force(now_ns)]
+    planned = [
+        (n, held)
+        for n, stream in loaded.streams.items()
+        for held in PlannedSilences(stream.alerts).in_force(now_ns)
+    ]
     if json:
         show_json([asdict(s) for s in manual])
         return
     rows = [
-        (s.id.hex[:8], s.stream or "all", _shown(s.match), show_second(s.starts_ns), show_second(s.ends_ns), s.author, s.comment)
+        (
+            s.id.hex[:8],
+            s.stream or "all",
+            _shown(s.match),
+            show_second(s.starts_ns),
+            show_second(s.ends_ns),
+            s.author,
+            s.comment,
+        )
         for s in manual
     ]
-    rows += [(held.name, name, "as configured", "", show_second(held.until_ns), "config", "") for name, held in planned]
+    rows += [
+        (held.name, name, "as configured", "", show_second(held.until_ns), "config", "")
+        for name, held in planned
+    ]
     show_table(("id", "stream", "match", "from", "until", "by", "comment"), rows, "no silences")
 
 

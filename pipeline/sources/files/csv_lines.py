@@ -1,4 +1,6 @@
-"""Lines of CSV text to a table, line by line accounted for: a line that cannot be split is rejected with its bytes, the others go on."""
+"""Lines of CSV text to a table, line by line accounted for: a line that cannot be split is rejected with its
+bytes, the others go on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names of the columns in order; which hold numbers and which hold labels (of the others Arrow finds the type by itself)."""
+    """Names of the columns in order; which hold numbers and which hold labels (of the others Arrow finds the
+    type by itself).
+    """
 
     names: list[str]
     delimiter: str
@@ -27,18 +31,29 @@ class Layout:
 
     def types(self) -> dict[str, pa.DataType]:
         text = pa.dictionary(pa.int32(), pa.string())
-        return {n: pa.float64() if n in self.numbers else text for n in self.names if n in self.numbers | self.labels}
+        return {
+            n: pa.float64() if n in self.numbers else text
+            for n in self.names
+            if n in self.numbers | self.labels
+        }
 
 
 def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
-    """Whole lines, the first of which is row ``first_row``. One line is one record: a quoted field may not span lines.
+    """Whole lines, the first of which is row ``first_row``. One line is one record: a quoted field may not
+    span lines.
 
-    A column of numbers that has other text in this piece comes as text; the decoder says which rows are wrong.
+    A column of numbers that has other text in this piece comes as text; the decoder says which rows are
+    wrong.
     """
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
     rows = np.arange(first_row, first_row + lines)
-    if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):  # blank lines use up a row and are nothing
-        filled = [(row, line) for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False) if (line := full.removesuffix(b"\r"))]
+    # blank lines use up a row and are nothing
+    if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):
+        filled = [
+            (row, line)
+            for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False)
+            if (line := full.removesuffix(b"\r"))
+        ]
         rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
     if not _is_utf8(text):  # Arrow could not even hand such a line over, and would print a traceback
         return _line_by_line(text, rows, first_row + lines, layout)
@@ -49,7 +64,9 @@ def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
     return _line_by_line(text, rows, first_row + lines, layout)
 
 
-def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layout, types: dict[str, pa.DataType]) -> TablePart | None:
+def _by_arrow(
+    text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layout, types: dict[str, pa.DataType]
+) -> TablePart | None:
     """None: a value does not fit its column's type, or a quote that is not closed swallowed lines."""
     bad: list[tuple[int, int]] = []  # (number of the line from 0, how many fields it has)
 
@@ -60,12 +77,16 @@ def _by_arrow(text: bytes, rows: NDArray[np.int64], next_row: int, layout: Layou
     if text.count(b"\r") != text.count(b"\r\n"):  # to Arrow a lone carriage return ends a line
         return None
     if not text:
-        return TablePart(rows[:0], pa.table({name: pa.array([], pa.string()) for name in layout.names}), next_row)
+        return TablePart(
+            rows[:0], pa.table({name: pa.array([], pa.string()) for name in layout.names}), next_row
+        )
     try:
         table = arrow.read_csv(
             pa.BufferReader(text),
             arrow.ReadOptions(column_names=layout.names, use_threads=False, block_size=len(text) + 1),
-            arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=False, invalid_row_handler=skip),
+            arrow.ParseOptions(
+                delimiter=layout.delimiter, ignore_empty_lines=False, invalid_row_handler=skip
+            ),
             arrow.ConvertOptions(column_types=types, null_values=MISSING, strings_can_be_null=False),
         )
     except pa.ArrowInvalid:

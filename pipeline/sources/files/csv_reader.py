@@ -21,7 +21,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class CsvFile:
-    """``follow``: the last line counts only once its newline is there. A gzipped file is taken as complete."""
+    """``follow``: the last line counts only once its newline is there.
+
+    A gzipped file is taken as complete.
+    """
 
     def __init__(self, path: Path, form: CsvFormat | None = None, *, follow: bool = False) -> None:
         self._path = path
@@ -32,7 +35,8 @@ class CsvFile:
         self._layout: Layout | None = None
         self._start = 0  # byte of row 0
         self._row = 0
-        self._places: list[tuple[int, int]] = []  # (row, byte) of pieces that were read: a seek begins at one of them
+        # (row, byte) of pieces that were read: a seek begins at one of them
+        self._places: list[tuple[int, int]] = []
         self._buffer = b""  # read, and not given out yet
         self._skip = 0  # rows to pass over before the next piece
 
@@ -100,14 +104,21 @@ class CsvFile:
             self._places = [(0, self._start)]
 
     def _header(self, head: bytes) -> tuple[list[str], int]:
-        """(column names, byte of row 0). A configured header stands for a header line; one that is there all the same is passed over."""
+        """(column names, byte of row 0).
+
+        A configured header stands for a header line; one that is there all the same is passed over.
+        """
         skipped = len(_BOM) if head.startswith(_BOM) else 0
         line, newline, _ = head[skipped:].partition(b"\n")
         try:
             text = line.decode().rstrip("\r")
-            names = next(csv.reader(io.StringIO(text), delimiter=self._form.delimiter if self._form else ","), [])
+            names = next(
+                csv.reader(io.StringIO(text), delimiter=self._form.delimiter if self._form else ","), []
+            )
         except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{self._path}: the header line cannot be read ({error}); is this a CSV file in UTF-8?") from error
+            raise InputError(
+                f"{self._path}: the header line cannot be read ({error}); is this a CSV file in UTF-8?"
+            ) from error
         given = self._form.header if self._form else None
         if given is not None and names != given:
             return given, skipped
@@ -131,7 +142,9 @@ class CsvFile:
         return text
 
     def _remember(self, taken: int) -> None:
-        """Where this piece began, so that a later seek need not begin at the top (a gzipped file has no cheap way back)."""
+        """Where this piece began, so that a later seek need not begin at the top (a gzipped file has no cheap
+        way back).
+        """
         assert self._stream is not None
         if not self._zipped and not self._skip and self._row > self._places[-1][0]:
             self._places.append((self._row, self._stream.tell() - len(self._buffer) - taken))

@@ -59,7 +59,11 @@ class ParquetFile:
 
     def _opened(self) -> pq.ParquetFile:
         if self._file is None:
-            texts = [f.name for f in pq.read_schema(self._path) if f.name in self._labels and pa.types.is_string(f.type)]
+            texts = [
+                f.name
+                for f in pq.read_schema(self._path)
+                if f.name in self._labels and pa.types.is_string(f.type)
+            ]
             self._file = pq.ParquetFile(self._path, read_dictionary=texts)
         return self._file
 

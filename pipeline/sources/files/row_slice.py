@@ -1,4 +1,7 @@
-"""Some rows of a file, and what a reader of one file can do. Rows are numbered from 0, a header line not counted."""
+"""Some rows of a file, and what a reader of one file can do.
+
+Rows are numbered from 0, a header line not counted.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ Rejected = list[tuple[int, bytes, str]]
 
 @dataclass(slots=True)
 class TablePart:
-    """Row ``offsets[i]`` of the file is row i of ``table``; rejected ones and blank lines are missing there. ``next_row`` follows them all."""
+    """Row ``offsets[i]`` of the file is row i of ``table``; rejected ones and blank lines are missing there.
+
+    ``next_row`` follows them all.
+    """
 
     offsets: NDArray[np.int64]
     table: pa.Table
@@ -24,8 +30,15 @@ class TablePart:
     def split(self, count: int) -> tuple[TablePart, TablePart]:
         """The first ``count`` rows with what was rejected among them, and the rest."""
         cut = int(self.offsets[count])
-        head = TablePart(self.offsets[:count], self.table.slice(0, count), cut, [r for r in self.rejected if r[0] < cut])
-        rest = TablePart(self.offsets[count:], self.table.slice(count), self.next_row, [r for r in self.rejected if r[0] >= cut])
+        head = TablePart(
+            self.offsets[:count], self.table.slice(0, count), cut, [r for r in self.rejected if r[0] < cut]
+        )
+        rest = TablePart(
+            self.offsets[count:],
+            self.table.slice(count),
+            self.next_row,
+            [r for r in self.rejected if r[0] >= cut],
+        )
         return head, rest
 
 
@@ -37,7 +50,10 @@ class TableFile(Protocol):
     """One open file. Created with the path; nothing is read before the first call."""
 
     def fingerprint(self) -> str | None:
-        """A name of this very content, the same while rows are only appended. None: there is no whole row yet."""
+        """A name of this very content, the same while rows are only appended.
+
+        None: there is no whole row yet.
+        """
         ...
 
     def count(self) -> int:

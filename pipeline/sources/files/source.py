@@ -1,7 +1,9 @@
-"""CSV and Parquet files as a Source: each file is a partition, each row a record whose offset is the number of the row.
+"""CSV and Parquet files as a Source: each file is a partition, each row a record whose offset is the number
+of the row.
 
-Without ``follow`` the files are those that are there at the first poll, one after the other in the order of their names, and the source finishes.
-With it new files and appended rows come too; a file whose content is replaced is handed out anew, under another identity.
+Without ``follow`` the files are those that are there at the first poll, one after the other in the order of
+their names, and the source finishes. With it new files and appended rows come too; a file whose content is
+replaced is handed out anew, under another identity.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ class _Open:
 
 
 class FilesSource:
-    """The files that match ``config.paths``. ``form`` gives the delimiter and header of CSV, and says which columns are labels and numbers."""
+    """The files that match ``config.paths``.
+
+    ``form`` gives the delimiter and header of CSV, and says which columns are labels and numbers.
+    """
 
     def __init__(self, config: models.FilesSource, form: models.CsvFormat | None = None) -> None:
         self._patterns = [os.path.expanduser(path) for path in config.paths]
@@ -69,7 +74,9 @@ class FilesSource:
         while True:
             poll = self._look()
             poll.records.extend(self._take(max_records))
-            poll.finished = not self._follow and not poll.assigned and all(state.ended for state in self._open.values())
+            poll.finished = (
+                not self._follow and not poll.assigned and all(state.ended for state in self._open.values())
+            )
             if poll.records or poll.assigned or poll.revoked or poll.finished or time.monotonic() >= deadline:
                 return poll
             time.sleep(min(NAP, max(deadline - time.monotonic(), 0.0)))
@@ -82,7 +89,11 @@ class FilesSource:
 
     def identity(self, partition: Partition) -> str:
         state = self._open.get(partition)
-        return state.identity if state is not None else self._fingerprint(self._make(Path(partition.topic)), partition) or ""
+        return (
+            state.identity
+            if state is not None
+            else self._fingerprint(self._make(Path(partition.topic)), partition) or ""
+        )
 
     def seek(self, partition: Partition, offset: int) -> None:
         state = self._open.get(partition)
@@ -115,7 +126,11 @@ class FilesSource:
         if self._looked is not None and (not self._follow or now - self._looked < SCAN_EVERY):
             return Poll()
         first, self._looked = self._looked is None, now
-        found = {Partition(os.path.normpath(p), 0) for pattern in self._patterns for p in glob.glob(pattern, recursive=True)}
+        found = {
+            Partition(os.path.normpath(p), 0)
+            for pattern in self._patterns
+            for p in glob.glob(pattern, recursive=True)
+        }
         if not found and first:
             none = f"no file matches {', '.join(self._patterns)}"
             if not self._follow:
@@ -130,7 +145,9 @@ class FilesSource:
         return poll
 
     def _look_at(self, partition: Partition, poll: Poll) -> None:
-        """A new file is assigned once it has a row; a replaced one is revoked and assigned; one that grew goes on."""
+        """A new file is assigned once it has a row; a replaced one is revoked and assigned; one that grew
+        goes on.
+        """
         try:
             facts = os.stat(partition.topic)
         except FileNotFoundError:  # between glob and here
@@ -188,11 +205,15 @@ class FilesSource:
                 taken.append(_to_records(partition, state.next, part))
                 state.next = part.next_row
                 if self._follow:
-                    self._open[partition] = self._open.pop(partition)  # to the end of the row, so that a busy file starves no other
+                    # to the end of the row, so that a busy file starves no other
+                    self._open[partition] = self._open.pop(partition)
         return taken
 
     def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
-        """The next rows of one file. What fails is told at once only if nothing was taken: else at the next poll, which tries again."""
+        """The next rows of one file.
+
+        What fails is told at once only if nothing was taken: else at the next poll, which tries again.
+        """
         part, state.rest = state.rest, None
         if part is not None:
             return part
@@ -206,7 +227,9 @@ class FilesSource:
             if isinstance(error, RowsGoneError):
                 message = f"{partition.topic} has no row {state.next}: it is shorter than what was read of it"
                 raise OffsetOutOfRange(message, partition, state.next) from None
-            raise SourceError(f"{partition.topic}: cannot be read from row {state.next} on: {error}", partition, state.next) from error
+            raise SourceError(
+                f"{partition.topic}: cannot be read from row {state.next} on: {error}", partition, state.next
+            ) from error
         if part is None:
             state.ended = True
             if not self._follow:

@@ -1,4 +1,6 @@
-"""How every part of forewatch makes a kafka-python client: in bounded time, and without a thread left behind when the cluster is away."""
+"""How every part of forewatch makes a kafka-python client: in bounded time, and without a thread left behind
+when the cluster is away.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,17 @@ if _log.level == logging.NOTSET:
 
 
 def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float, **settings: Any) -> Client:
-    """``make(bootstrap_servers=…, **settings)``, where ``make`` is KafkaConsumer, KafkaAdminClient or KafkaProducer.
+    """``make(bootstrap_servers=…, **settings)``, where ``make`` is KafkaConsumer, KafkaAdminClient or
+    KafkaProducer.
 
-    Raises SourceUnavailable when the cluster does not answer within ``timeout`` seconds (with the reason, where it is known to be the
-    credentials) and ConfigError for settings that the client does not know.
+    Raises SourceUnavailable when the cluster does not answer within ``timeout`` seconds (with the reason,
+    where it is known to be the credentials) and ConfigError for settings that the client does not know.
     """
     protocol = settings.get("security_protocol", PROTOCOLS[0])
     if protocol not in PROTOCOLS:  # the client itself would take it for plain text
-        raise ConfigError(f"kafka client settings: security_protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+        raise ConfigError(
+            f"kafka client settings: security_protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}"
+        )
     nets: list[Any] = []
 
     def net(**config: Any) -> Any:
@@ -36,15 +41,25 @@ def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float,
         return nets[-1]
 
     try:
-        return make(bootstrap_servers=list(brokers), bootstrap_timeout_ms=int(timeout * 1000), kafka_client=net, **settings)
+        return make(
+            bootstrap_servers=list(brokers),
+            bootstrap_timeout_ms=int(timeout * 1000),
+            kafka_client=net,
+            **settings,
+        )
     except (KafkaConfigurationError, TypeError, ValueError) as error:
         _close(nets)
         raise ConfigError(f"kafka client settings: {error}") from error
     except (KafkaError, OSError) as error:
         refused = [str(reason) for client in nets for reason in _refusals(client)]
         _close(nets)
-        why = refused[0] if refused else f"no answer within {timeout:g} s; is it running, and do address and security settings fit?"
-        if not refused and protocol.startswith("SASL"):  # and the client loses a last word that comes with the end of the connection
+        why = (
+            refused[0]
+            if refused
+            else f"no answer within {timeout:g} s; is it running, and do address and security settings fit?"
+        )
+        # and the client loses a last word that comes with the end of the connection
+        if not refused and protocol.startswith("SASL"):
             why += " A broker may hang up on a wrong user or password without a word"
         raise SourceUnavailable(f"Kafka at {', '.join(brokers)}: {why}") from error
 

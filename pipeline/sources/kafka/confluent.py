@@ -1,7 +1,8 @@
-"""Topics of an Apache Kafka cluster as a Source, by confluent-kafka (the extra ``forewatch[confluent]``, a C client).
+"""Topics of an Apache Kafka cluster as a Source, by confluent-kafka (the extra ``forewatch[confluent]``, a C
+client).
 
-The same rules as in ``kafka``: the database holds the positions, assigned partitions come paused, nothing is reset on its own. Callbacks of this
-client run inside ``consume``, on the thread that polls.
+The same rules as in ``kafka``: the database holds the positions, assigned partitions come paused, nothing is
+reset on its own. Callbacks of this client run inside ``consume``, on the thread that polls.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
@@ -58,7 +67,8 @@ class ConfluentSource(GroupSource):
         self._admin: Any = None
         self._paused: set[Partition] = set()
         self._flowing: set[Partition] = set()  # a record has come since the last seek
-        self._silenced: set[Partition] = set()  # whose errors say nothing new: not told yet where to read, or failed and not resumed since
+        # whose errors say nothing new: not told yet where to read, or failed and not resumed since
+        self._silenced: set[Partition] = set()
         self._failures: list[SourceError] = []  # told one at a time, after the records that came with them
         self._topic_ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}  # topic descriptions under way
@@ -89,14 +99,20 @@ class ConfluentSource(GroupSource):
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
         with self._asking("the bounds of its partitions") as consumer:
-            found = {p: consumer.get_watermark_offsets(TopicPartition(*p), timeout=LOOKUP) for p in partitions}
+            found = {
+                p: consumer.get_watermark_offsets(TopicPartition(*p), timeout=LOOKUP) for p in partitions
+            }
         if missing := [str(p) for p, pair in found.items() if pair is None]:
-            raise SourceUnavailable(f"Kafka at {self._where} did not tell the bounds of {', '.join(missing)} within {LOOKUP:g} s")
+            raise SourceUnavailable(
+                f"Kafka at {self._where} did not tell the bounds of {', '.join(missing)} within {LOOKUP:g} s"
+            )
         return {p: Bounds(*pair) for p, pair in found.items()}
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
         with self._asking("offsets by time") as consumer:
-            (found,) = consumer.offsets_for_times([TopicPartition(*partition, -(-time_ns // NS_PER_MS))], timeout=LOOKUP)
+            (found,) = consumer.offsets_for_times(
+                [TopicPartition(*partition, -(-time_ns // NS_PER_MS))], timeout=LOOKUP
+            )
         return int(found.offset) if found.offset >= 0 else self.bounds([partition])[partition].end
 
     def identity(self, partition: Partition) -> str:
@@ -110,7 +126,8 @@ class ConfluentSource(GroupSource):
         place = TopicPartition(*partition, offset)
         try:
             self._consumer.seek(place)
-        except KafkaException:  # after an error, and right after an assignment, the client has nothing to seek in
+        except KafkaException:
+            # after an error, and right after an assignment, the client has nothing to seek in
             self._consumer.incremental_unassign([TopicPartition(*partition)])
             self._consumer.incremental_assign([place])
             if partition in self._paused:
@@ -135,7 +152,8 @@ class ConfluentSource(GroupSource):
             self._closed = True
             self._mirror.flush(now=True)
             if self._consumer is not None:
-                # The client waits for commits under way, for ever if the cluster is gone; then the group notices by itself that we are.
+                # The client waits for commits under way, for ever if the cluster is gone; then the group
+                # notices by itself that we are.
                 leaving = Thread(target=self._leave, daemon=True)
                 leaving.start()
                 leaving.join(LOOKUP)
@@ -154,18 +172,32 @@ class ConfluentSource(GroupSource):
                 self._admin = AdminClient(self._connection(), logger=_client_log)
             except (KafkaException, TypeError, ValueError) as error:
                 raise ConfigError(f"kafka client settings: {error}") from error
-            self._consumer.subscribe(list(self._config.topics), on_assign=self._on_assign, on_revoke=self._on_lost, on_lost=self._on_lost)
+            self._consumer.subscribe(
+                list(self._config.topics),
+                on_assign=self._on_assign,
+                on_revoke=self._on_lost,
+                on_lost=self._on_lost,
+            )
         return self._consumer
 
     def _connection(self) -> dict[str, Any]:
         config = self._config
-        password = {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
+        password = (
+            {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
+        )
         security = {
-            SECURITY.get(k, k.replace("_", ".")): v for k, v in {**config.security, **password}.items() if k != "ssl_check_hostname"
+            SECURITY.get(k, k.replace("_", ".")): v
+            for k, v in {**config.security, **password}.items()
+            if k != "ssl_check_hostname"
         }
         if config.security.get("ssl_check_hostname") is False:
             security["ssl.endpoint.identification.algorithm"] = "none"
-        return {**security, "bootstrap.servers": ",".join(config.brokers), "error_cb": self._on_error, "reconnect.backoff.max.ms": 1000}
+        return {
+            **security,
+            "bootstrap.servers": ",".join(config.brokers),
+            "error_cb": self._on_error,
+            "reconnect.backoff.max.ms": 1000,
+        }
 
     def _settings(self) -> dict[str, Any]:
         config = self._config
@@ -178,18 +210,22 @@ class ConfluentSource(GroupSource):
             "max.poll.interval.ms": max(_ms(config.max_poll_interval), _ms(config.session_timeout)),
             "topic.metadata.refresh.interval.ms": int(self._metadata_age * 1000),
             "fetch.wait.max.ms": 100,
-            "fetch.queue.backoff.ms": 10,  # by default nothing is fetched for a whole second after a queue was full: that is a quarter of the rate
+            # by default nothing is fetched for a whole second after a queue was full: that is a quarter of
+            # the rate
+            "fetch.queue.backoff.ms": 10,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,  # tells the offset behind transaction markers
             "isolation.level": "read_committed",
             "check.crcs": True,
-            "queued.max.messages.kbytes": 16_384,  # of one partition; the default of 64 MB is too much for many
+            # of one partition; the default of 64 MB is too much for many
+            "queued.max.messages.kbytes": 16_384,
         }
 
     def _on_assign(self, consumer: Any, partitions: Any) -> None:
-        # At a plain offset: what the client asks the broker for (an end, a stored offset) may arrive after our seek, and undo it.
+        # At a plain offset: what the client asks the broker for (an end, a stored offset) may arrive after
+        # our seek, and undo it.
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)
         gained = [Partition(p.topic, p.partition) for p in partitions]
@@ -202,7 +238,10 @@ class ConfluentSource(GroupSource):
         self._owned.lost([(p.topic, p.partition) for p in partitions])
 
     def _on_error(self, error: Any) -> None:
-        """Runs inside ``consume``. Most of what is reported heals by itself; what matters is whether anybody is there."""
+        """Runs inside ``consume``.
+
+        Most of what is reported heals by itself; what matters is whether anybody is there.
+        """
         log.debug("client: %s", error)
         self._down = self._down or error.code() == KafkaError._ALL_BROKERS_DOWN
         if error.code() == KafkaError._AUTHENTICATION:
@@ -211,7 +250,9 @@ class ConfluentSource(GroupSource):
     # --------------------------------------------------------------------------------------------------------- polling
 
     def _consume(self, consumer: Any, max_records: int, timeout: float) -> list[Any]:
-        """What is there, or else the first to come and what came with it: ``consume(n, timeout)`` itself would wait for all n."""
+        """What is there, or else the first to come and what came with it: ``consume(n, timeout)`` itself
+        would wait for all n.
+        """
         messages: list[Any] = consumer.consume(max_records, 0)
         if not messages and timeout > 0:
             messages = consumer.consume(1, timeout)
@@ -226,7 +267,11 @@ class ConfluentSource(GroupSource):
         for partition in poll.assigned:
             if partition.topic not in self._first_seen:
                 with suppress(KafkaException):
-                    known = self._consumer.list_topics(partition.topic, timeout=LOOKUP).topics[partition.topic].partitions
+                    known = (
+                        self._consumer.list_topics(partition.topic, timeout=LOOKUP)
+                        .topics[partition.topic]
+                        .partitions
+                    )
                     self._first_seen[partition.topic] = set(known)
         return poll
 
@@ -241,7 +286,9 @@ class ConfluentSource(GroupSource):
         return "" if self._joined else self._joins
 
     def _notice_recreated(self) -> None:
-        """Ask for the topics' ids now and then, without waiting for the answer; hand out anew what was made again."""
+        """Ask for the topics' ids now and then, without waiting for the answer; hand out anew what was made
+        again.
+        """
         for topic in [t for t, answer in self._asked.items() if answer.done()]:
             with suppress(KafkaException):
                 now = str(self._asked.pop(topic).result().topic_id)
@@ -277,25 +324,40 @@ class ConfluentSource(GroupSource):
                 self._judge(partition, message)
 
     def _ends(self, partition: Partition, errors: list[Any]) -> list[int]:
-        """Where the client reached the end, transaction markers included. An end that was reached before a seek may be told after it: such an
-        offset is no sign that what lies before it was read, so ends count only once a record has come."""
-        return [m.offset() for m in errors if m.error().code() == KafkaError._PARTITION_EOF and partition in self._flowing]
+        """Where the client reached the end, transaction markers included. An end that was reached before a
+        seek may be told after it: such an offset is no sign that what lies before it was read, so ends count
+        only once a record has come."""
+        return [
+            m.offset()
+            for m in errors
+            if m.error().code() == KafkaError._PARTITION_EOF and partition in self._flowing
+        ]
 
     def _judge(self, partition: Partition, message: Any) -> None:
         error = message.error()
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             self._miss(partition.topic)
-        if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        if error.code() in (
+            KafkaError._PARTITION_EOF,
+            KafkaError._MAX_POLL_EXCEEDED,
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+        ):
             return
         offset = self._owned.next.get(partition)
         if offset is None:
             self._failures.append(SourceError(f"Kafka at {self._where}: {error.str()}"))
             return
-        if partition in self._silenced or message.offset() not in (offset, OFFSET_INVALID):  # about what was fetched before a seek
+        # about what was fetched before a seek
+        if partition in self._silenced or message.offset() not in (offset, OFFSET_INVALID):
             return
-        self._silenced.add(partition)  # the client asks again before it hears of the pause, and again for what it cannot read
+        # the client asks again before it hears of the pause, and again for what it cannot read
+        self._silenced.add(partition)
         self.pause([partition])
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
+        if error.code() in (
+            KafkaError._AUTO_OFFSET_RESET,
+            KafkaError.OFFSET_OUT_OF_RANGE,
+            KafkaError._LOG_TRUNCATION,
+        ):
             text = f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)"
             self._failures.append(OffsetOutOfRange(text, partition, offset))
         else:
@@ -328,13 +390,17 @@ class ConfluentSource(GroupSource):
         if self._consumer is None:
             return
         try:
-            self._consumer.commit(offsets=[TopicPartition(*p, offset) for p, offset in positions.items()], asynchronous=True)
+            self._consumer.commit(
+                offsets=[TopicPartition(*p, offset) for p, offset in positions.items()], asynchronous=True
+            )
         except (KafkaException, RuntimeError) as error:
             log.debug("mirror: %s", error)
 
 
 class _Keys(Sequence[bytes | None]):
-    """The keys of messages, asked of them when wanted: only dead letters do, and asking a message costs more than most keys hold."""
+    """The keys of messages, asked of them when wanted: only dead letters do, and asking a message costs more
+    than most keys hold.
+    """
 
     def __init__(self, messages: list[Any]) -> None:
         self._messages = messages
@@ -359,7 +425,9 @@ def _by_partition(messages: list[Any], topic: str | None) -> dict[Partition, lis
         if len(set(topics)) > 1:
             new |= np.array([a != b for a, b in pairwise(topics)])
         for start, end in pairwise([0, *(np.flatnonzero(new) + 1).tolist(), len(messages)]):
-            found.setdefault(Partition(topics[start] or "", int(numbers[start])), []).extend(messages[start:end])
+            found.setdefault(Partition(topics[start] or "", int(numbers[start])), []).extend(
+                messages[start:end]
+            )
     return found
 
 
@@ -379,7 +447,10 @@ def _to_records(partition: Partition, first_offset: int, next_offset: int, messa
 
 
 def _offsets(messages: list[Any]) -> NDArray[np.int64]:
-    """(N,) int64. They rise, so that only where some are missing (compacted, transactions) each message has to be asked."""
+    """(N,) int64.
+
+    They rise, so that only where some are missing (compacted, transactions) each message has to be asked.
+    """
     first, last = (messages[0].offset(), messages[-1].offset()) if messages else (0, -1)
     if last - first + 1 == len(messages):
         return np.arange(first, last + 1, dtype=np.int64)

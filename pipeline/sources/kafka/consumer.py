@@ -1,9 +1,11 @@
 """Topics of an Apache Kafka cluster as a Source, by kafka-python.
 
-The database holds the truth about positions; Kafka's own offsets are only shown to operators (``mirror``). Therefore every partition that the group
-assigns comes paused, the engine says where it is read, and nothing is ever reset by the client on its own.
+The database holds the truth about positions; Kafka's own offsets are only shown to operators (``mirror``).
+Therefore every partition that the group assigns comes paused, the engine says where it is read, and nothing
+is ever reset by the client on its own.
 
-Rebalance callbacks run on the client's one IO thread, where any call that waits would deadlock: they record and pause, no more.
+Rebalance callbacks run on the client's one IO thread, where any call that waits would deadlock: they record
+and pause, no more.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSource(GroupSource):
-    """One member of a consumer group. Connects at the first poll, and again whenever the client itself broke."""
+    """One member of a consumer group.
+
+    Connects at the first poll, and again whenever the client itself broke.
+    """
 
     def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
         super().__init__(config, group, metadata_age=metadata_age)
@@ -77,7 +82,9 @@ class KafkaSource(GroupSource):
     def offset_at(self, partition: Partition, time_ns: int) -> int:
         asked = TopicPartition(*partition)
         with self._asking("offsets by time") as consumer:
-            found = consumer.offsets_for_times({asked: -(-time_ns // NS_PER_MS)}, timeout_ms=LOOKUP * 1000)[asked]
+            found = consumer.offsets_for_times({asked: -(-time_ns // NS_PER_MS)}, timeout_ms=LOOKUP * 1000)[
+                asked
+            ]
         return int(found.offset) if found is not None else self.bounds([partition])[partition].end
 
     def identity(self, partition: Partition) -> str:
@@ -97,7 +104,8 @@ class KafkaSource(GroupSource):
     def resume(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:  # else the next poll makes a new client, and hands everything out anew
             for topic_partition in (TopicPartition(*p) for p in self._held(partitions)):
-                # What was fetched ahead when the pause came is fetched again: kafka-python 3.0.12 keeps it, and may never give it out.
+                # What was fetched ahead when the pause came is fetched again: kafka-python 3.0.12 keeps it,
+                # and may never give it out.
                 self._consumer._fetcher._paused_partition_records.pop(topic_partition, None)
                 self._consumer.resume(topic_partition)
 
@@ -113,10 +121,13 @@ class KafkaSource(GroupSource):
     def _connected(self, timeout: float) -> Any:
         self._must_be_open()
         if self._consumer is None:
-            consumer: Any = connect(KafkaConsumer, self._config.brokers, max(timeout, CONNECT), **self._settings())
+            consumer: Any = connect(
+                KafkaConsumer, self._config.brokers, max(timeout, CONNECT), **self._settings()
+            )
             net = consumer._client
             consumer._fetcher.PartitionRecords = ColumnRecords
-            net.cluster.config["allow_auto_create_topics"] = False  # the consumer's own option of that name does not arrive there
+            # the consumer's own option of that name does not arrive there
+            net.cluster.config["allow_auto_create_topics"] = False
             _say_what_is_lost(consumer._coordinator)
             self._consumer, self._net = consumer, net
             self._heard = time.monotonic()
@@ -125,7 +136,9 @@ class KafkaSource(GroupSource):
 
     def _settings(self) -> dict[str, Any]:
         config = self._config
-        password = {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
+        password = (
+            {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
+        )
         return {
             **config.security,
             **password,
@@ -145,7 +158,8 @@ class KafkaSource(GroupSource):
         }
 
     def _join(self) -> None:
-        missing = self._await_metadata(self._config.topics, 1.0)  # unknown topics would make the first assignment an empty one
+        # unknown topics would make the first assignment an empty one
+        missing = self._await_metadata(self._config.topics, 1.0)
         if missing:
             log.warning("%s; waiting for it", self._lacks(missing))
         self._consumer.subscribe(list(self._config.topics), listener=_Listener(self._consumer, self._owned))
@@ -155,7 +169,8 @@ class KafkaSource(GroupSource):
         consumer, net, self._consumer, self._net = self._consumer, self._net, None, None
         self._owned.lost(self._owned.next)
         if consumer is not None:
-            with suppress(Exception):  # the cluster may be away, and the client may be broken: that is why it goes
+            # the cluster may be away, and the client may be broken: that is why it goes
+            with suppress(Exception):
                 consumer.close(autocommit=False, timeout_ms=2000)
             net.close()
 
@@ -163,7 +178,8 @@ class KafkaSource(GroupSource):
 
     def _fetch(self, consumer: Any, max_records: int, timeout: float) -> Mapping[TopicPartition, list[Chunk]]:
         if consumer._coordinator.rejoining:
-            # kafka-python 3.0.12 forgets a rejoin that outlasts a poll if it was new partitions that called for it, and never gets any again.
+            # kafka-python 3.0.12 forgets a rejoin that outlasts a poll if it was new partitions that called
+            # for it, and never gets any again.
             consumer._coordinator.request_rejoin()
         try:
             return consumer.poll(timeout_ms=int(timeout * 1000), max_records=max_records)
@@ -172,13 +188,17 @@ class KafkaSource(GroupSource):
         except OffsetOutOfRangeError as error:
             raise self._out_of_range(error.args[0]) from error
         except LogTruncationError as error:
-            raise self._out_of_range({tp: self._owned.next[Partition(*tp)] for tp in error.divergent_offsets}) from error
+            raise self._out_of_range(
+                {tp: self._owned.next[Partition(*tp)] for tp in error.divergent_offsets}
+            ) from error
         except InconsistentGroupProtocolError as error:
             raise SourceError(
                 f"group {self._group} is in use by another program with another way to share partitions; set kafka.group"
             ) from error
         except AuthorizationError as error:
-            raise SourceError(f"Kafka at {self._where} does not allow it: {error}; check the ACLs of topic and group") from error
+            raise SourceError(
+                f"Kafka at {self._where} does not allow it: {error}; check the ACLs of topic and group"
+            ) from error
         except RetriableError as error:
             log.debug("poll: %r", error)
         except KafkaError as error:
@@ -199,18 +219,28 @@ class KafkaSource(GroupSource):
         return poll
 
     def _waits(self) -> str:
-        """A group gives out what there is: that a topic is missing, or that we are no member yet, looks like an idle topic otherwise."""
-        if missing := [topic for topic in self._config.topics if self._net.cluster.partitions_for_topic(topic) is None]:
+        """A group gives out what there is: that a topic is missing, or that we are no member yet, looks like
+        an idle topic otherwise.
+        """
+        if missing := [
+            topic for topic in self._config.topics if self._net.cluster.partitions_for_topic(topic) is None
+        ]:
             return self._lacks(missing)
-        return "" if self._owned.next or self._consumer._coordinator.state == MemberState.STABLE else self._joins
+        return (
+            "" if self._owned.next or self._consumer._coordinator.state == MemberState.STABLE else self._joins
+        )
 
     def _notice_recreated(self) -> None:
-        """A topic that was deleted and made again keeps its assignment; hand its partitions out anew, so that the engine asks for the identity."""
+        """A topic that was deleted and made again keeps its assignment; hand its partitions out anew, so that
+        the engine asks for the identity.
+        """
         for topic, known in self._topic_ids.items():
             now = self._net.cluster.topic_id(topic)
             if now is not None and now != known:
                 self._topic_ids[topic] = now
-                again = [p for p in self._owned.next if p.topic == topic and known is not None and self._pause(p)]
+                again = [
+                    p for p in self._owned.next if p.topic == topic and known is not None and self._pause(p)
+                ]
                 self._owned.lost(again)
                 self._owned.gained(again)
 
@@ -231,25 +261,32 @@ class KafkaSource(GroupSource):
                 yield records
 
     def _check_alive(self, poll: Poll) -> None:
-        """An idle topic and a cluster that is away look alike to the client's poll: tell them apart by the connections."""
+        """An idle topic and a cluster that is away look alike to the client's poll: tell them apart by the
+        connections.
+        """
         if poll.records or any(self._net.connected(broker.node_id) for broker in self._net.cluster.brokers()):
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > DOWN_AFTER and not (poll.assigned or poll.revoked):
-            raise SourceUnavailable(f"Kafka at {self._where} is away; reading goes on where it stopped once it is back")
+            raise SourceUnavailable(
+                f"Kafka at {self._where} is away; reading goes on where it stopped once it is back"
+            )
 
     def _corrupt(self, error: CorruptBatchError) -> None:
         """Fetch once more, for the damage may be the network's; the second time it is the log's."""
         place = (error.topic_partition, error.offset)
         if self._damaged != place:
             self._damaged = place
-            log.warning("%s: unreadable batch at offset %d (%s); fetching it again", Partition(*place[0]), place[1], error)
+            log.warning(
+                "%s: unreadable batch at offset %d (%s); fetching it again",
+                Partition(*place[0]),
+                place[1],
+                error,
+            )
             return
         self._damaged = None
         self._consumer.pause(error.topic_partition)
         partition = Partition(*error.topic_partition)
-        message = (
-            f"{partition}: the batch at offset {error.offset} is unreadable ({error}); repair or delete it in the topic, or seek past it"
-        )
+        message = f"{partition}: the batch at offset {error.offset} is unreadable ({error}); repair or delete it in the topic, or seek past it"
         raise SourceError(message, partition, error.offset) from error
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> OffsetOutOfRange:
@@ -257,7 +294,9 @@ class KafkaSource(GroupSource):
         self._consumer.pause(topic_partition)
         partition = Partition(*topic_partition)
         return OffsetOutOfRange(
-            f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)", partition, offset
+            f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)",
+            partition,
+            offset,
         )
 
     # ------------------------------------------------------------------------------------------------------- questions
@@ -266,20 +305,28 @@ class KafkaSource(GroupSource):
     def _asking(self, what: str) -> Iterator[Any]:
         try:
             yield self._connected(LOOKUP)
-        except (RetriableError, KeyError) as error:  # KeyError: the client's answer lacks a partition that is unknown
-            raise SourceUnavailable(f"Kafka at {self._where} did not tell {what} within {LOOKUP:g} s ({error!r})") from error
+        except (RetriableError, KeyError) as error:
+            # KeyError: the client's answer lacks a partition that is unknown
+            raise SourceUnavailable(
+                f"Kafka at {self._where} did not tell {what} within {LOOKUP:g} s ({error!r})"
+            ) from error
         except KafkaError as error:
             raise SourceError(f"Kafka at {self._where} does not tell {what}: {error!r}") from error
 
     def _topic_id(self, topic: str) -> Any:
-        """The topic's id, from the metadata that the client keeps fresh. None: a broker before 2.8 has none."""
+        """The topic's id, from the metadata that the client keeps fresh.
+
+        None: a broker before 2.8 has none.
+        """
         self._connected(LOOKUP)
         if self._await_metadata([topic], LOOKUP):
             raise SourceUnavailable(f"Kafka at {self._where} has no topic {topic}")
         return self._net.cluster.topic_id(topic)
 
     def _await_metadata(self, topics: Sequence[str], timeout: float) -> list[str]:
-        """Wait until the partitions of ``topics`` are known; returns the topics that are not after ``timeout`` seconds."""
+        """Wait until the partitions of ``topics`` are known; returns the topics that are not after
+        ``timeout`` seconds.
+        """
         deadline = time.monotonic() + timeout
         cluster = self._net.cluster
         cluster.set_topics(topics)
@@ -306,7 +353,8 @@ class KafkaSource(GroupSource):
 def _say_what_is_lost(coordinator: Any) -> None:
     """Prepare the join anew where its answer is that the group has forgotten this member.
 
-    kafka-python 3.0.12 prepares once an attempt: what was ours, was another's meanwhile, and came back, it took for never lost.
+    kafka-python 3.0.12 prepares once an attempt: what was ours, was another's meanwhile, and came back, it
+    took for never lost.
     """
     reset = coordinator.reset_generation
 
@@ -318,7 +366,10 @@ def _say_what_is_lost(coordinator: Any) -> None:
 
 
 class _Listener(ConsumerRebalanceListener):
-    """Runs on the client's IO thread. A position is set at once, or the client would look for one and fail; paused, nothing is read from it."""
+    """Runs on the client's IO thread.
+
+    A position is set at once, or the client would look for one and fail; paused, nothing is read from it.
+    """
 
     def __init__(self, consumer: Any, owned: Ownership) -> None:
         self._consumer = consumer

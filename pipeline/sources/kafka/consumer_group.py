@@ -23,7 +23,8 @@ MIRROR_ALL_EVERY = 10.0
 class Ownership:
     """``next`` holds what the engine was told that it owns, and where each is read next.
 
-    Rebalance callbacks only record (``gained``, ``lost``), on whatever thread; ``settle`` turns the record into what one poll tells.
+    Rebalance callbacks only record (``gained``, ``lost``), on whatever thread; ``settle`` turns the record
+    into what one poll tells.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,10 @@ class Ownership:
         self._events.append((False, [Partition(*p) for p in partitions]))
 
     def settle(self) -> Poll:
-        """What changed since the last time. A partition that went and came back is both revoked and assigned: its state is stale."""
+        """What changed since the last time.
+
+        A partition that went and came back is both revoked and assigned: its state is stale.
+        """
         assigned: dict[Partition, None] = {}
         revoked: list[Partition] = []
         while self._events:
@@ -54,9 +58,11 @@ class Ownership:
 
 
 class Mirror:
-    """Committed positions on their way to the group's offsets in Kafka: what is new at most every second, all of them now and then and at the end.
+    """Committed positions on their way to the group's offsets in Kafka: what is new at most every second, all
+    of them now and then and at the end.
 
-    Sending waits for no answer and may fail (in a rebalance it does); sent again, the offsets that operators see are right also where nothing new comes.
+    Sending waits for no answer and may fail (in a rebalance it does); sent again, the offsets that operators
+    see are right also where nothing new comes.
     """
 
     def __init__(self, send: Callable[[Mapping[Partition, int]], object]) -> None:
@@ -103,7 +109,8 @@ class GroupSource(ABC):
 
     def start_offset(self, partition: Partition) -> int:
         grown = partition.number not in self._first_seen.get(partition.topic, {partition.number})
-        if self._start == EARLIEST or (self._start == LATEST and grown):  # what a new partition got before we knew it counts as new
+        # what a new partition got before we knew it counts as new
+        if self._start == EARLIEST or (self._start == LATEST and grown):
             return self.bounds([partition])[partition].beginning
         if self._start == LATEST:
             return self.bounds([partition])[partition].end

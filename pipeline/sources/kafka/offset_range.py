@@ -24,7 +24,9 @@ class SeekableByTime(Source, Protocol):
 
 @dataclass(slots=True)
 class SpanSource:
-    """``inner`` from ``start_ns`` (None: its beginning) to ``end_ns`` (None: its end when we arrived), by the log's own timestamps."""
+    """``inner`` from ``start_ns`` (None: its beginning) to ``end_ns`` (None: its end when we arrived), by the
+    log's own timestamps.
+    """
 
     inner: SeekableByTime
     start_ns: int | None
@@ -37,7 +39,9 @@ class SpanSource:
         poll = self.inner.poll(max_records, timeout)
         for partition in poll.assigned:
             end = self.bounds([partition])[partition].end
-            self._ends[partition] = end if self.end_ns is None else min(end, self.inner.offset_at(partition, self.end_ns))
+            self._ends[partition] = (
+                end if self.end_ns is None else min(end, self.inner.offset_at(partition, self.end_ns))
+            )
             self._next[partition] = self.start_offset(partition)
             self._total += self._ends[partition] - self._next[partition]
         records = [cut for r in poll.records if (cut := self._cut(r)) is not None]
@@ -88,12 +92,18 @@ class SpanSource:
 
 
 def span_of(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> SpanSource:
-    """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions from the daemon."""
-    return SpanSource(cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_alone(kafka)))), start_ns, end_ns)
+    """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions
+    from the daemon.
+    """
+    return SpanSource(
+        cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_alone(kafka)))), start_ns, end_ns
+    )
 
 
 def beside(stream: str, source: SourceConfig, form: Format | None) -> Source | None:
-    """Another reader of what a live one reads, from the same start; None where reading takes something away, or makes it."""
+    """Another reader of what a live one reads, from the same start; None where reading takes something away,
+    or makes it.
+    """
     if source.kafka is not None:
         return make_source(stream, SourceConfig(kafka=_alone(source.kafka)), form)
     return make_source(stream, source, form) if source.files is not None else None

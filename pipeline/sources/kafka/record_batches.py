@@ -1,8 +1,10 @@
-"""Kafka's record batches straight into columns: kafka-python, but without a tuple and eight function calls for each record.
+"""Kafka's record batches straight into columns: kafka-python, but without a tuple and eight function calls
+for each record.
 
-kafka-python fetches, checks, groups and rebalances; only the innermost step, from the bytes of a batch to its records, is done here for
-a whole batch at once (a bare poll loop: 0.25 M records/s; with this: several M/s). ``Fetcher.PartitionRecords`` is the place: the fetcher asks
-it for up to n records and advances the position to its ``next_fetch_offset``; we answer with chunks of columns.
+kafka-python fetches, checks, groups and rebalances; only the innermost step, from the bytes of a batch to its
+records, is done here for a whole batch at once (a bare poll loop: 0.25 M records/s; with this: several M/s).
+``Fetcher.PartitionRecords`` is the place: the fetcher asks it for up to n records and advances the position
+to its ``next_fetch_offset``; we answer with chunks of columns.
 
 Format: https://kafka.apache.org/documentation/#recordbatch
 """
@@ -26,7 +28,8 @@ from pipeline.sources.base import Headers, Records
 
 NS_PER_MS = 1_000_000
 NEWEST = 2  # format of record batches, their "magic" byte
-# Rows of the table that ``_scan`` fills, one column a record. Positions are in bytes; an end of −1 means null.
+# Rows of the table that ``_scan`` fills, one column a record. Positions are in bytes; an end of −1 means
+# null.
 _TIME, _OFFSET, _KEY, _KEY_END, _VALUE, _VALUE_END, _HEADERS, _HEADER_COUNT = range(8)
 
 
@@ -42,7 +45,9 @@ class CorruptBatchError(Exception):
 
 @dataclass(slots=True)
 class Chunk:
-    """Records of one batch in offset order; ``next_offset`` is past all that the batch used up, control records included."""
+    """Records of one batch in offset order; ``next_offset`` is past all that the batch used up, control
+    records included.
+    """
 
     offsets: NDArray[np.int64]
     timestamps: NDArray[np.int64]  # ns, −1: none
@@ -74,7 +79,10 @@ class Chunk:
 
 
 class Taken:
-    """What one ``take`` brought. Its length is what the fetcher counts, what it iterates over are the chunks."""
+    """What one ``take`` brought.
+
+    Its length is what the fetcher counts, what it iterates over are the chunks.
+    """
 
     __slots__ = ("chunks", "records")
 
@@ -87,14 +95,18 @@ class Taken:
         self.records += len(chunk.offsets)
 
     def __len__(self) -> int:
-        return max(self.records, len(self.chunks))  # a chunk without records still moves the position: it must not look like nothing
+        # a chunk without records still moves the position: it must not look like nothing
+        return max(self.records, len(self.chunks))
 
     def __iter__(self) -> Iterator[Chunk]:
         return iter(self.chunks)
 
 
 class ColumnRecords(Fetcher.PartitionRecords):
-    """The answer to a fetch for one partition, given out as chunks. Set it as the ``PartitionRecords`` of a consumer's fetcher."""
+    """The answer to a fetch for one partition, given out as chunks.
+
+    Set it as the ``PartitionRecords`` of a consumer's fetcher.
+    """
 
     def __init__(self, fetch_offset: int, topic_partition: Any, records: Any, **options: Any) -> None:
         super().__init__(fetch_offset, topic_partition, records, **options)
@@ -103,16 +115,24 @@ class ColumnRecords(Fetcher.PartitionRecords):
         self._error: CorruptBatchError | None = None
 
     def take(self, n: int) -> Taken:
-        """Up to ``n`` records. What precedes a corrupt batch is given out first; then CorruptBatchError, and the fetch is dropped."""
+        """Up to ``n`` records.
+
+        What precedes a corrupt batch is given out first; then CorruptBatchError, and the fetch is dropped.
+        """
         taken = Taken()
         try:
-            while len(taken) < n and self._error is None and (chunk := self._rest or next(self.record_iterator, None)) is not None:
+            while (
+                len(taken) < n
+                and self._error is None
+                and (chunk := self._rest or next(self.record_iterator, None)) is not None
+            ):
                 self._rest, room = None, n - taken.records
                 if len(chunk.offsets) > room:
                     chunk, self._rest = chunk.split(room)
                 taken.add(chunk)
                 self.next_fetch_offset = chunk.next_offset
-        except Exception as error:  # codecs, struct and the client raise all sorts; each of them means: this batch is unreadable
+        except Exception as error:
+            # codecs, struct and the client raise all sorts; each of them means: this batch is unreadable
             self._error = CorruptBatchError(self.topic_partition, self.next_fetch_offset, error)
         if self._error is not None and not taken.chunks:
             self.drain()  # or the fetcher would ask the dead iterator for ever
@@ -122,12 +142,15 @@ class ColumnRecords(Fetcher.PartitionRecords):
 
     def _chunks(self, records: Any) -> Iterator[Chunk]:
         while (batch := records.next_batch()) is not None:
-            if batch.magic > NEWEST:  # the checksum does not cover the byte that says so, and the client reads on
+            # the checksum does not cover the byte that says so, and the client reads on
+            if batch.magic > NEWEST:
                 raise CorruptRecordError(
                     f"the batch at offset {batch.base_offset} is of format {batch.magic}; {NEWEST} is the newest that is known"
                 )
             if self.check_crcs and not batch.validate_crc():
-                raise CorruptRecordError(f"the checksum of the batch at offset {batch.base_offset} does not fit")
+                raise CorruptRecordError(
+                    f"the checksum of the batch at offset {batch.base_offset} does not fit"
+                )
             self.bytes_read += batch.size_in_bytes
             chunk = self._decode(batch)
             if chunk.next_offset > self.next_fetch_offset:  # else it lies before what was asked for
@@ -141,7 +164,9 @@ class ColumnRecords(Fetcher.PartitionRecords):
         return _empty(batch.next_offset) if self._is_hidden(batch) else decode(batch, self.fetch_offset)
 
     def _is_hidden(self, batch: Any) -> bool:
-        """Transaction markers, and what aborted transactions wrote (as in the method of kafka-python that we replace)."""
+        """Transaction markers, and what aborted transactions wrote (as in the method of kafka-python that we
+        replace).
+        """
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if self._contains_abort_marker(batch):
@@ -152,18 +177,27 @@ class ColumnRecords(Fetcher.PartitionRecords):
 
 
 def decode(batch: Any, fetch_offset: int) -> Chunk:
-    """Columns of a batch of format 2 (any broker since 0.11), from ``fetch_offset`` on. Raises CorruptRecordError and what codecs raise."""
+    """Columns of a batch of format 2 (any broker since 0.11), from ``fetch_offset`` on.
+
+    Raises CorruptRecordError and what codecs raise.
+    """
     iter(batch)  # decompresses
     raw, count = bytes(batch._buffer), batch.records_count
     if not 0 <= count <= len(raw):
         raise CorruptRecordError(f"the batch at offset {batch.base_offset} claims {count} records")
     fields = np.empty((8, count), np.int64)
     if _scan(np.frombuffer(raw, np.uint8), batch._pos, fields) != len(raw):
-        raise CorruptRecordError(f"the records of the batch at offset {batch.base_offset} do not add up to its length")
+        raise CorruptRecordError(
+            f"the records of the batch at offset {batch.base_offset} do not add up to its length"
+        )
     offsets = fields[_OFFSET] + batch.base_offset
     first = int(np.searchsorted(offsets, fetch_offset))  # a fetch may begin amid a compressed batch
     fields, offsets = fields[:, first:], offsets[first:]
-    stamps = np.full(len(offsets), batch.max_timestamp) if batch.timestamp_type else fields[_TIME] + batch.first_timestamp
+    stamps = (
+        np.full(len(offsets), batch.max_timestamp)
+        if batch.timestamp_type
+        else fields[_TIME] + batch.first_timestamp
+    )
     return Chunk(
         offsets=offsets,
         timestamps=_to_ns(stamps),
@@ -196,7 +230,9 @@ def _decode_old(batch: Any, fetch_offset: int) -> Chunk:
     records = [record for record in batch if record.offset >= fetch_offset]
     return Chunk(
         offsets=np.array([record.offset for record in records], np.int64),
-        timestamps=_to_ns(np.array([-1 if record.timestamp is None else record.timestamp for record in records], np.int64)),
+        timestamps=_to_ns(
+            np.array([-1 if record.timestamp is None else record.timestamp for record in records], np.int64)
+        ),
         values=[record.value for record in records],
         keys=[record.key for record in records],
         headers=None,
@@ -225,7 +261,10 @@ def _slices(raw: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> l
 
 def _headers(raw: bytes, fields: NDArray[np.int64]) -> list[Headers]:
     view = np.frombuffer(raw, np.uint8)
-    return [_headers_of(raw, view, position, count) for position, count in fields[[_HEADERS, _HEADER_COUNT]].T.tolist()]
+    return [
+        _headers_of(raw, view, position, count)
+        for position, count in fields[[_HEADERS, _HEADER_COUNT]].T.tolist()
+    ]
 
 
 def _headers_of(raw: bytes, view: NDArray[np.uint8], position: int, count: int) -> Headers:
@@ -235,7 +274,9 @@ def _headers_of(raw: bytes, view: NDArray[np.uint8], position: int, count: int) 
         size, position = _varint(view, start + length)
         if min(length, position) < 0 or position + max(size, 0) > len(raw):
             raise CorruptRecordError("a record header does not fit in its record")
-        found.append((raw[start : start + length].decode(), raw[position : position + size] if size >= 0 else None))
+        found.append(
+            (raw[start : start + length].decode(), raw[position : position + size] if size >= 0 else None)
+        )
         position += max(size, 0)
     return found
 
@@ -256,7 +297,9 @@ def _varint(buffer, position):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @njit(cache=True)
 def _scan(buffer, position, fields):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill ``fields`` (8, records) from the records at ``position``; returns where they end, −1 if one does not fit."""
+    """Fill ``fields`` (8, records) from the records at ``position``; returns where they end, −1 if one does
+    not fit.
+    """
     for i in range(fields.shape[1]):
         length, position = _varint(buffer, position)
         end = position + length

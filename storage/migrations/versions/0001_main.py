@@ -223,5 +223,7 @@ def _faults() -> None:
         postgresql_where=sa.text("ended_ns IS NULL"),
         sqlite_where=sa.text("ended_ns IS NULL"),
     )
-    op.create_index("uq_faults_started_ns", "faults", ["stream", "kind", "topic", "partition", "started_ns"], unique=True)
+    op.create_index(
+        "uq_faults_started_ns", "faults", ["stream", "kind", "topic", "partition", "started_ns"], unique=True
+    )
     op.create_index("ix_faults_started_ns", "faults", ["started_ns"])

@@ -53,7 +53,9 @@ def downgrade() -> None:
 
 
 def _partial(name: str, table: str, columns: list[str], where: str, unique: bool = False) -> None:
-    op.create_index(name, table, columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+    op.create_index(
+        name, table, columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where)
+    )
 
 
 def _alert_events() -> None:
@@ -133,7 +135,9 @@ def _alert_members() -> None:
     )
     op.create_index("ix_alert_members_alert_id_surprise", "alert_members", ["alert_id", "surprise"])
     op.create_index("ix_alert_members_start_ns", "alert_members", ["start_ns"])
-    op.create_index("ix_alert_members_stream_series_start_ns", "alert_members", ["stream", "series", "start_ns"])
+    op.create_index(
+        "ix_alert_members_stream_series_start_ns", "alert_members", ["stream", "series", "start_ns"]
+    )
 
 
 def _alert_lanes() -> None:
@@ -216,7 +220,12 @@ def _delivery_lanes() -> None:
         sa.Column("owner", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("endpoint", "lane", name="pk_delivery_lanes"),
     )
-    _partial("ix_delivery_lanes_due", "delivery_lanes", ["endpoint", "due_ns"], "due_ns IS NOT NULL AND owner IS NULL")
+    _partial(
+        "ix_delivery_lanes_due",
+        "delivery_lanes",
+        ["endpoint", "due_ns"],
+        "due_ns IS NOT NULL AND owner IS NULL",
+    )
     _partial("ix_delivery_lanes_owner", "delivery_lanes", ["owner"], "owner IS NOT NULL")
 
 

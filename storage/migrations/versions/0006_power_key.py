@@ -34,5 +34,7 @@ def _create(*key: sa.Column[bytes]) -> None:
         sa.Column("spread", sa.Double(), nullable=False),
         sa.Column("model_version", sa.Text(), nullable=False),
         sa.Column("found_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("stream", "series_key" if key else "series", "channel", "kind", name=op.f("pk_power")),
+        sa.PrimaryKeyConstraint(
+            "stream", "series_key" if key else "series", "channel", "kind", name=op.f("pk_power")
+        ),
     )

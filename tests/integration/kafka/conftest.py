@@ -18,7 +18,11 @@ def join():
     def joining(client, broker, *topics, group=None, metadata_age=0.5, **settings):
         settings = {"session_timeout": timedelta(seconds=6), **settings}
         opened.append(
-            client(KafkaConfig(brokers=[broker], topics=list(topics), **settings), group or uuid.uuid4().hex, metadata_age=metadata_age)
+            client(
+                KafkaConfig(brokers=[broker], topics=list(topics), **settings),
+                group or uuid.uuid4().hex,
+                metadata_age=metadata_age,
+            )
         )
         return opened[-1]
 

@@ -1,4 +1,6 @@
-"""The Kafka sources against a real broker that goes away, freezes or damages its log, and members that were silent for too long."""
+"""The Kafka sources against a real broker that goes away, freezes or damages its log, and members that were
+silent for too long.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.kafka
 
 
 def read_on(reader, count, timeout=40.0):
-    """Until ``count`` records are there, whatever the broker does meanwhile; returns the messages of the errors on the way."""
+    """Until ``count`` records are there, whatever the broker does meanwhile; returns the messages of the
+    errors on the way.
+    """
     said = []
     deadline = time.monotonic() + timeout
     while reader.count() < count:
@@ -102,7 +106,9 @@ def test_a_broker_that_is_not_there_yet(faulty_broker, join, client):
 
 @CLIENTS
 def test_a_member_that_was_silent_too_long_learns_that_it_lost_everything(topics, join, client):
-    """Past max_poll_interval the group gives its partitions to another; the zombie hears of it at its next poll only."""
+    """Past max_poll_interval the group gives its partitions to another; the zombie hears of it at its next
+    poll only.
+    """
     topic, group = topics.create(2), uuid.uuid4().hex
     for number in range(2):
         topics.produce(topic, numbered(100), number)
@@ -125,7 +131,9 @@ def test_a_member_that_was_silent_too_long_learns_that_it_lost_everything(topics
 
 
 def test_a_member_that_hears_from_the_join_itself_that_it_was_forgotten(topics, join):
-    """Between two heartbeats the group forgets it, and half of what it had comes back to it: the client of 3.0.12 takes that for never lost."""
+    """Between two heartbeats the group forgets it, and half of what it had comes back to it: the client of
+    3.0.12 takes that for never lost.
+    """
     topic, group = topics.create(2), uuid.uuid4().hex
     for number in range(2):
         topics.produce(topic, numbered(100), number)
@@ -149,7 +157,10 @@ def test_a_member_that_hears_from_the_join_itself_that_it_was_forgotten(topics, 
 
 @CLIENTS
 def test_a_damaged_log_is_named_and_the_place_is_kept(faulty_broker, join, client):
-    """Bytes are changed on the broker's disk. What precedes is read; the rest of the topic goes on; a seek past it goes on too."""
+    """Bytes are changed on the broker's disk.
+
+    What precedes is read; the rest of the topic goes on; a seek past it goes on too.
+    """
     topics = Topics(faulty_broker.address)
     topic = topics.create(2)
     for first in (0, 10, 20):  # three batches

@@ -1,4 +1,6 @@
-"""The Kafka sources against a real broker: groups, topics, codecs, settings, and what retention and compaction take away."""
+"""The Kafka sources against a real broker: groups, topics, codecs, settings, and what retention and
+compaction take away.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,12 @@ def test_three_members_join_and_leave_under_load(topics, join, client):
 @CLIENTS
 def test_a_compacted_topic_is_counted_in_full(topics, join, client):
     """Compaction takes records away, not offsets: what is read adds up to the log's end all the same."""
-    config = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": "100", "max.compaction.lag.ms": "200"}
+    config = {
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.001",
+        "segment.ms": "100",
+        "max.compaction.lag.ms": "200",
+    }
     topic = topics.create(config=config)
     partition = Partition(topic, 0)
     for _ in range(5):
@@ -109,12 +116,16 @@ def test_several_topics(topics, join, client):
 def test_every_codec(topics, join, client, codec):
     topic = topics.create()
     topics.produce(topic, numbered(1000), compression=codec)
-    assert Reader(join(client, topics.broker, topic)).until_read(1000).values(Partition(topic, 0)) == numbered(1000)
+    assert Reader(join(client, topics.broker, topic)).until_read(1000).values(
+        Partition(topic, 0)
+    ) == numbered(1000)
 
 
 @CLIENTS
 def test_what_a_member_waits_for_is_said(topics, join, client):
-    """Neither a topic that is not there nor a group that is not joined yet is a source that is ready; a member for whom no partition is left is."""
+    """Neither a topic that is not there nor a group that is not joined yet is a source that is ready; a
+    member for whom no partition is left is.
+    """
     there, absent, group = topics.create(1), f"t-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     first = join(client, topics.broker, there, absent, group=group)
     reader = Reader(first)
@@ -136,7 +147,10 @@ def test_what_a_member_waits_for_is_said(topics, join, client):
 
 
 def test_a_topic_that_is_not_there_is_neither_made_nor_fatal(topics, join, caplog):
-    """The broker would create it on demand; a misspelt name must not leave a topic behind. Once it is there, it is read."""
+    """The broker would create it on demand; a misspelt name must not leave a topic behind.
+
+    Once it is there, it is read.
+    """
     name = f"t-{uuid.uuid4().hex[:8]}"
     source = join(KafkaSource, topics.broker, name)
     for _ in range(10):
@@ -175,7 +189,9 @@ def test_seeking_amid_a_compressed_batch_begins_exactly_there(topics, join):
     assert reader.read[partition][0] == (613, b"v00613")
 
 
-@pytest.mark.parametrize("settings", [{"security": {"security_protocol": "CARRIER_PIGEON"}}, {"security": {"no_such_setting": 1}}])
+@pytest.mark.parametrize(
+    "settings", [{"security": {"security_protocol": "CARRIER_PIGEON"}}, {"security": {"no_such_setting": 1}}]
+)
 def test_settings_that_the_client_does_not_know(kafka_broker, join, settings):
     with pytest.raises(ConfigError, match="kafka client settings"):
         join(KafkaSource, kafka_broker, "any", **settings).poll(1, 1)
@@ -194,7 +210,9 @@ def with_a_password(folder):
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl.plain.sasl.jaas.config": login,
     }
-    return FaultyBroker(folder, plain, heap="256m", settings=settings, announce=lambda line: None), f"127.0.0.1:{sasl}"
+    return FaultyBroker(
+        folder, plain, heap="256m", settings=settings, announce=lambda line: None
+    ), f"127.0.0.1:{sasl}"
 
 
 def free_ports(count):
@@ -207,7 +225,11 @@ def free_ports(count):
 
 def test_the_password_is_passed_on_and_a_wrong_one_is_told(tmp_path, monkeypatch, join):
     broker, address = with_a_password(tmp_path / "kafka")
-    security = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "watch"}
+    security = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "watch",
+    }
     try:
         broker.up()
         topics = Topics(broker.address)
@@ -217,7 +239,9 @@ def test_the_password_is_passed_on_and_a_wrong_one_is_told(tmp_path, monkeypatch
         for password in ("right", "wrong"):
             monkeypatch.setenv("KAFKA_PASSWORD", password)
             for client in (KafkaSource, confluent):
-                source = join(client, address, topic, security=security, password=Secret(env="KAFKA_PASSWORD"))
+                source = join(
+                    client, address, topic, security=security, password=Secret(env="KAFKA_PASSWORD")
+                )
                 if password == "right":
                     assert Reader(source).until_read(5).values(Partition(topic, 0)) == numbered(5)
                 else:

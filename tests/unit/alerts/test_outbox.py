@@ -14,8 +14,33 @@ from pipeline.core.types import Anomaly, AnomalyState, Fault, FaultKind, Partiti
 
 #: Every key that 0.1.0 writes and insists on: its reader refuses a body with any other key.
 KEYS_OF_0_1_0 = {
-    *("id", "stream", "series", "labels", "state", "severity", "direction", "start_ns", "end_ns", "peak_ns", "points", "score", "surprise"),
-    *("channels", "observed", "expected", "lower", "upper", "contribution", "guard", "model_version", "config_hash", "partition"),
+    *(
+        "id",
+        "stream",
+        "series",
+        "labels",
+        "state",
+        "severity",
+        "direction",
+        "start_ns",
+        "end_ns",
+        "peak_ns",
+        "points",
+        "score",
+        "surprise",
+    ),
+    *(
+        "channels",
+        "observed",
+        "expected",
+        "lower",
+        "upper",
+        "contribution",
+        "guard",
+        "model_version",
+        "config_hash",
+        "partition",
+    ),
     *("first_offset", "last_offset", "peak_offset", "last_flag_seq", "revision", "evidence"),
 }
 
@@ -33,14 +58,25 @@ def test_0_1_0_can_read_what_is_written() -> None:
 
 def test_keys_of_a_later_schema_are_ignored() -> None:
     anomaly = an_anomaly()
-    body = json.dumps(json.loads(encode_anomaly(anomaly)) | {"schema": 9, "quantity": "level", "usual": [1.0, 2.0]})
+    body = json.dumps(
+        json.loads(encode_anomaly(anomaly)) | {"schema": 9, "quantity": "level", "usual": [1.0, 2.0]}
+    )
     assert decode_anomaly(body) == anomaly
-    fault = {"schema": 9, "stream": "plant", "kind": "source_down", "message": "m", "started_ns": 1, "owner": "host:1"}
+    fault = {
+        "schema": 9,
+        "stream": "plant",
+        "kind": "source_down",
+        "message": "m",
+        "started_ns": 1,
+        "owner": "host:1",
+    }
     assert decode_fault(json.dumps(fault)) == Fault("plant", FaultKind.SOURCE_DOWN, "m", 1)
 
 
 def test_keys_that_an_earlier_schema_lacks_take_their_default() -> None:
-    optional = {f.name for f in fields(Anomaly) if f.default is not MISSING or f.default_factory is not MISSING}
+    optional = {
+        f.name for f in fields(Anomaly) if f.default is not MISSING or f.default_factory is not MISSING
+    }
     assert optional
     values = json.loads(encode_anomaly(an_anomaly()))
     read = decode_anomaly(json.dumps({key: value for key, value in values.items() if key not in optional}))

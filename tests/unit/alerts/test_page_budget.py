@@ -1,4 +1,6 @@
-"""The alert budget holds on undisturbed data, however the scores are calibrated, and lets strong anomalies through at once."""
+"""The alert budget holds on undisturbed data, however the scores are calibrated, and lets strong anomalies
+through at once.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,24 @@ def simulate(
     days: int = MONTH,
     strong: int = 0,
 ) -> Month:
-    """Undisturbed candidates for a month, more by day than by night. ``heavy``: how many times longer than calibrated their tail is;
-    ``cluster``: how many come together; ``shift``: the tail's change in the middle of the month; ``strong``: true anomalies among them."""
+    """Undisturbed candidates for a month, more by day than by night. ``heavy``: how many times longer than
+    calibrated their tail is; ``cluster``: how many come together; ``shift``: the tail's change in the middle
+    of the month; ``strong``: true anomalies among them."""
     rng = np.random.default_rng(seed)
     times = np.sort(rng.uniform(0, days, rng.poisson(candidates * days * 1.5 / cluster)))
     times = times[rng.uniform(size=len(times)) * 1.5 < 1 + 0.5 * np.sin(2 * np.pi * times)]
     times = np.repeat(times, cluster)
     surprises = 4.0 + rng.exponential(heavy / np.log(10), len(times)) * np.where(times > days / 2, shift, 1.0)
     # Not before the pool is known: without a past nothing is far beyond it.
-    true = set(rng.choice(np.arange(len(times) // 4, len(times)), strong, replace=False).tolist()) if strong else set()
+    true = (
+        set(rng.choice(np.arange(len(times) // 4, len(times)), strong, replace=False).tolist())
+        if strong
+        else set()
+    )
     budget, pages, caught = AlertBudget.new(per_day, 0), 0, 0
-    for i, (time, usual) in enumerate(zip((times * DAY).astype(np.int64).tolist(), surprises.tolist(), strict=True)):
+    for i, (time, usual) in enumerate(
+        zip((times * DAY).astype(np.int64).tolist(), surprises.tolist(), strict=True)
+    ):
         surprise = 24.0 if i in true else usual
         budget.advance(time)
         ruling = budget.rule(surprise)
@@ -59,9 +68,14 @@ def pages_per_day(per_day: float, candidates: float, seed: int, **nature: Any) -
 
 
 @pytest.mark.parametrize(("candidates", "seed"), [(14.4, 1), (14.4, 2), (14.4, 3), (144.0, 1), (144.0, 2)])
-@pytest.mark.parametrize("nature", [{}, {"heavy": 3.0}, {"heavy": 2.0, "cluster": 4}, {"shift": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "nature", [{}, {"heavy": 3.0}, {"heavy": 2.0, "cluster": 4}, {"shift": 1.5}], ids=str
+)
 def test_a_month_of_undisturbed_data_keeps_the_budget(candidates: float, nature: dict, seed: int):
-    """Within 20 %, where nothing is wrong. (14 candidates a day: 10 series; 144: 1,000; 1,440: 10,000; 100,000 series: benchmarks/alerts.py.)"""
+    """Within 20 %, where nothing is wrong.
+
+    (14 candidates a day: 10 series; 144: 1,000; 1,440: 10,000; 100,000 series: benchmarks/alerts.py.)
+    """
     assert pages_per_day(5.0, candidates, seed, **nature) == pytest.approx(5.0, rel=0.2)
 
 

@@ -50,7 +50,10 @@ def test_numbers_of_weekdays_are_those_of_crontab():
     for expression in ("0 12 * * 0", "0 12 * * 7", "0 12 * * sun"):
         assert cron_window(expression, timedelta(hours=1), ZoneInfo("UTC"), sunday) is not None
     assert cron_window("0 12 * * 1-5", timedelta(hours=1), ZoneInfo("UTC"), sunday) is None
-    assert cron_window("0 12 * * 1-5", timedelta(hours=1), ZoneInfo("UTC"), sunday + timedelta(days=1)) is not None
+    assert (
+        cron_window("0 12 * * 1-5", timedelta(hours=1), ZoneInfo("UTC"), sunday + timedelta(days=1))
+        is not None
+    )
 
 
 def test_overlapping_windows_count_as_the_one_that_ends_last():
@@ -59,7 +62,11 @@ def test_overlapping_windows_count_as_the_one_that_ends_last():
     assert window.end == utc("2026-01-01T13:30")
 
 
-@given(minutes=st.integers(0, 366 * 24 * 60), hours=st.integers(1, 30), zone=st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"]))
+@given(
+    minutes=st.integers(0, 366 * 24 * 60),
+    hours=st.integers(1, 30),
+    zone=st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"]),
+)
 def test_a_daily_silence_holds_exactly_its_length_after_each_beginning(minutes: int, hours: int, zone: str):
     now = utc("2026-01-01T00:00") + timedelta(minutes=minutes)
     length = timedelta(hours=hours)

@@ -17,7 +17,9 @@ from pipeline.alerts.transport.ssrf import Forbidden, judge, judge_all, networks
 INSIDE = networks(["private", "loopback"])
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "2a00:1450:4001:80b::200e"])
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "2a00:1450:4001:80b::200e"]
+)
 def test_public_addresses_may_be_called(address: str):
     assert str(judge(address, ())) == address
 
@@ -88,7 +90,9 @@ def test_the_allow_list_opens_what_it_names_and_nothing_else():
 
 
 @given(st.ip_addresses())
-def test_nothing_but_public_addresses_passes_an_empty_list(address: ipaddress.IPv4Address | ipaddress.IPv6Address):
+def test_nothing_but_public_addresses_passes_an_empty_list(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+):
     try:
         judge(str(address), ())
     except Forbidden:
@@ -109,7 +113,15 @@ def test_the_backend_connects_to_the_judged_address_and_asks_the_dns_once(monkey
 
     async def getaddrinfo(self, host, port, **kw):
         asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34" if len(asked) == 1 else "127.0.0.1", port))]
+        return [
+            (
+                socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                ("93.184.216.34" if len(asked) == 1 else "127.0.0.1", port),
+            )
+        ]
 
     called: list[str] = []
 

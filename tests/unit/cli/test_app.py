@@ -97,7 +97,10 @@ def test_times_are_read_in_utc(text, ns):
     assert parse_time(text) == ns
 
 
-@pytest.mark.parametrize(("text", "hours"), [("2h", 2), ("-2h", 2), ("1d12h", 36), ("30m", 0.5), ("1w", 168), ("2h ago", 2), ("now", 0)])
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [("2h", 2), ("-2h", 2), ("1d12h", 36), ("30m", 0.5), ("1w", 168), ("2h ago", 2), ("now", 0)],
+)
 def test_relative_times_are_ago(text, hours):
     before = time.time_ns()
     got = parse_time(text)

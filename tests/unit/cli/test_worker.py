@@ -14,7 +14,10 @@ from pipeline.core.errors import InputError
     [
         (["nonsense"], "is no address of a Dask scheduler; write tcp://host:8786"),
         (["tls://host:8786"], "needs --tls-ca, --tls-cert and --tls-key"),
-        (["tcp://host:8786", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"], "any other takes none of them"),
+        (
+            ["tcp://host:8786", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"],
+            "any other takes none of them",
+        ),
         (["tls://host:8786", "--tls-ca", "a", "--tls-cert", "b"], "needs --tls-ca"),
         (["tls://host:8786", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"], "there is no file a"),
     ],

@@ -46,7 +46,9 @@ def test_a_good_file_becomes_a_config(tmp_path):
 
 
 def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_path):
-    text = GOOD.replace("every: 1m", "every: 60\n    preset: senzor\n    alarm_rate: 2\n    lateness: soon").replace("topics", "topcs")
+    text = GOOD.replace(
+        "every: 1m", "every: 60\n    preset: senzor\n    alarm_rate: 2\n    lateness: soon"
+    ).replace("topics", "topcs")
     assert refusal(tmp_path, text) == [
         "forewatch.yaml:4: streams.plant.source.kafka.topics: is missing — add it: topics to read; partitions that are added later are found",
         "forewatch.yaml:4: streams.plant.source.kafka.topcs: there is no such key — did you mean topics?",
@@ -66,8 +68,16 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
             "5: streams.plant.format.json.series: 5 does not fit — give text, or a list: [text, text], or a mapping",
         ),
         ("[sensors]", "[7]", "4: streams.plant.source.kafka.topics[0]: 7 does not fit — put it in quotes"),
-        ("[sensors]", "[]", "4: streams.plant.source.kafka.topics: is empty — topics to read; partitions that are added later are found"),
-        ("every: 1m", "counters: [bytes]", "6: streams.plant.counters: no channel bytes — there are temperature, pressure"),
+        (
+            "[sensors]",
+            "[]",
+            "4: streams.plant.source.kafka.topics: is empty — topics to read; partitions that are added later are found",
+        ),
+        (
+            "every: 1m",
+            "counters: [bytes]",
+            "6: streams.plant.counters: no channel bytes — there are temperature, pressure",
+        ),
         ("every: 1m", "aggregate: {every: 1m, values: {a: {nuniq: b}}}", "did you mean nunique?"),
         (
             "every: 1m",
@@ -79,17 +89,57 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
             "aggregate: {every: 1m, values: {a: sum}}",
             "6: streams.plant.aggregate.values.a: there is no value 'a' to take the sum of",
         ),
-        ("every: 1m", "limits: {pressure: {min: 2, max: 1}}", "6: streams.plant.limits.pressure: min 2 is above max 1 — exchange them"),
-        ("every: 1m", "calendar: XNYZ", "6: streams.plant.calendar: there is no calendar 'XNYZ' — did you mean"),
-        ("every: 1m", "detector: lihgt", "6: streams.plant.detector: there is no detector 'lihgt' — did you mean light?"),
-        ("every: 1m", "detector: bidirectional", "looks at points after the one it speaks of; it cannot run on a live stream"),
-        ("every: 1m", "detector: lstm", "there is no detector 'lstm' — it is a forecaster; a detector chooses among its own"),
-        ("every: 1m", "threshold: spto", "6: streams.plant.threshold: there is no threshold 'spto' — did you mean spot?"),
+        (
+            "every: 1m",
+            "limits: {pressure: {min: 2, max: 1}}",
+            "6: streams.plant.limits.pressure: min 2 is above max 1 — exchange them",
+        ),
+        (
+            "every: 1m",
+            "calendar: XNYZ",
+            "6: streams.plant.calendar: there is no calendar 'XNYZ' — did you mean",
+        ),
+        (
+            "every: 1m",
+            "detector: lihgt",
+            "6: streams.plant.detector: there is no detector 'lihgt' — did you mean light?",
+        ),
+        (
+            "every: 1m",
+            "detector: bidirectional",
+            "looks at points after the one it speaks of; it cannot run on a live stream",
+        ),
+        (
+            "every: 1m",
+            "detector: lstm",
+            "there is no detector 'lstm' — it is a forecaster; a detector chooses among its own",
+        ),
+        (
+            "every: 1m",
+            "threshold: spto",
+            "6: streams.plant.threshold: there is no threshold 'spto' — did you mean spot?",
+        ),
         ("every: 1m", "history: no/such.csv", "6: streams.plant.history: there is nothing at no/such.csv"),
-        ("time: ts", "time: ts, timezone: Mars/Phobos", "5: streams.plant.format.json.timezone: there is no time zone 'Mars/Phobos'"),
-        ("time: ts", "time: ts, optional: [presure]", "5: streams.plant.format.json.optional[0]: there is no value 'presure'"),
-        ('"localhost:9092"', "localhost", "4: streams.plant.source.kafka.brokers[0]: 'localhost' is not host:port"),
-        ("[sensors]", "[sensors], start: 2024-13-01", "4: streams.plant.source.kafka.start: '2024-13-01' is no time"),
+        (
+            "time: ts",
+            "time: ts, timezone: Mars/Phobos",
+            "5: streams.plant.format.json.timezone: there is no time zone 'Mars/Phobos'",
+        ),
+        (
+            "time: ts",
+            "time: ts, optional: [presure]",
+            "5: streams.plant.format.json.optional[0]: there is no value 'presure'",
+        ),
+        (
+            '"localhost:9092"',
+            "localhost",
+            "4: streams.plant.source.kafka.brokers[0]: 'localhost' is not host:port",
+        ),
+        (
+            "[sensors]",
+            "[sensors], start: 2024-13-01",
+            "4: streams.plant.source.kafka.start: '2024-13-01' is no time",
+        ),
         (
             "{kafka:",
             "{memory: {}, kafka:",
@@ -100,7 +150,11 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         ("sqlite:///x.db", "sqlite://x.db", "1: database: a SQLite URL has three slashes"),
         ("every: 1m", "every: 1m\n   bad: 1", "7: not YAML: "),
         ("every: 1m", "every: 1m\n\tbad: 1", "indent with spaces"),
-        ("every: 1m", "every: 1m\n    every: 2m", "7: not YAML: while constructing a mapping found duplicate key"),
+        (
+            "every: 1m",
+            "every: 1m\n    every: 2m",
+            "7: not YAML: while constructing a mapping found duplicate key",
+        ),
         ("every: 1m", "every: *nothing", "put the text in quotes"),
     ],
 )
@@ -112,7 +166,17 @@ def test_a_mistake_is_named(tmp_path, old, new, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# nothing\n", "[1, 2]", "just text", "\x00", "a: &a [*a]", "streams: {1: 2}", "streams: !!python/object:os.system {}"]
+    "text",
+    [
+        "",
+        "# nothing\n",
+        "[1, 2]",
+        "just text",
+        "\x00",
+        "a: &a [*a]",
+        "streams: {1: 2}",
+        "streams: !!python/object:os.system {}",
+    ],
 )
 def test_what_is_no_config_at_all_is_refused_too(tmp_path, text):
     assert refusal(tmp_path, text)[0].startswith("forewatch.yaml")
@@ -165,7 +229,10 @@ def test_a_secret_in_the_file_is_refused_and_never_shown(tmp_path, old, new):
 def test_a_config_with_secrets_shows_their_names_only(tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     (tmp_path / "db").write_text("hunter3\n")
-    text = GOOD.replace("[sensors]", "[sensors], password: {env: KAFKA_PASSWORD}") + f"database_password: {{file: {tmp_path / 'db'}}}\n"
+    text = (
+        GOOD.replace("[sensors]", "[sensors], password: {env: KAFKA_PASSWORD}")
+        + f"database_password: {{file: {tmp_path / 'db'}}}\n"
+    )
     config = load_config(write(tmp_path, text))
     kafka, database = config.streams["plant"].source.kafka.password, config.database_password
     assert (kafka.reveal().get_secret_value(), database.reveal().get_secret_value()) == ("hunter2", "hunter3")
@@ -194,7 +261,10 @@ def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
     assert len(plain) == 12
     assert config_hash(stream(preset="sensor", lateness="0s")) == plain, "defaults written out mean the same"
     assert config_hash(stream(lateness="60s")) == config_hash(stream(lateness="1m"))
-    changed = {config_hash(stream(**change)) for change in ({"lateness": "1m"}, {"alarm_rate": 0.001}, {"limits": {"v": {"max": 1}}})}
+    changed = {
+        config_hash(stream(**change))
+        for change in ({"lateness": "1m"}, {"alarm_rate": 0.001}, {"limits": {"v": {"max": 1}}})
+    }
     assert len(changed | {plain}) == 4
 
 
@@ -208,7 +278,30 @@ def test_any_text_is_loaded_or_refused_with_a_message(tmp_path_factory, text):
 
 @given(
     st.integers(0, len(GOOD)),
-    st.sampled_from([":", "-", "{", "}", "[", "]", "\t", "&a", "*a", "!x", '"', "#", "\n", " ", "1", "null", "? ", "|", "%", "!!int "]),
+    st.sampled_from(
+        [
+            ":",
+            "-",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\t",
+            "&a",
+            "*a",
+            "!x",
+            '"',
+            "#",
+            "\n",
+            " ",
+            "1",
+            "null",
+            "? ",
+            "|",
+            "%",
+            "!!int ",
+        ]
+    ),
 )
 @example(56, "&a")
 def test_one_stray_token_never_raises_anything_else(tmp_path_factory, place, token):

@@ -24,7 +24,11 @@ def test_the_reference_is_up_to_date():
 
 def test_every_link_of_the_reference_leads_to_a_heading():
     text = configuration_markdown()
-    headings = {re.sub(r"[^\w-]", "", line[3:].lower().replace(" ", "-")) for line in text.splitlines() if line.startswith("## ")}
+    headings = {
+        re.sub(r"[^\w-]", "", line[3:].lower().replace(" ", "-"))
+        for line in text.splitlines()
+        if line.startswith("## ")
+    }
     assert set(re.findall(r"\(#([^)]*)\)", text)) <= headings
 
 
@@ -52,14 +56,20 @@ def test_what_the_template_leaves_out_is_shown_with_its_default(tmp_path, preset
     full = load_config(path)
     jsonschema.validate(YAML(typ="safe").load(path), json_schema())
     assert full.database_password == Secret(env="NAME")
-    shown = json.loads(json.dumps(full.model_dump(), default=str).replace('{"env": "NAME", "file": null}', "null"))
+    shown = json.loads(
+        json.dumps(full.model_dump(), default=str).replace('{"env": "NAME", "file": null}', "null")
+    )
     assert shown == json.loads(json.dumps(plain, default=str))
 
 
 def test_the_schema_is_a_valid_schema_and_refuses_what_the_loader_refuses():
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    good = {"streams": {"a": {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}}}}
+    good = {
+        "streams": {
+            "a": {"source": {"memory": {}}, "format": {"json": {"series": "s", "time": "t", "values": "v"}}}
+        }
+    }
     jsonschema.validate(good, schema)
     Config.model_validate(good)
     for wrong in ({}, {**good, "extra": 1}, {**good, "engine": {"watchdog": "soon"}}):

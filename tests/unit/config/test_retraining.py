@@ -28,14 +28,24 @@ def load(tmp_path, retraining="on_drift: true", cluster="{}"):
 
 def test_the_defaults_are_usable(tmp_path):
     settings = load(tmp_path).streams["plant"].retraining
-    assert (settings.schedule, settings.timezone, settings.device, settings.promote) == ("0 3 * * *", "UTC", "auto", "auto")
+    assert (settings.schedule, settings.timezone, settings.device, settings.promote) == (
+        "0 3 * * *",
+        "UTC",
+        "auto",
+        "auto",
+    )
     assert (settings.history, settings.shadow) == (timedelta(days=30), timedelta(days=1))
 
 
 def test_everything_can_be_said(tmp_path):
     said = "{schedule: '*/5 * * * 7', timezone: Europe/Berlin, on_drift: false, min_interval: 1h, device: gpu, cpu_after: null, shadow: 0s}"
     settings = load(tmp_path, said.strip("{}").replace(", ", "\n      ")).streams["plant"].retraining
-    assert (settings.timezone, settings.device, settings.cpu_after, settings.shadow) == ("Europe/Berlin", "gpu", None, timedelta(0))
+    assert (settings.timezone, settings.device, settings.cpu_after, settings.shadow) == (
+        "Europe/Berlin",
+        "gpu",
+        None,
+        timedelta(0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +64,11 @@ def test_everything_can_be_said(tmp_path):
         ("seed: 1", "{scheduler: host}", r":2: cluster.scheduler: 'host' is no address.*tcp://host:8786"),
         ("seed: 1", "{scheduler: 'tls://host:8786'}", r":2: cluster.scheduler: tls:// needs certificates"),
         ("seed: 1", "{tls: {ca: a, cert: b, key: c}}", r":2: cluster.tls: certificates without a scheduler"),
-        ("seed: 1", "{scheduler: 'tls://h:1', tls: {ca: a, cert: b, key: c}}", r":2: cluster.tls.ca: there is no file a"),
+        (
+            "seed: 1",
+            "{scheduler: 'tls://h:1', tls: {ca: a, cert: b, key: c}}",
+            r":2: cluster.tls.ca: there is no file a",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path, retraining, cluster, message):

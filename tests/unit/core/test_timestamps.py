@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.timestamps import ABSURD, END_NS, UNREADABLE, localise, parse_epochs, parse_texts, parse_times
+from pipeline.core.timestamps import (
+    ABSURD,
+    END_NS,
+    UNREADABLE,
+    localise,
+    parse_epochs,
+    parse_texts,
+    parse_times,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = 1_700_000_000
@@ -50,14 +58,22 @@ def test_any_number_or_text_gives_a_good_time_or_none(times, unit):
     assert parsed.tolist() == one_by_one
 
 
-@given(st.datetimes(datetime(1970, 1, 2), datetime(2199, 12, 30)), st.integers(-14 * 60, 14 * 60), st.booleans())
+@given(
+    st.datetimes(datetime(1970, 1, 2), datetime(2199, 12, 30)), st.integers(-14 * 60, 14 * 60), st.booleans()
+)
 def test_iso_with_a_zone_is_what_python_says(moment, minutes, basic):
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     text = aware.isoformat()
     if basic and minutes % 60 == 0:
-        text = aware.strftime("%Y%m%dT%H%M%S") + (f".{moment.microsecond:06d}" if moment.microsecond else "") + aware.strftime("%z")
+        text = (
+            aware.strftime("%Y%m%dT%H%M%S")
+            + (f".{moment.microsecond:06d}" if moment.microsecond else "")
+            + aware.strftime("%z")
+        )
     expected = ns_of(aware)
-    assert parse_times([text], "auto", "Asia/Tokyo").tolist() == [expected if 0 <= expected < END_NS else ABSURD]
+    assert parse_times([text], "auto", "Asia/Tokyo").tolist() == [
+        expected if 0 <= expected < END_NS else ABSURD
+    ]
 
 
 @given(
@@ -126,4 +142,7 @@ def test_a_compact_date_needs_the_unit_iso():
 def test_fractions_of_seconds_survive():
     assert parse_epochs(np.array([1700000000.123456]), "auto").tolist() == [1700000000123456000]
     assert parse_epochs(np.array([1700000000123.5]), "ms").tolist() == [1700000000123500000]
-    assert parse_epochs(np.array([np.nan, np.inf, -np.inf, -1.0, 1e300]), "s").tolist() == [UNREADABLE] * 3 + [ABSURD] * 2
+    assert (
+        parse_epochs(np.array([np.nan, np.inf, -np.inf, -1.0, 1e300]), "s").tolist()
+        == [UNREADABLE] * 3 + [ABSURD] * 2
+    )

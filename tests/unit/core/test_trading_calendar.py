@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.trading_calendar import DAY, HOUR, Calendar, moment_of, open_time, session_number, step_time, steps_between
+from pipeline.core.trading_calendar import (
+    DAY,
+    HOUR,
+    Calendar,
+    moment_of,
+    open_time,
+    session_number,
+    step_time,
+    steps_between,
+)
 from pipeline.windows.event_time import Windows
 from tests.support.decoding import columns, stream
 
@@ -38,12 +47,20 @@ def missed(calendar: str | None, times: list[str], **settings_) -> list[int]:
 
 
 def test_weekends_nights_and_holidays_are_no_gaps():
-    days = ["2024-01-11", "2024-01-12", "2024-01-16", "2024-01-17", "2024-01-19"]  # the 15th is a holiday, the 18th is missing
+    # the 15th is a holiday, the 18th is missing
+    days = ["2024-01-11", "2024-01-12", "2024-01-16", "2024-01-17", "2024-01-19"]
     assert missed("XNYS", days, every="1d") == [0, 0, 0, 0, 1]
     assert missed(None, days, every="1d") == [0, 0, 3, 0, 1]
-    minutes = ["2024-01-12 20:58", "2024-01-12 20:59", "2024-01-16 14:30", "2024-01-16 14:33", "2024-01-16 21:30"]
+    minutes = [
+        "2024-01-12 20:58",
+        "2024-01-12 20:59",
+        "2024-01-16 14:30",
+        "2024-01-16 14:33",
+        "2024-01-16 21:30",
+    ]
     assert missed("XNYS", minutes, every="1m") == [0, 0, 0, 2, 386]
-    assert missed("XNYS", ["2023-11-24 17:59", "2023-11-27 14:30"], every="1m") == [0, 0]  # the day after Thanksgiving closes early
+    # the day after Thanksgiving closes early
+    assert missed("XNYS", ["2023-11-24 17:59", "2023-11-27 14:30"], every="1m") == [0, 0]
     assert missed("XHKG", ["2024-01-05 03:59", "2024-01-05 05:00"], every="1m") == [0, 0]  # lunch
     assert missed("24/7", ["2024-01-05 03:59", "2024-01-05 05:00"], every="1m") == [0, 60]
 
@@ -60,7 +77,11 @@ def test_daily_bars_may_be_dated_in_any_way(name, label):
     assert sum(missed(name, [str(pd.Timestamp(s) - pd.Timedelta("9h")) for s in sessions])) == 0
 
 
-@given(st.integers(ns("2015-01-01"), ns("2026-01-01")), st.integers(1, 10**6), st.sampled_from([MINUTE, 5 * MINUTE, HOUR, DAY, 7 * DAY]))
+@given(
+    st.integers(ns("2015-01-01"), ns("2026-01-01")),
+    st.integers(1, 10**6),
+    st.sampled_from([MINUTE, 5 * MINUTE, HOUR, DAY, 7 * DAY]),
+)
 @settings(deadline=None)
 def test_steps_add_up(new_york, start, length, every):
     middle, end = start + length * HOUR // 7, start + length * HOUR // 3
@@ -81,7 +102,9 @@ def test_open_time_goes_on_for_ever(new_york, start, more):
         assert open_time(start + HOUR, *new_york[1:]) - opened == HOUR
 
 
-@given(st.integers(ns("2020-01-01"), ns("2024-01-01")), st.integers(2, 40), st.sampled_from([MINUTE, HOUR, DAY]))
+@given(
+    st.integers(ns("2020-01-01"), ns("2024-01-01")), st.integers(2, 40), st.sampled_from([MINUTE, HOUR, DAY])
+)
 @settings(deadline=None)
 def test_filled_points_come_when_the_market_is_open(new_york, start, steps, every):
     sessions, opens, closes, _ = new_york
@@ -104,7 +127,10 @@ def test_filled_points_come_when_the_market_is_open(new_york, start, steps, ever
 
 @given(st.integers(0, 10**18), st.integers(2, 99), st.integers(1, 10**12))
 def test_without_a_calendar_filled_points_are_even(first, steps, every):
-    times = [first] + [step_time(first, first + steps * every, k, steps, every, *arrays(Calendar.always())) for k in range(1, steps)]
+    times = [first] + [
+        step_time(first, first + steps * every, k, steps, every, *arrays(Calendar.always()))
+        for k in range(1, steps)
+    ]
     assert set(np.diff(times).tolist()) == {every}
 
 

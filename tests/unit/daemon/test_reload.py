@@ -23,7 +23,9 @@ class Daemon:
         self.path.write_text(template("sensor"))
         self.taken: list[Config] = []
         self.outcomes: list[str] = []
-        self.reloader = Reloader(path, load_config(path), self.take, watch=watch, outcome=self.outcomes.append)
+        self.reloader = Reloader(
+            path, load_config(path), self.take, watch=watch, outcome=self.outcomes.append
+        )
 
     def take(self, config: Config) -> None:
         if config.engine.max_batch == 13:

@@ -70,10 +70,18 @@ def test_types_of_times(times):
 
 def test_dates_and_local_times_are_at_home_in_the_streams_zone():
     form = {"csv": {**FORM["csv"], "timezone": "America/New_York"}}
-    for day in (pa.array([dt.date(2024, 1, 5)]), pa.array([dt.date(2024, 1, 5)], pa.date64()), pa.array([dt.datetime(2024, 1, 5)])):
-        assert decode({"id": ["x"], "ts": day, "a": [1]}, form).columns.time.tolist() == [(1704412800 + 5 * 3600) * 10**9]
+    for day in (
+        pa.array([dt.date(2024, 1, 5)]),
+        pa.array([dt.date(2024, 1, 5)], pa.date64()),
+        pa.array([dt.datetime(2024, 1, 5)]),
+    ):
+        assert decode({"id": ["x"], "ts": day, "a": [1]}, form).columns.time.tolist() == [
+            (1704412800 + 5 * 3600) * 10**9
+        ]
     compact = {"csv": {**FORM["csv"], "time_unit": "iso"}}
-    assert decode({"id": ["x"], "ts": [20240105], "a": [1]}, compact).columns.time.tolist() == [1704412800 * 10**9]
+    assert decode({"id": ["x"], "ts": [20240105], "a": [1]}, compact).columns.time.tolist() == [
+        1704412800 * 10**9
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,11 @@ def test_refused_rows():
         ("id", None, "missing_field"),
         ("ts", None, "missing_field"),
         ("id", pa.array([b"\xff", b"\xfe"]).view(pa.string()), "bad_bytes"),
-        ("id", pa.DictionaryArray.from_arrays([0, 1], pa.array([b"\xff", b"\xfe"]).view(pa.string())), "bad_bytes"),
+        (
+            "id",
+            pa.DictionaryArray.from_arrays([0, 1], pa.array([b"\xff", b"\xfe"]).view(pa.string())),
+            "bad_bytes",
+        ),
     ],
 )
 def test_a_column_of_the_wrong_kind_refuses_every_row(name, column, reason):
@@ -144,40 +156,65 @@ def test_a_column_of_the_wrong_kind_refuses_every_row(name, column, reason):
 
 
 def test_two_columns_of_one_name():
-    twice = pa.table([pa.array(["x"]), pa.array([T]), pa.array([1]), pa.array([2])], names=["id", "ts", "a", "a"])
+    twice = pa.table(
+        [pa.array(["x"]), pa.array([T]), pa.array([1]), pa.array([2])], names=["id", "ts", "a", "a"]
+    )
     out, dead = decode(twice)
     assert (len(out), dead[0].reason, dead[0].detail) == (0, "missing_field", "2 columns are called a")
 
 
 def test_an_empty_table_and_rows_the_reader_could_not_split():
-    batch = table({"id": pa.array([], pa.string()), "ts": pa.array([], pa.int64()), "a": pa.array([], pa.float64())}, 9)
+    batch = table(
+        {"id": pa.array([], pa.string()), "ts": pa.array([], pa.int64()), "a": pa.array([], pa.float64())}, 9
+    )
     batch.next_offset = 10
     batch.rejected = [(9, b"a,b,c,d", "4 columns instead of 3")]
     for series in ("id", ["id", "ts2"]):
         form = {"csv": {**FORM["csv"], "series": series}}
         batch.table = (
-            batch.table.append_column("ts2", pa.array([], pa.string())) if len(series) == 2 and isinstance(series, list) else batch.table
+            batch.table.append_column("ts2", pa.array([], pa.string()))
+            if len(series) == 2 and isinstance(series, list)
+            else batch.table
         )
         out, dead = make_decoder("plant", stream(form)).decode(batch)
         assert (len(out), out.filtered) == (0, 0)
-        assert [(d.offset, d.value, d.reason, d.detail) for d in dead] == [(9, b"a,b,c,d", "malformed", "4 columns instead of 3")]
+        assert [(d.offset, d.value, d.reason, d.detail) for d in dead] == [
+            (9, b"a,b,c,d", "malformed", "4 columns instead of 3")
+        ]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from("12")), max_size=12))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from("12")), max_size=12)
+)
 @settings(deadline=None)
 def test_several_labels_become_one_key(keys):
     cells = {f"l{i}": pa.array([k[i] for k in keys], pa.string()) for i in range(3)}
     form = {"csv": {**FORM["csv"], "series": ["l0", "l1", "l2"]}}
-    out = decode({**cells, "ts": pa.array([T] * len(keys), pa.int64()), "a": pa.array([1] * len(keys), pa.int64())}, form).columns
+    out = decode(
+        {**cells, "ts": pa.array([T] * len(keys), pa.int64()), "a": pa.array([1] * len(keys), pa.int64())},
+        form,
+    ).columns
     assert out.keys.flat() == ["\0".join(key) for key in keys]
     assert sorted(set(out.keys.names)) == sorted({"\0".join(key) for key in keys})
 
 
 def test_fields_for_the_aggregate():
-    values = {"bytes": "sum", "flows": "count", "peers": {"nunique": "dst"}, "rtt": {"mean": "rtt"}, "named": {"count": "user"}}
+    values = {
+        "bytes": "sum",
+        "flows": "count",
+        "peers": {"nunique": "dst"},
+        "rtt": {"mean": "rtt"},
+        "named": {"count": "user"},
+    }
     form = {"csv": {"series": "id", "time": "ts", "values": {"bytes": "octets"}, "optional": ["user"]}}
     settings_ = {"aggregate": {"every": "10s", "values": values}}
-    rows = {"id": ["x"] * 3, "ts": [T] * 3, "octets": [1, 2, 3], "dst": ["10.0.0.1", None, "10.0.0.2"], "rtt": [0.5, None, 1]}
+    rows = {
+        "id": ["x"] * 3,
+        "ts": [T] * 3,
+        "octets": [1, 2, 3],
+        "dst": ["10.0.0.1", None, "10.0.0.2"],
+        "rtt": [0.5, None, 1],
+    }
     out = decode(rows, form, **settings_).columns
     assert set(out.extra) == {"rtt", "distinct dst", "distinct user"}
     np.testing.assert_array_equal(out.extra["rtt"], [0.5, np.nan, 1])
@@ -234,5 +271,11 @@ def test_the_limit_of_dead_letters_does_not_depend_on_batches(bad, cuts, window,
 
 def test_fingerprints_stand_in_snapshots_so_they_never_change():
     prints = Fingerprints().of(["10.0.0.1", None, 1, "1", True])
-    assert prints.tolist() == [16574176683607101011, 0, 8518482412311870711, 8518482412311870711, 4608981236071098869]
+    assert prints.tolist() == [
+        16574176683607101011,
+        0,
+        8518482412311870711,
+        8518482412311870711,
+        4608981236071098869,
+    ]
     assert prints[2] == prints[3] != prints[4]  # 1 and "1" are one text, true is another

@@ -1,4 +1,6 @@
-"""Decoding: every record becomes points or a dead letter or is filtered, whatever its bytes; fast and slow ways agree."""
+"""Decoding: every record becomes points or a dead letter or is filtered, whatever its bytes; fast and slow
+ways agree.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,29 @@ from tests.support.decoding import PARTITION, records, same_columns, stream, tab
 T = 1_700_000_000
 FLAT = {"json": {"series": "id", "time": "ts", "values": ["a", "b"], "optional": ["b"]}}
 NESTED = {
-    "json": {"series": {"site": "meta.site", "sensor": "meta.sensor"}, "time": "at.ts", "values": {"t": "v.temp", "x": r"dotted\.key"}}
+    "json": {
+        "series": {"site": "meta.site", "sensor": "meta.sensor"},
+        "time": "at.ts",
+        "values": {"t": "v.temp", "x": r"dotted\.key"},
+    }
 }
-SAMPLES = {"json": {"series": ["id", "ch"], "time": "ts", "values": ["a", "b"], "optional": ["b"], "samples": "data.points"}}
-CSV = {"csv": {"series": ["id", "ch"], "time": "ts", "values": ["a", "b"], "header": ["id", "ts", "ch", "unused", "a", "b"]}}
+SAMPLES = {
+    "json": {
+        "series": ["id", "ch"],
+        "time": "ts",
+        "values": ["a", "b"],
+        "optional": ["b"],
+        "samples": "data.points",
+    }
+}
+CSV = {
+    "csv": {
+        "series": ["id", "ch"],
+        "time": "ts",
+        "values": ["a", "b"],
+        "header": ["id", "ts", "ch", "unused", "a", "b"],
+    }
+}
 FORMATS = {"flat": FLAT, "nested": NESTED, "samples": SAMPLES, "csv": CSV}
 
 
@@ -29,12 +50,18 @@ def good(form: str, i: int) -> bytes:
         case "flat":
             return b'{"id": "s%d", "ts": %d, "a": %d.5, "b": null}' % (i % 3, T + i, i)
         case "nested":
-            return b'{"meta": {"site": "b%d", "sensor": 7}, "at": {"ts": %d}, "v": {"temp": %d}, "dotted.key": 1}' % (i % 3, T + i, i)
+            return (
+                b'{"meta": {"site": "b%d", "sensor": 7}, "at": {"ts": %d}, "v": {"temp": %d}, "dotted.key": 1}'
+                % (i % 3, T + i, i)
+            )
         case "samples":
-            return b'{"id": "s%d", "ch": true, "data": {"points": [{"ts": %d, "a": 1}, {"ts": %d, "a": null, "b": 2}]}}' % (
-                i,
-                T + i,
-                T + i + 1,
+            return (
+                b'{"id": "s%d", "ch": true, "data": {"points": [{"ts": %d, "a": 1}, {"ts": %d, "a": null, "b": 2}]}}'
+                % (
+                    i,
+                    T + i,
+                    T + i + 1,
+                )
             )
     return b"s%d,%d,x,,%d.5," % (i % 3, T + i, i)
 
@@ -52,7 +79,12 @@ def reasons(form: dict, *values: bytes | None) -> list[tuple[str, str]]:
 
 def test_a_flat_record():
     columns, dead = decode_all(
-        FLAT, [good("flat", 0), b'{"id": 12, "ts": "2023-11-14T22:13:20Z", "a": 3}', b'{"id": true, "ts": 1.7e12, "a": null}']
+        FLAT,
+        [
+            good("flat", 0),
+            b'{"id": 12, "ts": "2023-11-14T22:13:20Z", "a": 3}',
+            b'{"id": true, "ts": 1.7e12, "a": null}',
+        ],
     )
     assert dead == []
     assert columns.keys.flat() == ["s0", "12", "true"]
@@ -71,17 +103,31 @@ def test_nested_fields_and_keys_with_a_dot():
     assert columns.values.tolist() == [[4, 1]]
     assert series_name(stream(NESTED), "b1\0007") == ("site=b1,sensor=7", {"site": "b1", "sensor": "7"})
     assert series_name(stream(FLAT), "s0") == ("s0", {"id": "s0"})
-    assert series_names(stream(NESTED), ["b1\0007", None, "b,1\0007"]) == ["site=b1,sensor=7", None, "site=b\\,1,sensor=7"]
+    assert series_names(stream(NESTED), ["b1\0007", None, "b,1\0007"]) == [
+        "site=b1,sensor=7",
+        None,
+        "site=b\\,1,sensor=7",
+    ]
     assert series_names(stream(FLAT), ["s0", None]) == ["s0", None]
 
 
 def test_samples_look_in_themselves_then_in_the_record():
-    value = {"id": "s", "ts": T, "ch": "out", "data": {"points": [{"a": 1}, {"a": 2, "ch": "in", "ts": T + 9}, {"a": None, "b": 3}]}}
-    columns, dead = decode_all(SAMPLES, [json.dumps(value).encode(), b'{"id": "s", "ch": 1, "data": {"points": []}}', good("samples", 1)])
+    value = {
+        "id": "s",
+        "ts": T,
+        "ch": "out",
+        "data": {"points": [{"a": 1}, {"a": 2, "ch": "in", "ts": T + 9}, {"a": None, "b": 3}]},
+    }
+    columns, dead = decode_all(
+        SAMPLES,
+        [json.dumps(value).encode(), b'{"id": "s", "ch": 1, "data": {"points": []}}', good("samples", 1)],
+    )
     assert dead == []
     assert columns.keys.flat() == ["s\0out", "s\0in", "s\0out", "s1\0true", "s1\0true"]
     assert (columns.time // 10**9 - T).tolist() == [0, 9, 0, 1, 2]
-    np.testing.assert_array_equal(columns.values, [[1, np.nan], [2, np.nan], [np.nan, 3], [1, np.nan], [np.nan, 2]])
+    np.testing.assert_array_equal(
+        columns.values, [[1, np.nan], [2, np.nan], [np.nan, 3], [1, np.nan], [np.nan, 2]]
+    )
     assert columns.offsets.tolist() == [100, 100, 100, 102, 102]
     assert columns.head.tolist() == [True, False, False, True, False]
     assert (columns.records, columns.filtered) == (2, 1)
@@ -161,7 +207,8 @@ def test_what_is_wrong_is_said(value, reason, said):
 
 def test_nested_and_sampled_fields_are_named():
     assert (
-        reasons(NESTED, b'{"meta": {"site": "b"}, "at": {"ts": 1}, "v": {"temp": 1}, "dotted.key": 1}')[0][1] == "no field sensor in $.meta"
+        reasons(NESTED, b'{"meta": {"site": "b"}, "at": {"ts": 1}, "v": {"temp": 1}, "dotted.key": 1}')[0][1]
+        == "no field sensor in $.meta"
     )
     reason, detail = reasons(NESTED, good("nested", 0).replace(b'"temp": 0', b'"temp": "hot"'))[0]
     assert (reason, "v.temp" in detail, "hot" in detail) == ("wrong_type", True, True)
@@ -173,7 +220,15 @@ def test_nested_and_sampled_fields_are_named():
 
 def test_csv_lines_that_do_not_fit():
     line = good("csv", 0)
-    assert reasons(CSV, line, b"s,1", b"\xff" + line, line.replace(b"0.5", b"inf"), line.replace(b"0.5", b"warm"), b'"' + line) == [
+    assert reasons(
+        CSV,
+        line,
+        b"s,1",
+        b"\xff" + line,
+        line.replace(b"0.5", b"inf"),
+        line.replace(b"0.5", b"warm"),
+        b'"' + line,
+    ) == [
         ("malformed", "2 columns, the header has 6: b's,1'"),
         ("bad_bytes", "not UTF-8: invalid start byte at byte 0: b'\\xffs0,1700000000,x,,0.5,'"),
         ("not_finite", "a, it is 'inf'"),
@@ -188,8 +243,17 @@ def test_the_future_is_refused_by_the_logs_own_clock():
     columns, dead = decoder.decode(records(values, 0, [T * 10**9, T * 10**9, -1]))
     assert columns.offsets.tolist() == [0, 2]
     assert dead[0].reason == "future"
-    assert dead[0].detail.startswith("ts is 2023-11-14T22:14:21+00:00: 1m1s ahead of the record's own timestamp")
-    assert len(make_decoder("plant", stream(FLAT, future=None)).decode(records(values, 0, [T * 10**9] * 3)).columns) == 3
+    assert dead[0].detail.startswith(
+        "ts is 2023-11-14T22:14:21+00:00: 1m1s ahead of the record's own timestamp"
+    )
+    assert (
+        len(
+            make_decoder("plant", stream(FLAT, future=None))
+            .decode(records(values, 0, [T * 10**9] * 3))
+            .columns
+        )
+        == 3
+    )
 
 
 def test_a_dead_letter_keeps_everything():
@@ -231,18 +295,28 @@ SCALARS = (
     | st.text(max_size=6)
     | st.sampled_from([T, T * 1000, "2024-01-01"])
 )
-OBJECTS = st.dictionaries(st.sampled_from(["id", "ch", "ts", "a", "b", "meta", "at", "v", "data"]), SCALARS, max_size=9)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["id", "ch", "ts", "a", "b", "meta", "at", "v", "data"]), SCALARS, max_size=9
+)
 NEARLY = st.fixed_dictionaries(
-    {"id": st.sampled_from(["s", 1, True, None, "x" * 300]), "ch": st.just("c"), "ts": SCALARS, "a": SCALARS}, optional={"b": SCALARS}
+    {"id": st.sampled_from(["s", 1, True, None, "x" * 300]), "ch": st.just("c"), "ts": SCALARS, "a": SCALARS},
+    optional={"b": SCALARS},
 )
 POINTS = st.fixed_dictionaries(
-    {"id": st.just("s"), "data": st.fixed_dictionaries({"points": st.lists(NEARLY | OBJECTS | SCALARS, max_size=3)})}
+    {
+        "id": st.just("s"),
+        "data": st.fixed_dictionaries({"points": st.lists(NEARLY | OBJECTS | SCALARS, max_size=3)}),
+    }
 )
 VALUES = st.one_of(
     st.none(),
     st.binary(max_size=20),
-    st.one_of(OBJECTS, NEARLY, POINTS, SCALARS).map(lambda o: json.dumps(o, ensure_ascii=False).encode("utf-8", "surrogatepass")),
-    st.lists(st.text(max_size=8) | st.just(str(T)), min_size=5, max_size=7).map(lambda c: ",".join(c).encode()),
+    st.one_of(OBJECTS, NEARLY, POINTS, SCALARS).map(
+        lambda o: json.dumps(o, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ),
+    st.lists(st.text(max_size=8) | st.just(str(T)), min_size=5, max_size=7).map(
+        lambda c: ",".join(c).encode()
+    ),
     st.just(b""),
 )
 
@@ -278,9 +352,13 @@ def test_whatever_the_bytes_every_record_is_accounted_for(form, data):
     st.lists(
         st.fixed_dictionaries(
             {
-                "id": st.text(min_size=1, max_size=8).filter(lambda t: "\0" not in t) | st.integers(-(10**20), 10**20) | st.booleans(),
+                "id": st.text(min_size=1, max_size=8).filter(lambda t: "\0" not in t)
+                | st.integers(-(10**20), 10**20)
+                | st.booleans(),
                 "ts": st.integers(10**9, 7 * 10**9),
-                "a": st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**15), 10**15),
+                "a": st.none()
+                | st.floats(allow_nan=False, allow_infinity=False)
+                | st.integers(-(10**15), 10**15),
             },
             optional={"b": st.none() | st.floats(-1e6, 1e6)},
         ),
@@ -289,7 +367,9 @@ def test_whatever_the_bytes_every_record_is_accounted_for(form, data):
     )
 )
 def test_json_is_read_as_pythons_own_reader_reads_it(rows):
-    columns, dead = decode_all(FLAT, [json.dumps(row, ensure_ascii=row["ts"] % 2 == 0).encode() for row in rows])
+    columns, dead = decode_all(
+        FLAT, [json.dumps(row, ensure_ascii=row["ts"] % 2 == 0).encode() for row in rows]
+    )
     assert dead == []
     texts = [json.dumps(row["id"]) if not isinstance(row["id"], str) else row["id"] for row in rows]
     assert columns.keys.flat() == texts
@@ -316,13 +396,22 @@ def test_json_is_read_as_pythons_own_reader_reads_it(rows):
 def test_json_csv_and_tables_say_the_same(rows):
     names = ["id", "ch", "ts", "a", "b"]
     form = {"series": ["id", "ch"], "time": "ts", "values": ["a", "b"]}
-    as_json = decode_all({"json": form}, [json.dumps(dict(zip(names, row, strict=True))).encode() for row in rows])
+    as_json = decode_all(
+        {"json": form}, [json.dumps(dict(zip(names, row, strict=True))).encode() for row in rows]
+    )
     lines = [
-        ",".join("" if cell is None else repr(cell) if isinstance(cell, float) else str(cell) for cell in row).encode() for row in rows
+        ",".join(
+            "" if cell is None else repr(cell) if isinstance(cell, float) else str(cell) for cell in row
+        ).encode()
+        for row in rows
     ]
     as_csv = decode_all({"csv": {**form, "header": names}}, lines)
-    quoted = decode_all({"csv": {**form, "header": names}}, [b'"' + line.replace(b",", b'","') + b'"\r\n' for line in lines])
-    as_table = make_decoder("plant", stream({"csv": form})).decode(table({n: [row[i] for row in rows] for i, n in enumerate(names)}, 100))
+    quoted = decode_all(
+        {"csv": {**form, "header": names}}, [b'"' + line.replace(b",", b'","') + b'"\r\n' for line in lines]
+    )
+    as_table = make_decoder("plant", stream({"csv": form})).decode(
+        table({n: [row[i] for row in rows] for i, n in enumerate(names)}, 100)
+    )
     for other in (as_csv, quoted, as_table):
         assert other.dead == []
         same_columns(as_json.columns, other.columns)

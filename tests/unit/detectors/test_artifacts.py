@@ -13,7 +13,11 @@ from detectors import artifacts
 from detectors.artifacts import ArtifactError, Checkpoints, CorruptArtifact
 from detectors.forecasters import lstm_features, shared_lstm
 
-TENSORS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array(7), "empty": np.zeros((0, 2), np.float32)}
+TENSORS = {
+    "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b": np.array(7),
+    "empty": np.zeros((0, 2), np.float32),
+}
 
 
 @pytest.fixture
@@ -33,13 +37,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.tensors[name], value)
         assert found.tensors[name].shape == value.shape
         assert found.tensors[name].dtype == value.dtype
-    assert sorted(file.name for file in (tmp_path / "new" / "folder").iterdir()) == ["m.json", "m.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "new" / "folder").iterdir()) == [
+        "m.json",
+        "m.safetensors",
+    ]
 
 
 def test_any_fsspec_path() -> None:
     digest = artifacts.save("memory://registry/m", TENSORS, {})
     assert artifacts.load("memory://registry/m", digest).tensors["a"].sum() == 66
-    assert all(not name.endswith(".part") for name in fsspec.filesystem("memory").ls("/registry", detail=False))
+    assert all(
+        not name.endswith(".part") for name in fsspec.filesystem("memory").ls("/registry", detail=False)
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 20, -1])
@@ -89,7 +98,9 @@ def test_a_hostile_manifest_is_refused(model: str, text: bytes, message: str) ->
         b"\xff" * 64,  # a header of 2^64 bytes
         (8).to_bytes(8, "little") + b"notjson!",
         b"\x80\x04\x95" + b"cos\nsystem\n",  # a pickle
-        (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[999999],"data_offsets":[0,4]}}  ' + bytes(4),
+        (60).to_bytes(8, "little")
+        + b'{"a":{"dtype":"F32","shape":[999999],"data_offsets":[0,4]}}  '
+        + bytes(4),
     ],
 )
 def test_hostile_tensors_with_a_fitting_digest_are_refused(model: str, data: bytes) -> None:
@@ -146,11 +157,17 @@ def test_the_packaged_net_is_whole_and_for_these_inputs() -> None:
 
 def test_a_net_for_other_inputs_is_refused(tmp_path: Path) -> None:
     tensors = {name: value.numpy() for name, value in shared_lstm.load().state_dict().items()}
-    artifacts.save(str(tmp_path / "old"), tensors, {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION - 1}})
+    artifacts.save(
+        str(tmp_path / "old"),
+        tensors,
+        {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION - 1}},
+    )
     with pytest.raises(ArtifactError, match="pretrain it again"):
         shared_lstm.load(str(tmp_path / "old"))
     artifacts.save(
-        str(tmp_path / "other"), {"w": np.zeros(3)}, {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
+        str(tmp_path / "other"),
+        {"w": np.zeros(3)},
+        {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}},
     )
     with pytest.raises(CorruptArtifact, match="expected tensors"):
         shared_lstm.load(str(tmp_path / "other"))

@@ -1,4 +1,6 @@
-"""Many networks trained together: each as good as one alone, none feels another, and kills, bad data or little memory cost only what they must."""
+"""Many networks trained together: each as good as one alone, none feels another, and kills, bad data or
+little memory cost only what they must.
+"""
 
 from __future__ import annotations
 

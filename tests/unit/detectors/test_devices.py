@@ -1,4 +1,6 @@
-"""Every device that there is says the same: the CPU always, a GPU where there is one (in half precision, so within a stated tolerance)."""
+"""Every device that there is says the same: the CPU always, a GPU where there is one (in half precision, so
+within a stated tolerance).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ LANES = stacked([tide(600, seed) for seed in range(4)])
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_device_forecasts_what_the_live_step_does(device: str) -> None:
-    """Hidden states of the engine's compiled step, and of the module on the device, 600 rows long: within 1e-4."""
+    """Hidden states of the engine's compiled step, and of the module on the device, 600 rows long: within
+    1e-4."""
     module = network(None)
     inputs = batch_of(LANES, np.arange(4), Tuning(memory=128)).inputs  # (T, B, F)
     with torch.no_grad():
@@ -33,13 +36,19 @@ def test_a_device_forecasts_what_the_live_step_does(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_device_learns_what_the_cpu_does(device: str) -> None:
-    """The shared LSTM (mixed precision on a GPU) and networks of their own: held-out scores within 0.02 after three epochs."""
+    """The shared LSTM (mixed precision on a GPU) and networks of their own: held-out scores within 0.02 after
+    three epochs.
+    """
     tuning = {"epochs": 3, "chunk": 64, "memory": 128}
-    reference, found = (finetune(network(None), LANES, Tuning(**tuning, device=where)) for where in ("cpu", device))
+    reference, found = (
+        finetune(network(None), LANES, Tuning(**tuning, device=where)) for where in ("cpu", device)
+    )
     assert found.before == pytest.approx(reference.before, abs=1e-3)
     assert found.held_out == pytest.approx(reference.held_out, abs=0.02)
     owner = np.arange(4, dtype=np.int32)
-    one, other = (train_many(network(None), LANES, owner, Tuning(**tuning, device=where)) for where in ("cpu", device))
+    one, other = (
+        train_many(network(None), LANES, owner, Tuning(**tuning, device=where)) for where in ("cpu", device)
+    )
     np.testing.assert_allclose(other.held_out, one.held_out, atol=0.02)
 
 

@@ -24,7 +24,10 @@ def test_log_score_and_crps(name: str, target: float) -> None:
     parameters, truth = parameters_of(name)
     y = torch.tensor(target, dtype=torch.float64)
     assert OUTPUTS[name].loss(parameters, y).item() == pytest.approx(-truth.logpdf(target), abs=1e-9)
-    numeric = quad(lambda v: truth.cdf(v) ** 2, -np.inf, target)[0] + quad(lambda v: truth.sf(v) ** 2, target, np.inf)[0]
+    numeric = (
+        quad(lambda v: truth.cdf(v) ** 2, -np.inf, target)[0]
+        + quad(lambda v: truth.sf(v) ** 2, target, np.inf)[0]
+    )
     assert OUTPUTS[name].crps(parameters, y).item() == pytest.approx(numeric, abs=1e-6)
 
 
@@ -46,7 +49,9 @@ def test_quantile_output_never_crosses_and_interpolates() -> None:
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_the_score_is_proper(name: str) -> None:
-    """Fitted by its score to draws of a skew-free truth, an output finds the truth's median and, where it has one, its width."""
+    """Fitted by its score to draws of a skew-free truth, an output finds the truth's median and, where it has
+    one, its width.
+    """
     output = OUTPUTS[name]
     draws = torch.from_numpy(stats.t(5, 2.0, 0.5).rvs(4000, random_state=1)).float()
     raw = torch.zeros(output.size, requires_grad=True)
@@ -69,4 +74,6 @@ def test_a_forecast_moves_with_its_anchor(name: str) -> None:
     raw = torch.randn(6, output.size, generator=torch.Generator().manual_seed(2))
     low, high = output.natural(raw, torch.zeros(6)), output.natural(raw, torch.full((6,), 3.0))
     torch.testing.assert_close(output.location(high), output.location(low) + 3.0)
-    torch.testing.assert_close(output.crps(high, torch.full((6,), 4.0)), output.crps(low, torch.ones(6)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        output.crps(high, torch.full((6,), 4.0)), output.crps(low, torch.ones(6)), atol=1e-5, rtol=1e-5
+    )

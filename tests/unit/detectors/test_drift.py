@@ -1,4 +1,5 @@
-"""Drift: found where it is, silent where nothing or only an incident happens, and the same numbers as river's."""
+"""Drift: found where it is, silent where nothing or only an incident happens, and the same numbers as
+river's."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ from tests.faults.feed import config_tree
 from tests.support.retraining import DAY, STEP, STREAM, batches, scoring, sensors
 
 
-def watched(x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = None, batch: int = 1000, **options) -> list[drift.Drift]:
+def watched(
+    x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = None, batch: int = 1000, **options
+) -> list[drift.Drift]:
     """Evidence of a stream ``x`` (S, T) whose points come in the order of their times."""
     series, rows = x.shape
     watch, found = DriftWatch(**options), []
-    slot, time = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows, dtype=np.int64) * STEP, series)
+    slot, time = (
+        np.tile(np.arange(series, dtype=np.int32), rows),
+        np.repeat(np.arange(rows, dtype=np.int64) * STEP, series),
+    )
     columns = (x.T.reshape(-1, 1), expected.T.reshape(-1, 1).astype(np.float32))
     flags = np.zeros(x.size, bool) if flagged is None else flagged.T.reshape(-1)
     for at in range(0, x.size, batch):
@@ -31,7 +37,14 @@ def watched(x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = No
         blank = np.zeros(n, np.float32)
         nothing = blank[:, None]
         verdicts = Verdicts(
-            blank, blank, flags[here], columns[1][here], nothing, nothing, nothing, *np.stack([blank, blank]).astype(np.uint8)
+            blank,
+            blank,
+            flags[here],
+            columns[1][here],
+            nothing,
+            nothing,
+            nothing,
+            *np.stack([blank, blank]).astype(np.uint8),
         )
         if evidence := watch.update(points, verdicts):
             found.append(evidence)
@@ -49,7 +62,12 @@ def test_page_hinkley_is_that_of_river() -> None:
     values = np.r_[rng.normal(5, 2, LEARN + 300), rng.normal(8, 2, 60)]
     usual, spread = values[:LEARN].mean(), values[:LEARN].std(ddof=1)
     theirs = PageHinkley(1, drift.DELTA, drift.THRESHOLD, drift.FADE)
-    page, since, begun, around = np.zeros(10), np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2, np.float32)
+    page, since, begun, around = (
+        np.zeros(10),
+        np.zeros(2, np.int64),
+        np.zeros(2, np.int64),
+        np.zeros(2, np.float32),
+    )
     for now, value in enumerate(values):
         z, statistic = page_hinkley(page, since, value, now, 1, begun, around)
         if now < LEARN:
@@ -149,7 +167,9 @@ def test_evidence_does_not_depend_on_how_points_are_batched() -> None:
     assert one[0].since_ns == pytest.approx(two[0].since_ns, abs=DAY * STEP)
 
 
-def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_left_alone(monkeypatch) -> None:
+def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_left_alone(
+    monkeypatch,
+) -> None:
     monkeypatch.setattr(drift, "WATCHED", 3)
     watch = DriftWatch()
     n = 5 * BLOCK
@@ -157,7 +177,19 @@ def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_l
     points = Points(slot, np.arange(n) * STEP, np.ones((n, 1)), np.zeros(n, np.int32), np.full(n, STEP))
     blank = np.zeros(n, np.float32)
     nothing = blank[:, None]
-    watch.update(points, Verdicts(blank, blank, blank > 1, nothing, nothing, nothing, nothing, *np.stack([blank, blank]).astype(np.uint8)))
+    watch.update(
+        points,
+        Verdicts(
+            blank,
+            blank,
+            blank > 1,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            *np.stack([blank, blank]).astype(np.uint8),
+        ),
+    )
     assert watch._state["page"][:, 0, drift.N].tolist() == [1, 1, 1]
     watch.forget(np.array([1, 4], np.int32))
     assert watch._state["page"][:, 0, drift.N].tolist() == [1, 0, 1]
@@ -172,13 +204,26 @@ def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sq
     from tests.support.engines import shutil
 
     shutil.copy(sqlite_template, tmp_path / "db")
-    changes = {"detector": "light", "every": "10m", "limits": {}, "lateness": "0s", "engine": {"max_batch": 4000}}
-    config = Config.model_validate(config_tree(f"sqlite:///{tmp_path}/db", {"memory": {"name": "plant"}}, **changes))
+    changes = {
+        "detector": "light",
+        "every": "10m",
+        "limits": {},
+        "lateness": "0s",
+        "engine": {"max_batch": 4000},
+    }
+    config = Config.model_validate(
+        config_tree(f"sqlite:///{tmp_path}/db", {"memory": {"name": "plant"}}, **changes)
+    )
     x = sensors(40, 34)
     x[:30, 24 * DAY :] += 9.0
     log = MemoryLog("plant", 1)
     rows = [(f"s{i}", t * 600_000, x[i, t]) for t in range(x.shape[1]) for i in range(40)]
-    log.extend([json.dumps({"s": name, "t": 1_750_032_000_000 + at, "v": round(value, 4)}).encode() for name, at, value in rows])
+    log.extend(
+        [
+            json.dumps({"s": name, "t": 1_750_032_000_000 + at, "v": round(value, 4)}).encode()
+            for name, at, value in rows
+        ]
+    )
     found: list[DriftEvidence] = []
     database, source = Database(config.database), MemorySource(log)
     engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
@@ -200,7 +245,9 @@ def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sq
 
 @pytest.mark.parametrize("remembers", [True, False])
 def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> None:
-    """With what was kept the series' usual is known at once; without it, four days later, the new level is the usual."""
+    """With what was kept the series' usual is known at once; without it, four days later, the new level is
+    the usual.
+    """
     x = sensors(20, 30)
     x[:, 24 * DAY :] += 9.0
     live, found, kept = scoring(STREAM), [], []
@@ -224,9 +271,13 @@ def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> 
 
 @pytest.mark.parametrize(("until", "exact"), [(20, True), (300, True), (900, True), (3_000, False)])
 def test_a_pool_that_is_given_what_another_knew_goes_on_where_that_was(until: int, exact: bool) -> None:
-    """Also in the middle of a change; what lies farther back than is kept moves the moment of an alarm, not whether it comes."""
+    """Also in the middle of a change; what lies farther back than is kept moves the moment of an alarm, not
+    whether it comes.
+    """
     rng = np.random.default_rng(0)
-    values = np.r_[rng.normal(10, 1, until), rng.normal(10, 1, 100) + np.arange(100) / 15, rng.normal(20, 1, 200)]
+    values = np.r_[
+        rng.normal(10, 1, until), rng.normal(10, 1, 100) + np.arange(100) / 15, rng.normal(20, 1, 200)
+    ]
     one, said = drift._Pool("residual"), ([], [])
     for at, value in enumerate(values):
         if at == until + 10:
@@ -251,7 +302,9 @@ def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
     again = DriftSink(other, 10**9, lambda evidence: None, kept=kept)
     assert again._watch.quiet_until == 77
     assert len(again._watch.pooled()["residual"]) > 5
-    assert all(np.array_equal(values, sink._watch.pooled()[kind]) for kind, values in again._watch.pooled().items())
+    assert all(
+        np.array_equal(values, sink._watch.pooled()[kind]) for kind, values in again._watch.pooled().items()
+    )
     (first,) = batches(sensors(3, 1)[::-1, :6] * 0 + 50)
     lines = [line.replace(b"s0", b"new") for line in first.values[::-1]]  # other slots, a series that is new
     first.values[:] = lines

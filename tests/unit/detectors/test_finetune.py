@@ -1,4 +1,6 @@
-"""Fine-tuning the shared LSTM: it learns, it repeats itself, it goes on after a kill, and bad data or little memory end in a status."""
+"""Fine-tuning the shared LSTM: it learns, it repeats itself, it goes on after a kill, and bad data or little
+memory end in a status.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ QUICK = Tuning(epochs=3, batch=4, chunk=64, memory=128)
 
 
 def bursts(n: int = 6, seed: int = 0) -> Lanes:
-    """Lanes of different lengths whose next value is decided by the last two: something to learn that the packaged net does not know."""
+    """Lanes of different lengths whose next value is decided by the last two: something to learn that the
+    packaged net does not know.
+    """
     rng = np.random.default_rng(seed)
     lanes = []
     for i in range(n):
@@ -66,7 +70,10 @@ def test_training_sees_nothing_of_what_is_held_out() -> None:
     changed = Lanes(lanes.first, lanes.x.copy(), lanes.missed)
     for begin, end in zip(lanes.first[:-1], lanes.first[1:], strict=True):
         changed.x[end - round(0.15 * (end - begin)) : end] *= 3.0
-    one, two = tuned(lanes, Tuning(epochs=1, batch=4, chunk=64)), tuned(changed, Tuning(epochs=1, batch=4, chunk=64))
+    one, two = (
+        tuned(lanes, Tuning(epochs=1, batch=4, chunk=64)),
+        tuned(changed, Tuning(epochs=1, batch=4, chunk=64)),
+    )
     assert one.losses == two.losses
     assert one.held_out != two.held_out
 
@@ -80,12 +87,17 @@ def test_missing_points_teach_nothing_and_poison_nothing() -> None:
 
 
 def test_a_training_that_makes_it_worse_gives_back_the_weights_it_began_with() -> None:
-    found = tuned(stacked([np.random.default_rng(0).normal(size=300)]), Tuning(epochs=4, chunk=64, learning_rate=0.3, patience=2))
+    found = tuned(
+        stacked([np.random.default_rng(0).normal(size=300)]),
+        Tuning(epochs=4, chunk=64, learning_rate=0.3, patience=2),
+    )
     assert found.status is Status.CONVERGED
     assert same(found.weights, {name: value.numpy() for name, value in network(None).state_dict().items()})
 
 
-def test_half_precision_comes_to_about_the_same_and_its_weights_are_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_comes_to_about_the_same_and_its_weights_are_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As on CUDA, but with the CPU's bfloat16."""
     whole = tuned(bursts())
     monkeypatch.setattr(finetune, "MIXED", ("cpu",))
@@ -156,7 +168,10 @@ def test_where_one_series_alone_is_too_large_a_status_says_so(monkeypatch: pytes
 
 def test_it_can_be_cancelled_and_tells_its_progress() -> None:
     asked: list[int] = []
-    assert tuned(bursts(), cancelled=lambda: len(asked) > 3 or asked.append(1) is not None).status is Status.CANCELLED
+    assert (
+        tuned(bursts(), cancelled=lambda: len(asked) > 3 or asked.append(1) is not None).status
+        is Status.CANCELLED
+    )
     seen: list[Progress] = []
     tuned(bursts(), progress=seen.append)
     assert [one.epoch for one in seen] == [1, 2, 3]
@@ -180,7 +195,12 @@ def test_killed_by_force_it_goes_on_after_the_last_whole_epoch_to_the_same_weigh
     lanes, weights = bursts(), tmp_path / "weights.npz"
     np.savez(tmp_path / "lanes.npz", first=lanes.first, x=lanes.x, missed=lanes.missed)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SCRIPT, *(str(path) for path in (tmp_path / "lanes.npz", tmp_path / "checkpoint", weights))]
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        *(str(path) for path in (tmp_path / "lanes.npz", tmp_path / "checkpoint", weights)),
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "1"  # the checkpoint of epoch 1 is written

@@ -19,7 +19,9 @@ from detectors.training.gradients import Diverged, GradientMonitor, Stepper, rea
 def waves(n: int = 6, steps: int = 300, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     t = np.arange(steps)
-    return np.stack([50 + 7 * (np.sin(2 * np.pi * t / (9 + i)) + 0.1 * rng.normal(size=steps)) for i in range(n)])
+    return np.stack(
+        [50 + 7 * (np.sin(2 * np.pi * t / (9 + i)) + 0.1 * rng.normal(size=steps)) for i in range(n)]
+    )
 
 
 QUICK = Settings(epochs=4, chunk=32, batch=4)
@@ -33,9 +35,13 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("name", ["feedforward", "rnn", "lstm", "gru", "encoder_decoder", "attention", "exponential"])
+@pytest.mark.parametrize(
+    "name", ["feedforward", "rnn", "lstm", "gru", "encoder_decoder", "attention", "exponential"]
+)
 def test_it_learns(name: str) -> None:
-    forecaster = build(name, hidden=12, **({"period": 9, "trend": True} if name == "exponential" else {"horizon": 2}))
+    forecaster = build(
+        name, hidden=12, **({"period": 9, "trend": True} if name == "exponential" else {"horizon": 2})
+    )
     before = training.fit(forecaster, waves(1), Settings(epochs=0))[0]
     result, scaler = fit(forecaster, waves(1), Settings(epochs=12, chunk=32, learning_rate=2e-2))
     assert result.mae < before.mae
@@ -44,7 +50,9 @@ def test_it_learns(name: str) -> None:
 
 
 def test_the_smoother_learns_what_it_does_not_see() -> None:
-    result, _ = fit(build("bidirectional", hidden=12), waves(2), Settings(epochs=12, chunk=32, learning_rate=2e-2))
+    result, _ = fit(
+        build("bidirectional", hidden=12), waves(2), Settings(epochs=12, chunk=32, learning_rate=2e-2)
+    )
     assert result.mae < 0.6 * result.naive
 
 
@@ -127,7 +135,8 @@ def test_vanishing_and_exploding_gradients_of_a_plain_rnn_are_reported_and_not_o
 def echo(name: str, gap: int, updates: int, **options: Any) -> float:
     """Unexplained share of the variance of the very first input, asked for after ``gap`` steps of noise.
 
-    A latch that keeps only the sign leaves 0.25 of a uniform variable unexplained: less than that needs a memory.
+    A latch that keeps only the sign leaves 0.25 of a uniform variable unexplained: less than that needs a
+    memory.
     """
     forecaster = build(name, hidden=16, head="many_to_one", output="point", **options)
     stepper, generator = Stepper(forecaster, 2e-2, 1.0, updates), torch.Generator().manual_seed(1)
@@ -146,7 +155,9 @@ def echo(name: str, gap: int, updates: int, **options: Any) -> float:
     return float((said - y).pow(2).mean() / y.pow(2).mean())
 
 
-@pytest.mark.parametrize(("name", "solved"), [("lstm", True), ("gru", True), ("rnn", False), ("feedforward", False)])
+@pytest.mark.parametrize(
+    ("name", "solved"), [("lstm", True), ("gru", True), ("rnn", False), ("feedforward", False)]
+)
 def test_a_dependency_100_steps_back(name: str, solved: bool) -> None:
     unexplained = echo(name, 100, 160, **({"span": 128} if solved else {}))
     assert unexplained < 0.1 if solved else unexplained > 0.2
@@ -172,7 +183,8 @@ def test_it_stops_when_the_held_out_part_gets_no_better_and_keeps_the_best() -> 
     assert len(result.held_out) < 60
     best = int(np.argmin(result.held_out))
     assert len(result.held_out) == best + 1 + 3
-    assert result.mae == pytest.approx(result.held_out[best], rel=1e-5)  # for points, the score is the absolute error
+    # for points, the score is the absolute error
+    assert result.mae == pytest.approx(result.held_out[best], rel=1e-5)
 
 
 def test_a_divergence_is_reported_and_the_best_weights_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +259,13 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path) -> None:
     path = str(tmp_path / "checkpoint")
     fit(build("lstm", hidden=8), waves(), QUICK, checkpoint=path)
     epochs: list[int] = []
-    fit(build("lstm", hidden=8), waves(seed=5), QUICK, progress=lambda p: epochs.append(p.epoch), checkpoint=path)
+    fit(
+        build("lstm", hidden=8),
+        waves(seed=5),
+        QUICK,
+        progress=lambda p: epochs.append(p.epoch),
+        checkpoint=path,
+    )
     assert epochs == [1, 2, 3, 4]
 
 
@@ -269,7 +287,9 @@ def test_the_stacked_recurrence_is_the_lstm_of_torch() -> None:
     cells = [torch.nn.LSTM(1, 5).double() for _ in range(3)]
     x = torch.randn(7, 3, 2, 1, dtype=torch.float64)
     weight = torch.stack([cell.weight_hh_l0.T for cell in cells]).detach().requires_grad_()
-    drive = torch.stack([x[:, i] @ cell.weight_ih_l0.T + cell.bias_ih_l0 + cell.bias_hh_l0 for i, cell in enumerate(cells)], 1)
+    drive = torch.stack(
+        [x[:, i] @ cell.weight_ih_l0.T + cell.bias_ih_l0 + cell.bias_hh_l0 for i, cell in enumerate(cells)], 1
+    )
     drive = drive.detach().requires_grad_()
     zero = torch.zeros(3, 2, 5, dtype=torch.float64)
     hidden, last = StackedLSTM.apply(drive, weight, zero, zero)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from detectors import DetectorSpec, build, contract
-from detectors.stages.forecaster_selection import LAST, LSTM, MEAN, RIVER, SEASONAL, SQUARES, STATIC, N, welford
+from detectors.stages.forecaster_selection import (
+    LAST,
+    LSTM,
+    MEAN,
+    RIVER,
+    SEASONAL,
+    SQUARES,
+    STATIC,
+    N,
+    welford,
+)
 
 
 def test_the_gaussian_rung_is_rivers():

@@ -1,4 +1,6 @@
-"""The contract of every forecaster: a new one is a file and a line in ``FORECASTERS``, and is done when this passes."""
+"""The contract of every forecaster: a new one is a file and a line in ``FORECASTERS``, and is done when this
+passes.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,10 @@ def test_the_seed_decides_the_first_weights(variant: str) -> None:
     for a, b in zip(one.parameters(), make(variant).parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     if any(value.numel() > 3 for value in one.parameters()):
-        assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), make(variant, seed=9).parameters(), strict=True))
+        assert any(
+            not torch.equal(a, b)
+            for a, b in zip(one.parameters(), make(variant, seed=9).parameters(), strict=True)
+        )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -177,7 +182,11 @@ def test_every_weight_can_learn(variant: str) -> None:
     forecaster = make(variant)
     parameters, _ = forecaster(data(), forecaster.initial(4))
     forecaster.output.loss(parameters, torch.ones(parameters.shape[:-1])).mean().backward()
-    still = [name for name, value in forecaster.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
+    still = [
+        name
+        for name, value in forecaster.named_parameters()
+        if value.grad is None or not value.grad.abs().sum() > 0
+    ]
     idle = ("mirror",)  # of the encoder-decoder: learns by ``reconstruct``
     if forecaster.config.horizon == 1:
         idle += ("head.cell.weight_ih",)  # sees its own forecasts only from the second step on

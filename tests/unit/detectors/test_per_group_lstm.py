@@ -1,4 +1,6 @@
-"""Networks of their own for some series: the live step is the LSTM's, only they are changed by it, and files that are not whole are refused."""
+"""Networks of their own for some series: the live step is the LSTM's, only they are changed by it, and files
+that are not whole are refused.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,24 @@ def networks(count: int) -> list[SharedLSTM]:
 def tensors(members: list[list[str]]) -> per_group_lstm.Arrays:
     """The packaged LSTM, and a random network for each of ``members``."""
     modules = networks(len(members))
-    weights = {name: np.stack([module.state_dict()[name].numpy() for module in modules]) for name in modules[0].state_dict()}
-    return {name: value.numpy() for name, value in network(None).state_dict().items()} | per_group_lstm.tensors(members, weights)
+    weights = {
+        name: np.stack([module.state_dict()[name].numpy() for module in modules])
+        for name in modules[0].state_dict()
+    }
+    return {
+        name: value.numpy() for name, value in network(None).state_dict().items()
+    } | per_group_lstm.tensors(members, weights)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 60))
-def test_a_row_goes_through_the_network_of_its_lane_wherever_the_batch_was_cut(lanes: list[int], cut: int) -> None:
+def test_a_row_goes_through_the_network_of_its_lane_wherever_the_batch_was_cut(
+    lanes: list[int], cut: int
+) -> None:
     lane = np.array(lanes, np.int32)
-    inputs = np.random.default_rng(len(lanes)).normal(0, 2, (len(lane), lstm_features.FEATURES)).astype(np.float32)
+    inputs = (
+        np.random.default_rng(len(lanes)).normal(0, 2, (len(lane), lstm_features.FEATURES)).astype(np.float32)
+    )
     live = per_group_lstm.Own.of(tensors([["a"], ["b", "c"]]))
     assert live is not None
     of_lane = live.of_series(["unknown", "a", "b", "c"])
@@ -101,7 +112,9 @@ def test_a_version_with_networks_comes_back_from_its_files(tmp_path: Path) -> No
         ({"own.weights": np.zeros(3, np.float32)}, "own.weights"),
     ],
 )
-def test_files_that_are_not_whole_are_refused(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+def test_files_that_are_not_whole_are_refused(
+    tmp_path: Path, change: dict[str, np.ndarray], message: str
+) -> None:
     made = tensors([["a", "b"]]) | change
     about = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
     path, sha256 = registry.publish(str(tmp_path), "plant", made, about)
@@ -110,14 +123,18 @@ def test_files_that_are_not_whole_are_refused(tmp_path: Path, change: dict[str, 
 
 
 def test_a_group_gets_a_network_only_where_that_forecasts_better() -> None:
-    """Two groups follow a rule that the shared network does not know (Hénon's map, upright and upside down); in the third there is none."""
+    """Two groups follow a rule that the shared network does not know (Hénon's map, upright and upside down);
+    in the third there is none.
+    """
     rng = np.random.default_rng(0)
     noise = [rng.normal(size=1500) for _ in range(2)]
     series = [f"s{i}" for i in range(6)]
     lanes = stacked([*(henon(rng, sign) for sign in (1, 1, -1, -1)), *noise])
     weights = {name: value.numpy() for name, value in network(None).state_dict().items()}
     groups = {"up": [0, 1], "down": [2, 3], "noise": [4, 5]}
-    made, about = own_networks(weights, lanes, series, groups, Tuning(epochs=4, chunk=64, memory=128, learning_rate=3e-3))
+    made, about = own_networks(
+        weights, lanes, series, groups, Tuning(epochs=4, chunk=64, memory=128, learning_rate=3e-3)
+    )
     assert per_group_lstm.members(made) == [["s2", "s3"], ["s0", "s1"]]
     assert about["kept"] == 2
     assert all(one["error"] < 0.5 * one["shared"] for one in about["networks"])

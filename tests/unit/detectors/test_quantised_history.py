@@ -38,7 +38,9 @@ def test_one_wild_value_does_not_hide_the_period():
     t = np.arange(3_000)
     x = 5 * np.sin(2 * np.pi * t / 50) + rng.normal(size=len(t)) * 0.2
     x[1_000] = 1e9
-    given_lanes = Lanes(np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9))
+    given_lanes = Lanes(
+        np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9)
+    )
     Scale().run(Scale().initial(1), given_lanes)
     assert given_lanes.near[1_000] < 2 * FAR * given_lanes.unit[1_000]
     rhythm = Rhythm(256, 3)

@@ -1,4 +1,6 @@
-"""Where nothing happens nothing is told, also on a stream that has run for weeks: from 50,000 rows on a single point may speak alone."""
+"""Where nothing happens nothing is told, also on a stream that has run for weeks: from 50,000 rows on a
+single point may speak alone.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ ROWS, SERIES, BATCH = 60_000, 2, 20_000
 @pytest.mark.parametrize("tier", ["light", "standard"])
 def test_an_old_and_quiet_series_stays_quiet(tier, kind):
     values = undisturbed(np.random.default_rng(SEED), kind, SERIES, ROWS)
-    given = contract.points(np.tile(np.arange(SERIES, dtype=np.int32), ROWS), values, np.repeat(np.arange(ROWS), SERIES))
+    given = contract.points(
+        np.tile(np.arange(SERIES, dtype=np.int32), ROWS), values, np.repeat(np.arange(ROWS), SERIES)
+    )
     found = contract.run(build(DetectorSpec(tier=tier)), given, tuple(range(BATCH, len(given), BATCH)))
     assert 1e4 * found.flag[50_000 * SERIES :].mean() < 6
     assert found.flag[: 50_000 * SERIES].sum() < 80
@@ -23,12 +27,27 @@ def test_an_old_and_quiet_series_stays_quiet(tier, kind):
 
 @pytest.mark.parametrize("tier", ["light", "standard"])
 def test_traffic_of_several_channels_stays_quiet(tier):
-    """Flows, bytes and peers of hosts through days: counts that come close to nothing at night are no channels that left where they settled."""
+    """Flows, bytes and peers of hosts through days: counts that come close to nothing at night are no
+    channels that left where they settled.
+    """
     rng, rows = np.random.default_rng(SEED), 12_000
     flows = rng.poisson(6 * (1.2 + np.sin(2 * np.pi * np.arange(rows)[:, None] / 1_440)), (rows, SERIES))
-    values = np.stack([flows, flows * rng.lognormal(6, 0.8, (rows, SERIES)), np.minimum(flows, rng.poisson(4, (rows, SERIES)))], axis=2)
-    given = contract.points(np.tile(np.arange(SERIES, dtype=np.int32), rows), values.reshape(-1, 3), np.repeat(np.arange(rows), SERIES))
-    found = contract.run(build(DetectorSpec(tier=tier, preset="network", channels=("flows", "bytes", "peers"))), given)
+    values = np.stack(
+        [
+            flows,
+            flows * rng.lognormal(6, 0.8, (rows, SERIES)),
+            np.minimum(flows, rng.poisson(4, (rows, SERIES))),
+        ],
+        axis=2,
+    )
+    given = contract.points(
+        np.tile(np.arange(SERIES, dtype=np.int32), rows),
+        values.reshape(-1, 3),
+        np.repeat(np.arange(rows), SERIES),
+    )
+    found = contract.run(
+        build(DetectorSpec(tier=tier, preset="network", channels=("flows", "bytes", "peers"))), given
+    )
     assert 1e4 * found.flag[2_000 * SERIES :].mean() < 4
 
 

@@ -46,5 +46,8 @@ def test_what_is_learned_belongs_to_its_lane():
 def test_an_error_of_usual_size_is_no_event_however_rare():
     combiner = Combiner((Group((("change", 1.0),), 1.0, least=8.0),), 10.0)
     given, lane = np.full((1, 1), 6.0, np.float32), np.zeros(1, np.int32)
-    said = [combiner.run({}, lane, given, known(np.array([100_000]), off))[0][0, 0] for off in (2.0, 4.0, 8.0, 80.0)]
+    said = [
+        combiner.run({}, lane, given, known(np.array([100_000]), off))[0][0, 0]
+        for off in (2.0, 4.0, 8.0, 80.0)
+    ]
     np.testing.assert_allclose(said, [1.5, 3.0, 6.0, 6.0])

@@ -24,7 +24,13 @@ HOUR = 3_600_000_000_000
 
 def lanes(values, period=0):
     n = len(values)
-    made = Lanes(np.zeros(n, np.int32), np.asarray(values, float), np.arange(n) * HOUR, np.zeros(n, np.int32), np.full(n, HOUR))
+    made = Lanes(
+        np.zeros(n, np.int32),
+        np.asarray(values, float),
+        np.arange(n) * HOUR,
+        np.zeros(n, np.int32),
+        np.full(n, HOUR),
+    )
     Scale().run(Scale().initial(1), made)
     made.period[:] = period
     return made
@@ -40,7 +46,9 @@ def errors(scorer, given):
 def test_rhythm_finds_the_period(period):
     rng = np.random.default_rng(0)
     t = np.arange(4_000)
-    given = lanes(np.sin(2 * np.pi * t / period) + 0.4 * np.sin(4 * np.pi * t / period) + rng.normal(size=4_000) * 0.2)
+    given = lanes(
+        np.sin(2 * np.pi * t / period) + 0.4 * np.sin(4 * np.pi * t / period) + rng.normal(size=4_000) * 0.2
+    )
     rhythm = Rhythm(1024, 3)
     rhythm.run(rhythm.initial(1), given)
     assert given.period[-1] == pytest.approx(period, rel=0.05)

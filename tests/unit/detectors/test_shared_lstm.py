@@ -15,7 +15,9 @@ from detectors.training import pretrain, synthetic_series
 def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> lstm_features.Inputs:
     """All points of one series in a single batch."""
     n = len(values)
-    return lstm_features.advance(lstm_features.initial(1, memory), np.zeros(n, np.int32), values, np.zeros(n, np.int32), tail)
+    return lstm_features.advance(
+        lstm_features.initial(1, memory), np.zeros(n, np.int32), values, np.zeros(n, np.int32), tail
+    )
 
 
 def test_inputs_do_not_see_the_future() -> None:
@@ -53,7 +55,10 @@ def test_inputs_do_not_depend_on_how_points_are_cut_into_batches(seed: int, cuts
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0.0, 1.0, 1e-300, -1e300, 5e-324])),
+        st.one_of(
+            st.floats(allow_nan=True, allow_infinity=True),
+            st.sampled_from([0.0, 1.0, 1e-300, -1e300, 5e-324]),
+        ),
         min_size=1,
         max_size=120,
     )
@@ -73,13 +78,18 @@ def test_units_do_not_matter() -> None:
 @pytest.mark.parametrize("period", [4, 7, 24, 60])
 def test_the_period_is_found(period: int) -> None:
     rng = np.random.default_rng(period)
-    x = rng.normal(size=period)[np.arange(8 * period + 100) % period] + 0.1 * rng.normal(size=8 * period + 100)
+    x = rng.normal(size=period)[np.arange(8 * period + 100) % period] + 0.1 * rng.normal(
+        size=8 * period + 100
+    )
     assert one_by_one(x).period[-1] == period
 
 
 def test_noise_and_walks_have_no_period() -> None:
     rng = np.random.default_rng(4)
-    found = [one_by_one(x).period[-1] > 0 for x in [*rng.normal(size=(20, 600)), *rng.normal(size=(20, 600)).cumsum(1)]]
+    found = [
+        one_by_one(x).period[-1] > 0
+        for x in [*rng.normal(size=(20, 600)), *rng.normal(size=(20, 600)).cumsum(1)]
+    ]
     assert np.mean(found) < 0.15
 
 
@@ -101,13 +111,23 @@ def test_a_missed_point_keeps_the_phase() -> None:
 
 def test_the_inputs_stay_sound_over_a_long_stream() -> None:
     rng = np.random.default_rng(9)
-    x = np.concatenate([np.zeros(5000), rng.normal(size=50_000).cumsum(), np.full(20_000, 3.3), 1e9 + rng.normal(size=100_000)])
+    x = np.concatenate(
+        [
+            np.zeros(5000),
+            rng.normal(size=50_000).cumsum(),
+            np.full(20_000, 3.3),
+            1e9 + rng.normal(size=100_000),
+        ]
+    )
     state = lstm_features.initial(1, 64)
     out = lstm_features.advance(state, np.zeros(len(x), np.int32), x, np.zeros(len(x), np.int32))
     assert np.isfinite(out.features).all()
     assert np.linalg.eigvalsh(state["covariance"][0]).min() > -1e-4
-    white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(out.features[-50_000:-1, lstm_features.AR_NEXT])
-    assert np.abs(white - x[-49_999:]).mean() < 0.82 * np.abs(np.diff(x[-50_000:])).mean()  # it has learnt to expect the mean: 1/√2
+    white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(
+        out.features[-50_000:-1, lstm_features.AR_NEXT]
+    )
+    # it has learnt to expect the mean: 1/√2
+    assert np.abs(white - x[-49_999:]).mean() < 0.82 * np.abs(np.diff(x[-50_000:])).mean()
 
 
 def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
@@ -116,7 +136,9 @@ def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
     inputs = rng.normal(size=(300, lstm_features.FEATURES)).astype(np.float32)
     slot = rng.integers(0, 7, 300).astype(np.int32)
     h, c = (np.zeros((9, shared_lstm_numba.HIDDEN), np.float32) for _ in range(2))
-    together = np.concatenate([net.run(inputs[:100], slot[:100], h, c), net.run(inputs[100:], slot[100:], h, c)])
+    together = np.concatenate(
+        [net.run(inputs[:100], slot[:100], h, c), net.run(inputs[100:], slot[100:], h, c)]
+    )
     for s in range(7):
         alone = module.lstm(torch.from_numpy(inputs[slot == s])[:, None])[0][:, 0]
         np.testing.assert_allclose(together[slot == s], alone.numpy(), atol=2e-6)
@@ -132,7 +154,9 @@ def test_the_packaged_net_beats_naive_season_and_ar_on_series_it_never_saw() -> 
     ar = data.inputs[..., [lstm_features.AR_NEXT, lstm_features.AR_LATER]].sinh()
 
     def error(forecast: torch.Tensor) -> np.ndarray:
-        """Mean over series of the error at 200–700 points of history, relative to the naive one, for each horizon."""
+        """Mean over series of the error at 200–700 points of history, relative to the naive one, for each
+        horizon.
+        """
         size = (data.target - forecast).abs()[200:].nanmean(0)
         naive = data.target.abs()[200:].nanmean(0)
         return (size / naive).clamp(max=10)[naive[:, 0] > 1e-3].mean(0).numpy()

@@ -10,11 +10,15 @@ from detectors.training import synthetic_series
 
 def test_the_same_seed_gives_the_same_series() -> None:
     np.testing.assert_array_equal(synthetic_series.batch(3, 20, 200), synthetic_series.batch(3, 20, 200))
-    assert not np.array_equal(synthetic_series.batch(3, 20, 200), synthetic_series.batch(4, 20, 200), equal_nan=True)
+    assert not np.array_equal(
+        synthetic_series.batch(3, 20, 200), synthetic_series.batch(4, 20, 200), equal_nan=True
+    )
 
 
 def test_a_row_does_not_depend_on_how_many_there_are() -> None:
-    np.testing.assert_array_equal(synthetic_series.batch((3, 1), 5, 300), synthetic_series.batch((3, 1), 12, 300)[:5])
+    np.testing.assert_array_equal(
+        synthetic_series.batch((3, 1), 5, 300), synthetic_series.batch((3, 1), 12, 300)[:5]
+    )
 
 
 def test_shares_are_those_of_the_families() -> None:

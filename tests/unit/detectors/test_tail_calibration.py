@@ -33,7 +33,9 @@ def test_a_lighter_tail_is_never_called_rarer_than_it_is():
 def test_beyond_the_tail_it_stays_linear():
     past = np.random.default_rng(1).exponential(size=5_000)
     u = [surprises([*past, error])[-1] for error in (12.0, 18.0, 24.0)]
-    assert u[1] - u[0] == pytest.approx(u[2] - u[1], rel=0.01) or u[2] == pytest.approx(2 * np.log10(5_001), rel=0.01)
+    assert u[1] - u[0] == pytest.approx(u[2] - u[1], rel=0.01) or u[2] == pytest.approx(
+        2 * np.log10(5_001), rel=0.01
+    )
     assert u[0] == pytest.approx(12 * np.log10(np.e), rel=0.2)
 
 
@@ -57,7 +59,9 @@ def test_the_fast_logarithm_is_the_logarithm(x):
 
 
 def test_only_the_last_rows_are_remembered():
-    """What came before the last 20,000 rows fades: after 60,000 rows a thousand times as large, a row of the first kind is among the least."""
+    """What came before the last 20,000 rows fades: after 60,000 rows a thousand times as large, a row of the
+    first kind is among the least.
+    """
     rng = np.random.default_rng(3)
     u = surprises(np.r_[rng.exponential(size=20_000), 1e3 * rng.exponential(size=60_000)])
     for level in (1.0, 2.0, 3.0):

@@ -32,12 +32,16 @@ def test_a_learned_level_lets_about_the_alarm_rate_through(name, draw):
 
 def test_the_static_level_believes_what_is_claimed():
     rng = np.random.default_rng(0)
-    assert passed("static", DRAWS["as claimed"](rng, 60_000).astype(np.float32)).mean() == pytest.approx(RATE, rel=0.4)
+    assert passed("static", DRAWS["as claimed"](rng, 60_000).astype(np.float32)).mean() == pytest.approx(
+        RATE, rel=0.4
+    )
     assert passed("static", DRAWS["too bold"](rng, 60_000).astype(np.float32)).mean() > 20 * RATE
 
 
 def test_dspot_follows_a_level_that_drifts():
-    raw = (DRAWS["as claimed"](np.random.default_rng(0), 40_000) + np.linspace(0, 8, 40_000)).astype(np.float32)
+    raw = (DRAWS["as claimed"](np.random.default_rng(0), 40_000) + np.linspace(0, 8, 40_000)).astype(
+        np.float32
+    )
     assert passed("dspot", raw)[5_000:].mean() < 5 * RATE
     threshold = THRESHOLDS["dspot"](-np.log10(RATE))
     levels = threshold.run(threshold.initial(1), np.zeros(len(raw), np.int32), raw)
@@ -48,7 +52,9 @@ def test_an_alarm_of_a_least_length():
     raw = np.array([5, 0, 5, 5, 5, 0], np.float32)
     event = Event(1e-4, rows=3)
     ones = np.ones(6, np.float32)
-    _, flag = event.run(event.initial(1), np.zeros(6, np.int32), raw, raw * ones, ones.astype(bool), ones * 1e-4)
+    _, flag = event.run(
+        event.initial(1), np.zeros(6, np.int32), raw, raw * ones, ones.astype(bool), ones * 1e-4
+    )
     assert flag.tolist() == [False, False, False, False, True, False]
 
 

@@ -1,4 +1,6 @@
-"""The database goes away under the engine, or its disk is full: it pauses, polls on, and goes on by itself with nothing lost and nothing twice."""
+"""The database goes away under the engine, or its disk is full: it pauses, polls on, and goes on by itself
+with nothing lost and nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def test_away_again_and_again(make, logs):
                     engine.turn(0.0)
                 times += 1
                 assert source._paused >= set(engine.parts.ownership.positions), "everything is paused"
-                assert (engine._pending, engine.parts.ownership.cursor) == (waiting, cursor), "one batch waits, no more is read"
+                assert (engine._pending, engine.parts.ownership.cursor) == (waiting, cursor), (
+                    "one batch waits, no more is read"
+                )
                 assert any(f.kind is FaultKind.DATABASE_DOWN for f in engine.parts.faults.current)
             assert bench.positions() == before
         time.sleep(0.01)
@@ -104,7 +108,11 @@ def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
     failures = away_twice(monkeypatch, offloaded_series, "revive")
     bench.fill()
     bench.drain(engine)
-    (slot,) = (s for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist() if engine.parts.scoring.name_of(s) == "a")
+    (slot,) = (
+        s
+        for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist()
+        if engine.parts.scoring.name_of(s) == "a"
+    )
     assert engine.parts.scoring.series.state["windows"]["seq"][slot] > 100
     assert bench.position().counts.read() == len(log.values)
     assert next(failures, None) is None, "it was asked three times"

@@ -1,4 +1,6 @@
-"""The engine on the in-memory log and SQLite, in one run: what every batch, every offset and every gap of the log comes to."""
+"""The engine on the in-memory log and SQLite, in one run: what every batch, every offset and every gap of the
+log comes to.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def test_the_outcomes_add_up_at_every_commit(make, logs):
     bench.fill()
     engine = bench.engine()
     commits = 0
-    while any((at or 0) < len(log.values) for (at, _), log in zip(bench.positions().values() or [(0, None)], logs, strict=False)):
+    while any(
+        (at or 0) < len(log.values)
+        for (at, _), log in zip(bench.positions().values() or [(0, None)], logs, strict=False)
+    ):
         engine.turn(0.0)
         for number, (at, position) in ((p.number, found) for p, found in bench.positions().items()):
             assert position.counts.read() == at - position.start_offset
@@ -41,7 +46,10 @@ def test_anomalies_say_where_they_come_from(make, logs):
     engine = bench.drain(bench.engine())
     provenance = engine.parts.scoring.provenance
     for anomaly in bench.anomalies():
-        assert (anomaly.config_hash, anomaly.model_version) == (provenance.config_hash, provenance.model_version)
+        assert (anomaly.config_hash, anomaly.model_version) == (
+            provenance.config_hash,
+            provenance.model_version,
+        )
         values = logs[anomaly.partition.number].values
         assert anomaly.series.encode() in values[anomaly.peak_offset]
         assert anomaly.first_offset <= anomaly.peak_offset <= anomaly.last_offset
@@ -140,13 +148,18 @@ def test_a_position_older_than_retention(make, logs, running):
     after = logs[0].counts()
     after.subtract(logs[0].counts(half + 50))
     before = logs[0].counts(half)
-    assert counts.scored + counts.late + counts.duplicate == sum((before + after).values()) - counts.dead_lettered - held - counts.held
+    assert (
+        counts.scored + counts.late + counts.duplicate
+        == sum((before + after).values()) - counts.dead_lettered - held - counts.held
+    )
     assert counts.dead_lettered == (before + after)["dead_lettered"]
     assert not [f for f in bench.faults() if f.ended_ns is None]
 
 
 def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
-    """The position is still there, but the records between snapshot and position are gone: nothing is scored twice."""
+    """The position is still there, but the records between snapshot and position are gone: nothing is scored
+    twice.
+    """
     bench = make(logs[:1], storage={"snapshot_every": "1h"}, engine={"max_batch": 50})
     cut = len(logs[0].values) * 2 // 3
     bench.fill(lambda log: cut)
@@ -168,7 +181,8 @@ def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
     assert counts.read() == len(logs[0].values)
     rest = logs[0].counts()
     rest.subtract(logs[0].counts(cut))
-    # A late one or a duplicate may be told as scored now (the state that knew is gone), but none of the records is told of twice.
+    # A late one or a duplicate may be told as scored now (the state that knew is gone), but none of the
+    # records is told of twice.
     assert counts.scored - before.scored <= rest["scored"] + rest["duplicate"] + rest["late"] - counts.held
     assert not [f for f in bench.faults() if f.ended_ns is None]
 
@@ -189,7 +203,9 @@ def test_dead_letters_past_the_limit_stop_the_partition_and_no_other(make, logs)
     assert fault.kind is FaultKind.SCHEMA_BREAK
     assert fault.partition == Partition("plant", 0)
     position = bench.position(0)
-    assert 80 <= position.next_offset < len(bad.values), "it stops within the batch that passes the limit (50 in a row)"
+    assert 80 <= position.next_offset < len(bad.values), (
+        "it stops within the batch that passes the limit (50 in a row)"
+    )
     assert position.counts.read() == position.next_offset
     assert (
         position.counts.dead_lettered

@@ -1,4 +1,6 @@
-"""The history writer and reader: nothing lost behind a barrier, nothing twice after a crash, and never in the way of scoring."""
+"""The history writer and reader: nothing lost behind a barrier, nothing twice after a crash, and never in the
+way of scoring.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def test_a_reader_takes_only_what_it_asks_for(path, writer):
         writer.append(P, first, first + 100, batch(first, first + 100))
         writer.barrier(P, first + 100)
     reader = HistoryReader(path)
-    part = reader.read("plant", series="site-3", since_ns=200_000, until_ns=400_000, columns=["score", "value:gone"])
+    part = reader.read(
+        "plant", series="site-3", since_ns=200_000, until_ns=400_000, columns=["score", "value:gone"]
+    )
     assert part.column_names == ["series", "time", "score"]
     assert part.column("time").to_pylist() == [t * 1000 for t in range(200, 400) if t % 5 == 3]
     two = reader.read("plant", series=["site-4", "site-1"], columns=["offset"])
@@ -113,12 +117,19 @@ def test_batches_without_a_point_count_as_read(path, writer):
 def test_a_slice_of_a_batch_and_slots_without_a_name(path, writer):
     names = pa.array(["a", None, "c"])
     offset = np.arange(6)
-    rows = parquet.rows(offset, offset, np.array([0, 2, 0, 2, 0, 2], np.int32), names, [], {"flag": offset > 2}, {})
+    rows = parquet.rows(
+        offset, offset, np.array([0, 2, 0, 2, 0, 2], np.int32), names, [], {"flag": offset > 2}, {}
+    )
     writer.open(P, "", 1, 2)
     writer.append(P, 2, 5, rows.slice(2, 3))
     assert writer.barrier(P, 5)
     found = HistoryReader(path).read("plant").to_pydict()
-    assert found == {"offset": [2, 4, 3], "series": ["a", "a", "c"], "time": [2, 4, 3], "flag": [False, True, True]}
+    assert found == {
+        "offset": [2, 4, 3],
+        "series": ["a", "a", "c"],
+        "time": [2, 4, 3],
+        "flag": [False, True, True],
+    }
 
 
 def test_rows_are_visible_without_a_barrier_after_a_while(path, writer, monkeypatch):

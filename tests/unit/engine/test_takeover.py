@@ -18,7 +18,9 @@ from tests.support.engines import Bench, Tally, essence, log_that_a_leaves
 @pytest.mark.parametrize("every", ["0s", "100ms", "1h"])
 @pytest.mark.parametrize("seed", range(4))
 def test_broken_off_anywhere_the_result_is_the_same(make, logs, undisturbed, every, seed):
-    """Engines are left standing at random places (their memory is gone, their group session ends), the next one goes on."""
+    """Engines are left standing at random places (their memory is gone, their group session ends), the next
+    one goes on.
+    """
     rng = random.Random(seed)
     bench = make(logs, storage={"snapshot_every": every}, engine={"max_batch": rng.choice((23, 90, 400))})
     replayed = 0
@@ -29,7 +31,9 @@ def test_broken_off_anywhere_the_result_is_the_same(make, logs, undisturbed, eve
         for _ in range(rng.randrange(1, 12)):
             engine.turn(0.0)
         fresh = {q: p for q, (_, p) in bench.positions().items()}
-        replayed += sum(o.next_offset <= fresh[q].next_offset for r in tally.results for q, o in r.outcomes.items())
+        replayed += sum(
+            o.next_offset <= fresh[q].next_offset for r in tally.results for q, o in r.outcomes.items()
+        )
     tally = Tally()
     bench.drain(bench.engine(sinks=[tally]))
     bench.check()
@@ -116,7 +120,9 @@ def test_history_holds_each_scored_offset_once(make, logs):
     assert len(got) == len(set(got)) == sum(bench.position(n).counts.scored for n in range(len(logs)))
     for number, log in enumerate(logs):
         mine = [offset for series, offset in got if series.startswith(f"p{number}-")]
-        assert {log.kinds[offset] for offset in mine} == {"scored"} | {"duplicate"} & {log.kinds[offset] for offset in mine}
+        assert {log.kinds[offset] for offset in mine} == {"scored"} | {"duplicate"} & {
+            log.kinds[offset] for offset in mine
+        }
         assert len(mine) == log.counts()["scored"] - 1, "all but the tide"
 
 
@@ -187,7 +193,10 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
     values = day(0, "ab") + day(1000, "b") + day(2000, "b") + day(3000, "ab")
     log = Log(values, ["scored"] * len(values))
     settings = {"idle_after": "500s", "engine": {"max_batch": 40}}
-    kept, moved = make([log], **settings | {"idle_after": "7d"}), make([log], **settings, storage={"snapshot_every": "0s"})
+    kept, moved = (
+        make([log], **settings | {"idle_after": "7d"}),
+        make([log], **settings, storage={"snapshot_every": "0s"}),
+    )
     kept.fill()
     kept.drain(kept.engine())
     for cut in (130, 240, 330, len(values)):
@@ -202,12 +211,15 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
         (other,) = (s for s in two.series.slots(Partition("plant", 0)).tolist() if two.name_of(s) == name)
         assert one.series.state["windows"]["seq"][slot] == two.series.state["windows"]["seq"][other] > 100
         for key, array in one.series.state["detector"].items():
-            np.testing.assert_allclose(two.series.state["detector"][key][other], array[slot], rtol=1e-5, atol=1e-6, err_msg=key)
+            np.testing.assert_allclose(
+                two.series.state["detector"][key][other], array[slot], rtol=1e-5, atol=1e-6, err_msg=key
+            )
     assert essence(moved.anomalies()) == essence(kept.anomalies())
 
 
 def test_a_series_that_another_owner_put_away_is_found(make):
-    """What a member knew of the stored series before it lost a partition is out of date when it gets it again."""
+    """What a member knew of the stored series before it lost a partition is out of date when it gets it
+    again."""
     bench = make([log_that_a_leaves()], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 120)
     first = bench.drain(bench.engine())
@@ -217,5 +229,9 @@ def test_a_series_that_another_owner_put_away_is_found(make):
     bench.log.expel(second.parts.source)
     bench.fill()
     bench.drain(first)
-    (slot,) = (s for s in first.parts.scoring.series.slots(Partition("plant", 0)).tolist() if first.parts.scoring.name_of(s) == "a")
+    (slot,) = (
+        s
+        for s in first.parts.scoring.series.slots(Partition("plant", 0)).tolist()
+        if first.parts.scoring.name_of(s) == "a"
+    )
     assert first.parts.scoring.series.state["windows"]["seq"][slot] > 100

@@ -1,4 +1,6 @@
-"""Past points: a series that has a history begins as if it had been watched all along, and however the reading is broken off."""
+"""Past points: a series that has a history begins as if it had been watched all along, and however the
+reading is broken off.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,13 @@ PAST_S, LIVE_S = 900, 200
 
 def value(name: str, second: int) -> float:
     noise = random.Random(f"{name}{second}").gauss(0, 0.3)
-    return round(20 + 3 * math.sin(second / 10 + ord(name)) + noise + (15 if second % 150 > 146 and second > PAST_S else 0), 3)
+    return round(
+        20
+        + 3 * math.sin(second / 10 + ord(name))
+        + noise
+        + (15 if second % 150 > 146 and second > PAST_S else 0),
+        3,
+    )
 
 
 def records(begin: int, end: int, names: str = NAMES) -> list[bytes]:
@@ -64,7 +72,14 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
         past = {} if history is None else {"history": str(history)}
         # The limit of the feed would flag without any knowledge; here only what is usual counts.
         settings = {"limits": {}, "detector": "standard"} | past | changes
-        benches.append(Bench(tmp_path / f"bench{len(benches)}", sqlite_template, [Log(values, ["scored"] * len(values))], **settings))
+        benches.append(
+            Bench(
+                tmp_path / f"bench{len(benches)}",
+                sqlite_template,
+                [Log(values, ["scored"] * len(values))],
+                **settings,
+            )
+        )
         return benches[-1]
 
     yield one
@@ -74,7 +89,13 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
 
 def reading(bench: Bench, owner: str = "test") -> Iterator[int]:
     """What a daemon does before the stream's first poll."""
-    return read_past(bench.database, owner, "plant", bench.engine().parts.scoring, lambda: MemorySource(bench.log, group=owner))
+    return read_past(
+        bench.database,
+        owner,
+        "plant",
+        bench.engine().parts.scoring,
+        lambda: MemorySource(bench.log, group=owner),
+    )
 
 
 def read(bench: Bench, steps: int | None = None) -> None:
@@ -89,12 +110,16 @@ def verdicts(bench: Bench, tally: Tally) -> dict[tuple[str, int], tuple]:
     for result in tally.results:
         if (scored := result.scored) is not None:
             said = (getattr(scored.verdicts, name).tolist() for name in ("score", "flag", "guard"))
-            for slot, time, score, flag, guard in zip(scored.points.slot.tolist(), scored.points.time.tolist(), *said, strict=True):
+            for slot, time, score, flag, guard in zip(
+                scored.points.slot.tolist(), scored.points.time.tolist(), *said, strict=True
+            ):
                 found[scoring.name_of(slot), time // 10**9 - START_MS // 1000] = (score, flag, guard)
     return {at: one for at, one in found.items() if at[0] != "tide"}
 
 
-def watched(make, history: Path | None, values: list[bytes], **changes) -> tuple[Bench, dict[tuple[str, int], tuple]]:
+def watched(
+    make, history: Path | None, values: list[bytes], **changes
+) -> tuple[Bench, dict[tuple[str, int], tuple]]:
     bench, tally = make(values, history, **changes), Tally()
     bench.fill()
     read(bench)
@@ -105,7 +130,9 @@ def watched(make, history: Path | None, values: list[bytes], **changes) -> tuple
 def assert_same(said: dict[tuple[str, int], tuple], expected: dict[tuple[str, int], tuple]) -> None:
     """But for what a batched LSTM step rounds otherwise."""
     assert {at: one[1:] for at, one in said.items()} == {at: one[1:] for at, one in expected.items()}
-    assert {at: one[0] for at, one in said.items()} == pytest.approx({at: one[0] for at, one in expected.items()}, abs=1e-3)
+    assert {at: one[0] for at, one in said.items()} == pytest.approx(
+        {at: one[0] for at, one in expected.items()}, abs=1e-3
+    )
 
 
 @pytest.fixture
@@ -136,7 +163,9 @@ def test_without_its_past_it_says_something_else(make, all_along):
 def test_many_files_are_read_in_the_order_of_their_times(make, tmp_path, all_along, files):
     if files == "months":  # in the order of their names they would be 1, 10, 2, …
         for month in range(12):
-            write(tmp_path / f"past/{month + 1}.csv", records(month * PAST_S // 12, (month + 1) * PAST_S // 12))
+            write(
+                tmp_path / f"past/{month + 1}.csv", records(month * PAST_S // 12, (month + 1) * PAST_S // 12)
+            )
     else:
         for name in NAMES:
             write(tmp_path / f"past/{name}.csv", records(0, PAST_S, name))
@@ -167,17 +196,28 @@ def test_a_series_whose_past_goes_on_after_its_first_record_begins_without(make,
     log = [*records(PAST_S + 50, PAST_S + 90, "ab"), *records(PAST_S, PAST_S + 90, "c")]
     _, blind = watched(make, None, log, lateness="0s")
     bench, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S + 200)), log, lateness="0s")
-    assert_same({at: one for at, one in said.items() if at[0] == "c"}, {at: one for at, one in blind.items() if at[0] == "c"})
+    assert_same(
+        {at: one for at, one in said.items() if at[0] == "c"},
+        {at: one for at, one in blind.items() if at[0] == "c"},
+    )
     assert all(said[at][2] != blind[at][2] for at in said if at[0] in "ab" and at[1] < PAST_S + 60)
     assert bench.position().counts.scored == len(log)
 
 
 def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_the_log(make, tmp_path):
-    bench, tally = make(live(), write(tmp_path / "past.csv", [*records(0, PAST_S + 1, "ab"), *records(0, PAST_S + 2, "c")])), Tally()
+    bench, tally = (
+        make(
+            live(),
+            write(tmp_path / "past.csv", [*records(0, PAST_S + 1, "ab"), *records(0, PAST_S + 2, "c")]),
+        ),
+        Tally(),
+    )
     bench.fill()
     list(read_past(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: None))
     bench.drain(bench.engine(sinks=[tally]))
-    assert bench.position().counts.duplicate == 2, "a and b go on; c begins without its past, for that knows the future"
+    assert bench.position().counts.duplicate == 2, (
+        "a and b go on; c begins without its past, for that knows the future"
+    )
     said = verdicts(bench, tally)
     assert [said[name, PAST_S + 1][2] > 1 for name in NAMES] == [True, True, False]
     assert ("c", PAST_S) in said
@@ -278,7 +318,8 @@ def test_series_are_found_whichever_partition_they_come_in(tmp_path, sqlite_temp
     scoring = bench.drain(bench.engine()).parts.scoring
     for number, name in enumerate(NAMES):
         (slot,) = scoring.series.slots(Partition("plant", number)).tolist()
-        assert (scoring.name_of(slot), scoring.series.state["windows"]["seq"][slot]) == (name, PAST_S + 47)  # 3 s are held
+        # 3 s are held
+        assert (scoring.name_of(slot), scoring.series.state["windows"]["seq"][slot]) == (name, PAST_S + 47)
     bench.close()
 
 
@@ -297,13 +338,17 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
     assert found is not None
     assert found.names == ["a"]
     assert found.state["ladder.gauss"][0, 0, N] > PAST_S, "with the points of the past"
-    blind = learn(champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"]))
+    blind = learn(
+        champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"])
+    )
     assert blind["ladder.gauss"][0, 0, N] <= LIVE_S
     bench.database.close()
 
 
 @pytest.mark.parametrize("patience", [60.0, -1.0])
-def test_a_source_that_is_away_is_waited_for_but_not_for_ever(make, tmp_path, all_along, monkeypatch, patience):
+def test_a_source_that_is_away_is_waited_for_but_not_for_ever(
+    make, tmp_path, all_along, monkeypatch, patience
+):
     monkeypatch.setattr("pipeline.engine.warm_start.RETRY_SECONDS", 0.05)
     monkeypatch.setattr("pipeline.engine.warm_start.PATIENCE_SECONDS", patience)
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S + 100))), Tally()
@@ -314,7 +359,15 @@ def test_a_source_that_is_away_is_waited_for_but_not_for_ever(make, tmp_path, al
             raise SourceUnavailable("away")
 
     looks = iter((Away, Away, MemorySource))
-    list(read_past(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: next(looks)(bench.log, group="peek")))
+    list(
+        read_past(
+            bench.database,
+            "test",
+            "plant",
+            bench.engine().parts.scoring,
+            lambda: next(looks)(bench.log, group="peek"),
+        )
+    )
     bench.drain(bench.engine(sinks=[tally]))
     said = verdicts(bench, tally)
     if patience > 0:
@@ -322,4 +375,6 @@ def test_a_source_that_is_away_is_waited_for_but_not_for_ever(make, tmp_path, al
     else:
         assert next(looks) is Away, "it went on after the first"
         assert said.keys() == all_along.keys()
-        assert said["a", PAST_S][2] != all_along["a", PAST_S][2], "what goes on after the first record is not used"
+        assert said["a", PAST_S][2] != all_along["a", PAST_S][2], (
+            "what goes on after the first record is not used"
+        )

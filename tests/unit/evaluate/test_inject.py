@@ -18,7 +18,11 @@ def quotes(tmp_path):
     rng = np.random.default_rng(1)
     for name in ("AAA", "BBB"):
         close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, 1000)))
-        table = {"Date": pd.date_range("2013-01-01", periods=1000, freq="B").date, "Close": close, "Volume": rng.integers(1000, 2000, 1000)}
+        table = {
+            "Date": pd.date_range("2013-01-01", periods=1000, freq="B").date,
+            "Close": close,
+            "Volume": rng.integers(1000, 2000, 1000),
+        }
         (tmp_path / "quotes").mkdir(exist_ok=True)
         pd.DataFrame(table).to_csv(tmp_path / "quotes" / f"{name}.csv", index=False)
     return tmp_path / "quotes"
@@ -77,7 +81,9 @@ def test_flows_are_summed_on_a_grid_and_labelled_by_the_bad_events(tmp_path):
     start = pd.Timestamp("2023-03-10 10:00:00")
     seconds = [0, 1, 11, 35, 39]
     record = {"sPackets": 1, "rPackets": 2, "sBytesSum": 100, "rBytesSum": 50}
-    rows = [{"startDate": start + pd.Timedelta(seconds=s), "rAddress": f"host{s % 2}", **record} for s in seconds]
+    rows = [
+        {"startDate": start + pd.Timedelta(seconds=s), "rAddress": f"host{s % 2}", **record} for s in seconds
+    ]
     with ZipFile(source / "westermo_flows_left.zip", "w") as archive:
         archive.writestr("output_left.csv", pd.DataFrame(rows).to_csv(index=False))
     epoch = start.timestamp()

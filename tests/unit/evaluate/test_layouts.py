@@ -26,9 +26,15 @@ def nab(tmp_path):
     stamps = [f"2024-01-01 {hour:02d}:00:00" for hour in range(24)]
     write(tmp_path / "data" / "real" / "one.csv", csv(zip(stamps, range(24), strict=True), "timestamp,value"))
     # A clock put back repeats a time: the first of them is meant.
-    write(tmp_path / "data" / "real" / "two.csv", csv(zip([*stamps[:5], *stamps[3:]], range(26), strict=True), "timestamp,value"))
+    write(
+        tmp_path / "data" / "real" / "two.csv",
+        csv(zip([*stamps[:5], *stamps[3:]], range(26), strict=True), "timestamp,value"),
+    )
     windows = {
-        "real/one.csv": [["2024-01-01 20:00:00.000000", "2024-01-01 21:00:00.000000"], [f"{stamps[4]}.000000", f"{stamps[6]}.000000"]],
+        "real/one.csv": [
+            ["2024-01-01 20:00:00.000000", "2024-01-01 21:00:00.000000"],
+            [f"{stamps[4]}.000000", f"{stamps[6]}.000000"],
+        ],
         "real/two.csv": [[f"{stamps[4]}.000000", f"{stamps[10]}.000000"]],
     }
     write(tmp_path / "combined_windows.json", json.dumps(windows))
@@ -46,14 +52,19 @@ def test_nab_windows_become_rows_in_order_of_time(nab):
 
 
 def test_nab_window_without_its_row_is_named(nab):
-    write(nab / "combined_windows.json", json.dumps({"real/one.csv": [["2024-01-01 00:30:00", "2024-01-01 01:00:00"]]}))
+    write(
+        nab / "combined_windows.json",
+        json.dumps({"real/one.csv": [["2024-01-01 00:30:00", "2024-01-01 01:00:00"]]}),
+    )
     (entry,) = find(nab, "nab")
     with pytest.raises(InputError, match=r"one\.csv.*2024-01-01 00:30:00"):
         entry.read()
 
 
 def test_labelled_reads_gz_several_values_and_its_manifest(tmp_path):
-    text = csv([(1700000000 + i, i, -i, int(i in (7, 8))) for i in range(10)], "timestamp,pressure,flow,label")
+    text = csv(
+        [(1700000000 + i, i, -i, int(i in (7, 8))) for i in range(10)], "timestamp,pressure,flow,label"
+    )
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode()))
     write(tmp_path / "b.csv", csv([(i, i, 0) for i in range(5)]))
     write(tmp_path / "manifest.csv", "file,rows,train_rows\na.csv.gz,10,4\n")
@@ -83,7 +94,8 @@ def test_kinds_keep_events_apart_that_touch(tmp_path):
 
 def test_skab_drops_the_changepoint_and_a_normal_recording_has_no_labels(tmp_path):
     write(
-        tmp_path / "valve" / "0.csv", "datetime;A;B;anomaly;changepoint\n2020-03-01 15:44:06;1;2;0.0;0.0\n2020-03-01 15:44:07;1;2;1.0;1.0\n"
+        tmp_path / "valve" / "0.csv",
+        "datetime;A;B;anomaly;changepoint\n2020-03-01 15:44:06;1;2;0.0;0.0\n2020-03-01 15:44:07;1;2;1.0;1.0\n",
     )
     write(tmp_path / "free" / "f.csv", "datetime;A;B\n2020-03-01 15:44:06;1;2\n")
     free, valve = (entry.read() for entry in find(tmp_path, "skab"))
@@ -108,16 +120,43 @@ def test_halves_follow_the_name_of_the_file(tmp_path):
         ({"a.csv": "timestamp,value,label\n"}, "no rows"),
         ({"a.csv": "timestamp,value,label\n1,high,0\n"}, "high"),
         ({"a.csv": "timestamp,value,label\nnoon,1,0\n"}, "noon"),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,rows\na.csv,1\n"}, "no column train_rows"),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,rows,train_rows\ngone.csv,1,1\n"}, "gone.csv"),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind\na.csv,x\n"}, "events.csv: no column first, last"),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n2,high,0\n"}, "line 3, column value: 'high' is not a number"),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,rows\na.csv,1\n"},
+            "no column train_rows",
+        ),
+        (
+            {
+                "a.csv": "timestamp,value,label\n1,2,0\n",
+                "manifest.csv": "file,rows,train_rows\ngone.csv,1,1\n",
+            },
+            "gone.csv",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind\na.csv,x\n"},
+            "events.csv: no column first, last",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n2,high,0\n"},
+            "line 3, column value: 'high' is not a number",
+        ),
         ({"a.csv": "timestamp,value,label\n1,2,yes\n"}, "line 2, column label: 'yes' is not a number"),
         ({"a.csv": "timestamp,value,label\n1,inf,0\n"}, "column value: inf is not a number"),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n,3,0\n"}, "line 3, column timestamp: an empty field is not a time"),
-        ({"a.csv": "timestamp,value,label\n2,1,0\n3,1,0\n1,1,0\n"}, "line 4, column timestamp: 1 lies before the row above; sort"),
-        ({"a.csv": "timestamp,value,label\n1700000000000,2,0\n"}, "1700000000000 is not in epoch seconds; divide milliseconds"),
-        ({"a.csv": "timestamp,value,label\n14/11/2023 22:13,2,0\n"}, "'14/11/2023 22:13' is not ISO 8601, such as"),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n,3,0\n"},
+            "line 3, column timestamp: an empty field is not a time",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n2,1,0\n3,1,0\n1,1,0\n"},
+            "line 4, column timestamp: 1 lies before the row above; sort",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n1700000000000,2,0\n"},
+            "1700000000000 is not in epoch seconds; divide milliseconds",
+        ),
+        (
+            {"a.csv": "timestamp,value,label\n14/11/2023 22:13,2,0\n"},
+            "'14/11/2023 22:13' is not ISO 8601, such as",
+        ),
         ({"a.csv.gz": "timestamp,value,label\n1,2,0\n"}, "cannot be read as CSV: Not a gzipped file"),
         ({"a.csv": ""}, "a.csv: cannot be read as CSV: No columns"),
         (
@@ -128,7 +167,10 @@ def test_halves_follow_the_name_of_the_file(tmp_path):
             {"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,-5\n"},
             "train_rows: -5 is not a count of rows",
         ),
-        ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,all\n"}, "'all' is not a number"),
+        (
+            {"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\na.csv,all\n"},
+            "'all' is not a number",
+        ),
         ({"a.csv": "timestamp,value,label\n1,2,0\n", "manifest.csv": "file,train_rows\n"}, "names no file"),
         (
             {"a.csv": "timestamp,value,label\n1,2,0\n", "events.csv": "file,kind,first,last\na.csv,x,a,b\n"},

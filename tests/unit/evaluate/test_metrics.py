@@ -1,4 +1,6 @@
-"""Accuracy metrics against published implementations (a golden file), slow re-statements and cases worked out by hand."""
+"""Accuracy metrics against published implementations (a golden file), slow re-statements and cases worked
+out by hand.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def test_events_are_counted_without_point_adjustment():
     label = bits("0000111100000000001100000000")
     flag = bits("0000001000000000000000001010")
     events = count_events(flag, label)
-    assert events == Events(events=2, found=1, alarms=2, right=1, rows=28, normal_rows=22, alarm_rows=3, delays=(2,))
+    assert events == Events(
+        events=2, found=1, alarms=2, right=1, rows=28, normal_rows=22, alarm_rows=3, delays=(2,)
+    )
     assert (events.precision, events.recall, events.f1, events.median_delay) == (0.5, 0.5, 0.5, 2.0)
     assert events.false_per_10k == pytest.approx(1e4 / 22)
     total = events + events
@@ -132,7 +136,9 @@ def test_recordings_group_copies_and_count_once():
 
 
 def slow_nab(scores, windows, threshold, profile):
-    """The official rules row by row, unnormalised: value of all detections at ``threshold``, −fn for a window without one."""
+    """The official rules row by row, unnormalised: value of all detections at ``threshold``, −fn for a window
+    without one.
+    """
 
     def sigmoid(position):
         return -1.0 if position >= 3.0 else 2.0 / (1.0 + math.exp(5.0 * position)) - 1.0
@@ -162,7 +168,9 @@ def nab_corpora(draw):
     scores, windows = [], []
     for _ in range(draw(st.integers(1, 3))):
         n = draw(st.integers(30, 60))
-        scores.append(np.array(draw(st.lists(st.sampled_from([0.1, 0.4, 0.5, 0.9, 1.0]), min_size=n, max_size=n))))
+        scores.append(
+            np.array(draw(st.lists(st.sampled_from([0.1, 0.4, 0.5, 0.9, 1.0]), min_size=n, max_size=n)))
+        )
         spans = [(12, 15)] * draw(st.booleans()) + [(20, 27)] * draw(st.booleans())
         windows.append(np.array(spans, np.int64).reshape(-1, 2))
     return scores, windows
@@ -182,9 +190,13 @@ def test_nab_sweep_and_score_agree_with_the_rules_row_by_row(corpus, name):
         return 100 * (slow_nab(scores, windows, threshold, profile) - null) / (profile.tp * count - null)
 
     swept = nab.sweep(scores, prepared, profile)
-    assert swept.score == pytest.approx(max(slow(threshold) for threshold in (0.1, 0.4, 0.5, 0.9, 1.0, 1.1)), abs=1e-9)
+    assert swept.score == pytest.approx(
+        max(slow(threshold) for threshold in (0.1, 0.4, 0.5, 0.9, 1.0, 1.1)), abs=1e-9
+    )
     for threshold in (0.4, 0.9):
-        assert nab.score([score >= threshold for score in scores], prepared, profile) == pytest.approx(slow(threshold), abs=1e-9)
+        assert nab.score([score >= threshold for score in scores], prepared, profile) == pytest.approx(
+            slow(threshold), abs=1e-9
+        )
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from pipeline.evaluate.paired_test import compare, load, p_value
 def report(name="x", **metrics):
     keys = ("nab_gain", "vus_pr", "auc_pr", "hit", "event_f1", "row_f1")
     rows = len(next(iter(metrics.values())))
-    series = [{"name": f"s{i}"} | {key: metrics.get(key, [None] * rows)[i] for key in keys} for i in range(rows)]
+    series = [
+        {"name": f"s{i}"} | {key: metrics.get(key, [None] * rows)[i] for key in keys} for i in range(rows)
+    ]
     return {"dataset": name, "series": series, "metrics": {}}
 
 

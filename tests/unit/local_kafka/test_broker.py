@@ -90,7 +90,13 @@ def test_after_a_crash_it_starts_again(broker):
 def test_a_recycled_process_id_is_not_ours(broker):
     """The state file names a living process (this test), but one that started at another time."""
     broker.data_dir.mkdir(parents=True)
-    state = {"cluster_id": "x", "port": 1, "controller_port": 2, "pid": os.getpid(), "started": psutil.Process().create_time() - 100}
+    state = {
+        "cluster_id": "x",
+        "port": 1,
+        "controller_port": 2,
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time() - 100,
+    }
     (broker.data_dir / "broker.json").write_text(json.dumps(state))
     assert broker.process() is None
     assert broker.down() is False
@@ -114,7 +120,9 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(tmp_path):
 
 
 def test_an_unreachable_mirror_leaves_nothing_half_done(tmp_path, monkeypatch):
-    """A proxy that refuses every connection: the message says what to do, and no folder is left that looks complete."""
+    """A proxy that refuses every connection: the message says what to do, and no folder is left that looks
+    complete.
+    """
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     said: list[str] = []
     with pytest.raises(DownloadError, match="check the network"):

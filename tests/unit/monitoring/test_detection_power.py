@@ -1,4 +1,6 @@
-"""Detection power: what is caught grows with the size, the live stream does not feel it, and it costs no more than it may."""
+"""Detection power: what is caught grows with the size, the live stream does not feel it, and it costs no more
+than it may.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def probed(detector: Detector, values: np.ndarray, rows: int = ROWS) -> list[Pow
     state, _ = detector.step(detector.initial(1), take(points, np.arange(n)))
     before = {name: array.copy() for name, array in state.items()}
     found = probe(detector, state, 0, take(points, np.arange(n, n + rows)), "s", np.array([1.0]), 0)
-    assert all(np.array_equal(state[name], before[name], equal_nan=True) for name in state), "the live state was touched"
+    assert all(np.array_equal(state[name], before[name], equal_nan=True) for name in state), (
+        "the live state was touched"
+    )
     return found
 
 
@@ -80,7 +84,9 @@ def test_a_constant_series_or_too_few_rows_cannot_be_tried() -> None:
     detector = build(LIGHT)
     points = points_of(np.ones((1, 40)))
     assert probe(detector, detector.initial(1), 0, points, "s", np.array([0.0]), 0) == []
-    assert probe(detector, detector.initial(1), 0, take(points, np.arange(LEAD)), "s", np.array([1.0]), 0) == []
+    assert (
+        probe(detector, detector.initial(1), 0, take(points, np.arange(LEAD)), "s", np.array([1.0]), 0) == []
+    )
 
 
 def test_medians_count_a_series_that_catches_nothing_as_the_worst() -> None:
@@ -125,7 +131,10 @@ def run(sink_of, x: np.ndarray) -> tuple[list[Result], PowerSink | None]:
 
 
 def verdicts(results: list[Result]) -> list[np.ndarray]:
-    return [np.concatenate([getattr(r.scored.verdicts, name) for r in results if r.scored]) for name in ("surprise", "flag", "expected")]
+    return [
+        np.concatenate([getattr(r.scored.verdicts, name) for r in results if r.scored])
+        for name in ("surprise", "flag", "expected")
+    ]
 
 
 @pytest.fixture
@@ -146,7 +155,9 @@ def test_live_series_are_tried_in_turn_and_do_not_feel_it(eager) -> None:
     assert sink is not None
     assert sink.found.keys() == {f"s{i}" for i in range(12)}
     assert all({one.kind for one in some} == set(KINDS) for some in sink.found.values())
-    value = metrics.registry.get_sample_value("forewatch_power_smallest_spreads", {"stream": "plant", "kind": "spike"})
+    value = metrics.registry.get_sample_value(
+        "forewatch_power_smallest_spreads", {"stream": "plant", "kind": "spike"}
+    )
     assert value is not None
     assert value in SIZES
 
@@ -173,7 +184,9 @@ def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
 def test_it_begins_nothing_while_it_has_taken_more_than_its_share(monkeypatch) -> None:
     calls = []
     monkeypatch.setattr(powering, "probe", lambda *given: calls.append(1) or [])
-    _, sink = run(lambda live: PowerSink(live, PowerMetrics(Metrics(), "plant"), Clock(0.01)), sensors(12, 12))
+    _, sink = run(
+        lambda live: PowerSink(live, PowerMetrics(Metrics(), "plant"), Clock(0.01)), sensors(12, 12)
+    )
     assert sink is not None
     elapsed = sink._clock() - sink._begun
     assert len(calls) <= 2  # on this clock every batch takes as long as everything else
@@ -210,9 +223,15 @@ def config(tmp_path: Path, sqlite_template: Path) -> Path:
     points = points_of(x)
     _, said = detector.step(detector.initial(4), points)
     write_history(tmp_path / "forewatch.db.history", points, said, [f"s{i}" for i in range(4)])
-    tree = STREAM.model_dump(mode="json", by_alias=True, include={"source", "format", "detector", "every"}, exclude_none=True)
+    tree = STREAM.model_dump(
+        mode="json", by_alias=True, include={"source", "format", "detector", "every"}, exclude_none=True
+    )
     path = tmp_path / "forewatch.yaml"
-    path.write_text(json.dumps({"database": f"sqlite:///{tmp_path}/forewatch.db", "streams": {"plant": tree, "other": tree}}))
+    path.write_text(
+        json.dumps(
+            {"database": f"sqlite:///{tmp_path}/forewatch.db", "streams": {"plant": tree, "other": tree}}
+        )
+    )
     return path
 
 
@@ -224,7 +243,15 @@ def test_the_command_shows_medians_or_every_series(config: Path) -> None:
     assert len(found["series"]) == 4 * len(KINDS)
     table = CliRunner().invoke(app, ["power", "-s", "plant", "-c", str(config), "-n", "2", "--details"])
     assert table.exit_code == 0
-    assert table.stdout.splitlines()[0].split() == ["series", "channel", "kind", "smallest", "delay", "caught", "spread"]
+    assert table.stdout.splitlines()[0].split() == [
+        "series",
+        "channel",
+        "kind",
+        "smallest",
+        "delay",
+        "caught",
+        "spread",
+    ]
     assert len(table.stdout.splitlines()) == 1 + 2 * len(KINDS)
 
 

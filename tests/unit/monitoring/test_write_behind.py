@@ -1,4 +1,6 @@
-"""What the eyes learn reaches the database once it answers, the newest of each thing, and nothing grows meanwhile."""
+"""What the eyes learn reaches the database once it answers, the newest of each thing, and nothing grows
+meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -37,12 +37,20 @@ def site() -> Iterator[Site]:
 
 def test_readiness_says_what_is_waited_for(site):
     answer = site.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"ready": False, "waiting": {"daemon": "is starting"}})
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"ready": False, "waiting": {"daemon": "is starting"}},
+    )
     site.health.wait("stream plant", "partition sensors[1] is being taken over")
     site.health.ready("daemon")
-    assert site.get("/readyz").json()["waiting"] == {"stream plant": "partition sensors[1] is being taken over"}
+    assert site.get("/readyz").json()["waiting"] == {
+        "stream plant": "partition sensors[1] is being taken over"
+    }
     site.health.ready("stream plant")
-    assert (site.get("/readyz").status_code, site.get("/readyz").json()) == (200, {"ready": True, "waiting": {}})
+    assert (site.get("/readyz").status_code, site.get("/readyz").json()) == (
+        200,
+        {"ready": True, "waiting": {}},
+    )
 
 
 def test_health_follows_the_loop(site):
@@ -72,7 +80,9 @@ def test_unknown_paths_and_methods(site):
 def test_a_taken_port_is_an_error_that_names_the_key():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"port {port}: Address already in use — choose another `http.port`"):
+        with pytest.raises(
+            ConfigError, match=rf"port {port}: Address already in use — choose another `http.port`"
+        ):
             HttpServer("127.0.0.1", port, [])
     with pytest.raises(ConfigError, match="cannot listen on not-a-host"):
         HttpServer("not-a-host.invalid", 0, [])

@@ -1,4 +1,5 @@
-"""Logs as an operator sees them: one line an event, machine-readable off a terminal, no secret in any of them."""
+"""Logs as an operator sees them: one line an event, machine-readable off a terminal, no secret in any of
+them."""
 
 from __future__ import annotations
 
@@ -28,14 +29,21 @@ except ValueError:
 
 
 def output(human: bool) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", SCRIPT.format(human=human)], capture_output=True, text=True, check=True)
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(human=human)], capture_output=True, text=True, check=True
+    )
 
 
 def test_json_lines_on_stderr():
     run = output(human=False)
     events = [json.loads(line) for line in run.stderr.splitlines()]
     assert run.stdout == ""
-    assert [event["event"] for event in events] == ["batch", "cannot connect", "broker a:1 away, sasl_plain_password=***", "crashed"]
+    assert [event["event"] for event in events] == [
+        "batch",
+        "cannot connect",
+        "broker a:1 away, sasl_plain_password=***",
+        "crashed",
+    ]
     assert events[0] | {"timestamp": ""} == {
         "event": "batch", "stream": "plant", "records": 3, "level": "info", "logger": "pipeline.engine.engine", "timestamp": "",
     }  # fmt: skip
@@ -67,5 +75,10 @@ def test_secrets_within_texts_are_blackened(text):
 
 
 def test_what_is_no_secret_stays():
-    event = {"event": "consumed 3 records from http://host:9092/topic at 10:30:00", "series": "a/b", "n": 3, "keys": ["a"]}
+    event = {
+        "event": "consumed 3 records from http://host:9092/topic at 10:30:00",
+        "series": "a/b",
+        "n": 3,
+        "keys": ["a"],
+    }
     assert redact(None, "info", dict(event)) == event

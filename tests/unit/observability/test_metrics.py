@@ -20,7 +20,9 @@ def test_the_page_is_up_to_date():
 
 def test_every_metric_of_the_page_is_served_under_that_name_and_the_other_way_round():
     metrics = Metrics()
-    served = {family.name for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())}
+    served = {
+        family.name for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+    }
     ours = {name for name in served if name.startswith("forewatch_")}
     assert ours == {one.name.removesuffix("_total") for one in metrics.described}
     assert "process_resident_memory_bytes" in served
@@ -29,8 +31,16 @@ def test_every_metric_of_the_page_is_served_under_that_name_and_the_other_way_ro
 def test_counts_appear_with_their_labels():
     metrics = Metrics()
     metrics.records.labels(stream="plant", outcome="scored").inc(7)
-    assert metrics.registry.get_sample_value("forewatch_records_total", {"stream": "plant", "outcome": "scored"}) == 7
-    assert Metrics().registry.get_sample_value("forewatch_records_total", {"stream": "plant", "outcome": "scored"}) is None
+    assert (
+        metrics.registry.get_sample_value("forewatch_records_total", {"stream": "plant", "outcome": "scored"})
+        == 7
+    )
+    assert (
+        Metrics().registry.get_sample_value(
+            "forewatch_records_total", {"stream": "plant", "outcome": "scored"}
+        )
+        is None
+    )
 
 
 def test_a_partition_that_left_is_no_longer_reported():
@@ -55,7 +65,9 @@ def test_outcomes_of_a_stream_add_up():
     plant.committed(Counts(), Counts(scored=5, late=1, held=3))
     plant.committed(Counts(scored=5, late=1, held=3), Counts(scored=9, late=1, dead_lettered=2))
     values = {
-        outcome: metrics.registry.get_sample_value("forewatch_records_total", {"stream": "plant", "outcome": outcome})
+        outcome: metrics.registry.get_sample_value(
+            "forewatch_records_total", {"stream": "plant", "outcome": outcome}
+        )
         for outcome in ("scored", "late", "duplicate", "dead_lettered", "filtered")
     }
     assert values == {"scored": 9, "late": 1, "duplicate": 0, "dead_lettered": 2, "filtered": 0}
@@ -65,10 +77,21 @@ def test_faults_open_and_close():
     metrics = Metrics()
     plant = StreamMetrics(metrics, "plant")
     plant.fault_opened("source_down")
-    assert metrics.registry.get_sample_value("forewatch_open_faults", {"stream": "plant", "kind": "source_down"}) == 1
+    assert (
+        metrics.registry.get_sample_value("forewatch_open_faults", {"stream": "plant", "kind": "source_down"})
+        == 1
+    )
     plant.fault_closed("source_down")
-    assert metrics.registry.get_sample_value("forewatch_open_faults", {"stream": "plant", "kind": "source_down"}) == 0
-    assert metrics.registry.get_sample_value("forewatch_faults_total", {"stream": "plant", "kind": "source_down"}) == 1
+    assert (
+        metrics.registry.get_sample_value("forewatch_open_faults", {"stream": "plant", "kind": "source_down"})
+        == 0
+    )
+    assert (
+        metrics.registry.get_sample_value(
+            "forewatch_faults_total", {"stream": "plant", "kind": "source_down"}
+        )
+        == 1
+    )
 
 
 def test_stages_are_timed_even_when_they_fail():
@@ -76,6 +99,8 @@ def test_stages_are_timed_even_when_they_fail():
     plant = StreamMetrics(metrics, "plant")
     with pytest.raises(ZeroDivisionError), plant.stage("decode"):
         _ = 1 / 0
-    value = metrics.registry.get_sample_value("forewatch_stage_seconds_total", {"stream": "plant", "stage": "decode"})
+    value = metrics.registry.get_sample_value(
+        "forewatch_stage_seconds_total", {"stream": "plant", "stage": "decode"}
+    )
     assert value is not None
     assert value > 0

@@ -22,13 +22,18 @@ with progress("backfill", total=400) as shown:
 """
 
 
-@pytest.mark.parametrize(("number", "text"), [(0.5, "0.5"), (999, "999"), (1234, "1.23k"), (1_200_000, "1.2M"), (3e9, "3G")])
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.5, "0.5"), (999, "999"), (1234, "1.23k"), (1_200_000, "1.2M"), (3e9, "3G")]
+)
 def test_short(number, text):
     assert short(number) == text
 
 
 def test_a_line_says_how_far_how_fast_and_how_long():
-    assert describe(1_200_000, 4_800_000, 1.0, "points") == "1,200,000 of 4,800,000 points (25 %), 1.2M points/s, 0:00:03 left"
+    assert (
+        describe(1_200_000, 4_800_000, 1.0, "points")
+        == "1,200,000 of 4,800,000 points (25 %), 1.2M points/s, 0:00:03 left"
+    )
     assert describe(5, None, 2.0, "steps") == "5 steps, 2.5 steps/s"
     assert describe(0, 10, 0.0, "points") == "0 of 10 points (0 %), 0 points/s"
 

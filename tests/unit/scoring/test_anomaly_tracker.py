@@ -22,11 +22,25 @@ def scored(flags: list[bool], first: int = 0, surprise: list[float] | None = Non
     n = len(flags)
     f32 = np.float32
     seq = np.arange(first, first + n, dtype=np.int64)
-    points = Points(np.full(n, slot, np.int32), seq * 60, np.full((n, 1), 5.0), np.zeros(n, np.int32), np.full(n, 60, np.int64))
+    points = Points(
+        np.full(n, slot, np.int32),
+        seq * 60,
+        np.full((n, 1), 5.0),
+        np.zeros(n, np.int32),
+        np.full(n, 60, np.int64),
+    )
     rare = np.array(surprise or [5.0 if flag else 0.0 for flag in flags], f32)
     column = np.ones((n, 1), f32)
     verdicts = Verdicts(
-        1 - 10.0**-rare, rare, np.array(flags), column, column * 0, column * 2, column, np.full(n, 2, np.uint8), np.zeros(n, np.uint8)
+        1 - 10.0**-rare,
+        rare,
+        np.array(flags),
+        column,
+        column * 0,
+        column * 2,
+        column,
+        np.full(n, 2, np.uint8),
+        np.zeros(n, np.uint8),
     )
     return Scored(points, verdicts, seq + 100, seq)
 
@@ -55,11 +69,21 @@ def test_there_is_a_word_for_every_evidence() -> None:
 def test_an_anomaly_opens_grows_and_closes() -> None:
     it = intervals()
     (opened,) = run(it, scored([False, True, True], surprise=[0, 5, 7.5]))
-    assert (opened.state, opened.points, opened.start_ns, opened.peak_offset) == (AnomalyState.OPEN, 2, 60, 102)
+    assert (opened.state, opened.points, opened.start_ns, opened.peak_offset) == (
+        AnomalyState.OPEN,
+        2,
+        60,
+        102,
+    )
     assert (opened.severity, opened.direction, opened.guard) == (Severity.MAJOR, "up", "seasonal")
     assert run(it, scored([False], first=3)) == []
     (closed,) = run(it, scored([False], first=4))
-    assert (closed.id, closed.state, closed.end_ns, closed.revision) == (opened.id, AnomalyState.CLOSED, 120, 2)
+    assert (closed.id, closed.state, closed.end_ns, closed.revision) == (
+        opened.id,
+        AnomalyState.CLOSED,
+        120,
+        2,
+    )
     assert len(it) == 0
 
 
@@ -73,7 +97,8 @@ def test_an_anomaly_goes_on_while_its_event_lasts_though_only_its_first_row_is_f
 
 def test_the_way_back_to_what_is_usual_does_not_turn_an_anomaly_round() -> None:
     batch = scored([True, True], surprise=[7, 8])
-    batch.points.values[:] = [[-9.0], [1.5]]  # far below its band, then back within it, above what is expected
+    # far below its band, then back within it, above what is expected
+    batch.points.values[:] = [[-9.0], [1.5]]
     (opened,) = run(intervals(), batch)
     assert (opened.direction, opened.surprise, opened.peak_offset) == ("down", 8.0, 101)
     batch.points.values[:] = [[-9.0], [5.0]]  # beyond the other end: that is news
@@ -110,7 +135,9 @@ def test_how_the_stream_is_cut_into_batches_does_not_matter(flags: list[bool], d
     assert ended(cuts) == ended([len(flags)])
 
 
-@pytest.mark.parametrize(("surprise", "level"), [(4.2, "info"), (5, "warning"), (7.1, "major"), (30, "critical")])
+@pytest.mark.parametrize(
+    ("surprise", "level"), [(4.2, "info"), (5, "warning"), (7.1, "major"), (30, "critical")]
+)
 def test_severity_counts_decades_over_the_alarm_rate(surprise: float, level: str) -> None:
     assert severity_of(surprise, 1e-4) == level
 

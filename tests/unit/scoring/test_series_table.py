@@ -14,11 +14,17 @@ P, Q = Partition("t", 0), Partition("t", 1)
 
 
 def initial(n: int) -> dict[str, np.ndarray]:
-    return {"level": np.full((n, 2), np.nan, np.float32), "count": np.zeros(n, np.int64), "on": np.ones(n, np.bool_)}
+    return {
+        "level": np.full((n, 2), np.nan, np.float32),
+        "count": np.zeros(n, np.int64),
+        "on": np.ones(n, np.bool_),
+    }
 
 
 def table(version: str = "1") -> SeriesTable:
-    return SeriesTable({"detector": Layer(version, initial), "windows": Layer("w", lambda n: {"seq": np.zeros(n, np.int64)})})
+    return SeriesTable(
+        {"detector": Layer(version, initial), "windows": Layer("w", lambda n: {"seq": np.zeros(n, np.int64)})}
+    )
 
 
 def test_a_series_keeps_its_slot_and_partitions_are_apart() -> None:

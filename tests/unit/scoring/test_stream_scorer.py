@@ -35,7 +35,14 @@ class CountingDetector:
             seen[row] = state["count"][slot]
         column = points.values.astype(np.float32)
         return state, Verdicts(
-            seen, seen, np.zeros(len(points), bool), column, column, column, column, *np.zeros((2, len(points)), np.uint8)
+            seen,
+            seen,
+            np.zeros(len(points), bool),
+            column,
+            column,
+            column,
+            column,
+            *np.zeros((2, len(points)), np.uint8),
         )
 
     def adopt(self, state: State) -> None:
@@ -61,7 +68,10 @@ def run(records: list[tuple[str, int]], cuts: list[int]) -> list[float]:
     scoring = Scoring(provenance, stream(), CountingDetector())
     found: list[float] = []
     for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
-        values = [json.dumps({"s": s, "t": 1_700_000_000 + minute * MINUTE, "v": 1}).encode() for s, minute in records[start:end]]
+        values = [
+            json.dumps({"s": s, "t": 1_700_000_000 + minute * MINUTE, "v": 1}).encode()
+            for s, minute in records[start:end]
+        ]
         offsets = np.arange(start, end)
         batch = Records(P, start, end, offsets, np.full(len(values), -1), values, [None] * len(values))
         result = scoring.process([batch])

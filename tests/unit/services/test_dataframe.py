@@ -15,13 +15,18 @@ ROWS = 400
 def readings() -> pd.DataFrame:
     rng = np.random.default_rng(3)
     ts = pd.date_range("2026-01-01", periods=ROWS, freq="1min")
-    frames = [pd.DataFrame({"ts": ts, "sensor": name, "temperature": 20 + rng.normal(0, 0.1, ROWS)}) for name in ("a", "b")]
+    frames = [
+        pd.DataFrame({"ts": ts, "sensor": name, "temperature": 20 + rng.normal(0, 0.1, ROWS)})
+        for name in ("a", "b")
+    ]
     frames[1].loc[300, "temperature"] = 60.0
     return pd.concat(frames, ignore_index=True)
 
 
 def verdicts_of(frame: pd.DataFrame, **options) -> pd.DataFrame:
-    return detect(frame, **{"time": "ts", "values": ["temperature"], "series": "sensor", "detector": "light"} | options)
+    return detect(
+        frame, **{"time": "ts", "values": ["temperature"], "series": "sensor", "detector": "light"} | options
+    )
 
 
 def test_the_spike_is_flagged_in_its_row():
@@ -35,7 +40,11 @@ def test_the_spike_is_flagged_in_its_row():
 @pytest.mark.parametrize("sort", ["time", "backwards", "shuffled"])
 def test_the_order_of_the_rows_does_not_matter(sort):
     frame = readings()
-    other = {"time": frame.sort_values("ts"), "backwards": frame[::-1], "shuffled": frame.sample(frac=1, random_state=1)}[sort]
+    other = {
+        "time": frame.sort_values("ts"),
+        "backwards": frame[::-1],
+        "shuffled": frame.sample(frac=1, random_state=1),
+    }[sort]
     found = verdicts_of(other)
     assert found.index.equals(other.index)
     pd.testing.assert_frame_equal(found.sort_index(), verdicts_of(frame))
@@ -54,7 +63,10 @@ def test_rows_that_cannot_be_used_have_no_score():
     [
         ({"time": "when"}, "no column when; it has ts, sensor, temperature"),
         ({"values": ["sensor"]}, "'sensor' is named as series and as value"),
-        ({"values": ["sensor"], "series": None}, "not one row can be used; wrong_type: sensor is not a number, it is '[ab]'"),
+        (
+            {"values": ["sensor"], "series": None},
+            "not one row can be used; wrong_type: sensor is not a number, it is '[ab]'",
+        ),
         ({"values": []}, "no numeric column"),
         ({"time": None}, "name the column of the event time"),
         ({"preset": "sensors"}, "preset: Input should be 'sensor', 'network' or 'stock'$"),

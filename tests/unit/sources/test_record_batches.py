@@ -1,4 +1,6 @@
-"""Record batches to columns: the same as kafka-python's own record by record, and nothing but a clear error for broken ones."""
+"""Record batches to columns: the same as kafka-python's own record by record, and nothing but a clear error
+for broken ones.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,10 @@ def test_each_take_is_bounded_and_moves_the_position():
 @settings(max_examples=300, deadline=None)
 @given(records=st.lists(RECORD, min_size=1, max_size=8), data=st.data(), codec=st.sampled_from([0, 3]))
 def test_damage_is_a_clear_error_and_never_garbage(records, data, codec):
-    """Any one byte changed behind the length: the checksum tells. With the checksum off, the structure still never reads outside."""
+    """Any one byte changed behind the length: the checksum tells.
+
+    With the checksum off, the structure still never reads outside.
+    """
     raw = bytearray(build(records, codec))
     position = data.draw(st.integers(struct.calcsize(">qi"), len(raw) - 1))
     raw[position] ^= data.draw(st.integers(1, 255))

@@ -1,4 +1,6 @@
-"""CSV and Parquet files: every line is accounted for, whatever is in it; a seek lands on the row; a growing file is read as it grows."""
+"""CSV and Parquet files: every line is accounted for, whatever is in it; a seek lands on the row; a growing
+file is read as it grows.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,12 @@ from pipeline.sources.files.source import open_files
 
 LAYOUT = Layout(["s", "t", "v"], ",", frozenset({"v"}), frozenset({"s"}))
 FORM = CsvFormat(series="s", time="t", values=["v"])
-# Everything that makes a line awkward: quotes, delimiters, blank lines, bytes that are not UTF-8, too few and too many fields.
+# Everything that makes a line awkward: quotes, delimiters, blank lines, bytes that are not UTF-8, too few and
+# too many fields.
 PIECES = [b"a", b"1.5", b",", b'"', b'""', b"\xff", b"\xc3\xa9", b"\r", b" ", b"\\", b"nan", b""]
-LINES = st.lists(st.lists(st.sampled_from(PIECES), max_size=7).map(b"".join) | st.just(b"a,1,2.5"), min_size=1, max_size=12)
+LINES = st.lists(
+    st.lists(st.sampled_from(PIECES), max_size=7).map(b"".join) | st.just(b"a,1,2.5"), min_size=1, max_size=12
+)
 
 
 def by_python(line: bytes):
@@ -133,7 +138,11 @@ def test_csv_seek(tmp_path, small_pieces, name, row):
 
 @pytest.mark.parametrize("row", [0, 1, 299, 300, 301, 999, 1000])
 def test_parquet_seek(tmp_path, row):
-    pq.write_table(pa.table({"t": range(1000), "s": [f"s{i % 3}" for i in range(1000)]}), tmp_path / "x.parquet", row_group_size=300)
+    pq.write_table(
+        pa.table({"t": range(1000), "s": [f"s{i % 3}" for i in range(1000)]}),
+        tmp_path / "x.parquet",
+        row_group_size=300,
+    )
     file = ParquetFile(tmp_path / "x.parquet", labels=["s"])
     assert file.count() == 1000
     file.seek(row)
@@ -152,7 +161,10 @@ def test_windows_line_ends_a_byte_order_mark_and_no_last_newline(tmp_path):
     assert file.count() == 3
     first, second = file.read(), file.read()
     assert (first.offsets.tolist(), second.offsets.tolist()) == ([0], [2])
-    assert first.table.to_pylist() + second.table.to_pylist() == [{"s": "a", "t": 1, "v": 2.0}, {"s": "b", "t": 3, "v": 4.0}]
+    assert first.table.to_pylist() + second.table.to_pylist() == [
+        {"s": "a", "t": 1, "v": 2.0},
+        {"s": "b", "t": 3, "v": 4.0},
+    ]
 
 
 @pytest.mark.parametrize("head", [b"", b"s;t;v\n"])
@@ -287,7 +299,9 @@ def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
     source = Files(FilesSource(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
     source.poll(10, 0.0)
     source.poll(10, 0.0)
-    assert [record.message.split(":")[0] for record in caplog.records] == [f"no file matches {tmp_path}/*.parquet yet; waiting for one"]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        f"no file matches {tmp_path}/*.parquet yet; waiting for one"
+    ]
     torn = tmp_path / "x.parquet"
     torn.write_bytes(b"PAR1 and more to come")
     source.poll(10, 0.0)
@@ -295,7 +309,9 @@ def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
     os.utime(torn, (0, 0))
     source.poll(10, 0.0)
     source.poll(10, 0.0)
-    assert [record.message for record in caplog.records][1:] == [f"{torn} is no Parquet file, or not a whole one; it is read once it is"]
+    assert [record.message for record in caplog.records][1:] == [
+        f"{torn} is no Parquet file, or not a whole one; it is read once it is"
+    ]
 
 
 def test_no_file_at_all_is_named(tmp_path):
@@ -310,6 +326,9 @@ def test_a_torn_gzip_gives_what_it_has_and_then_says_where(tmp_path, small_piece
     (tmp_path / "x.csv.gz").write_bytes(buffer.getvalue()[:-2000])
     read: list[int] = []
     with pytest.raises(SourceError, match="cannot be read from row"):
-        drain(open_files([str(tmp_path / "x.csv.gz")], FORM), stop=lambda found: read.extend(found.popitem()[1]) if found else None)
+        drain(
+            open_files([str(tmp_path / "x.csv.gz")], FORM),
+            stop=lambda found: read.extend(found.popitem()[1]) if found else None,
+        )
     assert read == list(range(len(read)))
     assert len(read) > 1000

@@ -57,7 +57,9 @@ def test_rows_follow_each_other_in_time_and_offset(source):
 
 
 def test_a_restart_passes_over_what_nobody_read(source):
-    """The position of the process before lies in the past: the row is now's, and what lies between counts as read."""
+    """The position of the process before lies in the past: the row is now's, and what lies between counts as
+    read.
+    """
     past = time.time_ns() // 100_000_000 - 50
     partition = take_over(source, past)
     bounds = source.bounds([partition])[partition]
@@ -76,7 +78,9 @@ def test_no_row_twice_for_one_interval(source):
 
 
 def test_another_cadence_is_another_log(source):
-    slower = make_source("machine", schema.Source(telemetry=schema.TelemetrySource(every=timedelta(seconds=5))))
+    slower = make_source(
+        "machine", schema.Source(telemetry=schema.TelemetrySource(every=timedelta(seconds=5)))
+    )
     assert source.poll(1, 0).assigned != slower.poll(1, 0).assigned
 
 

@@ -54,7 +54,10 @@ def test_what_a_zombie_writes_later_does_not_count():
 
 
 def test_a_merged_file_counts_instead_of_its_parts():
-    assert valid([segment(0, 10), segment(10, 20), segment(0, 20), segment(20, 30)]) == [segment(0, 20), segment(20, 30)]
+    assert valid([segment(0, 10), segment(10, 20), segment(0, 20), segment(20, 30)]) == [
+        segment(0, 20),
+        segment(20, 30),
+    ]
 
 
 def test_rows_that_came_without_reading_keep_their_place():
@@ -75,7 +78,10 @@ def test_no_position_is_held_twice_and_the_highest_epoch_is_never_lost(spans):
     assert chosen == sorted(chosen, key=lambda s: (s.first, s.next))
     for left_out in set(given_) - set(chosen):
         better = [s for s in chosen if s.epoch >= left_out.epoch]
-        assert any(s.first < left_out.next and left_out.first < s.next for s in better) or left_out.first == left_out.next
+        assert (
+            any(s.first < left_out.next and left_out.first < s.next for s in better)
+            or left_out.first == left_out.next
+        )
 
 
 def table(first, next):
@@ -132,7 +138,8 @@ def test_two_days_are_not_merged_into_one(tmp_path):
 
 
 def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
-    """It has read the parts when the new owner merges and deletes them; its own file must not come to overlap."""
+    """It has read the parts when the new owner merges and deletes them; its own file must not come to
+    overlap."""
     store, zombie = SegmentStore(str(tmp_path)), SegmentStore(str(tmp_path))
     put(store, *(segment(i * 10, i * 10 + 10) for i in range(FEWEST + 1)))
     write = zombie.write

@@ -59,10 +59,16 @@ def test_history_files_and_log_give_the_same_rows(tmp_path, sqlite_template) -> 
     source = SpanSource(MemorySource(bench.log, "other"), None, None)
     read = from_source("plant", stream, build(detector_spec(stream)), source)
     path = tmp_path / "log.csv"
-    good = [json.loads(value) for value, kind in zip(log.values, log.kinds, strict=True) if kind != "dead_lettered"]
+    good = [
+        json.loads(value)
+        for value, kind in zip(log.values, log.kinds, strict=True)
+        if kind != "dead_lettered"
+    ]
     path.write_text("s,t,v\n" + "".join(f"{r['s']},{r['t']},{r['v']}\n" for r in good))
     files = {"files": {"paths": [str(path)]}}
-    tree = config_tree("sqlite://", files, lateness="0s", format={"csv": {"series": "s", "time": "t", "values": ["v"]}})
+    tree = config_tree(
+        "sqlite://", files, lateness="0s", format={"csv": {"series": "s", "time": "t", "values": ["v"]}}
+    )
     csv = Config.model_validate(tree).streams["plant"]
     filed = from_source("plant", csv, build(detector_spec(csv)), make_source("plant", csv.source, csv.format))
     assert len(kept) > 1000
@@ -77,7 +83,9 @@ def test_a_log_that_does_not_decode_is_an_error_that_names_the_partition() -> No
     log = MemoryLog("plant", 1)
     log.extend([b"nonsense"] * 600)
     stream = Config.model_validate(config_tree("sqlite://", {"memory": {"name": "plant"}})).streams["plant"]
-    with pytest.raises(SourceError, match=r"plant\[0\]: too many records cannot be decoded \(last: offset \d+, "):
+    with pytest.raises(
+        SourceError, match=r"plant\[0\]: too many records cannot be decoded \(last: offset \d+, "
+    ):
         from_source("plant", stream, build(LIGHT), SpanSource(MemorySource(log), None, None))
 
 
@@ -91,7 +99,8 @@ def test_flagged_points_are_left_out_with_a_day_of_what_they_left_behind() -> No
     allowed, left_out = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [])
     assert not allowed[10 * DAY : 11 * DAY + 4].any()
     assert allowed[: 10 * DAY].all()
-    assert allowed[11 * DAY + 6 :].all()  # nobody said what it was within a day, and the other series is not concerned
+    # nobody said what it was within a day, and the other series is not concerned
+    assert allowed[11 * DAY + 6 :].all()
     (one,) = left_out
     assert (one.series, one.why, one.by, one.start_ns) == ("s0", Why.FLAGGED, "detector", 10 * DAY * STEP)
     assert one.points == (~allowed).sum()
@@ -139,7 +148,9 @@ def test_a_range_that_somebody_took_out_stays_out_whatever_the_labels_say() -> N
     out = ~allowed.reshape(x.shape)
     assert out[:, DAY : 2 * DAY].all()
     assert out.sum() == 3 * DAY
-    assert [(one.series, one.points, one.by) for one in left_out] == [(f"s{i}", DAY, "carol") for i in range(3)]
+    assert [(one.series, one.points, one.by) for one in left_out] == [
+        (f"s{i}", DAY, "carol") for i in range(3)
+    ]
 
 
 def test_maintenance_ends_when_it_was_said_to_end() -> None:
@@ -152,7 +163,10 @@ def test_maintenance_ends_when_it_was_said_to_end() -> None:
 
 def test_a_ruling_on_a_series_or_a_time_that_is_not_there_changes_nothing() -> None:
     x = sensors(1, 2)
-    rulings = [Ruling("gone", 0, STEP, Why.ANOMALY, "ann"), Ruling("s0", 900 * DAY * STEP, 901 * DAY * STEP, Why.EXCLUDED, "ann")]
+    rulings = [
+        Ruling("gone", 0, STEP, Why.ANOMALY, "ann"),
+        Ruling("s0", 900 * DAY * STEP, 901 * DAY * STEP, Why.EXCLUDED, "ann"),
+    ]
     allowed, left_out = quarantine(rows_of(x), rulings)
     assert allowed.all()
     assert left_out == []
@@ -168,7 +182,14 @@ def test_what_is_left_out_adds_up(draw: st.DataObject) -> None:
     first = np.r_[0, np.cumsum(lengths)].astype(np.int64)
     rows = Rows([f"s{i}" for i in range(len(lengths))], first, time, np.ones((total, 1)), flagged)
     places = st.sampled_from([None, *rows.series])
-    ruling = st.builds(Ruling, places, st.integers(0, 30 * STEP), st.integers(30 * STEP, 60 * STEP), st.sampled_from(Why), st.just("x"))
+    ruling = st.builds(
+        Ruling,
+        places,
+        st.integers(0, 30 * STEP),
+        st.integers(30 * STEP, 60 * STEP),
+        st.sampled_from(Why),
+        st.just("x"),
+    )
     rulings = draw.draw(st.lists(ruling, max_size=4))
     allowed, left_out = quarantine(rows, rulings)
     assert sum(one.points for one in left_out) == (~allowed).sum()
@@ -178,11 +199,15 @@ def test_what_is_left_out_adds_up(draw: st.DataObject) -> None:
 
 
 def test_of_too_many_rows_the_newest_are_read_evenly_over_the_series(tmp_path) -> None:
-    """Two segments; the shorter series keeps all that it has, the others share the rest, and what was not read is counted."""
+    """Two segments; the shorter series keeps all that it has, the others share the rest, and what was not
+    read is counted.
+    """
     config = config_of("sqlite:///unused", tmp_path, detector="light")
     first = {"a": tide(300, 1), "b": tide(40, 2), "c": tide(300, 3)}
     write_history(config, first)
-    write_history(config, {"a": tide(30, 4), "c": tide(100, 5)}, begin=BEGIN + 300 * MINUTE, offset=640, epoch=2)
+    write_history(
+        config, {"a": tide(30, 4), "c": tide(100, 5)}, begin=BEGIN + 300 * MINUTE, offset=640, epoch=2
+    )
     read = partial(from_history, str(tmp_path / "history"), "plant", ["temperature"])
     whole, few = read(), read(most_rows=240)
     assert (len(whole), whole.unread) == (770, 0)
@@ -228,7 +253,8 @@ def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
     folder = tmp_path / "past"
     folder.mkdir()
     (folder / "a.csv").write_text(
-        "s,t,v\n" + "".join(f"{name},{t * 600_000 + 1_750_000_000_000},{float(value)!r}\n" for name, t, value in rows)
+        "s,t,v\n"
+        + "".join(f"{name},{t * 600_000 + 1_750_000_000_000},{float(value)!r}\n" for name, t, value in rows)
     )
     past = from_files("plant", stream, folder, build(LIGHT))
     assert past.series == ["s1", "s2"]
@@ -242,7 +268,9 @@ def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
     alone = joined(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
     np.testing.assert_array_equal(alone.values, past.values)
     named = stream.model_copy(update={"history": folder})
-    data, (since_ns, until_ns) = tasks._data(tasks.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {}))
+    data, (since_ns, until_ns) = tasks._data(
+        tasks.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {})
+    )
     np.testing.assert_array_equal(data.values, past.values)
     assert (since_ns, until_ns) == (past.time.min(), past.time.max())
 

@@ -1,7 +1,9 @@
-"""The heart of retraining: a two-day level shift that people called an anomaly is still one afterwards; one that they called normal is not.
+"""The heart of retraining: a two-day level shift that people called an anomaly is still one afterwards; one
+that they called normal is not.
 
-Everything is real: the detector watched the stream, its history lies on disk, the data are read from there, the LSTM is fine-tuned, the detector with
-the new weights learns the series anew and goes on with the live points of the third day, which are as high as those of the two days before.
+Everything is real: the detector watched the stream, its history lies on disk, the data are read from there,
+the LSTM is fine-tuned, the detector with the new weights learns the series anew and goes on with the live
+points of the third day, which are as high as those of the two days before.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ SERIES = 4
 
 @pytest.fixture(scope="module", params=["standard", "light"])
 def watched(request, tmp_path_factory) -> tuple[DetectorSpec, str, np.ndarray, Ruling]:
-    """Spec, path of the history until NOW, all values, and the anomaly that the live detector found, as a ruling to be given a reason."""
+    """Spec, path of the history until NOW, all values, and the anomaly that the live detector found, as a
+    ruling to be given a reason.
+    """
     spec = DetectorSpec(tier=request.param, channels=("v",))
     detector = build(spec)
     x = sensors(SERIES, END // DAY, shift_day=SHIFT / DAY)
@@ -35,14 +39,18 @@ def watched(request, tmp_path_factory) -> tuple[DetectorSpec, str, np.ndarray, R
     hits = np.flatnonzero(verdicts.flag[:NOW])
     hits = hits[hits >= SHIFT]
     assert hits[0] == SHIFT, "the live detector did not see the shift"
-    path = write_history(tmp_path_factory.mktemp("history"), points, verdicts, [f"s{i}" for i in range(SERIES)])
+    path = write_history(
+        tmp_path_factory.mktemp("history"), points, verdicts, [f"s{i}" for i in range(SERIES)]
+    )
     return spec, path, x, Ruling("s0", int(hits[0]) * STEP, int(hits[-1]) * STEP, Why.ANOMALY, "ann")
 
 
 def flagged_after(watched: tuple[DetectorSpec, str, np.ndarray, Ruling], why: Why) -> np.ndarray:
     """(S, rows) flags of the retrained model on the days after NOW."""
     spec, path, x, found = watched
-    data = from_history(path, "plant", spec.channels, [Ruling(found.series, found.start_ns, found.end_ns, why, "ann")])
+    data = from_history(
+        path, "plant", spec.channels, [Ruling(found.series, found.start_ns, found.end_ns, why, "ann")]
+    )
     trained = train_stream(data, TrainConfig(spec, tuning=Tuning(epochs=1)))
     assert trained.usable
     model = build(spec, trained.weights or None)

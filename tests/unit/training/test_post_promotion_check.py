@@ -54,13 +54,21 @@ def test_better_calibrated_scores_are_no_harm() -> None:
         ),
         (
             [21, 2926, 7823, 6348, 2320, 490, 57, 14, 0, 1],
-            [0, 5, 680, 3479, 3503, 1498, 373, 53, 9],  # more small ones, while the readouts learn: rows 240 to 720 of forty series
+            # more small ones, while the readouts learn: rows 240 to 720 of forty series
+            [0, 5, 680, 3479, 3503, 1498, 373, 53, 9],
         ),
     ],
 )
 def test_what_a_takeover_does_to_scores_is_no_harm(before: list[int], after: list[int]) -> None:
-    """As they were counted on waves with noise after a version whose error was 4 % smaller had taken over: no alarm came of it."""
-    verdict = judge(*(Window(np.array(some + [0] * (21 - len(some))), sum(some), seconds=5e-6 * sum(some)) for some in (before, after)))
+    """As they were counted on waves with noise after a version whose error was 4 % smaller had taken over: no
+    alarm came of it.
+    """
+    verdict = judge(
+        *(
+            Window(np.array(some + [0] * (21 - len(some))), sum(some), seconds=5e-6 * sum(some))
+            for some in (before, after)
+        )
+    )
     assert not verdict.roll_back, verdict.reason
 
 

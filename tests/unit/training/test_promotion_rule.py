@@ -1,4 +1,6 @@
-"""The evidence card: real backtests of real detectors, the rule at each of its edges, and a card that people and programs can read."""
+"""The evidence card: real backtests of real detectors, the rule at each of its edges, and a card that people
+and programs can read.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,10 @@ def test_a_fine_tuned_challenger_is_better_on_what_it_never_saw(card: Card) -> N
 
 def test_broken_weights_are_rejected_with_the_reason(quiet: TrainingData) -> None:
     noise = np.random.default_rng(0)
-    broken = {name: noise.normal(0, 3, value.shape).astype(np.float32) for name, value in network(None).state_dict().items()}
+    broken = {
+        name: noise.normal(0, 3, value.shape).astype(np.float32)
+        for name, value in network(None).state_dict().items()
+    }
     decision = decide(make_card(quiet, SPEC, broken, None))
     assert not decision.promote
     assert "forecast error" in decision.reason
@@ -79,7 +84,9 @@ def test_synthetic_changes_are_caught_the_surer_the_larger(card: Card) -> None:
     assert 0.5 <= smallest <= 8
 
 
-def test_a_shift_labelled_true_is_caught_and_one_that_the_champion_got_used_to_speaks_for_the_challenger(tmp_path: Path) -> None:
+def test_a_shift_labelled_true_is_caught_and_one_that_the_champion_got_used_to_speaks_for_the_challenger(
+    tmp_path: Path,
+) -> None:
     x = sensors(6, 20, shift_day=15.5)  # the held-out end begins on day 16, in the middle of it
     start = 15 * DAY + DAY // 2
     ruling = Ruling("s0", start * STEP, (start + 20) * STEP, Why.ANOMALY, "ann")
@@ -108,7 +115,9 @@ def test_nothing_outside_of_the_quarantine_is_an_error_that_says_so(tmp_path: Pa
 
 
 def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingData) -> None:
-    """Its figures are those of one plain run over everything: the cut in the middle and the portions change nothing."""
+    """Its figures are those of one plain run over everything: the cut in the middle and the portions change
+    nothing.
+    """
     trial = Trial(quiet, LIGHT, BacktestConfig(power_series=0))
     found = trial.run(None, lived=True)
     detector = build(LIGHT)
@@ -123,7 +132,9 @@ def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingDa
     assert found.errors["s3"] == pytest.approx(error[own].mean() / np.nanmean(step), rel=1e-4)
 
 
-def test_learning_without_the_quarantine_is_another_state_than_having_lived_through_it(tmp_path: Path) -> None:
+def test_learning_without_the_quarantine_is_another_state_than_having_lived_through_it(
+    tmp_path: Path,
+) -> None:
     rulings = [Ruling("s0", 8 * DAY * STEP, 9 * DAY * STEP, Why.EXCLUDED, "ann")]
     data = lived(tmp_path, build(LIGHT), sensors(2, 10), rulings)
     detector = build(LIGHT)
@@ -173,7 +184,11 @@ BETTER = {"mase": 0.7, "errors": {f"s{i}": 0.7 for i in range(10)}}
     [
         (BETTER, True, "12.5% smaller, on 10 of 10 series"),
         ({}, False, "nothing is better"),
-        ({"mase": 0.7, "errors": {f"s{i}": 0.7 if i < 6 else 0.81 for i in range(10)}}, False, "nothing is better"),
+        (
+            {"mase": 0.7, "errors": {f"s{i}": 0.7 if i < 6 else 0.81 for i in range(10)}},
+            False,
+            "nothing is better",
+        ),
         ({"caught": ["x", "z"]}, True, "catches 1 labelled anomalies"),
         ({"repeated": []}, True, "no longer repeats 1 alarms"),
         ({"repeated": [], "mase": 0.85}, False, "error is 6.2% larger"),

@@ -1,4 +1,6 @@
-"""Events become one point a series and interval: against an oracle that takes one record at a time, however the records are cut."""
+"""Events become one point a series and interval: against an oracle that takes one record at a time, however
+the records are cut.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ FORM = {"json": {"series": "id", "time": "ts", "time_unit": "s", "values": ["x"]
 
 def events(*rows: tuple[str, float, float | None, str | None]) -> list[bytes]:
     """(series, second, x, who) as records; y is the second."""
-    return [json.dumps({"id": name, "ts": time, "x": x, "who": who, "y": time}).encode() for name, time, x, who in rows]
+    return [
+        json.dumps({"id": name, "ts": time, "x": x, "who": who, "y": time}).encode()
+        for name, time, x, who in rows
+    ]
 
 
 class Bench:
@@ -66,7 +71,8 @@ class Bench:
         return self
 
     def _told(self, ready: Columns) -> None:
-        assert ready.records == 0  # no point is the head of a record: records are counted when they are folded
+        # no point is the head of a record: records are counted when they are folded
+        assert ready.records == 0
         self.folded += ready.folded
         if ready.late is not None:
             self.late += ready.late.offsets.tolist()
@@ -89,7 +95,9 @@ def run(values: list[bytes], cuts: tuple[int, ...] = (), reload: bool = False, *
 
 
 def oracle(rows: list[tuple], lateness: int, idle: int, hole: int) -> tuple[list[tuple], list[int]]:
-    """(series, start of interval, offset, values) of every point, and the offsets that are late: one record at a time, lists only."""
+    """(series, start of interval, offset, values) of every point, and the offsets that are late: one record
+    at a time, lists only.
+    """
     nan = math.nan
     clock = closed = live = None
     waiting: dict[int, dict[str, list[tuple]]] = {}
@@ -130,7 +138,9 @@ def oracle(rows: list[tuple], lateness: int, idle: int, hole: int) -> tuple[list
         if time // EVERY < max(closed, stop):
             late.append(offset)
         else:
-            waiting.setdefault(int(time // EVERY), {}).setdefault(name, []).append((offset, name, time, x, who))
+            waiting.setdefault(int(time // EVERY), {}).setdefault(name, []).append(
+                (offset, name, time, x, who)
+            )
         close_up_to(stop, offset)
     if waiting:
         close_up_to(max(waiting) + 1, len(rows) - 1)
@@ -174,7 +184,8 @@ def test_as_a_slow_machine_would_do_it(hole, rows, rising, cuts, lateness, idle,
     points, late = oracle(rows, lateness, idle, hole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregation, "HOLE", hole)
-        patch.setattr(aggregation, "CLEAR", clear)  # forgotten series are cleared away at once, or never: no difference
+        # forgotten series are cleared away at once, or never: no difference
+        patch.setattr(aggregation, "CLEAR", clear)
         bench = run(events(*rows), cuts, reload, lateness=f"{lateness}s", idle_after=f"{idle * EVERY}s")
     assert bench.late == late
     same(bench.points, points)
@@ -183,11 +194,20 @@ def test_as_a_slow_machine_would_do_it(hole, rows, rising, cuts, lateness, idle,
 
 def test_every_function():
     nan = math.nan
-    bench = run(events(("a", 12, 5, "u"), ("a", 11, 3, "v"), ("a", 18, 4, "u"), ("a", 19, None, None), ("a", 25, None, None)))
+    bench = run(
+        events(
+            ("a", 12, 5, "u"),
+            ("a", 11, 3, "v"),
+            ("a", 18, 4, "u"),
+            ("a", 19, None, None),
+            ("a", 25, None, None),
+        )
+    )
     ((_, time, offset, first), (_, _, _, second)) = bench.points
     assert (time, offset) == (10, 3)
     assert first == [4, 3, 2, 12, 4, 3, 5, 3, 4, 19]
-    np.testing.assert_equal(second, [1, 0, 0, nan, nan, nan, nan, nan, nan, 25])  # a record without a value: counted, but no sum
+    # a record without a value: counted, but no sum
+    np.testing.assert_equal(second, [1, 0, 0, nan, nan, nan, nan, nan, nan, 25])
 
 
 def test_a_series_that_falls_silent_is_seen():

@@ -1,4 +1,6 @@
-"""Reordering, late points, duplicates, cadence and gaps; and that none of it depends on how the records are cut into batches."""
+"""Reordering, late points, duplicates, cadence and gaps; and that none of it depends on how the records are
+cut into batches.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,18 @@ class Bench:
         return self
 
     def _admit(self, ready: Columns) -> None:
-        slots = ready.keys.spread(np.array([ord(name[0]) - ord("a") for name in ready.keys.names], np.int32).reshape(-1))
+        slots = ready.keys.spread(
+            np.array([ord(name[0]) - ord("a") for name in ready.keys.names], np.int32).reshape(-1)
+        )
         self.parts.append((ready, self.windows.admit(self.state, slots, ready)))
 
     def outcomes(self) -> list[tuple[int, int]]:
         """(offset, outcome) in the order of the outcomes."""
-        return [pair for ready, out in self.parts for pair in zip(ready.offsets.tolist(), out.outcome.tolist(), strict=True)]
+        return [
+            pair
+            for ready, out in self.parts
+            for pair in zip(ready.offsets.tolist(), out.outcome.tolist(), strict=True)
+        ]
 
     def points(self) -> list[tuple]:
         """Everything about every point of the detector, in its order."""
@@ -53,7 +61,15 @@ class Bench:
         for ready, out in self.parts:
             offsets = [int(ready.offsets[r]) if r >= 0 else -1 for r in out.row.tolist()]
             p = out.points
-            cells = (p.slot, p.time // S, p.values[:, 0].round(6), p.missed, p.every // S, out.seq, out.restart)
+            cells = (
+                p.slot,
+                p.time // S,
+                p.values[:, 0].round(6),
+                p.missed,
+                p.every // S,
+                out.seq,
+                out.restart,
+            )
             rows += list(zip(offsets, *(c.tolist() for c in cells), strict=True))
         return rows
 
@@ -62,7 +78,14 @@ class Bench:
         return [point[names.index(name)] for point in self.points()]
 
 
-def run(series: str, times: list[float], values: Any = None, cuts: tuple[int, ...] = (), reload: bool = False, **settings_: Any) -> Bench:
+def run(
+    series: str,
+    times: list[float],
+    values: Any = None,
+    cuts: tuple[int, ...] = (),
+    reload: bool = False,
+    **settings_: Any,
+) -> Bench:
     """One letter a series; times in seconds."""
     bench = Bench(**settings_)
     whole = columns(list(series), [round(t * S) for t in times], values)
@@ -81,7 +104,9 @@ RULES = st.fixed_dictionaries(
     {"lateness": st.sampled_from(["0s", "3s", "100s"])},
     optional={
         "every": st.sampled_from(["1s", "2s"]),
-        "gap": st.sampled_from([{"policy": "hold"}, {"policy": "linear", "restart_after": 4}, {"restart_after": 3}]),
+        "gap": st.sampled_from(
+            [{"policy": "hold"}, {"policy": "linear", "restart_after": 4}, {"restart_after": 3}]
+        ),
         "counters": st.just(["a"]),
     },
 )
@@ -140,7 +165,10 @@ def test_the_rules_of_time_as_a_slow_machine_would_apply_them(points, lateness):
     assert bench.outcomes() == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60)), unique=True, max_size=30), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60)), unique=True, max_size=30),
+    st.randoms(use_true_random=False),
+)
 @settings(deadline=None)
 def test_any_order_within_the_lateness_is_the_same(points, random):
     in_time = sorted(points, key=lambda p: p[1])
@@ -166,7 +194,10 @@ def test_samples_of_one_record_are_counted_by_its_head(first, second, points):
     for part in (batch.take(np.arange(len(batch) // 2)), batch.take(np.arange(len(batch) // 2, len(batch)))):
         held, ready = held.push(part)
         total += ready.records
-        assert total + held.records == sum(batch.head[: len(batch) // 2]) or total + held.records == batch.records
+        assert (
+            total + held.records == sum(batch.head[: len(batch) // 2])
+            or total + held.records == batch.records
+        )
     held, rest = held.flush()
     assert total + (rest.records if rest else 0) == batch.records
     assert held.records == 0
@@ -243,7 +274,8 @@ def test_gaps_are_filled_before_the_next_real_point():
 def test_filling_knows_what_is_missing():
     nan = float("nan")
     bench = run("aaa", [0, 2, 4], [1, nan, 5], every="1s", gap={"policy": "linear"})
-    np.testing.assert_equal(bench.column("value"), [1, 1, nan, 3, 5])  # no line leads to a missing value: hold
+    # no line leads to a missing value: hold
+    np.testing.assert_equal(bench.column("value"), [1, 1, nan, 3, 5])
 
 
 def test_a_gap_too_long_to_fill_is_left_open():
@@ -277,11 +309,15 @@ def test_the_columns_that_come_in_are_left_alone():
 @settings(deadline=None)
 def test_what_waits_survives_a_snapshot(points):
     windows = Windows(stream(FORM, lateness="7s"))
-    held, _ = windows.push(windows.empty(PARTITION), columns([p[0] for p in points], [p[1] * S for p in points]))
+    held, _ = windows.push(
+        windows.empty(PARTITION), columns([p[0] for p in points], [p[1] * S for p in points])
+    )
     again = windows.load(PARTITION, windows.dump(held))
     assert isinstance(again, Held)
     assert isinstance(held, Held)
     assert (again.clock_ns, again.records) == (held.clock_ns, held.records)
     assert windows.dump(again) == windows.dump(held)
     follower = columns(["z"], [1000 * S], first=99)
-    assert windows.push(again, follower)[1].offsets.tolist() == windows.push(held, follower)[1].offsets.tolist()
+    assert (
+        windows.push(again, follower)[1].offsets.tolist() == windows.push(held, follower)[1].offsets.tolist()
+    )
