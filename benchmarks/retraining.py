@@ -137,7 +137,7 @@ def main() -> None:
                 "schedule": None,
                 "epochs": options.epochs,
                 "shadow": "0s",
-                "guard": "0s",
+                "post_promotion_check": "0s",
                 "promote": "manual",
             },
         }

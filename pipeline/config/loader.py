@@ -6,16 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.config.deprecated_keys import RenamedKey, rename_deprecated_keys
 from pipeline.config.diagnostics import Key, KeyPath, Problem, explain
 from pipeline.config.schema import Config
 from pipeline.config.validation import broken_rules
 from pipeline.core.errors import ConfigError
+
+log = structlog.get_logger(__name__)
 
 
 class ConfigFileError(ConfigError):
@@ -34,8 +38,17 @@ def load_config(path: Path | str) -> Config:
     """
     file = Path(path)
     tree = _parse(file, _read(file))
-    lines = _Lines(tree)
     plain = _plain(tree, {})
+    renamed = rename_deprecated_keys(plain)
+    lines = _Lines(tree, renamed)
+    for key in renamed:
+        log.warning(
+            "a configuration key has a new name; the old one is read in this version only",
+            file=str(file),
+            line=lines.of(key.old_path),
+            key=".".join(map(str, key.old_path)),
+            new_name=key.new_name,
+        )
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
@@ -133,14 +146,15 @@ def _plain(node: Any, seen: dict[int, Any]) -> Any:
 class _Lines:
     """Line numbers (from 1) of the keys of a parsed file."""
 
-    def __init__(self, tree: dict[Key, Any]) -> None:
+    def __init__(self, tree: dict[Key, Any], renamed: list[RenamedKey]) -> None:
         self._tree = tree
+        self._renamed = renamed
 
     def of(self, path: KeyPath) -> int:
         """Line of the deepest key of ``path`` that stands in the file; 0 for the file as a whole."""
         node: Any = self._tree
         line = 0
-        for key in path:
+        for key in self._as_written(path):
             # not written here: missing, or merged from an anchor
             with suppress(AttributeError, KeyError, TypeError):
                 line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
@@ -149,3 +163,10 @@ class _Lines:
             except (KeyError, IndexError, TypeError):
                 break
         return line
+
+    def _as_written(self, path: KeyPath) -> KeyPath:
+        """Return ``path`` with the old names that the file has for renamed keys."""
+        for key in self._renamed:
+            if path[: len(key.new_path)] == key.new_path:
+                path = (*key.old_path, *path[len(key.new_path) :])
+        return path

@@ -43,9 +43,9 @@ class Retraining(Model):
         timedelta(hours=24),
         description="how long a new version is only compared before it may decide; 0s: not at all",
     )
-    guard: Duration = Field(
+    post_promotion_check: Duration = Field(
         timedelta(hours=24),
-        description="how long a new champion is watched, and taken back if it misbehaves; 0s: not",
+        description="time after a promotion in which the new champion is compared with its predecessor and rolled back if it is worse; 0s: no check",
     )
     promote: Literal["auto", "manual"] = Field(
         "auto", description="manual: a better version waits for `forewatch models promote`"

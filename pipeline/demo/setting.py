@@ -76,7 +76,7 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     streams["plant"]["retraining"] = {
         "schedule": _soon(),
         "shadow": "0s",
-        "guard": "1m",
+        "post_promotion_check": "1m",
         "epochs": 12,
         "min_interval": "12h",
     }

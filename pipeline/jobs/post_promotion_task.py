@@ -43,7 +43,7 @@ def guard(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
 def _verdicts(task: Task) -> pa.Table:
     """So much of the newest history that there is enough of both models, or all that trainings look at."""
     newest, most = newest_ns(task.history, task.name), task.stream.retraining.history.total_seconds()
-    seconds = 2 * max(60.0, task.stream.retraining.guard.total_seconds())
+    seconds = 2 * max(60.0, task.stream.retraining.post_promotion_check.total_seconds())
     columns = ["model", "surprise", "flag", "microseconds"]
     assert task.challenger is not None
     while True:

@@ -71,7 +71,7 @@ def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns
 
 def watch(connection: Connection, name: str, stream: Stream, promotion: Promotion, look: int) -> None:
     """Queue the guard's look number ``look`` at a new champion, if it is still to be looked at then."""
-    length_ns = round(stream.retraining.guard.total_seconds() * 1e9)
+    length_ns = round(stream.retraining.post_promotion_check.total_seconds() * 1e9)
     if look >= len(LOOKS) or not length_ns:
         return
     due_ns = promotion.created_ns + round(LOOKS[look] * length_ns)

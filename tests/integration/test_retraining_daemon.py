@@ -63,7 +63,7 @@ def wait_for(condition, what, timeout=120.0):
 def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template):
     name = f"life-{time.time_ns()}"
     url = f"sqlite:///{tmp_path}/forewatch.db"
-    plain = config_of(url, tmp_path, guard="1s", epochs=3)
+    plain = config_of(url, tmp_path, post_promotion_check="1s", epochs=3)
     tree = json.loads(plain.model_dump_json(by_alias=True, exclude_unset=True))
     tree["streams"]["plant"]["source"]["memory"]["name"] = name
     tree["storage"]["snapshot_every"] = "500ms"

@@ -126,7 +126,7 @@ def test_a_worse_one_is_rejected_and_the_champion_stays(stage):
 
 
 def test_a_better_one_is_first_only_compared_then_decides_and_is_looked_at(stage):
-    play = stage(shadow="1h", guard="1h")
+    play = stage(shadow="1h", post_promotion_check="1h")
     play.trains(better=True)
     play.judges("shadow", better=True)
     play.judges("guard", better=False)
@@ -163,7 +163,7 @@ def test_one_that_is_worse_on_what_came_since_is_rejected(stage):
 
 
 def test_a_champion_that_misbehaves_is_rolled_back_alone(stage):
-    play = stage(guard="1h")
+    play = stage(post_promotion_check="1h")
     play.trains(better=True)
     play.train()
     play.judges("guard", better=False)
@@ -182,7 +182,7 @@ def test_a_champion_that_misbehaves_is_rolled_back_alone(stage):
 
 
 def test_a_look_at_one_that_does_not_decide_any_more_changes_nothing(stage):
-    play = stage(guard="1h")
+    play = stage(post_promotion_check="1h")
     play.trains(better=True)
     play.train()
     play.trains(better=True, version="bb")
@@ -257,7 +257,7 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(
     database, database_url, tmp_path, microseconds, stays
 ):
     """With real models and real verdicts, but for their number, and for what the engine said that they took."""
-    config = config_of(database_url, tmp_path, guard="1h")
+    config = config_of(database_url, tmp_path, post_promotion_check="1h")
     series = {f"press-{i}": tide(900, i) for i in range(3)}
     write_history(config, series)
     version = release(database, tmp_path)
@@ -330,7 +330,7 @@ def run(*words):
 
 
 def test_people_promote_roll_back_pin_and_carry_versions(database, database_url, tmp_path):
-    config = config_of(database_url, tmp_path, guard="1h")
+    config = config_of(database_url, tmp_path, post_promotion_check="1h")
     file = write_config(config, tmp_path / "f.yaml")
     one, two = (release(database, tmp_path, seed) for seed in (1, 2))
     run("models", "promote", one[:6], "-c", file, "--why", "try it", "--by", "ada")

@@ -29,7 +29,7 @@ def config_of(url: str, folder: Path, detector: str = "standard", **retraining: 
     settings = {
         "schedule": None,
         "shadow": "0s",
-        "guard": "0s",
+        "post_promotion_check": "0s",
         "epochs": 2,
         "lease": "3s",
         "cpu_after": "2s",

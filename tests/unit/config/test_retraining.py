@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.config.loader import ConfigFileError, load_config
 from pipeline.config.schema import Config, config_hash
@@ -84,3 +85,23 @@ def test_retraining_changes_no_verdict(tmp_path):
 def test_a_config_survives_the_way_to_the_runner(tmp_path):
     config = load(tmp_path, "history: 1h30m", "{scheduler: 'tcp://host:8786'}")
     assert Config.model_validate_json(config.model_dump_json(by_alias=True, exclude_unset=True)) == config
+
+
+def test_an_old_key_is_read_and_reported(tmp_path):
+    with capture_logs() as logs:
+        old = load(tmp_path, "guard: 2h").streams["plant"]
+    assert old.retraining.post_promotion_check == timedelta(hours=2)
+    assert [(entry["line"], entry["key"], entry["new_name"]) for entry in logs] == [
+        (8, "streams.plant.retraining.guard", "post_promotion_check")
+    ]
+    assert config_hash(old) == config_hash(load(tmp_path, "post_promotion_check: 2h").streams["plant"])
+
+
+def test_a_mistake_below_an_old_key_is_named_with_its_line(tmp_path):
+    with pytest.raises(ConfigFileError, match=r"f.yaml:8: .*retraining.post_promotion_check: .*30s"):
+        load(tmp_path, "guard: yesterday")
+
+
+def test_a_key_under_both_names_is_an_error(tmp_path):
+    with pytest.raises(ConfigFileError, match=r"f.yaml:8: .*retraining.guard: there is no such key"):
+        load(tmp_path, "guard: 2h\n      post_promotion_check: 2h")
