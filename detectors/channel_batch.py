@@ -1,8 +1,7 @@
-"""A batch as *lanes*: every channel of every series is one lane, so that each kernel sees one-channel series
-only.
+"""A batch flattened to channel slots, so that each kernel sees series of one channel.
 
-Lane ``slot * channels + channel`` is also the row of each per-lane state array once its first two axes are
-flattened.
+A channel slot is one channel of one series. The number ``series slot * channels + channel`` is its row in
+every state array whose first two axes (series, channels) are flattened.
 """
 
 from __future__ import annotations
@@ -19,25 +18,27 @@ Ints = NDArray[np.int32]
 
 
 @dataclass(slots=True)
-class Lanes:
-    """M = N · C rows, the channels of a point beside each other; what later stages add starts out empty.
+class ChannelBatch:
+    """M = N · C rows, the channels of a point side by side.
 
-    lane    (M,) int32    row of the per-lane state
+    The first five columns are given. The stages fill the others in place.
+
+    slot    (M,) int32    channel slot: row of the state
     x       (M,) float64  value in working units (see ``detectors.composite.presets``), NaN: missing
     time    (M,) int64    event time, ns
     missed  (M,) int32    cadence steps without a point just before this one
     every   (M,) int64    cadence, ns (0: unknown)
-    v       (M,) float32  x less the first value of its lane: what distances are taken on
-    near    (M,) float32  v, but no farther from where the lane lies than so many scales: what is remembered
+    v       (M,) float32  x less the first value of its channel slot: the scale on which distances are taken
+    near    (M,) float32  v, clipped to a fixed number of scales around the level: the value that is stored
     z       (M,) float32  robust z-score of x (the last one where x is missing)
     unit    (M,) float32  robust scale of x before this row
     step    (M,) float32  robust size of a step of x before this row
     period  (M,) int32    rows of one period as known before this row (0: none found)
-    cycle   (M,) int32    the same by the latest rows only
+    cycle   (M,) int32    rows of one period in the latest rows only (0: none found)
     season  (M,) float32  v one period ago (NaN: unknown)
     """
 
-    lane: Ints
+    slot: Ints
     x: NDArray[np.float64]
     time: NDArray[np.int64]
     missed: Ints
@@ -52,26 +53,26 @@ class Lanes:
     season: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        m = len(self.lane)
+        m = len(self.slot)
         self.v, self.near, self.z, self.unit, self.step, self.season = (
             np.empty(m, np.float32) for _ in range(6)
         )
         self.period, self.cycle = np.zeros(m, np.int32), np.zeros(m, np.int32)
 
     def __len__(self) -> int:
-        return len(self.lane)
+        return len(self.slot)
 
 
-def to_lanes(points: Points, x: NDArray[np.float64]) -> Lanes:
+def flatten_channels(points: Points, x: NDArray[np.float64]) -> ChannelBatch:
     """Flatten ``points`` with working-unit values ``x`` (N, C), row by row."""
     c = x.shape[1]
     if c == 1:
-        return Lanes(points.slot, x.ravel(), points.time, points.missed, points.every)
-    lane = (
-        (points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32))
-        .ravel()
-        .astype(np.int32, copy=False)
-    )
-    return Lanes(
-        lane, x.ravel(), np.repeat(points.time, c), np.repeat(points.missed, c), np.repeat(points.every, c)
+        return ChannelBatch(points.slot, x.ravel(), points.time, points.missed, points.every)
+    slots = points.slot[:, None] * np.int32(c) + np.arange(c, dtype=np.int32)
+    return ChannelBatch(
+        slots.ravel().astype(np.int32, copy=False),
+        x.ravel(),
+        np.repeat(points.time, c),
+        np.repeat(points.missed, c),
+        np.repeat(points.every, c),
     )

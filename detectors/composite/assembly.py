@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import Preset
 from detectors.stages.forecaster_selection import STATIC, Rungs
 from detectors.stages.multivariate import Joint
@@ -37,18 +37,18 @@ def assemble(
     parts: DecisionParts,
     state: State,
     points: Points,
-    lanes: Lanes,
+    batch: ChannelBatch,
     raw: Floats,
     lead: NDArray[np.uint8],
     rungs: Rungs,
     half: Floats,
 ) -> Verdicts:
-    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per lane (M, …); the verdicts are per
+    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per channel slot (M, …); the verdicts are per
     point (N,).
     """
     shape = points.values.shape
-    centre = rungs.expected.astype(np.float64) + state["scale.moments"][lanes.lane, ANCHOR]
-    width = (half * lanes.step).astype(np.float64)
+    centre = rungs.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
+    width = (half * batch.step).astype(np.float64)
     inverse = parts.preset.inverse
     middle, low, high = (
         np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width)
@@ -61,7 +61,7 @@ def assemble(
     by_channel = np.where(np.isnan(points.values), np.float32(0), one)
     repeats = repeats.max(axis=1)
     if parts.joint is not None:
-        together, lasting, share, left = parts.joint.run(state, points.slot, lanes, rungs)
+        together, lasting, share, left = parts.joint.run(state, points.slot, batch, rungs)
         leads = together > by_channel.max(axis=1)
         by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
         lead = np.where(leads[:, None], np.where(left, SETTLED, CHANNELS)[:, None], lead)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
-from detectors.channel_batch import Floats, Lanes, to_lanes
+from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, assemble
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import Forecast
@@ -132,13 +132,13 @@ class Cascade:
             name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:])
             for name, array in state.items()
         }
-        lanes = to_lanes(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
-        errors, rungs = self._errors(flat, lanes)
+        batch = flatten_channels(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
+        errors, rungs = self._errors(flat, batch)
         surprises, half = self.calibration.run(
-            flat, lanes.lane, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
+            flat, batch.slot, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
         )
-        raw, lead = self.combiner.run(flat, lanes.lane, surprises, rungs)
-        return state, assemble(self.decision, flat, points, lanes, raw, self.evidence[lead], rungs, half)
+        raw, lead = self.combiner.run(flat, batch.slot, surprises, rungs)
+        return state, assemble(self.decision, flat, points, batch, raw, self.evidence[lead], rungs, half)
 
     def adopt(self, state: State) -> None:
         if self.forecast is not None:
@@ -148,17 +148,17 @@ class Cascade:
         if self.forecast is not None:
             self.forecast.introduce(state, slots, names)
 
-    def _errors(self, state: State, lanes: Lanes) -> tuple[Floats, Rungs]:
+    def _errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, Rungs]:
         """Raw errors of every track (M, K), and what was expected by whom."""
-        self.scale.run(state, lanes)
-        self.rhythm.run(state, lanes)
-        errors = np.empty((len(lanes), len(self.tracks)), np.float32)
+        self.scale.run(state, batch)
+        self.rhythm.run(state, batch)
+        errors = np.empty((len(batch), len(self.tracks)), np.float32)
         at = 0
         for scorer in self.scorers:
-            scorer.run(state, lanes, errors[:, at : at + len(scorer.tracks)])
+            scorer.run(state, batch, errors[:, at : at + len(scorer.tracks)])
             at += len(scorer.tracks)
-        readout = self.forecast.run(state, lanes, errors[:, at + 1 :]) if self.forecast else None
-        return errors, self.ladder.run(state, lanes, readout, errors[:, at : at + 1])
+        readout = self.forecast.run(state, batch, errors[:, at + 1 :]) if self.forecast else None
+        return errors, self.ladder.run(state, batch, readout, errors[:, at : at + 1])
 
 
 def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:

@@ -1,4 +1,4 @@
-"""The forecaster: causal inputs → the shared, frozen LSTM → a readout per lane on [mixtures of h_t, x_(t−l) −
+"""The forecaster: causal inputs → the shared, frozen LSTM → a readout per channel slot on [mixtures of h_t, x_(t−l) −
 x_t for l = 1…L, z_t, 1].
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Ints, Lanes
+from detectors.channel_batch import ChannelBatch, Floats, Ints
 from detectors.composite.tiers import Tier
 from detectors.forecasters import lstm_features
 from detectors.forecasters.per_group_lstm import Own
@@ -22,7 +22,7 @@ LARGEST = 20.0
 
 
 class Forecast:
-    """State a lane: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's
+    """State a channel slot: the inputs' memory, h and c, which network it has (0: the shared one), and the readout's
     D · (D + 1) / 2 moments.
     """
 
@@ -33,25 +33,25 @@ class Forecast:
         self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
         self.tracks = self.readout.tracks
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         inputs = {
-            f"inputs.{name}": array for name, array in lstm_features.initial(lanes, self.memory).items()
+            f"inputs.{name}": array for name, array in lstm_features.initial(slots, self.memory).items()
         }
-        hidden = {f"hidden.{name}": np.zeros((lanes, HIDDEN), np.float32) for name in "hc"}
-        return inputs | hidden | {"hidden.own": np.zeros(lanes, np.int32)} | self.readout.initial(lanes)
+        hidden = {f"hidden.{name}": np.zeros((slots, HIDDEN), np.float32) for name in "hc"}
+        return inputs | hidden | {"hidden.own": np.zeros(slots, np.int32)} | self.readout.initial(slots)
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> Floats:
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> Floats:
         """Errors into ``out`` (M, tracks); returns the forecast of v (M,), NaN while there is none."""
         own = {
             name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")
         }
-        inputs = lstm_features.advance(own, lanes.lane, lanes.x, lanes.missed, self.lags)
-        h = self._hidden(state, lanes.lane, inputs.features)
+        inputs = lstm_features.advance(own, batch.slot, batch.x, batch.missed, self.lags)
+        h = self._hidden(state, batch.slot, inputs.features)
         h = h if self.mixture is None else h @ self.mixture
-        level = np.clip(np.nan_to_num(lanes.z), -LARGEST, LARGEST)[:, None]
+        level = np.clip(np.nan_to_num(batch.z), -LARGEST, LARGEST)[:, None]
         phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
-        expected = self.readout.run(state, lanes, inputs.unit, phi, out)
-        anchor = state["scale.moments"][lanes.lane, ANCHOR]
+        expected = self.readout.run(state, batch, inputs.unit, phi, out)
+        anchor = state["scale.moments"][batch.slot, ANCHOR]
         return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
 
     def adopt(self, state: State) -> None:
@@ -67,16 +67,16 @@ class Forecast:
         if self.own is not None:
             state["hidden.own"][slots] = self.own.of_series(names)[:, None]
 
-    def _hidden(self, state: State, lane: Ints, inputs: Floats) -> Floats:
+    def _hidden(self, state: State, slot: Ints, inputs: Floats) -> Floats:
         """The hidden state after each row (M, H): of the shared LSTM in one call, of the others in another."""
         h, c = state["hidden.h"], state["hidden.c"]
         if self.own is None:
-            return self.net.run(inputs, lane, h, c)
-        network, out = state["hidden.own"][lane], np.empty((len(lane), HIDDEN), np.float32)
+            return self.net.run(inputs, slot, h, c)
+        network, out = state["hidden.own"][slot], np.empty((len(slot), HIDDEN), np.float32)
         shared = np.flatnonzero(network == 0)
         if len(shared):
-            out[shared] = self.net.run(inputs[shared], lane[shared], h, c)
-        self.own.run(network, inputs, lane, h, c, out)
+            out[shared] = self.net.run(inputs[shared], slot[shared], h, c)
+        self.own.run(network, inputs, slot, h, c, out)
         return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 
 
 class Scorer(Protocol):
@@ -17,8 +17,8 @@ class Scorer(Protocol):
 
     tracks: tuple[str, ...]
 
-    def initial(self, lanes: int) -> State: ...
+    def initial(self, slots: int) -> State: ...
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         """Fill ``out`` (M, len(tracks)) for the rows in order and advance the state in place."""
         ...

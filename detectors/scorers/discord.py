@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 from detectors.stages.quantised_history import pack
 
@@ -21,7 +21,7 @@ FALLBACK = 64  # rows of a "period" where none was found
 
 class Shape:
     """One track per window length, in periods or, with ``name`` "cycle", in cycles (see
-    ``detectors.stages.seasonality``). State: 2 · memory bytes a lane and a little.
+    ``detectors.stages.seasonality``). State: 2 · memory bytes a channel slot and a little.
     """
 
     def __init__(
@@ -34,22 +34,22 @@ class Shape:
         self.memory, self.windows, self.name, self.resolution = memory, windows, name, resolution
         self.tracks = tuple(f"{name}{w:g}" for w in windows)
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         arrays: State = {
-            "blocks": np.zeros((lanes, self.memory), np.int16),
-            "quantum": np.zeros(lanes, np.float32),
+            "blocks": np.zeros((slots, self.memory), np.int16),
+            "quantum": np.zeros(slots, np.float32),
             # blocks used, rows a block, rows in the open block, period
-            "clock": np.zeros((lanes, 4), np.int32),
-            "open": np.zeros(lanes, np.float32),
-            "held": np.full((lanes, len(self.windows)), np.nan, np.float32),
+            "clock": np.zeros((slots, 4), np.int32),
+            "open": np.zeros(slots, np.float32),
+            "held": np.full((slots, len(self.windows)), np.nan, np.float32),
         }
         return {f"{self.name}.{part}": array for part, array in arrays.items()}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         arrays = (state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held"))
-        period = lanes.cycle if self.name == "cycle" else lanes.period
+        period = batch.cycle if self.name == "cycle" else batch.period
         _shape(
-            *arrays, np.array(self.windows, np.float32), self.resolution, lanes.lane, lanes.near, period, out
+            *arrays, np.array(self.windows, np.float32), self.resolution, batch.slot, batch.near, period, out
         )
 
 
@@ -101,7 +101,7 @@ def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-u
 
 
 @kernel
-def _shape(blocks, quantum, clock, partial, held, windows, resolution, lane, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _shape(blocks, quantum, clock, partial, held, windows, resolution, slot, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     memory = blocks.shape[1]
     sizes = np.empty(len(windows), np.int64)
     wide, squares, sums = (
@@ -109,8 +109,8 @@ def _shape(blocks, quantum, clock, partial, held, windows, resolution, lane, v, 
         np.empty(memory, np.float32),
         np.empty(memory, np.float32),
     )
-    for i in range(len(lane)):
-        row = lane[i]
+    for i in range(len(slot)):
+        row = slot[i]
         t, past = clock[row], blocks[row]
         if np.isnan(v[i]):
             out[i, :] = np.nan

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 FACTOR = 1.5
@@ -17,22 +17,22 @@ LAST, RUN, LONGEST = range(3)
 
 class Stuck:
     """The rows by which a run of equal values exceeds ``FACTOR`` times the longest before, and its
-    ``PATIENCE``. State: 12 bytes a lane.
+    ``PATIENCE``. State: 12 bytes a channel slot.
     """
 
     tracks: tuple[str, ...] = ("stuck", "frozen")
 
-    def initial(self, lanes: int) -> State:
-        return {"stuck.run": np.full((lanes, 3), np.nan, np.float32)}
+    def initial(self, slots: int) -> State:
+        return {"stuck.run": np.full((slots, 3), np.nan, np.float32)}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _stuck(state["stuck.run"], lanes.lane, lanes.v, out)
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        _stuck(state["stuck.run"], batch.slot, batch.v, out)
 
 
 @kernel
-def _stuck(run, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        s = run[lane[i]]
+def _stuck(run, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        s = run[slot[i]]
         if np.isnan(v[i]):
             out[i, :] = np.nan
             continue

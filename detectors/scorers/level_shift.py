@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 SHORT = 60.0
@@ -15,17 +15,17 @@ LONG = 5000.0
 class Level:
     tracks: tuple[str, ...] = ("level",)
 
-    def initial(self, lanes: int) -> State:
-        return {"level.means": np.zeros((lanes, 3), np.float32)}
+    def initial(self, slots: int) -> State:
+        return {"level.means": np.zeros((slots, 3), np.float32)}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _level(state["level.means"], lanes.lane, lanes.v, out)
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        _level(state["level.means"], batch.slot, batch.v, out)
 
 
 @kernel
-def _level(means, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        s, value = means[lane[i]], v[i]
+def _level(means, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        s, value = means[slot[i]], v[i]
         if np.isnan(value):
             out[i, 0] = np.nan
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 from detectors.stages.quantised_history import pack
 
@@ -18,23 +18,23 @@ FAR = 2**17  # quanta: farther than any two values are
 
 
 class Bounds:
-    """State: 2 · size bytes a lane and a little."""
+    """State: 2 · size bytes a channel slot and a little."""
 
     tracks: tuple[str, ...] = ("range", "novelty")
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         return {
-            "bounds.seen": np.zeros((lanes, self.size), np.int16),
-            "bounds.quantum": np.zeros(lanes, np.float32),
-            "bounds.used": np.zeros(lanes, np.int32),
+            "bounds.seen": np.zeros((slots, self.size), np.int16),
+            "bounds.quantum": np.zeros(slots, np.float32),
+            "bounds.used": np.zeros(slots, np.int32),
         }
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         _bounds(
-            state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], lanes.lane, lanes.near, out
+            state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], batch.slot, batch.near, out
         )
 
 
@@ -62,22 +62,22 @@ def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @kernel
-def _bounds(seen, quantum, used, lane, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        row, n = seen[lane[i]], used[lane[i]]
+def _bounds(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        row, n = seen[slot[i]], used[slot[i]]
         if np.isnan(near[i]):
             out[i, :] = np.nan
             continue
-        value = pack(row, quantum, lane[i], near[i])
+        value = pack(row, quantum, slot[i], near[i])
         if n == 0:
             out[i, :] = np.nan
             row[0] = value
-            used[lane[i]] = 1
+            used[slot[i]] = 1
             continue
         at = np.searchsorted(row[:n], value)
         right = row[at] - value if at < n else FAR
         left = value - row[at - 1] if at > 0 else FAR
-        out[i, 0] = quantum[lane[i]] * (right if at == 0 else (left if at == n else 0))
-        out[i, 1] = quantum[lane[i]] * min(left, right)
+        out[i, 0] = quantum[slot[i]] * (right if at == 0 else (left if at == n else 0))
+        out[i, 1] = quantum[slot[i]] * min(left, right)
         if min(left, right) > 0:
-            used[lane[i]] = _remember(row, n, at, value)
+            used[slot[i]] = _remember(row, n, at, value)

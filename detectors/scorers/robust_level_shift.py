@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import ONE, kernel
 
 SHORT = np.float32(20)
@@ -23,21 +23,21 @@ ROWS, MEDIAN, DEVIATION, NOW, LONG_MEAN = range(5)
 
 
 class Shift:
-    """State: 20 bytes a lane."""
+    """State: 20 bytes a channel slot."""
 
     tracks: tuple[str, ...] = ("shift",)
 
-    def initial(self, lanes: int) -> State:
-        return {"shift.means": np.zeros((lanes, 5), np.float32)}
+    def initial(self, slots: int) -> State:
+        return {"shift.means": np.zeros((slots, 5), np.float32)}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _shift(state["shift.means"], lanes.lane, lanes.v, out)
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        _shift(state["shift.means"], batch.slot, batch.v, out)
 
 
 @kernel
-def _shift(means, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        s, value = means[lane[i]], v[i]
+def _shift(means, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        s, value = means[slot[i]], v[i]
         if np.isnan(value):
             out[i, 0] = np.nan
             continue

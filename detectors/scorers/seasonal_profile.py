@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 from detectors.stages.quantised_history import pack
 
@@ -22,30 +22,30 @@ NOTHING = (1, 0)  # no value yet: least above greatest
 
 
 class Seasonal:
-    """State: 8 · bins · 4 bytes a lane and a little."""
+    """State: 8 · bins · 4 bytes a channel slot and a little."""
 
     tracks: tuple[str, ...] = ("seasonal",)
 
     def __init__(self, bins: int) -> None:
         self.bins = bins
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         return {
-            "seasonal.ends": np.tile(np.array(NOTHING, np.int16), (lanes, DAYS, self.bins, 1)),
-            "seasonal.quantum": np.zeros(lanes, np.float32),
-            "seasonal.day": np.full((lanes, DAYS), -1, np.int32),
+            "seasonal.ends": np.tile(np.array(NOTHING, np.int16), (slots, DAYS, self.bins, 1)),
+            "seasonal.quantum": np.zeros(slots, np.float32),
+            "seasonal.day": np.full((slots, DAYS), -1, np.int32),
         }
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         names = ("seasonal.ends", "seasonal.quantum", "seasonal.day")
-        _seasonal(*(state[name] for name in names), lanes.lane, lanes.time, lanes.v, lanes.near, out)
+        _seasonal(*(state[name] for name in names), batch.slot, batch.time, batch.v, batch.near, out)
 
 
 @kernel
-def _seasonal(ends, quantum, day, lane, time, v, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _seasonal(ends, quantum, day, slot, time, v, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     bins = ends.shape[2]
-    for i in range(len(lane)):
-        row = lane[i]
+    for i in range(len(slot)):
+        row = slot[i]
         if np.isnan(v[i]):
             out[i, 0] = np.nan
             continue
@@ -62,18 +62,18 @@ def _seasonal(ends, quantum, day, lane, time, v, near, out):  # type: ignore[no-
         for back in BACK:
             for spot in (here, beside):
                 then = today - back + (1 if spot == bins else 0) - (1 if spot < 0 else 0)
-                slot = then % DAYS
-                if then == today or day[row, slot] != then:
+                day_row = then % DAYS
+                if then == today or day[row, day_row] != then:
                     continue
-                low, high = ends[row, slot, spot % bins, 0], ends[row, slot, spot % bins, 1]
+                low, high = ends[row, day_row, spot % bins, 0], ends[row, day_row, spot % bins, 1]
                 if low <= high:
                     best = min(best, max(max(low - value, value - high), np.float32(0)))
         out[i, 0] = best * unit if best < np.inf else np.nan
-        slot = today % DAYS
-        if day[row, slot] != today:
-            day[row, slot] = today
-            ends[row, slot, :, 0], ends[row, slot, :, 1] = NOTHING
-        end = ends[row, slot, here]
+        day_row = today % DAYS
+        if day[row, day_row] != today:
+            day[row, day_row] = today
+            ends[row, day_row, :, 0], ends[row, day_row, :, 1] = NOTHING
+        end = ends[row, day_row, here]
         empty = end[0] > end[1]
         end[0] = kept if empty else min(end[0], kept)
         end[1] = kept if empty else max(end[1], kept)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 
 class Range:
     tracks: tuple[str, ...] = ("range",)
 
-    def initial(self, lanes: int) -> State:
-        return {"range.ends": np.full((lanes, 2), np.nan, np.float32)}
+    def initial(self, slots: int) -> State:
+        return {"range.ends": np.full((slots, 2), np.nan, np.float32)}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _range(state["range.ends"], lanes.lane, lanes.v, out)
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        _range(state["range.ends"], batch.slot, batch.v, out)
 
 
 @kernel
-def _range(ends, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        end, value = ends[lane[i]], v[i]
+def _range(ends, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        end, value = ends[slot[i]], v[i]
         if np.isnan(value) or np.isnan(end[0]):
             out[i, 0] = np.nan
         else:

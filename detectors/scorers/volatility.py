@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 SLOW, FAST = 40.0, 6.0  # rows of the volatility and of a burst
@@ -31,16 +31,16 @@ COUNT, LAST, SLOW_SQUARE, FAST_MOVE = range(4)
 class Market:
     """Tracks: |return| / volatility, and recent over usual volatility.
 
-    Works on log values. State: 32 bytes a lane.
+    Works on log values. State: 32 bytes a channel slot.
     """
 
     tracks: tuple[str, ...] = ("return", "burst")
 
-    def initial(self, lanes: int) -> State:
-        return {"market.moments": np.zeros((lanes, 4))}
+    def initial(self, slots: int) -> State:
+        return {"market.moments": np.zeros((slots, 4))}
 
-    def run(self, state: State, lanes: Lanes, out: Floats) -> None:
-        _market(state["market.moments"], SPLITS, lanes.lane, lanes.x, out)
+    def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        _market(state["market.moments"], SPLITS, batch.slot, batch.x, out)
 
 
 @kernel
@@ -56,9 +56,9 @@ def _unsplit(move, volatility, splits):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @kernel
-def _market(moments, splits, lane, x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        s = moments[lane[i]]
+def _market(moments, splits, slot, x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        s = moments[slot[i]]
         out[i, :] = np.nan
         if np.isnan(x[i]):
             continue

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 STATIC, SEASONAL, RIVER, LSTM, LAST = 1, 2, 3, 4, 5  # places in ``detectors.base.GUARDS``
@@ -46,27 +46,27 @@ class Rungs:
 
 
 class Ladder:
-    """Chooses among the rungs' forecasts of each row. State: 56 bytes a lane."""
+    """Chooses among the rungs' forecasts of each row. State: 56 bytes a channel slot."""
 
     tracks: tuple[str, ...] = ("surplus",)
 
-    def initial(self, lanes: int) -> State:
-        return {"ladder.gauss": np.zeros((lanes, 4)), "ladder.error": np.zeros((lanes, 6), np.float32)}
+    def initial(self, slots: int) -> State:
+        return {"ladder.gauss": np.zeros((slots, 4)), "ladder.error": np.zeros((slots, 6), np.float32)}
 
-    def run(self, state: State, lanes: Lanes, readout: Floats | None, out: Floats) -> Rungs:
+    def run(self, state: State, batch: ChannelBatch, readout: Floats | None, out: Floats) -> Rungs:
         """Residual |v − expected| in steps into ``out`` (M, 1)."""
-        m = len(lanes)
+        m = len(batch)
         rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32))
         if readout is None:
             readout = rungs.expected.copy()
         arrays = (
             state["ladder.gauss"],
             state["ladder.error"],
-            lanes.lane,
-            lanes.v,
-            lanes.step,
-            lanes.unit,
-            lanes.season,
+            batch.slot,
+            batch.v,
+            batch.step,
+            batch.unit,
+            batch.season,
         )
         _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.off, rungs.rows)
         return rungs
@@ -113,10 +113,10 @@ def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _ladder(gauss, error, lane, v, step, unit, season, readout, out, expected, guard, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _ladder(gauss, error, slot, v, step, unit, season, readout, out, expected, guard, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     guesses = np.empty(5, np.float32)
-    for i in range(len(lane)):
-        g, e = gauss[lane[i]], error[lane[i]]
+    for i in range(len(slot)):
+        g, e = gauss[slot[i]], error[slot[i]]
         n = g[N]
         guesses[0] = guesses[2] = g[MEAN]
         guesses[1], guesses[3], guesses[4] = season[i], readout[i], g[LATEST]

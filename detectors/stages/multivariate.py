@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Ints, Lanes
+from detectors.channel_batch import ChannelBatch, Floats, Ints
 from detectors.jit import kernel
 from detectors.stages.forecaster_selection import Rungs
 from detectors.stages.score_fusion import Combiner, Group
@@ -64,30 +64,30 @@ class Joint:
         return own
 
     def run(
-        self, state: State, slot: Ints, lanes: Lanes, rungs: Rungs
+        self, state: State, series_slot: Ints, batch: ChannelBatch, rungs: Rungs
     ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share
         (N, C), and where it is not what they break together that says more, but the one that is farthest from
         where it settled (N,).
         """
-        shape = (len(slot), self.channels)
-        usual = np.maximum(rungs.error * lanes.unit, 1e-30)
+        shape = (len(series_slot), self.channels)
+        usual = np.maximum(rungs.error * batch.unit, 1e-30)
         residual = (
-            np.clip((lanes.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
+            np.clip((batch.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
         )
         errors, share, rows = (
-            np.empty((len(slot), 2), np.float32),
+            np.empty((len(series_slot), 2), np.float32),
             np.zeros(shape, np.float32),
-            np.empty(len(slot), np.float32),
+            np.empty(len(series_slot), np.float32),
         )
-        _joint(state["joint.covariance"], state["joint.clock"], slot, residual, errors, share, rows)
-        away = self.settled.run(state, lanes).reshape(shape)
+        _joint(state["joint.covariance"], state["joint.clock"], series_slot, residual, errors, share, rows)
+        away = self.settled.run(state, batch).reshape(shape)
         farthest = np.fmax.reduce(away, axis=1)[:, None]
-        _fallen(state["joint.height"], slot, farthest)
-        ones = np.ones(len(slot), np.float32)
+        _fallen(state["joint.height"], series_slot, farthest)
+        ones = np.ones(len(series_slot), np.float32)
         known = replace(rungs, error=ones, off=ones, rows=rows)
         together, lasting = (
-            combiner.run({}, slot, self._surprises(state, prefix, slot, error), known)[0][:, 0]
+            combiner.run({}, series_slot, self._surprises(state, prefix, series_slot, error), known)[0][:, 0]
             for combiner, prefix, error in (
                 (self.combiner, "joint.", errors),
                 (self.lasting, "joint.settled.", farthest),
@@ -98,21 +98,21 @@ class Joint:
         share = np.where(left[:, None], away, share)
         return np.maximum(together, lasting), lasting, share, left
 
-    def _surprises(self, state: State, prefix: str, slot: Ints, errors: Floats) -> Floats:
+    def _surprises(self, state: State, prefix: str, series_slot: Ints, errors: Floats) -> Floats:
         own = {
             name.removeprefix(prefix): array
             for name, array in state.items()
             if name.startswith(prefix + "calibration")
         }
-        return self.calibrations[prefix].run(own, slot, errors, -1, 0.0)[0]
+        return self.calibrations[prefix].run(own, series_slot, errors, -1, 0.0)[0]
 
 
 @kernel
-def _joint(covariance, clock, slot, residual, errors, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _joint(covariance, clock, series_slot, residual, errors, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     channels = residual.shape[1]
     r = np.zeros(channels)
-    for i in range(len(slot)):
-        s, t = covariance[slot[i]], clock[slot[i]]
+    for i in range(len(series_slot)):
+        s, t = covariance[series_slot[i]], clock[series_slot[i]]
         rows[i] = t[0]
         known = 0
         for c in range(channels):
@@ -136,10 +136,10 @@ def _joint(covariance, clock, slot, residual, errors, share, rows):  # type: ign
 
 
 @kernel
-def _fallen(height, slot, farthest):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _fallen(height, series_slot, farthest):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Lower in place what is left of an event; distances are about 1 where all is as usual."""
-    for i in range(len(slot)):
-        h = height[slot[i]]
+    for i in range(len(series_slot)):
+        h = height[series_slot[i]]
         excess = max(farthest[i, 0] - np.float32(1), np.float32(0))
         if np.isnan(farthest[i, 0]):
             continue

@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001
-"""A linear readout per lane, solved in closed form from the lane's own moments.
+"""A linear readout per channel slot, solved in closed form from the lane's own moments.
 
 Features φ_t forecast (x_(t+k) − x_t) / unit at the horizons k. The moments Σ φφᵀ and Σ φy are kept with
 forgetting and Huber weights (an incident teaches nothing), and w = (Σ φφᵀ + λI)⁻¹ Σ φy is solved again on a
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 MEMORY = 10_000.0  # rows of the moments
@@ -50,36 +50,36 @@ class Readout:
         )
         self.tracks = ("residual", *(f"ahead{k}x{span:g}" for k in horizons for span in spans))
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         d, k, far = self.features, len(self.horizons), max(self.horizons)
         return {
-            "readout.moments": np.zeros((lanes, d * (d + 1) // 2), np.float32),  # lower triangle by rows
-            "readout.cross": np.zeros((lanes, k, d), np.float32),
-            "readout.weights": np.zeros((lanes, k, d), np.float32),
-            "readout.recent": np.zeros((lanes, far, d), np.float32),
+            "readout.moments": np.zeros((slots, d * (d + 1) // 2), np.float32),  # lower triangle by rows
+            "readout.cross": np.zeros((slots, k, d), np.float32),
+            "readout.weights": np.zeros((slots, k, d), np.float32),
+            "readout.recent": np.zeros((slots, far, d), np.float32),
             # value, then the forecast at each horizon, of the last rows
-            "readout.past": np.zeros((lanes, far, 1 + k), np.float64),
-            "readout.usual": np.zeros((lanes, k), np.float32),
-            "readout.mean": np.zeros((lanes, k, len(self.spans)), np.float32),
-            "readout.clock": np.zeros((lanes, 3), np.int64),
+            "readout.past": np.zeros((slots, far, 1 + k), np.float64),
+            "readout.usual": np.zeros((slots, k), np.float32),
+            "readout.mean": np.zeros((slots, k, len(self.spans)), np.float32),
+            "readout.clock": np.zeros((slots, 3), np.int64),
         }
 
     def run(
-        self, state: State, lanes: Lanes, unit: NDArray[np.float64], phi: Floats, out: Floats
+        self, state: State, batch: ChannelBatch, unit: NDArray[np.float64], phi: Floats, out: Floats
     ) -> NDArray[np.float64]:
         """Errors into ``out`` (M, tracks); returns the forecast of x made one row ago (M,), NaN while there
         is none.
         """
         names = ("moments", "cross", "weights", "recent", "past", "usual", "mean", "clock")
         arrays = (state[f"readout.{name}"] for name in names)
-        expected = np.full(len(lanes), np.nan)
+        expected = np.full(len(batch), np.nan)
         fixed = (
             np.array(self.horizons),
             np.array(self.spans, np.float32),
             np.float32(self.ridge),
             self.refit,
         )
-        _readout(*arrays, *fixed, lanes.lane, lanes.x, unit, lanes.period, phi, out, expected)
+        _readout(*arrays, *fixed, batch.slot, batch.x, unit, batch.period, phi, out, expected)
         return expected
 
     def forget(self, state: State, first: int) -> None:
@@ -192,7 +192,7 @@ def _readout(  # type: ignore[no-untyped-def]
     spans,
     ridge,
     refit,
-    lane,
+    slot,
     x,
     unit,
     period,
@@ -201,8 +201,8 @@ def _readout(  # type: ignore[no-untyped-def]
     expected,
 ):
     far = recent.shape[1]
-    for i in range(len(lane)):
-        row, t = lane[i], clock[lane[i]]
+    for i in range(len(slot)):
+        row, t = slot[i], clock[slot[i]]
         out[i, :] = np.nan
         if not np.isfinite(x[i]):
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Lanes
+from detectors.channel_batch import ChannelBatch
 from detectors.jit import kernel
 
 MEMORY = 10_000.0
@@ -24,19 +24,19 @@ N, LOC, DEV, STEP, LAST, ANCHOR = range(6)
 class Scale:
     """First stage of every detector: fills ``v``, ``near``, ``z``, ``unit`` and ``step``."""
 
-    def initial(self, lanes: int) -> State:
-        return {"scale.moments": np.zeros((lanes, 6))}
+    def initial(self, slots: int) -> State:
+        return {"scale.moments": np.zeros((slots, 6))}
 
-    def run(self, state: State, lanes: Lanes) -> None:
+    def run(self, state: State, batch: ChannelBatch) -> None:
         _scale(
-            state["scale.moments"], lanes.lane, lanes.x, lanes.v, lanes.near, lanes.z, lanes.unit, lanes.step
+            state["scale.moments"], batch.slot, batch.x, batch.v, batch.near, batch.z, batch.unit, batch.step
         )
 
 
 @kernel
-def _scale(moments, lane, x, v, near, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    for i in range(len(lane)):
-        s = moments[lane[i]]
+def _scale(moments, slot, x, v, near, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for i in range(len(slot)):
+        s = moments[slot[i]]
         floor = 1e-9 * abs(s[LOC]) + 1e-30
         scale = 1.2533 * s[DEV] + floor  # a normal's standard deviation from its mean absolute deviation
         unit[i] = scale

@@ -87,7 +87,7 @@ class Combiner:
     """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two
     quantiles has two columns.
 
-    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a lane for each
+    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a channel slot for each
     group with ``own``.
     """
 
@@ -124,11 +124,11 @@ class Combiner:
         )
         self.own = sum(group.own > 0 for group in groups)
 
-    def initial(self, lanes: int) -> State:
-        return {"combiner.usual": np.zeros((lanes, self.own, 2), np.float32)} if self.own else {}
+    def initial(self, slots: int) -> State:
+        return {"combiner.usual": np.zeros((slots, self.own, 2), np.float32)} if self.own else {}
 
     def run(
-        self, state: State, lane: Ints, surprises: Floats, known: Known
+        self, state: State, slot: Ints, surprises: Floats, known: Known
     ) -> tuple[Floats, NDArray[np.uint8]]:
         """``surprises`` (M, columns) → surprise (M, 2): of all, of what repeats; and the column that led
         (M,)."""
@@ -139,7 +139,7 @@ class Combiner:
             self.rules,
             self.threshold,
             usual,
-            lane,
+            slot,
             surprises,
             known.error,
             known.off,
@@ -187,7 +187,7 @@ def _bent(total, slope, bend):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
-def _combine(weights, rules, threshold, usual, lane, surprises, error, off, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _combine(weights, rules, threshold, usual, slot, surprises, error, off, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(out)):
         most = CLAIM * log10(rows[i] + ONE)
         most = INFINITE if most >= threshold else most
@@ -200,7 +200,7 @@ def _combine(weights, rules, threshold, usual, lane, surprises, error, off, rows
             if off[i] < rules[g, LEAST]:
                 scale *= off[i] / rules[g, LEAST]
             if rules[g, OWN] > 0:
-                scale /= _by_usual(usual, lane[i], own, total, rules[g, OWN] * scale, rows[i])
+                scale /= _by_usual(usual, slot[i], own, total, rules[g, OWN] * scale, rows[i])
                 own += 1
             total = _bent(total * scale * certainty, rules[g, SLOPE], rules[g, BEND])
             if total > loudest:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Lanes
+from detectors.channel_batch import ChannelBatch
 from detectors.jit import kernel
 from detectors.stages.quantised_history import pack
 
@@ -35,27 +35,27 @@ class Rhythm:
     def __init__(self, ring: int, levels: int, repeats: int = 3, recent: int = 0) -> None:
         self.ring, self.levels, self.repeats, self.recent = ring, levels, repeats, recent
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         return {
-            "rhythm.ring": np.zeros((lanes, self.levels, self.ring), np.int16),
-            "rhythm.quantum": np.zeros(lanes, np.float32),
-            "rhythm.partial": np.zeros((lanes, self.levels), np.float32),
-            "rhythm.count": np.zeros((lanes, self.levels), np.int64),
+            "rhythm.ring": np.zeros((slots, self.levels, self.ring), np.int16),
+            "rhythm.quantum": np.zeros(slots, np.float32),
+            "rhythm.partial": np.zeros((slots, self.levels), np.float32),
+            "rhythm.count": np.zeros((slots, self.levels), np.int64),
             # of the ring and of its last values: strength, lag in rows
-            "rhythm.peak": np.zeros((lanes, 2, self.levels, 2), np.float32),
+            "rhythm.peak": np.zeros((slots, 2, self.levels, 2), np.float32),
         }
 
-    def run(self, state: State, lanes: Lanes) -> None:
+    def run(self, state: State, batch: ChannelBatch) -> None:
         names = ("rhythm.ring", "rhythm.quantum", "rhythm.partial", "rhythm.count", "rhythm.peak")
         _rhythm(
             *(state[name] for name in names),
             self.repeats,
             self.recent,
-            lanes.lane,
-            lanes.near,
-            lanes.period,
-            lanes.cycle,
-            lanes.season,
+            batch.slot,
+            batch.near,
+            batch.period,
+            batch.cycle,
+            batch.season,
         )
 
 
@@ -112,10 +112,10 @@ def _look(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _rhythm(ring, quantum, partial, count, peak, repeats, recent, lane, v, period, cycle, season):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _rhythm(ring, quantum, partial, count, peak, repeats, recent, slot, v, period, cycle, season):  # type: ignore[no-untyped-def]  # noqa: ANN001
     levels, size = ring.shape[1], ring.shape[2]
-    for i in range(len(lane)):
-        row = lane[i]
+    for i in range(len(slot)):
+        row = slot[i]
         period[i] = _clearest(peak[row, 0])
         if recent > 0:
             cycle[i] = _clearest(peak[row, 1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Lanes
+from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 ORDER = 3
@@ -31,25 +31,25 @@ LEARNED, JUDGED, DUE, QUIET, SIZE, MEAN, SPREAD, ROWS = range(8)
 
 
 class Settled:
-    """The averaged error in usual errors, about 1. State: 4 · (10 + 4 + 4 + 3 + 8) bytes a lane."""
+    """The averaged error in usual errors, about 1. State: 4 · (10 + 4 + 4 + 3 + 8) bytes a channel slot."""
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         return {
-            "settled.moments": np.zeros((lanes, WIDTH * (WIDTH + 1) // 2), np.float32),
-            "settled.cross": np.zeros((lanes, WIDTH), np.float32),
-            "settled.weights": np.zeros((lanes, WIDTH), np.float32),
-            "settled.past": np.zeros((lanes, ORDER), np.float32),
-            "settled.clock": np.zeros((lanes, 8), np.float32),
+            "settled.moments": np.zeros((slots, WIDTH * (WIDTH + 1) // 2), np.float32),
+            "settled.cross": np.zeros((slots, WIDTH), np.float32),
+            "settled.weights": np.zeros((slots, WIDTH), np.float32),
+            "settled.past": np.zeros((slots, ORDER), np.float32),
+            "settled.clock": np.zeros((slots, 8), np.float32),
         }
 
-    def run(self, state: State, lanes: Lanes) -> Floats:
+    def run(self, state: State, batch: ChannelBatch) -> Floats:
         """(M,); NaN where the value is missing.
 
         Until something is known all is as usual, 1: those rows stand for white noise in what is calibrated.
         """
-        out = np.full(len(lanes), np.nan, np.float32)
+        out = np.full(len(batch), np.nan, np.float32)
         names = ("moments", "cross", "weights", "past", "clock")
-        _settled(*(state[f"settled.{name}"] for name in names), lanes.lane, lanes.v, out)
+        _settled(*(state[f"settled.{name}"] for name in names), batch.slot, batch.v, out)
         return out
 
 
@@ -88,10 +88,10 @@ def _learn(moments, cross, weights, t, phi, value, miss):  # type: ignore[no-unt
 
 
 @kernel
-def _settled(moments, cross, weights, past, clock, lane, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _settled(moments, cross, weights, past, clock, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     phi = np.empty(WIDTH, np.float32)
-    for i in range(len(lane)):
-        t, w, p, value = clock[lane[i]], weights[lane[i]], past[lane[i]], v[i]
+    for i in range(len(slot)):
+        t, w, p, value = clock[slot[i]], weights[slot[i]], past[slot[i]], v[i]
         if np.isnan(value):
             continue
         if t[ROWS] == 0:
@@ -110,7 +110,7 @@ def _settled(moments, cross, weights, past, clock, lane, v, out):  # type: ignor
             t[QUIET] = t[QUIET] + 1 if unusual else 0.0
             out[i] = t[MEAN] if t[DUE] > 0 else 1.0
             if not unusual or t[QUIET] > min(t[LEARNED], np.float32(LONGEST)):
-                _learn(moments[lane[i]], cross[lane[i]], w, t, phi, value, miss)
+                _learn(moments[slot[i]], cross[slot[i]], w, t, phi, value, miss)
         if t[DUE] == 0:  # what the constant stands for may not move once its weight is known
             t[SPREAD] += (abs(value) - t[SPREAD]) / (t[ROWS] + 1)
         t[ROWS] += 1

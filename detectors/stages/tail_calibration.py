@@ -34,7 +34,7 @@ ENOUGH = 100  # rows before anything is put in quarantine
 
 
 class Calibration:
-    """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a lane.
+    """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a channel slot.
 
     With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end
     as are.
@@ -44,14 +44,14 @@ class Calibration:
         self.tracks, self.bins, self.quantiles = len(quantiles), bins, np.array(quantiles, np.float32)
         self.quarantine = np.float32(quarantine)
 
-    def initial(self, lanes: int) -> State:
+    def initial(self, slots: int) -> State:
         return {
-            "calibration.counts": np.zeros((lanes, self.tracks, self.bins), np.float32),
-            "calibration.head": np.zeros((lanes, self.tracks, 4), np.float32),
+            "calibration.counts": np.zeros((slots, self.tracks, self.bins), np.float32),
+            "calibration.head": np.zeros((slots, self.tracks, 4), np.float32),
         }
 
     def run(
-        self, state: State, lane: Ints, errors: Floats, track: int, surprise: float
+        self, state: State, slot: Ints, errors: Floats, track: int, surprise: float
     ) -> tuple[Floats, NDArray[np.float32]]:
         """``errors`` (M, K) ≥ 0 (NaN: nothing to say) → surprises (M, K) ≥ 0 (0 where there is nothing to
         say).
@@ -59,11 +59,11 @@ class Calibration:
         Second, for the band: the error of ``track`` that would have had ``surprise`` at each row (M,), NaN
         while too little is known.
         """
-        out, band = np.zeros(errors.shape, np.float32), np.full(len(lane), np.nan, np.float32)
+        out, band = np.zeros(errors.shape, np.float32), np.full(len(slot), np.nan, np.float32)
         counts, head = state["calibration.counts"], state["calibration.head"]
         rows = counts.reshape(-1, self.bins), head.reshape(-1, 4)
         _calibrate(
-            *rows, lane, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band
+            *rows, slot, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band
         )
         return out, band
 
@@ -147,11 +147,11 @@ def _forget(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
-def _calibrate(counts, head, lane, errors, quantiles, track, wanted, quarantine, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _calibrate(counts, head, slot, errors, quantiles, track, wanted, quarantine, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
     tracks = errors.shape[1]
-    for i in range(len(lane)):
+    for i in range(len(slot)):
         for k in range(tracks):
-            row, error = lane[i] * tracks + k, errors[i, k]
+            row, error = slot[i] * tracks + k, errors[i, k]
             mass = head[row, MASS]
             if k == track and mass >= 8:
                 rare = ONE - quantiles[k]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.channel_batch import Lanes
+from detectors.channel_batch import ChannelBatch
 from detectors.stages.quantised_history import pack
 from detectors.stages.robust_scale import FAR, Scale
 from detectors.stages.seasonality import Rhythm
@@ -38,13 +38,13 @@ def test_one_wild_value_does_not_hide_the_period():
     t = np.arange(3_000)
     x = 5 * np.sin(2 * np.pi * t / 50) + rng.normal(size=len(t)) * 0.2
     x[1_000] = 1e9
-    given_lanes = Lanes(
+    batch = ChannelBatch(
         np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9)
     )
-    Scale().run(Scale().initial(1), given_lanes)
-    assert given_lanes.near[1_000] < 2 * FAR * given_lanes.unit[1_000]
+    Scale().run(Scale().initial(1), batch)
+    assert batch.near[1_000] < 2 * FAR * batch.unit[1_000]
     rhythm = Rhythm(256, 3)
     state = rhythm.initial(1)
-    rhythm.run(state, given_lanes)
-    assert abs(given_lanes.period[-1] - 50) <= 1
-    assert state["rhythm.quantum"][0] < 0.1 * given_lanes.unit[-1]
+    rhythm.run(state, batch)
+    assert abs(batch.period[-1] - 50) <= 1
+    assert state["rhythm.quantum"][0] < 0.1 * batch.unit[-1]

@@ -36,18 +36,18 @@ def test_rows_that_say_nothing_teach_nothing():
 
 def test_what_is_learned_belongs_to_its_lane():
     combiner = Combiner((GROUP,), 4.0)
-    state, lane = combiner.initial(2), np.zeros(1_000, np.int32)
+    state, slot = combiner.initial(2), np.zeros(1_000, np.int32)
     loud = np.full((1_000, 2), 3.0, np.float32)
-    combiner.run(state, lane, loud, known(np.arange(1_000)))
+    combiner.run(state, slot, loud, known(np.arange(1_000)))
     assert state["combiner.usual"][0].any()
     assert not state["combiner.usual"][1].any()
 
 
 def test_an_error_of_usual_size_is_no_event_however_rare():
     combiner = Combiner((Group((("change", 1.0),), 1.0, least=8.0),), 10.0)
-    given, lane = np.full((1, 1), 6.0, np.float32), np.zeros(1, np.int32)
+    given, slot = np.full((1, 1), 6.0, np.float32), np.zeros(1, np.int32)
     said = [
-        combiner.run({}, lane, given, known(np.array([100_000]), off))[0][0, 0]
+        combiner.run({}, slot, given, known(np.array([100_000]), off))[0][0, 0]
         for off in (2.0, 4.0, 8.0, 80.0)
     ]
     np.testing.assert_allclose(said, [1.5, 3.0, 6.0, 6.0])
