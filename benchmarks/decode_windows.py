@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
-from pipeline.decode import Columns, Keys, make_decoder
+from pipeline.decode import Columns, SeriesKeys, make_decoder
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows.event_time import Windows
+from pipeline.windows.event_time import EventTimeProcessor
 
 N, ROWS = 20_000, 1_000_000
 START = 1_700_000_000
@@ -93,7 +93,7 @@ def points(series: np.ndarray, seconds: np.ndarray, first: int) -> Columns:
         LOG,
         first + np.arange(len(series)),
         None,
-        Keys([str(s) for s in series]),
+        SeriesKeys([str(s) for s in series]),
         ns,
         ns,
         RNG.normal(size=(len(series), 1)),
@@ -102,7 +102,7 @@ def points(series: np.ndarray, seconds: np.ndarray, first: int) -> Columns:
 
 def admitting(series: int, **settings: Any) -> float:
     """Push and admit; every series advances by a second a round."""
-    windows = Windows(stream({"json": {"series": "s", "time": "t", "values": "v"}}, **settings))
+    windows = EventTimeProcessor(stream({"json": {"series": "s", "time": "t", "values": "v"}}, **settings))
     state, waiting, times = windows.initial(series), windows.empty(LOG), []
     for turn in range(20):
         at = turn * N + np.arange(N)
@@ -121,7 +121,7 @@ def admitting(series: int, **settings: Any) -> float:
 
 def aggregating(series: int, values: dict[str, Any]) -> float:
     """20,000 records a second in intervals of 10 s."""
-    windows = Windows(
+    windows = EventTimeProcessor(
         stream(
             {"json": {"series": "s", "time": "t", "values": "v"}},
             aggregate={"every": "10s", "values": values},

@@ -23,7 +23,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.monitoring.drift_sink import DriftSink
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 
 BATCH = 20_000
@@ -61,7 +61,7 @@ def measure(detector: str, series: int, points: int) -> tuple[float, float]:
     stream = Stream.model_validate(shape)
     made = build(detector_spec(stream))
     warm(made)
-    scoring = Scoring(provenance("bench", stream, made), stream, made)
+    scoring = StreamScorer(provenance("bench", stream, made), stream, made)
     sink = DriftSink(scoring, 0, lambda evidence: None)
     spent, count = [0.0, 0.0], 0
     for number, records in enumerate(batches(series, points)):

@@ -19,7 +19,7 @@ from pipeline.config.schema import Stream
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.monitoring.detection_power import PowerSink
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     stream = Stream.model_validate(shape | {"detector": options.detector})
     detector = build(detector_spec(stream))
     warm(detector)
-    scoring = Scoring(provenance("bench", stream, detector), stream, detector)
+    scoring = StreamScorer(provenance("bench", stream, detector), stream, detector)
     sink = PowerSink(scoring, PowerMetrics(Metrics(), "bench"), time.process_time)
     scored = longest = 0.0
     for records in batches(options.series, options.points):

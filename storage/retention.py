@@ -22,7 +22,7 @@ CHUNK = 1000  # rows of one transaction
 _PARTIAL_S = 86_400
 
 
-class Policy(Protocol):
+class RetentionPolicy(Protocol):
     """What of ``pipeline.config.schema.Storage`` says how much is kept."""
 
     @property
@@ -35,7 +35,7 @@ class Policy(Protocol):
     def keep_history_bytes(self) -> int | None: ...
 
 
-def prune(database: Database, policy: Policy) -> dict[str, int]:
+def prune(database: Database, policy: RetentionPolicy) -> dict[str, int]:
     """Delete rows older than ``policy`` allows; returns how many of each table.
 
     Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and what the eyes on
@@ -58,7 +58,7 @@ def prune(database: Database, policy: Policy) -> dict[str, int]:
     return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
 
 
-def prune_history(path: str, policy: Policy) -> int:
+def prune_history(path: str, policy: RetentionPolicy) -> int:
     """Delete history segments by age, then the oldest while there are too many bytes; returns how many files.
     Raises as fsspec does.
     """

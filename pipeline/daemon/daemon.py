@@ -28,7 +28,7 @@ from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.database import open_database, owner_name
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
-from pipeline.engine.warm_start import read_past
+from pipeline.engine.warm_start import read_warm_start
 from pipeline.models.registry import tidy
 from pipeline.monitoring.forecaster_usage import GuardSink
 from pipeline.observability.health import Health
@@ -36,7 +36,7 @@ from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
 from pipeline.sources import make_source
-from pipeline.sources.kafka.offset_range import beside
+from pipeline.sources.kafka.offset_range import second_reader
 from storage.history.history import HistoryWriter
 from storage.retention import prune, prune_history
 from storage.sql.database import Database
@@ -190,9 +190,9 @@ class Daemon:
         self._engines |= engines
         for name, engine in engines.items():
             stream = self._config.streams[name]
-            peek = partial(beside, name, stream.source, stream.format)
+            peek = partial(second_reader, name, stream.source, stream.format)
             self._health.wait(f"stream {name}", "starts")
-            self._past[name] = read_past(self._database, owner_name(), name, engine.parts.scoring, peek)
+            self._past[name] = read_warm_start(self._database, owner_name(), name, engine.parts.scoring, peek)
 
     def _read_past(self, name: str) -> None:
         """A short step, so that the other streams go on."""

@@ -20,7 +20,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine.engine import Engine
-from pipeline.engine.initial_state import begun
+from pipeline.engine.initial_state import initial_states
 from pipeline.jobs.requests import rulings
 from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
@@ -116,7 +116,7 @@ class ModelWatch:
                 stream,
                 said,
                 since_ns,
-                partial(begun, self._database, champion, stream),
+                partial(initial_states, self._database, champion, stream),
             )
         except (OSError, InputError) as error:
             log.warning(

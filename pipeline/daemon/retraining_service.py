@@ -28,7 +28,7 @@ from pipeline.monitoring.detection_power import PowerSink
 from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
 from pipeline.monitoring.write_behind import Keeper
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from storage.model_store import jobs, monitor_state
 from storage.sql.database import Database
 
@@ -88,7 +88,7 @@ class RetrainingService:
         """A stream is no longer what it was; from the loop, so nothing waits here."""
         self._drifts.append(evidence)
 
-    def eyes(self, name: str, stream: Stream, scoring: Scoring) -> list[Sink]:
+    def eyes(self, name: str, stream: Stream, scoring: StreamScorer) -> list[Sink]:
         """What watches the stream's engine beside the detector: detection power, and drift, each where it was
         when it was kept.
         """

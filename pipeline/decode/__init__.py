@@ -4,7 +4,7 @@ never an exception.
 A new format is one module that makes a ``Parsed`` of a batch, and one line in ``Decoder.__init__``.
 """
 
-from pipeline.decode.columns import Columns, Key, Keys
+from pipeline.decode.columns import Columns, Key, SeriesKeys
 from pipeline.decode.dead_letter_limit import DeadLetterGauge
 from pipeline.decode.decoder import Decoded, Decoder, make_decoder
 from pipeline.decode.parsed_batch import MAX_LABEL, REASONS
@@ -18,7 +18,7 @@ __all__ = [
     "Decoded",
     "Decoder",
     "Key",
-    "Keys",
+    "SeriesKeys",
     "make_decoder",
     "series_key",
     "series_name",

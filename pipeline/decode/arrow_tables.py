@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_texts
-from pipeline.decode.columns import SEPARATOR, Keys
+from pipeline.decode.columns import SEPARATOR, SeriesKeys
 from pipeline.decode.fields import Fields
 from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
 
@@ -174,13 +174,13 @@ def _dictionary(column: pa.Array) -> pa.DictionaryArray:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> Keys:
+def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> SeriesKeys:
     if len(labels) == 1:
         names, codes = labels[0]
         used = np.zeros(len(names), bool)
         used[codes] = True
         # One text may stand twice in a foreign dictionary; harmless: both codes find the same series.
-        return Keys(names, codes) if used.all() else Keys(names, codes).take(np.arange(n))
+        return SeriesKeys(names, codes) if used.all() else SeriesKeys(names, codes).take(np.arange(n))
     combined = np.zeros(n, np.int64)
     for names, codes in labels:
         combined = combined * len(names) + codes
@@ -190,7 +190,7 @@ def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> Keys:
     for names, _ in reversed(labels):
         numbers, digits = np.divmod(numbers, len(names))
         parts.append([names[d] for d in digits.tolist()])
-    return Keys(list(map(SEPARATOR.join, zip(*reversed(parts), strict=True))), coded.indices.to_numpy())
+    return SeriesKeys(list(map(SEPARATOR.join, zip(*reversed(parts), strict=True))), coded.indices.to_numpy())
 
 
 def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.int64]:

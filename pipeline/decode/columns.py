@@ -16,7 +16,7 @@ SEPARATOR = "\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class SeriesKeys:
     """The series of N points: ``names[codes[i]]``, or ``names[i]`` where ``codes`` is None.
 
     JSON comes as a list of names, a columnar file as codes into few of them. Every name is in use, so
@@ -36,18 +36,18 @@ class Keys:
         """One value a name → one value a point."""
         return of_names if self.codes is None else of_names[self.codes]
 
-    def take(self, points: NDArray) -> Keys:
+    def take(self, points: NDArray) -> SeriesKeys:
         """The keys of some points (indices or a mask), names that fall out of use dropped."""
         if self.codes is None:
             index = np.flatnonzero(points) if points.dtype == np.bool_ else points
-            return Keys([self.names[i] for i in index.tolist()])
+            return SeriesKeys([self.names[i] for i in index.tolist()])
         codes = self.codes[points]
         used = np.zeros(len(self.names), bool)
         used[codes] = True
         if used.all():
-            return Keys(self.names, codes)
+            return SeriesKeys(self.names, codes)
         renumbered = np.cumsum(used, dtype=np.int32) - 1
-        return Keys(
+        return SeriesKeys(
             [self.names[i] for i in np.flatnonzero(used).tolist()], renumbered[codes].astype(np.int32)
         )
 
@@ -80,7 +80,7 @@ class Columns:
     partition: Partition
     offsets: NDArray[np.int64]
     head: NDArray[np.bool_] | None
-    keys: Keys
+    keys: SeriesKeys
     time: NDArray[np.int64]
     clock: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -102,7 +102,7 @@ class Columns:
     def empty(partition: Partition, channels: int) -> Columns:
         """No point at all."""
         nothing = np.empty(0, np.int64)
-        return Columns(partition, nothing, None, Keys([]), nothing, nothing, np.empty((0, channels)))
+        return Columns(partition, nothing, None, SeriesKeys([]), nothing, nothing, np.empty((0, channels)))
 
     def take(self, points: NDArray) -> Columns:
         """Some of the points, by indices or a mask."""
@@ -128,7 +128,7 @@ class Columns:
             partition=self.partition,
             offsets=np.concatenate([self.offsets, other.offsets]),
             head=heads,
-            keys=Keys(self.keys.flat() + other.keys.flat()),
+            keys=SeriesKeys(self.keys.flat() + other.keys.flat()),
             time=np.concatenate([self.time, other.time]),
             clock=np.concatenate([self.clock, other.clock]),
             values=np.concatenate([self.values, other.values]),
@@ -154,7 +154,7 @@ class Columns:
             partition=partition,
             offsets=arrays["offsets"],
             head=arrays["head"],
-            keys=Keys(keys),
+            keys=SeriesKeys(keys),
             time=arrays["time"],
             clock=arrays["clock"],
             values=arrays["values"],

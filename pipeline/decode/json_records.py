@@ -18,9 +18,9 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from pipeline.core.timestamps import parse_times
-from pipeline.decode.columns import SEPARATOR, Keys
+from pipeline.decode.columns import SEPARATOR, SeriesKeys
 from pipeline.decode.fields import Fields
-from pipeline.decode.json_types import Column, Shape, record_shape, sample_shapes
+from pipeline.decode.json_types import Column, JsonShape, record_shape, sample_shapes
 from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
 
 _AT = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
@@ -35,7 +35,7 @@ class JsonParser:
     def __init__(self, fields: Fields, samples: str | None) -> None:
         self.fields = fields
         self.samples = samples
-        self.sample_shape: Shape | None = None
+        self.sample_shape: JsonShape | None = None
         if samples is None:
             self.shape = record_shape(fields)
         else:
@@ -75,7 +75,7 @@ class JsonParser:
         return records, np.array(rows, np.int64)
 
     def _flatten(
-        self, records: list[Any], rows: NDArray[np.int64] | None, inner: Shape, rejects: dict[int, Reject]
+        self, records: list[Any], rows: NDArray[np.int64] | None, inner: JsonShape, rejects: dict[int, Reject]
     ) -> tuple[dict[str, list[Any]], NDArray[np.int64], int]:
         """Columns over all samples, the record of each, and how many records had none."""
         assert self.samples is not None
@@ -116,7 +116,7 @@ class JsonParser:
             values[:, channel] = columns[field]  # None becomes NaN
         return Parsed(
             rows=rows,
-            keys=Keys(
+            keys=SeriesKeys(
                 labels[0] if len(labels) == 1 else list(map(SEPARATOR.join, zip(*labels, strict=True)))
             ),
             time=parse_times(times, fields.time_unit, fields.zone),
@@ -159,7 +159,7 @@ def _texts(
     return labels
 
 
-def why_refused(value: bytes, error: Exception, shape: Shape) -> Reject:
+def why_refused(value: bytes, error: Exception, shape: JsonShape) -> Reject:
     """Put into words why msgspec refused a record."""
     if isinstance(error, UnicodeDecodeError):
         return Reject(

@@ -33,7 +33,7 @@ class Leaf(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class JsonShape:
     """A type that msgspec decodes to, and how to get each field (by its configured name) out of a list of
     such records.
     """
@@ -48,7 +48,7 @@ def path_of(field: str) -> Path:
     return tuple(part.replace("\\.", ".") for part in _DOT.split(field))
 
 
-def record_shape(fields: Fields) -> Shape:
+def record_shape(fields: Fields) -> JsonShape:
     """One point a record."""
     return _shape(
         {
@@ -58,7 +58,7 @@ def record_shape(fields: Fields) -> Shape:
     )
 
 
-def sample_shapes(fields: Fields, samples: str) -> tuple[Shape, Shape]:
+def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
     """Records with an array of samples: (record, sample). Any field may stand in either."""
     leaves = {field: Leaf(kind | UnsetType, UNSET) for field, kind in _types(fields).items()}
     if samples in leaves:
@@ -82,7 +82,7 @@ def _types(fields: Fields) -> dict[str, Any]:
     return types
 
 
-def _shape(leaves: dict[str, Leaf]) -> Shape:
+def _shape(leaves: dict[str, Leaf]) -> JsonShape:
     tree: dict[str, Any] = {}
     for field, leaf in leaves.items():
         *parents, last = path_of(field)
@@ -100,7 +100,7 @@ def _shape(leaves: dict[str, Leaf]) -> Shape:
         node[last] = leaf
     attributes: dict[Path, str] = {}
     struct = _struct(tree, (), "", attributes)
-    return Shape(
+    return JsonShape(
         struct,
         {field: _column(attributes[path_of(field)]) for field in leaves},
         {"$." + ".".join(path_of(field)): path_of(field) for field in leaves},

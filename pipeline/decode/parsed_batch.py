@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode.columns import Keys
+from pipeline.decode.columns import SeriesKeys
 
 #: Why a record is a dead letter.
 REASONS = {
@@ -52,7 +52,7 @@ class Parsed:
     """
 
     rows: NDArray[np.int64] | None
-    keys: Keys
+    keys: SeriesKeys
     time: NDArray[np.int64]
     time_shown: Callable[[int], object]
     values: NDArray[np.float64]

@@ -21,7 +21,7 @@ OnChanges = Callable[[Connection, list[Anomaly]], object]
 
 
 @dataclass(slots=True)
-class Part:
+class PartitionCommit:
     """What a batch means for one partition. ``counts`` are the cumulative ones after it."""
 
     position: Position
@@ -42,7 +42,7 @@ class Committer:
         self._on_changes = on_changes
         self._unknown = False
 
-    def commit(self, parts: list[Part]) -> dict[Partition, Position]:
+    def commit(self, parts: list[PartitionCommit]) -> dict[Partition, Position]:
         """Commit all parts in one transaction and return the new positions.
 
         Raises Fenced (nothing of the batch is visible; ``partition`` says which part is no longer ours) and
@@ -71,7 +71,7 @@ class Committer:
         self._unknown = False
         return after
 
-    def _happened(self, parts: list[Part]) -> bool:
+    def _happened(self, parts: list[PartitionCommit]) -> bool:
         """All parts were in one transaction, so one of them tells.
 
         A part that others took since tells nothing: its fence will.
@@ -82,5 +82,5 @@ class Committer:
         )
 
     @staticmethod
-    def _fence(connection: Connection, part: Part) -> Position:
+    def _fence(connection: Connection, part: PartitionCommit) -> Position:
         return positions.advance(connection, part.position, part.next_offset, part.counts, part.watermark_ns)

@@ -17,13 +17,13 @@ import structlog
 
 from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
-from pipeline.engine.commit import Committer, Part
+from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.ownership import Ownership
 from pipeline.engine.sink import Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from storage.stream_state.positions import Fenced
 
@@ -41,7 +41,7 @@ class EngineParts:
     """What an engine is made of; ``pipeline.engine.factory`` puts it together."""
 
     source: Source
-    scoring: Scoring
+    scoring: StreamScorer
     ownership: Ownership
     committer: Committer
     snapshots: Snapshots
@@ -57,8 +57,8 @@ class Engine:
 
     parts: EngineParts
     finished: bool = False
-    _pending: list[Part] = field(default_factory=list)
-    _result: Result | None = None  # what ``_pending`` was made of
+    _pending: list[PartitionCommit] = field(default_factory=list)
+    _result: BatchResult | None = None  # what ``_pending`` was made of
     _waiting: dict[Partition, float] = field(default_factory=dict)  # partition → when to try to take it over
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until somebody acts
     _source_waits: str = ""  # why not all of the source can come yet
@@ -197,15 +197,15 @@ class Engine:
         for result in self.parts.ownership.caught_up():
             self._show(result)
 
-    def _show(self, result: Result) -> None:
+    def _show(self, result: BatchResult) -> None:
         for sink in self.parts.sinks:
             sink.append(result)
 
-    def _plan(self, result: Result) -> None:
+    def _plan(self, result: BatchResult) -> None:
         """A result becomes what is to be committed."""
         positions, self._result = self.parts.ownership.positions, result
         self._pending = [
-            Part(
+            PartitionCommit(
                 position=positions[partition],
                 next_offset=outcome.next_offset,
                 counts=positions[partition].counts + outcome.counts,
@@ -255,7 +255,7 @@ class Engine:
         except Fenced as error:
             self._fenced(error.partition)
 
-    def _count(self, parts: list[Part]) -> None:
+    def _count(self, parts: list[PartitionCommit]) -> None:
         p = self.parts
         for part in parts:
             p.metrics.committed(part.position.counts, part.counts)
@@ -268,7 +268,7 @@ class Engine:
         p.metrics.series.set(len(p.scoring.series))
         p.metrics.open_anomalies.set(len(p.scoring.intervals))
 
-    def _judge(self, parts: list[Part]) -> None:
+    def _judge(self, parts: list[PartitionCommit]) -> None:
         """A stream whose records no longer decode is stopped: going on would drain it into the dead letters."""
         p = self.parts
         for part in (one for one in parts if one.broken and one.dead):

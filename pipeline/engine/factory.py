@@ -11,14 +11,14 @@ from pipeline.database import owner_name
 from pipeline.engine.commit import Committer, OnChanges
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.fault_log import FaultLog
-from pipeline.engine.history_sink import History
-from pipeline.engine.offloaded_state import StoredSeries, past_ledger
+from pipeline.engine.history_sink import HistorySink
+from pipeline.engine.offloaded_state import OffloadedSeries, warm_start_reader
 from pipeline.engine.ownership import Ownership
 from pipeline.engine.sink import Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
 from storage.history.history import HistoryWriter
 from storage.sql.database import Database
@@ -53,11 +53,11 @@ def build_engine(
             instead=champion.provenance.model_version,
         )
     ledger = ledger or name
-    stored = StoredSeries(database, ledger)
-    scoring = Scoring(champion.provenance, stream, champion.detector, stored.revive)
-    stored.past = past_ledger(ledger, scoring)
+    stored = OffloadedSeries(database, ledger)
+    scoring = StreamScorer(champion.provenance, stream, champion.detector, stored.revive)
+    stored.past = warm_start_reader(ledger, scoring)
     faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
-    history = History(history_writer, scoring, metrics) if history_writer is not None else None
+    history = HistorySink(history_writer, scoring, metrics) if history_writer is not None else None
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else "fail"
     return Engine(

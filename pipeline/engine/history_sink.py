@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition, Position
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from storage.history import parquet
 from storage.history.history import HistoryStats, HistoryWriter
 
 
-class History:
+class HistorySink:
     """Turns results into rows for the ``HistoryWriter`` of a stream."""
 
-    def __init__(self, writer: HistoryWriter, scoring: Scoring, metrics: StreamMetrics) -> None:
+    def __init__(self, writer: HistoryWriter, scoring: StreamScorer, metrics: StreamMetrics) -> None:
         self._writer = writer
         self._scoring = scoring
         self._metrics = metrics
@@ -31,7 +31,7 @@ class History:
         """We own the partition and append from ``offset`` on."""
         self._writer.open(position.partition, position.identity, position.epoch, offset)
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         """The points of one batch, committed or replayed."""
         if result.scored is None:
             tables = {}
@@ -67,7 +67,7 @@ class History:
     def close(self) -> None:
         self._writer.close()
 
-    def _table(self, result: Result) -> pa.Table:
+    def _table(self, result: BatchResult) -> pa.Table:
         assert result.scored is not None
         scored, points, verdicts = result.scored, result.scored.points, result.scored.verdicts
         per_point: dict[str, NDArray[Any]] = {

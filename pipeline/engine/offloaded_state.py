@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 from pipeline.decode import Key
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
 
@@ -22,10 +22,10 @@ log = structlog.get_logger(__name__)
 
 #: Where ``pipeline.engine.warm_start`` keeps what it learnt: nobody knows yet which partition a series will
 #: come in.
-PAST = Partition("history", 0)
+WARM_START_PARTITION = Partition("history", 0)
 
 
-def past_ledger(ledger: str, scoring: Scoring) -> str | None:
+def warm_start_reader(ledger: str, scoring: StreamScorer) -> str | None:
     """Where the past of the series of ``ledger`` is: elsewhere for each form of the state and for other
     files; None where the config names no past.
     """
@@ -33,15 +33,15 @@ def past_ledger(ledger: str, scoring: Scoring) -> str | None:
     if stream.history is None:
         return None
     what = json.dumps([str(stream.history), scoring.windows.version, scoring.detector.state_version])
-    return f"{past_ledgers(ledger)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
+    return f"{warm_start_prefix(ledger)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
 
 
-def past_ledgers(ledger: str) -> str:
+def warm_start_prefix(ledger: str) -> str:
     """How the names of all of those begin."""
     return f"{ledger} (history "
 
 
-class StoredSeries:
+class OffloadedSeries:
     """Series of one ledger that are not in memory: asks the database only where there are any."""
 
     def __init__(self, database: Database, ledger: str, past: str | None = None) -> None:
@@ -82,11 +82,11 @@ class StoredSeries:
         if self.past is None or not first_ns:
             return []
         with self._database.read() as connection:
-            known = positions.get(connection, self.past, PAST)
+            known = positions.get(connection, self.past, WARM_START_PARTITION)
             if known is None or not known.counts.scored:
                 return []
             by_text = {json.dumps(key): ns for key, ns in first_ns.items()}
-            found = offloaded_series.revive(connection, self.past, PAST, list(by_text))
+            found = offloaded_series.revive(connection, self.past, WARM_START_PARTITION, list(by_text))
         pages = [state.state for text, state in found.items() if state.last_ns <= by_text[text]]
         if beyond := [text for text, state in found.items() if state.last_ns > by_text[text]]:
             log.warning(
@@ -102,7 +102,7 @@ class StoredSeries:
         self.revived.pop(partition, None)
 
 
-def states_of(scoring: Scoring, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
+def states_of(scoring: StreamScorer, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
     """What is known of series, one by one, to be stored."""
     table = scoring.series
     for slot, last in zip(slots, scoring.last_time(slots).tolist(), strict=True):

@@ -14,11 +14,11 @@ import structlog
 
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Anomaly, Counts, FaultKind, Partition, Position
-from pipeline.engine.commit import Committer, Part
+from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
-from pipeline.engine.history_sink import History
-from pipeline.scoring.stream_scorer import Result, Scoring
-from pipeline.sources.base import Bounds, Records, Source, TableRecords
+from pipeline.engine.history_sink import HistorySink
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
 from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
@@ -33,14 +33,14 @@ class Ownership:
 
     def __init__(
         self,
-        scoring: Scoring,
+        scoring: StreamScorer,
         source: Source,
         database: Database,
         faults: FaultLog,
         ledger: str,
         owner: str,
         on_gap: str,
-        history: History | None = None,
+        history: HistorySink | None = None,
     ) -> None:
         """``ledger`` is the stream name in the positions and snapshots, ``owner`` says there who we are."""
         self._committer = Committer(database)
@@ -78,7 +78,7 @@ class Ownership:
             return self._gap(position, bounds)
         return self._recover(position, bounds)
 
-    def _recover(self, position: Position, bounds: Bounds) -> bool:
+    def _recover(self, position: Position, bounds: OffsetBounds) -> bool:
         partition, start = position.partition, position.next_offset
         assert start is not None
         with self._database.read() as connection:
@@ -119,7 +119,7 @@ class Ownership:
         )
         return True
 
-    def caught_up(self) -> Iterator[Result]:
+    def caught_up(self) -> Iterator[BatchResult]:
         """Partitions that have reached their position go on with what is open there.
 
         Gives what was let go at the end of an input, once more.
@@ -173,7 +173,7 @@ class Ownership:
 
     # ------------------------------------------------------------------------------------------------ gaps
 
-    def _gap(self, position: Position, bounds: Bounds) -> bool:
+    def _gap(self, position: Position, bounds: OffsetBounds) -> bool:
         start = position.next_offset
         assert start is not None
         missing = (
@@ -193,7 +193,7 @@ class Ownership:
             )
         return self._recover(position, bounds)
 
-    def _lost(self, position: Position, bounds: Bounds, what: str) -> bool:
+    def _lost(self, position: Position, bounds: OffsetBounds, what: str) -> bool:
         """Say that records are gone for good. True: the policy is to go on."""
         partition = position.partition
         self._faults.open(
@@ -206,11 +206,11 @@ class Ownership:
         return self._on_gap == "resume-earliest"
 
     def _move(self, position: Position, offset: int, counts: Counts) -> Position:
-        return self._committer.commit([Part(position, offset, counts, position.watermark_ns)])[
+        return self._committer.commit([PartitionCommit(position, offset, counts, position.watermark_ns)])[
             position.partition
         ]
 
-    def _recreated(self, position: Position, identity: str, bounds: Bounds) -> bool:
+    def _recreated(self, position: Position, identity: str, bounds: OffsetBounds) -> bool:
         partition = position.partition
         self._faults.open(
             FaultKind.TOPIC_RECREATED,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pipeline.scoring.stream_scorer import Result
+from pipeline.scoring.stream_scorer import BatchResult
 
 
 class Sink(Protocol):
     """Wants every result, of new records after their commit and of replayed ones."""
 
-    def append(self, result: Result) -> None: ...
+    def append(self, result: BatchResult) -> None: ...
 
     def close(self) -> None: ...

@@ -14,11 +14,11 @@ import structlog
 
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Partition
-from pipeline.engine.history_sink import History
-from pipeline.engine.offloaded_state import StoredSeries, states_of
+from pipeline.engine.history_sink import HistorySink
+from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, snapshots
 from storage.stream_state.positions import Fenced
@@ -32,11 +32,11 @@ class Snapshots:
     def __init__(
         self,
         database: Database,
-        scoring: Scoring,
+        scoring: StreamScorer,
         metrics: StreamMetrics,
         every: float,
-        stored: StoredSeries,
-        history: History | None = None,
+        stored: OffloadedSeries,
+        history: HistorySink | None = None,
     ) -> None:
         self._database = database
         self._scoring = scoring

@@ -29,8 +29,13 @@ from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder
-from pipeline.engine.offloaded_state import PAST, past_ledger, past_ledgers, states_of
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.engine.offloaded_state import (
+    WARM_START_PARTITION,
+    states_of,
+    warm_start_prefix,
+    warm_start_reader,
+)
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files.source import ENDINGS
@@ -56,8 +61,8 @@ PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = 1.0
 
 
-def read_past(
-    database: Database, owner: str, ledger: str, live: Scoring, peek: Callable[[], Source | None]
+def read_warm_start(
+    database: Database, owner: str, ledger: str, live: StreamScorer, peek: Callable[[], Source | None]
 ) -> Iterator[int]:
     """Learn what the past tells of the series of ``ledger``, unless that is done; what was read for another
     path or form of the state is forgotten.
@@ -67,7 +72,7 @@ def read_past(
     database or source that is away. Raises InputError and SourceError for files that cannot be read; then
     nothing of them is used.
     """
-    name, stream, at = live.provenance.stream, live.stream, past_ledger(ledger, live)
+    name, stream, at = live.provenance.stream, live.stream, warm_start_reader(ledger, live)
     yield from _patiently(partial(_forget_others, database, ledger, at), 0)
     if at is None or (yield from _patiently(partial(_known, database, at, owner), 0)):
         return
@@ -83,7 +88,7 @@ def read_past(
         history=str(stream.history),
         until=None if until is None else str(np.datetime64(until, "ns")),
     )
-    scoring = Scoring(
+    scoring = StreamScorer(
         live.provenance,
         stream,
         live.detector,
@@ -91,10 +96,10 @@ def read_past(
     )
     for path in (yield from _in_order(name, stream)):
         for result in _learn(scoring, name, path):
-            counts = result.outcomes[PAST].counts
+            counts = result.outcomes[WARM_START_PARTITION].counts
             rows, late = rows + counts.scored, late + counts.late
             yield rows
-    slots = scoring.series.slots(PAST)
+    slots = scoring.series.slots(WARM_START_PARTITION)
     for start in range(0, len(slots), CHUNK):
         yield from _patiently(partial(_store, database, at, scoring, slots[start : start + CHUNK]), rows)
     yield from _patiently(partial(_finish, database, at, owner, rows), rows)
@@ -113,12 +118,12 @@ def read_past(
     )
 
 
-def forget_past(database: Database, ledger: str) -> None:
+def forget_warm_start(database: Database, ledger: str) -> None:
     """Nobody reads as ``ledger`` any more. Raises StorageUnavailable."""
     _forget_others(database, ledger, None)
 
 
-def past_files(name: str, path: Path) -> list[str]:
+def warm_start_files(name: str, path: Path) -> list[str]:
     """The file, or those of the folder, as patterns for a source.
 
     Raises InputError where there are none, or they cannot be listed.
@@ -149,7 +154,7 @@ def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRec
             yield poll.records
 
 
-def results(scoring: Scoring, source: Source) -> Iterator[Result]:
+def results(scoring: StreamScorer, source: Source) -> Iterator[BatchResult]:
     """Score a bounded source to its end.
 
     Raises SourceError, also where too many records cannot be decoded.
@@ -163,7 +168,7 @@ def results(scoring: Scoring, source: Source) -> Iterator[Result]:
     yield scoring.flush(at)
 
 
-def _refuse_broken(result: Result) -> None:
+def _refuse_broken(result: BatchResult) -> None:
     """Raises SourceError where too many records cannot be decoded."""
     for partition, outcome in result.outcomes.items():
         if outcome.broken and outcome.dead:
@@ -180,7 +185,7 @@ def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
     """
     assert stream.history is not None
     begins: list[tuple[int, str]] = []
-    for path in past_files(name, stream.history):
+    for path in warm_start_files(name, stream.history):
         source = source_of(name, stream, [path])
         try:
             begins.append(((yield from _first_time(name, stream, source)) or 0, path))
@@ -243,7 +248,7 @@ def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
     return min(begins, default=None)
 
 
-def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
+def _learn(scoring: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
     """One file after the other through the same series, each with a watermark of its own: they may be one
     series each, over the same time.
     """
@@ -251,11 +256,15 @@ def _learn(scoring: Scoring, name: str, path: str) -> Iterator[Result]:
     try:
         for (records,) in whole(source):
             at = records.next_offset
-            result = scoring.process([replace(records, partition=PAST)], replay=True)
+            result = scoring.process([replace(records, partition=WARM_START_PARTITION)], replay=True)
             _refuse_broken(result)
             yield result
-        yield scoring.flush({PAST: at}, replay=True)
-        scoring.restore(PAST, scoring.meta(), [scoring.windows.dump(scoring.windows.empty(PAST))])
+        yield scoring.flush({WARM_START_PARTITION: at}, replay=True)
+        scoring.restore(
+            WARM_START_PARTITION,
+            scoring.meta(),
+            [scoring.windows.dump(scoring.windows.empty(WARM_START_PARTITION))],
+        )
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
     finally:
@@ -286,14 +295,14 @@ def _later(rows: int, error: Exception) -> Steps[None]:
 
 def _forget_others(database: Database, ledger: str, keep: str | None) -> None:
     with database.read() as connection:
-        others = [one for one in ledgers.names(connection, past_ledgers(ledger)) if one != keep]
+        others = [one for one in ledgers.names(connection, warm_start_prefix(ledger)) if one != keep]
     for other in others:
         with database.begin() as connection:
             ledgers.forget(connection, other)
 
 
 def _claim(database: Database, ledger: str, owner: str) -> Position:
-    return positions.take_over(database, ledger, PAST, owner, "")
+    return positions.take_over(database, ledger, WARM_START_PARTITION, owner, "")
 
 
 def _unread(database: Database, ledger: str) -> bool:
@@ -306,9 +315,9 @@ def _known(database: Database, ledger: str, owner: str) -> bool:
     return _claim(database, ledger, owner).counts.scored > 0
 
 
-def _store(database: Database, ledger: str, scoring: Scoring, slots: NDArray[np.int32]) -> None:
+def _store(database: Database, ledger: str, scoring: StreamScorer, slots: NDArray[np.int32]) -> None:
     with database.begin() as connection:
-        offloaded_series.store(connection, ledger, PAST, states_of(scoring, slots))
+        offloaded_series.store(connection, ledger, WARM_START_PARTITION, states_of(scoring, slots))
 
 
 def _finish(database: Database, ledger: str, owner: str, rows: int) -> None:

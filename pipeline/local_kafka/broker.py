@@ -73,7 +73,7 @@ class BrokerError(ForewatchError):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class BrokerStatus:
     """What ``forewatch kafka status`` prints. ``answers`` is True when a metadata request came back."""
 
     running: bool
@@ -138,11 +138,11 @@ class LocalBroker:
                 return process
         return None
 
-    def status(self, timeout: float = 3.0) -> Status:
+    def status(self, timeout: float = 3.0) -> BrokerStatus:
         """Whether the server runs, and whether it answers within ``timeout`` seconds."""
         process, state = self.process(), self._load()
         address = f"{HOST}:{state.port}" if state.port else None
-        return Status(
+        return BrokerStatus(
             process is not None,
             process is not None and self._answers(timeout),
             address,

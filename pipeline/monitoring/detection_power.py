@@ -21,7 +21,7 @@ from detectors.base import Detector, Points, State
 from pipeline.core.types import Power
 from pipeline.decode import Key
 from pipeline.observability.metrics import PowerMetrics
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.training.dataset import TrainingData, take
 from pipeline.training.state_fitting import learn
 from pipeline.training.synthetic_changes import KINDS, ROWS, probe, spread_of
@@ -123,7 +123,7 @@ class PowerSink:
 
     def __init__(
         self,
-        scoring: Scoring,
+        scoring: StreamScorer,
         metrics: PowerMetrics,
         clock: Callable[[], float] = time.perf_counter,
         keep: Callable[[str, list[Power]], None] = lambda series, found: None,
@@ -141,7 +141,7 @@ class PowerSink:
         self._round: list[int] = []
         self._rounds = 0
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
         start = self._clock()

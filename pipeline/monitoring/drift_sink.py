@@ -22,7 +22,7 @@ from detectors.drift import Drift, DriftWatch, warm
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring.series_table import metadata
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from storage.model_store.monitor_state import DriftState
 
 #: How often what is known is kept.
@@ -61,7 +61,7 @@ class DriftSink:
 
     def __init__(
         self,
-        scoring: Scoring,
+        scoring: StreamScorer,
         cool_down_ns: int,
         on_drift: Callable[[DriftEvidence], None],
         keep: Callable[[Partition, Callable[[], DriftState]], None] = lambda partition, state: None,
@@ -84,7 +84,7 @@ class DriftSink:
                 )
         warm()
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
         self._follow()

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.base import GUARDS
 from pipeline.observability.metrics import Metrics
-from pipeline.scoring.stream_scorer import Result
+from pipeline.scoring.stream_scorer import BatchResult
 
 
 class GuardSink:
@@ -15,7 +15,7 @@ class GuardSink:
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._counters = [metrics.verdicts.labels(stream, guard) for guard in GUARDS]
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
         for counter, count in zip(

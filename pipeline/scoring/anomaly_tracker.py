@@ -30,7 +30,7 @@ def severity_of(surprise: float, alarm_rate: float) -> Severity:
     return next((level for least, level in SEVERITIES if excess >= least), Severity.INFO)
 
 
-class Intervals:
+class AnomalyTracker:
     """The open anomalies of a stream, by slot.
 
     A flag opens one or extends it; a surprise near the threshold (``HOLD``) extends it.

@@ -27,7 +27,7 @@ PAGE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class StateLayer:
     """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike);
     ``version`` names their meaning.
 
@@ -48,7 +48,7 @@ class Layer:
 class SeriesTable:
     """Slots and state of all series of one stream in this process."""
 
-    def __init__(self, layers: dict[str, Layer]) -> None:
+    def __init__(self, layers: dict[str, StateLayer]) -> None:
         self.layers = layers
         self.state: dict[str, LayerState] = {
             name: {k: np.array(v, order="C") for k, v in layer.initial(0).items()}
@@ -152,7 +152,7 @@ class SeriesTable:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
-    def exchange(self, name: str, layer: Layer) -> None:
+    def exchange(self, name: str, layer: StateLayer) -> None:
         """Another model goes on with the state of all series.
 
         Raises ValueError where its state is another one.

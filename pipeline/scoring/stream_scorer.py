@@ -19,29 +19,29 @@ from detectors.base import Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
-from pipeline.scoring.anomaly_tracker import Intervals
+from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.provenance import Provenance, Scored
-from pipeline.scoring.series_table import Layer, SeriesTable
+from pipeline.scoring.series_table import SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, Waiting, Windows
+from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, EventTimeProcessor, PartitionBuffer
 
 log = structlog.get_logger(__name__)
 
 #: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point
 #: now) → pages.
-Revive = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
+LoadOffloaded = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
 
 #: Which points (N,) of a batch are wanted.
-Keep = Callable[[Columns], NDArray[np.bool_]]
+SelectPoints = Callable[[Columns], NDArray[np.bool_]]
 
 
-def nothing_stored(partition: Partition, first_ns: Mapping[Key, int]) -> Sequence[bytes]:
-    """The ``Revive`` of a run whose series begin with their first record and never leave memory."""
+def nothing_offloaded(partition: Partition, first_ns: Mapping[Key, int]) -> Sequence[bytes]:
+    """The ``LoadOffloaded`` of a run whose series begin with their first record and never leave memory."""
     return ()
 
 
 @dataclass(slots=True)
-class Outcome:
+class PartitionOutcome:
     """What became of one partition's records in a batch.
 
     ``counts`` is the change, apart from ``held``, which is the new number.
@@ -57,14 +57,14 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Result:
+class BatchResult:
     """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions,
     ``rows`` which of them are whose.
 
     seconds: CPU time of this thread in the detector (the wall's would count what else the machine does).
     """
 
-    outcomes: dict[Partition, Outcome]
+    outcomes: dict[Partition, PartitionOutcome]
     model_version: str
     scored: Scored | None = None
     rows: dict[Partition, slice] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Result:
     seconds: float = 0.0
 
 
-class Scoring:
+class StreamScorer:
     """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
 
     def __init__(
@@ -80,34 +80,37 @@ class Scoring:
         provenance: Provenance,
         stream: Stream,
         detector: Detector,
-        revive: Revive = nothing_stored,
-        keep: Keep | None = None,
+        revive: LoadOffloaded = nothing_offloaded,
+        keep: SelectPoints | None = None,
     ) -> None:
         """``keep`` chooses among the decoded points; those that it does not keep are passed over."""
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
-        self.windows = Windows(stream)
-        self.intervals = Intervals(self._identify)
+        self.windows = EventTimeProcessor(stream)
+        self.intervals = AnomalyTracker(self._identify)
         self.series = SeriesTable(
-            {"windows": Layer(self.windows.version, self.windows.initial), "detector": self._layer(detector)}
+            {
+                "windows": StateLayer(self.windows.version, self.windows.initial),
+                "detector": self._layer(detector),
+            }
         )
         self._decoder = make_decoder(provenance.stream, stream)
         self._revive = revive
         self._keep = keep
-        self._waiting: dict[Partition, Waiting] = {}
+        self._waiting: dict[Partition, PartitionBuffer] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
 
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
 
-    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> Result:
+    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
         """Score records, at most one batch a partition. Raises ValueError for two: the first would be lost.
 
         ``replay``: bring the state up to date; the intervals are left as they are, for they are what was
         committed.
         """
         ready: dict[Partition, Columns] = {}
-        outcomes: dict[Partition, Outcome] = {}
+        outcomes: dict[Partition, PartitionOutcome] = {}
         for records in batch:
             partition = records.partition
             if partition in ready:
@@ -121,30 +124,30 @@ class Scoring:
             broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(
                 columns, dead
             )
-            outcomes[partition] = Outcome(
+            outcomes[partition] = PartitionOutcome(
                 records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead
             )
         return self._score(ready, outcomes, replay)
 
-    def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> Result:
+    def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> BatchResult:
         """The input is over: score what was held, as if the watermark had passed everything.
 
         ``replay`` as in ``process``.
         """
         ready: dict[Partition, Columns] = {}
-        outcomes: dict[Partition, Outcome] = {}
+        outcomes: dict[Partition, PartitionOutcome] = {}
         for partition, next_offset in next_offsets.items():
             waiting, ready[partition] = self.windows.flush(self._waiting_of(partition))
             self._waiting[partition] = waiting
-            outcomes[partition] = Outcome(
+            outcomes[partition] = PartitionOutcome(
                 next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns
             )
         return self._score(ready, outcomes, replay)
 
     def _score(
-        self, ready: dict[Partition, Columns], outcomes: dict[Partition, Outcome], replay: bool
-    ) -> Result:
-        result = Result(outcomes, self.provenance.model_version)
+        self, ready: dict[Partition, Columns], outcomes: dict[Partition, PartitionOutcome], replay: bool
+    ) -> BatchResult:
+        result = BatchResult(outcomes, self.provenance.model_version)
         admitted, offsets = [], []
         start = 0
         for partition, columns in ready.items():
@@ -216,7 +219,7 @@ class Scoring:
         for page in self._revive(partition, first_ns):
             self.series.load_page(partition, page)
 
-    def _count(self, outcome: Outcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
+    def _count(self, outcome: PartitionOutcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]
         scored, late, duplicate = (int((heads == one).sum()) for one in (SCORED, LATE, DUPLICATE))
         outcome.counts.scored += scored + columns.folded
@@ -343,14 +346,16 @@ class Scoring:
     def name_of(self, slot: int) -> str:
         return series_name(self.stream, self.series.key(slot))[0]
 
-    def _layer(self, detector: Detector) -> Layer:
+    def _layer(self, detector: Detector) -> StateLayer:
         def introduce(state: State, slots: NDArray[np.int32], keys: Sequence[Key]) -> None:
             # Names are made when they are asked for: most models have nothing of its own for any series.
             detector.introduce(state, slots, (series_name(self.stream, key)[0] for key in keys))
 
-        return Layer(detector.state_version, detector.initial, detector.weights, detector.adopt, introduce)
+        return StateLayer(
+            detector.state_version, detector.initial, detector.weights, detector.adopt, introduce
+        )
 
-    def _waiting_of(self, partition: Partition) -> Waiting:
+    def _waiting_of(self, partition: Partition) -> PartitionBuffer:
         waiting = self._waiting.get(partition)
         return self.windows.empty(partition) if waiting is None else waiting
 

@@ -24,14 +24,14 @@ from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
 from pipeline.engine.factory import build_engine
 from pipeline.engine.sink import Sink
-from pipeline.engine.warm_start import forget_past, read_past
+from pipeline.engine.warm_start import forget_warm_start, read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
-from pipeline.scoring.stream_scorer import Result
+from pipeline.scoring.stream_scorer import BatchResult
 from pipeline.services.scores_file import ScoresWriter
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
-from pipeline.sources.kafka.offset_range import SpanSource, span_of
+from pipeline.sources.kafka.offset_range import RangeSource, range_source
 from storage.stream_state import reader as ledgers
 
 
@@ -61,7 +61,7 @@ class _Tally:
         self._progress = progress
         self.anomalies: set[uuid.UUID] = set()
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         self.anomalies.update(anomaly.id for anomaly in result.anomalies)
         self._progress.advance(
             sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values())
@@ -106,18 +106,18 @@ def run_backfill(
         if writer is not None:
             writer.scoring = engine.parts.scoring
         stack.callback(engine.close)
-        for _ in read_past(database, owner_name(), ledger, engine.parts.scoring, read):
+        for _ in read_warm_start(database, owner_name(), ledger, engine.parts.scoring, read):
             pass  # a series begins with what it would begin with in a daemon
         while not engine.done:
             engine.turn(0.1)
             if fault := next(iter(engine.parts.faults.current), None):
                 raise SourceError(fault.message)
-            if isinstance(source, SpanSource):
+            if isinstance(source, RangeSource):
                 progress.expect(source.total)
         counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())
         with database.begin() as connection:
             ledgers.forget(connection, ledger)
-        forget_past(database, ledger)
+        forget_warm_start(database, ledger)
     return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
 
 
@@ -132,4 +132,4 @@ def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None)
         raise InputError(
             f"stream {stream}: only a Kafka source can be read from --from to --to; name files with --input"
         )
-    return span_of(stream, chosen.kafka, start_ns, end_ns)
+    return range_source(stream, chosen.kafka, start_ns, end_ns)

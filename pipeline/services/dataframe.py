@@ -22,7 +22,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
@@ -67,7 +67,9 @@ def detect(
             }
             | stream
         )
-        scoring = Scoring(provenance("frame", config, made := build(detector_spec(config))), config, made)
+        scoring = StreamScorer(
+            provenance("frame", config, made := build(detector_spec(config))), config, made
+        )
     except ValidationError as error:
         said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InputError(f"detect: {'; '.join(said)}") from None
@@ -141,7 +143,9 @@ def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fill(found: dict[str, Any], result: Result, channels: Sequence[str], order: NDArray[np.intp]) -> None:
+def _fill(
+    found: dict[str, Any], result: BatchResult, channels: Sequence[str], order: NDArray[np.intp]
+) -> None:
     if result.scored is None:
         return
     real = result.scored.offset >= 0  # points that a gap policy filled in have no row

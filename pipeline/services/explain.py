@@ -23,7 +23,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly
 from pipeline.decode import series_key
-from pipeline.engine.initial_state import beginning, begun
+from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
 from pipeline.engine.warm_start import results, source_of
 from pipeline.models.champion import Champion, champion_of
 from pipeline.sources.files.source import ENDINGS
@@ -113,7 +113,9 @@ def _from_history(config: Config, database: Database, champion: Champion, anomal
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         return None
     points = points_of(table, anomaly.channels)
-    state = begun(database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])})
+    state = initial_states(
+        database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])}
+    )
     _, verdicts = champion.detector.step(state, points)
     return _Again(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
 
@@ -126,7 +128,7 @@ def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: 
     path, key, points = anomaly.partition.topic, series_key(stream, anomaly.series), 0
     if not path.endswith(ENDINGS) or not Path(path).is_file():
         return None
-    scoring = beginning(
+    scoring = scorer_with_initial_states(
         database,
         champion,
         stream,

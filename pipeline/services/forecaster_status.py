@@ -11,7 +11,7 @@ from detectors.stages.forecaster_selection import LSTM, WARM, N
 from detectors.stages.ridge_readout import COUNT, FIRST
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
-from pipeline.engine.initial_state import begun
+from pipeline.engine.initial_state import initial_states
 from pipeline.models.champion import champion_of
 from pipeline.services.explain import points_of
 from storage.history.history import HistoryReader
@@ -55,7 +55,7 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
         )
     channels = list(config.streams[stream].channels)
     points = points_of(table, channels)
-    state = begun(database, champion, config.streams[stream], {series: int(points.time[0])})
+    state = initial_states(database, champion, config.streams[stream], {series: int(points.time[0])})
     state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
         raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")

@@ -16,7 +16,7 @@ from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.types import Partition
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
-from pipeline.engine.warm_start import past_files, source_of, whole
+from pipeline.engine.warm_start import source_of, warm_start_files, whole
 from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 
@@ -95,7 +95,7 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
         probe.past = _probed(
             files,
             stream,
-            lambda: [source_of(name, stream, [one]) for one in past_files(name, history)],
+            lambda: [source_of(name, stream, [one]) for one in warm_start_files(name, history)],
             _try_file,
         )
         probe.exit_code = max(probe.exit_code, probe.past.exit_code)

@@ -13,10 +13,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
 from pipeline.core.errors import InputError
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 
-def verdict_table(scoring: Scoring, result: Result) -> pa.Table:
+def verdict_table(scoring: StreamScorer, result: BatchResult) -> pa.Table:
     """The points of a result, (M,) rows: series, timestamp, score, surprise, flag, guard, and per channel
     value, expected, lower, upper.
 
@@ -59,7 +59,7 @@ class ScoresWriter:
         with self._writing():
             self._file = self._stack.enter_context(path.open("wb"))
         # set by who builds the engine: it must exist before the engine does
-        self.scoring: Scoring | None = None
+        self.scoring: StreamScorer | None = None
 
     def close(self) -> None:
         with self._writing():
@@ -67,7 +67,7 @@ class ScoresWriter:
             if self._writer is None:
                 self._path.unlink(missing_ok=True)
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
         assert self.scoring is not None

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import Any, cast
 
 from pipeline.config import schema
-from pipeline.sources.base import Bounds, Headers, Poll, Records, Source, TableRecords
+from pipeline.sources.base import Headers, OffsetBounds, Poll, Records, Source, TableRecords
 
-__all__ = ["SOURCES", "Bounds", "Headers", "Poll", "Records", "Source", "TableRecords", "make_source"]
+__all__ = ["SOURCES", "Headers", "OffsetBounds", "Poll", "Records", "Source", "TableRecords", "make_source"]
 
 #: config model → "module:function"; the function gets the stream's name, the model and the stream's format,
 #: and returns a Source.

@@ -108,7 +108,7 @@ class TableRecords:
         )
 
 
-class Bounds(NamedTuple):
+class OffsetBounds(NamedTuple):
     """``beginning`` is the oldest offset still held, ``end`` the offset of the next record to be written."""
 
     beginning: int
@@ -143,7 +143,7 @@ class Source(Protocol):
         """
         ...
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         """What each partition holds now."""
         ...
 

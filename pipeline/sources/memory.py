@@ -21,7 +21,7 @@ from pipeline.config.schema import Format
 from pipeline.config.schema import MemorySource as MemoryConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Headers, Poll, Records
+from pipeline.sources.base import Headers, OffsetBounds, Poll, Records
 from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 
 
@@ -187,10 +187,10 @@ class MemorySource:
                     return poll
                 log._changed.wait(remaining)
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         with self._log._changed:
             return {
-                p: Bounds(self._log._logs[p.number].beginning, self._log._logs[p.number].end)
+                p: OffsetBounds(self._log._logs[p.number].beginning, self._log._logs[p.number].end)
                 for p in partitions
             }
 

@@ -31,7 +31,7 @@ import pyarrow as pa
 from pipeline.config import schema as models
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Poll, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, TableRecords
 
 RATES = ("disk_read", "disk_written", "net_received", "net_sent")
 SCHEMA = pa.schema(
@@ -65,8 +65,8 @@ class TelemetrySource:
         time.sleep(max(0.0, min(wait, timeout)))
         return Poll(records=[self._read()]) if not self._paused and self._tick() >= self._next else Poll()
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
-        return {p: Bounds(0, max(self._next, self._tick() + 1)) for p in partitions}
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
+        return {p: OffsetBounds(0, max(self._next, self._tick() + 1)) for p in partitions}
 
     def start_offset(self, partition: Partition) -> int:
         return self._tick() + 1

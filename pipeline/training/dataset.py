@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
-from pipeline.engine.warm_start import past_files, results, source_of
+from pipeline.engine.warm_start import results, source_of, warm_start_files
 from pipeline.models.champion import provenance
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
-from pipeline.sources.kafka.offset_range import span_of
+from pipeline.sources.kafka.offset_range import range_source
 from pipeline.training.quarantine import LeftOut, Rows, Ruling, quarantine
 from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
@@ -164,12 +164,12 @@ def from_source(
     rulings: Sequence[Ruling] = (),
     most_points: int | None = None,
 ) -> TrainingData:
-    """Everything that ``source`` (files, or a ``SpanSource`` over a log) gives, by decoder, windows and
+    """Everything that ``source`` (files, or a ``RangeSource`` over a log) gives, by decoder, windows and
     ``detector`` of the stream.
 
     Raises SourceError.
     """
-    scoring = Scoring(provenance(name, stream, detector), stream, detector)
+    scoring = StreamScorer(provenance(name, stream, detector), stream, detector)
     scored = [result.scored for result in results(scoring, source) if result.scored is not None]
     if not scored:
         return _empty(name, stream.channels)
@@ -200,7 +200,7 @@ def from_files(
 
     Raises InputError and SourceError.
     """
-    source = source_of(name, stream, past_files(name, path))
+    source = source_of(name, stream, warm_start_files(name, path))
     try:
         return from_source(name, stream, detector, source, rulings)
     finally:
@@ -222,7 +222,7 @@ def from_log(
     """
     if stream.source.kafka is None:
         raise InputError(f"stream {name} does not read from Kafka: there is no log to learn from")
-    source = span_of(name, stream.source.kafka, start_ns, end_ns)
+    source = range_source(name, stream.source.kafka, start_ns, end_ns)
     try:
         return from_source(name, stream, detector, source, rulings)
     finally:

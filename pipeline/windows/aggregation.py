@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
-from pipeline.decode import Columns, Key, Keys
+from pipeline.decode import Columns, Key, SeriesKeys
 from pipeline.windows.aggregation_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
-from pipeline.windows.aggregation_plan import Plan
-from pipeline.windows.distinct_count import Distinct
+from pipeline.windows.aggregation_plan import AggregationPlan
+from pipeline.windows.distinct_count import DistinctCounter
 
 HOLE = 60
 #: Forgotten series are cleared away once there are more of them than this, and than of the others.
@@ -37,13 +37,13 @@ CLEAR = 1024
 Told = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-class Aggregates:
+class AggregationBuffer:
     """The open intervals of one partition and the series known there.
 
     ``push`` changes it in place: the caller donates it.
     """
 
-    def __init__(self, partition: Partition, plan: Plan) -> None:
+    def __init__(self, partition: Partition, plan: AggregationPlan) -> None:
         self.partition = partition
         self._plan = plan
         self._clock = self._closed = self._live = self._offset = NEVER
@@ -54,7 +54,7 @@ class Aggregates:
         self._first, self._last, self._newest = (np.empty(0, np.int64) for _ in range(3))
         self._groups = _groups(0, len(plan.kinds))  # with room behind the first self._n
         self._n = 0
-        self._distinct = Distinct()
+        self._distinct = DistinctCounter()
 
     @property
     def records(self) -> int:
@@ -66,7 +66,7 @@ class Aggregates:
         """Every interval that ends before this is closed."""
         return None if self._clock == NEVER else self._clock - self._plan.lateness
 
-    def push(self, columns: Columns) -> tuple[Aggregates, Columns]:
+    def push(self, columns: Columns) -> tuple[AggregationBuffer, Columns]:
         """Take a batch in, give the points of the intervals that it closes (and ``folded``, ``late`` and
         ``filtered`` of the batch).
         """
@@ -89,7 +89,7 @@ class Aggregates:
         out.late = columns.take(late) if late.any() else None
         return self, out
 
-    def flush(self) -> tuple[Aggregates, Columns | None]:
+    def flush(self) -> tuple[AggregationBuffer, Columns | None]:
         """Close every open interval: the input is over."""
         if not self._n:
             return self, None
@@ -185,7 +185,7 @@ class Aggregates:
             values[real] = done
             offsets[real] = self._groups["offset"][g]
         time = interval * self._plan.every
-        keys = Keys(list(self._names), code.astype(np.int32)).take(np.arange(len(code)))
+        keys = SeriesKeys(list(self._names), code.astype(np.int32)).take(np.arange(len(code)))
         filtered = 0 if batch is None else batch.filtered
         return Columns(
             self.partition, offsets, np.zeros(len(code), bool), keys, time, time, values, filtered=filtered
@@ -230,10 +230,10 @@ class Aggregates:
 
     @staticmethod
     def from_arrays(
-        partition: Partition, plan: Plan, arrays: dict[str, NDArray], keys: list[Key]
-    ) -> Aggregates:
+        partition: Partition, plan: AggregationPlan, arrays: dict[str, NDArray], keys: list[Key]
+    ) -> AggregationBuffer:
         """The inverse of ``to_arrays``."""
-        new = Aggregates(partition, plan)
+        new = AggregationBuffer(partition, plan)
         new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
         new._names = keys
         new._index = {name: code for code, name in enumerate(new._names)}
@@ -242,7 +242,7 @@ class Aggregates:
         new._groups = {name: arrays[f"group.{name}"] for name in new._groups}
         new._n = len(new._groups["code"])
         relink(new._groups["code"], new._newest, new._groups["older"])
-        new._distinct = Distinct((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
+        new._distinct = DistinctCounter((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
         return new
 
 

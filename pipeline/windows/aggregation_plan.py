@@ -28,7 +28,7 @@ _OF_NOTHING = (ROWS, COUNT, NUNIQUE, SUM)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AggregationPlan:
     """What is computed, worked out once from the configuration; times in ns, ``idle`` in intervals."""
 
     every: int
@@ -39,12 +39,12 @@ class Plan:
     value_fields: tuple[str, ...]
 
     @staticmethod
-    def of(stream: Stream) -> Plan:
+    def of(stream: Stream) -> AggregationPlan:
         """Raises AssertionError for a stream without an aggregate."""
         assert stream.aggregate is not None
         every = to_nanoseconds(stream.aggregate.every)
         reductions = reductions_of(stream)
-        return Plan(
+        return AggregationPlan(
             every=every,
             lateness=to_nanoseconds(stream.lateness),
             idle=max(1, to_nanoseconds(stream.idle_after) // every),

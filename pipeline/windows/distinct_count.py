@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
 
 
-class Distinct:
+class DistinctCounter:
     """Which fingerprints each group has seen, for each function that counts them: rows (group, function,
     fingerprint).
     """

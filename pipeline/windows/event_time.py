@@ -37,17 +37,17 @@ from pipeline.core.durations import to_nanoseconds
 from pipeline.core.trading_calendar import Calendar
 from pipeline.core.types import Partition
 from pipeline.decode import Columns
-from pipeline.windows.aggregation import Aggregates
-from pipeline.windows.aggregation_plan import Plan
+from pipeline.windows.aggregation import AggregationBuffer
+from pipeline.windows.aggregation_plan import AggregationPlan
 from pipeline.windows.event_time_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
-from pipeline.windows.reorder_buffer import Held
+from pipeline.windows.reorder_buffer import ReorderBuffer
 
-__all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "Waiting", "Windows"]
+__all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "EventTimeProcessor", "PartitionBuffer"]
 
 MOST_FILLED = 100
 
 #: What a partition holds back.
-Waiting = Held | Aggregates
+PartitionBuffer = ReorderBuffer | AggregationBuffer
 
 
 @dataclass(slots=True)
@@ -68,10 +68,10 @@ class Admitted:
     restart: NDArray[np.bool_]
 
 
-class Windows:
+class EventTimeProcessor:
     """The rules of one stream.
 
-    State is passed in: ``Waiting`` by partition, arrays by slot (changed in place).
+    State is passed in: ``PartitionBuffer`` by partition, arrays by slot (changed in place).
     """
 
     #: Changes whenever the arrays of ``initial`` or the form of ``dump`` change in meaning.
@@ -86,39 +86,43 @@ class Windows:
         self._fills = stream.gap.policy != "gap"
         self._restart_after = stream.gap.restart_after
         calendar = Calendar.of(stream.calendar) if stream.calendar else Calendar.always()
-        self._plan = Plan.of(stream) if stream.aggregate else None
+        self._plan = AggregationPlan.of(stream) if stream.aggregate else None
         self._market = (calendar.sessions, calendar.opens, calendar.closes, calendar.opened)
 
     # ------------------------------------------------------------------------------------------------ by partition
 
-    def empty(self, partition: Partition) -> Waiting:
+    def empty(self, partition: Partition) -> PartitionBuffer:
         """The state of a partition of which nothing was read."""
-        return Held(partition, self._lateness) if self._plan is None else Aggregates(partition, self._plan)
+        return (
+            ReorderBuffer(partition, self._lateness)
+            if self._plan is None
+            else AggregationBuffer(partition, self._plan)
+        )
 
-    def push(self, waiting: Waiting, columns: Columns) -> tuple[Waiting, Columns]:
+    def push(self, waiting: PartitionBuffer, columns: Columns) -> tuple[PartitionBuffer, Columns]:
         """Take decoded points in, give those that are ready, in the order in which they are to be admitted."""
         return waiting.push(columns)
 
-    def flush(self, waiting: Waiting) -> tuple[Waiting, Columns]:
+    def flush(self, waiting: PartitionBuffer) -> tuple[PartitionBuffer, Columns]:
         """Give everything that waits: the input is over."""
         waiting, ready = waiting.flush()
         return waiting, Columns.empty(
             waiting.partition, len(self._stream.channels)
         ) if ready is None else ready
 
-    def dump(self, waiting: Waiting) -> bytes:
+    def dump(self, waiting: PartitionBuffer) -> bytes:
         """A partition's state as a safetensors page; ``load`` reads it back."""
         arrays, keys = waiting.to_arrays()
         arrays["keys"] = np.frombuffer(json.dumps(keys).encode(), np.uint8)
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
-    def load(self, partition: Partition, page: bytes) -> Waiting:
+    def load(self, partition: Partition, page: bytes) -> PartitionBuffer:
         """The inverse of ``dump``."""
         arrays = load_tensors(page)
         keys = json.loads(arrays.pop("keys").tobytes())
         if self._plan is None:
-            return Held.from_arrays(partition, self._lateness, arrays, keys)
-        return Aggregates.from_arrays(partition, self._plan, arrays, keys)
+            return ReorderBuffer.from_arrays(partition, self._lateness, arrays, keys)
+        return AggregationBuffer.from_arrays(partition, self._plan, arrays, keys)
 
     # ------------------------------------------------------------------------------------------------ by series
 

@@ -12,7 +12,7 @@ from pipeline.decode import Columns, Key
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ReorderBuffer:
     """What one partition holds back, a value: ``push`` and ``flush`` give a new one and leave this one as it
     is.
 
@@ -37,7 +37,7 @@ class Held:
         """Nothing that comes now and is older than this is waited for."""
         return None if self.clock_ns is None else self.clock_ns - self.lateness_ns
 
-    def push(self, columns: Columns) -> tuple[Held, Columns]:
+    def push(self, columns: Columns) -> tuple[ReorderBuffer, Columns]:
         """Take a batch in, give what is ready."""
         if not len(columns):
             return self, columns
@@ -51,14 +51,14 @@ class Held:
         arrival = np.arange(len(columns) - len(points), len(columns))
         release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
         due = release < len(columns)
-        held = Held(
+        held = ReorderBuffer(
             self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due)
         )
         ready = _in_order(points, np.flatnonzero(due), release)
         ready.filtered = columns.filtered
         return held, ready
 
-    def flush(self) -> tuple[Held, Columns | None]:
+    def flush(self) -> tuple[ReorderBuffer, Columns | None]:
         """Give everything that waits: the input is over."""
         if self.waiting is None:
             return self, None
@@ -76,11 +76,11 @@ class Held:
     @staticmethod
     def from_arrays(
         partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]
-    ) -> Held:
+    ) -> ReorderBuffer:
         """The inverse of ``to_arrays``."""
         clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
         waiting = Columns.from_arrays(partition, arrays, keys) if "offsets" in arrays else None
-        return Held(partition, lateness_ns, clock, waiting)
+        return ReorderBuffer(partition, lateness_ns, clock, waiting)
 
 
 def _in_order(points: Columns, rows: NDArray[np.int64], release: NDArray[np.int64]) -> Columns:

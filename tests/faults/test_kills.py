@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.offloaded_state import PAST
+from pipeline.engine.offloaded_state import WARM_START_PARTITION
 from storage.stream_state import offloaded_series
 from storage.stream_state import reader as ledgers
 from tests.faults.feed import make_log
@@ -61,7 +61,7 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         figures = stage.account()
         with stage.database.read() as connection:
             (past,) = ledgers.names(connection, "plant (history ")
-            assert offloaded_series.count(connection, past, PAST) == 10, (
+            assert offloaded_series.count(connection, past, WARM_START_PARTITION) == 10, (
                 "four series and a tide of each partition"
             )
     finally:

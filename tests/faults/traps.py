@@ -60,8 +60,8 @@ def arm(trap: Trap) -> None:
     from sqlalchemy.engine import Engine
 
     from pipeline.engine.commit import Committer
-    from pipeline.engine.history_sink import History
-    from pipeline.scoring.stream_scorer import Scoring
+    from pipeline.engine.history_sink import HistorySink
+    from pipeline.scoring.stream_scorer import StreamScorer
     from pipeline.sources.kafka import consumer
     from storage.stream_state import positions, snapshots
 
@@ -96,12 +96,12 @@ def arm(trap: Trap) -> None:
         "committed": lambda: _around(Committer, "commit", after=hit),
         "before claim": lambda: _around(positions, "take_over", before=hit),
         "claimed": lambda: _around(positions, "take_over", after=hit),
-        "restoring": lambda: _around(Scoring, "restore", before=hit),
+        "restoring": lambda: _around(StreamScorer, "restore", before=hit),
         "sought": lambda: _around(consumer.KafkaSource, "seek", after=hit),
-        "replaying": lambda: _around(Scoring, "process", before=if_replay),
+        "replaying": lambda: _around(StreamScorer, "process", before=if_replay),
         "snapshot begun": lambda: _around(snapshots, "save", before=hit),
         "snapshot written": lambda: _around(snapshots, "save", after=hit),
-        "snapshot committed": lambda: _around(History, "settle", before=hit),
+        "snapshot committed": lambda: _around(HistorySink, "settle", before=hit),
         "segment half written": lambda: _around(os, "replace", before=hit),
         "revoked": lambda: _around(listener, "on_partitions_revoked", before=hit),
         "assigned": lambda: _around(listener, "on_partitions_assigned", after=hit),

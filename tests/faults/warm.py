@@ -17,7 +17,7 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec
 from pipeline.scoring.provenance import Provenance
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 from tests.faults.feed import config_tree, make_log
 
@@ -27,7 +27,7 @@ def warm() -> None:
     stream = Config.model_validate(config_tree("sqlite:///none.db", {"memory": {}})).streams["plant"]
     detector = build(detector_spec(stream))
     compiled(detector)
-    scoring = Scoring(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
+    scoring = StreamScorer(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
     values = make_log(0, 20).values
     n = len(values)
     scoring.process(

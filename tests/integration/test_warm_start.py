@@ -15,13 +15,13 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.daemon.daemon import daemon
 from pipeline.engine.factory import build_engine
-from pipeline.engine.warm_start import read_past
+from pipeline.engine.warm_start import read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.services.backfill import run_backfill
 from pipeline.services.explain import explain
 from pipeline.services.forecaster_status import guarded
 from pipeline.sources import make_source
-from pipeline.sources.kafka.offset_range import beside
+from pipeline.sources.kafka.offset_range import second_reader
 from storage.history.history import HistoryReader
 from storage.results import anomalies
 from storage.sql.database import Database
@@ -163,7 +163,9 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(
     engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
     scoring = engine.parts.scoring
     list(
-        read_past(database, "test", "plant", scoring, partial(beside, "plant", stream.source, stream.format))
+        read_warm_start(
+            database, "test", "plant", scoring, partial(second_reader, "plant", stream.source, stream.format)
+        )
     )
     if start == "latest":
         while len(engine.parts.ownership.positions) < 3:

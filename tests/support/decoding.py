@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
-from pipeline.decode import Columns, Keys
+from pipeline.decode import Columns, SeriesKeys
 from pipeline.sources.base import Records, TableRecords
 
 PARTITION = Partition("t", 3)
@@ -42,7 +42,7 @@ def columns(series: Sequence[str], times: Sequence[int], values: Any = None, fir
     offsets = np.arange(first, first + n)
     matrix = offsets.astype(float)[:, None] if values is None else np.array(values, float).reshape(n, 1)
     time = np.array(times, np.int64)
-    return Columns(PARTITION, offsets, None, Keys(list(series)), time, time, matrix)
+    return Columns(PARTITION, offsets, None, SeriesKeys(list(series)), time, time, matrix)
 
 
 def same_columns(one: Columns, other: Columns) -> None:

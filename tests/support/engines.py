@@ -17,7 +17,7 @@ from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.scoring.stream_scorer import Result
+from pipeline.scoring.stream_scorer import BatchResult
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage.history.history import HistoryReader, HistoryWriter
 from storage.results import anomalies, dead_letters, faults, late_records
@@ -54,10 +54,10 @@ def away_twice(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -
 class Tally:
     """A sink that keeps every result."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[BatchResult] = field(default_factory=list)
     closed: bool = False
 
-    def append(self, result: Result) -> None:
+    def append(self, result: BatchResult) -> None:
         self.results.append(result)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from detectors.base import Detector, Points, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 from pipeline.training.dataset import TrainingData, from_history, take
 from pipeline.training.quarantine import Ruling
@@ -95,9 +95,9 @@ def lived(folder: Path, detector: Detector, x: np.ndarray, rulings: Sequence[Rul
     return from_history(path, "plant", ["v"], rulings)
 
 
-def scoring(stream: Stream) -> Scoring:
+def scoring(stream: Stream) -> StreamScorer:
     detector = build(detector_spec(stream))
-    return Scoring(provenance("plant", stream, detector), stream, detector)
+    return StreamScorer(provenance("plant", stream, detector), stream, detector)
 
 
 def batches(x: np.ndarray, rows: int = 6, begin: int = 0) -> Iterator[Records]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Poll, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, TableRecords
 from pipeline.sources.files.csv_reader import CsvFile
 from pipeline.sources.files.parquet_reader import ParquetFile
 from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
@@ -81,8 +81,8 @@ class FilesSource:
                 return poll
             time.sleep(min(NAP, max(deadline - time.monotonic(), 0.0)))
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
-        return {p: Bounds(0, self._make(Path(p.topic)).count()) for p in partitions}
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
+        return {p: OffsetBounds(0, self._make(Path(p.topic)).count()) for p in partitions}
 
     def start_offset(self, partition: Partition) -> int:
         return 0

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Poll, Records
+from pipeline.sources.base import OffsetBounds, Poll, Records
 from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, GroupSource
 
 NS_PER_MS = 1_000_000
@@ -97,7 +97,7 @@ class ConfluentSource(GroupSource):
         poll.waits = self._waits()
         return poll
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         with self._asking("the bounds of its partitions") as consumer:
             found = {
                 p: consumer.get_watermark_offsets(TopicPartition(*p), timeout=LOOKUP) for p in partitions
@@ -106,7 +106,7 @@ class ConfluentSource(GroupSource):
             raise SourceUnavailable(
                 f"Kafka at {self._where} did not tell the bounds of {', '.join(missing)} within {LOOKUP:g} s"
             )
-        return {p: Bounds(*pair) for p, pair in found.items()}
+        return {p: OffsetBounds(*pair) for p, pair in found.items()}
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
         with self._asking("offsets by time") as consumer:

@@ -33,9 +33,9 @@ from pipeline.config.schema import Format
 from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Poll, Records
+from pipeline.sources.base import OffsetBounds, Poll, Records
 from pipeline.sources.kafka.client import connect
-from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, GroupSource, Ownership
+from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, AssignedPartitions, GroupSource
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT = 3.0  # seconds that connecting may take, however short the poll
@@ -72,12 +72,12 @@ class KafkaSource(GroupSource):
         poll.waits = self._waits()
         return poll
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         asked = [TopicPartition(*p) for p in partitions]
         with self._asking("the bounds of its partitions") as consumer:
             first = consumer.beginning_offsets(asked, timeout_ms=LOOKUP * 1000)
             last = consumer.end_offsets(asked, timeout_ms=LOOKUP * 1000)
-        return {p: Bounds(first[tp], last[tp]) for p, tp in zip(partitions, asked, strict=True)}
+        return {p: OffsetBounds(first[tp], last[tp]) for p, tp in zip(partitions, asked, strict=True)}
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
         asked = TopicPartition(*partition)
@@ -371,7 +371,7 @@ class _Listener(ConsumerRebalanceListener):
     A position is set at once, or the client would look for one and fail; paused, nothing is read from it.
     """
 
-    def __init__(self, consumer: Any, owned: Ownership) -> None:
+    def __init__(self, consumer: Any, owned: AssignedPartitions) -> None:
         self._consumer = consumer
         self._owned = owned
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pipeline.config.schema import KafkaSource as KafkaConfig
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
-from pipeline.sources.base import Bounds, Poll
+from pipeline.sources.base import OffsetBounds, Poll
 from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 
 SLICE = 0.1  # seconds: neither client comes back early for a rebalance, so a poll waits in slices
@@ -20,7 +20,7 @@ MIRROR_EVERY = 1.0  # seconds between two commits to Kafka: they only show opera
 MIRROR_ALL_EVERY = 10.0
 
 
-class Ownership:
+class AssignedPartitions:
     """``next`` holds what the engine was told that it owns, and where each is read next.
 
     Rebalance callbacks only record (``gained``, ``lost``), on whatever thread; ``settle`` turns the record
@@ -57,7 +57,7 @@ class Ownership:
         return Poll(assigned=list(assigned), revoked=revoked)
 
 
-class Mirror:
+class OffsetPublisher:
     """Committed positions on their way to the group's offsets in Kafka: what is new at most every second, all
     of them now and then and at the end.
 
@@ -102,8 +102,8 @@ class GroupSource(ABC):
         self._group = group
         self._metadata_age = metadata_age
         self._start = parse_start(config.start)
-        self._owned = Ownership()
-        self._mirror = Mirror(self._commit)
+        self._owned = AssignedPartitions()
+        self._mirror = OffsetPublisher(self._commit)
         self._first_seen: dict[str, set[int]] = {}  # the partitions that a topic had when we joined
         self._closed = False
 
@@ -120,7 +120,7 @@ class GroupSource(ABC):
         self._mirror.show(positions)
 
     @abstractmethod
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]: ...
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]: ...
 
     @abstractmethod
     def offset_at(self, partition: Partition, time_ns: int) -> int:

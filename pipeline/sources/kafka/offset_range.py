@@ -11,7 +11,7 @@ from pipeline.config.schema import Format, KafkaSource
 from pipeline.config.schema import Source as SourceConfig
 from pipeline.core.types import Partition
 from pipeline.sources import make_source
-from pipeline.sources.base import Bounds, Poll, Records, Source, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
 
 
 class SeekableByTime(Source, Protocol):
@@ -23,7 +23,7 @@ class SeekableByTime(Source, Protocol):
 
 
 @dataclass(slots=True)
-class SpanSource:
+class RangeSource:
     """``inner`` from ``start_ns`` (None: its beginning) to ``end_ns`` (None: its end when we arrived), by the
     log's own timestamps.
     """
@@ -63,7 +63,7 @@ class SpanSource:
             return self.bounds([partition])[partition].beginning
         return min(self.inner.offset_at(partition, self.start_ns), self._ends[partition])
 
-    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         return self.inner.bounds(partitions)
 
     @property
@@ -91,16 +91,16 @@ class SpanSource:
         self.inner.close()
 
 
-def span_of(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> SpanSource:
+def range_source(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> RangeSource:
     """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions
     from the daemon.
     """
-    return SpanSource(
+    return RangeSource(
         cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_alone(kafka)))), start_ns, end_ns
     )
 
 
-def beside(stream: str, source: SourceConfig, form: Format | None) -> Source | None:
+def second_reader(stream: str, source: SourceConfig, form: Format | None) -> Source | None:
     """Another reader of what a live one reads, from the same start; None where reading takes something away,
     or makes it.
     """

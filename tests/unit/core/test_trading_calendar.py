@@ -20,7 +20,7 @@ from pipeline.core.trading_calendar import (
     step_time,
     steps_between,
 )
-from pipeline.windows.event_time import Windows
+from pipeline.windows.event_time import EventTimeProcessor
 from tests.support.decoding import columns, stream
 
 MINUTE = HOUR // 60
@@ -41,7 +41,7 @@ def arrays(calendar: Calendar) -> tuple:
 
 
 def missed(calendar: str | None, times: list[str], **settings_) -> list[int]:
-    windows = Windows(stream(FORM, calendar=calendar, **settings_))
+    windows = EventTimeProcessor(stream(FORM, calendar=calendar, **settings_))
     ready = columns(["a"] * len(times), [ns(t) for t in times])
     return windows.admit(windows.initial(1), np.zeros(len(times), np.int32), ready).points.missed.tolist()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.schema import DeadLetterLimit
-from pipeline.decode import DeadLetterGauge, Keys, make_decoder
+from pipeline.decode import DeadLetterGauge, SeriesKeys, make_decoder
 from pipeline.decode.columns import Columns
 from pipeline.decode.parsed_batch import Fingerprints
 from tests.support.decoding import PARTITION, columns, same_columns, stream, table
@@ -232,7 +232,7 @@ def test_taking_and_appending_columns(points, data):
     plain = columns(names, times)
     codes = {name: i for i, name in enumerate(dict.fromkeys(names))}
     coded = columns(names, times)
-    coded.keys = Keys(list(codes), np.array([codes[n] for n in names], np.int32))
+    coded.keys = SeriesKeys(list(codes), np.array([codes[n] for n in names], np.int32))
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(points), max_size=len(points))), bool)
     same_columns(plain.take(mask), coded.take(mask))
     same_columns(plain.take(np.flatnonzero(mask)), coded.take(mask))

@@ -18,8 +18,8 @@ from sqlalchemy import select
 from detectors.stages.forecaster_selection import N
 from pipeline.core.errors import InputError, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.engine.initial_state import begun
-from pipeline.engine.warm_start import read_past
+from pipeline.engine.initial_state import initial_states
+from pipeline.engine.warm_start import read_warm_start
 from pipeline.models.champion import champion_of
 from pipeline.sources.base import Poll
 from pipeline.sources.memory import MemorySource
@@ -89,7 +89,7 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
 
 def reading(bench: Bench, owner: str = "test") -> Iterator[int]:
     """What a daemon does before the stream's first poll."""
-    return read_past(
+    return read_warm_start(
         bench.database,
         owner,
         "plant",
@@ -213,7 +213,7 @@ def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_th
         Tally(),
     )
     bench.fill()
-    list(read_past(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: None))
+    list(read_warm_start(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: None))
     bench.drain(bench.engine(sinks=[tally]))
     assert bench.position().counts.duplicate == 2, (
         "a and b go on; c begins without its past, for that knows the future"
@@ -333,7 +333,7 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
     stream = bench.config.streams["plant"]
     champion = champion_of(bench.database, "plant", stream)
     ruling = Ruling("a", START_MS * 10**6 + 10**18, START_MS * 10**6 + 10**18, Why.ANOMALY, "someone")
-    knows = partial(begun, bench.database, champion, stream)
+    knows = partial(initial_states, bench.database, champion, stream)
     found = relearn(champion.detector, str(bench.folder / "history"), "plant", stream, [ruling], 0, knows)
     assert found is not None
     assert found.names == ["a"]
@@ -360,7 +360,7 @@ def test_a_source_that_is_away_is_waited_for_but_not_for_ever(
 
     looks = iter((Away, Away, MemorySource))
     list(
-        read_past(
+        read_warm_start(
             bench.database,
             "test",
             "plant",

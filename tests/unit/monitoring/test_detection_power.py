@@ -18,7 +18,7 @@ from pipeline.core.types import Partition, Power
 from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.detection_power import PowerSink, measure, summaries
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.scoring.stream_scorer import Result, Scoring
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.training.dataset import take
 from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
 from tests.support.retraining import STREAM, batches, lived, points_of, scoring, sensors, write_history
@@ -119,7 +119,7 @@ class Clock:
         return self.now
 
 
-def run(sink_of, x: np.ndarray) -> tuple[list[Result], PowerSink | None]:
+def run(sink_of, x: np.ndarray) -> tuple[list[BatchResult], PowerSink | None]:
     live = scoring(STREAM)
     sink = sink_of(live)
     results = []
@@ -130,7 +130,7 @@ def run(sink_of, x: np.ndarray) -> tuple[list[Result], PowerSink | None]:
     return results, sink
 
 
-def verdicts(results: list[Result]) -> list[np.ndarray]:
+def verdicts(results: list[BatchResult]) -> list[np.ndarray]:
     return [
         np.concatenate([getattr(r.scored.verdicts, name) for r in results if r.scored])
         for name in ("surprise", "flag", "expected")
@@ -166,7 +166,7 @@ def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
     kept: list[Power] = []
     sinks: list[PowerSink] = []
 
-    def keeping(live: Scoring) -> PowerSink:
+    def keeping(live: StreamScorer) -> PowerSink:
         metrics = PowerMetrics(Metrics(), "plant")
         sinks.append(PowerSink(live, metrics, keep=lambda series, found: kept.extend(found)))
         return sinks[-1]

@@ -1,4 +1,4 @@
-"""Intervals: opening, growing, closing, restoring."""
+"""AnomalyTracker: opening, growing, closing, restoring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from detectors.base import EVIDENCE, Points, Verdicts
 from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from pipeline.scoring.anomaly_tracker import Intervals, severity_of
+from pipeline.scoring.anomaly_tracker import AnomalyTracker, severity_of
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.services.explain import sentence
 
@@ -45,13 +45,13 @@ def scored(flags: list[bool], first: int = 0, surprise: list[float] | None = Non
     return Scored(points, verdicts, seq + 100, seq)
 
 
-def run(intervals: Intervals, batch: Scored) -> list[Anomaly]:
+def run(intervals: AnomalyTracker, batch: Scored) -> list[Anomaly]:
     now = np.array([batch.seq[-1] if len(batch.seq) else 0])
     return intervals.advance(batch, PROVENANCE, now)
 
 
-def intervals() -> Intervals:
-    return Intervals(lambda slot: (P, f"s{slot}", {"sensor": f"s{slot}"}))
+def intervals() -> AnomalyTracker:
+    return AnomalyTracker(lambda slot: (P, f"s{slot}", {"sensor": f"s{slot}"}))
 
 
 def test_an_anomaly_says_what_spoke_loudest_at_its_peak() -> None:

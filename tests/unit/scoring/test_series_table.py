@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.types import Partition
-from pipeline.scoring.series_table import BLOCK, Layer, SeriesTable
+from pipeline.scoring.series_table import BLOCK, SeriesTable, StateLayer
 
 P, Q = Partition("t", 0), Partition("t", 1)
 
@@ -23,7 +23,10 @@ def initial(n: int) -> dict[str, np.ndarray]:
 
 def table(version: str = "1") -> SeriesTable:
     return SeriesTable(
-        {"detector": Layer(version, initial), "windows": Layer("w", lambda n: {"seq": np.zeros(n, np.int64)})}
+        {
+            "detector": StateLayer(version, initial),
+            "windows": StateLayer("w", lambda n: {"seq": np.zeros(n, np.int64)}),
+        }
     )
 
 

@@ -1,4 +1,4 @@
-"""Scoring: a series that begins anew does so between its points, wherever the batch was cut."""
+"""StreamScorer: a series is reset between its points, wherever the batch was cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectors.base import DetectorSpec, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.scoring.provenance import Provenance
-from pipeline.scoring.stream_scorer import Scoring
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 
 P = Partition("t", 0)
@@ -65,7 +65,7 @@ def stream() -> Stream:
 
 def run(records: list[tuple[str, int]], cuts: list[int]) -> list[float]:
     provenance = Provenance("x", ("v",), 1e-4, 3, "c", "m")
-    scoring = Scoring(provenance, stream(), CountingDetector())
+    scoring = StreamScorer(provenance, stream(), CountingDetector())
     found: list[float] = []
     for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
         values = [

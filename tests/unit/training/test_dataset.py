@@ -19,7 +19,7 @@ from pipeline.core.errors import InputError, SourceError
 from pipeline.jobs import tasks
 from pipeline.models.champion import detector_spec
 from pipeline.sources import make_source
-from pipeline.sources.kafka.offset_range import SpanSource
+from pipeline.sources.kafka.offset_range import RangeSource
 from pipeline.sources.memory import MemoryLog, MemorySource
 from pipeline.training import quarantine as judging
 from pipeline.training.dataset import from_files, from_history, from_source, joined
@@ -56,7 +56,7 @@ def test_history_files_and_log_give_the_same_rows(tmp_path, sqlite_template) -> 
         bench.close()
     stream = bench.config.streams["plant"]
     kept = from_history(str(tmp_path / "history"), "plant", stream.channels)
-    source = SpanSource(MemorySource(bench.log, "other"), None, None)
+    source = RangeSource(MemorySource(bench.log, "other"), None, None)
     read = from_source("plant", stream, build(detector_spec(stream)), source)
     path = tmp_path / "log.csv"
     good = [
@@ -86,7 +86,7 @@ def test_a_log_that_does_not_decode_is_an_error_that_names_the_partition() -> No
     with pytest.raises(
         SourceError, match=r"plant\[0\]: too many records cannot be decoded \(last: offset \d+, "
     ):
-        from_source("plant", stream, build(LIGHT), SpanSource(MemorySource(log), None, None))
+        from_source("plant", stream, build(LIGHT), RangeSource(MemorySource(log), None, None))
 
 
 def test_a_stream_without_a_history_has_no_rows(tmp_path) -> None:

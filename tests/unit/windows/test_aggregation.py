@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.decode import Columns, make_decoder
 from pipeline.windows import aggregation
-from pipeline.windows.event_time import Windows
+from pipeline.windows.event_time import EventTimeProcessor
 from tests.support.decoding import PARTITION, records, stream
 
 S = 10**9
@@ -49,7 +49,7 @@ class Bench:
     def __init__(self, **settings_: Any) -> None:
         config = stream(FORM, **{"aggregate": {"every": f"{EVERY}s", "values": VALUES}, **settings_})
         self.decoder = make_decoder("s", config)
-        self.windows = Windows(config)
+        self.windows = EventTimeProcessor(config)
         self.waiting = self.windows.empty(PARTITION)
         self.points: list[tuple] = []
         self.late: list[int] = []
@@ -233,7 +233,7 @@ def test_a_hole_in_the_log_is_no_flood():
 def test_means_say_nothing_of_silence():
     settings_ = {"aggregate": {"every": "10s", "values": {"x": "mean"}}}
     config = stream(FORM, **settings_)
-    windows, decoder = Windows(config), make_decoder("s", config)
+    windows, decoder = EventTimeProcessor(config), make_decoder("s", config)
     rows = events(("a", 0, 1, None), ("a", 1, 3, None), ("b", 55, 7, None))
     _, ready = windows.push(windows.empty(PARTITION), decoder.decode(records(rows)).columns)
     assert (ready.keys.flat(), ready.values.tolist(), ready.folded) == (["a"], [[2]], 2)
@@ -249,7 +249,7 @@ def test_keys_that_are_seen_once_are_forgotten():
 
 def test_the_points_go_on_like_any_other():
     config = stream(FORM, aggregate={"every": "10s", "values": VALUES}, counters=["total"])
-    windows, decoder = Windows(config), make_decoder("s", config)
+    windows, decoder = EventTimeProcessor(config), make_decoder("s", config)
     rows = events(*[("a", t, 10 * t, None) for t in (0, 10, 20, 50, 60)])
     _, ready = windows.push(windows.empty(PARTITION), decoder.decode(records(rows)).columns)
     out = windows.admit(windows.initial(1), ready.keys.spread(np.zeros(1, np.int32)), ready)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decode import Columns
-from pipeline.windows.event_time import DUPLICATE, LATE, MOST_FILLED, SCORED, Admitted, Windows
-from pipeline.windows.reorder_buffer import Held
+from pipeline.windows.event_time import DUPLICATE, LATE, MOST_FILLED, SCORED, Admitted, EventTimeProcessor
+from pipeline.windows.reorder_buffer import ReorderBuffer
 from tests.support.decoding import PARTITION, columns, stream
 
 S = 10**9
@@ -25,7 +25,7 @@ class Bench:
     """Windows with the little that an engine does around them: slots by name, results put together."""
 
     def __init__(self, **settings_: Any) -> None:
-        self.windows = Windows(stream(FORM, **settings_))
+        self.windows = EventTimeProcessor(stream(FORM, **settings_))
         self.state = self.windows.initial(26)
         self.waiting = self.windows.empty(PARTITION)
         self.parts: list[tuple[Columns, Admitted]] = []
@@ -189,7 +189,7 @@ def test_samples_of_one_record_are_counted_by_its_head(first, second, points):
     batch = columns([p[0] for p in points], [p[1] * S for p in points])
     batch.offsets = np.arange(len(batch)) // first
     batch.head = np.diff(batch.offsets, prepend=-1) > 0
-    held = Held(PARTITION, second * S)
+    held = ReorderBuffer(PARTITION, second * S)
     total = 0
     for part in (batch.take(np.arange(len(batch) // 2)), batch.take(np.arange(len(batch) // 2, len(batch)))):
         held, ready = held.push(part)
@@ -222,14 +222,14 @@ def test_a_late_device_does_not_make_others_late():
 def test_the_watermark_follows_the_clock_not_the_future():
     batch = columns(["a", "b", "b"], [1000 * S, 5 * S, 6 * S])
     batch.clock = np.array([6, 5, 6]) * S
-    held, ready = Held(PARTITION, 2 * S).push(batch)
+    held, ready = ReorderBuffer(PARTITION, 2 * S).push(batch)
     assert (len(ready), held.records, held.watermark_ns) == (0, 3, 4 * S)
     held, ready = held.push(columns(["b"], [8 * S], first=3))
     assert ready.offsets.tolist() == [1, 2]  # the one from the future still waits
 
 
 def test_an_unknown_partition_has_no_watermark():
-    held = Held(PARTITION, 0)
+    held = ReorderBuffer(PARTITION, 0)
     assert held.watermark_ns is None
     assert held.push(Columns.empty(PARTITION, 1))[0].watermark_ns is None
     assert held.push(columns(["a"], [7]))[0].watermark_ns == 7
@@ -308,13 +308,13 @@ def test_the_columns_that_come_in_are_left_alone():
 @given(POINTS)
 @settings(deadline=None)
 def test_what_waits_survives_a_snapshot(points):
-    windows = Windows(stream(FORM, lateness="7s"))
+    windows = EventTimeProcessor(stream(FORM, lateness="7s"))
     held, _ = windows.push(
         windows.empty(PARTITION), columns([p[0] for p in points], [p[1] * S for p in points])
     )
     again = windows.load(PARTITION, windows.dump(held))
-    assert isinstance(again, Held)
-    assert isinstance(held, Held)
+    assert isinstance(again, ReorderBuffer)
+    assert isinstance(held, ReorderBuffer)
     assert (again.clock_ns, again.records) == (held.clock_ns, held.records)
     assert windows.dump(again) == windows.dump(held)
     follower = columns(["z"], [1000 * S], first=99)

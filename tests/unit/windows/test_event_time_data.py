@@ -7,7 +7,7 @@ import pyarrow.csv as pacsv
 import pytest
 
 from pipeline.decode import make_decoder
-from pipeline.windows.event_time import SCORED, Windows
+from pipeline.windows.event_time import SCORED, EventTimeProcessor
 from tests.support.decoding import PARTITION, stream, table
 
 
@@ -15,7 +15,7 @@ def admitted(rows, form, **settings):
     config = stream({"csv": form}, **settings)
     decoded = make_decoder("s", config).decode(table(rows))
     assert not decoded.dead
-    windows = Windows(config)
+    windows = EventTimeProcessor(config)
     _, ready = windows.push(windows.empty(PARTITION), decoded.columns)
     slots = ready.keys.spread(np.arange(len(ready.keys.names), dtype=np.int32))
     return windows.admit(windows.initial(len(ready.keys.names)), slots, ready)
