@@ -57,7 +57,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     memory.
     """
     from detectors.composite.warmup import warm
-    from pipeline.config.schema import Config, FilesSource, Source
+    from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
@@ -73,7 +73,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     total = pq.read_metadata(path).num_rows
     with open_database(config) as database:
         source = make_source(
-            "scale", Source(files=FilesSource(paths=[str(path)])), config.streams["scale"].format
+            "scale", SourceConfig(files=FilesSourceConfig(paths=[str(path)])), config.streams["scale"].format
         )
         engine = build_engine("scale", config, database, source, StreamMetrics(Metrics(), "scale"))
         warm(engine.parts.scoring.detector)

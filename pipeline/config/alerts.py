@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config.types import Duration, Model
+from pipeline.config.types import ConfigModel, Duration
 from pipeline.core.cron import check_cron
 from pipeline.core.types import Severity
 
@@ -41,7 +41,7 @@ Match = dict[str, str | list[str]]
 _PER = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 
-class Budget(Model):
+class Budget(ConfigModel):
     """How many pages the people on call are willing to get while nothing is wrong; the threshold of a page
     follows from it.
     """
@@ -74,7 +74,7 @@ def _or_text(schema: dict[str, Any]) -> None:
     schema["anyOf"].append(_BUDGET_TEXT)
 
 
-class Urgencies(Model):
+class Urgencies(ConfigModel):
     """The least severity of each urgency.
 
     Below ``notice`` nothing is sent; with a budget it is the budget that decides what pages.
@@ -93,7 +93,7 @@ class Urgencies(Model):
         return self
 
 
-class Grouping(Model):
+class Grouping(ConfigModel):
     """Which series make one alert together, and how often it may speak."""
 
     by: list[str] | None = Field(
@@ -110,14 +110,14 @@ class Grouping(Model):
     )
 
 
-class Flapping(Model):
+class Flapping(ConfigModel):
     """A series that opens again and again is one alert that ends when it has been quiet for ``within``."""
 
     changes: int = Field(4, ge=2, description="this many anomalies of a series ...")
     within: Duration = Field(timedelta(hours=1), description="... in this time are flapping")
 
 
-class Policy(Model):
+class Policy(ConfigModel):
     """How an alert behaves. A rule's keys replace those of the stream."""
 
     to: list[str] | None = Field(None, description="endpoints; left out: all of them")
@@ -150,7 +150,7 @@ class Rule(Policy):
     drop: bool = Field(False, description="never send what matches")
 
 
-class Silence(Model):
+class Silence(ConfigModel):
     """A planned time in which matching alerts are kept but not sent: recurring (cron), or from a calendar."""
 
     match: Match = Field(
@@ -189,7 +189,7 @@ class Silence(Model):
         return self
 
 
-class FaultAlerts(Model):
+class FaultAlerts(ConfigModel):
     """Alerts about the pipeline itself: a source that is away, a gap, an endpoint that only fails."""
 
     to: list[str] | None = Field(None, description="endpoints; left out: those of the stream")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config.types import Duration, Model, Secret
+from pipeline.config.types import ConfigModel, Duration, Secret
 
 #: Words that may stand among the networks of ``allow``. Link-local and metadata addresses have none: nobody
 #: alerts there.
@@ -41,7 +41,7 @@ Rate = Annotated[
 ]
 
 
-class EndpointBase(Model):
+class EndpointBase(ConfigModel):
     """What all receivers have in common."""
 
     urgency: Literal["notice", "page"] = Field(

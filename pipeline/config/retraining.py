@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.types import Duration, Model
+from pipeline.config.types import ConfigModel, Duration
 
 #: The address of a Dask scheduler.
 SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
@@ -17,7 +17,7 @@ SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
 Device = Literal["auto", "cpu", "gpu"]
 
 
-class Retraining(Model):
+class Retraining(ConfigModel):
     """When a stream's model is trained again, and what it takes to replace the one that decides."""
 
     schedule: str | None = Field(
@@ -61,7 +61,7 @@ class Retraining(Model):
     )
 
 
-class Tls(Model):
+class Tls(ConfigModel):
     """Certificates for a Dask scheduler whose address begins with tls://."""
 
     ca: Path = Field(description="certificate of the authority that signed those of the cluster")
@@ -69,7 +69,7 @@ class Tls(Model):
     key: Path = Field(description="its key; a file that only this user may read")
 
 
-class Cluster(Model):
+class Cluster(ConfigModel):
     """Where trainings run.
 
     Left out: in a process of their own on this machine, with low priority, started on demand.

@@ -18,14 +18,14 @@ from sqlalchemy import make_url
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.retraining import Cluster, Retraining
-from pipeline.config.types import Duration, Model, Secret, format_duration
+from pipeline.config.types import ConfigModel, Duration, Secret, format_duration
 
-__all__ = ["Config", "Duration", "Model", "Secret", "Stream", "format_duration"]
+__all__ = ["Config", "ConfigModel", "Duration", "Secret", "Stream", "format_duration"]
 
 # ---------------------------------------------------------------------------------------------------------- sources
 
 
-class KafkaSource(Model):
+class KafkaSourceConfig(ConfigModel):
     """Topics of an Apache Kafka cluster, read as one consumer group."""
 
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
@@ -56,7 +56,7 @@ class KafkaSource(Model):
     )
 
 
-class FilesSource(Model):
+class FilesSourceConfig(ConfigModel):
     """CSV or Parquet files; each file is one partition, each row one record."""
 
     paths: list[str] = Field(
@@ -65,34 +65,34 @@ class FilesSource(Model):
     follow: bool = Field(False, description="go on watching for new files and appended rows")
 
 
-class TelemetrySource(Model):
+class TelemetrySourceConfig(ConfigModel):
     """This machine's own CPU, memory, disk and network counters (psutil)."""
 
     every: Duration = Field(timedelta(seconds=1), description="time between two readings")
 
 
-class MemorySource(Model):
+class MemorySourceConfig(ConfigModel):
     """Records that a program puts in (tests, `forewatch demo --no-kafka`)."""
 
     name: str = Field("memory", description="name of the in-process log")
 
 
-class Source(Model):
+class SourceConfig(ConfigModel):
     """Where records come from; exactly one of the keys."""
 
-    kafka: KafkaSource | None = None
-    files: FilesSource | None = None
-    telemetry: TelemetrySource | None = None
-    memory: MemorySource | None = None
+    kafka: KafkaSourceConfig | None = None
+    files: FilesSourceConfig | None = None
+    telemetry: TelemetrySourceConfig | None = None
+    memory: MemorySourceConfig | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Source:
+    def _one(self) -> SourceConfig:
         if len(self.model_fields_set) != 1:
             raise ValueError("give exactly one of kafka, files, telemetry, memory")
         return self
 
     @property
-    def chosen(self) -> KafkaSource | FilesSource | TelemetrySource | MemorySource:
+    def chosen(self) -> KafkaSourceConfig | FilesSourceConfig | TelemetrySourceConfig | MemorySourceConfig:
         return next(v for v in (self.kafka, self.files, self.telemetry, self.memory) if v is not None)
 
 
@@ -101,7 +101,7 @@ class Source(Model):
 Fields = list[str] | dict[str, str]
 
 
-class RecordFormat(Model):
+class RecordFormat(ConfigModel):
     """How one record becomes points: which fields name the series, the time and the values."""
 
     series: str | list[str] | dict[str, str] = Field(
@@ -154,14 +154,14 @@ class CsvFormat(RecordFormat):
     )
 
 
-class Format(Model):
+class FormatConfig(ConfigModel):
     """How records are decoded; exactly one of the keys."""
 
     json_: JsonFormat | None = Field(None, alias="json")
     csv: CsvFormat | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Format:
+    def _one(self) -> FormatConfig:
         if len(self.model_fields_set) != 1:
             raise ValueError("give exactly one of json, csv")
         return self
@@ -180,7 +180,7 @@ AggregateName = Literal[
 ]
 
 
-class Aggregate(Model):
+class Aggregate(ConfigModel):
     """Irregular or event-like input is aggregated to one point a series and interval."""
 
     every: Duration = Field(description="length of an interval; intervals are aligned to the epoch")
@@ -192,14 +192,14 @@ class Aggregate(Model):
     )
 
 
-class Limit(Model):
+class Limit(ConfigModel):
     """Static limits of a channel; a value outside is flagged from the first point on."""
 
     min: float | None = Field(None, description="lowest value that is normal")
     max: float | None = Field(None, description="highest value that is normal")
 
 
-class Gap(Model):
+class Gap(ConfigModel):
     """What happens where points are missing."""
 
     policy: Literal["gap", "hold", "linear"] = Field(
@@ -211,7 +211,7 @@ class Gap(Model):
     )
 
 
-class DeadLetterLimit(Model):
+class DeadLetterLimit(ConfigModel):
     """When bad records mean that the stream itself is broken: it stops, nothing is skipped."""
 
     ratio: float = Field(0.5, gt=0, le=1, description="share of bad records among the last `window` records")
@@ -219,11 +219,11 @@ class DeadLetterLimit(Model):
     run: int = Field(500, ge=1, description="bad records in a row")
 
 
-class Stream(Model):
+class Stream(ConfigModel):
     """One configured input: a source, a message format, a preset and a detector."""
 
-    source: Source
-    format: Format
+    source: SourceConfig
+    format: FormatConfig
     preset: Literal["sensor", "network", "stock"] = Field(
         "sensor", description="what kind of numbers these are"
     )
@@ -299,7 +299,7 @@ class Stream(Model):
         return tuple(self.format.chosen.value_fields)
 
 
-class Storage(Model):
+class Storage(ConfigModel):
     """How much is kept, and for how long."""
 
     snapshot_every: Duration = Field(
@@ -331,14 +331,14 @@ class Storage(Model):
     )
 
 
-class Http(Model):
+class Http(ConfigModel):
     """Where /healthz, /readyz and /metrics are served."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(9464, ge=0, le=65535, description="port; 0 picks a free one and logs it")
 
 
-class Engine(Model):
+class EngineConfig(ConfigModel):
     """The loop. The defaults are right for nearly everybody."""
 
     max_batch: int = Field(20_000, ge=1, description="most records of one batch and one transaction")
@@ -348,7 +348,7 @@ class Engine(Model):
     )
 
 
-class Config(Model):
+class Config(ConfigModel):
     """The whole file."""
 
     database: str = Field(
@@ -358,7 +358,7 @@ class Config(Model):
     database_password: Secret | None = Field(None, description="password of the database user")
     storage: Storage = Field(default_factory=Storage)
     http: Http | None = Field(default_factory=Http, description="null: serve nothing")
-    engine: Engine = Field(default_factory=Engine)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
     cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
     endpoints: dict[str, Endpoint] = Field(

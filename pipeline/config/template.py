@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipeline.config.schema import Config, Format, Secret, Source, Stream, format_duration
+from pipeline.config.schema import Config, FormatConfig, Secret, SourceConfig, Stream, format_duration
 
 _HEAD = """\
 # What forewatch watches, how its records look, and where the results go.
@@ -83,7 +83,7 @@ def _model(model: type[BaseModel], values: dict[str, Any], indent: str) -> list[
     for key, field in fields.items():
         if key in values:
             continue
-        if model in (Source, Format):  # exactly one of its keys may stand there
+        if model in (SourceConfig, FormatConfig):  # exactly one of its keys may stand there
             lines.append(_line(f"{indent}# or {key}:", _meaning(field)))
         else:
             lines += _key(key, field, _default(field), indent if "#" in indent else f"{indent}# ")

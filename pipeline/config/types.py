@@ -59,7 +59,7 @@ Duration = Annotated[
 ]
 
 
-class Model(BaseModel):
+class ConfigModel(BaseModel):
     """Unknown keys are errors: a misspelt key must not pass silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -69,7 +69,7 @@ class SecretMissing(ConfigError, ValueError):
     """What the config names as the place of a secret is not there."""
 
 
-class Secret(Model):
+class Secret(ConfigModel):
     """A secret comes from the environment or from a file, never from the config itself."""
 
     env: str | None = Field(None, description="name of the environment variable that holds it")

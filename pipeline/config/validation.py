@@ -17,11 +17,11 @@ from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (
     Config,
     CsvFormat,
-    FilesSource,
+    FilesSourceConfig,
     JsonFormat,
-    KafkaSource,
+    KafkaSourceConfig,
     Stream,
-    TelemetrySource,
+    TelemetrySourceConfig,
 )
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
@@ -141,7 +141,7 @@ def _cluster(config: Config) -> Iterator[Finding]:
 
 def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     source = stream.source.chosen
-    if not isinstance(source, KafkaSource):
+    if not isinstance(source, KafkaSourceConfig):
         return
     at = (*at, "source", "kafka")
     for number, broker in enumerate(source.brokers):
@@ -175,7 +175,7 @@ def _instant(text: str) -> datetime | None:
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "format")
-    if isinstance(stream.source.chosen, FilesSource | TelemetrySource) and isinstance(
+    if isinstance(stream.source.chosen, FilesSourceConfig | TelemetrySourceConfig) and isinstance(
         stream.format.chosen, JsonFormat
     ):
         yield Finding(
@@ -184,7 +184,7 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             "write `csv:` with the names of the columns",
         )
     if (
-        isinstance(stream.source.chosen, KafkaSource)
+        isinstance(stream.source.chosen, KafkaSourceConfig)
         and isinstance(stream.format.chosen, CsvFormat)
         and stream.format.chosen.header is None
     ):

@@ -24,8 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipeline.config.schema import FilesSource, Stream
-from pipeline.config.schema import Source as SourceConfig
+from pipeline.config.schema import FilesSourceConfig, SourceConfig, Stream
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from pipeline.decode import make_decoder
@@ -141,7 +140,7 @@ def warm_start_files(name: str, path: Path) -> list[str]:
 
 def source_of(name: str, stream: Stream, paths: list[str]) -> Source:
     """Files of past points, as a backfill would read them. Raises InputError."""
-    return make_source(name, SourceConfig(files=FilesSource(paths=paths)), stream.format)
+    return make_source(name, SourceConfig(files=FilesSourceConfig(paths=paths)), stream.format)
 
 
 def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRecords]]:

@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import Config, FilesSource
-from pipeline.config.schema import Source as SourceConfig
+from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
@@ -122,7 +121,7 @@ def run_backfill(
 
 
 def _files(config: Config, stream: str, inputs: Sequence[Path]) -> Source:
-    files = SourceConfig(files=FilesSource(paths=[str(path) for path in inputs]))
+    files = SourceConfig(files=FilesSourceConfig(paths=[str(path) for path in inputs]))
     return make_source(stream, files, config.streams[stream].format)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.schema import Config, KafkaSource
+from pipeline.config.schema import Config, KafkaSourceConfig
 from pipeline.core.errors import InputError, SourceUnavailable
 from pipeline.core.types import DeadLetter, Partition
 from pipeline.decode import make_decoder
@@ -108,7 +108,7 @@ def _records(partition: Partition, letters: list[DeadLetter]) -> Records:
     )
 
 
-def _kafka_of(config: Config, stream: str) -> KafkaSource:
+def _kafka_of(config: Config, stream: str) -> KafkaSourceConfig:
     kafka = config.streams[stream].source.kafka
     if kafka is None:
         raise InputError(
@@ -117,7 +117,7 @@ def _kafka_of(config: Config, stream: str) -> KafkaSource:
     return kafka
 
 
-def _write(kafka: KafkaSource, database: Database, letters: list[Kept]) -> None:
+def _write(kafka: KafkaSourceConfig, database: Database, letters: list[Kept]) -> None:
     """Produce them and mark those that the brokers have, also when not all of them went through."""
     from kafka import KafkaProducer
     from kafka.errors import KafkaError

@@ -122,7 +122,7 @@ def _probed(
     return probe
 
 
-def _apart(name: str, source: models.Source) -> models.Source:
+def _apart(name: str, source: models.SourceConfig) -> models.SourceConfig:
     """The same source in another consumer group: a daemon that runs keeps its partitions."""
     if source.kafka is None:
         return source

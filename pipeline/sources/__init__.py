@@ -1,8 +1,8 @@
 """Sources: one file each, behind the protocol of ``base``, registered in ``SOURCES`` by the name of its
 config model.
 
-To add one: write the class, add its config model to ``pipeline.config.schema.Source`` and one line here; then
-make ``tests/contract/test_sources.py`` run over it. Modules are imported when first needed, so that
+To add one: write the class, add its config model to ``pipeline.config.schema.SourceConfig`` and one
+line here; then make ``tests/contract/test_sources.py`` run over it. Modules are imported when first needed, so that
 ``forewatch --help`` need not wait for a Kafka client.
 """
 
@@ -19,14 +19,16 @@ __all__ = ["SOURCES", "Headers", "OffsetBounds", "Poll", "Records", "Source", "T
 #: config model → "module:function"; the function gets the stream's name, the model and the stream's format,
 #: and returns a Source.
 SOURCES: dict[type[Any], str] = {
-    schema.FilesSource: "pipeline.sources.files.source:from_config",
-    schema.KafkaSource: "pipeline.sources.kafka.consumer:from_config",
-    schema.TelemetrySource: "pipeline.sources.telemetry:from_config",
-    schema.MemorySource: "pipeline.sources.memory:from_config",
+    schema.FilesSourceConfig: "pipeline.sources.files.source:from_config",
+    schema.KafkaSourceConfig: "pipeline.sources.kafka.consumer:from_config",
+    schema.TelemetrySourceConfig: "pipeline.sources.telemetry:from_config",
+    schema.MemorySourceConfig: "pipeline.sources.memory:from_config",
 }
 
 
-def make_source(stream_name: str, source: schema.Source, form: schema.Format | None = None) -> Source:
+def make_source(
+    stream_name: str, source: schema.SourceConfig, form: schema.FormatConfig | None = None
+) -> Source:
     """The source of a stream as configured. Connects at the first poll only. Raises ConfigError.
 
     ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers

@@ -17,8 +17,7 @@ from threading import Condition
 
 import numpy as np
 
-from pipeline.config.schema import Format
-from pipeline.config.schema import MemorySource as MemoryConfig
+from pipeline.config.schema import FormatConfig, MemorySourceConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import Headers, OffsetBounds, Poll, Records
@@ -306,6 +305,6 @@ def memory_log(name: str = "memory") -> MemoryLog:
     return _named.setdefault(name, MemoryLog(name))
 
 
-def from_config(stream_name: str, config: MemoryConfig, form: Format | None) -> MemorySource:
+def from_config(stream_name: str, config: MemorySourceConfig, form: FormatConfig | None) -> MemorySource:
     """What ``make_source`` calls. Streams that name the same log read it as groups of their own."""
     return MemorySource(memory_log(config.name), group=f"forewatch-{stream_name}")

@@ -46,7 +46,7 @@ class TelemetrySource:
     It cannot be read twice: a seek only says what comes next.
     """
 
-    def __init__(self, config: models.TelemetrySource) -> None:
+    def __init__(self, config: models.TelemetrySourceConfig) -> None:
         self._every_ns = max(round(config.every.total_seconds() * 1e9), 1)
         self._partition = Partition(f"telemetry-{models.format_duration(config.every)}", 0)
         self._meter = Meter()
@@ -146,7 +146,7 @@ def _counters() -> dict[str, float]:
 
 
 def from_config(
-    stream_name: str, config: models.TelemetrySource, form: models.Format | None
+    stream_name: str, config: models.TelemetrySourceConfig, form: models.FormatConfig | None
 ) -> TelemetrySource:
     """What ``make_source`` calls."""
     return TelemetrySource(config)

@@ -15,9 +15,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.schema import CsvFormat
-from pipeline.config.schema import FilesSource as FilesConfig
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import CsvFormat, FilesSourceConfig, KafkaSourceConfig
 from pipeline.core.types import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from pipeline.sources.files.source import FilesSource
@@ -72,7 +70,7 @@ class KafkaKind:
     def open(self, start: str = "earliest") -> Source:
         from datetime import timedelta
 
-        config = KafkaConfig(
+        config = KafkaSourceConfig(
             brokers=[self.topics.broker],
             topics=[self.topic],
             start=start,
@@ -81,7 +79,7 @@ class KafkaKind:
         )
         return self.make(config)
 
-    def make(self, config: KafkaConfig) -> Source:
+    def make(self, config: KafkaSourceConfig) -> Source:
         from pipeline.sources.kafka.consumer import KafkaSource
 
         return KafkaSource(config, self.group, metadata_age=0.5)
@@ -123,7 +121,7 @@ class ConfluentKind(KafkaKind):
 
     client = "confluent"
 
-    def make(self, config: KafkaConfig) -> Source:
+    def make(self, config: KafkaSourceConfig) -> Source:
         from pipeline.sources.kafka.confluent import ConfluentSource
 
         return ConfluentSource(config, self.group, metadata_age=0.5)
@@ -144,7 +142,7 @@ class CsvKind:
 
     def open(self, start: str = "earliest", follow: bool = True) -> Source:
         return FilesSource(
-            FilesConfig(paths=[str(self.folder / f"*{self.ending}")], follow=follow),
+            FilesSourceConfig(paths=[str(self.folder / f"*{self.ending}")], follow=follow),
             CsvFormat(series="v", time="n", values=["n"]),
         )
 

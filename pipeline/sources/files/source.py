@@ -55,7 +55,7 @@ class FilesSource:
     ``form`` gives the delimiter and header of CSV, and says which columns are labels and numbers.
     """
 
-    def __init__(self, config: models.FilesSource, form: models.CsvFormat | None = None) -> None:
+    def __init__(self, config: models.FilesSourceConfig, form: models.CsvFormat | None = None) -> None:
         self._patterns = [os.path.expanduser(path) for path in config.paths]
         for pattern in self._patterns:
             if not pattern.endswith(ENDINGS):
@@ -244,9 +244,11 @@ def _to_records(partition: Partition, first: int, part: TablePart) -> TableRecor
 
 def open_files(paths: Sequence[str], form: models.CsvFormat | None = None) -> FilesSource:
     """The files of a command line (``backfill --input``): read once, to their end."""
-    return FilesSource(models.FilesSource(paths=list(paths)), form)
+    return FilesSource(models.FilesSourceConfig(paths=list(paths)), form)
 
 
-def from_config(stream_name: str, config: models.FilesSource, form: models.Format | None) -> FilesSource:
+def from_config(
+    stream_name: str, config: models.FilesSourceConfig, form: models.FormatConfig | None
+) -> FilesSource:
     """What ``make_source`` calls."""
     return FilesSource(config, form.csv if form else None)

@@ -30,7 +30,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSourceConfig
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records
@@ -61,7 +61,7 @@ if _client_log.level == logging.NOTSET:
 class ConfluentSource(GroupSource):
     """One member of a consumer group. Connects at the first poll."""
 
-    def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+    def __init__(self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
         super().__init__(config, group, metadata_age=metadata_age)
         self._consumer: Any = None
         self._admin: Any = None

@@ -29,8 +29,7 @@ from kafka.errors import (
 )
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from pipeline.config.schema import Format
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import FormatConfig, KafkaSourceConfig
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records
@@ -50,7 +49,7 @@ class KafkaSource(GroupSource):
     Connects at the first poll, and again whenever the client itself broke.
     """
 
-    def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+    def __init__(self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
         super().__init__(config, group, metadata_age=metadata_age)
         self._consumer: Any = None
         self._net: Any = None  # the consumer's network client: connections and cluster metadata
@@ -392,7 +391,7 @@ def _ms(duration: timedelta) -> int:
     return round(duration / timedelta(milliseconds=1))
 
 
-def from_config(stream_name: str, config: KafkaConfig, form: Format | None) -> Any:
+def from_config(stream_name: str, config: KafkaSourceConfig, form: FormatConfig | None) -> Any:
     """What ``make_source`` calls."""
     group = config.group or f"forewatch-{stream_name}"
     if config.client == "confluent":

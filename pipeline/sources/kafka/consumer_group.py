@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSourceConfig
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll
@@ -97,7 +97,7 @@ class OffsetPublisher:
 class GroupSource(ABC):
     """One member of a consumer group; subclasses talk to the client."""
 
-    def __init__(self, config: KafkaConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+    def __init__(self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
         self._config = config
         self._group = group
         self._metadata_age = metadata_age

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from pipeline.config.schema import Format, KafkaSource
-from pipeline.config.schema import Source as SourceConfig
+from pipeline.config.schema import FormatConfig, KafkaSourceConfig, SourceConfig
 from pipeline.core.types import Partition
 from pipeline.sources import make_source
 from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
@@ -91,7 +90,9 @@ class RangeSource:
         self.inner.close()
 
 
-def range_source(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: int | None) -> RangeSource:
+def range_source(
+    stream: str, kafka: KafkaSourceConfig, start_ns: int | None, end_ns: int | None
+) -> RangeSource:
     """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions
     from the daemon.
     """
@@ -100,7 +101,7 @@ def range_source(stream: str, kafka: KafkaSource, start_ns: int | None, end_ns: 
     )
 
 
-def second_reader(stream: str, source: SourceConfig, form: Format | None) -> Source | None:
+def second_reader(stream: str, source: SourceConfig, form: FormatConfig | None) -> Source | None:
     """Another reader of what a live one reads, from the same start; None where reading takes something away,
     or makes it.
     """
@@ -109,5 +110,5 @@ def second_reader(stream: str, source: SourceConfig, form: Format | None) -> Sou
     return make_source(stream, source, form) if source.files is not None else None
 
 
-def _alone(kafka: KafkaSource) -> KafkaSource:
+def _alone(kafka: KafkaSourceConfig) -> KafkaSourceConfig:
     return kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSourceConfig
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def join():
         settings = {"session_timeout": timedelta(seconds=6), **settings}
         opened.append(
             client(
-                KafkaConfig(brokers=[broker], topics=list(topics), **settings),
+                KafkaSourceConfig(brokers=[broker], topics=list(topics), **settings),
                 group or uuid.uuid4().hex,
                 metadata_age=metadata_age,
             )

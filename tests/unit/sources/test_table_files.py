@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.schema import CsvFormat, FilesSource
+from pipeline.config.schema import CsvFormat, FilesSourceConfig
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources import make_source
@@ -26,8 +26,7 @@ from pipeline.sources.files.csv_lines import Layout, parse_lines
 from pipeline.sources.files.csv_reader import CsvFile
 from pipeline.sources.files.parquet_reader import ParquetFile
 from pipeline.sources.files.row_slice import RowsGoneError
-from pipeline.sources.files.source import FilesSource as Files
-from pipeline.sources.files.source import open_files
+from pipeline.sources.files.source import FilesSource, open_files
 
 LAYOUT = Layout(["s", "t", "v"], ",", frozenset({"v"}), frozenset({"s"}))
 FORM = CsvFormat(series="s", time="t", values=["v"])
@@ -219,8 +218,10 @@ def test_make_source_passes_the_format_on(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"s|t|v\na|1|2\n")
     from pipeline.config import schema
 
-    form = schema.Format(csv=CsvFormat(series="s", time="t", values=["v"], delimiter="|"))
-    source = make_source("stream", schema.Source(files=FilesSource(paths=[str(tmp_path / "*.csv")])), form)
+    form = schema.FormatConfig(csv=CsvFormat(series="s", time="t", values=["v"], delimiter="|"))
+    source = make_source(
+        "stream", schema.SourceConfig(files=FilesSourceConfig(paths=[str(tmp_path / "*.csv")])), form
+    )
     read, _ = drain(source)
     assert list(read.values()) == [[0]]
 
@@ -228,7 +229,7 @@ def test_make_source_passes_the_format_on(tmp_path):
 def test_following_reads_whole_lines_only_and_goes_on_where_it_was(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(b"s,t,v\na,0,1\na,1,")
-    source = Files(FilesSource(paths=[str(path)], follow=True), FORM)
+    source = FilesSource(FilesSourceConfig(paths=[str(path)], follow=True), FORM)
     positions: dict[Partition, int] = {}
     assert list(drain(source, positions, stop=bool)[0].values()) == [[0]]
     for _ in range(12):
@@ -244,7 +245,7 @@ def test_following_reads_whole_lines_only_and_goes_on_where_it_was(tmp_path):
 def test_a_truncated_file_is_out_of_range_at_its_old_position(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(b"s,t,v\n" + b"a,1,1\n" * 50)
-    source = Files(FilesSource(paths=[str(path)], follow=True), FORM)
+    source = FilesSource(FilesSourceConfig(paths=[str(path)], follow=True), FORM)
     positions: dict[Partition, int] = {}
     drain(source, positions, stop=lambda read: sum(map(len, read.values())) == 50)
     path.write_bytes(b"s,t,v\n" + b"a,1,1\n" * 10)
@@ -257,7 +258,7 @@ def test_a_truncated_file_is_out_of_range_at_its_old_position(tmp_path):
 def test_a_file_that_goes_away_is_revoked(tmp_path):
     for name in ("a.csv", "b.csv"):
         write_csv(tmp_path / name, 5)
-    source = Files(FilesSource(paths=[str(tmp_path / "*.csv")], follow=True), FORM)
+    source = FilesSource(FilesSourceConfig(paths=[str(tmp_path / "*.csv")], follow=True), FORM)
     drain(source, stop=lambda read: sum(map(len, read.values())) == 10)
     os.unlink(tmp_path / "a.csv")
     revoked = []
@@ -296,7 +297,7 @@ def test_what_is_no_table_is_named(tmp_path, name, content, error):
 def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
     """No file, or one that nobody goes on writing: both look like a quiet input otherwise."""
     monkeypatch.setattr(files, "SCAN_EVERY", 0.0)
-    source = Files(FilesSource(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
+    source = FilesSource(FilesSourceConfig(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
     source.poll(10, 0.0)
     source.poll(10, 0.0)
     assert [record.message.split(":")[0] for record in caplog.records] == [

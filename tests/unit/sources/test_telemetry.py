@@ -17,7 +17,7 @@ EVERY = timedelta(milliseconds=100)
 
 @pytest.fixture
 def source():
-    source = make_source("machine", schema.Source(telemetry=schema.TelemetrySource(every=EVERY)))
+    source = make_source("machine", schema.SourceConfig(telemetry=schema.TelemetrySourceConfig(every=EVERY)))
     yield source
     source.close()
 
@@ -79,7 +79,7 @@ def test_no_row_twice_for_one_interval(source):
 
 def test_another_cadence_is_another_log(source):
     slower = make_source(
-        "machine", schema.Source(telemetry=schema.TelemetrySource(every=timedelta(seconds=5)))
+        "machine", schema.SourceConfig(telemetry=schema.TelemetrySourceConfig(every=timedelta(seconds=5)))
     )
     assert source.poll(1, 0).assigned != slower.poll(1, 0).assigned
 
