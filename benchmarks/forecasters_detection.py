@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from detectors.forecasters.base import Forecaster
-from detectors.stages.tail_calibration import Calibration
+from detectors.stages.tail_calibration import TailCalibration
 from detectors.training.fit import Scaler, Settings, fit, untrainable
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Labelled
@@ -125,7 +125,7 @@ def _averaged(error: NDArray[np.float32], period: int) -> NDArray[np.float32]:
 
 
 def _surprise(error: NDArray[np.float32]) -> Values:
-    calibration = Calibration((0.9,), BINS)
+    calibration = TailCalibration((0.9,), BINS)
     surprise, _ = calibration.run(
         calibration.initial(1), np.zeros(len(error), np.int32), error[:, None].astype(np.float32), 0, 4.0
     )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import Preset
-from detectors.stages.forecaster_selection import STATIC, Rungs
-from detectors.stages.multivariate import Joint
+from detectors.stages.forecaster_selection import STATIC, SelectedForecasts
+from detectors.stages.multivariate import Multivariate
 from detectors.stages.robust_scale import ANCHOR
 from detectors.thresholds.base import Threshold
 from detectors.thresholds.event_gate import Event
@@ -24,13 +24,13 @@ LIMITS, CHANNELS, SETTLED = (np.uint8(EVIDENCE.index(word)) for word in ("limits
 
 @dataclass(frozen=True, slots=True)
 class DecisionParts:
-    """What of a detector the decision needs; ``joint`` is None for one channel."""
+    """What of a detector the decision needs; ``multivariate`` is None for one channel."""
 
     spec: DetectorSpec
     preset: Preset
     event: Event
     threshold: Threshold
-    joint: Joint | None
+    multivariate: Multivariate | None
 
 
 def assemble(
@@ -40,28 +40,28 @@ def assemble(
     batch: ChannelBatch,
     raw: Floats,
     lead: NDArray[np.uint8],
-    rungs: Rungs,
+    forecasts: SelectedForecasts,
     half: Floats,
 ) -> Verdicts:
-    """``raw``, ``lead``, ``rungs`` and ``half`` (band in steps) are per channel slot (M, …); the verdicts are per
+    """``raw``, ``lead``, ``forecasts`` and ``half`` (band in steps) are per channel slot (M, …); the verdicts are per
     point (N,).
     """
     shape = points.values.shape
-    centre = rungs.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
+    centre = forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
     width = (half * batch.step).astype(np.float64)
     inverse = parts.preset.inverse
     middle, low, high = (
         np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width)
     )
-    guards, lead = rungs.guard.reshape(shape), lead.reshape(shape)
+    guards, lead = forecasts.guard.reshape(shape), lead.reshape(shape)
     # The largest of C channels is C times as likely to be rare as one of them.
     one, repeats = (
         np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)
     )
     by_channel = np.where(np.isnan(points.values), np.float32(0), one)
     repeats = repeats.max(axis=1)
-    if parts.joint is not None:
-        together, lasting, share, left = parts.joint.run(state, points.slot, batch, rungs)
+    if parts.multivariate is not None:
+        together, lasting, share, left = parts.multivariate.run(state, points.slot, batch, forecasts)
         leads = together > by_channel.max(axis=1)
         by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
         lead = np.where(leads[:, None], np.where(left, SETTLED, CHANNELS)[:, None], lead)

@@ -26,21 +26,21 @@ from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.per_group_lstm import Own
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
 from detectors.scorers.base import Scorer
-from detectors.scorers.discord import Shape
-from detectors.scorers.flatline import Stuck
-from detectors.scorers.level_shift import Level
-from detectors.scorers.novelty import Bounds
-from detectors.scorers.robust_level_shift import Shift
-from detectors.scorers.seasonal_profile import Seasonal
-from detectors.scorers.step import Change
-from detectors.scorers.value_range import Range
-from detectors.scorers.volatility import Market
-from detectors.stages.forecaster_selection import Ladder, Rungs
-from detectors.stages.multivariate import Joint
-from detectors.stages.robust_scale import Scale
-from detectors.stages.score_fusion import Combiner, Group, evidence
-from detectors.stages.seasonality import Rhythm
-from detectors.stages.tail_calibration import Calibration
+from detectors.scorers.discord import Discord
+from detectors.scorers.flatline import Flatline
+from detectors.scorers.level_shift import LevelShift
+from detectors.scorers.novelty import Novelty
+from detectors.scorers.robust_level_shift import RobustLevelShift
+from detectors.scorers.seasonal_profile import SeasonalProfile
+from detectors.scorers.step import Step
+from detectors.scorers.value_range import ValueRange
+from detectors.scorers.volatility import Volatility
+from detectors.stages.forecaster_selection import ForecasterSelection, SelectedForecasts
+from detectors.stages.multivariate import Multivariate
+from detectors.stages.robust_scale import RobustScale
+from detectors.stages.score_fusion import ScoreFusion, TrackGroup, evidence
+from detectors.stages.seasonality import Seasonality
+from detectors.stages.tail_calibration import TailCalibration
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event_gate import Event
 
@@ -51,11 +51,11 @@ BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by la
 LARGEST = 1e30  # of a value in working units; its square is still a float64
 
 
-def scorers(tier: Tier, groups: tuple[Group, ...]) -> tuple[Scorer, ...]:
+def scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
     """The scorers that ``groups`` need, in the order of their tracks."""
     known: list[Scorer] = [
-        Change(), Level(), Shift(), Stuck(), Market(), Seasonal(tier.bins_of_day), Shape(tier.shapes, tier.windows),
-        Shape(tier.cycles, CYCLES, "cycle"), Bounds(tier.seen) if tier.seen else Range(),
+        Step(), LevelShift(), RobustLevelShift(), Flatline(), Volatility(), SeasonalProfile(tier.bins_of_day), Discord(tier.shapes, tier.windows),
+        Discord(tier.cycles, CYCLES, "cycle"), Novelty(tier.seen) if tier.seen else ValueRange(),
     ]  # fmt: skip
     wanted = {name for group in groups for name, _ in group.tracks}
     return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
@@ -69,31 +69,31 @@ class Cascade:
     ) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
-        self.scale, self.rhythm, self.ladder = (
-            Scale(),
-            Rhythm(tier.ring, tier.levels, tier.repeats, tier.recent),
-            Ladder(),
+        self.scale, self.seasonality, self.selection = (
+            RobustScale(),
+            Seasonality(tier.ring, tier.levels, tier.repeats, tier.recent),
+            ForecasterSelection(),
         )
         self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
         self.scorers = scorers(tier, groups)
-        tracks = tuple(name for part in self.scorers for name in part.tracks) + self.ladder.tracks
+        tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
         self.event = Event(spec.alarm_rate, spec.min_points)
         self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
-        self.combiner = Combiner(groups, self.event.threshold, (BAND,))
-        self.columns = np.array([tracks.index(name) for name, _ in self.combiner.columns])
+        self.fusion = ScoreFusion(groups, self.event.threshold, (BAND,))
+        self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
         self.evidence = np.array(
-            [EVIDENCE.index(evidence(name)) for name, _ in self.combiner.columns], np.uint8
+            [EVIDENCE.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8
         )
-        self.calibration = Calibration(tuple(quantile for _, quantile in self.combiner.columns), tier.bins)
-        self.joint = (
-            Joint(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)
+        self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
+        self.multivariate = (
+            Multivariate(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)
             if len(spec.channels) > 1
             else None
         )
-        self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.joint)
+        self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.multivariate)
         digest, weights = digest_of(spec, tier), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:
@@ -111,16 +111,18 @@ class Cascade:
         channels = len(self.spec.channels)
         parts: list[Any] = [
             self.scale,
-            self.rhythm,
-            self.ladder,
+            self.seasonality,
+            self.selection,
             self.calibration,
-            self.combiner,
+            self.fusion,
             *self.scorers,
             *([self.forecast] if self.forecast else []),
-            *([self.joint.settled] if self.joint else []),
+            *([self.multivariate.settled] if self.multivariate else []),
         ]
         state = (
-            self.event.initial(n) | self.threshold.initial(n) | (self.joint.initial(n) if self.joint else {})
+            self.event.initial(n)
+            | self.threshold.initial(n)
+            | (self.multivariate.initial(n) if self.multivariate else {})
         )
         for part in parts:
             for name, array in part.initial(n * channels).items():
@@ -133,12 +135,12 @@ class Cascade:
             for name, array in state.items()
         }
         batch = flatten_channels(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
-        errors, rungs = self._errors(flat, batch)
+        errors, forecasts = self._errors(flat, batch)
         surprises, half = self.calibration.run(
-            flat, batch.slot, errors[:, self.columns], self.combiner.columns.index(BAND), self.event.threshold
+            flat, batch.slot, errors[:, self.columns], self.fusion.columns.index(BAND), self.event.threshold
         )
-        raw, lead = self.combiner.run(flat, batch.slot, surprises, rungs)
-        return state, assemble(self.decision, flat, points, batch, raw, self.evidence[lead], rungs, half)
+        raw, lead = self.fusion.run(flat, batch.slot, surprises, forecasts)
+        return state, assemble(self.decision, flat, points, batch, raw, self.evidence[lead], forecasts, half)
 
     def adopt(self, state: State) -> None:
         if self.forecast is not None:
@@ -148,17 +150,17 @@ class Cascade:
         if self.forecast is not None:
             self.forecast.introduce(state, slots, names)
 
-    def _errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, Rungs]:
+    def _errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, SelectedForecasts]:
         """Raw errors of every track (M, K), and what was expected by whom."""
         self.scale.run(state, batch)
-        self.rhythm.run(state, batch)
+        self.seasonality.run(state, batch)
         errors = np.empty((len(batch), len(self.tracks)), np.float32)
         at = 0
         for scorer in self.scorers:
             scorer.run(state, batch, errors[:, at : at + len(scorer.tracks)])
             at += len(scorer.tracks)
         readout = self.forecast.run(state, batch, errors[:, at + 1 :]) if self.forecast else None
-        return errors, self.ladder.run(state, batch, readout, errors[:, at : at + 1])
+        return errors, self.selection.run(state, batch, readout, errors[:, at : at + 1])
 
 
 def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:

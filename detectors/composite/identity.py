@@ -14,7 +14,7 @@ from typing import Any
 
 from detectors.base import DetectorSpec, Limits
 from detectors.composite.tiers import Tier
-from detectors.stages.score_fusion import Group
+from detectors.stages.score_fusion import TrackGroup
 
 
 def digest_of(*values: Any) -> Any:
@@ -63,7 +63,7 @@ _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
             "min_deviation",
         ),
     ),
-    Group: (
+    TrackGroup: (
         "Group",
         _same(
             "tracks",

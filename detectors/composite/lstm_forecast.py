@@ -14,7 +14,7 @@ from detectors.composite.tiers import Tier
 from detectors.forecasters import lstm_features
 from detectors.forecasters.per_group_lstm import Own
 from detectors.forecasters.shared_lstm_numba import HIDDEN, FrozenLSTM
-from detectors.stages.ridge_readout import Readout
+from detectors.stages.ridge_readout import RidgeReadout
 from detectors.stages.robust_scale import ANCHOR
 from detectors.stages.robust_scale import LARGEST as FARTHEST
 
@@ -30,7 +30,7 @@ class Forecast:
         self.net, self.own = net, own
         self.lags, self.memory, self.hidden = tier.lags, tier.memory, tier.hidden
         self.mixture = mixture(HIDDEN, tier.hidden)
-        self.readout = Readout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
+        self.readout = RidgeReadout(tier.hidden + tier.lags + 2, tier.horizons, tier.spans)
         self.tracks = self.readout.tracks
 
     def initial(self, slots: int) -> State:

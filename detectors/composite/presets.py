@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.composite.tiers import MARKET
-from detectors.stages.score_fusion import Group
+from detectors.stages.score_fusion import TrackGroup
 
 Values = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ SESSION_NS = DAY_NS * 6.5 / 24
 
 class Preset(Protocol):
     #: Evidence that replaces the tier's own where these numbers ask for other scorers (None: the tier's).
-    groups: tuple[Group, ...] | None
+    groups: tuple[TrackGroup, ...] | None
     #: Whether they have a level to come back to, as a plant has; traffic and prices have not.
     settles: bool
 
@@ -53,7 +53,7 @@ class Plain:
 
 class Sensor(Plain):
     settles: bool = True
-    groups: tuple[Group, ...] | None = None
+    groups: tuple[TrackGroup, ...] | None = None
 
     def forward(self, values: Values) -> Values:
         return values
@@ -64,7 +64,7 @@ class Sensor(Plain):
 
 class Network(Plain):
     settles: bool = False
-    groups: tuple[Group, ...] | None = None
+    groups: tuple[TrackGroup, ...] | None = None
 
     def forward(self, values: Values) -> Values:
         return np.sign(values) * np.log1p(np.abs(values))
@@ -74,7 +74,7 @@ class Network(Plain):
 
 
 class Stock:
-    groups: tuple[Group, ...] | None = MARKET
+    groups: tuple[TrackGroup, ...] | None = MARKET
     settles: bool = False
 
     def forward(self, values: Values) -> Values:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from detectors.stages.score_fusion import Group
+from detectors.stages.score_fusion import TrackGroup
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
     """Sizes of one tier; 0 leaves a part out."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[TrackGroup, ...]
     bins: int = 32  # of a calibration histogram
     ring: int = 64  # rows a level that the rhythm remembers
     levels: int = 1
@@ -32,7 +32,7 @@ class Tier:
     spans: tuple[float, ...] = (0.125, 0.5, 2.0)  # of the averaged errors, in periods
 
 
-FORM = Group(
+FORM = TrackGroup(
     (
         ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x2", 1.0), ("residual", 0.5),
         ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
@@ -40,11 +40,11 @@ FORM = Group(
     0.3, 0.9, cap=1e9, predictable=0.2, certain=1.5,
 )  # fmt: skip
 BEND = 4.0
-EVENT = Group(
+EVENT = TrackGroup(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("cycle1", 1.0), ("cycle0.25", 1.0)),
     4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
 )  # fmt: skip
-POINT = Group(
+POINT = TrackGroup(
     (("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True
 )
 #: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
@@ -53,21 +53,21 @@ STRONG_FORM = replace(
     tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("ahead1x0.5", 0.5), ("ahead4x0.125", 0.5), ("shape0.25", 0.5)),
     scale=0.254,
 )
-STRONG_EVENT = Group(
+STRONG_EVENT = TrackGroup(
     (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
     4 / 8, slope=0.2, bend=BEND, predictable=0.2, certain=0.7,
 )  # fmt: skip
-STUCK = Group((("stuck", 1.0),), 1.6, bend=BEND)
-DRIFT = Group((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
+STUCK = TrackGroup((("stuck", 1.0),), 1.6, bend=BEND)
+DRIFT = TrackGroup((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
 MARKET = (
-    Group((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
-    Group((("burst", 1.0),), 1.05, 0.95),
-    Group((("frozen", 1.0),), 0.95, repeats=True),
+    TrackGroup((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
+    TrackGroup((("burst", 1.0),), 1.05, 0.95),
+    TrackGroup((("frozen", 1.0),), 0.95, repeats=True),
 )
 
 TIERS = {
     "light": Tier(
-        (replace(POINT, bend=1.0), Group((("range", 1.0), ("level", 1.0), ("change", 0.5)), 4 / 3.5, own=0.75), STUCK, DRIFT),
+        (replace(POINT, bend=1.0), TrackGroup((("range", 1.0), ("level", 1.0), ("change", 0.5)), 4 / 3.5, own=0.75), STUCK, DRIFT),
         bins=20, ring=40,
     ),
     "standard": Tier(

@@ -13,13 +13,13 @@ import numpy as np
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
-from detectors.stages.quantised_history import pack
+from detectors.stages.quantised_history import quantise
 
 ZERO, INFINITY = np.float32(0), np.float32(np.inf).view(np.int32)
 FALLBACK = 64  # rows of a "period" where none was found
 
 
-class Shape:
+class Discord:
     """One track per window length, in periods or, with ``name`` "cycle", in cycles (see
     ``detectors.stages.seasonality``). State: 2 · memory bytes a channel slot and a little.
     """
@@ -131,7 +131,7 @@ def _shape(blocks, quantum, clock, partial, held, windows, resolution, slot, v, 
             if t[0] == memory:
                 t[0] = memory * 3 // 4
                 past[: t[0]] = past[memory - t[0] :].copy()
-            past[t[0]] = pack(past[: t[0]], quantum, row, partial[row] / t[2])
+            past[t[0]] = quantise(past[: t[0]], quantum, row, partial[row] / t[2])
             t[0] += 1
             t[2], partial[row] = 0, 0.0
             for w in range(len(windows)):

@@ -15,7 +15,7 @@ PATIENCE = (10, 3)
 LAST, RUN, LONGEST = range(3)
 
 
-class Stuck:
+class Flatline:
     """The rows by which a run of equal values exceeds ``FACTOR`` times the longest before, and its
     ``PATIENCE``. State: 12 bytes a channel slot.
     """

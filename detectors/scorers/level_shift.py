@@ -12,7 +12,7 @@ SHORT = 60.0
 LONG = 5000.0
 
 
-class Level:
+class LevelShift:
     tracks: tuple[str, ...] = ("level",)
 
     def initial(self, slots: int) -> State:

@@ -12,12 +12,12 @@ import numpy as np
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
-from detectors.stages.quantised_history import pack
+from detectors.stages.quantised_history import quantise
 
 FAR = 2**17  # quanta: farther than any two values are
 
 
-class Bounds:
+class Novelty:
     """State: 2 · size bytes a channel slot and a little."""
 
     tracks: tuple[str, ...] = ("range", "novelty")
@@ -68,7 +68,7 @@ def _bounds(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-de
         if np.isnan(near[i]):
             out[i, :] = np.nan
             continue
-        value = pack(row, quantum, slot[i], near[i])
+        value = quantise(row, quantum, slot[i], near[i])
         if n == 0:
             out[i, :] = np.nan
             row[0] = value

@@ -22,7 +22,7 @@ TRUSTED = np.float32(20)  # rows before a deviation is cut
 ROWS, MEDIAN, DEVIATION, NOW, LONG_MEAN = range(5)
 
 
-class Shift:
+class RobustLevelShift:
     """State: 20 bytes a channel slot."""
 
     tracks: tuple[str, ...] = ("shift",)

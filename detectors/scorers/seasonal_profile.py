@@ -13,7 +13,7 @@ import numpy as np
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
-from detectors.stages.quantised_history import pack
+from detectors.stages.quantised_history import quantise
 
 DAY = 86_400_000_000_000
 DAYS = 8
@@ -21,7 +21,7 @@ BACK = (1, 2, 3, 7)
 NOTHING = (1, 0)  # no value yet: least above greatest
 
 
-class Seasonal:
+class SeasonalProfile:
     """State: 8 · bins · 4 bytes a channel slot and a little."""
 
     tracks: tuple[str, ...] = ("seasonal",)
@@ -49,7 +49,7 @@ def _seasonal(ends, quantum, day, slot, time, v, near, out):  # type: ignore[no-
         if np.isnan(v[i]):
             out[i, 0] = np.nan
             continue
-        kept = pack(ends[row], quantum, row, near[i])
+        kept = quantise(ends[row], quantum, row, near[i])
         unit = quantum[row] if quantum[row] > 0 else np.float32(1)
         # in quanta, as what is kept is: a value seen before is at distance 0
         value = kept + (v[i] - near[i]) / unit

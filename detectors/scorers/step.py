@@ -9,7 +9,7 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 
-class Change:
+class Step:
     tracks: tuple[str, ...] = ("change",)
 
     def initial(self, slots: int) -> State:

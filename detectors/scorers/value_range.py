@@ -9,7 +9,7 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
 
-class Range:
+class ValueRange:
     tracks: tuple[str, ...] = ("range",)
 
     def initial(self, slots: int) -> State:

@@ -28,7 +28,7 @@ SPLITS = np.log(
 COUNT, LAST, SLOW_SQUARE, FAST_MOVE = range(4)
 
 
-class Market:
+class Volatility:
     """Tracks: |return| / volatility, and recent over usual volatility.
 
     Works on log values. State: 32 bytes a channel slot.

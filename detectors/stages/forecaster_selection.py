@@ -29,7 +29,7 @@ USUAL_ERROR = 5  # place behind the errors of the five rungs
 
 
 @dataclass(slots=True)
-class Rungs:
+class SelectedForecasts:
     """What the ladder says of M rows.
 
     expected (M,) float32  in the units of v (NaN: no forecast yet); guard (M,) uint8: who expected it
@@ -45,7 +45,7 @@ class Rungs:
     rows: Floats
 
 
-class Ladder:
+class ForecasterSelection:
     """Chooses among the rungs' forecasts of each row. State: 56 bytes a channel slot."""
 
     tracks: tuple[str, ...] = ("surplus",)
@@ -53,12 +53,16 @@ class Ladder:
     def initial(self, slots: int) -> State:
         return {"ladder.gauss": np.zeros((slots, 4)), "ladder.error": np.zeros((slots, 6), np.float32)}
 
-    def run(self, state: State, batch: ChannelBatch, readout: Floats | None, out: Floats) -> Rungs:
+    def run(
+        self, state: State, batch: ChannelBatch, readout: Floats | None, out: Floats
+    ) -> SelectedForecasts:
         """Residual |v − expected| in steps into ``out`` (M, 1)."""
         m = len(batch)
-        rungs = Rungs(np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32))
+        forecasts = SelectedForecasts(
+            np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32)
+        )
         if readout is None:
-            readout = rungs.expected.copy()
+            readout = forecasts.expected.copy()
         arrays = (
             state["ladder.gauss"],
             state["ladder.error"],
@@ -68,8 +72,17 @@ class Ladder:
             batch.unit,
             batch.season,
         )
-        _ladder(*arrays, readout, out, rungs.expected, rungs.guard, rungs.error, rungs.off, rungs.rows)
-        return rungs
+        _ladder(
+            *arrays,
+            readout,
+            out,
+            forecasts.expected,
+            forecasts.guard,
+            forecasts.error,
+            forecasts.off,
+            forecasts.rows,
+        )
+        return forecasts
 
 
 @kernel

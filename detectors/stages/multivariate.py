@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats, Ints
 from detectors.jit import kernel
-from detectors.stages.forecaster_selection import Rungs
-from detectors.stages.score_fusion import Combiner, Group
-from detectors.stages.steady_state import Settled
-from detectors.stages.tail_calibration import Calibration
+from detectors.stages.forecaster_selection import SelectedForecasts
+from detectors.stages.score_fusion import ScoreFusion, TrackGroup
+from detectors.stages.steady_state import SteadyState
+from detectors.stages.tail_calibration import TailCalibration
 
 MEMORY = 5_000.0
 SPAN = 10.0
@@ -37,23 +37,23 @@ QUARANTINE = 2.5
 RESTLESS = 4.0  # the same of numbers that do not settle: leaving a level belongs to the tail
 FALLEN = 0.4
 RISE, DECAY = 30.0, 1000.0  # rows over which the height of an event is taken, and after which it is forgotten
-SETTLED = (Group((("settled", 1.0),), 1.0, 0.9),)
-GROUPS = (Group((("joint", 1.0),), 0.8, slope=0.2), Group((("joint_mean", 1.0),), 0.8, slope=0.2))
+SETTLED = (TrackGroup((("settled", 1.0),), 1.0, 0.9),)
+GROUPS = (TrackGroup((("joint", 1.0),), 0.8, slope=0.2), TrackGroup((("joint_mean", 1.0),), 0.8, slope=0.2))
 
 
-class Joint:
-    """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``Settled`` of each lane."""
+class Multivariate:
+    """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``SteadyState`` of each lane."""
 
     def __init__(self, channels: int, bins: int, threshold: float, settles: bool) -> None:
         self.channels = channels
-        self.combiner, self.lasting, self.settled = (
-            Combiner(GROUPS, threshold),
-            Combiner(SETTLED, threshold),
-            Settled(),
+        self.fusion, self.lasting, self.settled = (
+            ScoreFusion(GROUPS, threshold),
+            ScoreFusion(SETTLED, threshold),
+            SteadyState(),
         )
         self.calibrations = {
-            "joint.": Calibration(tuple(quantile for _, quantile in self.combiner.columns), bins),
-            "joint.settled.": Calibration((0.9,), bins, QUARANTINE if settles else RESTLESS),
+            "joint.": TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), bins),
+            "joint.settled.": TailCalibration((0.9,), bins, QUARANTINE if settles else RESTLESS),
         }
 
     def initial(self, n: int) -> State:
@@ -64,16 +64,18 @@ class Joint:
         return own
 
     def run(
-        self, state: State, series_slot: Ints, batch: ChannelBatch, rungs: Rungs
+        self, state: State, series_slot: Ints, batch: ChannelBatch, forecasts: SelectedForecasts
     ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Surprise (N,) of the channels, of that what lasts as long as its cause (N,), each channel's share
         (N, C), and where it is not what they break together that says more, but the one that is farthest from
         where it settled (N,).
         """
         shape = (len(series_slot), self.channels)
-        usual = np.maximum(rungs.error * batch.unit, 1e-30)
+        usual = np.maximum(forecasts.error * batch.unit, 1e-30)
         residual = (
-            np.clip((batch.v - rungs.expected) / usual, -LARGEST, LARGEST).reshape(shape).astype(np.float32)
+            np.clip((batch.v - forecasts.expected) / usual, -LARGEST, LARGEST)
+            .reshape(shape)
+            .astype(np.float32)
         )
         errors, share, rows = (
             np.empty((len(series_slot), 2), np.float32),
@@ -85,11 +87,11 @@ class Joint:
         farthest = np.fmax.reduce(away, axis=1)[:, None]
         _fallen(state["joint.height"], series_slot, farthest)
         ones = np.ones(len(series_slot), np.float32)
-        known = replace(rungs, error=ones, off=ones, rows=rows)
+        known = replace(forecasts, error=ones, off=ones, rows=rows)
         together, lasting = (
-            combiner.run({}, series_slot, self._surprises(state, prefix, series_slot, error), known)[0][:, 0]
-            for combiner, prefix, error in (
-                (self.combiner, "joint.", errors),
+            fusion.run({}, series_slot, self._surprises(state, prefix, series_slot, error), known)[0][:, 0]
+            for fusion, prefix, error in (
+                (self.fusion, "joint.", errors),
                 (self.lasting, "joint.settled.", farthest),
             )
         )

@@ -17,7 +17,7 @@ SMALLEST = 1e-30  # quantum
 
 
 @kernel
-def pack(past, quantum, row, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def quantise(past, quantum, row, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """``value`` in quanta of the lane; ``past`` (what it packed before, any shape) gets coarser in place
     where the quantum doubles.
     """

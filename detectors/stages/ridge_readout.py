@@ -28,7 +28,7 @@ SHY = 4  # rows for each of those features
 COUNT, SOLVED, DUE = range(3)  # rows; the row of the first solution; the row of the next
 
 
-class Readout:
+class RidgeReadout:
     """Tracks: the error one step ahead in units; then of each horizon its error in usual sizes, averaged over
     each of ``spans`` periods.
     """

@@ -21,7 +21,7 @@ LARGEST = 1e15  # squares of differences still fit in float32
 N, LOC, DEV, STEP, LAST, ANCHOR = range(6)
 
 
-class Scale:
+class RobustScale:
     """First stage of every detector: fills ``v``, ``near``, ``z``, ``unit`` and ``step``."""
 
     def initial(self, slots: int) -> State:

@@ -43,7 +43,7 @@ class Known(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class TrackGroup:
     """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first
     ``after`` rows of a lane.
 
@@ -83,7 +83,7 @@ def evidence(track: str) -> str:
     return next((word for start, word in SPEAKS_OF.items() if track.startswith(start)), "none")
 
 
-class Combiner:
+class ScoreFusion:
     """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two
     quantiles has two columns.
 
@@ -92,7 +92,7 @@ class Combiner:
     """
 
     def __init__(
-        self, groups: tuple[Group, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()
+        self, groups: tuple[TrackGroup, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()
     ) -> None:
         self.columns = tuple(
             dict.fromkeys(

@@ -16,7 +16,7 @@ import numpy as np
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch
 from detectors.jit import kernel
-from detectors.stages.quantised_history import pack
+from detectors.stages.quantised_history import quantise
 
 BASE = 4
 VALLEY = 0.1
@@ -25,7 +25,7 @@ LEAST = 0.02
 STRENGTH, LAG = range(2)
 
 
-class Rhythm:
+class Seasonality:
     """Second stage: fills ``period``, ``season`` and ``cycle``, which is found in the last ``recent`` values
     (0: not at all).
 
@@ -127,7 +127,7 @@ def _rhythm(ring, quantum, partial, count, peak, repeats, recent, slot, v, perio
         value, span = v[i], 1
         for j in range(levels):
             k = count[row, j]
-            ring[row, j, k % size] = pack(ring[row], quantum, row, value)
+            ring[row, j, k % size] = quantise(ring[row], quantum, row, value)
             k += 1
             count[row, j] = k
             if k % (size // 4) == 0:

@@ -30,7 +30,7 @@ WARM = 50
 LEARNED, JUDGED, DUE, QUIET, SIZE, MEAN, SPREAD, ROWS = range(8)
 
 
-class Settled:
+class SteadyState:
     """The averaged error in usual errors, about 1. State: 4 · (10 + 4 + 4 + 3 + 8) bytes a channel slot."""
 
     def initial(self, slots: int) -> State:

@@ -33,7 +33,7 @@ RATIO = np.float32(np.log(2) / PER_OCTAVE)
 ENOUGH = 100  # rows before anything is put in quarantine
 
 
-class Calibration:
+class TailCalibration:
     """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a channel slot.
 
     With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end

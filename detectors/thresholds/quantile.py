@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import Floats, Ints
-from detectors.stages.tail_calibration import Calibration
+from detectors.stages.tail_calibration import TailCalibration
 
 
 class Quantile:
@@ -16,7 +16,7 @@ class Quantile:
 
     def __init__(self, level: float) -> None:
         self.level = np.float32(level)
-        self.tail = Calibration((0.98,), 32)
+        self.tail = TailCalibration((0.98,), 32)
 
     def initial(self, n: int) -> State:
         return {f"threshold.{name}": array for name, array in self.tail.initial(n).items()}

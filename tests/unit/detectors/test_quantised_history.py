@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.channel_batch import ChannelBatch
-from detectors.stages.quantised_history import pack
-from detectors.stages.robust_scale import FAR, Scale
-from detectors.stages.seasonality import Rhythm
+from detectors.stages.quantised_history import quantise
+from detectors.stages.robust_scale import FAR, RobustScale
+from detectors.stages.seasonality import Seasonality
 
 values = st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=1, max_size=50)
 
@@ -17,7 +17,7 @@ values = st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=1, max_size
 def packed(given_values):
     past, quantum = np.zeros(len(given_values), np.int16), np.zeros(1, np.float32)
     for i, value in enumerate(given_values):
-        past[i] = pack(past, quantum, 0, np.float32(value))
+        past[i] = quantise(past, quantum, 0, np.float32(value))
     return past * quantum[0], quantum[0]
 
 
@@ -41,10 +41,10 @@ def test_one_wild_value_does_not_hide_the_period():
     batch = ChannelBatch(
         np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9)
     )
-    Scale().run(Scale().initial(1), batch)
+    RobustScale().run(RobustScale().initial(1), batch)
     assert batch.near[1_000] < 2 * FAR * batch.unit[1_000]
-    rhythm = Rhythm(256, 3)
-    state = rhythm.initial(1)
-    rhythm.run(state, batch)
+    seasonality = Seasonality(256, 3)
+    state = seasonality.initial(1)
+    seasonality.run(state, batch)
     assert abs(batch.period[-1] - 50) <= 1
     assert state["rhythm.quantum"][0] < 0.1 * batch.unit[-1]

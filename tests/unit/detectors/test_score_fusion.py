@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.stages.forecaster_selection import Rungs
-from detectors.stages.score_fusion import Combiner, Group
+from detectors.stages.forecaster_selection import SelectedForecasts
+from detectors.stages.score_fusion import ScoreFusion, TrackGroup
 
-GROUP = Group((("range", 1.0), ("level", 1.0)), 1.0, own=1.0)
+GROUP = TrackGroup((("range", 1.0), ("level", 1.0)), 1.0, own=1.0)
 
 
 def known(rows, off=np.inf):
     like = np.ones(len(rows), np.float32)
-    return Rungs(like, like.astype(np.uint8), like, np.float32(off) * like, rows.astype(np.float32))
+    return SelectedForecasts(
+        like, like.astype(np.uint8), like, np.float32(off) * like, rows.astype(np.float32)
+    )
 
 
 def surprise(history, last):
     """Of ``last`` (2,) after the rows of ``history`` (n, 2), in a lane with 10,000 rows before them."""
     given = np.vstack([history, last]).astype(np.float32)
-    combiner, n = Combiner((GROUP,), 4.0), len(given)
+    fusion, n = ScoreFusion((GROUP,), 4.0), len(given)
     rows = np.arange(10_000, 10_000 + n)
-    return combiner.run(combiner.initial(1), np.zeros(n, np.int32), given, known(rows))[0][-1, 0]
+    return fusion.run(fusion.initial(1), np.zeros(n, np.int32), given, known(rows))[0][-1, 0]
 
 
 def test_a_sum_that_is_usual_on_a_series_says_less_there():
@@ -35,19 +37,18 @@ def test_rows_that_say_nothing_teach_nothing():
 
 
 def test_what_is_learned_belongs_to_its_lane():
-    combiner = Combiner((GROUP,), 4.0)
-    state, slot = combiner.initial(2), np.zeros(1_000, np.int32)
+    fusion = ScoreFusion((GROUP,), 4.0)
+    state, slot = fusion.initial(2), np.zeros(1_000, np.int32)
     loud = np.full((1_000, 2), 3.0, np.float32)
-    combiner.run(state, slot, loud, known(np.arange(1_000)))
+    fusion.run(state, slot, loud, known(np.arange(1_000)))
     assert state["combiner.usual"][0].any()
     assert not state["combiner.usual"][1].any()
 
 
 def test_an_error_of_usual_size_is_no_event_however_rare():
-    combiner = Combiner((Group((("change", 1.0),), 1.0, least=8.0),), 10.0)
+    fusion = ScoreFusion((TrackGroup((("change", 1.0),), 1.0, least=8.0),), 10.0)
     given, slot = np.full((1, 1), 6.0, np.float32), np.zeros(1, np.int32)
     said = [
-        combiner.run({}, slot, given, known(np.array([100_000]), off))[0][0, 0]
-        for off in (2.0, 4.0, 8.0, 80.0)
+        fusion.run({}, slot, given, known(np.array([100_000]), off))[0][0, 0] for off in (2.0, 4.0, 8.0, 80.0)
     ]
     np.testing.assert_allclose(said, [1.5, 3.0, 6.0, 6.0])

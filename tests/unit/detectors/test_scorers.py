@@ -8,16 +8,16 @@ import pytest
 from detectors import DetectorSpec, Limits, build, contract
 from detectors.base import EVIDENCE
 from detectors.channel_batch import ChannelBatch
-from detectors.scorers.discord import Shape
-from detectors.scorers.flatline import Stuck
-from detectors.scorers.level_shift import Level
-from detectors.scorers.novelty import Bounds
-from detectors.scorers.robust_level_shift import Shift
-from detectors.scorers.seasonal_profile import Seasonal
-from detectors.scorers.volatility import Market
-from detectors.stages.robust_scale import Scale
-from detectors.stages.seasonality import Rhythm
-from detectors.stages.steady_state import Settled
+from detectors.scorers.discord import Discord
+from detectors.scorers.flatline import Flatline
+from detectors.scorers.level_shift import LevelShift
+from detectors.scorers.novelty import Novelty
+from detectors.scorers.robust_level_shift import RobustLevelShift
+from detectors.scorers.seasonal_profile import SeasonalProfile
+from detectors.scorers.volatility import Volatility
+from detectors.stages.robust_scale import RobustScale
+from detectors.stages.seasonality import Seasonality
+from detectors.stages.steady_state import SteadyState
 
 HOUR = 3_600_000_000_000
 
@@ -31,7 +31,7 @@ def batch_of(values, period=0):
         np.zeros(n, np.int32),
         np.full(n, HOUR),
     )
-    Scale().run(Scale().initial(1), made)
+    RobustScale().run(RobustScale().initial(1), made)
     made.period[:] = period
     return made
 
@@ -49,15 +49,15 @@ def test_rhythm_finds_the_period(period):
     given = batch_of(
         np.sin(2 * np.pi * t / period) + 0.4 * np.sin(4 * np.pi * t / period) + rng.normal(size=4_000) * 0.2
     )
-    rhythm = Rhythm(1024, 3)
-    rhythm.run(rhythm.initial(1), given)
+    seasonality = Seasonality(1024, 3)
+    seasonality.run(seasonality.initial(1), given)
     assert given.period[-1] == pytest.approx(period, rel=0.05)
 
 
 def test_rhythm_finds_none_in_a_walk():
     given = batch_of(np.random.default_rng(3).normal(size=3_000).cumsum())
-    rhythm = Rhythm(256, 2)
-    rhythm.run(rhythm.initial(1), given)
+    seasonality = Seasonality(256, 2)
+    seasonality.run(seasonality.initial(1), given)
     assert (given.period[-500:] == 0).mean() > 0.5
 
 
@@ -67,7 +67,7 @@ def test_a_shift_of_the_bulk_is_seen_among_spikes_that_hide_it_from_the_mean():
     values[rng.random(3_000) < 0.02] += 200.0
     values[2_700:] += 3.0
     given = batch_of(values)
-    for scorer, found in ((Shift(), True), (Level(), False)):
+    for scorer, found in ((RobustLevelShift(), True), (LevelShift(), False)):
         error = next(iter(errors(scorer, given).values()))
         assert bool(error[2_740:].min() > np.quantile(error[100:2_700], 0.999)) is found
 
@@ -75,14 +75,14 @@ def test_a_shift_of_the_bulk_is_seen_among_spikes_that_hide_it_from_the_mean():
 def test_one_spike_of_any_height_hardly_shifts():
     values = np.random.default_rng(1).normal(size=1_000)
     values[900] = 1e9
-    found = errors(Shift(), batch_of(values))["shift"]
+    found = errors(RobustLevelShift(), batch_of(values))["shift"]
     assert found[900:].max() < 1.5 * found[100:900].max()
 
 
 def test_novelty_finds_a_value_between_two_modes():
     rng = np.random.default_rng(0)
     values = np.r_[rng.choice([0.0, 10.0], 900) + rng.normal(size=900) * 0.1, 5.0]
-    found = errors(Bounds(64), batch_of(values))
+    found = errors(Novelty(64), batch_of(values))
     assert found["novelty"][-1] == pytest.approx(5.0, abs=0.7)
     assert found["range"][-1] == 0
 
@@ -91,7 +91,7 @@ def test_seasonal_knows_the_time_of_day():
     t = np.arange(24 * 10)
     values = np.where(t % 24 == 3, 50.0, 0.0)
     values[-1] = 50.0  # the right value at the wrong hour
-    found = errors(Seasonal(24), batch_of(values))["seasonal"]
+    found = errors(SeasonalProfile(24), batch_of(values))["seasonal"]
     assert found[24 * 9 + 3] == 0
     assert found[-1] == 50
 
@@ -100,19 +100,19 @@ def test_shape_finds_the_one_odd_period():
     t = np.arange(4_000)
     values = np.sin(2 * np.pi * t / 50)
     values[3_000:3_050] = np.abs(values[3_000:3_050])
-    found = errors(Shape(1024, (1.0,)), batch_of(values, period=50))["shape1"]
+    found = errors(Discord(1024, (1.0,)), batch_of(values, period=50))["shape1"]
     assert 3_020 <= np.nanargmax(np.where(t > 500, found, 0)) < 3_110
 
 
 def test_stuck_waits_longer_than_ever_before():
     rng = np.random.default_rng(0)
     quick = np.r_[rng.normal(size=500), np.full(10, 1.0)]
-    assert errors(Stuck(), batch_of(quick))["frozen"][-1] > 0
-    assert errors(Stuck(), batch_of(quick))["stuck"][-1] == 0
-    assert errors(Stuck(), batch_of(np.r_[quick, np.full(10, 1.0)]))["stuck"][-1] > 0
+    assert errors(Flatline(), batch_of(quick))["frozen"][-1] > 0
+    assert errors(Flatline(), batch_of(quick))["stuck"][-1] == 0
+    assert errors(Flatline(), batch_of(np.r_[quick, np.full(10, 1.0)]))["stuck"][-1] > 0
     slow = np.r_[np.repeat(rng.normal(size=50), 10), np.full(10, 1.0)]
-    assert errors(Stuck(), batch_of(slow))["frozen"].max() == 0
-    assert errors(Stuck(), batch_of(np.zeros(500)))["frozen"].max() == 0
+    assert errors(Flatline(), batch_of(slow))["frozen"].max() == 0
+    assert errors(Flatline(), batch_of(np.zeros(500)))["frozen"].max() == 0
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 1.5, 10, 0.5, 0.1])
@@ -121,8 +121,8 @@ def test_a_split_is_not_a_crash(ratio):
     split, crash = price.copy(), price.copy()
     split[200:] /= ratio
     crash[200:] /= 1.25 * ratio if ratio > 1 else 0.8 * ratio
-    assert errors(Market(), batch_of(np.log(split)))["return"][200] < 6
-    assert errors(Market(), batch_of(np.log(crash)))["return"][200] > 10 or ratio in (2, 0.5)
+    assert errors(Volatility(), batch_of(np.log(split)))["return"][200] < 6
+    assert errors(Volatility(), batch_of(np.log(crash)))["return"][200] > 10 or ratio in (2, 0.5)
 
 
 def flags(values, **spec):
@@ -180,7 +180,7 @@ def test_the_joint_alarm_needs_the_joint_term():
 
 def settled(values):
     given = batch_of(values)
-    return Settled().run(Settled().initial(1), given)
+    return SteadyState().run(SteadyState().initial(1), given)
 
 
 def test_a_new_level_of_a_settled_channel_stays_an_error_and_a_walk_never_settles():

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.jit import log2
-from detectors.stages.tail_calibration import Calibration
+from detectors.stages.tail_calibration import TailCalibration
 
 
 def surprises(errors, quantile=0.9, bins=64):
-    calibration = Calibration((quantile,), bins)
+    calibration = TailCalibration((quantile,), bins)
     errors = np.asarray(errors, np.float32)[:, None]
     return calibration.run(calibration.initial(1), np.zeros(len(errors), np.int32), errors, -1, 4.0)[0][:, 0]
 
@@ -69,7 +69,7 @@ def test_only_the_last_rows_are_remembered():
 
 
 def test_memory_does_not_grow_with_the_rows():
-    calibration = Calibration((0.9,), 20)
+    calibration = TailCalibration((0.9,), 20)
     state = calibration.initial(1)
     errors = np.random.default_rng(4).exponential(size=(50_000, 1)).astype(np.float32)
     calibration.run(state, np.zeros(len(errors), np.int32), errors, -1, 4.0)
