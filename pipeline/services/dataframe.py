@@ -1,6 +1,6 @@
 """The detector on a pandas frame, by the very path that the daemon takes.
 
->>> from pipeline import detect
+>>> from forewatch import detect
 >>> verdicts = detect(frame, time="ts", values=["temperature"], series="sensor")
 >>> frame[verdicts["flag"]]
 """

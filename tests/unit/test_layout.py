@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("pipeline", "detectors", "storage")
+OURS = ("forewatch", "pipeline", "detectors", "storage")
 
 
 def imported(path: Path) -> Iterator[str]:

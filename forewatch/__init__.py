@@ -1,0 +1,61 @@
+"""The public Python API of forewatch: streaming anomaly detection with explained verdicts.
+
+    from forewatch import detect
+
+    verdicts = detect(frame, time="ts", values=["temperature"], series="sensor")
+    frame[verdicts["flag"]]
+
+The names below keep their meaning from one minor version to the next; what changes is announced in
+CHANGELOG.md one version ahead. The packages ``pipeline``, ``detectors`` and ``storage`` stay importable but
+are internal.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import ConfigError, ForewatchError, InputError, StorageError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config, Stream, load_config
+    from pipeline.services.dataframe import detect
+
+try:
+    __version__ = version("forewatch")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ForewatchError",
+    "InputError",
+    "StorageError",
+    "Stream",
+    "__version__",
+    "detect",
+    "load_config",
+]
+
+#: Public name → module that defines it; imported on first use, because pandas and numba take a second.
+_LAZY = {
+    "Config": "pipeline.config",
+    "Stream": "pipeline.config",
+    "detect": "pipeline.services.dataframe",
+    "load_config": "pipeline.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use. Raises AttributeError for any other name."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
