@@ -109,7 +109,7 @@ def _default(key: str, schema: Schema, model: Schema) -> str:
 def _kind(schema: Schema, sections: dict[str, str]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{_anchor(sections[name])})"
+        return f"[{name.removesuffix('Config')}](#{_anchor(sections[name])})"
     if options := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(
             dict.fromkeys(_kind(option, sections) for option in options if option.get("type") != "null")
