@@ -14,6 +14,7 @@ KeyPath = tuple[str | int, ...]
 #: Path of an old key ("*" stands for any name) → the new name of its last part.
 DEPRECATED_KEYS: Final[dict[tuple[str, ...], str]] = {
     ("streams", "*", "retraining", "guard"): "post_promotion_check",
+    ("streams", "*", "history"): "warm_start",
 }
 
 

@@ -259,9 +259,9 @@ class Stream(ConfigModel):
     close_after: int = Field(
         3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold"
     )
-    history: Path | None = Field(
+    warm_start: Path | None = Field(
         None,
-        description="file or folder of past points (CSV, Parquet): a series begins with what they tell of it, and a training learns from what is older than our own history",
+        description="file or folder of historical points (CSV, Parquet): they give a series its initial state, and a training reads those that are older than the recorded history",
     )
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(
@@ -306,7 +306,7 @@ class Storage(ConfigModel):
         timedelta(seconds=30), description="time between two snapshots of the series' state"
     )
     history_path: str | None = Field(
-        None, description="folder or fsspec URL of the history segments; left out: <database name>.history"
+        None, description="folder or fsspec URL of the recorded history; left out: <database name>.history"
     )
     history: bool = Field(
         True, description="keep recent points and verdicts (for explain, training and plots)"
@@ -379,12 +379,12 @@ class Config(ConfigModel):
 
 
 def config_hash(stream: Stream) -> str:
-    """12 hex digits that change when anything that decides a stream's verdicts changes (spelling, order of
-    keys, alerts, power and retraining do not count).
+    """Return 12 hex digits that change with anything that decides a stream's verdicts.
+
+    Spelling, order of keys, ``alerts``, ``power`` and ``retraining`` do not count.
     """
-    canonical = json.dumps(
-        stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"}),
-        sort_keys=True,
-        separators=(",", ":"),
-    )
+    values = stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"})
+    # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
+    values["history"] = values.pop("warm_start")
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

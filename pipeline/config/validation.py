@@ -282,11 +282,11 @@ def _threshold(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         )
 
 
-def _history(stream: Stream, at: KeyPath) -> Iterator[Finding]:
-    if stream.history is not None and not stream.history.exists():
+def _warm_start(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if stream.warm_start is not None and not stream.warm_start.exists():
         yield Finding(
-            (*at, "history"),
-            f"there is nothing at {stream.history}",
+            (*at, "warm_start"),
+            f"there is nothing at {stream.warm_start}",
             "give the path of a file or folder, or leave the key out",
         )
 
@@ -324,6 +324,6 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _calendar,
     _detector,
     _threshold,
-    _history,
+    _warm_start,
     _retraining,
 )

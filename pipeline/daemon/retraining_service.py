@@ -170,16 +170,16 @@ class RetrainingService:
         one.
         """
         for name, stream in self._config.streams.items():
-            if stream.history is None or name in self._asked or not trainable(stream):
+            if stream.warm_start is None or name in self._asked or not trainable(stream):
                 continue
             now_ns = time.time_ns()
             try:
-                due_ns = min(stream.history.stat().st_mtime_ns, now_ns)
+                due_ns = min(stream.warm_start.stat().st_mtime_ns, now_ns)
             except OSError as error:
                 log.warning(
                     "past points cannot be read",
                     stream=name,
-                    history=str(stream.history),
+                    warm_start=str(stream.warm_start),
                     error=error.strerror,
                 )
             else:
@@ -188,7 +188,7 @@ class RetrainingService:
                         connection, name, stream, due_ns, trigger="history", author="start", now_ns=now_ns
                     )
                 if number is not None:
-                    log.info("training queued", job=number, stream=name, history=str(stream.history))
+                    log.info("training queued", job=number, stream=name, warm_start=str(stream.warm_start))
             self._asked.add(name)
 
     def _look(self) -> None:

@@ -30,9 +30,9 @@ def warm_start_reader(ledger: str, scoring: StreamScorer) -> str | None:
     files; None where the config names no past.
     """
     stream = scoring.stream
-    if stream.history is None:
+    if stream.warm_start is None:
         return None
-    what = json.dumps([str(stream.history), scoring.windows.version, scoring.detector.state_version])
+    what = json.dumps([str(stream.warm_start), scoring.windows.version, scoring.detector.state_version])
     return f"{warm_start_prefix(ledger)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
 
 

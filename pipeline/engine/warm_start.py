@@ -84,7 +84,7 @@ def read_warm_start(
     log.info(
         "reading past points",
         stream=name,
-        history=str(stream.history),
+        warm_start=str(stream.warm_start),
         until=None if until is None else str(np.datetime64(until, "ns")),
     )
     scoring = StreamScorer(
@@ -132,9 +132,9 @@ def warm_start_files(name: str, path: Path) -> list[str]:
             [one for one in sorted(path.iterdir()) if one.name.endswith(ENDINGS)] if path.is_dir() else [path]
         )
     except OSError as error:
-        raise InputError(f"stream {name}: history: {path} cannot be listed: {error.strerror}") from error
+        raise InputError(f"stream {name}: warm_start: {path} cannot be listed: {error.strerror}") from error
     if not paths:
-        raise InputError(f"stream {name}: history: {path} holds no file that ends in {', '.join(ENDINGS)}")
+        raise InputError(f"stream {name}: warm_start: {path} holds no file that ends in {', '.join(ENDINGS)}")
     return [escape(str(one)) for one in paths]
 
 
@@ -182,9 +182,9 @@ def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
     """The files by the event time at which they begin: a series that goes through several must come in order.
     Raises InputError, SourceError.
     """
-    assert stream.history is not None
+    assert stream.warm_start is not None
     begins: list[tuple[int, str]] = []
-    for path in warm_start_files(name, stream.history):
+    for path in warm_start_files(name, stream.warm_start):
         source = source_of(name, stream, [path])
         try:
             begins.append(((yield from _first_time(name, stream, source)) or 0, path))

@@ -155,7 +155,7 @@ def _data(task: Task) -> tuple[Any, tuple[int, int]]:
         from_history, task.history, task.name, task.stream.channels, task.rulings, most_rows=most
     )
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
-    if task.stream.history is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
+    if task.stream.warm_start is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
         until_ns = newest_ns(task.history, task.name)
         since_ns = until_ns - back_ns
         return history(since_ns=since_ns, until_ns=until_ns + 1), (since_ns, until_ns)
@@ -170,8 +170,8 @@ def _spanned(data: Any) -> tuple[Any, tuple[int, int]]:
 def _past(task: Task, back_ns: int) -> Any:
     from pipeline.training.dataset import from_files, from_log
 
-    if task.stream.history is not None:
-        return from_files(task.name, task.stream, task.stream.history, _detector(task), task.rulings)
+    if task.stream.warm_start is not None:
+        return from_files(task.name, task.stream, task.stream.warm_start, _detector(task), task.rulings)
     return from_log(task.name, task.stream, time.time_ns() - back_ns, None, _detector(task), task.rulings)
 
 

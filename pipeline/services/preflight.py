@@ -87,15 +87,15 @@ def probe_database(config: Config) -> DatabaseProbe:
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:
     """Read the newest records of a stream, as a member of a group of its own, and decode them; and what its
-    ``history`` names.
+    ``warm_start`` names.
     """
     probe = _probed(name, stream, lambda: [make_source(name, _apart(name, stream.source))], _try_records)
-    if (history := stream.history) is not None:
-        files = f"{name}, history {history}"
+    if (warm_start := stream.warm_start) is not None:
+        files = f"{name}, warm_start {warm_start}"
         probe.past = _probed(
             files,
             stream,
-            lambda: [source_of(name, stream, [one]) for one in warm_start_files(name, history)],
+            lambda: [source_of(name, stream, [one]) for one in warm_start_files(name, warm_start)],
             _try_file,
         )
         probe.exit_code = max(probe.exit_code, probe.past.exit_code)

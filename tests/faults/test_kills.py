@@ -49,7 +49,7 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         topics,
         schema_url,
         [make_log(n, 200) for n in range(2)],
-        history=str(tmp_path / "past"),
+        warm_start=str(tmp_path / "past"),
     )
     try:
         stage.allow(0.1)

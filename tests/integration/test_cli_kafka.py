@@ -86,7 +86,7 @@ def test_check_connect_tries_past_points_too(shell, topics):
     topics.produce(topic, [reading(i) for i in range(10)])
     shell.config(broker=topics.broker, topic=topic)
     with (shell.folder / "forewatch.yaml").open("a") as config:
-        config.write("    history: past\n")
+        config.write("    warm_start: past\n")
     past = shell.folder / "past"
     past.mkdir()
     (past / "a.csv").write_text(
@@ -97,7 +97,7 @@ def test_check_connect_tries_past_points_too(shell, topics):
     (past / "a.csv").write_text("site,sensor,ts,temp,pressure\na,s0,2025-06-01T00:00:00Z,20,1\n")
     text = shell.run("check", "--connect", code=2).stdout
     assert (
-        "stream plant, history past: 1 partitions, 1 records read, 0 decoded\n  none of them fits the format\n"
+        "stream plant, warm_start past: 1 partitions, 1 records read, 0 decoded\n  none of them fits the format\n"
         in text
     )
     assert "no column temperature" in text

@@ -172,9 +172,9 @@ def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_pat
         stream = service._config.streams["plant"]
         for changed in (
             {},
-            {"history": past},
-            {"history": past, "detector": "light"},
-            {"history": tmp_path / "gone.csv"},
+            {"warm_start": past},
+            {"warm_start": past, "detector": "light"},
+            {"warm_start": tmp_path / "gone.csv"},
         ):
             service.take(
                 service._config.model_copy(update={"streams": {"plant": stream.model_copy(update=changed)}})

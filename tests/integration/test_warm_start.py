@@ -34,7 +34,7 @@ from tests.unit.engine.test_warm_start import LIVE_S, NAMES, PAST_S, records, wr
 def config_of(folder: Path, template: Path, history: Path | None, **more: Any) -> Config:
     folder.mkdir()
     (folder / "forewatch.db").write_bytes(template.read_bytes())
-    past = {} if history is None else {"history": str(history)}
+    past = {} if history is None else {"warm_start": str(history)}
     source = {"files": {"paths": [str(folder / "live*.csv")], "follow": True}}
     changes = {"limits": {}, "lateness": "0s", "detector": "standard", "retraining": {"schedule": None}}
     return Config.model_validate(
@@ -156,7 +156,7 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(
     (tmp_path / "db").write_bytes(sqlite_template.read_bytes())
     kafka = {"brokers": [kafka_broker], "topics": [topic], "group": f"live-{topic}", "start": start}
     past = write(tmp_path / "past.csv", records(0, PAST_S + 30))
-    tree = config_tree(f"sqlite:///{tmp_path}/db", {"kafka": kafka}, lateness="0s", history=str(past))
+    tree = config_tree(f"sqlite:///{tmp_path}/db", {"kafka": kafka}, lateness="0s", warm_start=str(past))
     config, database = Config.model_validate(tree), Database(f"sqlite:///{tmp_path}/db")
     stream = config.streams["plant"]
     source = make_source("plant", stream.source, stream.format)

@@ -119,7 +119,11 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
             "threshold: spto",
             "6: streams.plant.threshold: there is no threshold 'spto' — did you mean spot?",
         ),
-        ("every: 1m", "history: no/such.csv", "6: streams.plant.history: there is nothing at no/such.csv"),
+        (
+            "every: 1m",
+            "warm_start: no/such.csv",
+            "6: streams.plant.warm_start: there is nothing at no/such.csv",
+        ),
         (
             "time: ts",
             "time: ts, timezone: Mars/Phobos",
@@ -266,6 +270,11 @@ def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
         for change in ({"lateness": "1m"}, {"alarm_rate": 0.001}, {"limits": {"v": {"max": 1}}})
     }
     assert len(changed | {plain}) == 4
+
+
+def test_the_hash_of_a_meaning_is_the_one_stored_before_keys_were_renamed():
+    assert config_hash(stream()) == "ca3b1cbd6d74"
+    assert config_hash(stream(warm_start="past/2025")) == "416458f823c1"
 
 
 @given(st.text(max_size=300))

@@ -69,7 +69,7 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
     benches: list[Bench] = []
 
     def one(values: list[bytes], history: Path | None = None, **changes) -> Bench:
-        past = {} if history is None else {"history": str(history)}
+        past = {} if history is None else {"warm_start": str(history)}
         # The limit of the feed would flag without any knowledge; here only what is usual counts.
         settings = {"limits": {}, "detector": "standard"} | past | changes
         benches.append(
@@ -265,7 +265,7 @@ def test_broken_off_anywhere_the_verdicts_are_those_of_one_run(make, tmp_path):
 
 def name(bench: Bench, history: Path | None) -> None:
     """Another config."""
-    streams = {"plant": bench.config.streams["plant"].model_copy(update={"history": history})}
+    streams = {"plant": bench.config.streams["plant"].model_copy(update={"warm_start": history})}
     bench.config = bench.config.model_copy(update={"streams": streams})
 
 
@@ -290,7 +290,7 @@ def test_another_path_is_read_anew_and_none_is_forgotten(make, tmp_path):
 def test_files_that_cannot_be_read_are_named_and_leave_nothing(make, tmp_path):
     good = records(0, 600)
     bench = make([], write(tmp_path / "past.csv", good))
-    path = bench.config.streams["plant"].history
+    path = bench.config.streams["plant"].warm_start
     path.write_text(path.read_text().replace(",", ",x"))
     with pytest.raises(SourceError, match=r"past\.csv: .*correct the input or the format"):
         read(bench)
@@ -312,7 +312,7 @@ def test_a_database_that_is_away_is_waited_for(make, tmp_path, all_along, monkey
 def test_series_are_found_whichever_partition_they_come_in(tmp_path, sqlite_template):
     logs = [Log(values := records(PAST_S, PAST_S + 50, name), ["scored"] * len(values)) for name in NAMES]
     path = write(tmp_path / "past.csv", records(0, PAST_S))
-    bench = Bench(tmp_path / "three", sqlite_template, logs, history=str(path))
+    bench = Bench(tmp_path / "three", sqlite_template, logs, warm_start=str(path))
     bench.fill()
     read(bench)
     scoring = bench.drain(bench.engine()).parts.scoring

@@ -267,7 +267,7 @@ def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
     assert (np.diff(both.time)[np.diff(both.owner) == 0] == STEP).all()
     alone = joined(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
     np.testing.assert_array_equal(alone.values, past.values)
-    named = stream.model_copy(update={"history": folder})
+    named = stream.model_copy(update={"warm_start": folder})
     data, (since_ns, until_ns) = tasks._data(
         tasks.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {})
     )
