@@ -68,7 +68,7 @@ def some_anomalies(start_ns: int) -> list[Anomaly]:
             lower=[0.0],
             upper=[2.0],
             contribution=[1.0],
-            guard="lstm",
+            forecaster="lstm",
             model_version="v",
             config_hash="c",
             partition=P,

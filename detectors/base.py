@@ -20,26 +20,25 @@ from numpy.typing import NDArray
 
 State = dict[str, NDArray[Any]]
 
-#: Who decided a verdict, by the number that stands in ``Verdicts.guard``. The ladder goes up with the history
-#: of a series.
-GUARDS = ("none", "static", "seasonal", "river", "lstm", "last")
+#: Names of the forecasters by the number in ``Verdicts.forecaster``. The numbers are a stored format: append only.
+FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value")
 
-#: What spoke loudest in a verdict, by the number that stands in ``Verdicts.lead``.
-EVIDENCE = (
+#: Causes of a verdict by the number in ``Verdicts.cause``. The numbers are a stored format: append only.
+CAUSES = (
     "none",
-    "limits",
-    "channels",
+    "static_limit",
+    "multivariate",
     "forecast",
     "shape",
-    "value",
+    "novelty",
     "range",
-    "season",
-    "level",
+    "seasonal_profile",
+    "level_shift",
     "step",
-    "stuck",
+    "flatline",
     "return",
-    "burst",
-    "settled",
+    "volatility",
+    "steady_state",
 )
 
 
@@ -74,8 +73,8 @@ class Verdicts:
     expected      (N, C) float32  what the forecaster expected, units of the input (NaN: no forecast yet)
     lower, upper  (N, C) float32  the band in which the detector would not have flagged, units of the input
     contribution  (N, C) float32  share of each channel in the surprise; rows sum to 1 (0 where there is no score)
-    guard         (N,)   uint8    index into GUARDS: whose forecast it was
-    lead          (N,)   uint8    index into EVIDENCE: what spoke loudest (an anomaly may lie inside the forecast's band and have another reason)
+    guard         (N,)   uint8    index into FORECASTERS: whose forecast it was
+    lead          (N,)   uint8    index into CAUSES: what spoke loudest (an anomaly may lie inside the forecast's band and have another reason)
     """
 
     score: NDArray[np.float32]
@@ -85,8 +84,8 @@ class Verdicts:
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
     contribution: NDArray[np.float32]
-    guard: NDArray[np.uint8]
-    lead: NDArray[np.uint8]
+    forecaster: NDArray[np.uint8]
+    cause: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from detectors.base import EVIDENCE, GUARDS, Detector, Points, State, Verdicts
+from detectors.base import CAUSES, FORECASTERS, Detector, Points, State, Verdicts
 
 MINUTE = 60_000_000_000
 START = 1_700_000_000_000_000_000
@@ -171,10 +171,10 @@ def sound(verdicts: Verdicts, what: str) -> None:
         )
     if np.isinf(verdicts.expected).any():
         raise CheckFailed(f"{what}: an expected value is infinite")
-    if verdicts.guard.max(initial=0) >= len(GUARDS):
-        raise CheckFailed(f"{what}: a guard is not in GUARDS")
-    if verdicts.lead.max(initial=0) >= len(EVIDENCE):
-        raise CheckFailed(f"{what}: a lead is not in EVIDENCE")
+    if verdicts.forecaster.max(initial=0) >= len(FORECASTERS):
+        raise CheckFailed(f"{what}: a forecaster is not an index into FORECASTERS")
+    if verdicts.cause.max(initial=0) >= len(CAUSES):
+        raise CheckFailed(f"{what}: a cause is not an index into CAUSES")
 
 
 def robustness(detector: Detector) -> None:

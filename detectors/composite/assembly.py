@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
+from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import Preset
 from detectors.stages.forecaster_selection import STATIC, SelectedForecasts
@@ -19,7 +19,9 @@ from detectors.thresholds.base import Threshold
 from detectors.thresholds.event_gate import Event
 
 BIG = float(np.finfo(np.float32).max)
-LIMITS, CHANNELS, SETTLED = (np.uint8(EVIDENCE.index(word)) for word in ("limits", "channels", "settled"))
+STATIC_LIMIT, MULTIVARIATE, STEADY_STATE = (
+    np.uint8(CAUSES.index(word)) for word in ("static_limit", "multivariate", "steady_state")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def assemble(
         together, lasting, share, left = parts.multivariate.run(state, points.slot, batch, forecasts)
         leads = together > by_channel.max(axis=1)
         by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
-        lead = np.where(leads[:, None], np.where(left, SETTLED, CHANNELS)[:, None], lead)
+        lead = np.where(leads[:, None], np.where(left, STEADY_STATE, MULTIVARIATE)[:, None], lead)
         repeats = np.maximum(repeats, lasting)
     # The static threshold is the scale of all surprises: another one brings them to it.
     scale = np.float32(parts.event.threshold) / parts.threshold.run(
@@ -92,7 +94,7 @@ def assemble(
         high.astype(np.float32),
         contribution,
         who,
-        np.where(outside.any(axis=1), LIMITS, lead[rows, peak]),
+        np.where(outside.any(axis=1), STATIC_LIMIT, lead[rows, peak]),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import EVIDENCE, DetectorSpec, Points, State, Verdicts
+from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, assemble
 from detectors.composite.identity import digest_of
@@ -84,9 +84,7 @@ class Cascade:
         self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
         self.fusion = ScoreFusion(groups, self.event.threshold, (BAND,))
         self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
-        self.evidence = np.array(
-            [EVIDENCE.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8
-        )
+        self.evidence = np.array([CAUSES.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8)
         self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
         self.multivariate = (
             Multivariate(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)

@@ -18,7 +18,7 @@ from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
-STATIC, SEASONAL, RIVER, LSTM, LAST = 1, 2, 3, 4, 5  # places in ``detectors.base.GUARDS``
+STATIC, SEASONAL, RIVER, LSTM, LAST = 1, 2, 3, 4, 5  # places in ``detectors.base.FORECASTERS``
 RECENT = 200.0  # rows over which rungs compete
 USUAL = 2000.0  # rows of the usual error
 WARM = 8

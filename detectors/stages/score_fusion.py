@@ -71,10 +71,10 @@ class TrackGroup:
     own: float = 0.0
 
 
-#: What a track is evidence of, in words of ``detectors.base.EVIDENCE``, by how its name begins.
+#: What a track is evidence of, in words of ``detectors.base.CAUSES``, by how its name begins.
 SPEAKS_OF = {
-    "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "cycle": "shape", "novelty": "value", "range": "range",
-    "seasonal": "season", "level": "level", "shift": "level", "change": "step", "stuck": "stuck", "frozen": "stuck", "return": "return", "burst": "burst",
+    "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "cycle": "shape", "novelty": "novelty", "range": "range",
+    "seasonal": "seasonal_profile", "level": "level_shift", "shift": "level_shift", "change": "step", "stuck": "flatline", "frozen": "flatline", "return": "return", "burst": "volatility",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ a burst of anomalies costs the engine one small insert each. An event's id names
 same change written twice is one event.
 
 The body of a row is a stored format, read by other versions of forewatch during a rolling upgrade and after a
-downgrade. Its keys are those of schema 1 whatever the fields are called in Python. A reader ignores keys that
+downgrade. Its keys and words are those of schema 1 whatever they are called in Python. A reader ignores keys that
 it does not know and takes the default of a field for keys that are missing. A row of schema 1 names no
 schema, because the reader of 0.1.0 refuses unknown keys; a later schema stands in the key ``schema``.
 """
@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageError
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from pipeline.core.verdict_words import current_cause, current_forecaster, former_cause, former_forecaster
 from storage.alerting import alerts
 from storage.sql.column_types import safe
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 GROWTH = 1.25
 #: Newest schema of a body that this version writes.
 SCHEMA = 1
+#: Field → key of schema 1, where the names differ.
+_KEYS = {"forecaster": "guard", "cause": "evidence"}
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
@@ -89,8 +92,12 @@ def fault_id(fault: Fault) -> UUID:
 
 
 def encode_anomaly(anomaly: Anomaly) -> str:
-    """JSON; a number that JSON lacks becomes null."""
-    return _encode(anomaly)
+    """Return the body of ``anomaly`` in schema 1, as JSON text; a number that JSON lacks becomes null."""
+    values: dict[str, Any] = msgspec.to_builtins(anomaly)
+    # Rules of 0.1.0 match the former words, so a body keeps them.
+    values["guard"] = former_forecaster(values.pop("forecaster"))
+    values["evidence"] = former_cause(values.pop("cause"))
+    return _encode(values)
 
 
 def decode_anomaly(body: str) -> Anomaly:
@@ -99,6 +106,9 @@ def decode_anomaly(body: str) -> Anomaly:
     Raises StorageError if the body lacks what every schema holds.
     """
     values = _known(Anomaly, body)
+    values["forecaster"] = current_forecaster(values["forecaster"])
+    if "cause" in values:
+        values["cause"] = current_cause(values["cause"])
     for name in _FLOATS:
         values[name] = [math.nan if x is None else x for x in values[name]]
     for name in ("score", "surprise"):
@@ -121,20 +131,20 @@ def decode_fault(body: str) -> Fault:
 
 
 def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
-    """Return the values of a body whose keys are fields of ``record``."""
+    """Return the values of a body by the field of ``record`` that each belongs to."""
     values: dict[str, Any] = msgspec.json.decode(body)
-    known = fields(record)
+    known = {_KEYS.get(f.name, f.name): f for f in fields(record)}
     missing = [
-        f.name
-        for f in known
-        if f.name not in values and f.default is MISSING and f.default_factory is MISSING
+        key
+        for key, f in known.items()
+        if key not in values and f.default is MISSING and f.default_factory is MISSING
     ]
     if missing:
         schema = values.get("schema", 1)
         raise StorageError(
             f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {SCHEMA}"
         )
-    return {f.name: values[f.name] for f in known if f.name in values}
+    return {f.name: values[key] for key, f in known.items() if key in values}
 
 
 def _change(anomaly: Anomaly) -> str:
@@ -150,7 +160,7 @@ def _change(anomaly: Anomaly) -> str:
     return f"open/{anomaly.severity}/{math.floor(math.log(max(surprise, 1.0), GROWTH))}"
 
 
-def _encode(record: Anomaly | Fault) -> str:
+def _encode(record: Any) -> str:
     try:
         return msgspec.json.encode(record).decode()
     except UnicodeEncodeError:

@@ -41,7 +41,7 @@ def sample_payload() -> Payload:
         lower=[20.0],
         upper=[26.0],
         contribution=[1.0],
-        guard="none",
+        forecaster="none",
         model_version="none",
         config_hash="none",
         partition=Partition("test", 0),

@@ -145,7 +145,7 @@ class Rule(Policy):
     )
     match: Match = Field(
         default_factory=dict,
-        description="label → glob or list of globs (`!` negates); also stream, series, channel, direction, severity, guard",
+        description="label → glob or list of globs (`!` negates); also stream, series, channel, direction, severity, forecaster, cause (deprecated: guard)",
     )
     drop: bool = Field(False, description="never send what matches")
 

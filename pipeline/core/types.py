@@ -113,7 +113,7 @@ class Anomaly:
     lower: list[float]
     upper: list[float]
     contribution: list[float]
-    guard: str
+    forecaster: str  # whose forecast it was, a word of ``detectors.base.FORECASTERS``
     model_version: str
     config_hash: str
     partition: Partition
@@ -122,7 +122,7 @@ class Anomaly:
     peak_offset: int
     last_flag_seq: int
     revision: int = 0
-    evidence: str = "none"  # what spoke loudest at the peak, a word of ``detectors.base.EVIDENCE``
+    cause: str = "none"  # of the peak, a word of ``detectors.base.CAUSES``
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

@@ -74,7 +74,7 @@ class HistorySink:
             "score": verdicts.score,
             "surprise": verdicts.surprise,
             "flag": verdicts.flag,
-            "guard": verdicts.guard,
+            "guard": verdicts.forecaster,
             # that a point of its batch took
             "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),
         }

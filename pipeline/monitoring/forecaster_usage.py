@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.base import GUARDS
+from detectors.base import FORECASTERS
+from pipeline.core.verdict_words import former_forecaster
 from pipeline.observability.metrics import Metrics
 from pipeline.scoring.stream_scorer import BatchResult
 
@@ -13,14 +14,16 @@ class GuardSink:
     """A sink (see ``pipeline.engine.engine.Sink``) that counts verdicts by whose forecast they are."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
-        self._counters = [metrics.verdicts.labels(stream, guard) for guard in GUARDS]
+        self._counters = [
+            metrics.verdicts.labels(stream, name, former_forecaster(name)) for name in FORECASTERS
+        ]
 
     def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
         for counter, count in zip(
             self._counters,
-            np.bincount(result.scored.verdicts.guard, minlength=len(GUARDS)).tolist(),
+            np.bincount(result.scored.verdicts.forecaster, minlength=len(FORECASTERS)).tolist(),
             strict=True,
         ):
             counter.inc(count)

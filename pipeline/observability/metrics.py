@@ -236,8 +236,9 @@ class Metrics:
         )
         self.verdicts = self._counter(
             "verdicts",
-            "Points by the rung of the ladder whose forecast they were judged by",
+            "Points by the forecaster whose forecast they were compared with; the label guard is deprecated",
             "stream",
+            "forecaster",
             "guard",
         )
         self.power_seconds = self._counter(

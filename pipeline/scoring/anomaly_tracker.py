@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import EVIDENCE, GUARDS
+from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 
@@ -121,7 +121,7 @@ class AnomalyTracker:
             lower=nothing,
             upper=nothing,
             contribution=[0.0] * len(provenance.channels),
-            guard=GUARDS[0],
+            forecaster=FORECASTERS[0],
             model_version=provenance.model_version,
             config_hash=provenance.config_hash,
             partition=partition,
@@ -148,7 +148,8 @@ class AnomalyTracker:
             a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper)
         )
         anomaly.contribution = verdicts.contribution[row].tolist()
-        anomaly.guard, anomaly.evidence = GUARDS[verdicts.guard[row]], EVIDENCE[verdicts.lead[row]]
+        anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
+        anomaly.cause = CAUSES[verdicts.cause[row]]
         # The return to what is usual can surprise more than what it returns from, and goes the other way: a
         # row inside its band turns nothing round.
         if anomaly.points == 1 or _outside(anomaly):

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from detectors import build
-from detectors.base import EVIDENCE, GUARDS
+from detectors.base import CAUSES, FORECASTERS
 from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
+from pipeline.core.verdict_words import former_cause, former_forecaster
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import TableRecords
@@ -48,10 +49,11 @@ def detect(
     the event time (left out: the index), ``series`` the column or columns that name the series (left out: one
     series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
-    Returns a frame with the same index: score, surprise (−log10 p), flag, guard, lead (what spoke loudest),
-    and expected, lower and upper; where there are several channels, these have ``:channel`` behind them, and
-    contribution:channel is the share of each in the surprise. Rows that could not be used (duplicate, not
-    decodable) have a missing score and no flag.
+    Returns a frame with the same index: score, surprise (surprisal: −log10 of the p-value), flag, forecaster
+    (whose forecast it was), cause (of the verdict), and expected, lower and upper. With several channels,
+    these three have ``:channel`` appended, and contribution:channel is the share of each channel in the
+    surprise. Rows that could not be used (duplicate, not decodable) have a missing score and no flag. The
+    columns guard and lead are deprecated: forecaster and cause with the words of forewatch 0.1.0.
 
     Raises InputError for a frame or an option that cannot be used.
     """
@@ -89,9 +91,15 @@ def detect(
         if unusable == len(table):
             raise InputError(f"detect: not one row can be used; {dead[-1].reason}: {dead[-1].detail}")
     _fill(found, scoring.flush({PARTITION: len(table)}), config.channels, order)
-    for name, words in (("guard", GUARDS), ("lead", EVIDENCE)):
-        found[name] = pd.Categorical.from_codes(found[name].astype(np.int8), categories=pd.Index(words))
+    forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
+    found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
+    found["guard"] = _words(forecaster, [former_forecaster(word) for word in FORECASTERS])
+    found["lead"] = _words(cause, [former_cause(word) for word in CAUSES])
     return pd.DataFrame(found, index=frame.index)
+
+
+def _words(codes: NDArray[np.int8], words: Sequence[str]) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(codes, categories=pd.Index(words))
 
 
 def _table(
@@ -133,8 +141,8 @@ def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
     columns |= {
         "flag": np.zeros(rows, bool),
-        "guard": np.zeros(rows, np.uint8),
-        "lead": np.zeros(rows, np.uint8),
+        "forecaster": np.zeros(rows, np.uint8),
+        "cause": np.zeros(rows, np.uint8),
     }
     return columns | {
         _column(name, c, channels): np.full(rows, np.nan, np.float32)
@@ -150,7 +158,7 @@ def _fill(
         return
     real = result.scored.offset >= 0  # points that a gap policy filled in have no row
     rows, verdicts = order[result.scored.offset[real]], result.scored.verdicts
-    for name in ("score", "surprise", "flag", "guard", "lead"):
+    for name in ("score", "surprise", "flag", "forecaster", "cause"):
         found[name][rows] = getattr(verdicts, name)[real]
     for name in _parts(channels):
         for i, channel in enumerate(channels):

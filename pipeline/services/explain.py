@@ -20,8 +20,8 @@ import pyarrow as pa
 from detectors.base import Points
 from pipeline.config.schema import Config, Stream, config_hash
 from pipeline.core.errors import InputError
-from pipeline.core.evidence_text import WHY
 from pipeline.core.types import Anomaly
+from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
 from pipeline.engine.warm_start import results, source_of
@@ -157,22 +157,22 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
 
 def sentence(anomaly: Anomaly) -> str:
     """One sentence: what, when, observed against expected, how rare, why, who says so."""
-    lead = int(np.argmax(anomaly.contribution))
+    channel = int(np.argmax(anomaly.contribution))
     observed, expected, lower, upper = (
-        getattr(anomaly, name)[lead] for name in ("observed", "expected", "lower", "upper")
+        getattr(anomaly, name)[channel] for name in ("observed", "expected", "lower", "upper")
     )
-    channel = anomaly.channels[lead]
+    name = anomaly.channels[channel]
     band = (
         f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected"
         if np.isfinite(expected)
         else "nothing was expected yet"
     )
     rare = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} on this series' own past"
-    why = f", by {WHY[anomaly.evidence]}" if anomaly.evidence in WHY else ""
-    share = f", {anomaly.contribution[lead]:.0%} of it" if len(anomaly.channels) > 1 else ""
+    cause = f" Cause: {CAUSE_TEXTS[anomaly.cause]}." if anomaly.cause in CAUSE_TEXTS else ""
+    share = f", {anomaly.contribution[channel]:.0%} of it" if len(anomaly.channels) > 1 else ""
     return (
-        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: {channel}{share} was {_number(observed)} "
-        f"where {band}; {rare}{why} (guard: {anomaly.guard})."
+        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: {name}{share} was {_number(observed)} "
+        f"where {band}; {rare}.{cause} Forecaster: {anomaly.forecaster}."
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detectors.base import GUARDS, State
+from detectors.base import FORECASTERS, State
 from detectors.stages.forecaster_selection import LSTM, WARM, N
 from detectors.stages.ridge_readout import COUNT, FIRST
 from pipeline.config.schema import Config
@@ -26,7 +26,7 @@ class Rung:
     """
 
     channel: str
-    guard: str
+    forecaster: str
     points: int
     errors: dict[str, float | None]
     why: str
@@ -35,11 +35,11 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """How a series is guarded; ``guard`` is what its last verdict says."""
+    """How a series is guarded; ``forecaster`` is that of its last verdict."""
 
     stream: str
     series: str
-    guard: str
+    forecaster: str
     model_version: str
     last_ns: int
     channels: list[Rung]
@@ -59,7 +59,7 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
     state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
         raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")
-    last = GUARDS[int(verdicts.guard[-1])]
+    last = FORECASTERS[int(verdicts.forecaster[-1])]
     rungs = [_rung(state, place, channel, last) for place, channel in enumerate(channels)]
     return Guarded(stream, series, last, champion.provenance.model_version, int(points.time[-1]), rungs)
 
@@ -67,24 +67,24 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
 def _rung(state: State, place: int, channel: str, last: str) -> Rung:
     points, recent = (
         int(state["ladder.gauss"][0, place, N]),
-        state["ladder.error"][0, place, : len(GUARDS) - 1],
+        state["ladder.error"][0, place, : len(FORECASTERS) - 1],
     )
     errors = {
         name: round(float(error), 3) if error > 0 else None
-        for name, error in zip(GUARDS[1:], recent, strict=True)
+        for name, error in zip(FORECASTERS[1:], recent, strict=True)
     }
     clock = state.get("readout.clock")
     seen = int(clock[0, place, COUNT]) if clock is not None else 0
     known = {name: error for name, error in errors.items() if error is not None}
     if points < WARM:
-        guard = GUARDS[1] if points else GUARDS[0]
+        forecaster = FORECASTERS[1] if points else FORECASTERS[0]
         return Rung(
             channel,
-            guard,
+            forecaster,
             points,
             errors,
             f"{points} points are too few to compare forecasts",
-            f"seasonal, river in {WARM - points} points",
+            f"seasonal, gaussian in {WARM - points} points",
         )
     if not known:
         return Rung(
@@ -95,15 +95,15 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
             "no forecast has erred yet: it never changed",
             _next(last, clock is not None, seen),
         )
-    guard = min(known, key=lambda name: (known[name], -GUARDS.index(name)))
+    forecaster = min(known, key=lambda name: (known[name], -FORECASTERS.index(name)))
     why = "its recent error is the smallest: " + ", ".join(
         f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])
     )
-    return Rung(channel, guard, points, errors, why, _next(guard, clock is not None, seen))
+    return Rung(channel, forecaster, points, errors, why, _next(forecaster, clock is not None, seen))
 
 
-def _next(guard: str, has_lstm: bool, seen: int) -> str:
-    if guard == GUARDS[LSTM]:
+def _next(forecaster: str, has_lstm: bool, seen: int) -> str:
+    if forecaster == FORECASTERS[LSTM]:
         return "nothing is above it"
     if not has_lstm:
         return "this detector has no LSTM; standard and strong have"

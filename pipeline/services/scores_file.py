@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
+from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
+from pipeline.core.verdict_words import former_forecaster
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 
 def verdict_table(scoring: StreamScorer, result: BatchResult) -> pa.Table:
-    """The points of a result, (M,) rows: series, timestamp, score, surprise, flag, guard, and per channel
-    value, expected, lower, upper.
+    """Return the M points of a result as a table.
 
+    Columns: series, timestamp, per channel value, expected, lower and upper, then score, surprise, flag,
+    guard, forecaster and cause. ``guard`` is deprecated: the forecaster in the words of forewatch 0.1.0.
     A single channel's columns carry no channel name, as in ``forewatch evaluate``.
     """
-    from detectors.base import GUARDS
+    from detectors.base import CAUSES, FORECASTERS
 
     scored = result.scored
     assert scored is not None
@@ -38,11 +41,17 @@ def verdict_table(scoring: StreamScorer, result: BatchResult) -> pa.Table:
         columns[f"value{suffix}"] = points.values[:, i]
         for name in ("expected", "lower", "upper"):
             columns[f"{name}{suffix}"] = getattr(verdicts, name)[:, i]
-    guards = pa.DictionaryArray.from_arrays(pa.array(verdicts.guard.astype(np.int32)), pa.array(GUARDS))
-    return pa.table(
-        columns
-        | {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag, "guard": guards}
-    )
+    columns |= {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag}
+    columns |= {
+        "guard": _words(verdicts.forecaster, tuple(map(former_forecaster, FORECASTERS))),
+        "forecaster": _words(verdicts.forecaster, FORECASTERS),
+        "cause": _words(verdicts.cause, CAUSES),
+    }
+    return pa.table(columns)
+
+
+def _words(codes: NDArray[np.uint8], words: Sequence[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words))
 
 
 class ScoresWriter:

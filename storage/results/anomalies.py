@@ -14,10 +14,13 @@ from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
 from storage.tables.stream import AnomalyRow
 
 _AT_ONCE = 500  # ids in one IN list
+#: Field → column, where the names differ: the columns keep the names of forewatch 0.1.0.
+_COLUMN_OF = {"forecaster": "guard", "cause": "evidence"}
 _FIELDS = [field.name for field in fields(Anomaly)]
 _COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != "updated_ns"]
 
@@ -146,7 +149,7 @@ def _select() -> Select[Any]:
 
 
 def _values(anomaly: Anomaly) -> dict[str, Any]:
-    values = {name: getattr(anomaly, name) for name in _FIELDS}
+    values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
     return values | {"state": anomaly.state.value, "severity": anomaly.severity.value}
 
@@ -155,4 +158,7 @@ def _anomaly(row: Row[Any]) -> Anomaly:
     values = dict(row._mapping)
     values["partition"] = Partition(values.pop("topic"), values["partition"])
     values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
+    # Rows of forewatch 0.1.0 hold former words.
+    values["forecaster"] = current_forecaster(values.pop("guard"))
+    values["cause"] = current_cause(values.pop("evidence"))
     return Anomaly(**values)

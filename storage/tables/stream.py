@@ -139,8 +139,8 @@ class AnomalyRow(Base):
     lower: Mapped[list[float]]
     upper: Mapped[list[float]]
     contribution: Mapped[list[float]]
-    guard: Mapped[str]
-    evidence: Mapped[str] = mapped_column(server_default="none")
+    guard: Mapped[str]  # Anomaly.forecaster
+    evidence: Mapped[str] = mapped_column(server_default="none")  # Anomaly.cause
     model_version: Mapped[str]
     config_hash: Mapped[str]
     topic: Mapped[str]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import detectors
 from detectors import DetectorSpec, build, contract
-from detectors.base import EVIDENCE, Points, State, Verdicts
+from detectors.base import CAUSES, Points, State, Verdicts
 from detectors.forecasters.base import Config, Forecaster
 from pipeline import detect
 
@@ -44,7 +44,7 @@ def mine(monkeypatch):
         State=State,
         Points=Points,
         Verdicts=Verdicts,
-        EVIDENCE=EVIDENCE,
+        CAUSES=CAUSES,
         **typing,
     )
     monkeypatch.setitem(detectors.REGISTRY, "mine", lambda spec, weights: kind(spec))

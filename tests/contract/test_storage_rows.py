@@ -54,7 +54,7 @@ def anomaly(series="hall/pump", start_ns=1000, **changes):
         lower=[19.0, -math.inf],
         upper=[21.5, 1.7976931348623157e308],
         contribution=[1.0, 0.0],
-        guard="lstm",
+        forecaster="lstm",
         model_version="standard-1",
         config_hash="abc",
         partition=P,
@@ -74,6 +74,19 @@ def test_an_anomaly_comes_back_as_it_was(database):
     with database.read() as connection:
         assert anomalies.query(connection) == [one]
         assert anomalies.get(connection, str(one.id)) == one
+
+
+def test_the_words_of_0_1_0_are_read_as_the_current_ones(database):
+    one = anomaly(forecaster="last_value", cause="seasonal_profile")
+    with database.begin() as connection:
+        anomalies.upsert(connection, [one])
+        assert connection.execute(text("SELECT guard, evidence FROM anomalies")).one() == (
+            "last_value",
+            "seasonal_profile",
+        )
+        connection.execute(text("UPDATE anomalies SET guard = 'last', evidence = 'season'"))
+    with database.read() as connection:
+        assert anomalies.query(connection) == [one]
 
 
 def test_a_missing_value_stays_missing(database):

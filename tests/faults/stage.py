@@ -290,7 +290,7 @@ def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
                 a.last_offset,
                 a.peak_offset,
                 round(a.score, 3),
-                a.guard,
+                a.forecaster,
                 a.model_version,
             ),
         )

@@ -292,7 +292,7 @@ def test_a_backfill_over_the_log_and_its_anomaly_explained(shell, topics):
     assert len(lines) == 81
     assert "records" in shell.run(*backfill).stdout
     (found,) = shell.json("anomalies", "list")
-    assert (found["series"], found["guard"], found["channels"][0]["observed"]) == (
+    assert (found["series"], found["forecaster"], found["channels"][0]["observed"]) == (
         "site=a,sensor=s0",
         "static",
         400.0,

@@ -267,7 +267,7 @@ def anomaly(number: int, **changes: object) -> Anomaly:
         id=Anomaly.identify("plant", f"s{number}", start), stream="plant", series=f"s{number}", labels={"site": "a", "sensor": f"s{number}"},
         state=AnomalyState.CLOSED, severity=Severity.WARNING, direction="up", start_ns=start, end_ns=start + 60 * 10**9, peak_ns=start, points=3,
         score=0.999999, surprise=6.0, channels=["temperature", "pressure"], observed=[81.5, float("nan")], expected=[60.25, 1.0],
-        lower=[55.0, 0.5], upper=[65.0, 1.5], contribution=[0.9, 0.1], guard="seasonal", model_version="m1", config_hash="c1",
+        lower=[55.0, 0.5], upper=[65.0, 1.5], contribution=[0.9, 0.1], forecaster="seasonal", model_version="m1", config_hash="c1",
         partition=Partition("sensors", 0), first_offset=10, last_offset=12, peak_offset=11, last_flag_seq=12,
     )  # fmt: skip
     return replace(plain, **changes)

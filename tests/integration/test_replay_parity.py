@@ -82,7 +82,13 @@ def verdict(anomaly: Anomaly) -> tuple[Any, ...]:
             anomaly.end_ns,
             anomaly.peak_ns,
         ),
-        *(anomaly.points, round(anomaly.score, 4), anomaly.guard, anomaly.model_version, anomaly.observed),
+        *(
+            anomaly.points,
+            round(anomaly.score, 4),
+            anomaly.forecaster,
+            anomaly.model_version,
+            anomaly.observed,
+        ),
     )
 
 

@@ -428,15 +428,15 @@ def test_how_a_series_is_guarded(database, database_url, tmp_path):
     write_history(config, {"old": tide(600), "young": tide(5), "flat": np.full(100, 7.0)})
     old = json.loads(run("series", "show", "old", "--stream", "plant", "-c", file, "--json").stdout)
     assert old["channels"][0]["points"] == 600
-    assert old["channels"][0]["guard"] in ("lstm", "seasonal")
+    assert old["channels"][0]["forecaster"] in ("lstm", "seasonal")
     assert "its recent error is the smallest" in old["channels"][0]["why"]
     young = json.loads(run("series", "show", "young", "--stream", "plant", "-c", file, "--json").stdout)
-    assert (young["channels"][0]["guard"], young["channels"][0]["next"]) == (
+    assert (young["channels"][0]["forecaster"], young["channels"][0]["next"]) == (
         "static",
-        "seasonal, river in 3 points",
+        "seasonal, gaussian in 3 points",
     )
     flat = json.loads(run("series", "show", "flat", "--stream", "plant", "-c", file, "--json").stdout)
-    assert flat["channels"][0]["guard"] == flat["guard"]
+    assert flat["channels"][0]["forecaster"] == flat["forecaster"]
     assert flat["channels"][0]["why"] == "no forecast has erred yet: it never changed"
     with pytest.raises(InputError, match="no series 'gone'"):
         run("series", "show", "gone", "--stream", "plant", "-c", file)

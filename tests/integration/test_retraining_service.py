@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from detectors.base import GUARDS
+from detectors.base import FORECASTERS
 from pipeline.cli.app import app
+from pipeline.core.verdict_words import former_forecaster
 from pipeline.daemon import retraining_service as module
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.models.registry import tidy
@@ -118,7 +119,14 @@ def test_the_rungs_that_guard_a_stream_are_counted():
         sink.append(result)
         points += len(result.scored.points) if result.scored else 0
     counted = {
-        guard: value(metrics, "forewatch_verdicts_total", stream="plant", guard=guard) for guard in GUARDS
+        name: value(
+            metrics,
+            "forewatch_verdicts_total",
+            stream="plant",
+            forecaster=name,
+            guard=former_forecaster(name),
+        )
+        for name in FORECASTERS
     }
     assert sum(counted.values()) == points
     assert counted["lstm"] > 0

@@ -48,7 +48,7 @@ def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", 
         lower=[68.9, 0.98],
         upper=[73.5, 1.04],
         contribution=[0.93, 0.07],
-        guard="lstm",
+        forecaster="lstm",
         model_version="standard-3f2a",
         config_hash="c0ffee",
         partition=Partition("sensors", 0),
@@ -57,7 +57,7 @@ def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", 
         peak_offset=101,
         last_flag_seq=40,
         revision=1,
-        evidence="level",
+        cause="level_shift",
     )
     return replace(made, **changed)
 

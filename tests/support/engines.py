@@ -184,7 +184,7 @@ def essence(found: Sequence[Anomaly]) -> list[tuple]:
         (
             *(str(a.id), a.series, a.state.value, a.severity.value, a.direction),
             *(a.start_ns, a.end_ns, a.peak_ns, a.points, a.first_offset, a.last_offset, a.peak_offset),
-            *(round(a.score, 4), a.guard, a.config_hash, a.model_version),
+            *(round(a.score, 4), a.forecaster, a.config_hash, a.model_version),
         )
         for a in found
     )

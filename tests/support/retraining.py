@@ -66,7 +66,7 @@ def write_history(
         "score": v.score[order],
         "surprise": v.surprise[order],
         "flag": v.flag[order],
-        "guard": v.guard[order],
+        "guard": v.forecaster[order],
     }
     per_point |= {"every": p.every, "missed": p.missed}
     per_channel = {

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from pipeline.core.evidence_text import WHY
+from pipeline.core.verdict_words import CAUSE_TEXTS, former_cause
 
 Kind = Literal["opened", "updated", "repeated", "acknowledged", "resolved", "revised", "retracted", "test"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,11 +64,29 @@ class AnomalyView(msgspec.Struct, frozen=True):
     score: Annotated[float, Meta(description="1 minus the tail probability of the peak")]
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
     channels: list[Channel]
-    guard: Annotated[str, Meta(description="which detector decided: static, last, seasonal, river or lstm")]
-    evidence: Annotated[str, Meta(description=f"what spoke loudest: {', '.join(WHY)}")]
+    guard: Annotated[
+        str,
+        Meta(
+            description="former word of forecaster: static, last, seasonal, river or lstm",
+            extra_json_schema={"deprecated": True},
+        ),
+    ]
+    evidence: Annotated[
+        str,
+        Meta(
+            description=f"former word of cause: {', '.join(map(former_cause, CAUSE_TEXTS))}",
+            extra_json_schema={"deprecated": True},
+        ),
+    ]
     model_version: str
     config_hash: str
     origin: Origin
+    # A stored message of 0.1.0 lacks both.
+    forecaster: Annotated[
+        str,
+        Meta(description="whose forecast it was: none, static, last_value, seasonal, gaussian or lstm"),
+    ] = ""
+    cause: Annotated[str, Meta(description=f"what raised it: none, {', '.join(CAUSE_TEXTS)}")] = ""
 
 
 class FaultView(msgspec.Struct, frozen=True):
@@ -82,9 +100,7 @@ class FaultView(msgspec.Struct, frozen=True):
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """A series that may be the root cause: it started before the others, now and in past alerts that it was
-    part of.
-    """
+    """A possible root cause: a series that started before the others, now and in past alerts."""
 
     series: str
     started: str

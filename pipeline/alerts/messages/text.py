@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
-from pipeline.core.evidence_text import WHY
+from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
 #: Control and bidirectional characters can forge lines, headers and reading direction wherever text from
 #: outside is shown.
@@ -139,8 +139,9 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
-    if worst.evidence in WHY:
-        found.append(Line("Raised by", WHY[worst.evidence]))
+    cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
+    if cause in CAUSE_TEXTS:
+        found.append(Line("Raised by", CAUSE_TEXTS[cause]))
     found.append(Line("Since", _since(alert)))
     found.append(Line("How rare", rarity(worst.surprise)))
     if len(worst.channels) > 1:
@@ -159,7 +160,8 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Look first at", "; ".join(_hint(h) for h in alert.root_cause)))
     if alert.elsewhere:
         found.append(Line("At the same time", clean(", ".join(alert.elsewhere), 400)))
-    found.append(Line("Decided by", f"{worst.guard}, model {worst.model_version[:40]}"))
+    forecaster = worst.forecaster or current_forecaster(worst.guard)
+    found.append(Line("Decided by", f"{forecaster}, model {worst.model_version[:40]}"))
     return found
 
 

@@ -32,6 +32,7 @@ from pipeline.alerts.outbox import decode_anomaly, decode_fault
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import to_nanoseconds
+from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertState, Member
 
 _GRACE = to_nanoseconds(timedelta(hours=1))
@@ -156,8 +157,8 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,
         channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:_CHANNELS],
-        guard=anomaly.guard,
-        evidence=anomaly.evidence,
+        guard=former_forecaster(anomaly.forecaster),
+        evidence=former_cause(anomaly.cause),
         model_version=text.clean(anomaly.model_version, 100),
         config_hash=anomaly.config_hash,
         origin=Origin(
@@ -167,6 +168,8 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
             anomaly.peak_offset,
             anomaly.last_offset,
         ),
+        forecaster=anomaly.forecaster,
+        cause=anomaly.cause,
     )
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.core.types import Anomaly
+from pipeline.core.verdict_words import former_forecaster
 
 Test = Callable[[Mapping[str, str]], bool]
 
@@ -24,7 +25,9 @@ def facts(anomaly: Anomaly) -> dict[str, str]:
         "channel": anomaly.channels[leading(anomaly)],
         "direction": anomaly.direction,
         "severity": anomaly.severity.value,
-        "guard": anomaly.guard,
+        "forecaster": anomaly.forecaster,
+        "cause": anomaly.cause,
+        "guard": former_forecaster(anomaly.forecaster),  # deprecated
     }
     return {f"label.{k}": v for k, v in anomaly.labels.items()} | anomaly.labels | known
 

@@ -21,8 +21,12 @@ from pipeline.cli.options import (
 from pipeline.cli.output import number, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
+from pipeline.core.verdict_words import former_cause, former_forecaster
 
 app = typer.Typer(no_args_is_help=True, help="What was found: list, look at one, explain one.")
+
+#: Keys of ``as_dict`` that ``show`` prints as tables of their own, or that only programs read.
+_NOT_SHOWN = ("channels", "labels", "guard", "evidence")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
 
@@ -79,7 +83,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     if json:
         show_json(as_dict(anomaly))
         return
-    fields = {key: value for key, value in as_dict(anomaly).items() if key not in ("channels", "labels")}
+    fields = {key: value for key, value in as_dict(anomaly).items() if key not in _NOT_SHOWN}
     show_fields(fields | {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())})
     print()
     columns = ("channel", "observed", "expected", "lower", "upper", "contribution")
@@ -121,8 +125,8 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "points": anomaly.points,
         "score": anomaly.score,
         "surprise": anomaly.surprise,
-        "guard": anomaly.guard,
-        "evidence": anomaly.evidence,
+        "forecaster": anomaly.forecaster,
+        "cause": anomaly.cause,
         "model_version": anomaly.model_version,
         "config_hash": anomaly.config_hash,
         "topic": anomaly.partition.topic,
@@ -132,6 +136,9 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "peak_offset": anomaly.peak_offset,
         "revision": anomaly.revision,
         "channels": _channels(anomaly),
+        # Deprecated names of forecaster and cause, with the words of forewatch 0.1.0.
+        "guard": former_forecaster(anomaly.forecaster),
+        "evidence": former_cause(anomaly.cause),
     }
 
 

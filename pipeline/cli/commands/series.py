@@ -9,6 +9,7 @@ import typer
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamName, opened, stream_of
 from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
+from pipeline.core.verdict_words import former_forecaster
 
 app = typer.Typer(no_args_is_help=True, help="How a series is guarded.")
 
@@ -25,7 +26,8 @@ def show(
 ) -> None:
     """Show which rung guards a series, why, and what comes next.
 
-    The rungs are static, last, seasonal, river, lstm. It is computed from the stored points of the series.
+    The rungs are static, last_value, seasonal, gaussian, lstm. It is computed from the stored points of the
+    series.
     """
     from dataclasses import asdict
 
@@ -35,15 +37,18 @@ def show(
         stream_of(loaded, stream)
         found = guarded(loaded, database, stream, series)
     if json:
-        show_json(asdict(found) | {"last": show_time(found.last_ns)})
+        shown = asdict(found) | {"last": show_time(found.last_ns)}
+        for one in (shown, *shown["channels"]):
+            one["guard"] = former_forecaster(one["forecaster"])  # deprecated
+        show_json(shown)
         return
     fields = {
         "stream": found.stream,
         "series": found.series,
-        "guard": found.guard,
+        "forecaster": found.forecaster,
         "model": found.model_version,
     }
     show_fields(fields | {"last point": show_second(found.last_ns)})
     print()
-    rows = [(one.channel, one.guard, one.points, one.why, one.next) for one in found.channels]
-    show_table(("channel", "guard", "points", "why", "next"), rows, "no channels", wrap=("why", "next"))
+    rows = [(one.channel, one.forecaster, one.points, one.why, one.next) for one in found.channels]
+    show_table(("channel", "forecaster", "points", "why", "next"), rows, "no channels", wrap=("why", "next"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from uuid import UUID
 
 import pytest
@@ -54,6 +54,16 @@ def an_anomaly() -> Anomaly:
 
 def test_0_1_0_can_read_what_is_written() -> None:
     assert set(json.loads(encode_anomaly(an_anomaly()))) == KEYS_OF_0_1_0
+
+
+def test_a_body_holds_the_words_of_0_1_0() -> None:
+    anomaly = replace(an_anomaly(), forecaster="gaussian", cause="level_shift")
+    body = encode_anomaly(anomaly)
+    written = json.loads(body)
+    assert (written["guard"], written["evidence"]) == ("river", "level")
+    assert decode_anomaly(body) == anomaly
+    later = json.dumps(written | {"guard": "gaussian", "evidence": "level_shift"})
+    assert decode_anomaly(later) == anomaly
 
 
 def test_keys_of_a_later_schema_are_ignored() -> None:

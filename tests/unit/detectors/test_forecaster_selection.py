@@ -38,22 +38,22 @@ def verdicts(tier, values):
 
 
 def test_the_first_points_are_guarded_by_the_mean_and_then_by_the_gaussian():
-    guard = verdicts("light", np.random.default_rng(0).normal(size=40)).guard
-    assert guard[0] == 0
-    assert set(guard[1:8]) == {STATIC}
-    assert (guard[16:] == RIVER).mean() > 0.9  # the last value of noise is a worse guess than its mean
+    forecaster = verdicts("light", np.random.default_rng(0).normal(size=40)).forecaster
+    assert forecaster[0] == 0
+    assert set(forecaster[1:8]) == {STATIC}
+    assert (forecaster[16:] == RIVER).mean() > 0.9  # the last value of noise is a worse guess than its mean
 
 
 def test_a_season_takes_over_where_it_forecasts_better():
     rng = np.random.default_rng(0)
     wave = np.tile(rng.normal(size=7) * 10, 60) + rng.normal(size=420) * 0.1
-    assert (verdicts("light", wave).guard[-50:] == SEASONAL).all()
+    assert (verdicts("light", wave).forecaster[-50:] == SEASONAL).all()
 
 
 def test_the_last_value_takes_over_in_a_walk():
     walk = np.random.default_rng(0).normal(size=600).cumsum()
     found = verdicts("light", walk)
-    assert (found.guard[-50:] == LAST).mean() > 0.9
+    assert (found.forecaster[-50:] == LAST).mean() > 0.9
     assert found.expected[-1, 0] == pytest.approx(walk[-2], rel=1e-4)
 
 
@@ -62,4 +62,4 @@ def test_the_readout_takes_over_where_it_forecasts_better():
     walk = np.zeros(600)
     for t in range(2, 600):
         walk[t] = 1.6 * walk[t - 1] - 0.7 * walk[t - 2] + rng.normal()
-    assert (verdicts("standard", walk).guard[-50:] == LSTM).mean() > 0.9
+    assert (verdicts("standard", walk).forecaster[-50:] == LSTM).mean() > 0.9

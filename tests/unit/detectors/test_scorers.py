@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors import DetectorSpec, Limits, build, contract
-from detectors.base import EVIDENCE
+from detectors.base import CAUSES
 from detectors.channel_batch import ChannelBatch
 from detectors.scorers.discord import Discord
 from detectors.scorers.flatline import Flatline
@@ -134,7 +134,7 @@ def flags(values, **spec):
 def test_static_limits_guard_from_the_first_point():
     found = flags([5.0, 5.1, 11.0, 5.0], tier="light", limits=(Limits(0, 10),))
     assert found.flag.tolist()[:3] == [False, False, True]
-    assert found.guard[2] == 1
+    assert found.forecaster[2] == 1
     assert found.upper[2, 0] <= 10
 
 
@@ -168,7 +168,7 @@ def test_channels_that_part_are_seen_though_each_stays_in_its_band():
     assert found.flag[2_900:2_912].any()
     peak = 2_900 + found.surprise[2_900:2_912].argmax()
     assert found.contribution[peak].argmax() == 1
-    assert EVIDENCE[found.lead[peak]] == "channels"
+    assert CAUSES[found.cause[peak]] == "multivariate"
 
 
 def test_the_joint_alarm_needs_the_joint_term():
@@ -206,7 +206,7 @@ def test_an_event_is_over_when_little_of_it_is_left():
     values[1_000:, 1] += 2.5
     found = flags(values, tier="light", channels=("a", "b", "c"))
     assert found.flag[810:1_000].all()
-    assert {EVIDENCE[lead] for lead in found.lead[900:1_000]} == {"settled"}
+    assert {CAUSES[cause] for cause in found.cause[900:1_000]} == {"steady_state"}
     assert not found.flag[1_060:].any()
     values[800:1_000, 1] -= 17.5
     assert flags(values, tier="light", channels=("a", "b", "c")).flag[1_060:].all()
@@ -218,9 +218,9 @@ def test_a_verdict_says_what_spoke_loudest():
     values[2_900] = 12
     values[2_950:] = values[2_949]
     found = flags(values, tier="standard", limits=(Limits(-50, 50),))
-    assert EVIDENCE[found.lead[2_900]] in ("value", "range", "forecast")
-    assert EVIDENCE[found.lead[2_999]] == "stuck"
-    assert EVIDENCE[flags([1.0, 60.0], tier="light", limits=(Limits(-50, 50),)).lead[1]] == "limits"
+    assert CAUSES[found.cause[2_900]] in ("novelty", "range", "forecast")
+    assert CAUSES[found.cause[2_999]] == "flatline"
+    assert CAUSES[flags([1.0, 60.0], tier="light", limits=(Limits(-50, 50),)).cause[1]] == "static_limit"
 
 
 def test_few_rows_are_no_evidence_of_a_rare_one():

@@ -109,11 +109,11 @@ def verdicts(bench: Bench, tally: Tally) -> dict[tuple[str, int], tuple]:
     scoring, found = bench.open[-1].parts.scoring, {}
     for result in tally.results:
         if (scored := result.scored) is not None:
-            said = (getattr(scored.verdicts, name).tolist() for name in ("score", "flag", "guard"))
-            for slot, time, score, flag, guard in zip(
+            said = (getattr(scored.verdicts, name).tolist() for name in ("score", "flag", "forecaster"))
+            for slot, time, score, flag, forecaster in zip(
                 scored.points.slot.tolist(), scored.points.time.tolist(), *said, strict=True
             ):
-                found[scoring.name_of(slot), time // 10**9 - START_MS // 1000] = (score, flag, guard)
+                found[scoring.name_of(slot), time // 10**9 - START_MS // 1000] = (score, flag, forecaster)
     return {at: one for at, one in found.items() if at[0] != "tide"}
 
 
@@ -156,7 +156,7 @@ def test_without_its_past_it_says_something_else(make, all_along):
     _, said = watched(make, None, live())
     assert said.keys() == all_along.keys()
     first = [at for at in said if at[1] < PAST_S + 30]
-    assert all(said[at][2] != all_along[at][2] for at in first), "another guard"
+    assert all(said[at][2] != all_along[at][2] for at in first), "another forecaster"
 
 
 @pytest.mark.parametrize("files", ["months", "series"])

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.base import EVIDENCE, Points, Verdicts
-from pipeline.core.evidence_text import WHY
+from detectors.base import CAUSES, Points, Verdicts
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.scoring.anomaly_tracker import AnomalyTracker, severity_of
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.services.explain import sentence
@@ -54,16 +54,18 @@ def intervals() -> AnomalyTracker:
     return AnomalyTracker(lambda slot: (P, f"s{slot}", {"sensor": f"s{slot}"}))
 
 
-def test_an_anomaly_says_what_spoke_loudest_at_its_peak() -> None:
+def test_an_anomaly_keeps_the_cause_at_its_peak() -> None:
     it, batch = intervals(), scored([True, True, True], surprise=[5, 7.5, 6])
-    batch.verdicts.lead = np.array([EVIDENCE.index(word) for word in ("step", "level", "shape")], np.uint8)
+    batch.verdicts.cause = np.array(
+        [CAUSES.index(word) for word in ("step", "level_shift", "shape")], np.uint8
+    )
     (opened,) = run(it, batch)
-    assert opened.evidence == "level"
-    assert "by the level: the mean of the last rows has moved" in sentence(opened)
+    assert opened.cause == "level_shift"
+    assert "Cause: level shift: the mean of the last rows has moved." in sentence(opened)
 
 
 def test_there_is_a_word_for_every_evidence() -> None:
-    assert {"none", *WHY} == set(EVIDENCE)
+    assert {"none", *CAUSE_TEXTS} == set(CAUSES)
 
 
 def test_an_anomaly_opens_grows_and_closes() -> None:
@@ -75,7 +77,7 @@ def test_an_anomaly_opens_grows_and_closes() -> None:
         60,
         102,
     )
-    assert (opened.severity, opened.direction, opened.guard) == (Severity.MAJOR, "up", "seasonal")
+    assert (opened.severity, opened.direction, opened.forecaster) == (Severity.MAJOR, "up", "seasonal")
     assert run(it, scored([False], first=3)) == []
     (closed,) = run(it, scored([False], first=4))
     assert (closed.id, closed.state, closed.end_ns, closed.revision) == (

@@ -1,0 +1,60 @@
+"""Words of a verdict: the text of each cause, and the words that forewatch 0.1.0 stored.
+
+The words themselves are ``detectors.base.FORECASTERS`` and ``detectors.base.CAUSES``. Database rows and alert
+events that were written before the rename hold former words. Readers translate them here.
+"""
+
+from __future__ import annotations
+
+#: Word of ``detectors.base.CAUSES`` → the text that a user reads. A value inside the expected band can be
+#: anomalous for any cause but the forecast.
+CAUSE_TEXTS = {
+    "static_limit": "static limit: the value lies outside the configured limits",
+    "multivariate": "multivariate: the channels no longer move together as they did",
+    "forecast": "forecast: the forecast error is larger than usual, at this row or averaged over the last rows",
+    "shape": "shape: no earlier stretch of the series resembles the last rows",
+    "novelty": "novelty: no value near this one was seen before",
+    "range": "range: the value lies outside the range of all values seen",
+    "seasonal_profile": "seasonal profile: the value is unusual for this time of day",
+    "level_shift": "level shift: the mean of the last rows has moved",
+    "step": "step: the change from the previous value is unusually large",
+    "flatline": "flatline: the value has repeated for longer than ever before",
+    "return": "return: the relative change is large for the recent volatility",
+    "volatility": "volatility: the recent volatility is unusually high",
+    "steady_state": "steady state: a channel has left the level at which it had been steady",
+}
+
+#: Former word → current word. Words that are not named here have not changed.
+_FORECASTERS = {"river": "gaussian", "last": "last_value"}
+_CAUSES = {
+    "limits": "static_limit",
+    "channels": "multivariate",
+    "value": "novelty",
+    "season": "seasonal_profile",
+    "level": "level_shift",
+    "stuck": "flatline",
+    "burst": "volatility",
+    "settled": "steady_state",
+}
+_FORMER_FORECASTERS = {current: former for former, current in _FORECASTERS.items()}
+_FORMER_CAUSES = {current: former for former, current in _CAUSES.items()}
+
+
+def current_forecaster(word: str) -> str:
+    """Return the current word of a forecaster that is given by its current or its former word."""
+    return _FORECASTERS.get(word, word)
+
+
+def current_cause(word: str) -> str:
+    """Return the current word of a cause that is given by its current or its former word."""
+    return _CAUSES.get(word, word)
+
+
+def former_forecaster(word: str) -> str:
+    """Return the word that forewatch 0.1.0 uses for a forecaster."""
+    return _FORMER_FORECASTERS.get(word, word)
+
+
+def former_cause(word: str) -> str:
+    """Return the word that forewatch 0.1.0 uses for a cause."""
+    return _FORMER_CAUSES.get(word, word)
