@@ -57,7 +57,7 @@ def measure(tier: str, values: NDArray[np.float64], epochs: int) -> list[dict[st
     state, _ = old.step(old.initial(len(values)), points(values, 0, CUT))
     kept = {name: array.copy() for name, array in state.items()}
     _, undisturbed = old.step(kept, points(values, CUT, ROWS))
-    new.adopt(state)
+    new.on_weights_changed(state)
     _, after = new.step(state, points(values, CUT, ROWS))
     usual = errors(undisturbed, values)
     rows: list[dict[str, object]] = []

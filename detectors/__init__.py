@@ -1,5 +1,6 @@
-"""Detectors: pure steps from (state, points) to (state, verdicts). Nothing here imports the rest of the
-project.
+"""Detectors: pure steps from (state, points) to (state, verdicts).
+
+This package does not import the rest of the project.
 
 >>> detector = build(DetectorSpec(tier="light"))
 >>> state = detector.initial(1)
@@ -18,29 +19,30 @@ __all__ = ["REGISTRY", "Detector", "DetectorSpec", "Limits", "Points", "State", 
 
 Weights = Mapping[str, NDArray[Any]]
 
-#: Detectors beside the tiers: name → how to make one. Add yours here (or call ``REGISTRY["mine"] = …`` before
-#: ``build``).
+#: Custom detectors: name → factory. Register one with ``REGISTRY["mine"] = …`` before ``build``.
 REGISTRY: dict[str, Callable[[DetectorSpec, Weights | None], Detector]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Every name that ``build`` knows."""
+    """Return the names of all detectors that ``build`` accepts."""
     return ("light", "standard", "strong", *REGISTRY)
 
 
 def build(spec: DetectorSpec, weights: Weights | None = None) -> Detector:
-    """The detector that ``spec`` describes; ``weights`` replaces the packaged LSTM of a tier that has one
-    (names as in SharedLSTM).
+    """Return the detector that ``spec`` describes.
 
-    Raises ValueError where ``spec`` names an unknown detector or preset, or its limits do not match its
-    channels.
+    ``weights`` replaces the packaged LSTM of a tier that has one (array names as in ``SharedLSTM``).
+
+    Raises:
+        ValueError: ``spec`` names an unknown detector, preset or threshold, or the number of its limits is
+            not the number of its channels.
     """
     if spec.limits and len(spec.limits) != len(spec.channels):
         raise ValueError(
-            f"limits: {len(spec.limits)} given for {len(spec.channels)} channels; give one per channel or none"
+            f"{len(spec.limits)} limits for {len(spec.channels)} channels; give one per channel or none"
         )
     if spec.tier in REGISTRY:
         return REGISTRY[spec.tier](spec, weights)
-    from detectors.composite.detector import make
+    from detectors.composite.detector import build_composite
 
-    return make(spec, weights)
+    return build_composite(spec, weights)

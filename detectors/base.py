@@ -1,12 +1,13 @@
-"""What every detector is: a pure step from (state, points) to (state, verdicts), batched over series and
-points.
+"""The detector contract: a pure step from (state, points) to (state, verdicts), in batches.
 
-    points ─► preset (units) ─► forecaster ─► residual ─► scorers ─► combiner ─► threshold ─► verdicts
+    points ─► preset (units) ─► forecaster ─► residual ─► scorers ─► fusion ─► threshold ─► verdicts
 
-State is a struct of arrays: one row per series (*slot*), every array with the slot as its first axis.
-``step`` may reuse the buffers of the state that it is given (the caller *donates* them) and touches only the
-rows named in ``points.slot``. A caller that wants the old state back copies it before, or reads it from its
-snapshot.
+State is a struct of arrays: one row per series (*slot*), every array with the slot as its first axis. A
+caller of ``step`` donates the state: the step may reuse its buffers. Only the rows named in ``points.slot``
+change. A caller that needs the old state copies it before the step.
+
+*Surprise* is the surprisal of a point: −log10 of its p-value, the probability of a point at least as unusual
+on an undisturbed series. A surprise of 4 is expected once in 10,000 points.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 
 State = dict[str, NDArray[Any]]
 
-#: Names of the forecasters by the number in ``Verdicts.forecaster``. The numbers are a stored format: append only.
+#: Names of the forecasters by the number in ``Verdicts.forecaster``. The numbers are stored: append only.
 FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value")
 
-#: Causes of a verdict by the number in ``Verdicts.cause``. The numbers are a stored format: append only.
+#: Causes of a verdict by the number in ``Verdicts.cause``. The numbers are stored: append only.
 CAUSES = (
     "none",
     "static_limit",
@@ -44,13 +45,15 @@ CAUSES = (
 
 @dataclass(slots=True)
 class Points:
-    """N points of C channels; the points of one slot stand in event-time order (slots may interleave).
+    """N points of C channels.
+
+    The points of one slot are in event-time order. Slots may interleave.
 
     slot    (N,)   int32    row of the state
     time    (N,)   int64    event time, ns since the epoch
     values  (N, C) float64  NaN is a missing value
     missed  (N,)   int32    cadence steps without a point just before this one (0: none, or cadence unknown)
-    every   (N,)   int64    cadence of the series in ns (0: not known yet)
+    every   (N,)   int64    cadence of the series in ns (0: unknown)
     """
 
     slot: NDArray[np.int32]
@@ -65,16 +68,18 @@ class Points:
 
 @dataclass(slots=True)
 class Verdicts:
-    """One row per point, in the order of the points.
+    """Verdicts on N points of C channels, in the order of the points.
 
-    score         (N,)   float32  1 − tail probability, in [0, 1]
-    surprise      (N,)   float32  −log10 of the tail probability (a score saturates at 1, this does not)
-    flag          (N,)   bool     over the threshold, and news: once for an event, and again on each row that breaks the rules by itself
-    expected      (N, C) float32  what the forecaster expected, units of the input (NaN: no forecast yet)
-    lower, upper  (N, C) float32  the band in which the detector would not have flagged, units of the input
-    contribution  (N, C) float32  share of each channel in the surprise; rows sum to 1 (0 where there is no score)
-    guard         (N,)   uint8    index into FORECASTERS: whose forecast it was
-    lead          (N,)   uint8    index into CAUSES: what spoke loudest (an anomaly may lie inside the forecast's band and have another reason)
+    score         (N,)   float32  1 − p-value, in [0, 1]; saturates at 1 where ``surprise`` still grows
+    surprise      (N,)   float32  surprisal: −log10 of the p-value
+    flag          (N,)   bool     alarm: once per event, and on each further row that is anomalous by itself
+    expected      (N, C) float32  forecast in units of the input (NaN: no forecast yet)
+    lower, upper  (N, C) float32  band in units of the input; the forecast error alone is an alarm outside
+    contribution  (N, C) float32  share of each channel in the surprise; rows sum to 1 (0: no score)
+    forecaster    (N,)   uint8    index into FORECASTERS: the forecaster of ``expected``
+    cause         (N,)   uint8    index into CAUSES: what contributed most to the surprise
+
+    A point inside its band can be anomalous for another cause than the forecast.
     """
 
     score: NDArray[np.float32]
@@ -90,7 +95,10 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Static limits of one channel, in the units of the input; outside is flagged from the first point on."""
+    """Static limits of one channel, in units of the input.
+
+    A value outside is flagged, from the first point of a series on.
+    """
 
     low: float = -np.inf
     high: float = np.inf
@@ -98,51 +106,55 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
-    """Everything that ``detectors.build`` needs; the same spec and weights always make the same detector."""
+    """Configuration of a detector. Equal spec and weights build equal detectors."""
 
     tier: str = "standard"  # light | standard | strong, or the name of a registered detector
     preset: str = "sensor"  # sensor | network | stock
     channels: tuple[str, ...] = ("value",)
     limits: tuple[Limits, ...] = ()  # one per channel, or none at all
-    alarm_rate: float = 1e-4  # wanted share of flagged events on undisturbed data: sets the threshold
+    alarm_rate: float = 1e-4  # target share of flagged events on undisturbed data; sets the threshold
     direction: str = "both"  # up | down | both
-    # static | quantile | spot | dspot | conformal: what a surprise must reach to be an alarm
+    # static | quantile | spot | dspot | conformal: rule for the surprise at which a point is an alarm
     threshold: str = "static"
-    min_points: int = 1  # so many rows in a row must reach it
-    min_deviation: float = 0.0  # relative to the expected value: smaller deviations are never flagged
+    min_points: int = 1  # consecutive points that must reach the threshold
+    min_deviation: float = 0.0  # relative to the expected value; smaller deviations are not flagged
 
 
 class Detector(Protocol):
     """One configured detector of one stream.
 
-    ``version`` names spec and weights and is part of every verdict's provenance.
+    ``version`` identifies spec and weights. It is stored with every anomaly.
     """
 
     spec: DetectorSpec
     version: str
-    #: Changes whenever the arrays of ``initial`` change in name, dtype, shape or meaning; stored beside every
-    #: snapshot.
+    #: Stored with every snapshot. Changes with name, dtype, shape or meaning of any array of ``initial``.
     state_version: str
-    #: Names the weights alone; "" where there are none.
+    #: Hash of the weights; "" for a detector without weights.
     weights: str
 
     def initial(self, n: int) -> State:
-        """State of ``n`` series of which nothing is known."""
+        """Return the state of ``n`` new series."""
         ...
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
-        """Advance the series named in ``points.slot``; the verdict on point t uses points ≤ t only."""
-        ...
+        """Advance the series in ``points.slot`` and return their state and verdicts.
 
-    def adopt(self, state: State) -> None:
-        """Go on with the state that a detector of the same ``state_version`` but other weights left: forget
-        in place what only those understood.
+        The verdict on a point uses this point and earlier points of its series only.
         """
         ...
 
-    def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
-        """The rows ``slots`` are of the series ``names``: when one begins, and after ``adopt``.
+    def on_weights_changed(self, state: State) -> None:
+        """Reset, in place, the parts of ``state`` that depend on the weights.
 
-        A model may have something of its own for some series.
+        ``state`` comes from a detector with the same ``state_version`` and other weights.
+        """
+        ...
+
+    def register_series(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
+        """Assign the rows ``slots`` of ``state`` to the series ``names``.
+
+        Called when a series begins and after ``on_weights_changed``, so that a model with parts for single
+        series can select them.
         """
         ...

@@ -55,7 +55,7 @@ def assemble(
     middle, low, high = (
         np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width)
     )
-    guards, lead = forecasts.guard.reshape(shape), lead.reshape(shape)
+    guards, lead = forecasts.forecaster.reshape(shape), lead.reshape(shape)
     # The largest of C channels is C times as likely to be rare as one of them.
     one, repeats = (
         np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)

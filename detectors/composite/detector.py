@@ -1,9 +1,10 @@
-"""The detector: working units → scale → rhythm → forecast → scorers → calibration → combiner → threshold, a
-batch at a time.
+"""The detector of a tier: all stages, one batch at a time.
 
-Each stage runs once over all rows of a batch, sequentially inside a compiled kernel, and keeps its state
-under its own names; so the cost a point is the same for one series of a million rows and for a million series
-of one.
+    working units → scale → seasonality → forecast → scorers → calibration → fusion → threshold
+
+Each stage runs once over all rows of a batch, in a compiled kernel, and keeps its state under its own array
+names. The cost per point is therefore the same for one series of a million rows and for a million series of
+one row.
 """
 
 from __future__ import annotations
@@ -45,23 +46,24 @@ from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event_gate import Event
 
 STATE_VERSION = "5"
-BAND = ("surplus", 0.99)  # the track whose tail is the band
-CYCLES = (1.0, 0.25)  # windows of the events' shapes, in cycles
-BY_SERIES = ("event.", "joint.", "threshold.")  # the rest of the state is by lane
-LARGEST = 1e30  # of a value in working units; its square is still a float64
+BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
+CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
+# State arrays with one row per series. All others have one row per series and channel.
+PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.")
+MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
-def scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
-    """The scorers that ``groups`` need, in the order of their tracks."""
+def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
+    """Return the scorers whose tracks ``groups`` use, in the order of their tracks."""
     known: list[Scorer] = [
         Step(), LevelShift(), RobustLevelShift(), Flatline(), Volatility(), SeasonalProfile(tier.bins_of_day), Discord(tier.shapes, tier.windows),
-        Discord(tier.cycles, CYCLES, "cycle"), Novelty(tier.seen) if tier.seen else ValueRange(),
+        Discord(tier.cycles, CYCLE_WINDOW_PERIODS, "cycle"), Novelty(tier.seen) if tier.seen else ValueRange(),
     ]  # fmt: skip
     wanted = {name for group in groups for name, _ in group.tracks}
     return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
 
 
-class Cascade:
+class CompositeDetector:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
     def __init__(
@@ -76,15 +78,15 @@ class Cascade:
         )
         self.forecast = Forecast(net, own, tier) if net is not None else None
         groups = self.preset.groups or tier.groups
-        self.scorers = scorers(tier, groups)
+        self.scorers = select_scorers(tier, groups)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
         self.event = Event(spec.alarm_rate, spec.min_points)
         self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
-        self.fusion = ScoreFusion(groups, self.event.threshold, (BAND,))
+        self.fusion = ScoreFusion(groups, self.event.threshold, (BAND_TRACK,))
         self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
-        self.evidence = np.array([CAUSES.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8)
+        self.causes = np.array([CAUSES.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8)
         self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
         self.multivariate = (
             Multivariate(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)
@@ -129,27 +131,33 @@ class Cascade:
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
         flat = {
-            name: array if name.startswith(BY_SERIES) else array.reshape(-1, *array.shape[2:])
+            name: array if name.startswith(PER_SERIES_PREFIXES) else array.reshape(-1, *array.shape[2:])
             for name, array in state.items()
         }
-        batch = flatten_channels(points, np.clip(self.preset.forward(points.values), -LARGEST, LARGEST))
-        errors, forecasts = self._errors(flat, batch)
-        surprises, half = self.calibration.run(
-            flat, batch.slot, errors[:, self.columns], self.fusion.columns.index(BAND), self.event.threshold
+        batch = flatten_channels(
+            points, np.clip(self.preset.forward(points.values), -MAX_ABS_WORKING_VALUE, MAX_ABS_WORKING_VALUE)
         )
-        raw, lead = self.fusion.run(flat, batch.slot, surprises, forecasts)
-        return state, assemble(self.decision, flat, points, batch, raw, self.evidence[lead], forecasts, half)
+        errors, forecasts = self._track_errors(flat, batch)
+        surprises, half = self.calibration.run(
+            flat,
+            batch.slot,
+            errors[:, self.columns],
+            self.fusion.columns.index(BAND_TRACK),
+            self.event.threshold,
+        )
+        raw, column = self.fusion.run(flat, batch.slot, surprises, forecasts)
+        return state, assemble(self.decision, flat, points, batch, raw, self.causes[column], forecasts, half)
 
-    def adopt(self, state: State) -> None:
+    def on_weights_changed(self, state: State) -> None:
         if self.forecast is not None:
-            self.forecast.adopt(state)
+            self.forecast.on_weights_changed(state)
 
-    def introduce(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
+    def register_series(self, state: State, slots: NDArray[np.int32], names: Iterable[str]) -> None:
         if self.forecast is not None:
-            self.forecast.introduce(state, slots, names)
+            self.forecast.register_series(state, slots, names)
 
-    def _errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, SelectedForecasts]:
-        """Raw errors of every track (M, K), and what was expected by whom."""
+    def _track_errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, SelectedForecasts]:
+        """Return the raw error of every track (M, K) and the selected forecasts."""
         self.scale.run(state, batch)
         self.seasonality.run(state, batch)
         errors = np.empty((len(batch), len(self.tracks)), np.float32)
@@ -161,20 +169,24 @@ class Cascade:
         return errors, self.selection.run(state, batch, readout, errors[:, at : at + 1])
 
 
-def make(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> Cascade:
-    """Raises ValueError for a tier, preset or threshold that does not exist."""
+def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> CompositeDetector:
+    """Return the detector of a tier; ``weights`` replaces the packaged ones.
+
+    Raises:
+        ValueError: the tier, preset or threshold of ``spec`` does not exist.
+    """
     if spec.tier not in TIERS:
         raise ValueError(
-            f"detector {spec.tier!r} is unknown; there are {', '.join(TIERS)} and what is registered in detectors.REGISTRY"
+            f"detector {spec.tier!r} is unknown; known are {', '.join(TIERS)} and the names registered in detectors.REGISTRY"
         )
     if spec.preset not in PRESETS:
-        raise ValueError(f"preset {spec.preset!r} is unknown; there are {', '.join(PRESETS)}")
+        raise ValueError(f"preset {spec.preset!r} is unknown; known are {', '.join(PRESETS)}")
     if spec.threshold not in THRESHOLDS:
-        raise ValueError(f"threshold {spec.threshold!r} is unknown; there are {', '.join(THRESHOLDS)}")
+        raise ValueError(f"threshold {spec.threshold!r} is unknown; known are {', '.join(THRESHOLDS)}")
     tier = TIERS[spec.tier]
     if not tier.lags:
-        return Cascade(spec, tier, None)
-    return Cascade(
+        return CompositeDetector(spec, tier, None)
+    return CompositeDetector(
         spec,
         tier,
         FrozenLSTM(shared_lstm_numba.read() if weights is None else weights),

@@ -54,7 +54,7 @@ class Forecast:
         anchor = state["scale.moments"][batch.slot, ANCHOR]
         return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
 
-    def adopt(self, state: State) -> None:
+    def on_weights_changed(self, state: State) -> None:
         """Other weights from here on.
 
         What the readout learnt of the net's hidden state is forgotten; of lags and level it stays.
@@ -62,7 +62,7 @@ class Forecast:
         self.readout.forget(state, self.hidden)
         state["hidden.own"][...] = 0
 
-    def introduce(self, state: State, slots: Ints, names: Iterable[str]) -> None:
+    def register_series(self, state: State, slots: Ints, names: Iterable[str]) -> None:
         """Series with a network of their own have it from here on."""
         if self.own is not None:
             state["hidden.own"][slots] = self.own.of_series(names)[:, None]

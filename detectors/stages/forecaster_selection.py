@@ -32,14 +32,14 @@ USUAL_ERROR = 5  # place behind the errors of the five rungs
 class SelectedForecasts:
     """What the ladder says of M rows.
 
-    expected (M,) float32  in the units of v (NaN: no forecast yet); guard (M,) uint8: who expected it
+    expected (M,) float32  in the units of v (NaN: no forecast yet); forecaster (M,) uint8: index into FORECASTERS
     error    (M,) float32  usual one-step error in scales of the series (1 while not known)
     off      (M,) float32  this error in usual ones (0 where there is none, without bound while none is usual yet)
     rows     (M,) float32  rows seen of the lane before
     """
 
     expected: Floats
-    guard: NDArray[np.uint8]
+    forecaster: NDArray[np.uint8]
     error: Floats
     off: Floats
     rows: Floats
@@ -77,7 +77,7 @@ class ForecasterSelection:
             readout,
             out,
             forecasts.expected,
-            forecasts.guard,
+            forecasts.forecaster,
             forecasts.error,
             forecasts.off,
             forecasts.rows,
@@ -126,7 +126,7 @@ def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _ladder(gauss, error, slot, v, step, unit, season, readout, out, expected, guard, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _ladder(gauss, error, slot, v, step, unit, season, readout, out, expected, forecaster, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     guesses = np.empty(5, np.float32)
     for i in range(len(slot)):
         g, e = gauss[slot[i]], error[slot[i]]
@@ -137,7 +137,7 @@ def _ladder(gauss, error, slot, v, step, unit, season, readout, out, expected, g
         rows[i] = n
         usual[i] = e[USUAL_ERROR] / unit[i] if n >= SETTLED else 1.0
         if best >= 0:
-            expected[i], guard[i] = guesses[best], best + 1
+            expected[i], forecaster[i] = guesses[best], best + 1
         out[i, 0] = np.nan
         if np.isnan(v[i]):
             continue

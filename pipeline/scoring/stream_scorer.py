@@ -349,10 +349,10 @@ class StreamScorer:
     def _layer(self, detector: Detector) -> StateLayer:
         def introduce(state: State, slots: NDArray[np.int32], keys: Sequence[Key]) -> None:
             # Names are made when they are asked for: most models have nothing of its own for any series.
-            detector.introduce(state, slots, (series_name(self.stream, key)[0] for key in keys))
+            detector.register_series(state, slots, (series_name(self.stream, key)[0] for key in keys))
 
         return StateLayer(
-            detector.state_version, detector.initial, detector.weights, detector.adopt, introduce
+            detector.state_version, detector.initial, detector.weights, detector.on_weights_changed, introduce
         )
 
     def _waiting_of(self, partition: Partition) -> PartitionBuffer:

@@ -78,7 +78,7 @@ def learn(
     """
     if begun is None:
         state = detector.initial(len(data.series))
-        detector.introduce(state, np.arange(len(data.series), dtype=np.int32), data.series)
+        detector.register_series(state, np.arange(len(data.series), dtype=np.int32), data.series)
     else:
         state = begun
     points = data.points(clean=clean)

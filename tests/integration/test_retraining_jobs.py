@@ -156,7 +156,7 @@ def test_series_with_a_rule_of_their_own_get_a_network_of_their_own(database, da
     champion = champion_of(database, "plant", config.streams["plant"])
     assert champion.provenance.model_version.endswith(f"+{model.version}")
     state = champion.detector.initial(3)
-    champion.detector.introduce(state, np.arange(3, dtype=np.int32), ["press-1", "unknown", "press-0"])
+    champion.detector.register_series(state, np.arange(3, dtype=np.int32), ["press-1", "unknown", "press-0"])
     assert (state["hidden.own"][:, 0] > 0).tolist() == [True, False, True]
     with database.begin() as connection:
         roll_back(connection, "plant", author="ada", reason="try", now_ns=time.time_ns())

@@ -227,7 +227,7 @@ def taken_over(tier, weights, series, noise, cut, n):
     state, _ = old.step(old.initial(series), points(0, cut))
     kept = {name: array.copy() for name, array in state.items()}
     _, undisturbed = old.step(kept, points(cut, n))
-    new.adopt(state)
+    new.on_weights_changed(state)
     _, after = new.step(state, points(cut, n))
     return values[cut:].reshape(-1, 1), undisturbed, after
 

@@ -77,7 +77,7 @@ def test_only_the_series_that_have_one_are_changed_by_it() -> None:
     def verdicts(weights):
         detector = build(SPEC, weights)
         state = detector.initial(3)
-        detector.introduce(state, np.arange(3, dtype=np.int32), names)
+        detector.register_series(state, np.arange(3, dtype=np.int32), names)
         return detector, detector.step(state, points)[1]
 
     without, usual = verdicts(None)

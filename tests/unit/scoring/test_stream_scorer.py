@@ -45,10 +45,10 @@ class CountingDetector:
             *np.zeros((2, len(points)), np.uint8),
         )
 
-    def adopt(self, state: State) -> None:
+    def on_weights_changed(self, state: State) -> None:
         """There is nothing that only its weights understand."""
 
-    def introduce(self, state: State, slots: np.ndarray, names: Iterable[str]) -> None:
+    def register_series(self, state: State, slots: np.ndarray, names: Iterable[str]) -> None:
         """All series are alike to it."""
 
 
