@@ -131,9 +131,9 @@ def rules(fan_out: bool) -> dict[str, Any]:
     return {"storm": None, "group": {"repeat": None}, "rules": [] if fan_out else own}
 
 
-def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> None:
+def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -> None:
     """What ``forewatch deliver`` runs."""
-    from pipeline.alerts.delivery.delivery_log import OPERATIONS
+    from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
     from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics
     from pipeline.alerts.routing.router import Router
@@ -142,18 +142,20 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, told: Any) -> No
     from storage.sql.database import Database
 
     ends = endpoints_of(port, in_flight)
-    router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS: Alerts()}, ends)
+    router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS_STREAM: Alerts()}, ends)
     loop = DeliveryLoop(Database(url), router, ends, AlertMetrics(Metrics()))
-    told.put("up")
+    notified.put("up")
     loop.run(threading.Event())
 
 
 @contextmanager
 def delivering(url: str, port: int, in_flight: int, fan_out: bool) -> Iterator[None]:
-    told: Any = multiprocessing.Queue()
-    process = multiprocessing.Process(target=deliver, args=(url, port, in_flight, fan_out, told), daemon=True)
+    notified: Any = multiprocessing.Queue()
+    process = multiprocessing.Process(
+        target=deliver, args=(url, port, in_flight, fan_out, notified), daemon=True
+    )
     process.start()
-    told.get(timeout=60)
+    notified.get(timeout=60)
     try:
         yield
     finally:
@@ -166,11 +168,11 @@ def delivering(url: str, port: int, in_flight: int, fan_out: bool) -> Iterator[N
 
 def latency(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """Commit → first byte at the receiver."""
-    from tests.support.alerting import Bench, anomaly
+    from tests.support.alerting import RouterBench, anomaly
 
     deliveries = options.rate * options.seconds * (ENDPOINTS if options.fan_out else 1)
     with Receiver() as receiver:
-        bench = Bench(database, rules(options.fan_out), endpoints_of(receiver.port, 8))
+        bench = RouterBench(database, rules(options.fan_out), endpoints_of(receiver.port, 8))
         committed: dict[str, int] = {}
         with delivering(_url(database), receiver.port, 8, options.fan_out):
             time.sleep(2)
@@ -194,11 +196,11 @@ def latency(options: argparse.Namespace, database: Any) -> dict[str, Any]:
 
 def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """A backlog of single messages over many series is worked off."""
-    from tests.support.alerting import Bench
+    from tests.support.alerting import RouterBench
 
     count = options.count
     with Receiver() as receiver:
-        bench = Bench(database, rules(False), endpoints_of(receiver.port, 32))
+        bench = RouterBench(database, rules(False), endpoints_of(receiver.port, 32))
         _backlog(bench.database, count)
         with delivering(_url(database), receiver.port, 32, False):
             found = receiver.arrivals(count, 600)
@@ -336,18 +338,20 @@ def _backlog(database: Any, count: int) -> None:
     from uuid import uuid5
 
     from pipeline.core.types import NAMESPACE
-    from storage.alerting import deliveries
+    from storage.alerting import deliveries, delivery_queue
     from tests.contract.test_alerts_formats import encode, payload
 
     body, now = encode(payload("opened")).decode(), time.time_ns()
-    notices, queued = [], []
+    notifications, queued = [], []
     for i in range(count):
-        notice, lane = uuid5(NAMESPACE, f"{now} {i}"), f"plant/{i}"
-        notices.append(deliveries.Notice(notice, notice, "plant", lane, 1, "opened", 1, body, now))
-        common = (notice, f"hook-{i % ENDPOINTS}", lane, 1, "opened", "pending", None, 0, 0, now, None)
+        notice, queue = uuid5(NAMESPACE, f"{now} {i}"), f"plant/{i}"
+        notifications.append(
+            deliveries.Notification(notice, notice, "plant", queue, 1, "opened", 1, body, now)
+        )
+        common = (notice, f"hook-{i % ENDPOINTS}", queue, 1, "opened", "pending", None, 0, 0, now, None)
         queued.append(deliveries.Delivery(uuid5(notice, "x"), notice, *common))
     with database.begin() as connection:
-        deliveries.add(connection, notices, queued, now)
+        delivery_queue.add(connection, notifications, queued, now)
 
 
 def _ms(values: Any) -> dict[str, float]:

@@ -1,12 +1,12 @@
-"""The alerts of a whole configuration: its router, its delivery loop."""
+"""Router, delivery loop and chart renderer of a configuration."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
-from pipeline.alerts.messages.chart import Pictures
+from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import Alerts, FaultAlerts
@@ -16,33 +16,38 @@ from storage.sql.database import Database
 
 
 def router_of(config: Config) -> Router:
-    """Routes every stream, and what the alerts have to say of themselves: to whoever hears of the faults of
-    any stream.
+    """Return the router of every stream and of the faults of the alerts themselves.
+
+    The latter go to every endpoint that receives the faults of any stream.
     """
     streams = {name: stream.alerts for name, stream in config.streams.items()}
     chosen = [alerts.faults.to if alerts.faults.to is not None else alerts.to for alerts in streams.values()]
-    everybody = None if None in chosen else list(dict.fromkeys(name for to in chosen for name in to or ()))
-    return Router(streams | {OPERATIONS: Alerts(faults=FaultAlerts(to=everybody))}, config.endpoints)
-
-
-def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:
-    """The loop that delivers for ``config``; nothing has happened yet."""
-    return DeliveryLoop(
-        database, router_of(config), config.endpoints, AlertMetrics(metrics), picture=pictures_of(config)
+    all_receivers = (
+        None if None in chosen else list(dict.fromkeys(name for to in chosen for name in to or ()))
+    )
+    return Router(
+        streams | {OPERATIONS_STREAM: Alerts(faults=FaultAlerts(to=all_receivers))}, config.endpoints
     )
 
 
-def pictures_of(config: Config) -> Pictures:
-    """Draws from the history of ``config``, if it keeps one."""
+def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:
+    """Return the delivery loop of ``config``; it does not run yet."""
+    return DeliveryLoop(
+        database, router_of(config), config.endpoints, AlertMetrics(metrics), picture=chart_renderer(config)
+    )
+
+
+def chart_renderer(config: Config) -> ChartRenderer:
+    """Return the renderer of charts, which reads the recorded history of ``config``."""
 
     path = config.history_path
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
-        # Parquet is needed when something is drawn, not before
+        # Parquet is imported when the first chart is drawn.
         from storage.history.history import HistoryReader
 
         return HistoryReader(path).read(
             stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns
         )
 
-    return Pictures(read)
+    return ChartRenderer(read)

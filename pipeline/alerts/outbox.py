@@ -1,8 +1,8 @@
-"""The engine's side of the alerts: changes become rows of the outbox, in the transaction that commits them.
+"""Outbox of the engine: changes become rows, in the transaction that commits them.
 
-Nothing is decided here and nothing is sent: rules, groups, silences and the budget are the router's, so that
-a burst of anomalies costs the engine one small insert each. An event's id names what changed, so that the
-same change written twice is one event.
+Rules, groups, silences and the budget are applied later by the router, so that a burst of anomalies costs the
+engine one small insert each. The id of an event names the change, so that the same change written twice is
+one event.
 
 The body of a row is a stored format, read by other versions of forewatch during a rolling upgrade and after a
 downgrade. Its keys and words are those of schema 1 whatever they are called in Python. A reader ignores keys that
@@ -25,13 +25,14 @@ from sqlalchemy import Connection
 from pipeline.core.errors import StorageError
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster, former_cause, former_forecaster
-from storage.alerting import alerts
+from storage.alerting import outbox
+from storage.alerting.states import EventKind
 from storage.sql.column_types import safe
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
 
-#: An open anomaly whose peak grew by less than this factor is not news.
+#: An open anomaly whose peak grew by less than this factor has not changed.
 GROWTH = 1.25
 #: Newest schema of a body that this version writes.
 SCHEMA = 1
@@ -40,10 +41,10 @@ _KEYS = {"forecaster": "guard", "cause": "evidence"}
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
-class AlertRules:
-    """The outbox of one stream.
+class OutboxWriter:
+    """Writes the events of one stream.
 
-    ``enabled`` is False where no endpoint is configured: then nothing is written.
+    With ``enabled`` False (no endpoint is configured) nothing is written.
     """
 
     def __init__(self, stream: str, *, enabled: bool) -> None:
@@ -58,10 +59,12 @@ class AlertRules:
         if not self._enabled or not changes:
             return 0
         events = [
-            alerts.Event(uuid5(a.id, _change(a)), self._stream, "anomaly", a.id, encode_anomaly(a), now_ns)
+            outbox.OutboxEvent(
+                uuid5(a.id, _change(a)), self._stream, EventKind.ANOMALY, a.id, encode_anomaly(a), now_ns
+            )
             for a in changes
         ]
-        return alerts.add_events(connection, events)
+        return outbox.add_events(connection, events)
 
     def on_faults(self, connection: Connection, faults: Sequence[Fault], now_ns: int) -> int:
         """Write the events of pipeline faults that began or ended; returns how many."""
@@ -72,27 +75,28 @@ class AlertRules:
             subject = fault_id(fault)
             change = "open" if fault.ended_ns is None else f"closed/{fault.ended_ns}"
             events.append(
-                alerts.Event(uuid5(subject, change), self._stream, "fault", subject, _encode(fault), now_ns)
+                outbox.OutboxEvent(
+                    uuid5(subject, change), self._stream, EventKind.FAULT, subject, _encode(fault), now_ns
+                )
             )
-        return alerts.add_events(connection, events)
+        return outbox.add_events(connection, events)
 
 
 def outbox_of(config: Config, stream: str) -> Callable[[Connection, list[Anomaly]], int]:
-    """What the engine of ``stream`` calls in the transaction of each batch with the anomalies that it
-    changed."""
-    rules = AlertRules(stream, enabled=bool(config.endpoints))
-    return lambda connection, changes: rules.on_changes(connection, changes, time.time_ns())
+    """Return the function that writes the changed anomalies of a batch, in the transaction of the batch."""
+    writer = OutboxWriter(stream, enabled=bool(config.endpoints))
+    return lambda connection, changes: writer.on_changes(connection, changes, time.time_ns())
 
 
 def fault_id(fault: Fault) -> UUID:
-    """One fault from its beginning to its end."""
+    """Return the id of a fault, the same from its beginning to its end."""
     return uuid5(
         NAMESPACE, f"fault\x00{fault.stream}\x00{fault.kind}\x00{fault.partition}\x00{fault.started_ns}"
     )
 
 
 def encode_anomaly(anomaly: Anomaly) -> str:
-    """Return the body of ``anomaly`` in schema 1, as JSON text; a number that JSON lacks becomes null."""
+    """Return the body of ``anomaly`` in schema 1, as JSON text; NaN and infinity become null."""
     values: dict[str, Any] = msgspec.to_builtins(anomaly)
     # Rules of 0.1.0 match the former words, so a body keeps them.
     values["guard"] = former_forecaster(values.pop("forecaster"))
@@ -148,9 +152,9 @@ def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
 
 
 def _change(anomaly: Anomaly) -> str:
-    """What is new about an anomaly, as text.
+    """Return the name of the latest change of an anomaly.
 
-    While it is open that is its severity and, in steps, its peak; afterwards every revision.
+    While it is open, its severity and (in steps) its peak are changes; afterwards every revision is.
     """
     if anomaly.points == 0:
         return f"retracted/{anomaly.revision}"

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from pipeline.alerts.factory import pictures_of
+from pipeline.alerts.factory import chart_renderer
 from pipeline.alerts.messages.html import html_of
 from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.config.schema import Config
@@ -24,7 +24,7 @@ _POLICY = {
 def alert_routes(config: Config) -> list[Route]:
     """The last message about an alert, and its picture."""
     # Connects at the first request; the daemon's own connection belongs to its loop.
-    database, draw = database_of(config), pictures_of(config)
+    database, draw = database_of(config), chart_renderer(config)
 
     def last(request: Request) -> Payload | None:
         with database.read() as connection:

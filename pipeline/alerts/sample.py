@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from pipeline.alerts.messages.payload import Payload
 from pipeline.alerts.outbox import encode_anomaly
-from pipeline.alerts.routing.composer import Scene, compose
+from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
-from storage.alerting.alerts import AlertState, Member
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.states import AlertKind, MemberState
 
 
 def sample_payload() -> Payload:
@@ -50,22 +51,22 @@ def sample_payload() -> Payload:
         peak_offset=0,
         last_flag_seq=1,
     )
-    member = Member(
+    member = AlertMember(
         anomaly.id,
         anomaly.id,
         anomaly.stream,
         "test",
-        "open",
+        MemberState.OPEN,
         "info",
         4.0,
         anomaly.start_ns,
         now,
         encode_anomaly(anomaly),
     )
-    alert = AlertState(
+    alert = AlertRecord(
         anomaly.id,
         anomaly.stream,
-        "data",
+        AlertKind.DATA,
         "test",
         "test",
         "forewatch/test",
@@ -77,4 +78,6 @@ def sample_payload() -> Payload:
         count=1,
     )
     rules = StreamRules(anomaly.stream, Alerts(), ())
-    return compose(alert, "test", 1, Scene([member], 1, 1), rules.behaviour("default"), rules.config, now)
+    return compose(
+        alert, "test", 1, NotificationContext([member], 1, 1), rules.behaviour("default"), rules.config, now
+    )

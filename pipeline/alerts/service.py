@@ -1,6 +1,4 @@
-"""The delivery loop as a thread of the daemon, or as a process of its own: it begins again by itself whatever
-happens to it.
-"""
+"""Alert service: the delivery loop as a thread of the daemon or as a process, restarted after any error."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_BREATH_SECONDS = 2.0
+_RESTART_DELAY_SECONDS = 2.0
 
 
 class AlertService:
-    """Delivers as long as endpoints are configured.
+    """Deliveries while endpoints are configured.
 
     ``take`` may be called at any time, also before ``start``.
     """
@@ -36,34 +34,34 @@ class AlertService:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, if there is anybody to deliver to."""
+        """Start the thread if an endpoint is configured."""
         if self._config.endpoints and self._thread is None:
             self._thread = threading.Thread(target=self.run, name="alerts", daemon=True)
             self._thread.start()
 
     def take(self, config: Config) -> None:
-        """Go on with another configuration."""
+        """Use another configuration from now on."""
         self._config = config
         if self._thread is None:
             self.start()
         elif self._loop is not None:
-            from pipeline.alerts.factory import pictures_of, router_of
+            from pipeline.alerts.factory import chart_renderer, router_of
 
-            self._loop.configure(router_of(config), config.endpoints, pictures_of(config))
+            self._loop.configure(router_of(config), config.endpoints, chart_renderer(config))
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Let calls on their way end, record them, leave. Calling it twice is fine."""
+        """Wait for the calls in flight, record them, and end; may be called twice."""
         self.finish()
         if self._thread is not None:
             self._thread.join(timeout)
 
     def finish(self) -> None:
-        """Let ``run`` end, as soon as it can; for signal handlers."""
+        """Ask ``run`` to end; for signal handlers."""
         self._stop.set()
 
     def run(self) -> None:
-        """Deliver until ``stop``; what is not delivered by then waits in the database."""
-        # brings the HTTP client along, which a daemon without endpoints does not need
+        """Deliver until ``stop``; what is not delivered by then stays in the database."""
+        # This imports the HTTP client, which a daemon without endpoints does not need.
         from pipeline.alerts.factory import delivery_loop
 
         while not self._stop.is_set():
@@ -71,7 +69,6 @@ class AlertService:
             try:
                 self._loop.run(self._stop)
             except Exception:
-                # Nothing is lost: everything that counts is a row. A loop that ends for good would be worse
-                # than one that stumbles.
-                log.exception("the delivery loop stumbled and begins again")
-                self._stop.wait(_BREATH_SECONDS)
+                # All state is in the database, so a restart loses nothing.
+                log.exception("delivery loop failed; restarting it")
+                self._stop.wait(_RESTART_DELAY_SECONDS)

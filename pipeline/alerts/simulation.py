@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 from pipeline.alerts.factory import router_of
 from pipeline.alerts.messages.payload import Payload, decode
-from pipeline.alerts.outbox import AlertRules, decode_anomaly
+from pipeline.alerts.outbox import OutboxWriter, decode_anomaly
 from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Fault
-from storage.alerting import alerts, deliveries
+from storage.alerting import alerts, deliveries, outbox
 from storage.results import faults
 from storage.sql.database import Database
 
@@ -31,16 +31,16 @@ _DAY = 86_400 * SECOND_NS
 
 @dataclass(slots=True)
 class StreamReport:
-    """What the rules would have made of one stream. ``fates``: what became of its events."""
+    """What the rules would have made of one stream. ``event_results``: what became of its events."""
 
     anomalies: int = 0
-    fates: Counter[str] = field(default_factory=Counter)
+    event_results: Counter[str] = field(default_factory=Counter)
     pages: int = 0
     pages_per_day: float | None = None  # the budget
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class SimulationReport:
     """``sent``: (endpoint, when, payload); ``dropped``: (when, why, anomaly) of those that nobody was told
     of; both in order of time.
     """
@@ -51,9 +51,9 @@ class Rehearsal:
     dropped: list[tuple[int, str, Anomaly]]
 
 
-def rehearse(
+def simulate(
     config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int
-) -> Rehearsal:
+) -> SimulationReport:
     """Route what happened between two times anew.
 
     An anomaly begins with its first flagged point, is at its worst at its peak and is over with its last;
@@ -89,9 +89,9 @@ class _Stage:
         self._config = config
         self._database = database
         self._router = router_of(config)
-        self._outboxes = {stream: AlertRules(stream, enabled=True) for stream in config.streams}
+        self._outboxes = {stream: OutboxWriter(stream, enabled=True) for stream in config.streams}
         with database.begin() as connection:
-            alerts.ensure_streams(connection, self._router.streams)
+            outbox.ensure_streams(connection, self._router.streams)
 
     def play(self, happenings: Sequence[tuple[int, Anomaly | Fault]], until_ns: int) -> None:
         """Let everything happen at its time, and timers run out in between; all in one transaction, for
@@ -105,21 +105,21 @@ class _Stage:
                     outbox.on_faults(connection, [record], now_ns)
                 else:
                     outbox.on_changes(connection, [record], now_ns)
-                self._router.turn(connection, record.stream, now_ns)
+                self._router.route(connection, record.stream, now_ns)
             self._wait_until(connection, until_ns)
 
     def _wait_until(self, connection: Connection, now_ns: int) -> None:
-        while (timer := alerts.next_flush(connection)) is not None and timer[0] <= now_ns:
-            self._router.turn(connection, timer[1], timer[0])
+        while (timer := alerts.next_timer(connection)) is not None and timer[0] <= now_ns:
+            self._router.route(connection, timer[1], timer[0])
 
-    def report(self, anomalies: Sequence[Anomaly], since_ns: int, until_ns: int) -> Rehearsal:
+    def report(self, anomalies: Sequence[Anomaly], since_ns: int, until_ns: int) -> SimulationReport:
         streams = {name: StreamReport() for name in self._config.streams}
         for anomaly in anomalies:
             streams[anomaly.stream].anomalies += 1
         with self._database.read() as connection:
-            for (stream, fate), count in alerts.fates(connection).items():
+            for (stream, fate), count in outbox.count_by_stream(connection).items():
                 if stream in streams:
-                    streams[stream].fates[fate] += count
+                    streams[stream].event_results[fate] += count
             for alert in alerts.query(connection):
                 if (
                     alert.stream in streams
@@ -130,7 +130,7 @@ class _Stage:
                     streams[alert.stream].pages += 1
             queued = deliveries.query(connection)
             sent = [
-                (d.endpoint, d.created_ns, decode(deliveries.body_of(connection, d.notice_id) or ""))
+                (d.endpoint, d.created_ns, decode(deliveries.body_of(connection, d.notification_id) or ""))
                 for d in queued
             ]
             dropped = _dropped(connection)
@@ -138,7 +138,7 @@ class _Stage:
             streams[name].pages_per_day = (
                 configured.alerts.budget.per_day if configured.alerts.budget is not None else None
             )
-        return Rehearsal(
+        return SimulationReport(
             max(until_ns - since_ns, 1) / _DAY,
             streams,
             sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)),
@@ -152,7 +152,7 @@ def _dropped(connection: Connection) -> list[tuple[int, str, Anomaly]]:
     What became part of an alert that spoke is not among them.
     """
     found: dict[UUID, tuple[int, str, Anomaly]] = {}
-    for event, reason in alerts.suppressed(connection):
+    for event, reason in outbox.suppressed(connection):
         if event.kind == "anomaly" and reason != "unchanged":
             found.setdefault(event.subject, (event.created_ns, reason, decode_anomaly(event.body)))
     return list(found.values())

@@ -1,8 +1,8 @@
-"""Endpoints as every delivery process knows them, and which of those processes are alive.
+"""State of endpoints shared by all delivery processes, and heartbeats of those processes.
 
-A worker shows that it lives by counting up its ``beat``. Whether another one is dead is judged by watching,
-on one's own monotonic clock, that its beat stands still: no clock time is compared between processes, so a
-clock that jumps takes no lane from a living worker.
+A worker increments its ``beat`` while it runs. Another process takes it for dead once, on its own monotonic
+clock, the beat has not changed for long enough. No clock time is compared between processes, so a clock that
+jumps takes no queue from a running worker.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from storage.tables.alerting import DeliveryWorkerRow, EndpointStateRow
 
 @dataclass(slots=True)
 class EndpointState:
-    """Since when an endpoint only fails, until when it wants quiet, and whether it is disabled, with the
-    reason."""
+    """State of one endpoint.
+
+    ``failing_ns``: since when every attempt fails. ``quiet_until_ns``: when the receiver accepts the next
+    attempt. ``disabled_ns`` and ``reason``: since when nothing is sent, and why.
+    """
 
     endpoint: str
     disabled_ns: int | None = None
@@ -33,17 +36,19 @@ _COLUMNS = [getattr(EndpointStateRow, name) for name in EndpointState.__slots__]
 
 
 def states(connection: Connection) -> dict[str, EndpointState]:
+    """Return the state of every endpoint that has one, by name."""
     return {row.endpoint: EndpointState(*row) for row in connection.execute(select(*_COLUMNS))}
 
 
 def save(connection: Connection, state: EndpointState) -> None:
+    """Insert or overwrite the state of an endpoint."""
     statement = insert(connection, EndpointStateRow).values(asdict(state))
     changed = {column.name: column for column in statement.excluded if column.name != "endpoint"}
     connection.execute(statement.on_conflict_do_update(index_elements=["endpoint"], set_=changed))
 
 
 def enable(connection: Connection, endpoint: str) -> bool:
-    """Forget what an endpoint did; False if it was not disabled."""
+    """Enable a disabled endpoint; returns False if it was not disabled."""
     which = (EndpointStateRow.endpoint == endpoint, EndpointStateRow.disabled_ns.is_not(None))
     return (
         connection.execute(
@@ -53,20 +58,21 @@ def enable(connection: Connection, endpoint: str) -> bool:
     )
 
 
-def beat(connection: Connection, worker: str, count: int, now_ns: int) -> None:
-    """The worker lives: its row is there, with this count."""
+def heartbeat(connection: Connection, worker: str, count: int, now_ns: int) -> None:
+    """Insert or overwrite the heartbeat of a worker."""
     statement = insert(connection, DeliveryWorkerRow).values(id=worker, beat=count, started_ns=now_ns)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["id"], set_={"beat": statement.excluded.beat})
     )
 
 
-def beats(connection: Connection) -> dict[str, int]:
+def heartbeats(connection: Connection) -> dict[str, int]:
+    """Return worker → its last heartbeat count."""
     return {
         row.id: row.beat for row in connection.execute(select(DeliveryWorkerRow.id, DeliveryWorkerRow.beat))
     }
 
 
-def bury(connection: Connection, workers: Collection[str]) -> None:
-    """Workers that are gone."""
+def remove_workers(connection: Connection, workers: Collection[str]) -> None:
+    """Delete the heartbeats of workers that have ended."""
     connection.execute(delete(DeliveryWorkerRow).where(DeliveryWorkerRow.id.in_(list(workers))))

@@ -1,4 +1,4 @@
-"""Silences that somebody set by hand, from the command line or the dashboard."""
+"""Silences that people add from the command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, or_, select, update
 
+from storage.sql.statements import id_begins_with, where_given
 from storage.tables.alerting import SilenceRow
 
 
 @dataclass(slots=True)
-class Silence:
-    """What matches ``match`` is kept but not sent from ``starts_ns`` until ``ends_ns``; ``stream`` None: in
-    every stream.
+class ManualSilence:
+    """A time in which matching alerts are kept but not sent: ``starts_ns`` ≤ t < ``ends_ns``.
+
+    ``stream`` is None for a silence of every stream.
     """
 
     id: UUID
@@ -27,34 +29,42 @@ class Silence:
     created_ns: int
 
 
-_COLUMNS = [getattr(SilenceRow, name) for name in Silence.__slots__]
+_COLUMNS = [getattr(SilenceRow, name) for name in ManualSilence.__slots__]
 
 
-def add(connection: Connection, silence: Silence) -> None:
+def add(connection: Connection, silence: ManualSilence) -> None:
+    """Insert a silence."""
     connection.execute(insert(SilenceRow).values(asdict(silence)))
 
 
-def in_force(connection: Connection, stream: str, now_ns: int) -> list[Silence]:
-    """Those that hold now in ``stream``."""
-    holds = (SilenceRow.starts_ns <= now_ns, SilenceRow.ends_ns > now_ns)
-    statement = select(*_COLUMNS).where(*holds, or_(SilenceRow.stream == stream, SilenceRow.stream.is_(None)))
-    return [Silence(*row) for row in connection.execute(statement.order_by(SilenceRow.ends_ns))]
+def in_force(connection: Connection, stream: str, now_ns: int) -> list[ManualSilence]:
+    """Return the silences that are in force now in ``stream``."""
+    in_force_now = (SilenceRow.starts_ns <= now_ns, SilenceRow.ends_ns > now_ns)
+    statement = select(*_COLUMNS).where(
+        *in_force_now, or_(SilenceRow.stream == stream, SilenceRow.stream.is_(None))
+    )
+    return [ManualSilence(*row) for row in connection.execute(statement.order_by(SilenceRow.ends_ns))]
 
 
-def query(connection: Connection, *, now_ns: int | None = None, limit: int | None = None) -> list[Silence]:
-    """Silences by their end, the latest first; with ``now_ns`` those that are not over."""
-    statement = select(*_COLUMNS).order_by(SilenceRow.ends_ns.desc(), SilenceRow.id).limit(limit)
-    if now_ns is not None:
-        statement = statement.where(SilenceRow.ends_ns > now_ns)
-    return [Silence(*row) for row in connection.execute(statement)]
+def query(
+    connection: Connection, *, now_ns: int | None = None, limit: int | None = None
+) -> list[ManualSilence]:
+    """Return silences by their end, the latest first; with ``now_ns`` only those that have not ended."""
+    statement = where_given(
+        select(*_COLUMNS).order_by(SilenceRow.ends_ns.desc(), SilenceRow.id).limit(limit),
+        (now_ns, SilenceRow.ends_ns > (now_ns or 0)),
+    )
+    return [ManualSilence(*row) for row in connection.execute(statement)]
 
 
-def expire(connection: Connection, prefix: str, now_ns: int) -> list[UUID]:
-    """End silences whose id begins with the hex digits ``prefix``; returns those that were not over already."""
-    within = SilenceRow.id.between(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f")))
+def expire(connection: Connection, digits: str, now_ns: int) -> list[UUID]:
+    """End the silences whose id begins with these 1 to 32 hex digits.
+
+    Returns those that had not ended already.
+    """
     ended = (
         update(SilenceRow)
-        .where(within, SilenceRow.ends_ns > now_ns)
+        .where(id_begins_with(SilenceRow.id, digits), SilenceRow.ends_ns > now_ns)
         .values(ends_ns=now_ns)
         .returning(SilenceRow.id)
     )

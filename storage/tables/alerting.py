@@ -1,9 +1,11 @@
-"""The tables of the alerts: what happened, what is open, what was said about it, and every attempt to say it.
+"""Tables of the alerts: outbox, alerts, notifications, deliveries and every attempt.
 
     alert_events ─► alerts, alert_members ─► notices ─► deliveries ─► delivery_attempts
       (engine)            (router)           (router)    (router)       (delivery loop)
 
-Everything that must outlive a process is a row: timers are ``flush_ns`` and ``due_ns``, never memory.
+Everything that must survive a process is a row; ``flush_ns`` and ``due_ns`` are its timers. Columns keep the
+names of version 0.1: ``lane`` is ``queue`` in Python, ``notice_id`` is ``notification_id``, ``held_by`` is
+``suppressed_by`` and ``told`` is ``notified``. States and kinds are in ``storage.alerting.states``.
 """
 
 from __future__ import annotations
@@ -25,9 +27,8 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 class AlertEventRow(Base):
     """The outbox: a change of an anomaly or a fault, written in the transaction that made it.
 
-    ``state``: pending (not routed yet), waiting (part of an alert that has not spoken since), sent (folded
-    into a notice), suppressed (by ``reason``). ``body`` is the record as JSON; ``event_id`` names the change,
-    so that a repetition is not a second event.
+    ``body`` is the record as JSON. ``event_id`` names the change, so that the same change written twice is
+    one event.
     """
 
     __tablename__ = "alert_events"
@@ -41,7 +42,7 @@ class AlertEventRow(Base):
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     event_id: Mapped[UUID]
     stream: Mapped[str]
-    kind: Mapped[str]  # anomaly | fault | acknowledged
+    kind: Mapped[str]
     subject: Mapped[UUID]
     body: Mapped[str]
     created_ns: Mapped[int]
@@ -51,10 +52,10 @@ class AlertEventRow(Base):
 
 
 class AlertRow(Base):
-    """One alert, from its first anomaly to its end. ``flush_ns`` is when it must be looked at next.
+    """One alert, from its first anomaly to its end.
 
-    ``state``: waiting (nothing was sent yet), open, closed. What was sent last is in ``sent_*``, so that a
-    look tells what is new.
+    ``flush_ns`` is when it is evaluated next. ``sent_*`` describe the last notification, so that an
+    evaluation finds what is new.
     """
 
     __tablename__ = "alerts"
@@ -66,13 +67,13 @@ class AlertRow(Base):
 
     alert_id: Mapped[UUID] = mapped_column(primary_key=True)
     stream: Mapped[str]
-    kind: Mapped[str]  # data | fault
+    kind: Mapped[str]
     rule: Mapped[str]
     group_key: Mapped[str] = mapped_column(SafeText)
-    lane: Mapped[str] = mapped_column(SafeText)
+    queue: Mapped[str] = mapped_column("lane", SafeText, key="queue")
     labels: Mapped[dict[str, str]]
     state: Mapped[str]
-    outcome: Mapped[str | None]  # of a closed one: resolved, retracted, or why nothing was sent
+    outcome: Mapped[str | None]  # of a closed alert: a Resolution or a SuppressionReason
     urgency: Mapped[str]
     severity: Mapped[str]
     surprise: Mapped[float]
@@ -88,11 +89,12 @@ class AlertRow(Base):
     sent_count: Mapped[int] = mapped_column(Integer)
     sent_surprise: Mapped[float]
     severities: Mapped[list[str]]
-    held_by: Mapped[str | None]  # silence:<name>, fault:<kind>: why it does not speak now
+    # silence:<name> or fault:<kind> that keeps it from being sent now
+    suppressed_by: Mapped[str | None] = mapped_column("held_by", key="suppressed_by")
     flapping: Mapped[bool] = mapped_column(Boolean)
     acked_ns: Mapped[int | None]
     acked_by: Mapped[str | None] = mapped_column(SafeText)
-    told: Mapped[list[str]]  # endpoints that were sent something
+    notified: Mapped[list[str]] = mapped_column("told", key="notified")  # endpoints
 
 
 class AlertMemberRow(Base):
@@ -109,7 +111,7 @@ class AlertMemberRow(Base):
     alert_id: Mapped[UUID]
     stream: Mapped[str]
     series: Mapped[str] = mapped_column(SafeText)
-    state: Mapped[str]  # open | closed | retracted
+    state: Mapped[str]
     severity: Mapped[str]
     surprise: Mapped[float]
     start_ns: Mapped[int]
@@ -117,23 +119,21 @@ class AlertMemberRow(Base):
     body: Mapped[str]
 
 
-class AlertLaneRow(Base):
-    """What is remembered of a series (or group) between its alerts: message counter, last end, recent
-    beginnings.
-    """
+class AlertQueueRow(Base):
+    """State of a series or group between its alerts: message counter, last end, recent openings."""
 
     __tablename__ = "alert_lanes"
 
-    lane: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    queue: Mapped[str] = mapped_column("lane", SafeText, key="queue", primary_key=True)
     sequence: Mapped[int]
     resolved_ns: Mapped[int | None]
     openings: Mapped[list[int]] = mapped_column(SafeJson)
 
 
 class AlertStreamRow(Base):
-    """One row a stream: who has it locked routes its events.
+    """One row for each stream, locked while its events are routed.
 
-    ``recent``: rule → beginnings of alerts, for the storm limit.
+    ``recent``: rule → openings of alerts, for the storm limit.
     """
 
     __tablename__ = "alert_streams"
@@ -152,7 +152,7 @@ class AlertBudgetRow(Base):
     updated_ns: Mapped[int]
 
 
-class NoticeRow(Base):
+class NotificationRow(Base):
     """One message about an alert; ``body`` is the payload as it is signed, byte for byte."""
 
     __tablename__ = "notices"
@@ -161,7 +161,7 @@ class NoticeRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     alert_id: Mapped[UUID]
     stream: Mapped[str]
-    lane: Mapped[str] = mapped_column(SafeText)
+    queue: Mapped[str] = mapped_column("lane", SafeText, key="queue")
     sequence: Mapped[int]
     kind: Mapped[str]
     events: Mapped[int] = mapped_column(Integer)
@@ -170,37 +170,36 @@ class NoticeRow(Base):
 
 
 class DeliveryRow(Base):
-    """One notice on its way to one endpoint.
-
-    ``state``: pending, delivered, dead, suppressed (by ``reason``).
-    """
+    """One notification on its way to one endpoint."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        _partial("ix_deliveries_pending", "endpoint", "lane", "sequence", where="state = 'pending'"),
+        _partial("ix_deliveries_pending", "endpoint", "queue", "sequence", where="state = 'pending'"),
         Index("ix_deliveries_created_ns", "created_ns"),
         Index("ix_deliveries_alert_id_endpoint", "alert_id", "endpoint"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    notice_id: Mapped[UUID]
+    notification_id: Mapped[UUID] = mapped_column("notice_id", key="notification_id")
     alert_id: Mapped[UUID]
     endpoint: Mapped[str]
-    lane: Mapped[str] = mapped_column(SafeText)
+    queue: Mapped[str] = mapped_column("lane", SafeText, key="queue")
     sequence: Mapped[int]
     kind: Mapped[str]
     state: Mapped[str]
     reason: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(Integer)
-    # attempts after one whose answer was lost: the receiver may know the message
+    # Attempts after one whose answer was lost: the receiver may know the message.
     repeats: Mapped[int] = mapped_column(Integer)
     created_ns: Mapped[int]
     finished_ns: Mapped[int | None]
 
 
-class DeliveryLaneRow(Base):
-    """The queue of one series (or group) to one endpoint: when its head is due, and which worker has it in
-    hand."""
+class DeliveryQueueRow(Base):
+    """Queue of one series or group to one endpoint.
+
+    ``due_ns`` is when its head is due, ``owner`` the worker that has claimed it.
+    """
 
     __tablename__ = "delivery_lanes"
     __table_args__ = (
@@ -209,12 +208,14 @@ class DeliveryLaneRow(Base):
     )
 
     endpoint: Mapped[str] = mapped_column(primary_key=True)
-    lane: Mapped[str] = mapped_column(SafeText, primary_key=True)
+    queue: Mapped[str] = mapped_column("lane", SafeText, key="queue", primary_key=True)
     due_ns: Mapped[int | None]
     owner: Mapped[str | None]
 
 
 class DeliveryAttemptRow(Base):
+    """One attempt of a delivery."""
+
     __tablename__ = "delivery_attempts"
     __table_args__ = (
         Index("ix_delivery_attempts_delivery_id", "delivery_id"),
@@ -226,14 +227,14 @@ class DeliveryAttemptRow(Base):
     attempt: Mapped[int] = mapped_column(Integer)
     started_ns: Mapped[int]
     latency_ns: Mapped[int]
-    outcome: Mapped[str]  # delivered | failed | lost
+    outcome: Mapped[str]
     status: Mapped[int | None] = mapped_column(Integer)
     answer: Mapped[str] = mapped_column(SafeText)
     next_ns: Mapped[int | None]
 
 
 class DeliveryWorkerRow(Base):
-    """A process that delivers; ``beat`` grows while it lives (see ``storage.workers``)."""
+    """A delivery process; ``beat`` increases while it runs (see ``storage.alerting.endpoints``)."""
 
     __tablename__ = "delivery_workers"
 
@@ -243,9 +244,7 @@ class DeliveryWorkerRow(Base):
 
 
 class EndpointStateRow(Base):
-    """What is known of an endpoint across processes: since when it only fails, until when it wants quiet,
-    whether it is disabled.
-    """
+    """State of an endpoint shared by all processes (see ``storage.alerting.endpoints``)."""
 
     __tablename__ = "endpoint_states"
 
@@ -258,7 +257,7 @@ class EndpointStateRow(Base):
 
 
 class SilenceRow(Base):
-    """A silence that somebody set by hand; planned ones stand in the configuration."""
+    """A silence that was added by hand; planned ones are in the configuration."""
 
     __tablename__ = "silences"
     __table_args__ = (Index("ix_silences_ends_ns", "ends_ns"),)
@@ -274,7 +273,7 @@ class SilenceRow(Base):
 
 
 class LabelRow(Base):
-    """What a person says of an anomaly: whether it was one."""
+    """Label that a person gave an anomaly."""
 
     __tablename__ = "labels"
 

@@ -19,12 +19,13 @@ from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.formats import FORMATS
 from pipeline.alerts.messages.payload import BudgetView, Hint, Kind, Payload, encode, schema_text
 from pipeline.alerts.outbox import encode_anomaly
-from pipeline.alerts.routing.composer import Scene, compose
+from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
-from storage.alerting.alerts import AlertState, Member
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.states import Urgency
 from tests.support import alert_services as services
 from tests.support.alerting import NOON, SECOND, anomaly, closed, endpoint
 from tests.support.receiver import Receiver
@@ -62,7 +63,7 @@ HOSTILE = (
 
 
 def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -> Payload:
-    """A message as the router writes it; ``text`` stands wherever text from outside can stand."""
+    """Return a message as the router writes it, with ``text`` wherever text from outside can be."""
     over = kind in ("resolved", "retracted")
     shown = [
         anomaly(f"{series}{i or ''}", NOON + i * SECOND, surprise=7.5 - i / 10) for i in range(min(count, 10))
@@ -78,7 +79,7 @@ def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -
             )
     state = "retracted" if kind == "retracted" else "closed" if over else "open"
     members = [
-        Member(
+        AlertMember(
             a.id,
             shown[0].id,
             "plant",
@@ -93,11 +94,11 @@ def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -
         for a in shown
     ]
     labels = dict(shown[0].labels) if count == 1 or text else {"site": "b2"}
-    alert = AlertState(
+    alert = AlertRecord(
         shown[0].id, "plant", "data", "default", text or series, "plant/b2", labels, NOON, NOON, NOON, "major"
     )
     alert.urgency, alert.severities, alert.count, alert.surprise = (
-        "page",
+        Urgency.PAGE,
         ["warning"] if kind == "updated" else [],
         count,
         7.5,
@@ -106,11 +107,11 @@ def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -
     alert.resolved_ns = NOON + 840 * SECOND if over else None
     hints = [Hint(a.series, "2026-03-02T12:00:00.000000Z", 7, 5) for a in shown[:2]] if count > 1 else []
     budget = BudgetView(5.0, 0.00021, 0.0031, 2)
-    scene = Scene(
+    context = NotificationContext(
         members, count, 0 if over else count, hints, ["plant/b3/flow", text or "mill/m1/current"], budget
     )
     behaviour = StreamRules("plant", CONFIG, ("hook",)).behaviour("default")
-    return compose(alert, kind, 3, scene, behaviour, CONFIG, NOON + 90 * SECOND)
+    return compose(alert, kind, 3, context, behaviour, CONFIG, NOON + 90 * SECOND)
 
 
 def message(of: Payload) -> Message:
@@ -166,16 +167,16 @@ def test_the_published_schema_is_that_of_the_code():
 @pytest.mark.parametrize("kind", FORMATS)
 def test_its_service_takes_every_message(kind: str, tmp_path: Path):
     """Every kind of message, alone and in a storm, also with hostile text; signatures with the time of now."""
-    told = [payload(event) for event in KINDS] + [
+    notified = [payload(event) for event in KINDS] + [
         payload("opened", count=5000),
         payload("opened", text=HOSTILE),
     ]
-    told.append(payload("opened", count=10, text=HOSTILE))
+    notified.append(payload("opened", count=10, text=HOSTILE))
 
     async def scenario(url: str) -> list[str]:
         sender = sender_of(configured(kind, url, tmp_path), lambda _: None)
         problems = []
-        for one in told:
+        for one in notified:
             outcome = await sender.send(_now(one))
             if not outcome.delivered:
                 problems.append(f"{one.type}: {outcome.status} {outcome.answer}")
@@ -185,12 +186,12 @@ def test_its_service_takes_every_message(kind: str, tmp_path: Path):
     with Receiver(SERVICES[kind]) as receiver:
         url = receiver.url.removesuffix("/hook") if kind in ("opsgenie", "alertmanager") else receiver.url
         assert asyncio.run(scenario(url)) == []
-        assert len(receiver.received) == len(told)
+        assert len(receiver.received) == len(notified)
 
 
 def _now(of: Payload) -> Message:
     whole = message(of)
-    return Message(whole.delivery, whole.lane, whole.body, of, datetime.now(UTC))
+    return Message(whole.delivery, whole.queue, whole.body, of, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.messages.payload import Payload
-from pipeline.alerts.transport.base import ANSWER_KEPT, Outcome
+from pipeline.alerts.transport.base import ANSWER_KEPT, DeliveryResult
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import EndpointBase
@@ -29,10 +29,10 @@ from tests.support.receiver import Received, Receiver, answer
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 
 
-def send(config: EndpointBase, *payloads: Payload, picture: bytes | None = None) -> list[Outcome]:
+def send(config: EndpointBase, *payloads: Payload, picture: bytes | None = None) -> list[DeliveryResult]:
     """Each payload in turn, through one sender."""
 
-    async def scenario() -> list[Outcome]:
+    async def scenario() -> list[DeliveryResult]:
         sender = sender_of(config, lambda _: picture)
         outcomes = [await sender.send(_now(one)) for one in payloads]
         await sender.close()
@@ -276,8 +276,8 @@ def test_a_kafka_topic_gets_payloads_keyed_by_series(topics: Topics):
 
     topic = topics.create(partitions=2)
     config = endpoint(type="kafka", brokers=[topics.broker], topic=topic)
-    told = [payload("opened"), payload("updated"), payload("resolved")]
-    assert all(o.delivered for o in send(config, *told))
+    notified = [payload("opened"), payload("updated"), payload("resolved")]
+    assert all(o.delivered for o in send(config, *notified))
     consumer = KafkaConsumer(
         bootstrap_servers=topics.broker, auto_offset_reset="earliest", consumer_timeout_ms=3000
     )
@@ -285,9 +285,9 @@ def test_a_kafka_topic_gets_payloads_keyed_by_series(topics: Topics):
     records = list(consumer)
     consumer.close()
     assert len({r.partition for r in records}) == 1
-    assert [json.loads(r.value)["type"] for r in records] == [p.type for p in told]
+    assert [json.loads(r.value)["type"] for r in records] == [p.type for p in notified]
     assert {r.key for r in records} == {b"plant/b2/t1"}
-    assert dict(records[0].headers)["webhook-id"] == message_id(_now(told[0]).delivery).encode()
+    assert dict(records[0].headers)["webhook-id"] == message_id(_now(notified[0]).delivery).encode()
 
 
 @pytest.mark.kafka

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
@@ -28,7 +28,7 @@ def main() -> None:
     if die:
         _die(die)
     ends = {"hook": json_endpoint(receiver, timeout="5s")}
-    router = Router({"plant": Alerts(storm=None), OPERATIONS: Alerts()}, ends)
+    router = Router({"plant": Alerts(storm=None), OPERATIONS_STREAM: Alerts()}, ends)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     print("up", flush=True)

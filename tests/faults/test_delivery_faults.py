@@ -25,17 +25,17 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
-from pipeline.alerts.delivery.retry import DELAYS
+from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import Alerts
 from pipeline.observability.metrics import Metrics
-from storage.alerting import alerts, deliveries
+from storage.alerting import deliveries, delivery_queue, outbox
 from storage.sql.database import Database
 from tests.integration.test_alerts_delivery import Driven, running
-from tests.support.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+from tests.support.alerting import NOON, SECOND, RouterBench, anomaly, closed, json_endpoint
 from tests.support.receiver import Received, Receiver, answer
 
 on_sqlite_and_long_on_postgres = pytest.mark.parametrize(
@@ -74,20 +74,22 @@ def until(condition, seconds: float = 40.0) -> None:
 
 def delivered(database: Database) -> int:
     with database.read() as connection:
-        return sum(n for (_, state, _), n in deliveries.ledger(connection).items() if state == "delivered")
+        return sum(
+            n for (_, state, _), n in deliveries.count_by_state(connection).items() if state == "delivered"
+        )
 
 
 def accounted(database: Database) -> None:
     """The ledger adds up: events on one side, notices that stand for them on the other; nothing waits."""
     with database.read() as connection:
-        events, sent = alerts.ledger(connection), deliveries.ledger(connection)
+        events, sent = outbox.count_by_state(connection), deliveries.count_by_state(connection)
         created = connection.scalar(text("SELECT count(*) FROM alert_events"))
         queued = connection.scalar(text("SELECT count(*) FROM deliveries"))
         assert sum(events.values()) == created
         assert sum(sent.values()) == queued
-        assert sum(n for (state, _), n in events.items() if state == "sent") == deliveries.notice_events(
-            connection
-        )
+        assert sum(
+            n for (state, _), n in events.items() if state == "sent"
+        ) == deliveries.count_notified_events(connection)
         assert {state for _, state, _ in sent} <= {"delivered", "pending", "dead", "suppressed"}
 
 
@@ -111,7 +113,7 @@ def test_kill_9_of_the_delivery_process(database: Database, die: str):
     """The next process sends what the killed one had in hand; repeated are at most those whose answer was
     lost, with the same id.
     """
-    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    bench = RouterBench(database, {"storm": None}, {"hook": json_endpoint()})
     for i in range(30):
         bench.happen(anomaly(f"b2/{i}"), closed(anomaly(f"b2/{i}")))
     slow = die == "during"
@@ -153,7 +155,7 @@ def test_a_frozen_process_loses_its_lanes_and_does_no_harm_when_it_wakes(
 ):
     database = Database(postgres_url)
     database.upgrade()
-    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    bench = RouterBench(database, {"storm": None}, {"hook": json_endpoint()})
     hold = True
 
     async def linger(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -187,7 +189,7 @@ def test_a_frozen_process_loses_its_lanes_and_does_no_harm_when_it_wakes(
 def test_several_processes_share_the_work_and_nothing_is_sent_twice(postgres_url: str, workers: int):
     database = Database(postgres_url)
     database.upgrade()
-    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    bench = RouterBench(database, {"storm": None}, {"hook": json_endpoint()})
     rounds = 10 * workers
     with Receiver() as receiver:
         with ExitStack() as processes:
@@ -213,7 +215,7 @@ def test_an_endpoint_that_is_down_for_hours(database: Database, hours: int):
     async def scenario() -> None:
         ends = {"hook": json_endpoint(receiver.url), "other": json_endpoint(other.url)}
         driven = Driven(
-            Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
+            RouterBench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
         )
         for hour in range(hours):
             one = anomaly(f"b2/{hour % 6}", start_ns=driven.bench.now_ns)
@@ -222,7 +224,7 @@ def test_an_endpoint_that_is_down_for_hours(database: Database, hours: int):
             driven.bench.happen(closed(one, end_ns=driven.bench.now_ns))
             await driven.work(1800)
         assert len(other.received) == 2 * hours
-        assert len(receiver.received) < 6 * len(DELAYS) + 48
+        assert len(receiver.received) < 6 * len(RETRY_DELAYS_SECONDS) + 48
         down = len(receiver.received)
         receiver.behave = answer()
         await driven.work(24 * 3600)
@@ -247,7 +249,7 @@ def test_an_endpoint_that_only_fails_is_disabled(database: Database, hours: int)
             "other": json_endpoint(other.url),
         }
         driven = Driven(
-            Bench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
+            RouterBench(database, {"storm": None}, ends), ends, {"storm": None, "group": {"repeat": None}}
         )
         for i in range(5):
             driven.bench.happen(*(anomaly(f"b2/{i}-{j}", start_ns=driven.bench.now_ns) for j in range(8)))
@@ -274,7 +276,7 @@ def test_an_endpoint_that_only_fails_is_disabled(database: Database, hours: int)
 def test_a_clock_that_jumps_loses_and_repeats_nothing(database: Database, jump: int):
     async def scenario() -> None:
         ends = {"hook": json_endpoint(receiver.url)}
-        driven = Driven(Bench(database, {"storm": None}, ends), ends)
+        driven = Driven(RouterBench(database, {"storm": None}, ends), ends)
         driven.bench.happen(*(anomaly(f"b2/{i}") for i in range(5)))
         await driven.work(1)
         driven.bench.now_ns += jump * SECOND
@@ -296,7 +298,7 @@ def test_the_database_goes_away_and_comes_back(faulty_postgres):
 
     database = Database(create_database(faulty_postgres))
     database.upgrade()
-    bench = Bench(database, {"storm": None}, {"hook": json_endpoint()})
+    bench = RouterBench(database, {"storm": None}, {"hook": json_endpoint()})
     with Receiver() as receiver, worker(database, receiver):
         bench.happen(*(anomaly(f"b2/{i}") for i in range(5)))
         receiver.wait(5)
@@ -311,7 +313,7 @@ def test_the_database_goes_away_and_comes_back(faulty_postgres):
     database.close()
 
 
-def _happens(bench: Bench, *changes) -> bool:
+def _happens(bench: RouterBench, *changes) -> bool:
     from pipeline.core.errors import StorageUnavailable
 
     try:
@@ -330,16 +332,16 @@ def test_events_against_a_dead_endpoint_need_no_memory_and_delay_no_other(tmp_pa
 
     async def scenario() -> tuple[int, float]:
         ends = {"dead": json_endpoint("http://127.0.0.1:1/x"), "well": json_endpoint(well.url)}
-        router = Router({"plant": Alerts(storm=None), OPERATIONS: Alerts()}, ends)
+        router = Router({"plant": Alerts(storm=None), OPERATIONS_STREAM: Alerts()}, ends)
         loop = DeliveryLoop(database, router, ends, AlertMetrics(Metrics()))
-        bench = Bench(database, {"storm": None}, ends)
-        await loop.turn()
+        bench = RouterBench(database, {"storm": None}, ends)
+        await loop.run_cycle()
         before, slowest = resident(), 0.0
         for i in range(20):
             bench.happen(anomaly(f"new/{i}"))
             began = time.monotonic()
             while len(well.received) <= i:
-                await loop.turn()
+                await loop.run_cycle()
                 await asyncio.sleep(0.005)
                 assert time.monotonic() - began < 30
             slowest = max(slowest, time.monotonic() - began)
@@ -367,7 +369,7 @@ def test_a_burst_neither_blocks_the_engine_nor_floods_a_receiver(database: Datab
     longest = 0.0
     with Receiver() as receiver:
         ends = {"hook": json_endpoint(receiver.url)}
-        bench = Bench(database, {}, ends)
+        bench = RouterBench(database, {}, ends)
         with running(bench, ends):
             for start in range(0, burst, 500):
                 changes = [anomaly(f"b{i % 20}/{i}") for i in range(start, min(start + 500, burst))]
@@ -398,16 +400,18 @@ def fill_backlog(database: Database, count: int) -> None:
 
     body = encode(payload("opened")).decode()
     for start in range(0, count, 10_000):
-        notices, queued = [], []
+        notifications, queued = [], []
         for i in range(start, min(start + 10_000, count)):
-            notice, lane = uuid5(NAMESPACE, f"backlog {i}"), f"plant/old-{i % max(count // 10, 1)}"
-            notices.append(deliveries.Notice(notice, notice, "plant", lane, i + 1, "opened", 0, body, NOON))
+            notice, queue = uuid5(NAMESPACE, f"backlog {i}"), f"plant/old-{i % max(count // 10, 1)}"
+            notifications.append(
+                deliveries.Notification(notice, notice, "plant", queue, i + 1, "opened", 0, body, NOON)
+            )
             common = (
                 UUID(int=notice.int ^ 1),
                 notice,
                 notice,
                 "dead",
-                lane,
+                queue,
                 i + 1,
                 "opened",
                 "pending",
@@ -419,4 +423,4 @@ def fill_backlog(database: Database, count: int) -> None:
             )
             queued.append(deliveries.Delivery(*common))
         with database.begin() as connection:
-            deliveries.add(connection, notices, queued, NOON)
+            delivery_queue.add(connection, notifications, queued, NOON)

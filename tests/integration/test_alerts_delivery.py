@@ -17,24 +17,24 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS
+from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
-from pipeline.alerts.delivery.retry import DELAYS
+from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.signing import new_secret
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
 from pipeline.observability.metrics import Metrics
-from storage.alerting import alerts, deliveries, endpoints
+from storage.alerting import alerts, deliveries, delivery_queue, endpoints
 from storage.sql.database import Database
-from storage.tables.alerting import DeliveryLaneRow
-from tests.support.alerting import SECOND, Bench, anomaly, closed, endpoint, json_endpoint
+from storage.tables.alerting import DeliveryQueueRow
+from tests.support.alerting import SECOND, RouterBench, anomaly, closed, endpoint, json_endpoint
 from tests.support.receiver import Received, Receiver, answer
 
 
 @contextlib.contextmanager
-def running(bench: Bench, ends: dict[str, EndpointBase]) -> Iterator[DeliveryLoop]:
+def running(bench: RouterBench, ends: dict[str, EndpointBase]) -> Iterator[DeliveryLoop]:
     """A delivery loop in a thread, as in the daemon."""
     stop = threading.Event()
     loop = DeliveryLoop(bench.database, router_of(ends), ends, AlertMetrics(Metrics()))
@@ -49,14 +49,14 @@ def running(bench: Bench, ends: dict[str, EndpointBase]) -> Iterator[DeliveryLoo
 
 
 def router_of(ends: dict[str, EndpointBase], config: dict[str, Any] | None = None) -> Router:
-    return Router({"plant": Alerts.model_validate(config or {}), OPERATIONS: Alerts()}, ends)
+    return Router({"plant": Alerts.model_validate(config or {}), OPERATIONS_STREAM: Alerts()}, ends)
 
 
 class Driven:
     """A delivery loop that is turned by hand, on the bench's clock."""
 
     def __init__(
-        self, bench: Bench, ends: dict[str, EndpointBase], config: dict[str, Any] | None = None
+        self, bench: RouterBench, ends: dict[str, EndpointBase], config: dict[str, Any] | None = None
     ) -> None:
         self.bench = bench
         self.loop = DeliveryLoop(
@@ -75,8 +75,8 @@ class Driven:
         await self._now()
 
     async def _now(self) -> None:
-        while await self.loop.turn():
-            await self.loop.settle()
+        while await self.loop.run_cycle():
+            await self.loop.finish_calls()
 
     def _next(self) -> int | None:
         """The first timer that lies ahead: of a lane, of an alert, of an endpoint that wants quiet or has a
@@ -88,13 +88,13 @@ class Driven:
         ]
         with self.bench.database.read() as connection:
             free = (
-                select(func.min(DeliveryLaneRow.due_ns))
-                .where(DeliveryLaneRow.owner.is_(None))
-                .group_by(DeliveryLaneRow.endpoint)
+                select(func.min(DeliveryQueueRow.due_ns))
+                .where(DeliveryQueueRow.owner.is_(None))
+                .group_by(DeliveryQueueRow.endpoint)
             )
-            lanes = [due or 0 for due in connection.scalars(free)]
+            queues = [due or 0 for due in connection.scalars(free)]
             alerts_due = [a.flush_ns or 0 for a in alerts.query(connection)]
-        return min((t for t in [*pauses, *lanes, *alerts_due] if t > self.bench.now_ns), default=None)
+        return min((t for t in [*pauses, *queues, *alerts_due] if t > self.bench.now_ns), default=None)
 
 
 def series_of(request: Received) -> str:
@@ -104,7 +104,7 @@ def series_of(request: Received) -> str:
 def states(database: Database) -> dict[str, int]:
     with database.read() as connection:
         found: dict[str, int] = {}
-        for (_, state, reason), count in deliveries.ledger(connection).items():
+        for (_, state, reason), count in deliveries.count_by_state(connection).items():
             found[reason or state] = found.get(reason or state, 0) + count
         return found
 
@@ -118,7 +118,7 @@ def test_a_signed_webhook_arrives_and_verifies_with_the_library_alone(database: 
                 type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"]
             )
         }
-        bench = Bench(database, endpoints=ends)
+        bench = RouterBench(database, endpoints=ends)
         with running(bench, ends):
             bench.happen(anomaly())
             receiver.wait(1)
@@ -146,7 +146,7 @@ def test_two_signatures_while_the_secret_is_exchanged_and_a_new_file_is_used_at_
                 allow=["loopback"],
             )
         }
-        bench = Bench(database, endpoints=ends)
+        bench = RouterBench(database, endpoints=ends)
         with running(bench, ends):
             bench.happen(anomaly())
             (request,) = receiver.wait(1)
@@ -171,7 +171,7 @@ def test_a_failed_delivery_is_retried_with_the_same_id_and_a_new_time_and_signat
                     type="webhook", url=receiver.url, secret={"file": tmp_path / "secret"}, allow=["loopback"]
                 )
             }
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly())
             await driven.work()
             await driven.work(4)
@@ -203,18 +203,20 @@ def test_after_the_whole_schedule_a_delivery_is_dead_and_can_be_redelivered(data
     async def scenario() -> None:
         with Receiver(answer(500)) as receiver:
             ends = {"hook": json_endpoint(receiver.url, disable_after="30d")}
-            driven = Driven(Bench(database, endpoints=ends), ends, {"group": {"repeat": None}})
+            driven = Driven(RouterBench(database, endpoints=ends), ends, {"group": {"repeat": None}})
             driven.bench.happen(anomaly())
             await driven.work()
-            await driven.work(sum(DELAYS) * 1.12)
-            assert len(receiver.received) == len(DELAYS) + 1
+            await driven.work(sum(RETRY_DELAYS_SECONDS) * 1.12)
+            assert len(receiver.received) == len(RETRY_DELAYS_SECONDS) + 1
             assert states(database) == {"attempts": 1}
             await driven.work(3600 * 24)
-            assert len(receiver.received) == len(DELAYS) + 1
+            assert len(receiver.received) == len(RETRY_DELAYS_SECONDS) + 1
             receiver.behave = answer()
             with database.begin() as connection:
                 (delivery,) = deliveries.query(connection)
-                assert deliveries.redeliver(connection, [delivery.id], driven.bench.now_ns) == [delivery.id]
+                assert delivery_queue.redeliver(connection, [delivery.id], driven.bench.now_ns) == [
+                    delivery.id
+                ]
             await driven.work()
             assert states(database) == {"delivered": 1}
             assert receiver.received[0].headers["webhook-id"] == receiver.received[-1].headers["webhook-id"]
@@ -227,18 +229,18 @@ def test_an_older_event_is_not_redelivered_after_a_newer_one(database: Database)
     async def scenario() -> None:
         with Receiver(answer(500)) as receiver:
             ends = {"hook": json_endpoint(receiver.url, disable_after="30d")}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly())
             await driven.work()
             with database.begin() as connection:
                 (first,) = deliveries.query(connection)
-                deliveries.finish_pending(connection, "hook", "dead", "attempts", driven.bench.now_ns)
+                delivery_queue.finish_pending(connection, "hook", "dead", "attempts", driven.bench.now_ns)
             receiver.behave = answer()
             driven.bench.happen(closed(anomaly()))
             await driven.work(10)
             with database.begin() as connection:
-                assert deliveries.redeliver(connection, [first.id], driven.bench.now_ns) == []
-                assert deliveries.redeliver(connection, [first.id], driven.bench.now_ns, force=True) == [
+                assert delivery_queue.redeliver(connection, [first.id], driven.bench.now_ns) == []
+                assert delivery_queue.redeliver(connection, [first.id], driven.bench.now_ns, force=True) == [
                     first.id
                 ]
             await driven.loop.close()
@@ -253,7 +255,7 @@ def test_order_holds_within_a_series_and_a_stuck_series_does_not_hold_up_others(
 
     async def scenario() -> None:
         ends = {"hook": json_endpoint(receiver.url)}
-        driven = Driven(Bench(database, endpoints=ends), ends, {"storm": None})
+        driven = Driven(RouterBench(database, endpoints=ends), ends, {"storm": None})
         driven.bench.happen(
             anomaly("b2/stuck"), closed(anomaly("b2/stuck")), *(anomaly(f"b2/{i}") for i in range(20))
         )
@@ -274,7 +276,7 @@ def test_redirects_are_failures_and_not_followed(database: Database):
     async def scenario() -> None:
         with Receiver() as target, Receiver(answer(302, location=target.url)) as receiver:
             ends = {"hook": json_endpoint(receiver.url)}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly())
             await driven.work()
             assert (len(receiver.received), len(target.received)) == (1, 0)
@@ -288,7 +290,7 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
     async def scenario() -> None:
         with Receiver(answer(410)) as gone, Receiver() as other:
             ends = {"gone": json_endpoint(gone.url), "other": json_endpoint(other.url)}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly("b2/a"), anomaly("b2/b"))
             await driven.work()
             await driven.work(3)
@@ -318,7 +320,7 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
 
     asyncio.run(scenario())
     with database.read() as connection:
-        ledger = deliveries.ledger(connection)
+        ledger = deliveries.count_by_state(connection)
     assert ledger["gone", "dead", "endpoint disabled"] >= 1
     assert ledger["gone", "suppressed", "disabled"] >= 1
 
@@ -328,7 +330,7 @@ def test_retry_after_is_honoured_for_the_whole_endpoint(database: Database, stat
     async def scenario() -> None:
         with Receiver(answer(status, retry_after="120")) as receiver:
             ends = {"hook": json_endpoint(receiver.url, in_flight=1)}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly("b2/a"), anomaly("b2/b"))
             await driven.work()
             receiver.behave = answer()
@@ -345,7 +347,7 @@ def test_a_rate_is_kept(database: Database):
     async def scenario() -> None:
         with Receiver() as receiver:
             ends = {"hook": json_endpoint(receiver.url, rate="30 per minute")}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(*(anomaly(f"b2/{i}") for i in range(20)))
             await driven.work(20)
             assert 9 <= len(receiver.received) <= 11
@@ -360,7 +362,7 @@ def test_an_endpoint_that_hangs_delays_no_other(database: Database):
 
     with Receiver(hang) as hanging, Receiver() as quick:
         ends = {"hanging": json_endpoint(hanging.url, timeout="2s"), "quick": json_endpoint(quick.url)}
-        bench = Bench(database, {"storm": None}, ends)
+        bench = RouterBench(database, {"storm": None}, ends)
         with running(bench, ends):
             began = datetime.now(UTC)
             bench.happen(*(anomaly(f"b2/{i}") for i in range(40)))
@@ -373,7 +375,7 @@ def test_removing_an_endpoint_suppresses_what_waits_for_it(database: Database):
     async def scenario() -> None:
         with Receiver() as kept, Receiver(answer(500)) as removed:
             ends = {"kept": json_endpoint(kept.url), "removed": json_endpoint(removed.url)}
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly("b2/a"), anomaly("b2/b"))
             await driven.work()
             left = {"kept": ends["kept"]}
@@ -406,7 +408,7 @@ def test_secrets_appear_nowhere(database: Database, tmp_path: Path, capfd: pytes
                     allow=["loopback"],
                 )
             }
-            driven = Driven(Bench(database, endpoints=ends), ends)
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
             driven.bench.happen(anomaly())
             await driven.work()
             assert receiver.received[0].headers["authorization"] == token

@@ -129,10 +129,10 @@ def test_a_signed_webhook_arrives_within_a_second_of_the_anomaly_and_the_resolve
         )
         resolved, _ = listener.line("alert.resolved.v1")
         assert "signature verified" in resolved
-        told(shell)
+        notified(shell)
 
 
-def told(shell: Shell) -> None:
+def notified(shell: Shell) -> None:
     """What the commands say of it afterwards."""
     alerts, sent, ledger = shell.json_of_each(
         [("alerts", "list", "--all"), ("deliveries", "list", "--endpoint", "hook"), ("alerts", "ledger")]

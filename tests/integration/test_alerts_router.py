@@ -8,15 +8,15 @@ from uuid import uuid4
 import pytest
 
 from pipeline.core.types import Fault, FaultKind, Severity
-from storage.alerting import alerts, silences
+from storage.alerting import alerts, deliveries, outbox, silences
 from storage.sql.database import Database
-from tests.support.alerting import NOON, SECOND, Bench, anomaly, closed, json_endpoint
+from tests.support.alerting import NOON, SECOND, RouterBench, anomaly, closed, json_endpoint
 
 MINUTE, HOUR = 60, 3600
 
 
 def test_an_anomaly_is_opened_updated_and_resolved(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     first = anomaly()
     bench.happen(first)
     bench.settle()
@@ -37,7 +37,7 @@ def test_an_anomaly_is_opened_updated_and_resolved(database: Database):
 
 
 def test_the_same_change_twice_is_one_event(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(anomaly(), anomaly(), anomaly(points=4, end_ns=NOON + 2 * MINUTE * SECOND, revision=2))
     bench.settle()
     assert bench.kinds() == ["opened"]
@@ -45,7 +45,7 @@ def test_the_same_change_twice_is_one_event(database: Database):
 
 
 def test_an_anomaly_that_was_over_at_once_is_opened_and_resolved(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(closed(anomaly()))
     bench.settle()
     assert bench.kinds() == ["opened", "resolved"]
@@ -57,7 +57,7 @@ def test_the_first_rule_that_matches_decides(database: Database):
         {"match": {"site": "eu-*"}, "min_deviation": "50%", "to": ["plant"]},
         {"match": {"site": ["us-*", "!us-2"]}, "to": ["plant"]},
     ]
-    bench = Bench(database, {"rules": rules}, {"chat": json_endpoint(), "plant": json_endpoint()})
+    bench = RouterBench(database, {"rules": rules}, {"chat": json_endpoint(), "plant": json_endpoint()})
     bench.happen(anomaly("eu-1/a", direction="down"), anomaly("eu-1/b"), anomaly("us-1/c"), anomaly("us-2/d"))
     bench.settle()
     assert [p.data.anomalies[0].series for p in bench.sent("plant")] == ["us-1/c", "us-2/d"]
@@ -71,7 +71,9 @@ def test_the_first_rule_that_matches_decides(database: Database):
 
 
 def test_a_group_waits_gathers_and_speaks_at_intervals(database: Database):
-    bench = Bench(database, {"group": {"by": ["site"], "wait": "30s", "interval": "5m", "repeat": "4h"}})
+    bench = RouterBench(
+        database, {"group": {"by": ["site"], "wait": "30s", "interval": "5m", "repeat": "4h"}}
+    )
     bench.happen(anomaly("b2/a"))
     bench.later(10)
     bench.happen(anomaly("b2/b", start_ns=NOON - 90 * SECOND, surprise=5.0), anomaly("b3/c"))
@@ -105,7 +107,7 @@ def test_a_group_waits_gathers_and_speaks_at_intervals(database: Database):
 
 
 def test_recovery_waits_and_takes_a_relapse_into_the_same_alert(database: Database):
-    bench = Bench(database, {"recover_after": "10m"})
+    bench = RouterBench(database, {"recover_after": "10m"})
     first = anomaly()
     bench.happen(first)
     bench.later(MINUTE)
@@ -122,7 +124,7 @@ def test_recovery_waits_and_takes_a_relapse_into_the_same_alert(database: Databa
 
 
 def test_a_flapping_series_is_one_alert_until_it_is_quiet(database: Database):
-    bench = Bench(database, {"flapping": {"changes": 3, "within": "1h"}, "group": {"repeat": None}})
+    bench = RouterBench(database, {"flapping": {"changes": 3, "within": "1h"}, "group": {"repeat": None}})
     for i in range(10):
         one = anomaly(start_ns=NOON + i * 300 * SECOND)
         bench.happen(one)
@@ -136,7 +138,7 @@ def test_a_flapping_series_is_one_alert_until_it_is_quiet(database: Database):
 
 
 def test_cooldown_swallows_a_short_relapse_and_lets_a_lasting_one_through(database: Database):
-    bench = Bench(database, {"cooldown": "30m"})
+    bench = RouterBench(database, {"cooldown": "30m"})
     first, short, long = (anomaly(start_ns=NOON + i * 600 * SECOND) for i in range(3))
     bench.happen(first)
     bench.later(60)
@@ -155,7 +157,7 @@ def test_cooldown_swallows_a_short_relapse_and_lets_a_lasting_one_through(databa
 
 
 def test_short_anomalies_are_dropped_where_only_lasting_ones_count(database: Database):
-    bench = Bench(database, {"lasts": "5m"})
+    bench = RouterBench(database, {"lasts": "5m"})
     short, long = anomaly("b2/short"), anomaly("b2/long")
     bench.happen(short, long)
     bench.later(2 * MINUTE)
@@ -168,7 +170,7 @@ def test_short_anomalies_are_dropped_where_only_lasting_ones_count(database: Dat
 
 
 def test_a_storm_becomes_one_alert_with_a_list_and_a_count(database: Database):
-    bench = Bench(database, {"storm": 20})
+    bench = RouterBench(database, {"storm": 20})
     bench.happen(*(anomaly(f"s{i}/x") for i in range(500)))
     bench.later(10 * MINUTE)
     sent = bench.sent()
@@ -184,11 +186,11 @@ def test_a_storm_becomes_one_alert_with_a_list_and_a_count(database: Database):
 
 
 def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     with database.begin() as connection:
         silences.add(
             connection,
-            silences.Silence(
+            silences.ManualSilence(
                 uuid4(), "plant", {"site": "b2"}, NOON, NOON + HOUR * SECOND, "me", "works", NOON
             ),
         )
@@ -197,7 +199,7 @@ def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database
     bench.later(MINUTE)
     assert [p.data.anomalies[0].series for p in bench.sent()] == ["b3/other"]
     with database.read() as connection:
-        held = [a.held_by for a in alerts.query(connection) if a.held_by]
+        held = [a.suppressed_by for a in alerts.query(connection) if a.suppressed_by]
     assert len(held) == 2
     assert held[0].startswith("silence:")
     bench.happen(closed(over))
@@ -211,7 +213,7 @@ def test_a_silence_keeps_and_does_not_send_and_its_end_sends_what_lasts(database
 def test_a_planned_silence_holds_part_of_a_group(database: Database):
     """NOON is a Monday: the silence is in force from 12:00 to 13:00 UTC."""
     silence = {"match": {"sensor": "a"}, "cron": "0 12 * * mon", "for": "1h"}
-    bench = Bench(database, {"group": {"by": ["site"]}, "silences": {"service": silence}})
+    bench = RouterBench(database, {"group": {"by": ["site"]}, "silences": {"service": silence}})
     bench.happen(anomaly("b2/a"), anomaly("b2/b"))
     bench.later(MINUTE)
     (only,) = bench.sent()
@@ -234,7 +236,7 @@ def test_a_calendar_of_holidays_holds_what_comes_and_sends_what_lasts_afterwards
         "\r\n".join(["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//x//x//EN", *event, "END:VCALENDAR", ""])
     )
     silence = {"calendar": str(tmp_path / "holidays.ics"), "timezone": "Europe/Berlin"}
-    bench = Bench(database, {"silences": {"holiday": silence}})
+    bench = RouterBench(database, {"silences": {"holiday": silence}})
     bench.happen(anomaly("b2/short"), anomaly("b2/lasting"))
     bench.later(3600)
     bench.happen(closed(anomaly("b2/short")))
@@ -247,13 +249,13 @@ def test_a_calendar_of_holidays_holds_what_comes_and_sends_what_lasts_afterwards
 
 
 def test_an_alert_that_was_sent_is_resolved_even_if_it_is_silenced_since(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(anomaly())
     bench.settle()
     with database.begin() as connection:
         silences.add(
             connection,
-            silences.Silence(uuid4(), None, {}, bench.now_ns, NOON + HOUR * SECOND, "me", "", NOON),
+            silences.ManualSilence(uuid4(), None, {}, bench.now_ns, NOON + HOUR * SECOND, "me", "", NOON),
         )
     bench.happen(anomaly(severity=Severity.CRITICAL, surprise=20.0))
     bench.later(MINUTE)
@@ -265,7 +267,7 @@ def test_an_alert_that_was_sent_is_resolved_even_if_it_is_silenced_since(databas
 
 def test_alerts_that_follow_from_a_source_fault_are_held(database: Database):
     ends = {"chat": json_endpoint(), "ops": json_endpoint()}
-    bench = Bench(database, {"to": ["chat"], "faults": {"to": ["ops"]}}, ends)
+    bench = RouterBench(database, {"to": ["chat"], "faults": {"to": ["ops"]}}, ends)
     bench.happen(anomaly("b2/before"))
     bench.later(1)
     fault = Fault("plant", FaultKind.SOURCE_DOWN, "the brokers do not answer", bench.now_ns)
@@ -276,10 +278,10 @@ def test_alerts_that_follow_from_a_source_fault_are_held(database: Database):
     bench.happen(closed(anomaly("b2/gone")))
     bench.later(MINUTE)
     assert bench.kinds("chat") == ["opened"]
-    (told,) = bench.sent("ops")
-    assert told.data.class_ == "fault"
-    assert told.data.fault is not None
-    assert told.data.fault.kind == "source_down"
+    (notified,) = bench.sent("ops")
+    assert notified.data.class_ == "fault"
+    assert notified.data.fault is not None
+    assert notified.data.fault.kind == "source_down"
     fault.ended_ns = bench.now_ns
     bench.happen(fault)
     bench.later(MINUTE)
@@ -289,7 +291,7 @@ def test_alerts_that_follow_from_a_source_fault_are_held(database: Database):
 
 
 def test_late_data_revise_or_retract_what_was_said(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     wrong, smaller = anomaly("b2/wrong"), anomaly("b2/smaller")
     bench.happen(wrong, smaller)
     bench.settle()
@@ -308,7 +310,7 @@ def test_late_data_revise_or_retract_what_was_said(database: Database):
 
 
 def test_what_was_never_sent_is_not_retracted_to_anybody(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(closed(anomaly(), points=0))
     bench.settle()
     assert bench.sent() == []
@@ -317,7 +319,7 @@ def test_what_was_never_sent_is_not_retracted_to_anybody(database: Database):
 
 def test_pagers_get_pages_only(database: Database):
     ends = {"chat": json_endpoint(), "pager": json_endpoint(urgency="page")}
-    bench = Bench(database, {"severity": {"page": "critical", "notice": "warning"}}, ends)
+    bench = RouterBench(database, {"severity": {"page": "critical", "notice": "warning"}}, ends)
     bench.happen(
         anomaly("b2/info", severity=Severity.INFO),
         anomaly("b2/major"),
@@ -335,14 +337,14 @@ def test_pagers_get_pages_only(database: Database):
 
 
 def test_an_acknowledged_alert_is_not_repeated(database: Database):
-    bench = Bench(database, {"group": {"repeat": "1h"}})
+    bench = RouterBench(database, {"group": {"repeat": "1h"}})
     one = anomaly()
     bench.happen(one)
     bench.later(90 * MINUTE)
     assert bench.kinds() == ["opened", "repeated"]
     with database.begin() as connection:
-        alerts.add_events(
-            connection, [alerts.Event(uuid4(), "plant", "acknowledged", one.id, "me", bench.now_ns)]
+        outbox.add_events(
+            connection, [outbox.OutboxEvent(uuid4(), "plant", "acknowledged", one.id, "me", bench.now_ns)]
         )
     bench.later(5 * HOUR)
     assert bench.kinds() == ["opened", "repeated", "acknowledged"]
@@ -350,11 +352,11 @@ def test_an_acknowledged_alert_is_not_repeated(database: Database):
 
 
 def test_a_router_that_dies_leaves_no_half_turn(database: Database, monkeypatch: pytest.MonkeyPatch):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(*(anomaly(f"b{i}/x") for i in range(5)))
     with monkeypatch.context() as broken:
         broken.setattr(
-            "storage.alerting.deliveries.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+            "storage.alerting.delivery_queue.add", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
         )
         with pytest.raises(RuntimeError):
             bench.turn()
@@ -364,20 +366,19 @@ def test_a_router_that_dies_leaves_no_half_turn(database: Database, monkeypatch:
 
 
 def test_disabled_endpoints_get_nothing_and_it_is_counted(database: Database):
-    bench = Bench(database, endpoints={"chat": json_endpoint(), "gone": json_endpoint()})
+    bench = RouterBench(database, endpoints={"chat": json_endpoint(), "gone": json_endpoint()})
     bench.happen(anomaly())
     bench.turn(disabled=("gone",))
-    from storage.alerting import deliveries
 
     with database.read() as connection:
-        assert deliveries.ledger(connection) == {
+        assert deliveries.count_by_state(connection) == {
             ("chat", "pending", None): 1,
             ("gone", "suppressed", "disabled"): 1,
         }
 
 
 def test_a_very_long_series_name_and_hostile_labels_pass(database: Database):
-    bench = Bench(database)
+    bench = RouterBench(database)
     bench.happen(anomaly("x" * 5000 + "/" + "\x00\u202e<script>\n" + "y" * 5000))
     bench.settle()
     (sent,) = bench.sent()
@@ -388,7 +389,7 @@ def test_a_very_long_series_name_and_hostile_labels_pass(database: Database):
 
 def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
     """An hour of anomalies that the router sees all at once, after it was away."""
-    bench = Bench(database, {"recover_after": "10m"})
+    bench = RouterBench(database, {"recover_after": "10m"})
     times = [0, 5, 30, 33, 59]
     bench.happen(
         *(
@@ -402,7 +403,7 @@ def test_a_backlog_makes_the_alerts_of_real_time(database: Database):
 
 
 def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Database):
-    bench = Bench(database, {"max_age": "1d"})
+    bench = RouterBench(database, {"max_age": "1d"})
     bench.happen(
         closed(anomaly("b2/old", start_ns=NOON - 30 * HOUR * SECOND)),
         closed(anomaly("b2/new", start_ns=NOON - 5 * HOUR * SECOND)),

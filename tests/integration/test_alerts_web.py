@@ -13,7 +13,7 @@ from pipeline.alerts import routes
 from pipeline.config.schema import Config
 from pipeline.observability.http_server import HttpServer
 from storage.sql.database import Database
-from tests.support.alerting import Bench, anomaly, closed
+from tests.support.alerting import RouterBench, anomaly, closed
 
 STREAM = {
     "source": {"memory": {"name": "x"}},
@@ -23,20 +23,20 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[httpx.Client, Bench]]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[httpx.Client, RouterBench]]:
     url = f"sqlite:///{tmp_path}/alerts.db"
     database = Database(url)
     database.upgrade()
     config: Any = Config.model_validate({"database": url, "streams": {"plant": STREAM}})
     monkeypatch.setattr(
         routes,
-        "pictures_of",
+        "chart_renderer",
         lambda _: lambda payload: PNG if payload.data.anomalies[0].series == "b2/t1" else None,
     )
     server = HttpServer("127.0.0.1", 0, routes.alert_routes(config))
     server.start()
     with httpx.Client(base_url=server.url, trust_env=False) as client:
-        yield client, Bench(database)
+        yield client, RouterBench(database)
     server.stop()
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pydantic
 
 from pipeline.alerts.messages.payload import Payload, decode
-from pipeline.alerts.outbox import AlertRules
-from pipeline.alerts.routing.router import Router, Turn
+from pipeline.alerts.outbox import OutboxWriter
+from pipeline.alerts.routing.router import Router, RoutingResult
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import Endpoint, EndpointBase
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
-from storage.alerting import alerts, deliveries
+from storage.alerting import alerts, deliveries, outbox
 from storage.sql.database import Database
 
 SECOND = 1_000_000_000
@@ -77,7 +77,7 @@ def json_endpoint(url: str = "http://127.0.0.1:9/hook", **keys: Any) -> Endpoint
     return endpoint(type="json", url=url, allow=["loopback"], **keys)
 
 
-class Bench:
+class RouterBench:
     """A database with its outbox, a router, and a clock that stands still until it is told."""
 
     def __init__(
@@ -89,9 +89,9 @@ class Bench:
         self.database = database
         self.now_ns = NOON
         self.configure(config or {}, endpoints or {"chat": json_endpoint()})
-        self.outbox = AlertRules("plant", enabled=True)
+        self.outbox = OutboxWriter("plant", enabled=True)
         with database.begin() as connection:
-            alerts.ensure_streams(connection, self.router.streams)
+            outbox.ensure_streams(connection, self.router.streams)
 
     def configure(self, config: Mapping[str, Any], endpoints: Mapping[str, EndpointBase]) -> None:
         self.router = Router({"plant": Alerts.model_validate(config)}, endpoints)
@@ -113,15 +113,15 @@ class Bench:
         with self.database.begin() as connection:
             self.outbox.on_changes(connection, changes, self.now_ns)
 
-    def turn(self, disabled: tuple[str, ...] = ()) -> Turn:
+    def turn(self, disabled: tuple[str, ...] = ()) -> RoutingResult:
         with self.database.begin() as connection:
-            return self.router.turn(connection, "plant", self.now_ns, disabled)
+            return self.router.route(connection, "plant", self.now_ns, disabled)
 
     def settle(self) -> None:
         """Turn until nothing is left to do now."""
         for _ in range(1000):
             with self.database.read() as connection:
-                if not alerts.streams_with_work(connection, ["plant"], self.now_ns):
+                if not outbox.streams_with_work(connection, ["plant"], self.now_ns):
                     return
             self.turn()
         raise AssertionError("the router finds work for ever")
@@ -140,8 +140,8 @@ class Bench:
         """Everything that was queued for an endpoint, in order."""
         with self.database.read() as connection:
             rows = deliveries.query(connection, endpoint=endpoint)
-            rows.sort(key=lambda d: (d.created_ns, d.lane, d.sequence))
-            return [decode(deliveries.body_of(connection, d.notice_id) or "") for d in rows]
+            rows.sort(key=lambda d: (d.created_ns, d.queue, d.sequence))
+            return [decode(deliveries.body_of(connection, d.notification_id) or "") for d in rows]
 
     def kinds(self, endpoint: str = "chat") -> list[str]:
         return [p.kind for p in self.sent(endpoint)]
@@ -149,7 +149,7 @@ class Bench:
     def ledger(self) -> dict[str, int]:
         """state or reason → events."""
         with self.database.read() as connection:
-            return {reason or state: n for (state, reason), n in alerts.ledger(connection).items()}
+            return {reason or state: n for (state, reason), n in outbox.count_by_state(connection).items()}
 
     def _next_timer(self) -> int | None:
         with self.database.read() as connection:

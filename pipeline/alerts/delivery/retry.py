@@ -1,6 +1,4 @@
-"""When a failed delivery is tried again: the schedule that Standard Webhooks 1.0 gives as its example, with
-jitter, for about three days.
-"""
+"""Retry schedule of deliveries: the example of Standard Webhooks 1.0 with jitter, about three days."""
 
 from __future__ import annotations
 
@@ -8,8 +6,8 @@ import random
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
-#: Seconds after the 1st, 2nd, ... failed attempt; after one more there is no further one.
-DELAYS = (
+#: Seconds after the 1st, 2nd, ... failed attempt.
+RETRY_DELAYS_SECONDS = (
     5.0,
     5 * _MINUTE,
     30 * _MINUTE,
@@ -20,25 +18,28 @@ DELAYS = (
     20 * _HOUR,
     24 * _HOUR,
 )
-ATTEMPTS = len(DELAYS) + 1
-#: A delivery this old that was tried at least once is not tried again: its turn came late because those
-#: before it failed.
-GIVE_UP_SECONDS = sum(DELAYS)
-LONGEST_PAUSE = 24 * _HOUR
+MAX_ATTEMPTS = len(RETRY_DELAYS_SECONDS) + 1
+#: A delivery older than this that was tried at least once is not tried again: it was late because those
+#: before it in its queue failed.
+MAX_AGE_SECONDS = sum(RETRY_DELAYS_SECONDS)
+MAX_PAUSE_SECONDS = 24 * _HOUR
 _JITTER = 0.1
 
 
-def delay(
+def retry_delay(
     attempts: int, age_s: float, retry_after_s: float | None = None, draw: float | None = None
 ) -> float | None:
-    """Seconds until the next attempt after ``attempts`` failed ones, or None: give up.
+    """Return the seconds until the next attempt, or None if there is none.
 
-    ``age_s`` is how long ago the delivery was created; ``retry_after_s`` what the receiver asked for, which
-    is honoured up to a day; ``draw`` in [0, 1) replaces chance.
+    Args:
+        attempts: Number of failed attempts.
+        age_s: Age of the delivery in seconds.
+        retry_after_s: Delay that the receiver asked for; used up to one day.
+        draw: Number in [0, 1) that replaces the random one.
     """
-    if attempts >= ATTEMPTS or (attempts > 0 and age_s > GIVE_UP_SECONDS * (1 + _JITTER)):
+    if attempts >= MAX_ATTEMPTS or (attempts > 0 and age_s > MAX_AGE_SECONDS * (1 + _JITTER)):
         return None
-    planned = DELAYS[max(attempts, 1) - 1] * (
+    planned = RETRY_DELAYS_SECONDS[max(attempts, 1) - 1] * (
         1 + _JITTER * (2 * (random.random() if draw is None else draw) - 1)
     )
-    return max(planned, min(retry_after_s or 0.0, LONGEST_PAUSE))
+    return max(planned, min(retry_after_s or 0.0, MAX_PAUSE_SECONDS))

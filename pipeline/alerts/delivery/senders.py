@@ -1,15 +1,15 @@
-"""Which sender serves which type of endpoint."""
+"""Choice of the sender for a type of endpoint."""
 
 from __future__ import annotations
 
 from pipeline.alerts.formats import FORMATS
-from pipeline.alerts.transport.base import Picture, Sender
+from pipeline.alerts.transport.base import DrawChart, Sender
 from pipeline.alerts.transport.http import HttpSender
 from pipeline.config.endpoints import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
 
 
-def sender_of(endpoint: EndpointBase, picture: Picture) -> Sender:
-    """The way out for one configured endpoint; nothing is connected yet."""
+def sender_of(endpoint: EndpointBase, picture: DrawChart) -> Sender:
+    """Return the sender of one configured endpoint; it is not connected yet."""
     if isinstance(endpoint, EmailEndpoint):
         from pipeline.alerts.transport.email import EmailSender
 

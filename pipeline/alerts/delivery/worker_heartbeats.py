@@ -1,6 +1,6 @@
-"""Which delivery processes live.
+"""Heartbeats of delivery processes.
 
-A dead one's lanes are freed by whoever notices (see ``storage.alerting.endpoints``).
+The queues of a dead process are freed by the first process that notices (see ``storage.alerting.endpoints``).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from uuid import uuid4
 
 import structlog
 
-from storage.alerting import deliveries, endpoints
+from storage.alerting import delivery_queue, endpoints
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
-#: A worker whose beat stands still for this long, by the watcher's own monotonic clock, is dead.
-DEAD_AFTER = 15.0
-BEAT_EVERY = 1.0
+#: A worker whose heartbeat has not changed for this long, on the monotonic clock of the observer, is dead.
+DEAD_AFTER_SECONDS = 15.0
+HEARTBEAT_SECONDS = 1.0
 
 
-class Workers:
-    """This process among those that deliver.
+class WorkerHeartbeats:
+    """Heartbeat of this process, and detection of dead ones.
 
-    ``alone``: the database serves one process only (SQLite), so whoever else left lanes is dead.
+    ``alone``: the database serves one process only (SQLite), so every other worker is dead.
     """
 
     def __init__(
@@ -37,37 +37,37 @@ class Workers:
         self._alone = alone
         self._monotonic = monotonic
         self._count = 0
-        self._beat_at = -BEAT_EVERY
+        self._beat_at = -HEARTBEAT_SECONDS
         self._seen: dict[str, tuple[int, float]] = {}
 
-    def beat(self, now_ns: int) -> bool:
-        """Show that this process lives and bury who does not; at most once a second.
+    def heartbeat(self, now_ns: int) -> bool:
+        """Write a heartbeat and free the queues of dead workers, at most once a second.
 
-        Returns whether it was time for it.
+        Returns whether a heartbeat was due.
         """
-        if self._monotonic() - self._beat_at < BEAT_EVERY:
+        if self._monotonic() - self._beat_at < HEARTBEAT_SECONDS:
             return False
         self._beat_at = self._monotonic()
         self._count += 1
         with self._database.begin() as connection:
-            endpoints.beat(connection, self.me, self._count, now_ns)
-            for worker in self._dead(endpoints.beats(connection)):
-                freed = deliveries.abandon(connection, worker, now_ns)
-                endpoints.bury(connection, [worker])
-                log.warning("a delivery process is gone", worker=worker, unanswered=freed)
+            endpoints.heartbeat(connection, self.me, self._count, now_ns)
+            for worker in self._dead(endpoints.heartbeats(connection)):
+                freed = delivery_queue.reclaim_queues(connection, worker, now_ns)
+                endpoints.remove_workers(connection, [worker])
+                log.warning("delivery process ended; its queues are freed", worker=worker, unanswered=freed)
         return True
 
     def leave(self, now_ns: int) -> None:
-        """End in good order: nothing is in hand any more."""
+        """Free the queues of this process and delete its heartbeat."""
         with self._database.begin() as connection:
-            deliveries.abandon(connection, self.me, now_ns)
-            endpoints.bury(connection, [self.me])
+            delivery_queue.reclaim_queues(connection, self.me, now_ns)
+            endpoints.remove_workers(connection, [self.me])
 
-    def _dead(self, beats: dict[str, int]) -> list[str]:
+    def _dead(self, heartbeats: dict[str, int]) -> list[str]:
         now = self._monotonic()
         self._seen = {
-            w: self._seen[w] if self._seen.get(w, (None,))[0] == beat else (beat, now)
-            for w, beat in beats.items()
+            w: self._seen[w] if self._seen.get(w, (None,))[0] == heartbeat else (heartbeat, now)
+            for w, heartbeat in heartbeats.items()
         }
-        patience = 0.0 if self._alone else DEAD_AFTER
+        patience = 0.0 if self._alone else DEAD_AFTER_SECONDS
         return [w for w, (_, since) in self._seen.items() if w != self.me and now - since >= patience]

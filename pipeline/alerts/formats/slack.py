@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.alerts.formats.common import JSON, address, cut, dumps, headers, http_secrets
 from pipeline.alerts.messages import text
 from pipeline.alerts.messages.payload import Alert
-from pipeline.alerts.messages.style import CALM, COLOURS
+from pipeline.alerts.messages.style import RESOLVED_COLOUR, SEVERITY_COLOURS
 from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.endpoints import SlackEndpoint
 
@@ -25,7 +25,10 @@ def render(endpoint: SlackEndpoint, message: Message) -> Call:
     body = {
         "text": _escaped(cut(f"{sign} {alert.title}", 3000)),
         "attachments": [
-            {"color": CALM if over else COLOURS.get(alert.severity, CALM), "blocks": _blocks(alert, sign)}
+            {
+                "color": RESOLVED_COLOUR if over else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR),
+                "blocks": _blocks(alert, sign),
+            }
         ],
     }
     return Call(address(endpoint), dumps(body), [JSON, *headers(endpoint)])

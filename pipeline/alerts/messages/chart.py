@@ -14,7 +14,7 @@ import structlog
 from numpy.typing import NDArray
 
 from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
-from pipeline.alerts.messages.style import COLOURS
+from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import leading
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 
@@ -31,7 +31,7 @@ _AFTER = to_nanoseconds(timedelta(hours=6))
 Read = Callable[[str, str, int, int, list[str]], Any]
 
 
-class Pictures:
+class ChartRenderer:
     """Draws what a payload is about. None where the history has no points, or cannot be read."""
 
     def __init__(self, read: Read) -> None:
@@ -81,7 +81,7 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
     time = points["time"].astype("datetime64[ns]")
-    colour = COLOURS.get(anomaly.severity, "#c4162a")
+    colour = SEVERITY_COLOURS.get(anomaly.severity, "#c4162a")
     span = [
         np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)
     ]

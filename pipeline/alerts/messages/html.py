@@ -6,13 +6,13 @@ import html
 
 from pipeline.alerts.messages import text
 from pipeline.alerts.messages.payload import Alert
-from pipeline.alerts.messages.style import CALM, COLOURS
+from pipeline.alerts.messages.style import RESOLVED_COLOUR, SEVERITY_COLOURS
 
 
 def html_of(alert: Alert, picture: str | None) -> str:
     """``picture`` is the address of an image: one inside of the mail (cid:), or one on this server."""
     over = alert.status in ("resolved", "retracted")
-    colour = CALM if over else COLOURS.get(alert.severity, CALM)
+    colour = RESOLVED_COLOUR if over else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR)
     rows = "".join(
         f'<tr><td style="padding:3px 14px 3px 0;color:#666;vertical-align:top;white-space:nowrap">{_escape(line.label)}</td>'
         f'<td style="padding:3px 0">{_escape(line.text)}</td></tr>'

@@ -1,4 +1,4 @@
-"""From the state of an alert to the payload that is sent."""
+"""Composition of the payload of a notification from the state of an alert."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -33,24 +33,25 @@ from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import Alerts
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.verdict_words import former_cause, former_forecaster
-from storage.alerting.alerts import AlertState, Member
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.states import AlertKind, AlertState, MemberState
 
-_GRACE = to_nanoseconds(timedelta(hours=1))
-_ELSEWHERE = 5
-_CHANNELS = 20
-_LABELS = 32
+_EXPIRY_GRACE_NS = to_nanoseconds(timedelta(hours=1))
+MAX_OTHER_SERIES = 5
+MAX_CHANNELS = 20
+MAX_LABELS = 32
 #: Standard Webhooks asks for payloads below 20 kB.
-_LARGEST = 18_000
+MAX_PAYLOAD_BYTES = 18_000
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What surrounds an alert when it speaks.
+class NotificationContext:
+    """Members and surroundings of an alert at the time of a notification.
 
-    ``members`` are the most surprising ones, ``count`` and ``open_count`` all that are not muted.
+    ``members`` are the most surprising ones; ``count`` and ``open_count`` are those that are not silenced.
     """
 
-    members: Sequence[Member]
+    members: Sequence[AlertMember]
     count: int
     open_count: int
     hints: Sequence[Hint] = ()
@@ -59,17 +60,31 @@ class Scene:
 
 
 def compose(
-    alert: AlertState,
+    alert: AlertRecord,
     kind: Kind,
     sequence: int,
-    scene: Scene,
+    context: NotificationContext,
     behaviour: Behaviour,
     config: Alerts,
     now_ns: int,
 ) -> Payload:
-    """The payload of one message about ``alert``."""
-    fault = _fault(scene.members[0]) if alert.kind == "fault" and scene.members else None
-    views = [] if alert.kind == "fault" else [anomaly_view(m, config.units) for m in scene.members[:LISTED]]
+    """Return the payload of one notification.
+
+    Args:
+        alert: The alert that it is about.
+        kind: Kind of the notification.
+        sequence: Number of the notification in its queue.
+        context: Members of the alert and its surroundings.
+        behaviour: Behaviour of the rule of the alert.
+        config: The ``alerts`` of the stream.
+        now_ns: The time, ns since the epoch.
+    """
+    fault = _fault(context.members[0]) if alert.kind == AlertKind.FAULT and context.members else None
+    views = (
+        []
+        if alert.kind == AlertKind.FAULT
+        else [anomaly_view(m, config.units) for m in context.members[:LISTED]]
+    )
     pause = behaviour.repeat if behaviour.repeat is not None else to_nanoseconds(timedelta(days=7))
     base = config.public_url.rstrip("/") if config.public_url is not None else None
     drawn = base is not None and bool(views)
@@ -78,9 +93,9 @@ def compose(
         dedup_key=dedup_key(alert),
         sequence=sequence,
         stream=alert.stream,
-        class_=cast(Literal["data", "fault"], alert.kind),
+        class_=alert.kind.value,
         rule=alert.rule,
-        urgency=cast(Literal["page", "notice"], alert.urgency),
+        urgency=alert.urgency.value,
         severity=alert.severity,
         severities=list(dict.fromkeys([*alert.severities, alert.severity])),
         status=_status(alert, kind),
@@ -91,15 +106,15 @@ def compose(
         resolved=stamp(alert.resolved_ns)
         if alert.resolved_ns is not None and kind in ("resolved", "retracted")
         else None,
-        expires=stamp(now_ns + 2 * pause + _GRACE),
+        expires=stamp(now_ns + 2 * pause + _EXPIRY_GRACE_NS),
         flapping=alert.flapping,
-        count=scene.count,
-        open_count=scene.open_count,
+        count=context.count,
+        open_count=context.open_count,
         anomalies=views,
         fault=fault,
-        root_cause=[msgspec.structs.replace(h, series=text.clean(h.series)) for h in scene.hints],
-        elsewhere=[text.clean(name, 100) for name in scene.elsewhere],
-        budget=scene.budget,
+        root_cause=[msgspec.structs.replace(h, series=text.clean(h.series)) for h in context.hints],
+        elsewhere=[text.clean(name, 100) for name in context.elsewhere],
+        budget=context.budget,
         commands=_commands(alert, views),
         link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
@@ -110,13 +125,13 @@ def compose(
     )
 
 
-def dedup_key(alert: AlertState) -> str:
+def dedup_key(alert: AlertRecord) -> str:
+    """Return the key that all alerts of one series or group share."""
     return short(text.clean(f"forewatch/{alert.stream}/{alert.rule}/{alert.group_key}", 1000), 255)
 
 
 def short(name: str, limit: int = 200) -> str:
-    """``name`` if it fits; else its beginning and a hash, so that it is still its own and fits a database
-    key."""
+    """Return ``name``, or its beginning and a hash if it is longer than a database key may be."""
     if len(name) <= limit and len(name.encode("utf-8", "replace")) <= 3 * limit:
         return name
     from hashlib import blake2b
@@ -124,17 +139,18 @@ def short(name: str, limit: int = 200) -> str:
     return f"{name[: limit // 4]}…{blake2b(name.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
 
 
-def elsewhere(found: Sequence[Member], alert: AlertState, series: Collection[str]) -> list[str]:
-    """Series of other alerts among ``found``, as stream/series."""
+def other_series(found: Sequence[AlertMember], alert: AlertRecord, series: Collection[str]) -> list[str]:
+    """Return the series of other alerts among ``found``, as stream/series."""
     names = [
         f"{m.stream}/{m.series}"
         for m in found
-        if m.alert_id != alert.alert_id and m.series not in series and m.state != "retracted"
+        if m.alert_id != alert.alert_id and m.series not in series and m.state != MemberState.RETRACTED
     ]
-    return list(dict.fromkeys(names))[:_ELSEWHERE]
+    return list(dict.fromkeys(names))[:MAX_OTHER_SERIES]
 
 
-def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
+def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
+    """Return an anomaly as a payload lists it."""
     anomaly = decode_anomaly(member.body)
     numbers = zip(
         anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True
@@ -147,7 +163,7 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
         id=str(anomaly.id),
         series=text.clean(anomaly.series),
         labels=_labels(anomaly.labels),
-        state=cast(Literal["open", "closed", "retracted"], member.state),
+        state=member.state.value,
         severity=anomaly.severity.value,
         direction=anomaly.direction,
         start=stamp(anomaly.start_ns),
@@ -156,7 +172,7 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
         points=anomaly.points,
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,
-        channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:_CHANNELS],
+        channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:MAX_CHANNELS],
         guard=former_forecaster(anomaly.forecaster),
         evidence=former_cause(anomaly.cause),
         model_version=text.clean(anomaly.model_version, 100),
@@ -173,7 +189,7 @@ def anomaly_view(member: Member, units: dict[str, str]) -> AnomalyView:
     )
 
 
-def _fault(member: Member) -> FaultView:
+def _fault(member: AlertMember) -> FaultView:
     fault = decode_fault(member.body)
     ended = stamp(fault.ended_ns) if fault.ended_ns is not None else None
     partition = str(fault.partition) if fault.partition is not None else None
@@ -183,8 +199,8 @@ def _fault(member: Member) -> FaultView:
 
 
 def _fitted(payload: Payload) -> Payload:
-    """With as many anomalies listed as fit into a message."""
-    while len(payload.data.anomalies) > 1 and len(encode(payload)) > _LARGEST:
+    """Return the payload with as many anomalies as fit into a message."""
+    while len(payload.data.anomalies) > 1 and len(encode(payload)) > MAX_PAYLOAD_BYTES:
         fewer = payload.data.anomalies[: len(payload.data.anomalies) // 2]
         payload = msgspec.structs.replace(
             payload, data=msgspec.structs.replace(payload.data, anomalies=fewer)
@@ -193,18 +209,18 @@ def _fitted(payload: Payload) -> Payload:
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    return {text.clean(k, 100): text.clean(v) for k, v in list(labels.items())[:_LABELS]}
+    return {text.clean(k, 100): text.clean(v) for k, v in list(labels.items())[:MAX_LABELS]}
 
 
-def _status(alert: AlertState, kind: Kind) -> Any:
+def _status(alert: AlertRecord, kind: Kind) -> Any:
     if kind in ("resolved", "retracted"):
         return kind
-    if kind == "revised" and alert.state == "closed":
+    if kind == "revised" and alert.state == AlertState.CLOSED:
         return "resolved"
     return "acknowledged" if alert.acked_ns is not None else "open"
 
 
-def _commands(alert: AlertState, views: Sequence[AnomalyView]) -> Commands:
+def _commands(alert: AlertRecord, views: Sequence[AnomalyView]) -> Commands:
     match = " ".join(f"--match {shlex.quote(f'{k}={v}')}" for k, v in sorted(_labels(alert.labels).items()))
     silence = f"forewatch silences add --stream {shlex.quote(alert.stream)} {match} --for 2h".replace(
         "  ", " "
@@ -219,5 +235,5 @@ def _commands(alert: AlertState, views: Sequence[AnomalyView]) -> Commands:
 
 
 def _prefix(alert_id: UUID) -> str:
-    """Enough of an id to type."""
+    """Return enough of an id for a command."""
     return str(alert_id)[:13]

@@ -1,6 +1,6 @@
-"""Folding events into alerts: which alert an anomaly belongs to, and what that alert is after it.
+"""Grouping of events into alerts: the alert of an anomaly, and the state of that alert afterwards.
 
-Nothing is said here (see ``look``).
+Notifications are decided later (see ``lifecycle``).
 """
 
 from __future__ import annotations
@@ -12,260 +12,271 @@ from uuid import uuid5
 
 from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.routing.composer import short
-from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.routing_session import PendingChange, RoutingSession
 from pipeline.alerts.routing.rules import STORM, Behaviour, rank
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
-from storage.alerting.alerts import AlertState, Event, Member
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.outbox import OutboxEvent
+from storage.alerting.states import AlertKind, AlertState, EventKind, MemberState, SuppressionReason
 
 STORM_KEY = "*storm*"
-_STORM_WINDOW = 60 * SECOND_NS
-_STORM_WAIT = 5 * SECOND_NS
+MAX_OPENINGS_KEPT = 100
+_STORM_WINDOW_NS = 60 * SECOND_NS
+_STORM_WAIT_NS = 5 * SECOND_NS
 
 
 @dataclass(slots=True)
-class Change:
-    """One event, decoded, with what the rules say of it."""
+class EvaluatedEvent:
+    """One event, decoded, with the result of the rules: ``dropped`` is the reason or None."""
 
-    event: Event
+    event: OutboxEvent
     record: Anomaly | Fault
     behaviour: Behaviour
     dropped: str | None
     group_key: str
-    lane: str
+    queue: str
 
 
-def understand(desk: Desk, event: Event) -> Change:
+def evaluate_rules(session: RoutingSession, event: OutboxEvent) -> EvaluatedEvent:
     """Decode an event and apply the rules to it."""
-    if event.kind == "fault":
+    rules = session.context.rules
+    if event.kind == EventKind.FAULT:
         fault = decode_fault(event.body)
         key = f"{fault.kind}/{fault.partition or ''}"
-        return Change(event, fault, desk.rules.faults, None, key, short(f"{fault.stream}/faults/{key}"))
+        return EvaluatedEvent(event, fault, rules.faults, None, key, short(f"{fault.stream}/faults/{key}"))
     anomaly = decode_anomaly(event.body)
-    behaviour, dropped = desk.rules.decide(anomaly, desk.now_ns)
+    behaviour, dropped = rules.evaluate(anomaly, session.now_ns)
     if behaviour.by is None:
-        key, lane = short(anomaly.series), short(f"{anomaly.stream}/{anomaly.series}")
+        key, queue = short(anomaly.series), short(f"{anomaly.stream}/{anomaly.series}")
     else:
-        key = short(
-            json.dumps({name: anomaly.labels.get(name, "") for name in behaviour.by}, ensure_ascii=False)
-        )
-        lane = short(f"{anomaly.stream}/{behaviour.rule}/{key}")
-    return Change(event, anomaly, behaviour, dropped, key, lane)
+        shared = {name: anomaly.labels.get(name, "") for name in behaviour.by}
+        key = short(json.dumps(shared, ensure_ascii=False))
+        queue = short(f"{anomaly.stream}/{behaviour.rule}/{key}")
+    return EvaluatedEvent(event, anomaly, behaviour, dropped, key, queue)
 
 
-def fold(desk: Desk, change: Change) -> None:
-    """Take one event into account."""
-    member = desk.members.get(change.event.subject)
+def group_event(session: RoutingSession, evaluated: EvaluatedEvent) -> None:
+    """Assign one event to its alert, which may be new, or suppress it."""
+    member = session.alerts.members.get(evaluated.event.subject)
     if member is None:
-        _join(desk, change)
+        _add_member(session, evaluated)
     else:
-        _update(desk, change, member)
+        _update_member(session, evaluated, member)
 
 
-def behaviour_of(desk: Desk, alert: AlertState) -> Behaviour:
-    """How ``alert`` behaves; one that gathers a storm speaks more slowly."""
-    known = desk.rules.behaviour(alert.rule)
+def behaviour_of(session: RoutingSession, alert: AlertRecord) -> Behaviour:
+    """Return the behaviour of ``alert``; an alert for a storm sends fewer notifications."""
+    known = session.context.rules.behaviour(alert.rule)
     if alert.group_key != STORM_KEY:
         return known
-    return replace(known, wait=max(known.wait, _STORM_WAIT), interval=max(known.interval, _STORM_WINDOW))
-
-
-def _join(desk: Desk, change: Change) -> None:
-    """An anomaly that belongs to no alert yet."""
-    record = change.record
-    if isinstance(record, Anomaly) and (record.points == 0 or change.event.subject in desk.false):
-        desk.suppress(change.event, "retracted")
-        return
-    if change.dropped is not None:
-        desk.suppress(change.event, change.dropped)
-        return
-    alert = desk.live.get((change.behaviour.rule, change.group_key))
-    if alert is not None and _is_over(alert, change):
-        desk.over.add(alert.alert_id)
-        desk.touched[alert.alert_id] = alert
-        alert = None
-    alert = alert or _begin(desk, change)
-    lane, start = desk.lane(alert.lane), _start(change)
-    recent = [t for t in lane.openings if t > start - change.behaviour.flapping_within]
-    lane.openings = [*recent[-100:], start]
-    changes = change.behaviour.flapping_changes
-    alert.flapping = alert.flapping or (changes is not None and len(lane.openings) >= changes)
-    member = _member(change, alert)
-    desk.members[member.subject] = desk.changed_members[member.subject] = member
-    alert.count += 1
-    alert.opened_ns, alert.ended_ns = (
-        min(alert.opened_ns, member.start_ns),
-        max(alert.ended_ns, member.end_ns),
+    return replace(
+        known, wait=max(known.wait, _STORM_WAIT_NS), interval=max(known.interval, _STORM_WINDOW_NS)
     )
-    if member.state == "open":
+
+
+def _add_member(session: RoutingSession, evaluated: EvaluatedEvent) -> None:
+    """Add an anomaly that belongs to no alert yet to the alert of its group."""
+    record, event, read = evaluated.record, evaluated.event, session.alerts
+    if isinstance(record, Anomaly) and (record.points == 0 or event.subject in session.false_positives):
+        session.events.suppress(event, SuppressionReason.RETRACTED)
+        return
+    if evaluated.dropped is not None:
+        session.events.suppress(event, evaluated.dropped)
+        return
+    alert = read.not_closed.get((evaluated.behaviour.rule, evaluated.group_key))
+    if alert is not None and _had_recovered(alert, evaluated):
+        read.superseded.add(alert.alert_id)
+        read.changed[alert.alert_id] = alert
+        alert = None
+    alert = alert or _open_alert(session, evaluated)
+    _count_opening(session, alert, evaluated)
+    member = _member_of(evaluated, alert)
+    read.members[member.subject] = read.changed_members[member.subject] = member
+    alert.count += 1
+    alert.opened_ns = min(alert.opened_ns, member.start_ns)
+    alert.ended_ns = max(alert.ended_ns, member.end_ns)
+    if member.state == MemberState.OPEN:
         alert.open_count += 1
-    _candidate(desk, "open", member)
-    _grow(desk, alert, member)
-    desk.fold(change.event, alert)
+    _observe_candidate(session, MemberState.OPEN, member)
+    _raise_severity(session, alert, member)
+    session.assign(event, alert)
 
 
-def _is_over(alert: AlertState, change: Change) -> bool:
-    """By the time of the data, ``alert`` had recovered when this anomaly began: so catching up with a backlog
-    makes the alerts of real time.
+def _count_opening(session: RoutingSession, alert: AlertRecord, evaluated: EvaluatedEvent) -> None:
+    """Record the beginning of an anomaly in its queue, and mark the alert if the series is flapping."""
+    queue, start_ns = session.queue(alert.queue), _start_ns(evaluated)
+    recent = [t for t in queue.openings if t > start_ns - evaluated.behaviour.flapping_within]
+    queue.openings = [*recent[-MAX_OPENINGS_KEPT:], start_ns]
+    limit = evaluated.behaviour.flapping_changes
+    alert.flapping = alert.flapping or (limit is not None and len(queue.openings) >= limit)
+
+
+def _had_recovered(alert: AlertRecord, evaluated: EvaluatedEvent) -> bool:
+    """Return whether, by event time, ``alert`` had recovered before this anomaly began.
+
+    A backlog therefore makes the same alerts as real time.
     """
-    behaviour = change.behaviour
+    behaviour = evaluated.behaviour
     pause = (
         max(behaviour.flapping_within, behaviour.recover_after) if alert.flapping else behaviour.recover_after
     )
-    return alert.open_count == 0 and _start(change) > alert.ended_ns + pause
+    return alert.open_count == 0 and _start_ns(evaluated) > alert.ended_ns + pause
 
 
-def _begin(desk: Desk, change: Change) -> AlertState:
-    """A new alert; or the storm's, if there are too many of them."""
-    rule, key, lane, labels = change.behaviour.rule, change.group_key, change.lane, _labels(change)
-    if isinstance(change.record, Anomaly) and _is_storm(desk, rule):
+def _open_alert(session: RoutingSession, evaluated: EvaluatedEvent) -> AlertRecord:
+    """Make a new alert, or return the alert of the storm if there are too many new ones."""
+    rule, key, queue, labels = (
+        evaluated.behaviour.rule,
+        evaluated.group_key,
+        evaluated.queue,
+        _labels(evaluated),
+    )
+    stream, read = session.context.rules.stream, session.alerts
+    if isinstance(evaluated.record, Anomaly) and _is_storm(session, rule):
         rule, key, labels = f"{rule}/{STORM}", STORM_KEY, {}
-        lane = short(f"{desk.rules.stream}/{rule}")
-        if (rule, key) in desk.live:
-            return desk.live[rule, key]
-    subject = change.event.subject
-    own = change.behaviour.by is None and key != STORM_KEY
-    alert = AlertState(
-        alert_id=subject if own else uuid5(NAMESPACE, f"alert\x00{lane}\x00{subject}"),
-        stream=desk.rules.stream,
-        kind="fault" if isinstance(change.record, Fault) else "data",
+        queue = short(f"{stream}/{rule}")
+        if (rule, key) in read.not_closed:
+            return read.not_closed[rule, key]
+    subject = evaluated.event.subject
+    single_series = evaluated.behaviour.by is None and key != STORM_KEY
+    alert = AlertRecord(
+        alert_id=subject if single_series else uuid5(NAMESPACE, f"alert\x00{queue}\x00{subject}"),
+        stream=stream,
+        kind=AlertKind.FAULT if isinstance(evaluated.record, Fault) else AlertKind.DATA,
         rule=rule,
         group_key=key,
-        lane=lane,
+        queue=queue,
         labels=labels,
-        opened_ns=_start(change),
-        ended_ns=_start(change),
-        created_ns=desk.now_ns,
+        opened_ns=_start_ns(evaluated),
+        ended_ns=_start_ns(evaluated),
+        created_ns=session.now_ns,
         severity=Severity.INFO.value,
     )
-    desk.alerts[alert.alert_id] = desk.live[rule, key] = alert
+    read.by_id[alert.alert_id] = read.not_closed[rule, key] = alert
     return alert
 
 
-def _is_storm(desk: Desk, rule: str) -> bool:
-    """Count a beginning; True once there are more in a minute than the stream's limit."""
-    limit = desk.rules.config.storm
+def _is_storm(session: RoutingSession, rule: str) -> bool:
+    """Count an opening, and return whether there are more in a minute than the stream's limit."""
+    limit, now_ns = session.context.rules.config.storm, session.now_ns
     if limit is None:
         return False
-    begun = [t for t in desk.recent.get(rule, []) if desk.now_ns - _STORM_WINDOW < t <= desk.now_ns]
-    desk.recent[rule] = [*begun, desk.now_ns][-limit - 1 :]
-    return len(desk.recent[rule]) > limit
+    openings = [t for t in session.recent_openings.get(rule, []) if now_ns - _STORM_WINDOW_NS < t <= now_ns]
+    session.recent_openings[rule] = [*openings, now_ns][-limit - 1 :]
+    return len(session.recent_openings[rule]) > limit
 
 
-def _update(desk: Desk, change: Change, member: Member) -> None:
-    """A further event of an anomaly that is part of an alert."""
-    alert = desk.alerts[member.alert_id]
+def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: AlertMember) -> None:
+    """Apply a further event of an anomaly that is part of an alert."""
+    event = evaluated.event
+    alert = session.alerts.by_id[member.alert_id]
     before = replace(member)
-    new = _member(change, alert)
-    if change.event.subject in desk.false:
-        new.state = "retracted"
+    new = _member_of(evaluated, alert)
+    if event.subject in session.false_positives:
+        new.state = MemberState.RETRACTED
     for name in ("state", "severity", "surprise", "start_ns", "end_ns", "body"):
         setattr(member, name, getattr(new, name))
-    desk.changed_members[member.subject] = member
-    alert.open_count += (member.state == "open") - (before.state == "open")
+    session.alerts.changed_members[member.subject] = member
+    alert.open_count += (member.state == MemberState.OPEN) - (before.state == MemberState.OPEN)
     alert.ended_ns = max(alert.ended_ns, member.end_ns)
-    _candidate(desk, before.state, member)
-    revision = _revision(before, member, alert)
-    if alert.state == "closed" and (revision is None or not _revive(desk, alert, member)):
-        desk.suppress(change.event, "unchanged" if revision is None else "overtaken")
+    _observe_candidate(session, before.state, member)
+    change = _change_of(before, member, alert)
+    if alert.state == AlertState.CLOSED and (change is None or not _reopen(session, alert, member)):
+        reason = SuppressionReason.UNCHANGED if change is None else SuppressionReason.SUPERSEDED
+        session.events.suppress(event, reason)
         return
-    if revision is not None:
-        desk.news[alert.alert_id] = revision
-    _grow(desk, alert, member)
-    desk.fold(change.event, alert)
+    if change is not None:
+        session.pending_changes[alert.alert_id] = change
+    _raise_severity(session, alert, member)
+    session.assign(event, alert)
 
 
-def _revision(before: Member, now: Member, alert: AlertState) -> str | None:
-    """``retracted`` or ``revised`` if an event takes back what an earlier one said."""
-    if now.state == "retracted":
-        return "retracted" if before.state != "retracted" else None
+def _change_of(before: AlertMember, now: AlertMember, alert: AlertRecord) -> PendingChange | None:
+    """Return the change if an event corrects what an earlier one reported."""
+    if now.state == MemberState.RETRACTED:
+        return PendingChange.RETRACTED if before.state != MemberState.RETRACTED else None
     if rank(now.severity) < rank(before.severity) or now.surprise < before.surprise / GROWTH:
-        return "revised"
-    over = alert.state == "closed"
-    return (
-        "revised"
-        if over
-        and (
-            now.state == "open" or now.severity != before.severity or now.surprise > before.surprise * GROWTH
-        )
-        else None
+        return PendingChange.REVISED
+    differs = (
+        now.state == MemberState.OPEN
+        or now.severity != before.severity
+        or now.surprise > before.surprise * GROWTH
     )
+    return PendingChange.REVISED if alert.state == AlertState.CLOSED and differs else None
 
 
-def _revive(desk: Desk, alert: AlertState, member: Member) -> bool:
-    """A closed alert speaks once more; not if another one of its group has begun since, or if it never spoke
-    and is over anyway.
+def _reopen(session: RoutingSession, alert: AlertRecord, member: AlertMember) -> bool:
+    """Reopen a closed alert for a correction; returns whether it was reopened.
+
+    It stays closed if another alert of its group began since, or if it was never sent and its member ended.
     """
-    if desk.live.get((alert.rule, alert.group_key), alert) is not alert:
+    not_closed = session.alerts.not_closed
+    if not_closed.get((alert.rule, alert.group_key), alert) is not alert:
         return False
-    if alert.sent_ns is None and member.state != "open":
+    if alert.sent_ns is None and member.state != MemberState.OPEN:
         return False
-    alert.state = "open" if alert.sent_ns is not None else "waiting"
+    alert.state = AlertState.OPEN if alert.sent_ns is not None else AlertState.WAITING
     alert.outcome, alert.resolved_ns = None, None
-    desk.live[alert.rule, alert.group_key] = alert
+    not_closed[alert.rule, alert.group_key] = alert
     return True
 
 
-def _grow(desk: Desk, alert: AlertState, member: Member) -> None:
-    """The alert is as severe and as surprising as the worst of its members was."""
+def _raise_severity(session: RoutingSession, alert: AlertRecord, member: AlertMember) -> None:
+    """Give the alert the greatest severity and surprise that any of its members had."""
     if alert.count == 1:
         alert.severity, alert.surprise = member.severity, member.surprise
-    elif member.state != "retracted":
+    elif member.state != MemberState.RETRACTED:
         alert.severity = max(alert.severity, member.severity, key=rank)
         alert.surprise = max(alert.surprise, member.surprise)
-    alert.quiet_ns = None if alert.open_count > 0 else alert.quiet_ns or desk.now_ns
+    alert.quiet_ns = None if alert.open_count > 0 else alert.quiet_ns or session.now_ns
 
 
-def _candidate(desk: Desk, before: str, member: Member) -> None:
-    """An anomaly that is over joins the pool that later ones are compared with."""
-    if desk.budget is not None and before == "open" and member.state == "closed":
-        desk.budget.observe(member.surprise, desk.now_ns)
+def _observe_candidate(session: RoutingSession, before: MemberState, member: AlertMember) -> None:
+    """Add an anomaly that has ended to the pool of the budget."""
+    budget = session.context.budget
+    if budget is not None and before == MemberState.OPEN and member.state == MemberState.CLOSED:
+        budget.observe(member.surprise, session.now_ns)
 
 
-def _member(change: Change, alert: AlertState) -> Member:
-    record, event = change.record, change.event
+def _member_of(evaluated: EvaluatedEvent, alert: AlertRecord) -> AlertMember:
+    record, event = evaluated.record, evaluated.event
     if isinstance(record, Fault):
-        state = "open" if record.ended_ns is None else "closed"
-        end = record.ended_ns or record.started_ns
-        name = short(change.group_key)
-        return Member(
-            event.subject,
-            alert.alert_id,
-            event.stream,
-            name,
-            state,
-            Severity.MAJOR.value,
-            0.0,
-            record.started_ns,
-            end,
-            event.body,
+        return AlertMember(
+            subject=event.subject,
+            alert_id=alert.alert_id,
+            stream=event.stream,
+            series=short(evaluated.group_key),
+            state=MemberState.OPEN if record.ended_ns is None else MemberState.CLOSED,
+            severity=Severity.MAJOR.value,
+            surprise=0.0,
+            start_ns=record.started_ns,
+            end_ns=record.ended_ns or record.started_ns,
+            body=event.body,
         )
-    state = "retracted" if record.points == 0 else "open" if record.state is AnomalyState.OPEN else "closed"
-    surprise = record.surprise if math.isfinite(record.surprise) else 0.0
-    severity, span = record.severity.value, (record.start_ns, record.end_ns)
-    return Member(
-        event.subject,
-        alert.alert_id,
-        event.stream,
-        short(record.series),
-        state,
-        severity,
-        surprise,
-        *span,
-        event.body,
+    is_open = record.state is AnomalyState.OPEN
+    ongoing = MemberState.OPEN if is_open else MemberState.CLOSED
+    return AlertMember(
+        subject=event.subject,
+        alert_id=alert.alert_id,
+        stream=event.stream,
+        series=short(record.series),
+        state=MemberState.RETRACTED if record.points == 0 else ongoing,
+        severity=record.severity.value,
+        surprise=record.surprise if math.isfinite(record.surprise) else 0.0,
+        start_ns=record.start_ns,
+        end_ns=record.end_ns,
+        body=event.body,
     )
 
 
-def _start(change: Change) -> int:
-    return change.record.started_ns if isinstance(change.record, Fault) else change.record.start_ns
+def _start_ns(evaluated: EvaluatedEvent) -> int:
+    record = evaluated.record
+    return record.started_ns if isinstance(record, Fault) else record.start_ns
 
 
-def _labels(change: Change) -> dict[str, str]:
-    if isinstance(change.record, Fault):
+def _labels(evaluated: EvaluatedEvent) -> dict[str, str]:
+    if isinstance(evaluated.record, Fault):
         return {}
-    labels = change.record.labels
-    return (
-        dict(labels)
-        if change.behaviour.by is None
-        else {name: labels.get(name, "") for name in change.behaviour.by}
-    )
+    labels, by = evaluated.record.labels, evaluated.behaviour.by
+    return dict(labels) if by is None else {name: labels.get(name, "") for name in by}

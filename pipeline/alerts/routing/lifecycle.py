@@ -1,4 +1,4 @@
-"""Looking at an alert: does it speak now, and if not, when to look again.
+"""Lifecycle of an alert: whether a notification is due, and when to evaluate the alert again.
 
 All timers of the alerts are set here, as ``flush_ns``.
 """
@@ -11,292 +11,320 @@ from datetime import timedelta
 
 from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, stamp
 from pipeline.alerts.outbox import GROWTH, decode_anomaly
-from pipeline.alerts.routing.composer import Scene, compose, elsewhere
+from pipeline.alerts.routing.composer import NotificationContext, compose, other_series
 from pipeline.alerts.routing.grouping import behaviour_of
-from pipeline.alerts.routing.matchers import facts
-from pipeline.alerts.routing.page_budget import Ruling
-from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.matchers import match_fields
+from pipeline.alerts.routing.page_budget import BudgetDecision
+from pipeline.alerts.routing.routing_session import PendingChange, RoutingSession
 from pipeline.alerts.routing.rules import Behaviour, rank
-from pipeline.alerts.routing.silencing import Hold
+from pipeline.alerts.routing.silencing import Suppression
 from pipeline.core.durations import to_nanoseconds
 from storage.alerting import alerts
-from storage.alerting.alerts import AlertState, Member
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.states import (
+    AlertKind,
+    AlertState,
+    EventState,
+    MemberState,
+    Resolution,
+    SuppressionReason,
+    Urgency,
+)
 
-_HINTS = 3
-_HINT_PAST = to_nanoseconds(timedelta(days=90))
+MAX_HINTS = 3
+_SHARED_ALERTS_SINCE_NS = to_nanoseconds(timedelta(days=90))
 
 
-def look(desk: Desk, alert: AlertState) -> None:
-    """Say what is due about ``alert`` and set its timer."""
+def advance(session: RoutingSession, alert: AlertRecord) -> None:
+    """Queue the notification that is due for ``alert``, and set its timer."""
     alert.flush_ns = None
-    desk.touched[alert.alert_id] = alert
-    behaviour = behaviour_of(desk, alert)
-    if alert.state == "waiting":
-        _first(desk, alert, behaviour)
-    if alert.state == "open":
-        _further(desk, alert, behaviour)
+    session.alerts.changed[alert.alert_id] = alert
+    behaviour = behaviour_of(session, alert)
+    if alert.state == AlertState.WAITING:
+        _advance_waiting(session, alert, behaviour)
+    if alert.state == AlertState.OPEN:
+        _advance_open(session, alert, behaviour)
 
 
-def _first(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
-    """Nothing was said yet: is there a reason to wait, or never to speak?"""
-    over = alert.open_count == 0
-    if desk.now_ns < alert.created_ns + behaviour.wait and alert.alert_id not in desk.over:
+def _advance_waiting(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> None:
+    """Send the first notification, wait, or close the alert without one."""
+    ended = alert.open_count == 0
+    if session.now_ns < alert.created_ns + behaviour.wait and alert.alert_id not in session.alerts.superseded:
         alert.flush_ns = alert.created_ns + behaviour.wait
         return
-    reason, again_ns = _reason_to_wait(desk, alert, behaviour)
+    reason, until_ns = _reason_to_wait(session, alert, behaviour)
     if reason is not None:
-        if over:
-            _close(desk, alert, reason.partition(":")[0])
+        if ended:
+            _close(session, alert, reason.partition(":")[0])
         else:
-            alert.held_by, alert.flush_ns = reason, again_ns
+            alert.suppressed_by, alert.flush_ns = reason, until_ns
         return
-    alert.held_by = None
-    ruling = _urgency(desk, alert)
-    endpoints = _endpoints(desk, alert, behaviour)
+    alert.suppressed_by = None
+    decision = _update_urgency(session, alert)
+    endpoints = _endpoints(session, alert, behaviour)
     if not endpoints:
-        reason = "no endpoint" if not behaviour.to else "budget" if ruling is not None else "urgency"
-        desk.settle(alert, "suppressed", reason)
-        if over:
-            _close(desk, alert, reason)
+        not_urgent = SuppressionReason.BUDGET if decision is not None else SuppressionReason.URGENCY
+        unsent = not_urgent if behaviour.to else SuppressionReason.NO_ENDPOINT
+        session.events.finish(alert.alert_id, EventState.SUPPRESSED, unsent)
+        if ended:
+            _close(session, alert, unsent)
         return
-    desk.news.pop(alert.alert_id, None)
-    _speak(desk, alert, "opened", behaviour, endpoints, ruling)
-    alert.state = "open"
+    session.pending_changes.pop(alert.alert_id, None)
+    _notify(session, alert, "opened", endpoints, decision)
+    alert.state = AlertState.OPEN
 
 
-def _further(desk: Desk, alert: AlertState, behaviour: Behaviour) -> None:
-    """Something was said before: is it over, is there news, is it time to repeat it?"""
-    news = desk.news.get(alert.alert_id)
+def _advance_open(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> None:
+    """Resolve the alert, send its pending change, or repeat it."""
+    change = session.pending_changes.get(alert.alert_id)
     if alert.open_count == 0:
         assert alert.quiet_ns is not None
-        over_ns = alert.quiet_ns + (
-            max(behaviour.flapping_within, behaviour.recover_after)
-            if alert.flapping
-            else behaviour.recover_after
-        )
-        if desk.now_ns >= over_ns or news in ("revised", "retracted") or alert.alert_id in desk.over:
-            _end(desk, alert, behaviour, news)
+        pause = behaviour.recover_after
+        if alert.flapping:
+            pause = max(behaviour.flapping_within, pause)
+        recovered_ns = alert.quiet_ns + pause
+        corrected = change in (PendingChange.REVISED, PendingChange.RETRACTED)
+        if session.now_ns >= recovered_ns or corrected or alert.alert_id in session.alerts.superseded:
+            _resolve(session, alert, change)
             return
-        alert.flush_ns = over_ns
-    ruling = _urgency(desk, alert)
-    endpoints = list(dict.fromkeys([*_endpoints(desk, alert, behaviour), *alert.told]))
-    kind = _news(desk, alert, behaviour, news, endpoints)
+        alert.flush_ns = recovered_ns
+    decision = _update_urgency(session, alert)
+    endpoints = list(dict.fromkeys([*_endpoints(session, alert, behaviour), *alert.notified]))
+    kind = _kind_due(session, alert, behaviour, endpoints)
     if kind is None:
-        desk.settle(alert, "suppressed", "unchanged")
+        session.events.finish(alert.alert_id, EventState.SUPPRESSED, SuppressionReason.UNCHANGED)
     else:
-        wait_ns = _pause(desk, alert, behaviour) if kind in ("updated", "repeated") else None
-        if wait_ns is None:
-            _speak(desk, alert, kind, behaviour, endpoints, ruling)
+        until_ns = _suppressed_until(session, alert, behaviour) if kind in ("updated", "repeated") else None
+        if until_ns is None:
+            _notify(session, alert, kind, endpoints, decision)
         else:
-            _sooner(alert, wait_ns)
-    if (
-        alert.open_count > 0
-        and behaviour.repeat is not None
-        and alert.acked_ns is None
-        and alert.sent_ns is not None
-    ):
-        _sooner(alert, alert.sent_ns + behaviour.repeat)
+            _set_timer(alert, until_ns)
+    unacknowledged = alert.open_count > 0 and alert.acked_ns is None
+    if unacknowledged and behaviour.repeat is not None and alert.sent_ns is not None:
+        _set_timer(alert, alert.sent_ns + behaviour.repeat)
 
 
-def _pause(desk: Desk, alert: AlertState, behaviour: Behaviour) -> int | None:
-    """Until when an alert that spoke before must be quiet; None if it need not.
+def _suppressed_until(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> int | None:
+    """Return until when an update of an open alert must wait; None if it need not.
 
-    Corrections and ends are never held back.
+    Corrections and ends are never suppressed.
     """
     assert alert.sent_ns is not None
-    hold = _held(desk, alert)
-    alert.held_by = hold.by if hold is not None else None
-    until_ns = max(alert.sent_ns + behaviour.interval, hold.until_ns if hold is not None else 0)
-    return until_ns if until_ns > desk.now_ns else None
+    suppression = _suppression(session, alert)
+    alert.suppressed_by = suppression.by if suppression is not None else None
+    suppressed_ns = suppression.until_ns if suppression is not None else 0
+    until_ns = max(alert.sent_ns + behaviour.interval, suppressed_ns)
+    return until_ns if until_ns > session.now_ns else None
 
 
-def _reason_to_wait(desk: Desk, alert: AlertState, behaviour: Behaviour) -> tuple[str | None, int | None]:
-    """(why an alert does not begin to speak now or None, when to look again)."""
-    if alert.kind == "data" and behaviour.lasts:
-        longest, still_open = _longest(desk, alert)
+def _reason_to_wait(
+    session: RoutingSession, alert: AlertRecord, behaviour: Behaviour
+) -> tuple[str | None, int | None]:
+    """Return why the first notification is not sent now (or None), and when to evaluate again."""
+    if alert.kind == AlertKind.DATA and behaviour.lasts:
+        longest = _longest_member_ns(session, alert)
         if longest < behaviour.lasts:
-            return "lasts", desk.now_ns + behaviour.lasts - longest if still_open else None
-    if desk.news.get(alert.alert_id) == "retracted" and alert.open_count == 0:
-        return "retracted", None
-    ended_ns = desk.lane(alert.lane).resolved_ns
+            again_ns = session.now_ns + behaviour.lasts - longest if alert.open_count > 0 else None
+            return SuppressionReason.TOO_SHORT, again_ns
+    if session.pending_changes.get(alert.alert_id) == PendingChange.RETRACTED and alert.open_count == 0:
+        return SuppressionReason.RETRACTED, None
+    ended_ns = session.queue(alert.queue).resolved_ns
     if behaviour.cooldown and ended_ns is not None and alert.opened_ns < ended_ns + behaviour.cooldown:
         again_ns = alert.created_ns + ended_ns + behaviour.cooldown - alert.opened_ns
-        if desk.now_ns < again_ns:
-            return "cooldown", again_ns
-    hold = _held(desk, alert)
-    return (hold.by, hold.until_ns) if hold is not None else (None, None)
+        if session.now_ns < again_ns:
+            return SuppressionReason.COOLDOWN, again_ns
+    suppression = _suppression(session, alert)
+    return (suppression.by, suppression.until_ns) if suppression is not None else (None, None)
 
 
-def _longest(desk: Desk, alert: AlertState) -> tuple[int, bool]:
-    """Span of the longest anomaly of ``alert`` (an open one grows with the clock), and whether any is open."""
-    members = [m for m in desk.members_of(alert, None) if m.state != "retracted"]
-    spans = [(m.end_ns if m.state == "closed" else max(m.end_ns, desk.now_ns)) - m.start_ns for m in members]
-    return max(spans, default=0), alert.open_count > 0
+def _longest_member_ns(session: RoutingSession, alert: AlertRecord) -> int:
+    """Return the duration of the longest anomaly of ``alert``; that of an open one grows with the clock."""
+    spans = [
+        (m.end_ns if m.state == MemberState.CLOSED else max(m.end_ns, session.now_ns)) - m.start_ns
+        for m in session.members_of(alert, None)
+        if m.state != MemberState.RETRACTED
+    ]
+    return max(spans, default=0)
 
 
-def _news(
-    desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None, endpoints: Sequence[str]
+def _kind_due(
+    session: RoutingSession, alert: AlertRecord, behaviour: Behaviour, endpoints: Sequence[str]
 ) -> Kind | None:
-    """What there is to say about an alert that goes on."""
-    if news is not None:
-        return "revised" if news == "retracted" else news  # type: ignore[return-value]
-    if (
-        not alert.severities
-        or rank(alert.severity) > max(map(rank, alert.severities))
-        or set(endpoints) - set(alert.told)
-    ):
+    """Return the kind of notification that is due for an open alert, if any."""
+    change = session.pending_changes.get(alert.alert_id)
+    if change is PendingChange.ACKNOWLEDGED:
+        return "acknowledged"
+    if change is not None:
+        return "revised"
+    known = max(map(rank, alert.severities), default=-1)
+    if rank(alert.severity) > known or set(endpoints) - set(alert.notified):
         return "updated"
     if alert.open_count == 0:
         return None
-    if not alert.flapping and (
-        alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * GROWTH
-    ):
+    grown = alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * GROWTH
+    if grown and not alert.flapping:
         return "updated"
     repeat_due = (
         behaviour.repeat is not None
         and alert.sent_ns is not None
-        and desk.now_ns >= alert.sent_ns + behaviour.repeat
+        and session.now_ns >= alert.sent_ns + behaviour.repeat
     )
     return "repeated" if repeat_due and alert.acked_ns is None else None
 
 
-def _end(desk: Desk, alert: AlertState, behaviour: Behaviour, news: str | None) -> None:
-    """Tell everybody who was told.
+def _resolve(session: RoutingSession, alert: AlertRecord, change: PendingChange | None) -> None:
+    """Send the end of an alert to every endpoint that was notified of it.
 
-    A silence does not hold this back: an incident that was opened must not stay open for ever.
+    A silence does not suppress this: the receiver would keep the incident open.
     """
     alert.resolved_ns = alert.ended_ns
-    members = desk.members_of(alert, LISTED)
-    kind: Kind = (
-        "retracted"
-        if all(m.state == "retracted" for m in members)
-        else "revised"
-        if news == "revised"
-        else "resolved"
-    )
-    alert.state = "closed"
-    _speak(desk, alert, kind, behaviour, alert.told)
-    _close(desk, alert, "retracted" if kind == "retracted" else "resolved")
+    members = session.members_of(alert, LISTED)
+    kind: Kind = "revised" if change is PendingChange.REVISED else "resolved"
+    if all(m.state == MemberState.RETRACTED for m in members):
+        kind = "retracted"
+    alert.state = AlertState.CLOSED
+    _notify(session, alert, kind, alert.notified)
+    _close(session, alert, Resolution.RETRACTED if kind == "retracted" else Resolution.RESOLVED)
 
 
-def _close(desk: Desk, alert: AlertState, outcome: str) -> None:
-    """The alert is over. What still waits in it was not sent."""
-    desk.settle(alert, "suppressed", outcome)
-    alert.state, alert.outcome, alert.flush_ns, alert.held_by = "closed", outcome, None, None
-    if outcome in ("resolved", "retracted") and alert.sent_ns is not None:
-        desk.lane(alert.lane).resolved_ns = alert.ended_ns
-    if desk.live.get((alert.rule, alert.group_key)) is alert:
-        del desk.live[alert.rule, alert.group_key]
+def _close(session: RoutingSession, alert: AlertRecord, outcome: str) -> None:
+    """Close the alert; events that still wait in it are suppressed."""
+    session.events.finish(alert.alert_id, EventState.SUPPRESSED, outcome)
+    alert.state, alert.outcome, alert.flush_ns = AlertState.CLOSED, outcome, None
+    alert.suppressed_by = None
+    if outcome in (Resolution.RESOLVED, Resolution.RETRACTED) and alert.sent_ns is not None:
+        session.queue(alert.queue).resolved_ns = alert.ended_ns
+    not_closed = session.alerts.not_closed
+    if not_closed.get((alert.rule, alert.group_key)) is alert:
+        del not_closed[alert.rule, alert.group_key]
 
 
-def _speak(
-    desk: Desk,
-    alert: AlertState,
+def _notify(
+    session: RoutingSession,
+    alert: AlertRecord,
     kind: Kind,
-    behaviour: Behaviour,
     endpoints: Sequence[str],
-    ruling: Ruling | None = None,
+    decision: BudgetDecision | None = None,
 ) -> None:
-    scene = _scene(desk, alert, kind, ruling)
-    desk.say(
+    context = _notification_context(session, alert, kind, decision)
+    behaviour, config = behaviour_of(session, alert), session.context.rules.config
+    session.notify(
         alert,
         kind,
-        lambda sequence: compose(alert, kind, sequence, scene, behaviour, desk.rules.config, desk.now_ns),
+        lambda sequence: compose(alert, kind, sequence, context, behaviour, config, session.now_ns),
         endpoints,
     )
-    alert.sent_ns, alert.sent_count, alert.sent_surprise = desk.now_ns, alert.count, alert.surprise
+    alert.sent_ns, alert.sent_count, alert.sent_surprise = session.now_ns, alert.count, alert.surprise
     alert.severities = list(dict.fromkeys([*alert.severities, alert.severity]))
 
 
-def _scene(desk: Desk, alert: AlertState, kind: Kind, ruling: Ruling | None) -> Scene:
-    members = [
-        m
-        for m in desk.members_of(alert, None if desk.muting.any_silence else LISTED)
-        if _silenced(desk, alert, m) is None
-    ]
-    known = len(members) if desk.muting.any_silence else alert.count
-    lasting = sum(m.state == "open" for m in members) if desk.muting.any_silence else alert.open_count
-    scene = Scene(members, known, lasting)
-    if alert.kind == "fault" or kind not in ("opened", "updated", "repeated"):
-        return scene
-    others = elsewhere(desk.around(), alert, {m.series for m in members})
+def _notification_context(
+    session: RoutingSession, alert: AlertRecord, kind: Kind, decision: BudgetDecision | None
+) -> NotificationContext:
+    members = session.members_of(alert, None if session.context.silencing.any_silence else LISTED)
+    count, open_count = alert.count, alert.open_count
+    if session.context.silencing.any_silence:
+        members = [m for m in members if _silence_of(session, alert, m) is None]
+        count, open_count = len(members), sum(m.state == MemberState.OPEN for m in members)
+    context = NotificationContext(members, count, open_count)
+    if alert.kind == AlertKind.FAULT or kind not in ("opened", "updated", "repeated"):
+        return context
+    others = other_series(session.simultaneous_members(), alert, {m.series for m in members})
     return replace(
-        scene, hints=_hints(desk, alert), elsewhere=others, budget=_budget_view(desk, alert, ruling)
+        context,
+        hints=_hints(session, alert),
+        elsewhere=others,
+        budget=_budget_view(session, alert, decision),
     )
 
 
-def _hints(desk: Desk, alert: AlertState) -> list[Hint]:
-    """The series that began first, those that also led in the past before the others."""
+def _hints(session: RoutingSession, alert: AlertRecord) -> list[Hint]:
+    """Return the series that began first, those that often began first in the past before the others."""
     if alert.count < 2:
         return []
-    first = alerts.earliest(desk.connection, alert.alert_id, _HINTS)
-    past = alerts.history_of(
-        desk.connection, alert.stream, [m.series for m in first], alert.alert_id, alert.opened_ns - _HINT_PAST
+    connection = session.context.connection
+    first = alerts.earliest_members(connection, alert.alert_id, MAX_HINTS)
+    since_ns = alert.opened_ns - _SHARED_ALERTS_SINCE_NS
+    shared = alerts.count_shared_alerts(
+        connection, alert.stream, [m.series for m in first], alert.alert_id, since_ns
     )
-    hints = [Hint(m.series, stamp(m.start_ns), *past.get(m.series, (0, 0))) for m in first]
+    hints = [Hint(m.series, stamp(m.start_ns), *shared.get(m.series, (0, 0))) for m in first]
     return sorted(hints, key=lambda h: (h.started, -h.first / max(h.together, 1)))
 
 
-def _urgency(desk: Desk, alert: AlertState) -> Ruling | None:
-    """Decide whether ``alert`` pages; once it does, it does.
+def _update_urgency(session: RoutingSession, alert: AlertRecord) -> BudgetDecision | None:
+    """Set the urgency of ``alert``; an alert that pages keeps paging.
 
-    Returns the budget's ruling, if a budget decides.
+    Returns the decision of the budget, if there is a budget.
     """
-    if alert.kind == "fault":
-        alert.urgency = "page"
+    budget = session.context.budget
+    if alert.kind == AlertKind.FAULT:
+        alert.urgency = Urgency.PAGE
         return None
-    if desk.budget is None:
-        if rank(alert.severity) >= rank(desk.rules.config.severity.page):
-            alert.urgency = "page"
+    if budget is None:
+        if rank(alert.severity) >= rank(session.context.rules.config.severity.page):
+            alert.urgency = Urgency.PAGE
         return None
-    desk.budget.advance(desk.now_ns)
-    ruling = desk.budget.rule(alert.surprise)
-    if alert.urgency != "page" and ruling.pages:
-        alert.urgency = "page"
-        desk.budget.page(ruling, desk.now_ns)
-    return ruling
+    budget.advance(session.now_ns)
+    decision = budget.decide(alert.surprise)
+    if alert.urgency != Urgency.PAGE and decision.pages:
+        alert.urgency = Urgency.PAGE
+        budget.record_page(decision, session.now_ns)
+    return decision
 
 
-def _budget_view(desk: Desk, alert: AlertState, ruling: Ruling | None) -> BudgetView | None:
-    if desk.budget is None:
+def _budget_view(
+    session: RoutingSession, alert: AlertRecord, decision: BudgetDecision | None
+) -> BudgetView | None:
+    budget = session.context.budget
+    if budget is None:
         return None
-    ruling = ruling or desk.budget.rule(alert.surprise)
-    used = desk.budget.used(desk.now_ns)
-    return BudgetView(
-        desk.budget.per_day, float(f"{ruling.p_value:.3g}"), float(f"{ruling.threshold:.3g}"), used
-    )
+    decision = decision or budget.decide(alert.surprise)
+    used = budget.used(session.now_ns)
+    p_value, threshold = (float(f"{value:.3g}") for value in (decision.p_value, decision.threshold))
+    return BudgetView(budget.per_day, p_value, threshold, used)
 
 
-def _endpoints(desk: Desk, alert: AlertState, behaviour: Behaviour) -> list[str]:
-    return [e for e in behaviour.to if alert.urgency == "page" or desk.urgency_of(e) == "notice"]
+def _endpoints(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> list[str]:
+    return [
+        endpoint
+        for endpoint in behaviour.to
+        if alert.urgency == Urgency.PAGE or session.context.urgency_of(endpoint) == Urgency.NOTICE
+    ]
 
 
-def _held(desk: Desk, alert: AlertState) -> Hold | None:
-    """Why ``alert`` may not speak: all its open anomalies are silenced, or its source is at fault."""
-    if alert.kind == "data" and desk.rules.config.faults.hold:
-        members = desk.members_of(alert, 1)
-        partition = decode_anomaly(members[0].body).partition if members and desk.muting.any_fault else None
-        fault = desk.muting.at_fault(partition, alert.created_ns, desk.now_ns)
+def _suppression(session: RoutingSession, alert: AlertRecord) -> Suppression | None:
+    """Return why ``alert`` may not be sent: its source has a fault, or all its open anomalies are silenced."""
+    silencing = session.context.silencing
+    if alert.kind == AlertKind.DATA and session.context.rules.config.faults.hold:
+        members = session.members_of(alert, 1)
+        partition = decode_anomaly(members[0].body).partition if members and silencing.any_fault else None
+        fault = silencing.source_fault(partition, alert.created_ns, session.now_ns)
         if fault is not None:
             return fault
-    if not desk.muting.any_silence:
+    if not silencing.any_silence:
         return None
-    members = desk.members_of(alert, None)
-    holds = [_silenced(desk, alert, m) for m in members if m.state == "open" or alert.open_count == 0]
-    quiet = [h for h in holds if h is not None]
-    return min(quiet, key=lambda h: h.until_ns) if len(quiet) == len(holds) and quiet else None
+    members = session.members_of(alert, None)
+    found = [
+        _silence_of(session, alert, m)
+        for m in members
+        if m.state == MemberState.OPEN or alert.open_count == 0
+    ]
+    silenced = [s for s in found if s is not None]
+    all_silenced = len(silenced) == len(found) and silenced
+    return min(silenced, key=lambda s: s.until_ns) if all_silenced else None
 
 
-def _silenced(desk: Desk, alert: AlertState, member: Member) -> Hold | None:
-    if not desk.muting.any_silence:
+def _silence_of(session: RoutingSession, alert: AlertRecord, member: AlertMember) -> Suppression | None:
+    if not session.context.silencing.any_silence:
         return None
     known = (
         {"stream": alert.stream, "fault": member.series}
-        if alert.kind == "fault"
-        else facts(decode_anomaly(member.body))
+        if alert.kind == AlertKind.FAULT
+        else match_fields(decode_anomaly(member.body))
     )
-    return desk.muting.silenced(known)
+    return session.context.silencing.silence_of(known)
 
 
-def _sooner(alert: AlertState, at_ns: int) -> None:
+def _set_timer(alert: AlertRecord, at_ns: int) -> None:
     alert.flush_ns = at_ns if alert.flush_ns is None else min(alert.flush_ns, at_ns)

@@ -1,4 +1,4 @@
-"""Matchers: which anomalies a rule or a silence means. Compiled once, asked for every event."""
+"""Matchers of rules and silences, compiled once and applied to every event."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 from pipeline.core.types import Anomaly
 from pipeline.core.verdict_words import former_forecaster
 
-Test = Callable[[Mapping[str, str]], bool]
+Matcher = Callable[[Mapping[str, str]], bool]
 
 
-def facts(anomaly: Anomaly) -> dict[str, str]:
-    """What matchers can ask about an anomaly; a label that is called like one of its properties is reached as
-    ``label.<name>``.
+def match_fields(anomaly: Anomaly) -> dict[str, str]:
+    """Return the properties and labels of an anomaly that matchers test.
+
+    A label with the name of a property is matched as ``label.<name>``.
     """
     known = {
         "stream": anomaly.stream,
         "series": anomaly.series,
-        "channel": anomaly.channels[leading(anomaly)],
+        "channel": anomaly.channels[leading_channel(anomaly)],
         "direction": anomaly.direction,
         "severity": anomaly.severity.value,
         "forecaster": anomaly.forecaster,
@@ -32,26 +33,27 @@ def facts(anomaly: Anomaly) -> dict[str, str]:
     return {f"label.{k}": v for k, v in anomaly.labels.items()} | anomaly.labels | known
 
 
-def leading(anomaly: Anomaly) -> int:
-    """Index of the channel that contributes most to the peak."""
+def leading_channel(anomaly: Anomaly) -> int:
+    """Return the index of the channel that contributes most to the peak."""
     return max(range(len(anomaly.channels)), key=lambda i: _finite(anomaly.contribution[i]))
 
 
-def deviation(anomaly: Anomaly) -> float:
-    """How far the leading channel's peak is from what was expected, relative to that; inf where nothing else
-    can be said.
+def relative_deviation(anomaly: Anomaly) -> float:
+    """Return |observed - expected| / |expected| of the leading channel at the peak.
+
+    Infinite if either number is missing or the expected value is 0.
     """
-    at = leading(anomaly)
+    at = leading_channel(anomaly)
     observed, expected = anomaly.observed[at], anomaly.expected[at]
     if not (math.isfinite(observed) and math.isfinite(expected)) or expected == 0.0:
         return math.inf
     return abs(observed - expected) / abs(expected)
 
 
-def compiled(match: Mapping[str, Any]) -> Test:
-    """A test of the facts of an anomaly.
+def compile_matcher(match: Mapping[str, Any]) -> Matcher:
+    """Return a test of the fields of an anomaly.
 
-    Every key must match; a key that the anomaly lacks counts as empty text.
+    Every key must match. A key that the anomaly lacks has the value "".
     """
     tests = [
         (key, _any_of(tuple([value] if isinstance(value, str) else value))) for key, value in match.items()

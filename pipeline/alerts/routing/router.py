@@ -1,10 +1,9 @@
-"""The router: one transaction at a time it takes the outbox of a stream and what is due, and makes alerts and
-messages of it.
+"""Router: turns the outbox of a stream and expired timers into alerts and notifications.
 
-    outbox ─► rules ─► fold into alerts ─► look: wait, hold, speak ─► notices and deliveries
+    outbox ─► evaluate rules ─► group into alerts ─► advance: wait, suppress, notify ─► deliveries
 
-Everything between two turns is in the database, so a router may die at any moment and another one goes on.
-Any number of processes may route; a stream is in one process's hand for the length of a transaction.
+Everything between two transactions is in the database, so a router may end at any moment and another one
+continues. Any number of processes may route; a stream is locked by one of them for one transaction.
 """
 
 from __future__ import annotations
@@ -15,31 +14,36 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from pipeline.alerts.routing.grouping import STORM_KEY, Change, fold, understand
-from pipeline.alerts.routing.lifecycle import look
+from pipeline.alerts.routing.grouping import STORM_KEY, EvaluatedEvent, evaluate_rules, group_event
+from pipeline.alerts.routing.lifecycle import advance
 from pipeline.alerts.routing.page_budget import AlertBudget
-from pipeline.alerts.routing.routing_session import Desk
+from pipeline.alerts.routing.routing_session import PendingChange, RoutingContext, RoutingSession
 from pipeline.alerts.routing.rules import STORM, StreamRules
-from pipeline.alerts.routing.silencing import Muting, PlannedSilences
+from pipeline.alerts.routing.silencing import PlannedSilences, Silencing
 from pipeline.config.alerts import Alerts
 from pipeline.config.endpoints import EndpointBase
-from storage.alerting import alerts, silences
-from storage.alerting.alerts import AlertState, Event
+from storage.alerting import alerts, outbox, silences
+from storage.alerting.outbox import OutboxEvent
+from storage.alerting.states import AlertState, DeliveryState, EventKind, SuppressionReason, Urgency
 from storage.results import faults, labels
 
-#: Events and due alerts of one turn: as long as it lasts, SQLite lets nobody else write.
-AT_ONCE = 200
+#: Limit of events, and of due alerts, in one transaction: while it lasts, SQLite has no other writer.
+MAX_EVENTS_PER_TRANSACTION = 200
 
 
-class Turn(NamedTuple):
-    """What one turn did."""
+class RoutingResult(NamedTuple):
+    """Counts of one transaction of the router.
+
+    ``event_results`` are finished events by state or reason, ``kinds`` notifications by kind, ``disabled``
+    deliveries that were suppressed by endpoint because it is disabled.
+    """
 
     events: int = 0
     deliveries: int = 0
-    fates: Mapping[str, int] = {}  # what became of events: sent, or why not
-    kinds: Mapping[str, int] = {}  # messages by kind
+    event_results: Mapping[str, int] = {}
+    kinds: Mapping[str, int] = {}
     budget_used: int | None = None
-    off: Mapping[str, int] = {}  # deliveries by endpoint that were suppressed at once, because it is disabled
+    disabled: Mapping[str, int] = {}
 
 
 class Router:
@@ -58,87 +62,94 @@ class Router:
     def streams(self) -> Collection[str]:
         return self._rules.keys()
 
-    def turn(self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str] = ()) -> Turn:
-        """Route one batch of the stream in the caller's transaction; an empty Turn if another process has the
-        stream in hand.
-        """
-        recent = alerts.lock_stream(connection, stream)
-        if recent is None:
-            return Turn()
-        desk = self._desk(connection, stream, now_ns, disabled, recent)
-        budget_name = self._budget_name(stream)
-        events = alerts.pending(connection, stream, AT_ONCE)
-        data = [e for e in events if e.kind != "acknowledged"]
-        changes = [understand(desk, e) for e in data]
-        self._read(desk, events, changes)
-        for change in changes:
-            fold(desk, change)
-        for event in events:
-            if event.kind == "acknowledged":
-                _acknowledge(desk, event)
-        desk.write_members()
-        for alert in list(desk.touched.values()):
-            look(desk, alert)
-        desk.write()
-        if desk.recent != recent:
-            alerts.save_recent(connection, stream, desk.recent)
-        if desk.budget is not None and (events or desk.notices):
-            alerts.save_budget(connection, budget_name, desk.budget.dump(), now_ns)
-        used = desk.budget.used(now_ns) if desk.budget is not None else None
-        kinds, off = (
-            Counter(n.kind for n in desk.notices),
-            Counter(d.endpoint for d in desk.deliveries if d.state == "suppressed"),
-        )
-        return Turn(len(events), len(desk.deliveries), desk.decided, kinds, used, off)
+    def route(
+        self, connection: Connection, stream: str, now_ns: int, disabled: Collection[str] = ()
+    ) -> RoutingResult:
+        """Route one batch of a stream in the caller's transaction.
 
-    def _desk(
+        Args:
+            connection: The transaction.
+            stream: Name of the stream.
+            now_ns: The time, ns since the epoch.
+            disabled: Endpoints to which nothing is sent.
+
+        Returns:
+            What was done; nothing if another process has the stream locked.
+        """
+        recent = outbox.lock_stream(connection, stream)
+        if recent is None:
+            return RoutingResult()
+        session = self._session(connection, stream, now_ns, disabled, recent)
+        events = outbox.pending(connection, stream, MAX_EVENTS_PER_TRANSACTION)
+        acknowledged = [e for e in events if e.kind == EventKind.ACKNOWLEDGED]
+        evaluated = [evaluate_rules(session, e) for e in events if e.kind != EventKind.ACKNOWLEDGED]
+        self._read(session, acknowledged, evaluated)
+        for one in evaluated:
+            group_event(session, one)
+        for event in acknowledged:
+            _acknowledge(session, event)
+        session.write_members()
+        for alert in list(session.alerts.changed.values()):
+            advance(session, alert)
+        session.write()
+        if session.recent_openings != recent:
+            outbox.save_recent_openings(connection, stream, session.recent_openings)
+        budget = session.context.budget
+        if budget is not None and (events or session.outgoing.notifications):
+            alerts.save_budget(connection, self._budget_name(stream), budget.dump(), now_ns)
+        return _result(session, len(events))
+
+    def _session(
         self,
         connection: Connection,
         stream: str,
         now_ns: int,
         disabled: Collection[str],
         recent: dict[str, list[int]],
-    ) -> Desk:
-        rules = self._rules[stream]
-        muting = Muting(
+    ) -> RoutingSession:
+        silencing = Silencing(
             self._planned[stream].in_force(now_ns),
             silences.in_force(connection, stream, now_ns),
             faults.query(connection, stream=stream, open_only=True),
         )
-        return Desk(
+        context = RoutingContext(
             connection,
-            rules,
+            self._rules[stream],
             now_ns,
-            muting,
+            silencing,
             self._budget(connection, stream, now_ns),
             disabled,
-            lambda endpoint: self._endpoints[endpoint].urgency if endpoint in self._endpoints else "notice",
-            {rule: list(begun) for rule, begun in recent.items()},
+            self._urgency_of,
         )
+        return RoutingSession(context, {rule: list(openings) for rule, openings in recent.items()})
 
-    def _read(self, desk: Desk, events: list[Event], changes: list[Change]) -> None:
-        """Everything that the events and the clock can touch, in a few statements."""
-        connection, stream = desk.connection, desk.rules.stream
-        due = alerts.due(connection, stream, desk.now_ns, AT_ONCE)
-        desk.members = alerts.members(connection, [c.event.subject for c in changes])
-        labelled = labels.of(connection, [c.event.subject for c in changes])
-        desk.false = {subject for subject, label in labelled.items() if label == "false"}
-        wanted = {m.alert_id for m in desk.members.values()} | {
-            e.subject for e in events if e.kind == "acknowledged"
-        }
-        desk.know(due)
-        desk.know(list(alerts.alerts(connection, wanted - desk.alerts.keys()).values()))
-        keys = {c.group_key for c in changes} | {a.group_key for a in desk.alerts.values()} | {STORM_KEY}
-        if changes:
-            desk.know(alerts.live(connection, stream, keys))
-        desk.touched = {a.alert_id: a for a in due}
+    def _urgency_of(self, endpoint: str) -> str:
+        return self._endpoints[endpoint].urgency if endpoint in self._endpoints else Urgency.NOTICE
+
+    def _read(
+        self, session: RoutingSession, acknowledged: list[OutboxEvent], evaluated: list[EvaluatedEvent]
+    ) -> None:
+        """Read everything that the events and the clock can change, in a few statements."""
+        connection, stream, read = session.context.connection, session.context.rules.stream, session.alerts
+        subjects = [e.event.subject for e in evaluated]
+        due = alerts.due(connection, stream, session.now_ns, MAX_EVENTS_PER_TRANSACTION)
+        read.members = alerts.members(connection, subjects)
+        labelled = labels.of(connection, subjects)
+        session.false_positives = {subject for subject, label in labelled.items() if label == "false"}
+        wanted = {m.alert_id for m in read.members.values()} | {e.subject for e in acknowledged}
+        read.add(due)
+        read.add(list(alerts.alerts(connection, wanted - read.by_id.keys()).values()))
+        if evaluated:
+            keys = {e.group_key for e in evaluated} | {a.group_key for a in read.by_id.values()} | {STORM_KEY}
+            read.add(alerts.not_closed(connection, stream, keys))
+        read.changed = {a.alert_id: a for a in due}
         names = (
-            {c.lane for c in changes}
-            | {a.lane for a in desk.alerts.values()}
-            | {f"{stream}/{r}/{STORM}" for r in desk.recent}
+            {e.queue for e in evaluated}
+            | {a.queue for a in read.by_id.values()}
+            | {f"{stream}/{rule}/{STORM}" for rule in session.recent_openings}
         )
-        desk.lanes = alerts.lanes(connection, names)
-        desk.waiting = alerts.waiting_counts(connection, desk.alerts.keys())
+        read.queues = alerts.queue_states(connection, names)
+        session.events.waiting_before = outbox.count_waiting(connection, read.by_id.keys())
 
     def _budget_name(self, stream: str) -> str:
         budget = self._rules[stream].config.budget
@@ -156,12 +167,24 @@ class Router:
         )
 
 
-def _acknowledge(desk: Desk, event: Event) -> None:
-    """Somebody looks after an alert: its receivers are told, and it is not repeated."""
-    alert: AlertState | None = desk.alerts.get(event.subject)
-    if alert is None or alert.state != "open":
-        desk.suppress(event, "over")
+def _acknowledge(session: RoutingSession, event: OutboxEvent) -> None:
+    """Mark an alert as acknowledged: its receivers are notified, and it is not repeated."""
+    alert = session.alerts.by_id.get(event.subject)
+    if alert is None or alert.state != AlertState.OPEN:
+        session.events.suppress(event, SuppressionReason.ALREADY_CLOSED)
         return
-    alert.acked_ns, alert.acked_by = desk.now_ns, event.body
-    desk.news.setdefault(alert.alert_id, "acknowledged")
-    desk.fold(event, alert)
+    alert.acked_ns, alert.acked_by = session.now_ns, event.body
+    session.pending_changes.setdefault(alert.alert_id, PendingChange.ACKNOWLEDGED)
+    session.assign(event, alert)
+
+
+def _result(session: RoutingSession, events: int) -> RoutingResult:
+    budget, outgoing = session.context.budget, session.outgoing
+    return RoutingResult(
+        events=events,
+        deliveries=len(outgoing.deliveries),
+        event_results=session.events.counts,
+        kinds=Counter(n.kind for n in outgoing.notifications),
+        budget_used=budget.used(session.now_ns) if budget is not None else None,
+        disabled=Counter(d.endpoint for d in outgoing.deliveries if d.state == DeliveryState.SUPPRESSED),
+    )

@@ -1,29 +1,28 @@
-"""What the configuration says about one anomaly: which rule it falls under, whether it is dropped, how its
-alert behaves.
-"""
+"""Rules of a stream: the behaviour of the alert of an anomaly, and whether the anomaly is dropped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.alerts.routing.matchers import compiled, deviation, facts
+from pipeline.alerts.routing.matchers import compile_matcher, match_fields, relative_deviation
 from pipeline.config.alerts import Alerts, Flapping, Grouping, Policy
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Anomaly, Severity
+from storage.alerting.states import SuppressionReason
 
 DEFAULT = "default"
 STORM = "storm"
-_LEVELS = {severity: level for level, severity in enumerate(Severity)}
+_RANKS = {severity: level for level, severity in enumerate(Severity)}
 
 
 def rank(severity: str) -> int:
-    """0 for info to 3 for critical."""
-    return _LEVELS[Severity(severity)]
+    """Return 0 for info to 3 for critical."""
+    return _RANKS[Severity(severity)]
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the alerts of one rule behave; spans in ns."""
+    """Behaviour of the alerts of one rule; spans are in ns."""
 
     rule: str
     to: tuple[str, ...]
@@ -43,47 +42,47 @@ class Behaviour:
 class StreamRules:
     """The rules of one stream.
 
-    ``endpoints`` are all configured ones: where a rule names none, they are meant.
+    ``endpoints`` are all configured ones; a rule that names none sends to all of them.
     """
 
     def __init__(self, stream: str, config: Alerts, endpoints: tuple[str, ...]) -> None:
         self.stream = stream
         self.config = config
         self._rules = [
-            (compiled(r.match), r.drop, _behaviour(r.name or "", r, config, endpoints)) for r in config.rules
+            (compile_matcher(r.match), r.drop, _behaviour(r.name or "", r, config, endpoints))
+            for r in config.rules
         ]
         self._default = _behaviour(DEFAULT, config, config, endpoints)
         self._by_name = {b.rule: b for _, _, b in self._rules} | {DEFAULT: self._default}
         self.faults = _behaviour("faults", Policy(to=config.faults.to), config, endpoints)
 
-    def decide(self, anomaly: Anomaly, now_ns: int) -> tuple[Behaviour, str | None]:
-        """(behaviour, why it is dropped or None). The first rule that matches decides."""
+    def evaluate(self, anomaly: Anomaly, now_ns: int) -> tuple[Behaviour, str | None]:
+        """Return the behaviour of the first rule that matches, and why the anomaly is dropped or None."""
         if self.config.max_age is not None and now_ns - anomaly.end_ns > to_nanoseconds(self.config.max_age):
-            return self._default, "too old"
-        known = facts(anomaly)
+            return self._default, SuppressionReason.TOO_OLD
+        known = match_fields(anomaly)
         for matches, drop, behaviour in self._rules:
             if matches(known):
                 return behaviour, f"rule:{behaviour.rule}" if drop else self._too_small(anomaly, behaviour)
         return self._default, self._too_small(anomaly, self._default)
 
     def behaviour(self, rule: str) -> Behaviour:
-        """Behaviour of a named rule; that of the stream where the configuration does not know the rule any
-        more."""
+        """Return the behaviour of a named rule, or of the stream if the rule is no longer configured."""
         name = rule.partition("/")[0]
         return self.faults if name == "faults" else self._by_name.get(name, self._default)
 
     def _too_small(self, anomaly: Anomaly, behaviour: Behaviour) -> str | None:
         if rank(anomaly.severity) < rank(self.config.severity.notice):
-            return "severity"
+            return SuppressionReason.SEVERITY
         if rank(anomaly.severity) < behaviour.min_severity:
-            return "min_severity"
-        if behaviour.min_deviation and deviation(anomaly) < behaviour.min_deviation:
-            return "min_deviation"
+            return SuppressionReason.MIN_SEVERITY
+        if behaviour.min_deviation and relative_deviation(anomaly) < behaviour.min_deviation:
+            return SuppressionReason.MIN_DEVIATION
         return None
 
 
 def _behaviour(name: str, policy: Policy, stream: Alerts, endpoints: tuple[str, ...]) -> Behaviour:
-    """``policy`` with the stream's own keys where it has none."""
+    """Return the behaviour of ``policy``, whose missing keys are taken from the stream."""
 
     def pick(key: str) -> object:
         own = getattr(policy, key)

@@ -23,31 +23,31 @@ from pipeline.core.errors import ConfigError
 _JUMP = timedelta(hours=3)
 
 
-class Window(NamedTuple):
+class SilenceWindow(NamedTuple):
     """A time in which a silence is in force: ``start`` ≤ t < ``end``, both aware."""
 
     start: datetime
     end: datetime
 
 
-def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> Window | None:
+def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> SilenceWindow | None:
     """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows
     the last to end.
     """
     rule = trigger(expression, "UTC")
-    found: Window | None = None
+    found: SilenceWindow | None = None
     around = now.astimezone(zone).replace(tzinfo=UTC)
     latest = around + _JUMP
     wall = rule.get_next_fire_time(None, around - length - _JUMP)
     while wall is not None and wall <= latest:
         start = _place(wall.replace(tzinfo=None), zone)
         if start <= now < start + length:
-            found = Window(start, start + length)
+            found = SilenceWindow(start, start + length)
         wall = rule.get_next_fire_time(None, wall + timedelta(seconds=1))
     return found
 
 
-class Calendar:
+class SilenceCalendar:
     """The events of an iCalendar file (RFC 5545): single and recurring ones, whole days, exceptions and moved
     instances.
 
@@ -60,7 +60,7 @@ class Calendar:
         self._read_at: float | None = None
         self._events: list[Any] = []
 
-    def window(self, now: datetime) -> Window | None:
+    def window(self, now: datetime) -> SilenceWindow | None:
         """The event that holds ``now``, None outside; of overlapping events the last to end."""
         self._refresh()
         windows = [w for event in self._events for w in self._instances(event, now) if w.start <= now < w.end]
@@ -81,7 +81,7 @@ class Calendar:
         except ValueError as error:
             raise ConfigError(f"{self._path} is not an iCalendar file: {error}") from None
 
-    def _instances(self, event: Any, now: datetime) -> Iterator[Window]:
+    def _instances(self, event: Any, now: datetime) -> Iterator[SilenceWindow]:
         """Windows of the event that may hold ``now``."""
         start, length = self._wall(event["DTSTART"].dt), self._length(event)
         zone = self._zone_of(event["DTSTART"].dt)
@@ -131,8 +131,8 @@ class Calendar:
             return event["DURATION"].dt
         return timedelta(0) if isinstance(start, datetime) else timedelta(days=1)
 
-    def _placed(self, wall: datetime, length: timedelta, zone: ZoneInfo) -> Window:
-        return Window(_place(wall, zone), _place(wall + length, zone))
+    def _placed(self, wall: datetime, length: timedelta, zone: ZoneInfo) -> SilenceWindow:
+        return SilenceWindow(_place(wall, zone), _place(wall + length, zone))
 
     def _zone_of(self, moment: date | datetime) -> Any:
         return moment.tzinfo if isinstance(moment, datetime) and moment.tzinfo is not None else self._zone

@@ -1,4 +1,4 @@
-"""Why an alert does not speak now: silences, set by hand or planned, and faults of its source."""
+"""Suppression of alerts: silences, added by hand or planned, and faults of the source."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.alerts.routing.matchers import Test, compiled
-from pipeline.alerts.routing.silence_calendar import Calendar, Window, cron_window
+from pipeline.alerts.routing.matchers import Matcher, compile_matcher
+from pipeline.alerts.routing.silence_calendar import SilenceCalendar, SilenceWindow, cron_window
 from pipeline.config.alerts import Alerts, Silence
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.alerting import silences
 
-#: Faults of the source: what the detector sees while one lasts may be the fault's doing.
+#: Faults of the source, which can cause anomalies while they last.
 SOURCE_FAULTS = frozenset(
     {
         FaultKind.RETENTION_GAP,
@@ -25,36 +25,41 @@ SOURCE_FAULTS = frozenset(
         FaultKind.SOURCE_DOWN,
     }
 )
-_LOOK_AGAIN = 10 * SECOND_NS
-_KEEP = 5 * SECOND_NS
+_FAULT_RECHECK_NS = 10 * SECOND_NS
+_PLANNED_CACHE_NS = 5 * SECOND_NS
 
 
-class Hold(NamedTuple):
-    """``by`` is silence:<name> or fault:<kind>; ``until_ns`` when to look again."""
+class Suppression(NamedTuple):
+    """Cause of a suppression (silence:<name> or fault:<kind>), and when to evaluate again."""
 
     by: str
     until_ns: int
 
 
 class _InForce(NamedTuple):
+    """A silence in force."""
+
     name: str
-    matches: Test
+    matches: Matcher
     until_ns: int
 
 
 class PlannedSilences:
-    """The silences of a stream's configuration. What is in force is worked out at most every five seconds."""
+    """Silences of a stream's configuration, evaluated at most every five seconds."""
 
     def __init__(self, config: Alerts) -> None:
-        self._planned = {name: (s, compiled(s.match), _calendar(s)) for name, s in config.silences.items()}
-        self._worked_out: tuple[int, list[_InForce]] | None = None
+        self._planned = {
+            name: (s, compile_matcher(s.match), _calendar(s)) for name, s in config.silences.items()
+        }
+        self._cached: tuple[int, list[_InForce]] | None = None
 
     def in_force(self, now_ns: int) -> list[_InForce]:
-        if self._worked_out is None or not 0 <= now_ns - self._worked_out[0] < _KEEP:
-            self._worked_out = (now_ns, self._work_out(now_ns))
-        return self._worked_out[1]
+        """Return the silences that are in force at ``now_ns``."""
+        if self._cached is None or not 0 <= now_ns - self._cached[0] < _PLANNED_CACHE_NS:
+            self._cached = (now_ns, self._evaluate(now_ns))
+        return self._cached[1]
 
-    def _work_out(self, now_ns: int) -> list[_InForce]:
+    def _evaluate(self, now_ns: int) -> list[_InForce]:
         now = datetime.fromtimestamp(now_ns / SECOND_NS, UTC)
         found = []
         for name, (silence, matches, calendar) in self._planned.items():
@@ -64,13 +69,16 @@ class PlannedSilences:
         return found
 
 
-class Muting:
-    """What is muted in one stream at one moment."""
+class Silencing:
+    """Silences and source faults of one stream at one moment."""
 
     def __init__(
-        self, planned: Sequence[_InForce], manual: Sequence[silences.Silence], faults: Sequence[Fault]
+        self, planned: Sequence[_InForce], manual: Sequence[silences.ManualSilence], faults: Sequence[Fault]
     ) -> None:
-        self._silences = [*planned, *(_InForce(s.id.hex[:8], compiled(s.match), s.ends_ns) for s in manual)]
+        self._silences = [
+            *planned,
+            *(_InForce(s.id.hex[:8], compile_matcher(s.match), s.ends_ns) for s in manual),
+        ]
         self._faults = [f for f in faults if f.kind in SOURCE_FAULTS]
 
     @property
@@ -81,24 +89,24 @@ class Muting:
     def any_fault(self) -> bool:
         return bool(self._faults)
 
-    def silenced(self, known: Mapping[str, str]) -> Hold | None:
-        """The matching silence that ends last."""
-        holds = [Hold(f"silence:{s.name}", s.until_ns) for s in self._silences if s.matches(known)]
-        return max(holds, key=lambda h: h.until_ns, default=None)
+    def silence_of(self, known: Mapping[str, str]) -> Suppression | None:
+        """Return the silence that matches these fields; the last to end if there are several."""
+        found = [Suppression(f"silence:{s.name}", s.until_ns) for s in self._silences if s.matches(known)]
+        return max(found, key=lambda s: s.until_ns, default=None)
 
-    def at_fault(self, partition: Partition | None, created_ns: int, now_ns: int) -> Hold | None:
-        """The fault of its source that an alert followed."""
+    def source_fault(self, partition: Partition | None, created_ns: int, now_ns: int) -> Suppression | None:
+        """Return the fault of the source that began before an alert was created."""
         for fault in self._faults:
             if fault.started_ns <= created_ns and fault.partition in (None, partition):
-                return Hold(f"fault:{fault.kind}", now_ns + _LOOK_AGAIN)
+                return Suppression(f"fault:{fault.kind}", now_ns + _FAULT_RECHECK_NS)
         return None
 
 
-def _calendar(silence: Silence) -> Calendar | None:
-    return None if silence.calendar is None else Calendar(silence.calendar, ZoneInfo(silence.timezone))
+def _calendar(silence: Silence) -> SilenceCalendar | None:
+    return None if silence.calendar is None else SilenceCalendar(silence.calendar, ZoneInfo(silence.timezone))
 
 
-def _window(silence: Silence, calendar: Calendar | None, now: datetime) -> Window | None:
+def _window(silence: Silence, calendar: SilenceCalendar | None, now: datetime) -> SilenceWindow | None:
     if calendar is not None:
         return calendar.window(now)
     assert silence.cron is not None

@@ -14,7 +14,7 @@ from pipeline.alerts.messages.payload import Payload
 ANSWER_READ = 65_536
 ANSWER_KEPT = 300
 
-Picture = Callable[[Payload], bytes | None]
+DrawChart = Callable[[Payload], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Message:
     """One payload on its way to one endpoint: ``body`` is the payload as it was stored, and signed, byte for
     byte.
 
-    ``attempted`` is when this attempt is made; ``lane`` names the series (or group) within which order holds.
+    ``attempted`` is when this attempt is made; ``queue`` names the series (or group) within which order holds.
     """
 
     delivery: UUID
-    lane: str
+    queue: str
     body: bytes
     payload: Payload
     attempted: datetime
@@ -43,7 +43,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryResult:
     """What came of one attempt.
 
     ``answer`` holds the first characters of the answer, or what went wrong, without secrets. ``gone``: the
@@ -62,7 +62,7 @@ class Outcome:
 class Sender(Protocol):
     """One endpoint's way out. Several messages may be on their way at once."""
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> DeliveryResult:
         """Try once.
 
         Everything that a receiver or a network can do wrong is an Outcome, never an exception.

@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from pipeline.alerts.messages import text
 from pipeline.alerts.messages.html import html_of
 from pipeline.alerts.transport import ssrf
-from pipeline.alerts.transport.base import Message, Outcome, Picture, redacted
+from pipeline.alerts.transport.base import DeliveryResult, DrawChart, Message, redacted
 from pipeline.alerts.transport.http import tls
 from pipeline.config.endpoints import EmailEndpoint
 
@@ -25,24 +25,24 @@ class EmailSender:
     A code of 4xx or 5xx from the server is a failed attempt.
     """
 
-    def __init__(self, endpoint: EmailEndpoint, picture: Picture) -> None:
+    def __init__(self, endpoint: EmailEndpoint, picture: DrawChart) -> None:
         self._endpoint = endpoint
         self._picture = picture
         self._threads = ThreadPoolExecutor(endpoint.in_flight, thread_name_prefix="email")
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> DeliveryResult:
         timeout = self._endpoint.timeout.total_seconds()
         try:
             return await asyncio.wait_for(
                 asyncio.get_running_loop().run_in_executor(self._threads, self._send, message), timeout
             )
         except TimeoutError:
-            return Outcome(False, f"no complete answer within {timeout:g} s", unanswered=True)
+            return DeliveryResult(False, f"no complete answer within {timeout:g} s", unanswered=True)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, message: Message) -> Outcome:
+    def _send(self, message: Message) -> DeliveryResult:
         secrets: list[str] = []
         try:
             password = (
@@ -55,24 +55,24 @@ class EmailSender:
                 if self._endpoint.user is not None and password is not None:
                     server.login(self._endpoint.user, password)
                 refused = server.send_message(mail(self._endpoint, message, self._picture(message.payload)))
-        except ssrf.Forbidden as error:
-            return Outcome(False, f"refused: {error}")
+        except ssrf.ForbiddenAddress as error:
+            return DeliveryResult(False, f"refused: {error}")
         except smtplib.SMTPResponseException as error:
             answer = (
                 error.smtp_error.decode("utf-8", "replace")
                 if isinstance(error.smtp_error, bytes)
                 else str(error.smtp_error)
             )
-            return Outcome(False, redacted(answer, secrets), status=error.smtp_code)
+            return DeliveryResult(False, redacted(answer, secrets), status=error.smtp_code)
         except (smtplib.SMTPException, OSError, ValueError) as error:
-            return Outcome(False, redacted(f"{type(error).__name__}: {error}", secrets))
+            return DeliveryResult(False, redacted(f"{type(error).__name__}: {error}", secrets))
         if refused:
-            return Outcome(True, redacted(f"refused for {', '.join(refused)}", secrets), status=250)
-        return Outcome(True, "accepted", status=250)
+            return DeliveryResult(True, redacted(f"refused for {', '.join(refused)}", secrets), status=250)
+        return DeliveryResult(True, "accepted", status=250)
 
     def _connected(self) -> smtplib.SMTP:
         endpoint = self._endpoint
-        server = _GuardedSmtp(endpoint)
+        server = _FilteredSmtp(endpoint)
         server.connect(endpoint.host, endpoint.port)
         if endpoint.security == "starttls":
             # Without this check a man in the middle could take STARTTLS out of the answer and read the mail.
@@ -84,14 +84,14 @@ class EmailSender:
         return server
 
 
-class _GuardedSmtp(smtplib.SMTP):
+class _FilteredSmtp(smtplib.SMTP):
     def __init__(self, endpoint: EmailEndpoint) -> None:
         super().__init__(timeout=endpoint.timeout.total_seconds(), local_hostname="forewatch")
         self._endpoint = endpoint
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket | ssl.SSLSocket:
         self._host = host  # the name that STARTTLS verifies
-        plain = ssrf.connect(host, port, ssrf.networks(self._endpoint.allow), timeout)
+        plain = ssrf.connect(host, port, ssrf.allowed_networks(self._endpoint.allow), timeout)
         return (
             tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host)
             if self._endpoint.security == "tls"

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from pipeline.alerts.transport.base import ANSWER_READ, Call, Message, Outcome, redacted
-from pipeline.alerts.transport.guarded_network import GuardedBackend
-from pipeline.alerts.transport.ssrf import Forbidden
+from pipeline.alerts.transport.base import ANSWER_READ, Call, DeliveryResult, Message, redacted
+from pipeline.alerts.transport.filtered_network import SsrfFilterBackend
+from pipeline.alerts.transport.ssrf import ForbiddenAddress
 
 Origin = tuple[str, str, int]
 _IDLE_SECONDS = 30.0
@@ -43,23 +43,23 @@ class HttpSender:
     ) -> None:
         self._render = render
         self._secrets = secrets
-        self._backend = GuardedBackend(allow)
+        self._backend = SsrfFilterBackend(allow)
         self._ca = ca
         self._timeout = timeout_s
         self._idle: dict[Origin, list[httpcore.AsyncHTTPConnection]] = {}
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> DeliveryResult:
         try:
             call = self._render(message)
             async with asyncio.timeout(self._timeout):
                 return await self._call(call)
         except TimeoutError:
-            return Outcome(False, f"no complete answer within {self._timeout:g} s", unanswered=True)
-        except Forbidden as error:
-            return Outcome(False, f"refused: {error}")
+            return DeliveryResult(False, f"no complete answer within {self._timeout:g} s", unanswered=True)
+        except ForbiddenAddress as error:
+            return DeliveryResult(False, f"refused: {error}")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
             lost = isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError))
-            return Outcome(False, redacted(_words(error), self._secrets_or_none()), unanswered=lost)
+            return DeliveryResult(False, redacted(_words(error), self._secrets_or_none()), unanswered=lost)
 
     async def close(self) -> None:
         for connections in self._idle.values():
@@ -67,7 +67,7 @@ class HttpSender:
                 await connection.aclose()
         self._idle.clear()
 
-    async def _call(self, call: Call) -> Outcome:
+    async def _call(self, call: Call) -> DeliveryResult:
         parts = urlsplit(call.url)
         assert parts.hostname is not None
         origin = (parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
@@ -81,7 +81,7 @@ class HttpSender:
 
     async def _exchange(
         self, origin: Origin, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request
-    ) -> Outcome:
+    ) -> DeliveryResult:
         whole = False
         try:
             response = await connection.handle_async_request(request)
@@ -94,7 +94,7 @@ class HttpSender:
                 await asyncio.shield(connection.aclose())
         headers = {k.lower(): v for k, v in response.headers}
         wait = headers.get(b"retry-after")
-        return Outcome(
+        return DeliveryResult(
             delivered=200 <= response.status < 300,
             answer=redacted(body.decode("utf-8", "replace"), self._secrets_or_none()) if body else "",
             status=response.status,

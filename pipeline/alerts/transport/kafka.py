@@ -8,7 +8,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pipeline.alerts.transport.base import Message, Outcome, redacted
+from pipeline.alerts.transport.base import DeliveryResult, Message, redacted
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import KafkaEndpoint
 
@@ -24,13 +24,13 @@ class KafkaSender:
         self._producer: Any = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-alerts")
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> DeliveryResult:
         timeout = self._endpoint.timeout.total_seconds()
         try:
             async with asyncio.timeout(timeout):
                 return await self._produce(message)
         except TimeoutError:
-            return Outcome(False, f"no answer from the brokers within {timeout:g} s", unanswered=True)
+            return DeliveryResult(False, f"no answer from the brokers within {timeout:g} s", unanswered=True)
 
     async def close(self) -> None:
         if self._producer is not None:
@@ -39,7 +39,7 @@ class KafkaSender:
             )
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _produce(self, message: Message) -> Outcome:
+    async def _produce(self, message: Message) -> DeliveryResult:
         from kafka.errors import KafkaError
 
         loop = asyncio.get_running_loop()
@@ -50,8 +50,8 @@ class KafkaSender:
             await answered
             record = sent.get(timeout=0)
         except (KafkaError, ValueError, OSError) as error:
-            return Outcome(False, redacted(f"{type(error).__name__}: {error}", self._secrets()))
-        return Outcome(True, f"partition {record.partition}, offset {record.offset}")
+            return DeliveryResult(False, redacted(f"{type(error).__name__}: {error}", self._secrets()))
+        return DeliveryResult(True, f"partition {record.partition}, offset {record.offset}")
 
     def _hand_over(self, message: Message) -> Any:
         if self._producer is None:
@@ -81,7 +81,7 @@ class KafkaSender:
             ("content-type", b"application/json"),
         ]
         return self._producer.send(
-            self._endpoint.topic, value=message.body, key=message.lane.encode(), headers=headers
+            self._endpoint.topic, value=message.body, key=message.queue.encode(), headers=headers
         )
 
     def _secrets(self) -> list[str]:

@@ -46,16 +46,16 @@ _TUNNELS = [
 ]
 
 
-class Forbidden(Exception):
+class ForbiddenAddress(Exception):
     """The address may not be called. The message says which, and how an internal receiver is allowed."""
 
 
-def networks(allow: Iterable[str]) -> tuple[Network, ...]:
+def allowed_networks(allow: Iterable[str]) -> tuple[Network, ...]:
     """The networks that an ``allow`` list names."""
     return tuple(ipaddress.ip_network(n) for entry in allow for n in NETWORKS.get(entry, (entry,)))
 
 
-def judge(address: str, allowed: Sequence[Network]) -> Address:
+def check_address(address: str, allowed: Sequence[Network]) -> Address:
     """``address`` (as getaddrinfo gives it) if it may be called; raises Forbidden.
 
     Public addresses may always; addresses inside if ``allowed`` holds them; link-local, metadata, multicast
@@ -65,43 +65,43 @@ def judge(address: str, allowed: Sequence[Network]) -> Address:
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     if "%" in address or _within(ip, _NEVER):
-        raise Forbidden(
+        raise ForbiddenAddress(
             f"{ip} is a link-local, metadata, multicast or reserved address, which is never called"
         )
     if _within(ip, allowed):
         return ip
     if _within(ip, _TUNNELS):
-        raise Forbidden(
+        raise ForbiddenAddress(
             f"{ip} hides an IPv4 address behind a gateway, which is never called; write the address itself"
         )
     if not ip.is_global:
-        raise Forbidden(
+        raise ForbiddenAddress(
             f"{ip} is not a public address; if the receiver is inside, name its network: allow: [{ip}/{ip.max_prefixlen}]"
         )
     return ip
 
 
-def judge_all(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
+def check_addresses(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
     """The addresses to try, in the order of the answer.
 
     One forbidden address condemns the whole answer of a name.
     """
     try:
-        return [str(judge(a, allowed)) for a in answers]
-    except Forbidden as error:
-        raise Forbidden(f"{host}: {error}") from None
+        return [str(check_address(a, allowed)) for a in answers]
+    except ForbiddenAddress as error:
+        raise ForbiddenAddress(f"{host}: {error}") from None
 
 
-async def resolve(host: str, port: int, allowed: Sequence[Network]) -> list[str]:
+async def resolve_allowed(host: str, port: int, allowed: Sequence[Network]) -> list[str]:
     """Resolve and judge. Raises OSError (no answer) and Forbidden."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return judge_all(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+    return check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
 
 
 def connect(host: str, port: int, allowed: Sequence[Network], timeout: float) -> socket.socket:
     """A blocking connection to a judged address. Raises OSError and Forbidden."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = judge_all(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+    addresses = check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
     for address in addresses[:-1]:
         try:
             return socket.create_connection((address, port), timeout)

@@ -25,10 +25,13 @@ from pipeline.cli.times import parse_time, show_second, show_time
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.alerts.simulation import Rehearsal, StreamReport
-    from storage.alerting.alerts import AlertState
+    from pipeline.alerts.simulation import SimulationReport, StreamReport
+    from storage.alerting.alerts import AlertRecord
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
+
+#: Keys of --json that differ from the attributes.
+_JSON_KEYS = {"queue": "lane", "suppressed_by": "held_by", "notified": "told"}
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
 
@@ -50,12 +53,13 @@ def list_(
 ) -> None:
     """List alerts that last, newest first; silenced ones, too."""
     from storage.alerting import alerts
+    from storage.alerting.states import AlertState
 
     with opened(config, stream) as (_, database), database.read() as connection:
         found = alerts.query(
             connection,
             stream=stream,
-            state=None if all_ else ("waiting", "open"),
+            states=None if all_ else (AlertState.WAITING, AlertState.OPEN),
             since_ns=since,
             limit=limit,
         )
@@ -105,12 +109,14 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     ]
     show_table(("anomaly", "series", "state", "severity", "from", "to"), rows, "no anomalies")
     print()
-    told = [
+    notified = [
         (d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.state, d.reason, d.attempts)
         for d in sent
     ]
     show_table(
-        ("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"), told, "nothing was sent"
+        ("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"),
+        notified,
+        "nothing was sent",
     )
 
 
@@ -125,15 +131,20 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
 
     from pipeline.cli.identity import who
     from pipeline.core.errors import InputError
-    from storage.alerting import alerts
+    from storage.alerting import outbox
+    from storage.alerting.states import EventKind
 
     with opened(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
         if alert.state != "open":
             raise InputError(f"alert {id_} is {_state(alert)}: there is nothing to acknowledge")
-        alerts.add_events(
+        outbox.add_events(
             connection,
-            [alerts.Event(uuid4(), alert.stream, "acknowledged", alert.alert_id, who(by), time_ns())],
+            [
+                outbox.OutboxEvent(
+                    uuid4(), alert.stream, EventKind.ACKNOWLEDGED, alert.alert_id, who(by), time_ns()
+                )
+            ],
         )
     print(f"{alert.alert_id} is acknowledged")
 
@@ -162,7 +173,7 @@ def label(
     from dataclasses import replace
     from time import time_ns
 
-    from pipeline.alerts.outbox import AlertRules
+    from pipeline.alerts.outbox import OutboxWriter
     from pipeline.cli.identity import who
     from pipeline.core.types import AnomalyState
     from storage.results import anomalies, labels
@@ -173,7 +184,7 @@ def label(
         labels.put(connection, anomaly.id, label.value, who(by), comment, now_ns)
         if label is Truth.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
-            AlertRules(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
+            OutboxWriter(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
                 connection, [retracted], now_ns
             )
     print(f"{anomaly.id} is labelled {label.value}")
@@ -203,7 +214,7 @@ def try_out(
     """
     from time import time_ns
 
-    from pipeline.alerts.simulation import rehearse
+    from pipeline.alerts.simulation import simulate
     from pipeline.core.errors import InputError
     from storage.results import anomalies, faults
 
@@ -222,7 +233,7 @@ def try_out(
                 for f in faults.query(connection, stream=stream, since_ns=last)
                 if f.stream in loaded.streams
             ]
-    rehearsal = rehearse(loaded, found, troubles, last, now_ns)
+    rehearsal = simulate(loaded, found, troubles, last, now_ns)
     if json:
         show_json(_report(rehearsal, loaded.endpoints))
     else:
@@ -232,10 +243,10 @@ def try_out(
 @app.command()
 def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Account for every event and every delivery."""
-    from storage.alerting import alerts, deliveries
+    from storage.alerting import deliveries, outbox
 
     with opened(config) as (_, database), database.read() as connection:
-        events, sent = alerts.ledger(connection), deliveries.ledger(connection)
+        events, sent = outbox.count_by_state(connection), deliveries.count_by_state(connection)
     rows = [
         ("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)
     ]
@@ -252,12 +263,12 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
 
 
-def _alert(connection: Connection, text: str) -> AlertState:
+def _alert(connection: Connection, text: str) -> AlertRecord:
     from pipeline.cli.identity import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import alerts
 
-    found = alerts.get(connection, hex_prefix(text))
+    found = alerts.with_prefix(connection, hex_prefix(text))
     if not found:
         raise InputError(f"there is no alert {text}; `forewatch alerts list --all` shows those there are")
     if len(found) > 1:
@@ -267,21 +278,22 @@ def _alert(connection: Connection, text: str) -> AlertState:
     return found[0]
 
 
-def _state(alert: AlertState) -> str:
+def _state(alert: AlertRecord) -> str:
     if alert.state == "closed":
         return alert.outcome or "closed"
-    if alert.held_by is not None:
-        return f"held by {alert.held_by}"
+    if alert.suppressed_by is not None:
+        return f"held by {alert.suppressed_by}"
     return "acknowledged" if alert.acked_ns is not None else alert.state
 
 
-def _as_dict(alert: AlertState) -> dict[str, Any]:
-    known = {key: value for key, value in asdict(alert).items() if not key.endswith("_ns")}
+def _as_dict(alert: AlertRecord) -> dict[str, Any]:
+    values = {_JSON_KEYS.get(key, key): value for key, value in asdict(alert).items()}
+    known = {key: value for key, value in values.items() if not key.endswith("_ns")}
     times = ("opened", "created", "flush", "sent", "resolved", "acked")
     return known | {name: show_time(getattr(alert, f"{name}_ns")) for name in times}
 
 
-def _report(rehearsal: Rehearsal, endpoints: Any) -> dict[str, Any]:
+def _report(rehearsal: SimulationReport, endpoints: Any) -> dict[str, Any]:
     return {
         "days": rehearsal.days,
         "streams": {name: asdict(report) for name, report in rehearsal.streams.items()},
@@ -311,7 +323,7 @@ def _report(rehearsal: Rehearsal, endpoints: Any) -> dict[str, Any]:
     }
 
 
-def _print(rehearsal: Rehearsal, endpoints: list[str], show_all: bool) -> None:
+def _print(rehearsal: SimulationReport, endpoints: list[str], show_all: bool) -> None:
     kinds = ("opened", "updated", "repeated", "resolved", "revised", "retracted")
     rows = []
     for name in endpoints:
@@ -321,23 +333,25 @@ def _print(rehearsal: Rehearsal, endpoints: list[str], show_all: bool) -> None:
         rows.append((name, len(mine), *counts, f"{opened / rehearsal.days:.1f}"))
     show_table(("endpoint", "messages", *kinds, "alerts a day"), rows, "no endpoints")
     print()
-    fates = [
+    event_results = [
         (name, r.anomalies, fate, count)
         for name, r in rehearsal.streams.items()
-        for fate, count in sorted(r.fates.items())
+        for fate, count in sorted(r.event_results.items())
     ]
     show_table(
-        ("stream", "anomalies", "what became of their events", "events"), fates, "no anomalies in this time"
+        ("stream", "anomalies", "what became of their events", "events"),
+        event_results,
+        "no anomalies in this time",
     )
     for name, report in rehearsal.streams.items():
         print(_budget_line(name, report, rehearsal.days))
     if show_all:
         print()
-        told = [
+        notified = [
             (show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title)
             for endpoint, at_ns, p in rehearsal.sent
         ]
-        show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), told, "no messages")
+        show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), notified, "no messages")
         print()
         lost = [
             (show_second(at_ns), why, a.stream, a.series, a.severity, str(a.id)[:13])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Messages on their way: list, show, send again.")
 
+#: Keys of --json that differ from the attributes.
+_JSON_KEYS = {"queue": "lane", "notification_id": "notice_id"}
+
 EndpointOption = Annotated[
     str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only those of this endpoint.")
 ]
@@ -58,7 +61,7 @@ def list_(
             show_second(d.created_ns),
             d.endpoint,
             d.kind,
-            d.lane,
+            d.queue,
             d.state,
             d.reason,
             d.attempts,
@@ -87,9 +90,9 @@ def show(
     with opened(config) as (_, database), database.read() as connection:
         delivery = _one(connection, id_)
         attempts = deliveries.attempts_of(connection, delivery.id)
-        body = deliveries.body_of(connection, delivery.notice_id)
+        body = deliveries.body_of(connection, delivery.notification_id)
         due_ns = (
-            deliveries.due_of(connection, delivery.endpoint, delivery.lane)
+            deliveries.next_attempt_ns(connection, delivery.endpoint, delivery.queue)
             if delivery.state == "pending"
             else None
         )
@@ -126,7 +129,7 @@ def redeliver(
     from time import time_ns
 
     from pipeline.core.errors import InputError
-    from storage.alerting import deliveries
+    from storage.alerting import deliveries, delivery_queue
 
     if not ids and endpoint is None and since is None:
         raise InputError("say which: ids, --endpoint NAME or --since TIME")
@@ -137,7 +140,7 @@ def redeliver(
             wanted = [
                 d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
             ]
-        queued = deliveries.redeliver(connection, wanted, time_ns(), force=force)
+        queued = delivery_queue.redeliver(connection, wanted, time_ns(), force=force)
     print(f"{len(queued)} of {len(wanted)} are queued again")
     if len(queued) < len(wanted):
         note(
@@ -174,7 +177,7 @@ def _one(connection: Connection, text: str) -> Delivery:
     from pipeline.core.errors import InputError
     from storage.alerting import deliveries
 
-    found = deliveries.find(connection, hex_prefix(text))
+    found = deliveries.with_prefix(connection, hex_prefix(text))
     if not found:
         raise InputError(f"there is no delivery {text}; `forewatch deliveries list` shows those there are")
     if len(found) > 1:
@@ -189,7 +192,7 @@ def _as_dict(delivery: Delivery) -> dict[str, Any]:
         "created": show_time(delivery.created_ns),
         "finished": show_time(delivery.finished_ns),
     }
-    return {key: value for key, value in values.items() if not key.endswith("_ns")}
+    return {_JSON_KEYS.get(key, key): value for key, value in values.items() if not key.endswith("_ns")}
 
 
 def _attempt(attempt: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.cli.output import note, show_json, show_table
 from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
-    from pipeline.alerts.transport.base import Outcome
+    from pipeline.alerts.transport.base import DeliveryResult
     from pipeline.config.endpoints import EndpointBase
     from pipeline.config.schema import Config
 
@@ -109,7 +109,7 @@ def secret() -> None:
     note("keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}")
 
 
-async def _ping(endpoint: EndpointBase) -> Outcome:
+async def _ping(endpoint: EndpointBase) -> DeliveryResult:
     from datetime import UTC, datetime
     from uuid import uuid4
 

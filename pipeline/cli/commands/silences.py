@@ -59,7 +59,7 @@ def add(
     with opened(config) as (loaded, database):
         if stream is not None:
             stream_of(loaded, stream)
-        silence = silences.Silence(
+        silence = silences.ManualSilence(
             uuid4(), stream, _matchers(match or []), now_ns, ends_ns, who(by), comment, now_ns
         )
         with database.begin() as connection:

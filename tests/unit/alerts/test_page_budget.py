@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.alerts.routing.page_budget import DAY, AlertBudget
+from pipeline.alerts.routing.page_budget import DAY_NS, AlertBudget
 
 MONTH = 30
 
@@ -50,13 +50,13 @@ def simulate(
     )
     budget, pages, caught = AlertBudget.new(per_day, 0), 0, 0
     for i, (time, usual) in enumerate(
-        zip((times * DAY).astype(np.int64).tolist(), surprises.tolist(), strict=True)
+        zip((times * DAY_NS).astype(np.int64).tolist(), surprises.tolist(), strict=True)
     ):
         surprise = 24.0 if i in true else usual
         budget.advance(time)
-        ruling = budget.rule(surprise)
-        if ruling.pages:
-            budget.page(ruling, time)
+        decision = budget.decide(surprise)
+        if decision.pages:
+            budget.record_page(decision, time)
             caught += i in true
             pages += i not in true
         budget.observe(surprise, time)
@@ -99,34 +99,34 @@ def trained() -> dict:
     rng = np.random.default_rng(7)
     budget = AlertBudget.new(5.0, 0)
     for i in range(1440):
-        time, surprise = int(i * DAY / 144), float(4 + rng.exponential(1 / np.log(10)))
-        ruling = budget.rule(surprise)
-        if ruling.pages:
-            budget.page(ruling, time)
+        time, surprise = int(i * DAY_NS / 144), float(4 + rng.exponential(1 / np.log(10)))
+        decision = budget.decide(surprise)
+        if decision.pages:
+            budget.record_page(decision, time)
         budget.observe(surprise, time)
     return budget.dump()
 
 
 def test_strong_anomalies_come_through_at_once_and_use_up_nothing(trained: dict):
     budget = AlertBudget.load(trained, 5.0)
-    now, debt = 10 * int(DAY), budget.debt
+    now, debt = 10 * int(DAY_NS), budget.debt
     for i in range(200):
         budget.advance(now + i)
-        ruling = budget.rule(15.0)
-        assert ruling.pages
-        assert ruling.strong
-        budget.page(ruling, now + i)
+        decision = budget.decide(15.0)
+        assert decision.pages
+        assert decision.strong
+        budget.record_page(decision, now + i)
         budget.observe(15.0, now + i)
     assert budget.debt <= debt
     assert budget.used(now + 200) >= 200
-    assert not budget.rule(4.3).pages
+    assert not budget.decide(4.3).pages
 
 
 def test_an_incident_does_not_become_the_normal_case(trained: dict):
     budget = AlertBudget.load(trained, 5.0)
     before = budget.threshold(), budget.p_value(6.0)
     for i in range(500):
-        budget.observe(20.0, 10 * int(DAY) + i)
+        budget.observe(20.0, 10 * int(DAY_NS) + i)
     assert budget.p_value(6.0) == pytest.approx(before[1], rel=0.05)
     assert budget.threshold() == pytest.approx(before[0], rel=0.1)
 
@@ -135,9 +135,9 @@ def test_a_day_with_many_weak_pages_raises_the_bar_and_it_comes_down_again(train
     budget = AlertBudget.load(trained, 5.0)
     before = budget.threshold()
     for i in range(40):
-        budget.page(budget.rule(5.0), 10 * int(DAY) + i)
+        budget.record_page(budget.decide(5.0), 10 * int(DAY_NS) + i)
     assert before * 0.1 < budget.threshold() < before * 0.3
-    budget.advance(16 * int(DAY))
+    budget.advance(16 * int(DAY_NS))
     assert budget.threshold() > before * 0.8
 
 
@@ -147,11 +147,11 @@ def test_new_series_do_not_page_for_days():
     rng = np.random.default_rng(3)
     pages = 0
     for i in range(2880):
-        now = int(i * DAY / 14.4) if i < 144 else int(10 * DAY + (i - 144) * DAY / 14_400)
+        now = int(i * DAY_NS / 14.4) if i < 144 else int(10 * DAY_NS + (i - 144) * DAY_NS / 14_400)
         surprise = float(4 + rng.exponential(1 / np.log(10)))
-        ruling = budget.rule(surprise)
-        if ruling.pages:
-            budget.page(ruling, now)
+        decision = budget.decide(surprise)
+        if decision.pages:
+            budget.record_page(decision, now)
             pages += i >= 144
         budget.observe(surprise, now)
     assert pages < 25
@@ -172,12 +172,12 @@ def test_the_state_survives_the_database(steps: list[tuple[float, int]]):
     for surprise, passed in steps:
         now += passed
         budget.observe(surprise, now)
-        ruling = budget.rule(surprise)
-        if ruling.pages:
-            budget.page(ruling, now)
+        decision = budget.decide(surprise)
+        if decision.pages:
+            budget.record_page(decision, now)
     again = AlertBudget.load(budget.dump(), 3.0)
-    assert again.rule(6.0).threshold == pytest.approx(budget.rule(6.0).threshold, rel=1e-4)
-    assert again.rule(6.0).p_value == pytest.approx(budget.rule(6.0).p_value, rel=1e-3)
+    assert again.decide(6.0).threshold == pytest.approx(budget.decide(6.0).threshold, rel=1e-4)
+    assert again.decide(6.0).p_value == pytest.approx(budget.decide(6.0).p_value, rel=1e-3)
     assert again.used(now) == budget.used(now)
     assert 0 < again.threshold() <= 1
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.routing.silence_calendar import Calendar, cron_window
+from pipeline.alerts.routing.silence_calendar import SilenceCalendar, cron_window
 from pipeline.core.cron import check_cron
 from pipeline.core.errors import ConfigError
 
@@ -121,10 +121,10 @@ END:VCALENDAR
 
 
 @pytest.fixture
-def calendar(tmp_path: Path) -> Calendar:
+def calendar(tmp_path: Path) -> SilenceCalendar:
     path = tmp_path / "plant.ics"
     path.write_text(ICAL.replace("\n", "\r\n"))
-    return Calendar(path, BERLIN)
+    return SilenceCalendar(path, BERLIN)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def calendar(tmp_path: Path) -> Calendar:
         ("2026-07-01T12:30", False),  # cancelled
     ],
 )
-def test_calendar(calendar: Calendar, now: str, inside: bool):
+def test_calendar(calendar: SilenceCalendar, now: str, inside: bool):
     assert (calendar.window(utc(now)) is not None) == inside
 
 
@@ -158,7 +158,7 @@ def test_a_changed_calendar_is_read_again(tmp_path: Path):
 
     path = tmp_path / "c.ics"
     path.write_text(ICAL)
-    calendar = Calendar(path, BERLIN)
+    calendar = SilenceCalendar(path, BERLIN)
     assert calendar.window(utc("2026-06-01T12:30"))
     path.write_text("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nEND:VCALENDAR\r\n")
     os.utime(path, (1, 1))
@@ -167,7 +167,7 @@ def test_a_changed_calendar_is_read_again(tmp_path: Path):
 
 def test_a_calendar_that_cannot_be_read_says_so(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        Calendar(tmp_path / "missing.ics", BERLIN).window(utc("2026-01-01T00:00"))
+        SilenceCalendar(tmp_path / "missing.ics", BERLIN).window(utc("2026-01-01T00:00"))
     (tmp_path / "bad.ics").write_text("no calendar")
     with pytest.raises(ConfigError, match="not an iCalendar file"):
-        Calendar(tmp_path / "bad.ics", BERLIN).window(utc("2026-01-01T00:00"))
+        SilenceCalendar(tmp_path / "bad.ics", BERLIN).window(utc("2026-01-01T00:00"))

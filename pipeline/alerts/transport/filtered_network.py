@@ -14,14 +14,14 @@ from typing import Any
 
 import httpcore
 
-from pipeline.alerts.transport.ssrf import Forbidden, networks, resolve
+from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, resolve_allowed
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
+class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
     """TLS still verifies the name, not the address."""
 
     def __init__(self, allow: Iterable[str]) -> None:
-        self._allowed = networks(allow)
+        self._allowed = allowed_networks(allow)
 
     async def connect_tcp(
         self,
@@ -32,7 +32,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
-            addresses = await resolve(host, port, self._allowed)
+            addresses = await resolve_allowed(host, port, self._allowed)
         except OSError as error:
             raise httpcore.ConnectError(f"{host} does not resolve: {error.strerror or error}") from None
         failure: OSError | None = None
@@ -49,7 +49,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        raise Forbidden("unix sockets are never called")
+        raise ForbiddenAddress("unix sockets are never called")
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
