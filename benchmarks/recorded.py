@@ -24,7 +24,7 @@ from pipeline.database import open_database
 from pipeline.engine.factory import build_engine
 from pipeline.local_kafka.broker import LocalBroker
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.services.explain import sentence
+from pipeline.services.explain import describe_anomaly
 from pipeline.sources import make_source
 from storage.results import anomalies
 
@@ -140,12 +140,12 @@ def report(found: list[Anomaly], records: dict[str, int]) -> None:
         for (start, end), was in zip(spans, hit, strict=True):
             print(f"- window {pd.Timestamp(start)} … {pd.Timestamp(end)}: {'hit' if was else 'MISSED'}")
         for anomaly in own:
-            print(f"- {'outside the windows: ' if anomaly in false else ''}{sentence(anomaly)}")
+            print(f"- {'outside the windows: ' if anomaly in false else ''}{describe_anomaly(anomaly)}")
     market = sorted((a for a in found if a.stream == "market"), key=lambda a: a.start_ns)
     summary["market"] = {"records": records["market"], "anomalies": len(market)}
     print("\n## market (daily, no labels)\n")
     for anomaly in market:
-        print(f"- {sentence(anomaly)}")
+        print(f"- {describe_anomaly(anomaly)}")
     print()
     print(json.dumps({"benchmark": "recorded"} | summary))
 

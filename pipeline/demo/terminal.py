@@ -11,7 +11,7 @@ from uuid import UUID
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Severity
-from pipeline.services.explain import sentence
+from pipeline.services.explain import describe_anomaly
 from storage.results import anomalies
 from storage.sql.database import Database
 
@@ -39,7 +39,7 @@ class Watcher:
                     if anomaly.id not in self._seen:
                         self._seen.add(anomaly.id)
                         self.shown += 1
-                        self._say(sentence(anomaly))
+                        self._say(describe_anomaly(anomaly))
         finally:
             database.close()
 

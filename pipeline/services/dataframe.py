@@ -1,4 +1,4 @@
-"""The detector on a pandas frame, by the very path that the daemon takes.
+"""The detector on a pandas frame, on the same code path as the daemon.
 
 >>> from forewatch import detect
 >>> verdicts = detect(frame, time="ts", values=["temperature"], series="sensor")
@@ -27,7 +27,7 @@ from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
-_BATCH = 200_000
+_BATCH_ROWS = 200_000
 _ONE_SERIES = "__series__"
 _BAND = ("expected", "lower", "upper")
 
@@ -42,20 +42,36 @@ def detect(
     preset: str = "sensor",
     **stream: Any,
 ) -> pd.DataFrame:
-    """Score every row of ``frame`` in one causal pass in the order of event time, however the frame is
-    sorted; a row's score uses that row and earlier ones of its series only.
+    """Score every row of ``frame`` in one causal pass in the order of event time.
 
-    ``values`` are the numeric columns, one channel each (left out: all numeric ones), ``time`` the column of
-    the event time (left out: the index), ``series`` the column or columns that name the series (left out: one
-    series). Further keywords are keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
+    The rows of ``frame`` can be in any order. The score of a row uses this row and earlier rows of its series.
 
-    Returns a frame with the same index: score, surprise (surprisal: −log10 of the p-value), flag, forecaster
-    (whose forecast it was), cause (of the verdict), and expected, lower and upper. With several channels,
-    these three have ``:channel`` appended, and contribution:channel is the share of each channel in the
-    surprise. Rows that could not be used (duplicate, not decodable) have a missing score and no flag. The
-    columns guard and lead are deprecated: forecaster and cause with the words of forewatch 0.1.0.
+    Args:
+        frame: one row per point.
+        values: numeric columns, one channel each. Default: all numeric columns.
+        time: column of the event time. Default: the index.
+        series: column or columns that name the series. Default: one series.
+        detector: light, standard, strong, or the name of a registered detector.
+        preset: sensor, network or stock.
+        stream: further keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
-    Raises InputError for a frame or an option that cannot be used.
+    Returns:
+        A frame with the index of ``frame`` and these columns:
+
+        - score: 1 − p-value.
+        - surprise: surprisal, −log10 of the p-value.
+        - flag: the row is an alarm.
+        - forecaster: the forecaster of ``expected``.
+        - cause: what contributed most to the surprise.
+        - expected, lower, upper: the forecast and its band. With several channels, one column each per
+          channel: ``expected:channel``.
+        - contribution:channel: share of the channel in the surprise, with several channels only.
+        - guard, lead: deprecated, the forecaster and the cause in the words of forewatch 0.1.0.
+
+        Rows that cannot be used (duplicate, not decodable) have no score and no flag.
+
+    Raises:
+        InputError: the frame or an option cannot be used.
     """
     table, fields, order = _table(frame, values, time, series)
     try:
@@ -79,8 +95,8 @@ def detect(
         raise InputError(f"detect: {error}") from None
     found = _empty(len(frame), config.channels)
     unusable = 0
-    for start in range(0, len(table), _BATCH):
-        offsets = np.arange(start, min(start + _BATCH, len(table)), dtype=np.int64)
+    for start in range(0, len(table), _BATCH_ROWS):
+        offsets = np.arange(start, min(start + _BATCH_ROWS, len(table)), dtype=np.int64)
         unstamped = np.full(len(offsets), -1, np.int64)
         records = TableRecords(
             PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets))
@@ -89,7 +105,7 @@ def detect(
         _fill(found, result, config.channels, order)
         unusable += len(dead := result.outcomes[PARTITION].dead)
         if unusable == len(table):
-            raise InputError(f"detect: not one row can be used; {dead[-1].reason}: {dead[-1].detail}")
+            raise InputError(f"detect: no row can be used; {dead[-1].reason}: {dead[-1].detail}")
     _fill(found, scoring.flush({PARTITION: len(table)}), config.channels, order)
     forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
     found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
@@ -108,9 +124,7 @@ def _table(
     time: str | None,
     series: str | Sequence[str] | None,
 ) -> tuple[pa.Table, dict[str, Any], NDArray[np.intp]]:
-    """The frame as Arrow in the order of time, the format that says what its columns are, and which row of
-    the frame each one is.
-    """
+    """Return the frame as an Arrow table sorted by time, its format, and the row of the frame of each row."""
     names = [series] if isinstance(series, str) else list(series or ())
     if values is None:
         values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
@@ -120,7 +134,7 @@ def _table(
             f"detect: the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
         )
     if not channels:
-        raise InputError("detect: the frame has no numeric column; name the columns to watch with values=")
+        raise InputError("detect: the frame has no numeric column; name the value columns with values=")
     if time is None and not isinstance(frame.index, pd.DatetimeIndex):
         raise InputError(
             "detect: the index is not a DatetimeIndex; name the column of the event time with time="
@@ -129,7 +143,7 @@ def _table(
     try:
         used["__time__"] = pd.to_datetime(frame.index if time is None else frame[time], utc=True)
     except (ValueError, TypeError) as error:
-        raise InputError(f"detect: column {time} is no time: {error}") from None
+        raise InputError(f"detect: column {time} cannot be read as time: {error}") from None
     order = np.argsort(used["__time__"].to_numpy("datetime64[ns]"), kind="stable")
     if not names:
         used[_ONE_SERIES] = "frame"
@@ -156,7 +170,7 @@ def _fill(
 ) -> None:
     if result.scored is None:
         return
-    real = result.scored.offset >= 0  # points that a gap policy filled in have no row
+    real = result.scored.offset >= 0  # points filled in by a gap policy have no row
     rows, verdicts = order[result.scored.offset[real]], result.scored.verdicts
     for name in ("score", "surprise", "flag", "forecaster", "cause"):
         found[name][rows] = getattr(verdicts, name)[real]
@@ -166,7 +180,7 @@ def _fill(
 
 
 def _parts(channels: Sequence[str]) -> tuple[str, ...]:
-    """What each channel has a column of; the share of an only channel is always all of it."""
+    """Return the quantities with a column per channel. The share of a single channel is always 1."""
     return _BAND if len(channels) == 1 else (*_BAND, "contribution")
 
 

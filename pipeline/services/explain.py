@@ -1,8 +1,7 @@
-"""Why an anomaly was flagged, in words, and whether its verdict still holds when it is computed again from
-the stored points.
+"""The explanation of an anomaly in plain text, and a check of its verdict against the stored points.
 
-They are in the history that a daemon writes; else in the file that a backfill, or a stream of files, has read
-them from.
+The points come from the history that a daemon writes. Without history, they come from the file that a
+backfill, or a stream of files, has read.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from glob import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -30,42 +30,54 @@ from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 
-#: How far a recomputed surprise (decades) may lie from the stored one: the state then began elsewhere, and a
-#: batched step rounds differently.
-TOLERANCE = 0.25
+#: Largest difference (decades) between a recomputed surprise and the stored one. The two differ where the
+#: detector starts from another state, and by the rounding of a batched step.
+MAX_SURPRISE_DIFFERENCE = 0.25
+
+
+class Recheck(StrEnum):
+    """Result of computing a verdict again."""
+
+    HOLDS = "holds"
+    CHANGED = "changed"
+    UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
 class Explanation:
-    """``verdict`` is ``holds``, ``changed`` or ``unknown``; ``reasons`` say why."""
+    """The text about an anomaly and the result of the check, with the reasons for the result."""
 
     anomaly: str
     sentence: str
-    verdict: str
+    verdict: Recheck
     reasons: list[str] = field(default_factory=list)
-    points: int = 0  # how many stored points of the series the answer rests on
+    points: int = 0  # stored points of the series that the check has used
     surprise: float | None = None
     flagged: bool | None = None
 
     def __str__(self) -> str:
-        checked = f"Recomputed from {self.points} stored points: the verdict {_VERDICTS[self.verdict]}."
+        checked = f"Recomputed from {self.points} stored points: the verdict {_RECHECK_TEXTS[self.verdict]}."
         return "\n".join([self.sentence, checked, *self.reasons])
 
 
-_VERDICTS = {"holds": "still holds", "changed": "does not hold any more", "unknown": "cannot be checked"}
+_RECHECK_TEXTS = {
+    Recheck.HOLDS: "still holds",
+    Recheck.CHANGED: "no longer holds",
+    Recheck.UNKNOWN: "cannot be checked",
+}
 
 
 def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation:
-    """Recompute the verdict on the peak of ``anomaly`` with today's config and model from the points of its
-    series.
+    """Recompute the verdict on the peak of ``anomaly`` with the current config and model.
 
-    Raises InputError where the stream is no longer configured, SourceError for a file that cannot be read any
-    more.
+    Raises:
+        InputError: the config no longer has the stream.
+        SourceError: the file that the points were read from exists but cannot be read.
     """
     stream = config.streams.get(anomaly.stream)
     if stream is None:
         raise InputError(f"the config has no stream {anomaly.stream}; it has {', '.join(config.streams)}")
-    explanation = Explanation(str(anomaly.id), sentence(anomaly), "unknown")
+    explanation = Explanation(str(anomaly.id), describe_anomaly(anomaly), Recheck.UNKNOWN)
     if config_hash(stream) != anomaly.config_hash:
         explanation.reasons.append(
             f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now)."
@@ -73,14 +85,16 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     champion = champion_of(database, anomaly.stream, stream)
     now = champion.provenance.model_version
     if now != anomaly.model_version:
-        explanation.reasons.append(f"Another model decides now ({anomaly.model_version} then, {now} now).")
+        explanation.reasons.append(
+            f"The stream has another model now ({anomaly.model_version} then, {now} now)."
+        )
     again = _from_history(config, database, champion, anomaly) or _from_file(
         database, champion, stream, anomaly
     )
     if again is None:
         explanation.reasons.append(
-            "The points are no longer in the history (see storage.keep_history), or were never written: a backfill writes none, "
-            "and what it read is no file that is still there."
+            "The points are not stored: the history no longer has them (see storage.keep_history), or a backfill "
+            "has read them from a file that no longer exists."
         )
         return explanation
     explanation.points, explanation.surprise, explanation.flagged = (
@@ -88,25 +102,30 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
         again.surprise,
         again.flagged,
     )
-    same = again.flagged and abs(again.surprise - anomaly.surprise) <= max(TOLERANCE, 0.1 * anomaly.surprise)
-    explanation.verdict = "holds" if same else "changed"
+    same = again.flagged and abs(again.surprise - anomaly.surprise) <= max(
+        MAX_SURPRISE_DIFFERENCE, 0.1 * anomaly.surprise
+    )
+    explanation.verdict = Recheck.HOLDS if same else Recheck.CHANGED
     if not same:
         explanation.reasons.append(
             f"Surprise {anomaly.surprise:.2f} then, {again.surprise:.2f} now; {'still' if again.flagged else 'no longer'} flagged. "
-            "If the points begin later than the series did, or a backfill began with past points, the detector knew more then than it can learn again now."
+            "If the stored points begin later than the series, or a backfill had a warm start, the detector had seen "
+            "more points then than can be read now."
         )
     return explanation
 
 
-class _Again(NamedTuple):
-    """The verdict on the peak, and how many points of the series were gone through for it."""
+class _Recomputed(NamedTuple):
+    """The recomputed verdict on the peak, and the number of points of the series up to it."""
 
     points: int
     surprise: float
     flagged: bool
 
 
-def _from_history(config: Config, database: Database, champion: Champion, anomaly: Anomaly) -> _Again | None:
+def _from_history(
+    config: Config, database: Database, champion: Champion, anomaly: Anomaly
+) -> _Recomputed | None:
     table = HistoryReader(config.history_path).read(
         anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1
     )
@@ -117,13 +136,16 @@ def _from_history(config: Config, database: Database, champion: Champion, anomal
         database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])}
     )
     _, verdicts = champion.detector.step(state, points)
-    return _Again(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
+    return _Recomputed(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
 
 
-def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: Anomaly) -> _Again | None:
-    """From the rows of the file that a backfill, or a stream of files, read the series from.
+def _from_file(
+    database: Database, champion: Champion, stream: Stream, anomaly: Anomaly
+) -> _Recomputed | None:
+    """Recompute from the file that a backfill, or a stream of files, has read the series from.
 
-    Raises SourceError where it cannot be read now.
+    Raises:
+        SourceError: the file cannot be read.
     """
     path, key, points = anomaly.partition.topic, series_key(stream, anomaly.series), 0
     if not path.endswith(ENDINGS) or not Path(path).is_file():
@@ -138,7 +160,7 @@ def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: 
         for scored in (result.scored for result in results(scoring, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
                 peak = int(rows[0])
-                return _Again(
+                return _Recomputed(
                     points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak])
                 )
             points += len(scored.points)
@@ -146,7 +168,7 @@ def _from_file(database: Database, champion: Champion, stream: Stream, anomaly: 
 
 
 def points_of(table: pa.Table, channels: list[str]) -> Points:
-    """The stored points of one series in the detector's form, cadence as it was seen."""
+    """Return the stored points of one series, with the cadence that was detected then."""
     time = table.column("time").to_numpy().astype(np.int64)
     values = np.column_stack([table.column(f"value:{channel}").to_numpy() for channel in channels])
     every, missed = (table.column(name).to_numpy() for name in ("every", "missed"))
@@ -155,24 +177,24 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
     )
 
 
-def sentence(anomaly: Anomaly) -> str:
-    """One sentence: what, when, observed against expected, how rare, why, who says so."""
+def describe_anomaly(anomaly: Anomaly) -> str:
+    """Return one line: severity, series, time, observed and expected value, rarity, cause, forecaster."""
     channel = int(np.argmax(anomaly.contribution))
     observed, expected, lower, upper = (
         getattr(anomaly, name)[channel] for name in ("observed", "expected", "lower", "upper")
     )
     name = anomaly.channels[channel]
     band = (
-        f"{_number(expected)} ({_number(lower)} … {_number(upper)}) was expected"
+        f"expected {_number(expected)} ({_number(lower)} … {_number(upper)})"
         if np.isfinite(expected)
-        else "nothing was expected yet"
+        else "without a forecast"
     )
-    rare = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} on this series' own past"
+    rarity = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} points of this series"
     cause = f" Cause: {CAUSE_TEXTS[anomaly.cause]}." if anomaly.cause in CAUSE_TEXTS else ""
-    share = f", {anomaly.contribution[channel]:.0%} of it" if len(anomaly.channels) > 1 else ""
+    share = f" ({anomaly.contribution[channel]:.0%} of the surprise)" if len(anomaly.channels) > 1 else ""
     return (
-        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: {name}{share} was {_number(observed)} "
-        f"where {band}; {rare}.{cause} Forecaster: {anomaly.forecaster}."
+        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: "
+        f"{name}{share} was {_number(observed)}, {band}. Rarity: {rarity}.{cause} Forecaster: {anomaly.forecaster}."
     )
 
 

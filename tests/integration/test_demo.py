@@ -35,7 +35,7 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     for line in demo.stdout:
         said.append(line)
         explained = re.search(
-            r"^(INFO|WARNING|ERROR|CRITICAL|NOTICE) .* was expected; one in ", "".join(said), re.M
+            r"^(INFO|WARNING|ERROR|CRITICAL|NOTICE) .*, expected .* Rarity: one in ", "".join(said), re.M
         )
         if explained and "(signature verified)" in "".join(said):
             break

@@ -12,7 +12,7 @@ from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.scoring.anomaly_tracker import AnomalyTracker, severity_of
 from pipeline.scoring.provenance import Provenance, Scored
-from pipeline.services.explain import sentence
+from pipeline.services.explain import describe_anomaly
 
 P = Partition("t", 0)
 PROVENANCE = Provenance("plant", ("x",), alarm_rate=1e-4, close_after=2, config_hash="c", model_version="m")
@@ -61,7 +61,7 @@ def test_an_anomaly_keeps_the_cause_at_its_peak() -> None:
     )
     (opened,) = run(it, batch)
     assert opened.cause == "level_shift"
-    assert "Cause: level shift: the mean of the last rows has moved." in sentence(opened)
+    assert "Cause: level shift: the mean of the last rows has moved." in describe_anomaly(opened)
 
 
 def test_there_is_a_word_for_every_evidence() -> None:

@@ -65,7 +65,7 @@ def test_rows_that_cannot_be_used_have_no_score():
         ({"values": ["sensor"]}, "'sensor' is named as series and as value"),
         (
             {"values": ["sensor"], "series": None},
-            "not one row can be used; wrong_type: sensor is not a number, it is '[ab]'",
+            "no row can be used; wrong_type: sensor is not a number, it is '[ab]'",
         ),
         ({"values": []}, "no numeric column"),
         ({"time": None}, "name the column of the event time"),
@@ -81,7 +81,7 @@ def test_mistakes_are_named(options, message):
 
 @pytest.mark.filterwarnings("ignore:Could not infer format")
 def test_a_column_that_is_no_time_is_named():
-    with pytest.raises(InputError, match="column sensor is no time"):
+    with pytest.raises(InputError, match="column sensor cannot be read as time"):
         verdicts_of(readings(), time="sensor", series=None)
 
 
