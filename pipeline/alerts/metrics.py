@@ -13,7 +13,7 @@ class AlertMetrics:
     """The metrics of one delivery loop."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._metrics = metrics.alerts
         self._endpoints: set[str] = set()
         self._streams: set[str] = set()
 

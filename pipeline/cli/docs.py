@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.cli.reference import commands_markdown
 from pipeline.config.reference import configuration_markdown
-from pipeline.observability.metrics import metrics_markdown
+from pipeline.observability.metrics_reference import metrics_markdown
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_markdown,

@@ -83,7 +83,7 @@ class Daemon:
 
     def reloaded(self, result: str) -> None:
         """Count what became of a changed config file: ``taken`` or ``refused``."""
-        self._metrics.config_reloads.labels(result).inc()
+        self._metrics.operation.config_reloads.labels(result).inc()
 
     def take(self, config: Config) -> None:
         """Go on with another config: only streams that changed begin anew, from their committed positions.

@@ -51,7 +51,7 @@ class ModelWatch:
     ) -> None:
         """``history`` says where the history is now (None: nowhere)."""
         self._database = database
-        self._metrics = metrics
+        self._metrics = metrics.training
         self._history = history
         self._known: dict[str, _Known] = {}
         self._ready: dict[str, tuple[Champion, Relearnt | None]] = {}

@@ -16,7 +16,7 @@ class JobMetrics:
     """Made from rows, so that they say the same in every daemon on a database."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._metrics = metrics.training
         # (job, token) of ended ones; those from before the start do not count
         self._counted: set[tuple[int, int]] | None = None
 

@@ -15,7 +15,7 @@ class GuardSink:
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._counters = [
-            metrics.verdicts.labels(stream, name, former_forecaster(name)) for name in FORECASTERS
+            metrics.detection.verdicts.labels(stream, name, former_forecaster(name)) for name in FORECASTERS
         ]
 
     def append(self, result: BatchResult) -> None:

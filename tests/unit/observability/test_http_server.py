@@ -66,7 +66,7 @@ def test_health_follows_the_loop(site):
 
 
 def test_metrics_are_served_as_text(site):
-    site.metrics.records.labels(stream="plant", outcome="late").inc(3)
+    site.metrics.flow.records.labels(stream="plant", outcome="late").inc(3)
     answer = site.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert 'forewatch_records_total{outcome="late",stream="plant"} 3.0' in answer.text

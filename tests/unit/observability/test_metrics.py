@@ -9,7 +9,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.core.types import Counts, Partition
-from pipeline.observability.metrics import Metrics, StreamMetrics, metrics_markdown
+from pipeline.observability.metrics import Metrics, StreamMetrics
+from pipeline.observability.metrics_reference import metrics_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,7 +31,7 @@ def test_every_metric_of_the_page_is_served_under_that_name_and_the_other_way_ro
 
 def test_counts_appear_with_their_labels():
     metrics = Metrics()
-    metrics.records.labels(stream="plant", outcome="scored").inc(7)
+    metrics.flow.records.labels(stream="plant", outcome="scored").inc(7)
     assert (
         metrics.registry.get_sample_value("forewatch_records_total", {"stream": "plant", "outcome": "scored"})
         == 7
