@@ -39,13 +39,13 @@ def main() -> None:
     options = parser.parse_args()
     for detector in ("light", "standard"):
         rounds = [measure(detector, options.series, options.points) for _ in range(options.rounds)]
-        scoring, drift = (statistics.median(one[i] for one in rounds) for i in range(2))
+        scorer, drift = (statistics.median(one[i] for one in rounds) for i in range(2))
         row = {
             "detector": detector,
-            "scoring_us_a_point": round(scoring, 3),
+            "scoring_us_a_point": round(scorer, 3),
             "drift_us_a_point": round(drift, 3),
         }
-        print(json.dumps({"benchmark": "drift", **row, "share": round(drift / scoring, 4)}), flush=True)
+        print(json.dumps({"benchmark": "drift", **row, "share": round(drift / scorer, 4)}), flush=True)
 
 
 def measure(detector: str, series: int, points: int) -> tuple[float, float]:
@@ -61,12 +61,12 @@ def measure(detector: str, series: int, points: int) -> tuple[float, float]:
     stream = Stream.model_validate(shape)
     made = build(detector_spec(stream))
     warm(made)
-    scoring = StreamScorer(provenance("bench", stream, made), stream, made)
-    sink = DriftSink(scoring, 0, lambda evidence: None)
+    scorer = StreamScorer(provenance("bench", stream, made), stream, made)
+    sink = DriftSink(scorer, 0, lambda evidence: None)
     spent, count = [0.0, 0.0], 0
     for number, records in enumerate(batches(series, points)):
         start = time.process_time()
-        result = scoring.process([records])
+        result = scorer.process([records])
         middle = time.process_time()
         sink.append(result)
         end = time.process_time()

@@ -97,9 +97,14 @@ def main() -> None:
                 settings = config.streams["latency"]
                 source = make_source("latency", settings.source, settings.format)
                 engine = build_engine(
-                    "latency", config, database, source, StreamMetrics(Metrics(), "latency"), sinks=[sink]
+                    "latency",
+                    config,
+                    database,
+                    source,
+                    StreamMetrics(Metrics(), "latency"),
+                    make_sinks=lambda scorer, sink=sink: [sink],
                 )
-                warm(engine.parts.scoring.detector)
+                warm(engine.parts.scorer.detector)
                 while not engine.parts.ownership.positions:
                     engine.turn(0.1)
                 feeder = multiprocessing.Process(

@@ -38,12 +38,12 @@ def main() -> None:
     stream = Stream.model_validate(shape | {"detector": options.detector})
     detector = build(detector_spec(stream))
     warm(detector)
-    scoring = StreamScorer(provenance("bench", stream, detector), stream, detector)
-    sink = PowerSink(scoring, PowerMetrics(Metrics(), "bench"), time.process_time)
+    scorer = StreamScorer(provenance("bench", stream, detector), stream, detector)
+    sink = PowerSink(scorer, PowerMetrics(Metrics(), "bench"), time.process_time)
     scored = longest = 0.0
     for records in batches(options.series, options.points):
         start = time.process_time()
-        result = scoring.process([records])
+        result = scorer.process([records])
         middle = time.process_time()
         sink.append(result)
         scored += middle - start

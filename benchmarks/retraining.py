@@ -152,7 +152,7 @@ def main() -> None:
             engine = build_engine(
                 "load", config, database, source, StreamMetrics(Metrics(), "load"), history_writer=writer
             )
-            warm(engine.parts.scoring.detector)
+            warm(engine.parts.scorer.detector)
             load = Load(engine, memory_log("load"), options.rate, options.series)
             found = {}
             try:

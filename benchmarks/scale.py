@@ -76,7 +76,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
             "scale", SourceConfig(files=FilesSourceConfig(paths=[str(path)])), config.streams["scale"].format
         )
         engine = build_engine("scale", config, database, source, StreamMetrics(Metrics(), "scale"))
-        warm(engine.parts.scoring.detector)
+        warm(engine.parts.scorer.detector)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         at, clock, cpu = 0, 0.0, 0.0
         while not engine.done:
@@ -85,7 +85,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
             if not clock and read >= total // 2:
                 at, clock, cpu = read, time.perf_counter(), time.process_time()
         seconds, busy = time.perf_counter() - clock, time.process_time() - cpu
-        row_bytes = engine.parts.scoring.series.row_bytes
+        row_bytes = engine.parts.scorer.series.row_bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "rate": (total - at) / seconds,

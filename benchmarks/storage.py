@@ -38,7 +38,7 @@ from pipeline.core.types import Counts, Partition
 from storage.stream_state import positions
 from storage.sql.database import Database
 database = Database(sys.argv[1])
-position = positions.take_over(database, "frozen", Partition("sensors", 0), "frozen", "")
+position = positions.acquire(database, "frozen", Partition("sensors", 0), "frozen", "")
 with database.begin() as connection:
     positions.advance(connection, position, 10, Counts(scored=10), None)
     print("in transaction", flush=True)
@@ -88,7 +88,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def commits(database: Database) -> dict[str, float]:
-    position = positions.take_over(database, "bench", P, "me", "")
+    position = positions.acquire(database, "bench", P, "me", "")
     taken: list[float] = []
     for n in range(COMMITS):
         found = some_anomalies(n)
@@ -105,7 +105,7 @@ def commits(database: Database) -> dict[str, float]:
 
 def snapshot(database: Database) -> dict[str, float]:
     """10,000 series of 1 KB, in pages of 4 MB."""
-    position = positions.take_over(database, "bench", P, "me", "")
+    position = positions.acquire(database, "bench", P, "me", "")
     state = os.urandom(10_000 * 1024)
     pages = [state[start : start + (4 << 20)] for start in range(0, len(state), 4 << 20)]
 
@@ -129,7 +129,7 @@ def snapshot(database: Database) -> dict[str, float]:
 def takeover(database: Database, url: str) -> dict[str, float]:
     """Of a free partition, and of one whose owner was stopped inside its transaction."""
     free = statistics.median(
-        [timed(lambda: positions.take_over(database, "bench", P, "me", "")) for _ in range(50)]
+        [timed(lambda: positions.acquire(database, "bench", P, "me", "")) for _ in range(50)]
     )
     owner = subprocess.Popen(
         [sys.executable, "-c", FROZEN, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -138,7 +138,7 @@ def takeover(database: Database, url: str) -> dict[str, float]:
     owner.stdout.readline()
     os.kill(owner.pid, signal.SIGSTOP)
     frozen = (
-        timed(lambda: positions.take_over(database, "frozen", P, "me", ""))
+        timed(lambda: positions.acquire(database, "frozen", P, "me", ""))
         if database.dialect == "postgresql"
         else float("nan")
     )

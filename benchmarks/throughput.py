@@ -157,7 +157,7 @@ def engine(
             "bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer
         )
         # this and the next line: what the daemon does before its first turn
-        warm(loop.parts.scoring.detector)
+        warm(loop.parts.scorer.detector)
         calm_collector()
         positions = loop.parts.ownership.positions
 

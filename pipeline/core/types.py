@@ -26,9 +26,9 @@ class Partition(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """Outcome of records, cumulative per partition: their sum plus ``held`` is what was read.
+    """Outcome of records, cumulative per partition: their sum plus ``buffered`` is what was read.
 
-    ``held`` is not cumulative: records read and waiting for the watermark (they come out as one of the
+    ``buffered`` is not cumulative: records read and waiting for the watermark (they come out as one of the
     others).
     """
 
@@ -37,15 +37,15 @@ class Counts:
     duplicate: int = 0
     dead_lettered: int = 0
     filtered: int = 0
-    held: int = 0
+    buffered: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        """Outcomes add up; what is held is as the later one says."""
+        """Add the outcomes; the number of buffered records is that of ``other``."""
         sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Counts(**(sums | {"held": other.held}))
+        return Counts(**(sums | {"buffered": other.buffered}))
 
     def read(self) -> int:
-        return self.scored + self.late + self.duplicate + self.dead_lettered + self.filtered + self.held
+        return self.scored + self.late + self.duplicate + self.dead_lettered + self.filtered + self.buffered
 
 
 @dataclass(slots=True)

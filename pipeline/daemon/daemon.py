@@ -170,15 +170,20 @@ class Daemon:
         )
         metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
         engine = build_engine(
-            name, config, self._database, source, metrics, history_writer=writer, on_changes=changed
+            name,
+            config,
+            self._database,
+            source,
+            metrics,
+            make_sinks=lambda scorer: [
+                GuardSink(self._metrics, name),
+                *self._retraining.eyes(name, stream, scorer),
+            ],
+            history_writer=writer,
+            on_changes=changed,
         )
-        engine.parts.sinks = [
-            *engine.parts.sinks,
-            GuardSink(self._metrics, name),
-            *self._retraining.eyes(name, stream, engine.parts.scoring),
-        ]
         # Before the group is joined: a first compilation takes longer than a session lasts.
-        warm(engine.parts.scoring.detector)
+        warm(engine.parts.scorer.detector)
         log.info("stream started", stream=name)
         return engine
 
@@ -192,7 +197,7 @@ class Daemon:
             stream = self._config.streams[name]
             peek = partial(second_reader, name, stream.source, stream.format)
             self._health.wait(f"stream {name}", "starts")
-            self._past[name] = read_warm_start(self._database, owner_name(), name, engine.parts.scoring, peek)
+            self._past[name] = read_warm_start(self._database, owner_name(), name, engine.parts.scorer, peek)
 
     def _read_past(self, name: str) -> None:
         """A short step, so that the other streams go on."""
@@ -217,8 +222,8 @@ class Daemon:
     def _report(self, name: str, engine: Engine) -> None:
         faults = engine.parts.faults.current
         down = [f.message for f in faults if f.kind in (FaultKind.DATABASE_DOWN, FaultKind.SOURCE_DOWN)]
-        if down or engine.waits:
-            self._health.wait(f"stream {name}", "; ".join(down) or engine.waits)
+        if down or engine.waits_for:
+            self._health.wait(f"stream {name}", "; ".join(down) or engine.waits_for)
         else:
             self._health.ready(f"stream {name}")
 

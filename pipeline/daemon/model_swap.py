@@ -81,9 +81,9 @@ class ModelWatch:
     def apply(self, engines: Mapping[str, Engine]) -> None:
         """Between two batches: let the prepared ones decide."""
         for name in engines.keys() - self._known.keys():
-            _, _, version = engines[name].parts.scoring.provenance.model_version.partition("+")
+            _, _, version = engines[name].parts.scorer.provenance.model_version.partition("+")
             self._known[name] = _Known(version or None)
-            self._metrics.model_info.labels(name, engines[name].parts.scoring.provenance.model_version).set(1)
+            self._metrics.model_info.labels(name, engines[name].parts.scorer.provenance.model_version).set(1)
         if not self._ready:
             return
         with self._lock:
@@ -125,16 +125,16 @@ class ModelWatch:
             return None
 
     def _exchange(self, name: str, engine: Engine, champion: Champion, relearnt: Relearnt | None) -> None:
-        scoring = engine.parts.scoring
-        before = scoring.provenance.model_version
+        scorer = engine.parts.scorer
+        before = scorer.provenance.model_version
         if before == champion.provenance.model_version:
             return
         try:
-            scoring.exchange(champion.detector, champion.provenance)
+            scorer.replace_detector(champion.detector, champion.provenance)
         except ValueError as error:
             log.error("a model cannot take over", stream=name, reason=str(error))
             return
-        begun_anew = scoring.put(relearnt.names, relearnt.state) if relearnt is not None else 0
+        begun_anew = scorer.overwrite_state(relearnt.names, relearnt.state) if relearnt is not None else 0
         if begun_anew:
             engine.parts.snapshots.renew()
         self._metrics.model_exchanges.labels(name).inc()

@@ -88,18 +88,18 @@ class RetrainingService:
         """A stream is no longer what it was; from the loop, so nothing waits here."""
         self._drifts.append(evidence)
 
-    def eyes(self, name: str, stream: Stream, scoring: StreamScorer) -> list[Sink]:
+    def eyes(self, name: str, stream: Stream, scorer: StreamScorer) -> list[Sink]:
         """What watches the stream's engine beside the detector: detection power, and drift, each where it was
         when it was kept.
         """
         sinks: list[Sink] = []
         with self._database.read() as connection:
-            power = monitor_state.power(connection, name, scoring.provenance.model_version)
+            power = monitor_state.power(connection, name, scorer.provenance.model_version)
             drift = monitor_state.drift(connection, name)
         if stream.power:
 
             def keep(series: str, found: list[Power]) -> None:
-                by, now_ns = scoring.provenance.model_version, time.time_ns()
+                by, now_ns = scorer.provenance.model_version, time.time_ns()
                 self._keeper.put(
                     (name, series),
                     partial(
@@ -107,7 +107,7 @@ class RetrainingService:
                     ),
                 )
 
-            sinks.append(PowerSink(scoring, PowerMetrics(self._metrics, name), keep=keep, kept=power))
+            sinks.append(PowerSink(scorer, PowerMetrics(self._metrics, name), keep=keep, kept=power))
         if stream.retraining.on_drift and trainable(stream):
 
             def keep_drift(partition: Partition, state: Callable[[], monitor_state.DriftState]) -> None:
@@ -116,7 +116,7 @@ class RetrainingService:
                 )
 
             cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
-            sinks.append(DriftSink(scoring, cool_down_ns, self.drifted, keep_drift, drift))
+            sinks.append(DriftSink(scorer, cool_down_ns, self.drifted, keep_drift, drift))
         return sinks
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
-"""The one transaction of a batch: position first, then everything that the batch says.
+"""The transaction of a batch: the positions first, then all results.
 
-The first statements are the fences of ``storage.stream_state.positions.advance``, in one order for everybody.
-A COMMIT whose answer was lost is neither assumed to have happened nor not: the position row is read again.
+The first statements are the fences of ``storage.stream_state.positions.advance``, in one order for all
+owners. After a COMMIT without an answer the position row is read to learn whether it took effect.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from storage.results import anomalies, dead_letters, late_records
 from storage.sql.database import CommitUnknown, Database
 from storage.stream_state import positions
 
-#: Called inside the transaction with what changed; the alerts insert their outbox rows here.
+#: Called inside the transaction with the changed anomalies; the alerts insert their outbox rows here.
 OnChanges = Callable[[Connection, list[Anomaly]], object]
 
 
 @dataclass(slots=True)
 class PartitionCommit:
-    """What a batch means for one partition. ``counts`` are the cumulative ones after it."""
+    """Results of a batch for one partition. ``counts`` are cumulative and include the batch."""
 
     position: Position
     next_offset: int
     counts: Counts
     watermark_ns: int | None
-    broken: bool = False  # too many records do not decode: reading stops after this
+    broken: bool = False  # too many records do not decode: reading stops after this batch
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[LateRecord] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
 
 
 class Committer:
-    """Commits batches; remembers whether the last COMMIT has an unknown outcome."""
+    """Commits batches, and remembers whether the outcome of the last COMMIT is unknown."""
 
     def __init__(self, database: Database, on_changes: OnChanges | None = None) -> None:
         self._database = database
@@ -45,10 +45,10 @@ class Committer:
     def commit(self, parts: list[PartitionCommit]) -> dict[Partition, Position]:
         """Commit all parts in one transaction and return the new positions.
 
-        Raises Fenced (nothing of the batch is visible; ``partition`` says which part is no longer ours) and
-        StorageUnavailable (call again with the same parts until it goes through).
+        Raises Fenced (nothing of the batch is visible; ``partition`` names the lost one) and
+        StorageUnavailable (call again with the same parts until it succeeds).
         """
-        if self._unknown and self._happened(parts):
+        if self._unknown and self._is_committed(parts):
             self._unknown = False
             return {
                 p.position.partition: positions.advanced(p.position, p.next_offset, p.counts, p.watermark_ns)
@@ -71,13 +71,14 @@ class Committer:
         self._unknown = False
         return after
 
-    def _happened(self, parts: list[PartitionCommit]) -> bool:
-        """All parts were in one transaction, so one of them tells.
+    def _is_committed(self, parts: list[PartitionCommit]) -> bool:
+        """Return True if the last transaction took effect.
 
-        A part that others took since tells nothing: its fence will.
+        All parts were in one transaction, so a single committed one is enough. A part that another owner has
+        acquired since gives no answer, and its fence fails later.
         """
         return any(
-            positions.confirm(self._database, p.position, p.next_offset) is positions.Outcome.COMMITTED
+            positions.confirm(self._database, p.position, p.next_offset) is positions.CommitOutcome.COMMITTED
             for p in parts
         )
 

@@ -1,10 +1,10 @@
-"""The engine: the only loop. The daemon and a backfill turn the same object.
+"""The processing loop, shared by the daemon and a backfill.
 
-    poll ─► ownership (drop revoked, take over assigned) ─► score ─► commit ─► snapshot
+    poll ─► ownership (drop revoked, acquire assigned) ─► score ─► commit ─► snapshot
 
-One thread, whole batches. At most one batch is uncommitted: while the database does not answer that batch
-waits, every partition is paused and polling goes on, so that the group membership stays and memory does not
-grow.
+One thread handles whole batches, and at most one batch is uncommitted. While the database does not answer,
+that batch is kept and every partition is paused. Polling goes on, so that the group membership stays and
+memory does not grow.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from storage.stream_state.positions import Fenced
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
-#: How often lag and the identity of the logs are looked at.
-WATCH_SECONDS = 5.0
-#: A fenced partition that the group still gives to us is taken back after this long.
-FENCED_SECONDS = 10.0
+#: Time between two checks of the lag and of the identity of the logs.
+CHECK_SECONDS = 5.0
+#: Time until a fenced partition that the group still assigns to this member is acquired again.
+REACQUIRE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class EngineParts:
-    """What an engine is made of; ``pipeline.engine.factory`` puts it together."""
+    """Parts of an engine; ``pipeline.engine.factory`` builds them."""
 
     source: Source
-    scoring: StreamScorer
+    scorer: StreamScorer
     ownership: Ownership
     committer: Committer
     snapshots: Snapshots
@@ -53,37 +53,37 @@ class EngineParts:
 
 @dataclass(slots=True)
 class Engine:
-    """One stream's loop. ``turn`` is called again and again by one thread."""
+    """Loop of one stream. One thread calls ``turn`` repeatedly."""
 
     parts: EngineParts
     finished: bool = False
     _pending: list[PartitionCommit] = field(default_factory=list)
-    _result: BatchResult | None = None  # what ``_pending`` was made of
-    _waiting: dict[Partition, float] = field(default_factory=dict)  # partition → when to try to take it over
-    _stopped: set[Partition] = field(default_factory=set)  # by a fault, until somebody acts
-    _source_waits: str = ""  # why not all of the source can come yet
+    _result: BatchResult | None = None  # the source of ``_pending``
+    _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
+    _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
+    _source_waits_for: str = ""  # reason why the source is not complete
     _read_at: float = 0.0
     _retry_at: float = 0.0
-    _watched_at: float = 0.0
+    _checked_at: float = 0.0
 
     def turn(self, timeout: float) -> bool:
-        """Poll, score, commit.
+        """Poll, score and commit one batch.
 
-        Waits up to ``timeout`` seconds for records; returns True if there were any.
+        Wait up to ``timeout`` seconds for records. Return True if there were any.
         """
         p = self.parts
         poll = self._poll(timeout)
         for partition in poll.revoked:
-            self._lose(partition)
+            self._drop_partition(partition)
         now = time.monotonic()
-        self._waiting.update(dict.fromkeys(poll.assigned, now))
-        self._take_over(now)
+        self._to_acquire.update(dict.fromkeys(poll.assigned, now))
+        self._acquire_due(now)
         records = [r for r in poll.records if r.partition in p.ownership.positions]
         if records:
             self._process(records)
-        elif poll.finished and self._result is None and not self._waiting and not self.finished:
-            self._plan(
-                p.scoring.flush(
+        elif poll.finished and self._result is None and not self._to_acquire and not self.finished:
+            self._stage_commit(
+                p.scorer.flush(
                     {
                         q: at.next_offset
                         for q, at in p.ownership.positions.items()
@@ -96,29 +96,32 @@ class Engine:
             self._commit()
         if self._result is None:
             self._snapshot()
-        if now - self._watched_at >= WATCH_SECONDS:
-            self._watched_at = now
-            self._watch()
+        if now - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = now
+            self._check_lag_and_identity()
         return bool(records)
 
     @property
     def done(self) -> bool:
-        """A bounded source has given everything and all of it is committed."""
+        """True once a bounded source is read to its end and all of it is committed."""
         return self.finished and self._result is None
 
     @property
-    def waits(self) -> str:
-        """What keeps it from being ready: the source is not all there, a partition is not taken over, a batch
-        not committed. Empty: nothing.
+    def waits_for(self) -> str:
+        """Reason why the engine is not ready, empty if it is.
+
+        The source is incomplete, a partition is not acquired yet, or a batch is not committed.
         """
-        return self._source_waits or (
-            "taking its partitions over" if self._waiting or self._result is not None else ""
+        return self._source_waits_for or (
+            "partitions are not acquired or a batch is not committed"
+            if self._to_acquire or self._result is not None
+            else ""
         )
 
     def close(self) -> None:
-        """Take a last snapshot of what is committed, leave the group.
+        """Take a last snapshot of the committed state and leave the group.
 
-        A batch that is still pending is left to the next owner's replay.
+        The next owner reads an uncommitted batch again.
         """
         if self._result is None:
             self.parts.snapshots.take_all(self.parts.ownership)
@@ -135,37 +138,37 @@ class Engine:
                     self.parts.max_batch, min(timeout, RETRY_SECONDS) if self._result else timeout
                 )
         except OffsetOutOfRange as error:
-            # taking over looks what the source still holds, and goes by the policy
-            self._again(error.partition)
+            # Acquiring it checks what the source still holds and applies the policy.
+            self._schedule_reacquire(error.partition)
             return Poll()
         except SourceError as error:
-            self.parts.faults.trouble(error)
+            self.parts.faults.open_for(error)
             if error.partition is not None:
                 self._stopped.add(error.partition)
             time.sleep(min(timeout, RETRY_SECONDS))
             return Poll()
-        self._source_waits = poll.waits
+        self._source_waits_for = poll.waits_for
         for kind in (FaultKind.SOURCE_DOWN, FaultKind.STUCK_STREAM) if poll.records else ():
             self.parts.faults.close(kind)
         return poll
 
-    def _take_over(self, now: float) -> None:
-        for partition in [p for p, when in self._waiting.items() if when <= now]:
+    def _acquire_due(self, now: float) -> None:
+        for partition in [p for p, when in self._to_acquire.items() if when <= now]:
             try:
-                owned = self.parts.ownership.take_over(partition)
-            except Fenced:  # somebody else was faster than we
-                self._waiting[partition] = time.monotonic() + FENCED_SECONDS
+                owned = self.parts.ownership.acquire(partition)
+            except Fenced:  # another owner was faster
+                self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
                 continue
             except (StorageUnavailable, SourceError) as error:
-                self.parts.faults.trouble(error)
-                # The others would wait as long for the same answer, and meanwhile nobody polls.
-                self._waiting.update(dict.fromkeys(self._waiting, time.monotonic() + RETRY_SECONDS))
+                self.parts.faults.open_for(error)
+                # The other partitions would wait as long for the same answer, without a poll.
+                self._to_acquire.update(dict.fromkeys(self._to_acquire, time.monotonic() + RETRY_SECONDS))
                 return
-            del self._waiting[partition]
+            del self._to_acquire[partition]
             if not owned:
                 self._stopped.add(partition)
                 continue
-            self._caught_up()
+            self._emit_caught_up()
             if self._retry_at:
                 self.parts.source.pause([partition])
             else:
@@ -177,32 +180,32 @@ class Engine:
             with self.parts.metrics.stage("score"):
                 self._score(batch)
         except StorageUnavailable as error:
-            # a series that had left memory cannot be fetched, and half of the batch is in the state
-            self.parts.faults.trouble(error)
+            # An offloaded series cannot be restored, and half of the batch is in the state already.
+            self.parts.faults.open_for(error)
             for records in batch:
-                self._again(records.partition, RETRY_SECONDS)
+                self._schedule_reacquire(records.partition, RETRY_SECONDS)
 
     def _score(self, batch: list[Records | TableRecords]) -> None:
-        ownership, scoring = self.parts.ownership, self.parts.scoring
-        halves = [ownership.split(records) for records in batch]
+        ownership, scorer = self.parts.ownership, self.parts.scorer
+        halves = [ownership.split_at_committed(records) for records in batch]
         for records in batch:
-            ownership.expect(records)
+            ownership.advance_cursor(records)
         if replayed := [old for old, _ in halves if old is not None]:
-            self._show(scoring.process(replayed, replay=True))
-            self._caught_up()
+            self._emit(scorer.process(replayed, replay=True))
+            self._emit_caught_up()
         if fresh := [new for _, new in halves if new is not None]:
-            self._plan(scoring.process(fresh))
+            self._stage_commit(scorer.process(fresh))
 
-    def _caught_up(self) -> None:
+    def _emit_caught_up(self) -> None:
         for result in self.parts.ownership.caught_up():
-            self._show(result)
+            self._emit(result)
 
-    def _show(self, result: BatchResult) -> None:
+    def _emit(self, result: BatchResult) -> None:
         for sink in self.parts.sinks:
             sink.append(result)
 
-    def _plan(self, result: BatchResult) -> None:
-        """A result becomes what is to be committed."""
+    def _stage_commit(self, result: BatchResult) -> None:
+        """Turn a result into the parts of the next commit."""
         positions, self._result = self.parts.ownership.positions, result
         self._pending = [
             PartitionCommit(
@@ -224,12 +227,12 @@ class Engine:
             with p.metrics.commit_seconds.time(), p.metrics.stage("commit"):
                 after = p.committer.commit(self._pending)
         except Fenced as error:
-            self._fenced(error.partition)
-            # at once: nothing may be read before the other partitions of the batch are committed
+            self._handle_fence(error.partition)
+            # At once: nothing may be read before the other partitions of the batch are committed.
             self._commit()
             return
         except StorageUnavailable as error:
-            p.faults.trouble(error)
+            p.faults.open_for(error)
             p.source.pause(list(p.ownership.positions))
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return
@@ -239,13 +242,13 @@ class Engine:
         p.faults.close(FaultKind.DATABASE_DOWN)
         p.metrics.batch_seconds.observe(time.monotonic() - self._read_at)
         p.ownership.positions.update(after)
-        p.source.mirror(
+        p.source.publish_offsets(
             {q: position.next_offset for q, position in after.items() if position.next_offset is not None}
         )
-        self._count(self._pending)
-        self._judge(self._pending)
+        self._count_committed(self._pending)
+        self._stop_broken_partitions(self._pending)
         assert self._result is not None
-        self._show(self._result)
+        self._emit(self._result)
         self._pending, self._result = [], None
 
     def _snapshot(self) -> None:
@@ -253,23 +256,23 @@ class Engine:
             with self.parts.metrics.stage("snapshot"):
                 self.parts.snapshots.take_due(self.parts.ownership)
         except Fenced as error:
-            self._fenced(error.partition)
+            self._handle_fence(error.partition)
 
-    def _count(self, parts: list[PartitionCommit]) -> None:
+    def _count_committed(self, parts: list[PartitionCommit]) -> None:
         p = self.parts
         for part in parts:
             p.metrics.committed(part.position.counts, part.counts)
-            p.metrics.held(part.position.partition, part.counts.held)
+            p.metrics.buffered(part.position.partition, part.counts.buffered)
             for letter in part.dead:
                 p.metrics.dead_letter(letter.reason)
             for anomaly in part.anomalies:
                 if anomaly.revision == 1:
                     p.metrics.anomaly(anomaly.severity.value)
-        p.metrics.series.set(len(p.scoring.series))
-        p.metrics.open_anomalies.set(len(p.scoring.intervals))
+        p.metrics.series.set(len(p.scorer.series))
+        p.metrics.open_anomalies.set(len(p.scorer.tracker))
 
-    def _judge(self, parts: list[PartitionCommit]) -> None:
-        """A stream whose records no longer decode is stopped: going on would drain it into the dead letters."""
+    def _stop_broken_partitions(self, parts: list[PartitionCommit]) -> None:
+        """Stop partitions whose records no longer decode: all of them would become dead letters."""
         p = self.parts
         for part in (one for one in parts if one.broken and one.dead):
             partition = part.position.partition
@@ -277,38 +280,36 @@ class Engine:
             p.source.pause([partition])
             self._stopped.add(partition)
 
-    def _fenced(self, partition: Partition) -> None:
+    def _handle_fence(self, partition: Partition) -> None:
         self.parts.metrics.fenced.inc()
         self.parts.faults.open(
             FaultKind.FENCED,
-            f"{partition}: another process owns it now; its state here was dropped",
+            f"{partition}: another process owns the partition now; its state in this process is dropped",
             partition,
         )
-        self.parts.faults.close(FaultKind.FENCED, partition)  # an event: nothing lasts
-        # The group may not know yet that we lost it; what it still gives to us after a while is taken back.
-        self._again(partition, FENCED_SECONDS)
+        self.parts.faults.close(FaultKind.FENCED, partition)  # an event without duration
+        # The group may not know of the loss yet. What it still assigns after a while is acquired again.
+        self._schedule_reacquire(partition, REACQUIRE_SECONDS)
 
-    def _again(self, partition: Partition, wait: float = 0.0) -> None:
-        """What is in memory of a partition is worth nothing any more: drop it, and take the partition over
-        again.
-        """
+    def _schedule_reacquire(self, partition: Partition, wait: float = 0.0) -> None:
+        """Drop the state of a partition and acquire it again after ``wait`` seconds."""
         self.parts.source.pause([partition])
-        self._lose(partition)
-        self._waiting[partition] = time.monotonic() + wait
+        self._drop_partition(partition)
+        self._to_acquire[partition] = time.monotonic() + wait
 
-    def _lose(self, partition: Partition) -> None:
-        """The partition is no longer ours; an uncommitted batch of it is the new owner's to read again."""
+    def _drop_partition(self, partition: Partition) -> None:
+        """Drop a partition that is lost; its new owner reads an uncommitted batch again."""
         self._pending = [part for part in self._pending if part.position.partition != partition]
         if self._result is not None:
             self._result.outcomes.pop(partition, None)
-        self._waiting.pop(partition, None)
+        self._to_acquire.pop(partition, None)
         self._stopped.discard(partition)
         self.parts.ownership.drop(partition)
         self.parts.snapshots.forget(partition)
         self.parts.metrics.forget(partition)
 
-    def _watch(self) -> None:
-        """Now and then: lag, faults that were not written, logs that were replaced under us."""
+    def _check_lag_and_identity(self) -> None:
+        """Update the lag, write pending faults, and reacquire partitions whose log was replaced."""
         p = self.parts
         p.faults.write()
         try:
@@ -317,10 +318,10 @@ class Engine:
                 p.metrics.lag(
                     partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning)
                 )
-            replaced = [q for q in owned if p.ownership.replaced(q)]
+            replaced = [q for q in owned if p.ownership.is_log_replaced(q)]
         except SourceError as error:
-            p.faults.trouble(error)
+            p.faults.open_for(error)
             return
         p.faults.close(FaultKind.SOURCE_DOWN)
         for partition in replaced:
-            self._again(partition)
+            self._schedule_reacquire(partition)

@@ -1,8 +1,8 @@
-"""From a configured stream to its engine: the one place where the parts are put together."""
+"""Build the engine of a configured stream."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -25,6 +25,9 @@ from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
+#: Makes the sinks of an engine, given its scorer.
+MakeSinks = Callable[[StreamScorer], Sequence[Sink]]
+
 
 def build_engine(
     name: str,
@@ -33,45 +36,55 @@ def build_engine(
     source: Source,
     metrics: StreamMetrics,
     *,
-    ledger: str | None = None,
-    sinks: Sequence[Sink] = (),
+    reader: str | None = None,
+    make_sinks: MakeSinks = lambda scorer: (),
     history_writer: HistoryWriter | None = None,
     on_changes: OnChanges | None = None,
 ) -> Engine:
-    """Put the engine of stream ``name`` together.
+    """Build the engine of stream ``name``.
 
-    ``ledger`` is the name under which positions and snapshots are kept (left out: the stream's own); a
-    backfill has one of its own, while its anomalies are the stream's.
+    Args:
+        name: The stream; its anomalies carry this name.
+        config: The whole configuration.
+        database: Positions, snapshots, results and faults.
+        source: The records, not polled yet.
+        metrics: Counters of this stream.
+        reader: Name under which positions, snapshots and faults are kept, by default the stream's. A backfill
+            has a name of its own.
+        make_sinks: Makes the sinks that receive each result after its commit.
+        history_writer: Writes the recorded history, None for a run without one.
+        on_changes: Called inside the transaction of a batch with the anomalies that it changes.
     """
     stream = config.streams[name]
     champion = champion_of(database, name, stream)
     if champion.refused is not None:
         log.error(
-            "a model cannot be used",
+            "cannot use the champion model; using another one",
             stream=name,
             reason=champion.refused,
             instead=champion.provenance.model_version,
         )
-    ledger = ledger or name
-    stored = OffloadedSeries(database, ledger)
-    scoring = StreamScorer(champion.provenance, stream, champion.detector, stored.revive)
-    stored.past = warm_start_reader(ledger, scoring)
-    faults = FaultLog(ledger, database, metrics)  # what a backfill meets is not the live stream's
-    history = HistorySink(history_writer, scoring, metrics) if history_writer is not None else None
+    reader = reader or name
+    offloaded = OffloadedSeries(
+        database, reader, warm_start_reader(reader, stream, champion.detector.state_version)
+    )
+    scorer = StreamScorer(champion.provenance, stream, champion.detector, offloaded.restore)
+    faults = FaultLog(reader, database, metrics)  # faults of a backfill are not those of the live stream
+    history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else "fail"
     return Engine(
         EngineParts(
             source=source,
-            scoring=scoring,
-            ownership=Ownership(scoring, source, database, faults, ledger, owner_name(), on_gap, history),
+            scorer=scorer,
+            ownership=Ownership(scorer, source, database, faults, reader, owner_name(), on_gap, history),
             committer=Committer(database, on_changes),
             snapshots=Snapshots(
-                database, scoring, metrics, config.storage.snapshot_every.total_seconds(), stored, history
+                database, scorer, metrics, config.storage.snapshot_every.total_seconds(), offloaded, history
             ),
             faults=faults,
             metrics=metrics,
-            sinks=[*([history] if history is not None else ()), *sinks],
+            sinks=[*([history] if history is not None else ()), *make_sinks(scorer)],
             max_batch=config.engine.max_batch,
         )
     )

@@ -1,7 +1,4 @@
-"""Pipeline faults: something is wrong with the watching.
-
-Kept until the database takes them, opened once while they last.
-"""
+"""Faults of the pipeline itself: opened once while they last, kept until the database stores them."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ Identity = tuple[FaultKind, Partition | None]
 
 
 class FaultLog:
-    """The faults of one stream in this process.
+    """Faults of one stream in this process.
 
-    ``open`` and ``close`` may be called on every turn; only changes are written.
+    ``open`` and ``close`` may be called on every turn. Only changes are written.
     """
 
     def __init__(self, stream: str, database: Database, metrics: StreamMetrics) -> None:
@@ -33,7 +30,7 @@ class FaultLog:
         self._metrics = metrics
         self._database = database
         self._open: dict[Identity, Fault] = {}
-        self._closed: set[Identity] = set()  # known to be closed in the database, too
+        self._closed: set[Identity] = set()  # closed in the database, too
         self._unwritten: list[Callable[[Connection], object]] = []
 
     @property
@@ -55,8 +52,8 @@ class FaultLog:
         )
         self.write()
 
-    def trouble(self, error: StorageUnavailable | SourceError) -> None:
-        """Open the fault that says that the database or the source does not do what it should."""
+    def open_for(self, error: StorageUnavailable | SourceError) -> None:
+        """Open the fault of a database or source that fails with ``error``."""
         if isinstance(error, StorageUnavailable):
             self.open(FaultKind.DATABASE_DOWN, str(error))
         else:
@@ -64,16 +61,16 @@ class FaultLog:
             self.open(kind, str(error), error.partition if kind is FaultKind.STUCK_STREAM else None)
 
     def broken(self, partition: Partition, last: DeadLetter, next_offset: int) -> None:
-        """Too many records of the partition do not decode; ``last`` is one of them."""
+        """Open the fault of a partition with too many undecodable records; ``last`` is one of them."""
         self.open(
             FaultKind.SCHEMA_BREAK,
-            f"{partition}: too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail}); reading stopped at "
-            f"offset {next_offset}. Mend the producer or the format, restart, then: forewatch deadletters replay",
+            f"{partition}: too many records cannot be decoded (last: offset {last.offset}, {last.reason}: {last.detail}); reading is stopped at "
+            f"offset {next_offset}. Correct the producer or the format, restart, then run: forewatch deadletters replay",
             partition,
         )
 
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
-        """It is over, also where a process before this one opened it."""
+        """End a fault, also one that an earlier process opened."""
         if (kind, partition) in self._closed:
             return
         self._closed.add((kind, partition))
@@ -87,11 +84,11 @@ class FaultLog:
             fault.ended_ns = now
             self._unwritten.append(lambda connection: faults.save(connection, fault))
             self._metrics.fault_closed(kind.value)
-            log.info("fault over", stream=self.stream, kind=kind.value, partition=str(partition or ""))
+            log.info("fault ended", stream=self.stream, kind=kind.value, partition=str(partition or ""))
         self.write()
 
     def resolve(self, partition: Partition) -> None:
-        """The partition is read again: whatever was wrong with it is over."""
+        """End all faults of a partition that is read again."""
         for kind, where in list(self._open):
             if where == partition:
                 self.close(kind, partition)
@@ -100,9 +97,7 @@ class FaultLog:
         self.write()
 
     def write(self) -> None:
-        """Write what is not written yet; a database that is away is no reason to stop: the faults wait here,
-        and they are few.
-        """
+        """Write the pending changes; they are kept while the database is unavailable."""
         if not self._unwritten:
             return
         try:

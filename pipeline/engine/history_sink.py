@@ -1,4 +1,4 @@
-"""What the engine writes into the history: every point with its verdict, as one table a batch and partition."""
+"""Writes every point with its verdict into the recorded history, one table per batch and partition."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from storage.history.history import HistoryStats, HistoryWriter
 
 
 class HistorySink:
-    """Turns results into rows for the ``HistoryWriter`` of a stream."""
+    """Sink that turns results into rows for the ``HistoryWriter`` of a stream."""
 
-    def __init__(self, writer: HistoryWriter, scoring: StreamScorer, metrics: StreamMetrics) -> None:
+    def __init__(self, writer: HistoryWriter, scorer: StreamScorer, metrics: StreamMetrics) -> None:
         self._writer = writer
-        self._scoring = scoring
+        self._scorer = scorer
         self._metrics = metrics
         self._reported = HistoryStats()
         self._names = pa.nulls(0, pa.string())
         self._named = -1  # the generation of the series table that ``_names`` belongs to
 
     def open(self, position: Position, offset: int) -> None:
-        """We own the partition and append from ``offset`` on."""
+        """Start appending a newly owned partition at ``offset``."""
         self._writer.open(position.partition, position.identity, position.epoch, offset)
 
     def append(self, result: BatchResult) -> None:
-        """The points of one batch, committed or replayed."""
+        """Append the points of one batch, committed or replayed."""
         if result.scored is None:
             tables = {}
         else:
@@ -47,13 +47,11 @@ class HistorySink:
             )
 
     def durable(self, partition: Partition, offset: int) -> None:
-        """Wait until everything below ``offset`` is on disk (a failing disk is reported elsewhere and does
-        not stop us).
-        """
+        """Wait until everything below ``offset`` is on disk; the writer reports a failing disk."""
         self._writer.barrier(partition, offset)
 
     def settle(self, partition: Partition, offset: int) -> None:
-        """A snapshot at ``offset`` is committed."""
+        """Note that a snapshot at ``offset`` is committed, and update the metrics."""
         self._writer.settle(partition, offset)
         now, before = self._writer.stats, self._reported
         self._metrics.history(
@@ -75,10 +73,10 @@ class HistorySink:
             "surprise": verdicts.surprise,
             "flag": verdicts.flag,
             "guard": verdicts.forecaster,
-            # that a point of its batch took
+            # CPU time per point of the batch
             "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),
         }
-        # what else the detector saw, so that a verdict can be computed again
+        # The other inputs of the detector, so that a verdict can be computed again.
         per_point |= {"every": points.every, "missed": points.missed}
         per_channel: dict[str, NDArray[Any]] = {
             "value": points.values,
@@ -86,16 +84,16 @@ class HistorySink:
             "lower": verdicts.lower,
             "upper": verdicts.upper,
         }
-        channels = self._scoring.provenance.channels
+        channels = self._scorer.provenance.channels
         table = parquet.rows(
             scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel
         )
         return table.append_column("model", parquet.constant(result.model_version, len(points)))
 
     def _series_names(self) -> pa.Array:
-        """Names by slot, made anew only when series came or went."""
-        table = self._scoring.series
+        """Return the names by slot, made again only after series came or went."""
+        table = self._scorer.series
         if self._named != table.generation:
             self._named = table.generation
-            self._names = parquet.texts(self._scoring.names())
+            self._names = parquet.texts(self._scorer.names())
         return self._names

@@ -1,4 +1,4 @@
-"""What live series knew before their first record, for those who go through their points once more."""
+"""States of live series before their first record, for code that scores their points once more."""
 
 from __future__ import annotations
 
@@ -16,31 +16,39 @@ from storage.sql.database import Database
 def scorer_with_initial_states(
     database: Database, champion: Champion, stream: Stream, keep: SelectPoints | None = None
 ) -> StreamScorer:
-    """By the champion, with series that begin with what past points tell of them, as in a daemon.
+    """Return a scorer of the champion whose series start from the warm start, as in a daemon.
 
-    ``keep`` as in ``StreamScorer``.
+    Args:
+        database: Where the states of the warm start are stored.
+        champion: The detector, and the provenance of its verdicts.
+        stream: The configuration of the stream.
+        keep: See ``StreamScorer``.
     """
-    ledger = champion.provenance.stream
-    stored = OffloadedSeries(database, ledger)
-    scoring = StreamScorer(
+    reader = champion.provenance.stream
+    offloaded = OffloadedSeries(
+        database, reader, warm_start_reader(reader, stream, champion.detector.state_version)
+    )
+    return StreamScorer(
         champion.provenance,
         stream,
         champion.detector,
-        lambda partition, first_ns: stored.of_past(first_ns),
+        lambda partition, first_ns: offloaded.load_warm_start(first_ns),
         keep,
     )
-    stored.past = warm_start_reader(ledger, scoring)
-    return scoring
 
 
 def initial_states(
     database: Database, champion: Champion, stream: Stream, first_ns: Mapping[str, int]
 ) -> State:
-    """What the detector knows of series, a row each, before their first points, by name: what past points
-    tell of them, or only how they are called.
+    """Return the detector's state of series before their first points, one row each.
+
+    Args:
+        database: Where the states of the warm start are stored.
+        champion: The detector, and the provenance of its verdicts.
+        stream: The configuration of the stream.
+        first_ns: Event time of the first point of each series, by series name.
     """
-    scoring = scorer_with_initial_states(database, champion, stream)
-    slots = scoring.begin(
-        WARM_START_PARTITION, {series_key(stream, name): ns for name, ns in first_ns.items()}
-    )
-    return {array: rows[slots] for array, rows in scoring.series.state["detector"].items()}
+    scorer = scorer_with_initial_states(database, champion, stream)
+    keys = {series_key(stream, name): ns for name, ns in first_ns.items()}
+    slots = scorer.add_series(WARM_START_PARTITION, keys)
+    return {array: rows[slots] for array, rows in scorer.series.state["detector"].items()}

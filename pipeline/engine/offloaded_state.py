@@ -1,6 +1,4 @@
-"""State of series that are not in memory: those that were silent for long, and those that past points tell of
-before their first record.
-"""
+"""State of series that are not in memory: offloaded ones, and initial states from the warm start."""
 
 from __future__ import annotations
 
@@ -12,99 +10,107 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.windows.event_time import EventTimeProcessor
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
 
 log = structlog.get_logger(__name__)
 
-#: Where ``pipeline.engine.warm_start`` keeps what it learnt: nobody knows yet which partition a series will
-#: come in.
+#: Partition under which ``pipeline.engine.warm_start`` stores states. The partition in which a series will
+#: arrive is not known then. The topic is part of the stored key and keeps its first name.
 WARM_START_PARTITION = Partition("history", 0)
 
 
-def warm_start_reader(ledger: str, scoring: StreamScorer) -> str | None:
-    """Where the past of the series of ``ledger`` is: elsewhere for each form of the state and for other
-    files; None where the config names no past.
+def warm_start_reader(reader: str, stream: Stream, state_version: str) -> str | None:
+    """Return the reader name of the warm start of ``reader``.
+
+    The name changes with the files and with the form of the state. It is None where the config has no
+    ``warm_start``.
     """
-    stream = scoring.stream
     if stream.warm_start is None:
         return None
-    what = json.dumps([str(stream.warm_start), scoring.windows.version, scoring.detector.state_version])
-    return f"{warm_start_prefix(ledger)}{blake2b(what.encode(), digest_size=4).hexdigest()})"
+    identity = json.dumps([str(stream.warm_start), EventTimeProcessor.version, state_version])
+    return f"{warm_start_prefix(reader)}{blake2b(identity.encode(), digest_size=4).hexdigest()})"
 
 
-def warm_start_prefix(ledger: str) -> str:
-    """How the names of all of those begin."""
-    return f"{ledger} (history "
+def warm_start_prefix(reader: str) -> str:
+    """Return the beginning of the names of ``warm_start_reader``; they are stored as they are."""
+    return f"{reader} (history "
 
 
 class OffloadedSeries:
-    """Series of one ledger that are not in memory: asks the database only where there are any."""
+    """Series of one reader that are not in memory.
 
-    def __init__(self, database: Database, ledger: str, past: str | None = None) -> None:
-        """``past`` is the ledger of what the series know before their first record."""
+    The database is queried only for partitions that have any.
+    """
+
+    def __init__(self, database: Database, reader: str, warm_start: str | None = None) -> None:
+        """``warm_start`` is the reader name of the initial states, None where there are none."""
         self._database = database
-        self._ledger = ledger
+        self._reader = reader
+        self._warm_start = warm_start
         self._count: dict[Partition, int] = {}
-        self.past = past
-        #: Came back since the last snapshot; still stored, in case that snapshot is replayed.
-        self.revived: dict[Partition, list[str]] = {}
+        #: Restored since the last snapshot. They stay stored, in case that snapshot is replayed.
+        self.restored: dict[Partition, list[str]] = {}
 
-    def revive(self, partition: Partition, first_ns: Mapping[Key, int]) -> list[bytes]:
-        """Pages of those of the series that are stored, each with the event time of its first point now.
+    def restore(self, partition: Partition, first_ns: Mapping[Key, int]) -> list[bytes]:
+        """Return the pages of those series that are stored.
 
-        Raises StorageUnavailable.
+        ``first_ns`` gives the event time of the next point of each series. Raises StorageUnavailable.
         """
         if partition not in self._count:
             with self._database.read() as connection:
-                self._count[partition] = offloaded_series.count(connection, self._ledger, partition)
+                self._count[partition] = offloaded_series.count(connection, self._reader, partition)
         found: dict[str, offloaded_series.SeriesState] = {}
         if self._count[partition]:
             with self._database.read() as connection:
-                found = offloaded_series.revive(
-                    connection, self._ledger, partition, [json.dumps(key) for key in first_ns]
+                found = offloaded_series.restore(
+                    connection, self._reader, partition, [json.dumps(key) for key in first_ns]
                 )
-            self.revived.setdefault(partition, []).extend(found)
+            self.restored.setdefault(partition, []).extend(found)
         pages = [state.state for state in found.values()]
-        return pages + self.of_past(
+        return pages + self.load_warm_start(
             {key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found}
         )
 
-    def of_past(self, first_ns: Mapping[Key, int]) -> list[bytes]:
-        """Pages of those series that the past tells of up to their first point, and no further: a verdict
-        must not know what came after it.
+    def load_warm_start(self, first_ns: Mapping[Key, int]) -> list[bytes]:
+        """Return the initial states of series whose historical points end before their first point.
 
-        Raises StorageUnavailable.
+        A later end is refused, because a verdict must not depend on what came after it. Raises
+        StorageUnavailable.
         """
-        if self.past is None or not first_ns:
+        if self._warm_start is None or not first_ns:
             return []
         with self._database.read() as connection:
-            known = positions.get(connection, self.past, WARM_START_PARTITION)
+            known = positions.get(connection, self._warm_start, WARM_START_PARTITION)
             if known is None or not known.counts.scored:
                 return []
             by_text = {json.dumps(key): ns for key, ns in first_ns.items()}
-            found = offloaded_series.revive(connection, self.past, WARM_START_PARTITION, list(by_text))
+            found = offloaded_series.restore(
+                connection, self._warm_start, WARM_START_PARTITION, list(by_text)
+            )
         pages = [state.state for text, state in found.items() if state.last_ns <= by_text[text]]
-        if beyond := [text for text, state in found.items() if state.last_ns > by_text[text]]:
+        if overlapping := [text for text, state in found.items() if state.last_ns > by_text[text]]:
             log.warning(
-                "series begin without their past: the files go on after their first record",
-                series=beyond[:3],
-                count=len(beyond),
+                "series start without warm start: the files go on after their first record",
+                series=overlapping[:3],
+                count=len(overlapping),
             )
         return pages
 
     def forget(self, partition: Partition) -> None:
-        """The number may have changed: somebody else wrote, or we did."""
+        """Drop what is cached of a partition; its stored series may have changed."""
         self._count.pop(partition, None)
-        self.revived.pop(partition, None)
+        self.restored.pop(partition, None)
 
 
-def states_of(scoring: StreamScorer, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
-    """What is known of series, one by one, to be stored."""
-    table = scoring.series
-    for slot, last in zip(slots, scoring.last_time(slots).tolist(), strict=True):
+def states_of(scorer: StreamScorer, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
+    """Yield the state of each series in ``slots``, ready to be stored."""
+    table = scorer.series
+    for slot, last in zip(slots, scorer.last_time(slots).tolist(), strict=True):
         (page,) = table.pages(np.array([slot]))
         yield offloaded_series.SeriesState(json.dumps(table.key(slot)), page, "", last)

@@ -1,8 +1,8 @@
-"""Whose partition is it, from which epoch on, and where does it read next.
+"""Ownership of partitions: the owner, its epoch, and the next offset to read.
 
-Taking over is: fence the former owner (epoch + 1), load the snapshot and the open anomalies, seek to the
-snapshot. The records between the snapshot and the position are scored once more to bring the state up to
-date; what they say was committed before and is dropped.
+Acquiring a partition fences its former owner (epoch + 1), loads the snapshot and the open anomalies, and
+seeks to the snapshot. The records between the snapshot and the position are scored once more to bring the
+state up to date. Their results were committed before and are dropped.
 """
 
 from __future__ import annotations
@@ -33,85 +33,97 @@ class Ownership:
 
     def __init__(
         self,
-        scoring: StreamScorer,
+        scorer: StreamScorer,
         source: Source,
         database: Database,
         faults: FaultLog,
-        ledger: str,
+        reader: str,
         owner: str,
         on_gap: str,
         history: HistorySink | None = None,
     ) -> None:
-        """``ledger`` is the stream name in the positions and snapshots, ``owner`` says there who we are."""
+        """Own no partition yet.
+
+        Args:
+            scorer: Receives the restored state.
+            source: The records.
+            database: Positions, snapshots and open anomalies.
+            faults: Receives the faults of a partition.
+            reader: Name under which positions and snapshots are kept.
+            owner: Name of this process in the positions.
+            on_gap: ``fail`` or ``resume-earliest``.
+            history: Told from which offset a partition is recorded, None without recorded history.
+        """
         self._committer = Committer(database)
-        self._ledger = ledger
+        self._reader = reader
         self._history = history
-        self._scoring = scoring
+        self._scorer = scorer
         self._source = source
         self._database = database
         self._faults = faults
         self._on_gap = on_gap
         self._owner = owner
         self.positions: dict[Partition, Position] = {}
-        #: Where each partition reads next in memory; behind its position while it is recovering.
+        #: Offset that each partition reads next; behind its position while it recovers.
         self.cursor: dict[Partition, int] = {}
-        #: Open anomalies of partitions that are recovering: they stand at the position, so they wait until
-        #: the state does.
+        #: Open anomalies of recovering partitions. They belong to the position, so they are restored once the
+        #: state has reached it.
         self._open: dict[Partition, list[Anomaly]] = {}
 
-    def take_over(self, partition: Partition) -> bool:
-        """Become the owner and resume reading. False: the partition is stopped by a fault.
+    def acquire(self, partition: Partition) -> bool:
+        """Become the owner and resume reading.
 
-        Raises StorageUnavailable and SourceError (try again), and Fenced (somebody else was faster).
+        Return False where a fault stops the partition. Raises StorageUnavailable and SourceError (try again),
+        and Fenced (another owner was faster).
         """
         self.drop(partition)
         identity = self._source.identity(partition)
         bounds = self._source.bounds([partition])[partition]
-        position = positions.take_over(self._database, self._ledger, partition, self._owner, identity)
+        position = positions.acquire(self._database, self._reader, partition, self._owner, identity)
         if position.next_offset is None:
-            # Pinned at once: a crash before the first batch must not move ``latest`` on.
+            # Commit the start at once: a crash before the first batch must not move ``latest`` on.
             position = self._move(position, self._source.start_offset(partition), Counts())
         if identity and position.identity and identity != position.identity:
-            return self._recreated(position, identity, bounds)
+            return self._handle_recreated_log(position, identity, bounds)
         assert position.next_offset is not None
         if not bounds.beginning <= position.next_offset <= bounds.end:
-            return self._gap(position, bounds)
+            return self._handle_gap(position, bounds)
         return self._recover(position, bounds)
 
     def _recover(self, position: Position, bounds: OffsetBounds) -> bool:
         partition, start = position.partition, position.next_offset
         assert start is not None
         with self._database.read() as connection:
-            snapshot = snapshots.load(connection, self._ledger, partition)
-            # Before the first snapshot everything since the start is read again: it may hold records that
-            # wait for the watermark.
+            snapshot = snapshots.load(connection, self._reader, partition)
+            # Before the first snapshot everything since the start is read again: some of those records may be
+            # buffered.
             since = snapshot.offset if snapshot is not None else position.start_offset or 0
             replayable = since >= bounds.beginning or since == start
             if snapshot is not None:
-                self._scoring.restore(partition, snapshot.meta, snapshot.pages, waiting=replayable)
-            self._open[partition] = anomalies.open_of(connection, self._scoring.provenance.stream, partition)
+                self._scorer.restore(partition, snapshot.meta, snapshot.pages, with_buffer=replayable)
+            self._open[partition] = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
         if not replayable:
             log.warning(
-                "records behind the snapshot are gone; the state misses them",
+                "records after the snapshot are deleted; they are missing in the state",
                 partition=str(partition),
                 snapshot=since,
             )
-            if position.counts.held and not self._lost(
-                position, bounds, f"{position.counts.held} records that waited for the watermark"
+            if position.counts.buffered and not self._may_skip(
+                position, bounds, f"{position.counts.buffered} buffered records"
             ):
                 return False
-            position = self._move(position, start, _without_held(position.counts))
+            position = self._move(position, start, _without_buffered(position.counts))
         read_from = since if replayable else start
         self.positions[partition] = position
         self.cursor[partition] = read_from
         if self._history is not None:
             self._history.open(position, read_from)
         self._source.seek(partition, read_from)
-        self._source.mirror({partition: start})  # the owner before may have died between its COMMIT and this
+        self._source.publish_offsets({partition: start})  # the former owner may have stopped after its COMMIT
         self._source.resume([partition])
         self._faults.resolve(partition)
         log.info(
-            "partition taken over",
+            "partition acquired",
             partition=str(partition),
             epoch=position.epoch,
             offset=start,
@@ -120,30 +132,29 @@ class Ownership:
         return True
 
     def caught_up(self) -> Iterator[BatchResult]:
-        """Partitions that have reached their position go on with what is open there.
+        """Continue the open anomalies of partitions that have reached their position.
 
-        Gives what was let go at the end of an input, once more.
+        Yield again the points that the end of an input released.
         """
         for partition in [p for p in self._open if not self.recovering(p)]:
             position = self.positions[partition]
             assert position.next_offset is not None
-            if not position.counts.held and self._scoring.held(partition):
-                # The input was over, and what waited was scored and committed; the snapshot is from before
-                # that.
-                yield self._scoring.flush({partition: position.next_offset}, replay=True)
-            self._scoring.restore_open(partition, self._open.pop(partition))
+            if not position.counts.buffered and self._scorer.buffered_records(partition):
+                # The input had ended, and its buffered records were scored and committed after the snapshot.
+                yield self._scorer.flush({partition: position.next_offset}, replay=True)
+            self._scorer.restore_open(partition, self._open.pop(partition))
 
     def drop(self, partition: Partition) -> None:
-        """Forget a partition: state in memory that is no longer ours is worthless."""
+        """Drop the state of a partition that another process may own."""
         self.positions.pop(partition, None)
         self.cursor.pop(partition, None)
         self._open.pop(partition, None)
         if self._history is not None:
             self._history.drop(partition)
-        self._scoring.drop(partition)
+        self._scorer.drop(partition)
 
-    def expect(self, records: AnyRecords) -> None:
-        """Check that a batch goes on exactly where the last one ended, and move the cursor past it."""
+    def advance_cursor(self, records: AnyRecords) -> None:
+        """Move the cursor past a batch. Raises SourceError unless it starts where the last one ended."""
         cursor = self.cursor[records.partition]
         if records.first_offset != cursor:
             raise SourceError(
@@ -152,18 +163,18 @@ class Ownership:
             )
         self.cursor[records.partition] = records.next_offset
 
-    def replaced(self, partition: Partition) -> bool:
-        """The log behind the partition is not the one that was taken over."""
+    def is_log_replaced(self, partition: Partition) -> bool:
+        """Return True if the log of the partition is not the one that was acquired."""
         known = self.positions[partition].identity
         return bool(known) and self._source.identity(partition) not in ("", known)
 
     def recovering(self, partition: Partition) -> bool:
-        """True while records are read again whose outcome is committed."""
+        """Return True while records are read again whose outcome is committed."""
         committed = self.positions[partition].next_offset
         return committed is not None and self.cursor[partition] < committed
 
-    def split(self, records: AnyRecords) -> tuple[AnyRecords | None, AnyRecords | None]:
-        """Cut a batch at the committed position: (what was committed before, what is new)."""
+    def split_at_committed(self, records: AnyRecords) -> tuple[AnyRecords | None, AnyRecords | None]:
+        """Cut a batch at the committed position into (committed, new) records."""
         committed = self.positions[records.partition].next_offset
         if committed is None or records.first_offset >= committed:
             return None, records
@@ -173,33 +184,33 @@ class Ownership:
 
     # ------------------------------------------------------------------------------------------------ gaps
 
-    def _gap(self, position: Position, bounds: OffsetBounds) -> bool:
+    def _handle_gap(self, position: Position, bounds: OffsetBounds) -> bool:
         start = position.next_offset
         assert start is not None
         missing = (
             f"{start} … {bounds.beginning - 1}" if start < bounds.beginning else f"{bounds.end} … {start - 1}"
         )
-        if not self._lost(position, bounds, f"offsets {missing}"):
+        if not self._may_skip(position, bounds, f"offsets {missing}"):
             return False
-        # The lost offsets are counted as filtered, so that the sum of outcomes still equals what the position
-        # has passed.
+        # The lost offsets count as filtered, so that the outcomes still add up to the offsets read.
         if start > bounds.end:
             position = self._restart(position, position.identity, bounds.beginning)
         else:
             position = self._move(
                 position,
                 bounds.beginning,
-                position.counts + Counts(filtered=bounds.beginning - start, held=position.counts.held),
+                position.counts
+                + Counts(filtered=bounds.beginning - start, buffered=position.counts.buffered),
             )
         return self._recover(position, bounds)
 
-    def _lost(self, position: Position, bounds: OffsetBounds, what: str) -> bool:
-        """Say that records are gone for good. True: the policy is to go on."""
+    def _may_skip(self, position: Position, bounds: OffsetBounds, what: str) -> bool:
+        """Open the fault for deleted records, and return True if the policy is to go on without them."""
         partition = position.partition
         self._faults.open(
             FaultKind.RETENTION_GAP,
             f"{partition}: the next record is offset {position.next_offset}, the source holds {bounds.beginning} … {bounds.end - 1}; "
-            f"{what} were never scored. To go on without them set on_gap: resume-earliest.",
+            f"{what} are deleted and were not scored. To continue without them set on_gap: resume-earliest.",
             partition,
             missing=what,
         )
@@ -210,12 +221,12 @@ class Ownership:
             position.partition
         ]
 
-    def _recreated(self, position: Position, identity: str, bounds: OffsetBounds) -> bool:
+    def _handle_recreated_log(self, position: Position, identity: str, bounds: OffsetBounds) -> bool:
         partition = position.partition
         self._faults.open(
             FaultKind.TOPIC_RECREATED,
-            f"{partition}: this is not the log that was read before (it was deleted and made again, or replaced); the position "
-            f"{position.next_offset} means nothing in it. To read it from its beginning set on_gap: resume-earliest.",
+            f"{partition}: the log was deleted and created again, or replaced; the position {position.next_offset} is not valid "
+            "in the new log. To read the new log from its beginning set on_gap: resume-earliest.",
             partition,
             known=position.identity,
             found=identity,
@@ -226,9 +237,9 @@ class Ownership:
 
     def _restart(self, position: Position, identity: str, offset: int) -> Position:
         with self._database.begin() as connection:
-            snapshots.delete(connection, position)  # it belongs to the log that is gone
+            snapshots.delete(connection, position)  # it belongs to the deleted log
             return positions.restart(connection, position, identity, offset, Counts())
 
 
-def _without_held(counts: Counts) -> Counts:
-    return replace(counts, filtered=counts.filtered + counts.held, held=0)
+def _without_buffered(counts: Counts) -> Counts:
+    return replace(counts, filtered=counts.filtered + counts.buffered, buffered=0)

@@ -1,4 +1,4 @@
-"""What receives the results of an engine."""
+"""Receivers of an engine's results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.scoring.stream_scorer import BatchResult
 
 
 class Sink(Protocol):
-    """Wants every result, of new records after their commit and of replayed ones."""
+    """Receiver of every result: of new records after their commit, and of replayed ones."""
 
     def append(self, result: BatchResult) -> None: ...
 

@@ -1,8 +1,8 @@
-"""When and how the state of a partition is kept: snapshots, and series that leave memory.
+"""Snapshots of the state of partitions, and offloading of silent series.
 
-A snapshot is taken between two batches, in one transaction under the owner's fence. Series that have been
-silent for long are moved out in the same transaction, and those that came back are deleted there in it too,
-so that a snapshot and the stored series always belong together.
+A snapshot is taken between two batches, in one transaction under the owner's fence. The same transaction
+offloads series that have been silent for long and deletes the stored state of restored ones, so that a
+snapshot and the offloaded series always belong together.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ class Snapshots:
     def __init__(
         self,
         database: Database,
-        scoring: StreamScorer,
+        scorer: StreamScorer,
         metrics: StreamMetrics,
         every: float,
-        stored: OffloadedSeries,
+        offloaded: OffloadedSeries,
         history: HistorySink | None = None,
     ) -> None:
         self._database = database
-        self._scoring = scoring
+        self._scorer = scorer
         self._metrics = metrics
         self._every = every
-        self._stored = stored
+        self._offloaded = offloaded
         self._history = history
-        self._taken: dict[Partition, tuple[float, int]] = {}  # when, at which of the partition's commits
+        self._taken: dict[Partition, tuple[float, int]] = {}  # (time, commits of the partition)
 
     def take_due(self, ownership: Ownership) -> None:
-        """Take the snapshot that is most overdue, if any is. Raises Fenced."""
+        """Take the most overdue snapshot, if any is due. Raises Fenced."""
         due = [p for p in ownership.positions if self._due(ownership, p) and self._since(p) >= self._every]
         if due:
             self._take(ownership, max(due, key=self._since))
 
     def take_all(self, ownership: Ownership) -> None:
-        """Take every snapshot that would differ from the stored one, of what is still ours."""
+        """Take every snapshot that would differ from the stored one, of owned partitions."""
         for partition in [p for p in ownership.positions if self._due(ownership, p)]:
             with suppress(Fenced):
                 self._take(ownership, partition)
@@ -65,7 +65,7 @@ class Snapshots:
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""
         self._taken.pop(partition, None)
-        self._stored.forget(partition)
+        self._offloaded.forget(partition)
 
     def _since(self, partition: Partition) -> float:
         """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a
@@ -74,7 +74,7 @@ class Snapshots:
         return time.monotonic() - self._taken[partition][0] if partition in self._taken else float("inf")
 
     def _due(self, ownership: Ownership, partition: Partition) -> bool:
-        # By commits, not by offset: what is let go at the end of the input moves no offset.
+        # By commits, not by offset: the end of an input releases points without moving the offset.
         commits = ownership.positions[partition].commits
         return not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != commits
 
@@ -83,25 +83,25 @@ class Snapshots:
         assert position.next_offset is not None
         if self._history is not None:
             self._history.durable(partition, position.next_offset)
-        idle = self._scoring.idle(partition)
-        pages = self._scoring.pages(partition, without=idle)
+        idle = self._scorer.idle(partition)
+        pages = self._scorer.pages(partition, without=idle)
         started = time.monotonic()
         try:
             with self._database.begin() as connection:
                 size = snapshots.save(
-                    connection, position, position.next_offset, pages, meta=self._scoring.meta()
+                    connection, position, position.next_offset, pages, meta=self._scorer.meta()
                 )
-                offloaded_series.forget(connection, position, self._stored.revived.get(partition, []))
-                evicted = offloaded_series.evict(connection, position, states_of(self._scoring, idle))
+                offloaded_series.forget(connection, position, self._offloaded.restored.get(partition, []))
+                offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, idle))
         except StorageUnavailable as error:
-            log.warning("no snapshot", partition=str(partition), error=str(error))
+            log.warning("snapshot not written", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)
             return
-        self._scoring.series.release(partition, [self._scoring.series.key(slot) for slot in idle.tolist()])
+        self._scorer.series.release(partition, [self._scorer.series.key(slot) for slot in idle.tolist()])
         if self._history is not None:
             self._history.settle(partition, position.next_offset)
-        self._stored.forget(partition)
+        self._offloaded.forget(partition)
         self._taken[partition] = (time.monotonic(), position.commits)
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
-        self._metrics.evictions.inc(evicted)
+        self._metrics.evictions.inc(offloaded)

@@ -40,7 +40,7 @@ from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files.source import ENDINGS
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
-from storage.stream_state import reader as ledgers
+from storage.stream_state import reader as stored_readers
 from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
@@ -61,9 +61,9 @@ RETRY_SECONDS = 1.0
 
 
 def read_warm_start(
-    database: Database, owner: str, ledger: str, live: StreamScorer, peek: Callable[[], Source | None]
+    database: Database, owner: str, reader: str, live: StreamScorer, peek: Callable[[], Source | None]
 ) -> Iterator[int]:
-    """Learn what the past tells of the series of ``ledger``, unless that is done; what was read for another
+    """Learn what the past tells of the series of ``reader``, unless that is done; what was read for another
     path or form of the state is forgotten.
 
     ``peek`` makes another reader of what the stream reads: of the past only that is learnt which is older
@@ -71,14 +71,18 @@ def read_warm_start(
     database or source that is away. Raises InputError and SourceError for files that cannot be read; then
     nothing of them is used.
     """
-    name, stream, at = live.provenance.stream, live.stream, warm_start_reader(ledger, live)
-    yield from _patiently(partial(_forget_others, database, ledger, at), 0)
+    name, stream, at = (
+        live.provenance.stream,
+        live.stream,
+        warm_start_reader(reader, live.stream, live.detector.state_version),
+    )
+    yield from _patiently(partial(_forget_others, database, reader, at), 0)
     if at is None or (yield from _patiently(partial(_known, database, at, owner), 0)):
         return
     started, rows, late = time.monotonic(), 0, 0
     until = (
         (yield from _begin_of(name, stream, peek))
-        if (yield from _patiently(partial(_unread, database, ledger), 0))
+        if (yield from _patiently(partial(_unread, database, reader), 0))
         else None
     )
     log.info(
@@ -87,20 +91,20 @@ def read_warm_start(
         warm_start=str(stream.warm_start),
         until=None if until is None else str(np.datetime64(until, "ns")),
     )
-    scoring = StreamScorer(
+    scorer = StreamScorer(
         live.provenance,
         stream,
         live.detector,
         keep=None if until is None else lambda columns: columns.time < until,
     )
     for path in (yield from _in_order(name, stream)):
-        for result in _learn(scoring, name, path):
+        for result in _learn(scorer, name, path):
             counts = result.outcomes[WARM_START_PARTITION].counts
             rows, late = rows + counts.scored, late + counts.late
             yield rows
-    slots = scoring.series.slots(WARM_START_PARTITION)
+    slots = scorer.series.slots(WARM_START_PARTITION)
     for start in range(0, len(slots), CHUNK):
-        yield from _patiently(partial(_store, database, at, scoring, slots[start : start + CHUNK]), rows)
+        yield from _patiently(partial(_store, database, at, scorer, slots[start : start + CHUNK]), rows)
     yield from _patiently(partial(_finish, database, at, owner, rows), rows)
     if late:
         log.warning(
@@ -117,9 +121,9 @@ def read_warm_start(
     )
 
 
-def forget_warm_start(database: Database, ledger: str) -> None:
-    """Nobody reads as ``ledger`` any more. Raises StorageUnavailable."""
-    _forget_others(database, ledger, None)
+def forget_warm_start(database: Database, reader: str) -> None:
+    """Nobody reads as ``reader`` any more. Raises StorageUnavailable."""
+    _forget_others(database, reader, None)
 
 
 def warm_start_files(name: str, path: Path) -> list[str]:
@@ -153,18 +157,18 @@ def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRec
             yield poll.records
 
 
-def results(scoring: StreamScorer, source: Source) -> Iterator[BatchResult]:
+def results(scorer: StreamScorer, source: Source) -> Iterator[BatchResult]:
     """Score a bounded source to its end.
 
     Raises SourceError, also where too many records cannot be decoded.
     """
     at: dict[Partition, int] = {}
     for records in whole(source):
-        result = scoring.process(records)
+        result = scorer.process(records)
         at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
         _refuse_broken(result)
         yield result
-    yield scoring.flush(at)
+    yield scorer.flush(at)
 
 
 def _refuse_broken(result: BatchResult) -> None:
@@ -247,22 +251,22 @@ def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
     return min(begins, default=None)
 
 
-def _learn(scoring: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
+def _learn(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
     """One file after the other through the same series, each with a watermark of its own: they may be one
     series each, over the same time.
     """
-    source, at = source_of(name, scoring.stream, [path]), 0
+    source, at = source_of(name, scorer.stream, [path]), 0
     try:
         for (records,) in whole(source):
             at = records.next_offset
-            result = scoring.process([replace(records, partition=WARM_START_PARTITION)], replay=True)
+            result = scorer.process([replace(records, partition=WARM_START_PARTITION)], replay=True)
             _refuse_broken(result)
             yield result
-        yield scoring.flush({WARM_START_PARTITION: at}, replay=True)
-        scoring.restore(
+        yield scorer.flush({WARM_START_PARTITION: at}, replay=True)
+        scorer.restore(
             WARM_START_PARTITION,
-            scoring.meta(),
-            [scoring.windows.dump(scoring.windows.empty(WARM_START_PARTITION))],
+            scorer.meta(),
+            [scorer.event_time.dump(scorer.event_time.empty(WARM_START_PARTITION))],
         )
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
@@ -292,35 +296,35 @@ def _later(rows: int, error: Exception) -> Steps[None]:
         yield rows
 
 
-def _forget_others(database: Database, ledger: str, keep: str | None) -> None:
+def _forget_others(database: Database, reader: str, keep: str | None) -> None:
     with database.read() as connection:
-        others = [one for one in ledgers.names(connection, warm_start_prefix(ledger)) if one != keep]
+        others = [one for one in stored_readers.names(connection, warm_start_prefix(reader)) if one != keep]
     for other in others:
         with database.begin() as connection:
-            ledgers.forget(connection, other)
+            stored_readers.forget(connection, other)
 
 
-def _claim(database: Database, ledger: str, owner: str) -> Position:
-    return positions.take_over(database, ledger, WARM_START_PARTITION, owner, "")
+def _claim(database: Database, reader: str, owner: str) -> Position:
+    return positions.acquire(database, reader, WARM_START_PARTITION, owner, "")
 
 
-def _unread(database: Database, ledger: str) -> bool:
+def _unread(database: Database, reader: str) -> bool:
     """No record was read as this ledger: the first of a series may be the first there is."""
     with database.read() as connection:
-        return all(position.next_offset is None for position in positions.all_of(connection, ledger))
+        return all(position.next_offset is None for position in positions.all_of(connection, reader))
 
 
-def _known(database: Database, ledger: str, owner: str) -> bool:
-    return _claim(database, ledger, owner).counts.scored > 0
+def _known(database: Database, reader: str, owner: str) -> bool:
+    return _claim(database, reader, owner).counts.scored > 0
 
 
-def _store(database: Database, ledger: str, scoring: StreamScorer, slots: NDArray[np.int32]) -> None:
+def _store(database: Database, reader: str, scorer: StreamScorer, slots: NDArray[np.int32]) -> None:
     with database.begin() as connection:
-        offloaded_series.store(connection, ledger, WARM_START_PARTITION, states_of(scoring, slots))
+        offloaded_series.store(connection, reader, WARM_START_PARTITION, states_of(scorer, slots))
 
 
-def _finish(database: Database, ledger: str, owner: str, rows: int) -> None:
-    position = _claim(database, ledger, owner)
+def _finish(database: Database, reader: str, owner: str, rows: int) -> None:
+    position = _claim(database, reader, owner)
     if not position.counts.scored:
         with database.begin() as connection:
             positions.advance(connection, position, rows, Counts(scored=rows), None)

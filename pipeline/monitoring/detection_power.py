@@ -123,7 +123,7 @@ class PowerSink:
 
     def __init__(
         self,
-        scoring: StreamScorer,
+        scorer: StreamScorer,
         metrics: PowerMetrics,
         clock: Callable[[], float] = time.perf_counter,
         keep: Callable[[str, list[Power]], None] = lambda series, found: None,
@@ -134,8 +134,8 @@ class PowerSink:
         self.spent = 0.0
         # seconds of one piece of work, the longest so far: what is not there yet is not spent
         self._dearest = 0.02
-        self._scoring, self._metrics, self._clock = scoring, metrics, clock
-        self._detector = scoring.detector
+        self._scorer, self._metrics, self._clock = scorer, metrics, clock
+        self._detector = scorer.detector
         self._begun = self._told = clock()
         self._watched: list[_Watched] = []
         self._round: list[int] = []
@@ -146,8 +146,8 @@ class PowerSink:
             return
         start = self._clock()
         # a promotion: what was begun with the other one says nothing
-        if self._scoring.detector is not self._detector:
-            self._detector, self._watched, self.found = self._scoring.detector, [], {}
+        if self._scorer.detector is not self._detector:
+            self._detector, self._watched, self.found = self._scorer.detector, [], {}
         self._collect(result.scored.points)
         collected = self._clock()
         if self.spent + self._dearest <= SHARE * (start - self._begun):
@@ -165,7 +165,7 @@ class PowerSink:
     def _collect(self, points: Points) -> None:
         if not self._watched:
             return
-        keys, now = self._scoring.series.by_slot, int(points.time[-1])
+        keys, now = self._scorer.series.by_slot, int(points.time[-1])
         rows = np.flatnonzero(np.isin(points.slot, [one.slot for one in self._watched]))
         for one in self._watched:
             mine = rows[points.slot[rows] == one.slot]
@@ -178,7 +178,7 @@ class PowerSink:
             one.past.append(points.values[mine])
             if sum(map(len, one.past)) >= PAST:  # the engine's state is that after this batch
                 one.state = {
-                    name: array[[one.slot]] for name, array in self._scoring.series.state["detector"].items()
+                    name: array[[one.slot]] for name, array in self._scorer.series.state["detector"].items()
                 }
         gone = {
             id(one)
@@ -197,7 +197,7 @@ class PowerSink:
             return
         self._watched.remove(ready)
         assert ready.state is not None
-        name = self._scoring.name_of(ready.slot)
+        name = self._scorer.name_of(ready.slot)
         points = take(_joined(ready.after), np.arange(ROWS))
         points.slot = np.zeros(len(points), np.int32)
         spread = np.array([spread_of(column) for column in np.concatenate(ready.past).T])
@@ -210,7 +210,7 @@ class PowerSink:
         self._tell()
 
     def _begin(self) -> None:
-        table = self._scoring.series
+        table = self._scorer.series
         if not self._round:
             self._rounds += 1
             live = [slot for slot, key in enumerate(table.by_slot) if key is not None]

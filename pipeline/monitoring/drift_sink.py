@@ -61,18 +61,18 @@ class DriftSink:
 
     def __init__(
         self,
-        scoring: StreamScorer,
+        scorer: StreamScorer,
         cool_down_ns: int,
         on_drift: Callable[[DriftEvidence], None],
         keep: Callable[[Partition, Callable[[], DriftState]], None] = lambda partition, state: None,
         kept: Iterable[DriftState] = (),
     ) -> None:
-        self._scoring = scoring
+        self._scorer = scorer
         self._on_drift = on_drift
         self._keep = keep
         self._kept_at = time.monotonic()
         self._kept: dict[Partition, tuple[dict[Key, int], State]] = {}
-        self._watch = DriftWatch(len(scoring.provenance.channels), cool_down_ns)
+        self._watch = DriftWatch(len(scorer.provenance.channels), cool_down_ns)
         self._keys: Sequence[Key | None] = ()
         self._generation = -1
         for one in sorted(kept, key=lambda one: one.saved_ns):
@@ -100,7 +100,7 @@ class DriftSink:
 
     def _save(self) -> None:
         self._kept_at = time.monotonic()
-        table, stream = self._scoring.series, self._scoring.provenance.stream
+        table, stream = self._scorer.series, self._scorer.provenance.stream
         for partition in table.partitions():
             slots = self._watch.watched(table.slots(partition))
             if len(slots):
@@ -114,7 +114,7 @@ class DriftSink:
 
     def _follow(self) -> None:
         """Slots that have another series than before begin anew, or where that series was when it was kept."""
-        table = self._scoring.series
+        table = self._scorer.series
         if table.generation == self._generation:
             return
         now = table.by_slot[: self._watch.most]
@@ -128,7 +128,7 @@ class DriftSink:
 
     def _restore(self, slots: Sequence[int]) -> None:
         """Each series once: when it comes back later, what was kept is older than what it has learnt since."""
-        table = self._scoring.series
+        table = self._scorer.series
         found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row of what was kept
         for slot in slots:
             partition = table.partition(slot)
@@ -145,8 +145,8 @@ class DriftSink:
                 )
 
     def _evidence(self, drift: Drift) -> DriftEvidence:
-        provenance = self._scoring.provenance
-        names = self._scoring.names()
+        provenance = self._scorer.provenance
+        names = self._scorer.names()
         series = tuple(
             {
                 "series": names[one.slot],

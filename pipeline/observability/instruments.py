@@ -21,8 +21,10 @@ class FlowInstruments:
             "stream",
             "outcome",
         )
-        self.held = registry.gauge(
-            "held_records", "Records read that wait for the watermark (lateness, aggregation)", *_PARTITION
+        self.buffered = registry.gauge(
+            "held_records",
+            "Records buffered until the watermark passes them (lateness, aggregation)",
+            *_PARTITION,
         )
         self.lag = registry.gauge(
             "lag_records", "Records of the log behind its end that are not committed yet", *_PARTITION

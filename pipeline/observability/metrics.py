@@ -112,8 +112,8 @@ class StreamMetrics:
     def lag(self, partition: Partition, records: int) -> None:
         self._metrics.flow.lag.labels(self._stream, partition.topic, partition.number).set(records)
 
-    def held(self, partition: Partition, records: int) -> None:
-        self._metrics.flow.held.labels(self._stream, partition.topic, partition.number).set(records)
+    def buffered(self, partition: Partition, records: int) -> None:
+        self._metrics.flow.buffered.labels(self._stream, partition.topic, partition.number).set(records)
 
     def snapshot(self, partition: Partition, size: int) -> None:
         """A snapshot of ``size`` bytes was committed just now."""
@@ -131,7 +131,7 @@ class StreamMetrics:
     def forget(self, partition: Partition) -> None:
         """The partition is no longer ours: another process reports it."""
         for gauge in (
-            self._metrics.flow.held,
+            self._metrics.flow.buffered,
             self._metrics.flow.lag,
             self._metrics.state.snapshot_time,
             self._metrics.state.snapshot_bytes,

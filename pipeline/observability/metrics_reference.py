@@ -10,7 +10,7 @@ Generated from `pipeline/observability/instruments.py` by `make docs`; do not ed
 Prometheus. Counters begin at zero with each process: use `rate()` and `increase()`.
 
 Every offset is accounted for: over any span without a restart, the sum of `forewatch_records_total` over its outcomes is the number of offsets that were
-committed, and records that were read but wait for the watermark stand in `forewatch_held_records`.
+committed, and records that are buffered until the watermark passes them are counted in `forewatch_held_records`.
 
 Worth an alert: `forewatch_database_up == 0`, `forewatch_source_up == 0`, any `forewatch_open_faults > 0`, a `forewatch_lag_records` that grows, and
 `time() - forewatch_snapshot_timestamp_seconds` far above `storage.snapshot_every`.

@@ -152,7 +152,7 @@ class SeriesTable:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
-    def exchange(self, name: str, layer: StateLayer) -> None:
+    def replace_layer(self, name: str, layer: StateLayer) -> None:
         """Another model goes on with the state of all series.
 
         Raises ValueError where its state is another one.

@@ -1,7 +1,8 @@
-"""The path of one stream from records to verdicts, with the state of all its series: the same for daemon,
-backfill, evaluation and frames.
+"""The path of one stream from records to verdicts, with the state of all its series.
 
-Records ─► decode ─► windows (held, late, duplicate, gaps) ─► detector ─► intervals
+Daemon, backfill, evaluation and data frames use the same one::
+
+    records ─► decode ─► event time (reorder, late, duplicate, gaps) ─► detector ─► anomaly tracker
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, EventTimeProces
 
 log = structlog.get_logger(__name__)
 
-#: Fetches what is stored of series that are not in memory: (partition, key → event time of its first point
-#: now) → pages.
+#: Loads the stored state of series that are not in memory: (partition, key → event time of the next point) →
+#: pages.
 LoadOffloaded = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
 
-#: Which points (N,) of a batch are wanted.
+#: Selects points of a batch: (N,) bool.
 SelectPoints = Callable[[Columns], NDArray[np.bool_]]
 
 
 def nothing_offloaded(partition: Partition, first_ns: Mapping[Key, int]) -> Sequence[bytes]:
-    """The ``LoadOffloaded`` of a run whose series begin with their first record and never leave memory."""
+    """Return nothing: the ``LoadOffloaded`` of a run that keeps all series in memory."""
     return ()
 
 
 @dataclass(slots=True)
 class PartitionOutcome:
-    """What became of one partition's records in a batch.
+    """Outcome of one partition's records in a batch.
 
-    ``counts`` is the change, apart from ``held``, which is the new number.
+    ``counts`` holds the changes, and in ``buffered`` the new number.
     """
 
     first_offset: int
     next_offset: int
     counts: Counts
     watermark_ns: int | None
-    broken: bool = False  # too many records do not decode: the stream is to stop after this batch
+    broken: bool = False  # too many records do not decode: stop the partition after this batch
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[LateRecord] = field(default_factory=list)
 
@@ -73,74 +74,82 @@ class BatchResult:
 
 
 class StreamScorer:
-    """Decoder, windows, detector and intervals of one stream, and the state that they carry."""
+    """Decoder, event time, detector and anomaly tracker of one stream, with their state."""
 
     def __init__(
         self,
         provenance: Provenance,
         stream: Stream,
         detector: Detector,
-        revive: LoadOffloaded = nothing_offloaded,
+        load_offloaded: LoadOffloaded = nothing_offloaded,
         keep: SelectPoints | None = None,
     ) -> None:
-        """``keep`` chooses among the decoded points; those that it does not keep are passed over."""
+        """Start without series.
+
+        Args:
+            provenance: What the anomalies have in common.
+            stream: The configuration of the stream.
+            detector: The detector of the champion model.
+            load_offloaded: Loads the state of a series that is not in memory.
+            keep: Selects decoded points; the others are skipped. None keeps all.
+        """
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
-        self.windows = EventTimeProcessor(stream)
-        self.intervals = AnomalyTracker(self._identify)
+        self.event_time = EventTimeProcessor(stream)
+        self.tracker = AnomalyTracker(self._identify)
         self.series = SeriesTable(
             {
-                "windows": StateLayer(self.windows.version, self.windows.initial),
+                "windows": StateLayer(self.event_time.version, self.event_time.initial),
                 "detector": self._layer(detector),
             }
         )
         self._decoder = make_decoder(provenance.stream, stream)
-        self._revive = revive
+        self._load_offloaded = load_offloaded
         self._keep = keep
-        self._waiting: dict[Partition, PartitionBuffer] = {}
+        self._buffers: dict[Partition, PartitionBuffer] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
 
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
 
     def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
-        """Score records, at most one batch a partition. Raises ValueError for two: the first would be lost.
+        """Score records, at most one batch for each partition.
 
-        ``replay``: bring the state up to date; the intervals are left as they are, for they are what was
-        committed.
+        With ``replay`` only the state is brought up to date: the open anomalies are the committed ones and
+        stay as they are. Raises ValueError for two batches of one partition.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
         for records in batch:
             partition = records.partition
             if partition in ready:
-                raise ValueError(f"{partition}: two batches in one call; the source has to put them together")
+                raise ValueError(f"{partition}: two batches in one call; the source must merge them")
             columns, dead = self._decoder.decode(records)
             if self._keep is not None:
                 columns = columns.take(self._keep(columns))
-            waiting, ready[partition] = self.windows.push(self._waiting_of(partition), columns)
-            self._waiting[partition] = waiting
-            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, held=waiting.records)
+            buffer, ready[partition] = self.event_time.push(self._buffer_of(partition), columns)
+            self._buffers[partition] = buffer
+            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, buffered=buffer.records)
             broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(
                 columns, dead
             )
             outcomes[partition] = PartitionOutcome(
-                records.first_offset, records.next_offset, counts, waiting.watermark_ns, broken, dead
+                records.first_offset, records.next_offset, counts, buffer.watermark_ns, broken, dead
             )
         return self._score(ready, outcomes, replay)
 
     def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> BatchResult:
-        """The input is over: score what was held, as if the watermark had passed everything.
+        """Score all buffered records, as if the watermark had passed them: the input has ended.
 
         ``replay`` as in ``process``.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
         for partition, next_offset in next_offsets.items():
-            waiting, ready[partition] = self.windows.flush(self._waiting_of(partition))
-            self._waiting[partition] = waiting
+            buffer, ready[partition] = self.event_time.flush(self._buffer_of(partition))
+            self._buffers[partition] = buffer
             outcomes[partition] = PartitionOutcome(
-                next_offset, next_offset, Counts(held=waiting.records), waiting.watermark_ns
+                next_offset, next_offset, Counts(buffered=buffer.records), buffer.watermark_ns
             )
         return self._score(ready, outcomes, replay)
 
@@ -151,7 +160,9 @@ class StreamScorer:
         admitted, offsets = [], []
         start = 0
         for partition, columns in ready.items():
-            one = self.windows.admit(self.series.state["windows"], self._slots(partition, columns), columns)
+            one = self.event_time.admit(
+                self.series.state["windows"], self._slots(partition, columns), columns
+            )
             self._count(outcomes[partition], columns, one.outcome)
             admitted.append(one)
             offsets.append(
@@ -170,7 +181,7 @@ class StreamScorer:
             points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted])
         )
         if not replay:
-            result.anomalies = self.intervals.advance(
+            result.anomalies = self.tracker.advance(
                 result.scored, self.provenance, self.series.state["windows"]["seq"]
             )
         return result
@@ -178,12 +189,12 @@ class StreamScorer:
     def _step(self, points: Points, restart: NDArray[np.bool_]) -> Verdicts:
         """Advance the detector.
 
-        A series that begins anew inside the batch does so between its points, wherever the batch was cut.
+        A series that is reset within the batch is reset between its points, however the batch was cut.
         """
-        parts, verdicts = _lives(points.slot, restart), []
+        parts, verdicts = _rows_between_resets(points.slot, restart), []
         for rows in parts:
-            if len(anew := np.unique(points.slot[rows][restart[rows]])):
-                self.series.reset(anew, "detector")
+            if len(restarted := np.unique(points.slot[rows][restart[rows]])):
+                self.series.reset(restarted, "detector")
             part = (
                 points
                 if len(parts) == 1
@@ -201,22 +212,23 @@ class StreamScorer:
     def _slots(self, partition: Partition, columns: Columns) -> NDArray[np.int32]:
         slots, new = self.series.find(partition, columns.keys.names)
         if new:
-            # The first in the order of admission, which is the same however the records were cut into
+            # The first point in the order of admission, which does not depend on how records were cut into
             # batches.
             first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
             self._load(partition, {key: first_ns[key] for key in new})
         return columns.keys.spread(slots)
 
-    def begin(self, partition: Partition, first_ns: Mapping[Key, int]) -> NDArray[np.int32]:
-        """Take series in, with what is stored of them, before their first points, whose event times are
-        given; returns their slots.
+    def add_series(self, partition: Partition, first_ns: Mapping[Key, int]) -> NDArray[np.int32]:
+        """Add series with their stored state before their first points, and return their slots.
+
+        ``first_ns`` gives the event time of the first point of each series.
         """
         slots, _ = self.series.find(partition, list(first_ns))
         self._load(partition, first_ns)
         return slots
 
     def _load(self, partition: Partition, first_ns: Mapping[Key, int]) -> None:
-        for page in self._revive(partition, first_ns):
+        for page in self._load_offloaded(partition, first_ns):
             self.series.load_page(partition, page)
 
     def _count(self, outcome: PartitionOutcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
@@ -240,18 +252,19 @@ class StreamScorer:
                 self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist()
             )
 
-    def exchange(self, detector: Detector, provenance: Provenance) -> None:
-        """Another model decides from the next batch on; the series go on from where they are.
+    def replace_detector(self, detector: Detector, provenance: Provenance) -> None:
+        """Use another detector from the next batch on; the series keep their state.
 
-        Called between two batches, so that no batch is a mixture. Raises ValueError where the detector keeps
-        another kind of state.
+        Call it between two batches, so that one model scores each batch. Raises ValueError where the detector
+        keeps another kind of state.
         """
-        self.series.exchange("detector", self._layer(detector))
+        self.series.replace_layer("detector", self._layer(detector))
         self.detector, self.provenance = detector, provenance
 
-    def put(self, names: Sequence[str], state: State) -> int:
-        """From the next batch on, give series what ``state`` (a row each) says that their detector knows;
-        returns how many are in memory.
+    def overwrite_state(self, names: Sequence[str], state: State) -> int:
+        """Overwrite the detector's state of series with the rows of ``state``, from the next batch on.
+
+        Series that are not in memory are skipped. Returns the number of those that are.
         """
         slots = {name: slot for slot, name in enumerate(self.names()) if name is not None}
         rows = np.array([row for row, name in enumerate(names) if name in slots], np.int64)
@@ -263,34 +276,46 @@ class StreamScorer:
     # ------------------------------------------------------------------------------------------------ state of a partition
 
     def restore(
-        self, partition: Partition, meta: Mapping[str, Any], pages: Iterable[bytes], *, waiting: bool = True
+        self,
+        partition: Partition,
+        meta: Mapping[str, Any],
+        pages: Iterable[bytes],
+        *,
+        with_buffer: bool = True,
     ) -> None:
-        """Take in what ``pages`` wrote. A part whose version changed since begins anew, and that is logged.
+        """Load the state that ``pages`` wrote.
 
-        ``waiting`` False leaves out the records that waited: those that let them go cannot be read again, so
-        some of them were scored since.
+        A layer whose version has changed since is reset, and that is logged.
+
+        Args:
+            partition: The partition that the state belongs to.
+            meta: The result of ``meta`` when the pages were written.
+            pages: The buffered records first, then the series.
+            with_buffer: Also load the buffered records. False where the records that released them cannot be
+                read again: some of the buffered ones were scored since.
         """
         pages = iter(pages)
-        held = next(pages)
-        if (version := meta["windows"]) != self.windows.version:
+        buffer_page = next(pages)
+        if (version := meta["windows"]) != self.event_time.version:
             log.warning(
-                "windows begin anew: their stored form is of another version",
+                "buffered records are dropped: their stored form has another version",
                 partition=str(partition),
                 stored=version,
             )
-        elif waiting:
-            self._waiting[partition] = self.windows.load(partition, held)
+        elif with_buffer:
+            self._buffers[partition] = self.event_time.load(partition, buffer_page)
         changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
         if changed:
             log.warning(
-                "state begins anew: its stored form is of another version",
+                "series state is reset: its stored form has another version",
                 partition=str(partition),
                 layers=sorted(changed),
             )
 
     def restore_open(self, partition: Partition, anomalies: Iterable[Anomaly]) -> None:
-        """Take up the open anomalies of a partition; those of series that are not in memory wait in the
-        database.
+        """Continue the open anomalies of a partition.
+
+        Those of series that are not in memory stay in the database.
         """
         anomalies = list(anomalies)
         if not anomalies:
@@ -301,46 +326,44 @@ class StreamScorer:
         }
         for anomaly in anomalies:
             if (slot := by_series.get(anomaly.series)) is not None:
-                self.intervals.restore(slot, anomaly, int(self.series.state["windows"]["seq"][slot]))
+                self.tracker.restore(slot, anomaly, int(self.series.state["windows"]["seq"][slot]))
 
-    def held(self, partition: Partition) -> int:
-        """Records of the partition that wait for the watermark."""
-        return self._waiting_of(partition).records
+    def buffered_records(self, partition: Partition) -> int:
+        """Return the number of records buffered until the watermark passes them."""
+        return self._buffer_of(partition).records
 
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
-        """Everything known of a partition, but for the series in the slots ``without``; ``restore`` reads it
-        back.
-        """
-        yield self.windows.dump(self._waiting_of(partition))
+        """Yield the state of a partition without the series in the slots ``without``, for ``restore``."""
+        yield self.event_time.dump(self._buffer_of(partition))
         slots = self.series.slots(partition)
         yield from self.series.pages(slots[~np.isin(slots, without)])
 
     def meta(self) -> dict[str, Any]:
-        """What ``restore`` must know before it reads the pages."""
-        return {"windows": self.windows.version}
+        """Return what ``restore`` needs before it reads the pages."""
+        return {"windows": self.event_time.version}
 
     def drop(self, partition: Partition) -> None:
-        """Forget a partition."""
-        self.intervals.forget(self.series.slots(partition).tolist())
+        """Drop the state of a partition."""
+        self.tracker.forget(self.series.slots(partition).tolist())
         self.series.drop(partition)
-        self._waiting.pop(partition, None)
+        self._buffers.pop(partition, None)
         self._gauges.pop(partition, None)
 
     def idle(self, partition: Partition) -> NDArray[np.int32]:
-        """Slots of series that have been silent for longer than ``idle_after`` and are not in an anomaly."""
+        """Return the slots of series that are silent for ``idle_after`` and have no open anomaly."""
         slots = self.series.slots(partition)
-        before = (self._waiting_of(partition).watermark_ns or 0) - int(
+        before = (self._buffer_of(partition).watermark_ns or 0) - int(
             self.stream.idle_after.total_seconds() * 1e9
         )
         silent = slots[self.last_time(slots) < before]
-        return silent[[slot not in self.intervals for slot in silent.tolist()]]
+        return silent[[slot not in self.tracker for slot in silent.tolist()]]
 
     def last_time(self, slots: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Event time of the last point of each series, ns."""
+        """Return the event time of the last point of each series, ns."""
         return self.series.state["windows"]["last_time"][slots]
 
     def names(self) -> list[str | None]:
-        """The name of the series in every slot, None where it is free."""
+        """Return the name of the series in each slot, None where the slot is free."""
         return series_names(self.stream, self.series.by_slot)
 
     def name_of(self, slot: int) -> str:
@@ -348,31 +371,31 @@ class StreamScorer:
 
     def _layer(self, detector: Detector) -> StateLayer:
         def introduce(state: State, slots: NDArray[np.int32], keys: Sequence[Key]) -> None:
-            # Names are made when they are asked for: most models have nothing of its own for any series.
+            # Names are made on demand: most models keep nothing for a single series.
             detector.register_series(state, slots, (series_name(self.stream, key)[0] for key in keys))
 
         return StateLayer(
             detector.state_version, detector.initial, detector.weights, detector.on_weights_changed, introduce
         )
 
-    def _waiting_of(self, partition: Partition) -> PartitionBuffer:
-        waiting = self._waiting.get(partition)
-        return self.windows.empty(partition) if waiting is None else waiting
+    def _buffer_of(self, partition: Partition) -> PartitionBuffer:
+        buffer = self._buffers.get(partition)
+        return self.event_time.empty(partition) if buffer is None else buffer
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
 
 
-def _lives(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Rows of a batch, those before the first restart of their series apart from those after it, and so on."""
+def _rows_between_resets(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Group the rows of a batch by the number of resets of their series before them."""
     if not restart.any():
         return [np.arange(len(slot))]
     order = np.argsort(slot, kind="stable")
-    begun = np.cumsum(restart[order])
+    resets = np.cumsum(restart[order])
     first = np.flatnonzero(np.diff(slot[order], prepend=-1))  # where each series' rows begin
-    life = np.empty(len(slot), np.int64)
-    life[order] = begun - np.repeat((begun - restart[order])[first], np.diff(first, append=len(slot)))
-    return [rows for rows in (np.flatnonzero(life == n) for n in range(life.max() + 1)) if len(rows)]
+    number = np.empty(len(slot), np.int64)
+    number[order] = resets - np.repeat((resets - restart[order])[first], np.diff(first, append=len(slot)))
+    return [rows for rows in (np.flatnonzero(number == n) for n in range(number.max() + 1)) if len(rows)]
 
 
 def _concatenated(parts: Sequence[Points]) -> Points:

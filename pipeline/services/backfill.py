@@ -26,12 +26,12 @@ from pipeline.engine.sink import Sink
 from pipeline.engine.warm_start import forget_warm_start, read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
-from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.services.scores_file import ScoresWriter
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import RangeSource, range_source
-from storage.stream_state import reader as ledgers
+from storage.stream_state import reader as stored_readers
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class BackfillReport:
 
     def as_dict(self) -> dict[str, Any]:
         read = self.counts.read()
-        outcomes = {name: count for name, count in asdict(self.counts).items() if name != "held"}
+        outcomes = {name: count for name, count in asdict(self.counts).items() if name != "buffered"}
         speed = {
             "seconds": round(self.seconds, 3),
             "records_per_second": round(read / self.seconds) if self.seconds else 0,
@@ -91,21 +91,22 @@ def run_backfill(
         else partial(_span, config, stream, start_ns, end_ns)
     )
     source = read()
-    ledger = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
+    reader = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
     tally = _Tally(progress)
     started = time.monotonic()
     with ExitStack() as stack:
         database = stack.enter_context(open_database(config))
-        # at once: that it cannot be written is told before the work
-        writer = ScoresWriter(scores) if scores is not None else None
-        sinks: list[Sink] = [tally] if writer is None else [tally, writer]
         engine = build_engine(
-            stream, config, database, source, StreamMetrics(Metrics(), stream), ledger=ledger, sinks=sinks
+            stream,
+            config,
+            database,
+            source,
+            StreamMetrics(Metrics(), stream),
+            reader=reader,
+            make_sinks=lambda scorer: _sinks(tally, scores, scorer),
         )
-        if writer is not None:
-            writer.scoring = engine.parts.scoring
         stack.callback(engine.close)
-        for _ in read_warm_start(database, owner_name(), ledger, engine.parts.scoring, read):
+        for _ in read_warm_start(database, owner_name(), reader, engine.parts.scorer, read):
             pass  # a series begins with what it would begin with in a daemon
         while not engine.done:
             engine.turn(0.1)
@@ -115,9 +116,14 @@ def run_backfill(
                 progress.expect(source.total)
         counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())
         with database.begin() as connection:
-            ledgers.forget(connection, ledger)
-        forget_warm_start(database, ledger)
+            stored_readers.forget(connection, reader)
+        forget_warm_start(database, reader)
     return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
+
+
+def _sinks(tally: _Tally, scores: Path | None, scorer: StreamScorer) -> list[Sink]:
+    """Open the file of scores here, so that an unwritable one is an error before any work is done."""
+    return [tally] if scores is None else [tally, ScoresWriter(scores, scorer)]
 
 
 def _files(config: Config, stream: str, inputs: Sequence[Path]) -> Source:

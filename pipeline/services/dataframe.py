@@ -85,9 +85,7 @@ def detect(
             }
             | stream
         )
-        scoring = StreamScorer(
-            provenance("frame", config, made := build(detector_spec(config))), config, made
-        )
+        scorer = StreamScorer(provenance("frame", config, made := build(detector_spec(config))), config, made)
     except ValidationError as error:
         said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InputError(f"detect: {'; '.join(said)}") from None
@@ -101,12 +99,12 @@ def detect(
         records = TableRecords(
             PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets))
         )
-        result = scoring.process([records])
+        result = scorer.process([records])
         _fill(found, result, config.channels, order)
         unusable += len(dead := result.outcomes[PARTITION].dead)
         if unusable == len(table):
             raise InputError(f"detect: no row can be used; {dead[-1].reason}: {dead[-1].detail}")
-    _fill(found, scoring.flush({PARTITION: len(table)}), config.channels, order)
+    _fill(found, scorer.flush({PARTITION: len(table)}), config.channels, order)
     forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
     found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
     found["guard"] = _words(forecaster, [former_forecaster(word) for word in FORECASTERS])

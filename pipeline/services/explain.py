@@ -150,14 +150,14 @@ def _from_file(
     path, key, points = anomaly.partition.topic, series_key(stream, anomaly.series), 0
     if not path.endswith(ENDINGS) or not Path(path).is_file():
         return None
-    scoring = scorer_with_initial_states(
+    scorer = scorer_with_initial_states(
         database,
         champion,
         stream,
         lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_),
     )
     with closing(source_of(anomaly.stream, stream, [escape(path)])) as source:
-        for scored in (result.scored for result in results(scoring, source) if result.scored is not None):
+        for scored in (result.scored for result in results(scorer, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
                 peak = int(rows[0])
                 return _Recomputed(

@@ -18,7 +18,7 @@ from pipeline.core.verdict_words import former_forecaster
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 
-def verdict_table(scoring: StreamScorer, result: BatchResult) -> pa.Table:
+def verdict_table(scorer: StreamScorer, result: BatchResult) -> pa.Table:
     """Return the M points of a result as a table.
 
     Columns: series, timestamp, per channel value, expected, lower and upper, then score, surprise, flag,
@@ -29,9 +29,9 @@ def verdict_table(scoring: StreamScorer, result: BatchResult) -> pa.Table:
 
     scored = result.scored
     assert scored is not None
-    points, verdicts, channels = scored.points, scored.verdicts, scoring.provenance.channels
+    points, verdicts, channels = scored.points, scored.verdicts, scorer.provenance.channels
     slots, which = np.unique(points.slot, return_inverse=True)
-    names = pa.array([scoring.name_of(slot) for slot in slots.tolist()], pa.string())
+    names = pa.array([scorer.name_of(slot) for slot in slots.tolist()], pa.string())
     columns: dict[str, Any] = {
         "series": pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), names),
         "timestamp": pa.array(points.time).cast(pa.timestamp("ns", tz="UTC")),
@@ -61,14 +61,13 @@ class ScoresWriter:
     Raises InputError, at once and later, where it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scorer: StreamScorer) -> None:
         self._path = path
+        self._scorer = scorer
         self._writer: Any = None
         self._stack = ExitStack()
         with self._writing():
             self._file = self._stack.enter_context(path.open("wb"))
-        # set by who builds the engine: it must exist before the engine does
-        self.scoring: StreamScorer | None = None
 
     def close(self) -> None:
         with self._writing():
@@ -79,8 +78,7 @@ class ScoresWriter:
     def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
-        assert self.scoring is not None
-        table = verdict_table(self.scoring, result)
+        table = verdict_table(self._scorer, result)
         if self._path.suffix == ".csv":
             dictionaries = [i for i, f in enumerate(table.schema) if pa.types.is_dictionary(f.type)]
             for i in dictionaries:

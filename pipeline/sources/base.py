@@ -10,7 +10,7 @@ A source is written in one file here and registered in ``pipeline.sources.SOURCE
             source.seek(partition, position)
             source.resume([partition])
         process(poll.records)
-        source.mirror(positions)                # after the COMMIT: for operators only, the truth is in the database
+        source.publish_offsets(positions)       # after the COMMIT, for operators: the database holds the truth
 """
 
 from __future__ import annotations
@@ -120,15 +120,15 @@ class Poll:
     """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded
     source has given everything.
 
-    ``waits`` says why not all of the source can come yet (its group is not joined, a topic is not there);
-    empty: nothing is waited for.
+    ``waits_for`` is the reason why the source is not complete yet (its group is not joined, a topic does not
+    exist), empty if it is.
     """
 
     records: list[Records | TableRecords] = field(default_factory=list)
     assigned: list[Partition] = field(default_factory=list)
     revoked: list[Partition] = field(default_factory=list)
     finished: bool = False
-    waits: str = ""
+    waits_for: str = ""
 
 
 class Source(Protocol):
@@ -167,7 +167,7 @@ class Source(Protocol):
 
     def resume(self, partitions: Sequence[Partition]) -> None: ...
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
         """Show committed positions where operators look for the lag.
 
         Never waits; failures are logged only.

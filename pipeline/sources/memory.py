@@ -50,7 +50,7 @@ class MemoryLog:
 
     def __init__(self, topic: str = "memory", partitions: int = 1) -> None:
         self.topic = topic
-        self.mirrored: dict[Partition, int] = {}
+        self.published_offsets: dict[Partition, int] = {}
         self.unavailable = False  # True: polls raise SourceUnavailable, as if the broker were away
         self._changed = Condition()
         self._identity = str(uuid.uuid4())
@@ -226,8 +226,8 @@ class MemorySource:
     def resume(self, partitions: Sequence[Partition]) -> None:
         self._paused.difference_update(partitions)
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
-        self._log.mirrored.update(positions)
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
+        self._log.published_offsets.update(positions)
 
     def close(self) -> None:
         if not self._closed:

@@ -83,7 +83,7 @@ class TelemetrySource:
     def resume(self, partitions: Sequence[Partition]) -> None:
         self._paused = self._paused and self._partition not in partitions
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
         """There is no log that could lag."""
 
     def close(self) -> None:

@@ -169,11 +169,11 @@ def from_source(
 
     Raises SourceError.
     """
-    scoring = StreamScorer(provenance(name, stream, detector), stream, detector)
-    scored = [result.scored for result in results(scoring, source) if result.scored is not None]
+    scorer = StreamScorer(provenance(name, stream, detector), stream, detector)
+    scored = [result.scored for result in results(scorer, source) if result.scored is not None]
     if not scored:
         return _empty(name, stream.channels)
-    names = np.array([text or "" for text in scoring.names()])
+    names = np.array([text or "" for text in scorer.names()])
     by_name = np.argsort(names, kind="stable")  # as the history is read
     place = np.empty(len(names), np.int32)
     place[by_name] = np.arange(len(names))

@@ -51,12 +51,12 @@ class ReorderBuffer:
         arrival = np.arange(len(columns) - len(points), len(columns))
         release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
         due = release < len(columns)
-        held = ReorderBuffer(
+        buffered = ReorderBuffer(
             self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due)
         )
         ready = _in_order(points, np.flatnonzero(due), release)
         ready.filtered = columns.filtered
-        return held, ready
+        return buffered, ready
 
     def flush(self) -> tuple[ReorderBuffer, Columns | None]:
         """Give everything that waits: the input is over."""

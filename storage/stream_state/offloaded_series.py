@@ -1,7 +1,7 @@
 """State of series that were silent for so long that they left memory.
 
 Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it:
-``evict`` and ``forget`` are called in the transaction that saves a snapshot, ``revive`` only reads. A series
+``offload`` and ``forget`` are called in the transaction that saves a snapshot, ``restore`` only reads. A series
 that came back after the snapshot is then still found by the replay.
 """
 
@@ -35,7 +35,7 @@ class SeriesState:
     last_ns: int
 
 
-def evict(connection: Connection, position: Position, states: Iterable[SeriesState]) -> int:
+def offload(connection: Connection, position: Position, states: Iterable[SeriesState]) -> int:
     """Store these states of the partition's series; returns how many. Raises Fenced."""
     hold(connection, position)
     return store(connection, position.stream, position.partition, states)
@@ -72,7 +72,7 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
     return count
 
 
-def revive(
+def restore(
     connection: Connection, stream: str, partition: Partition, keys: Sequence[str]
 ) -> dict[str, SeriesState]:
     """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""

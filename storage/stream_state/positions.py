@@ -4,7 +4,7 @@ One row a partition. The owner that takes over raises ``epoch``; every batch beg
 (epoch, next_offset) that must touch exactly one row, so that an owner which was replaced while it slept can
 commit nothing.
 
-    take_over ─► advance ─► advance ─► … ─► Fenced (someone else took over)
+    acquire ─► advance ─► advance ─► … ─► Fenced (another owner acquired it)
 
 On PostgreSQL an owner that is frozen inside its transaction holds the row's lock. The successor waits for
 ``PATIENCE_MS``, then ends that transaction. Which server process that is, is read from the row itself:
@@ -31,7 +31,15 @@ T = TypeVar("T")
 
 PATIENCE_MS = 500
 ATTEMPTS = 10
-_COUNTS = ("scored", "late", "duplicate", "dead_lettered", "filtered", "held")
+#: Column → field of ``Counts``. The column of buffered records keeps the name of the first schema.
+_COUNT_COLUMNS = {
+    "scored": "scored",
+    "late": "late",
+    "duplicate": "duplicate",
+    "dead_lettered": "dead_lettered",
+    "filtered": "filtered",
+    "held": "buffered",
+}
 
 _ADVANCE = (
     update(PositionRow)
@@ -58,20 +66,20 @@ class Fenced(Exception):
         self.partition = partition
 
 
-class Outcome(Enum):
+class CommitOutcome(Enum):
     COMMITTED = "committed"
     NOT_COMMITTED = "not committed"
     FENCED = "fenced"
 
 
-def take_over(database: Database, stream: str, partition: Partition, owner: str, identity: str) -> Position:
+def acquire(database: Database, stream: str, partition: Partition, owner: str, identity: str) -> Position:
     """Become the owner of ``partition``: whoever was it before can commit nothing any more.
 
     ``identity`` is kept from the first take-over; the position that comes back holds the stored one, so that
     the caller can compare. Raises StorageUnavailable.
     """
     now = time.time_ns()
-    first = dict.fromkeys(_COUNTS, 0) | {
+    first = dict.fromkeys(_COUNT_COLUMNS, 0) | {
         "epoch": 1,
         "commits": 0,
         "owner": owner,
@@ -136,7 +144,7 @@ def restart(
 ) -> Position:
     """Go on at another place, or in another log of the same name: a gap that the policy accepts.
 
-    ``counts`` are what is carried over (records still held); the rest begins at zero with the new start. A
+    ``counts`` are carried over (records still buffered); the rest starts at zero at the new offset. A
     snapshot that belongs to the new place is to be saved in the same transaction. Raises Fenced.
     """
     moved = Position(
@@ -158,7 +166,7 @@ def hold(connection: Connection, position: Position) -> None:
         raise Fenced(position.stream, position.partition)
 
 
-def confirm(database: Database, position: Position, next_offset: int) -> Outcome:
+def confirm(database: Database, position: Position, next_offset: int) -> CommitOutcome:
     """What became of an ``advance(…, position, next_offset, …)`` whose COMMIT was not answered.
 
     Waits for a transaction that is still open on the server (and ends it if it goes nowhere), so that the
@@ -170,20 +178,20 @@ def confirm(database: Database, position: Position, next_offset: int) -> Outcome
         .with_for_update()
     )
 
-    def read() -> Outcome:
+    def read() -> CommitOutcome:
         with database.autocommit() as connection:
             row = _patiently(connection, statement)
         if row.epoch != position.epoch:
-            return Outcome.FENCED
+            return CommitOutcome.FENCED
         if row.commits == position.commits:
-            return Outcome.NOT_COMMITTED
-        return Outcome.COMMITTED if row.next_offset == next_offset else Outcome.FENCED
+            return CommitOutcome.NOT_COMMITTED
+        return CommitOutcome.COMMITTED if row.next_offset == next_offset else CommitOutcome.FENCED
 
     return _unblocking(database, position.stream, position.partition, read)
 
 
 def get(connection: Connection, stream: str, partition: Partition) -> Position | None:
-    """The position as committed, for readers; owners use ``take_over``."""
+    """The position as committed, for readers; owners use ``acquire``."""
     row = connection.execute(
         select(*PositionRow.__table__.columns).where(*_is(stream, partition))
     ).one_or_none()
@@ -242,9 +250,8 @@ def _values(position: Position) -> dict[str, Any]:
         name: getattr(position, name)
         for name in ("next_offset", "start_offset", "identity", "watermark_ns", "commits")
     }
-    return (
-        values | {name: getattr(position.counts, name) for name in _COUNTS} | {"updated_ns": time.time_ns()}
-    )
+    counts = {column: getattr(position.counts, field) for column, field in _COUNT_COLUMNS.items()}
+    return values | counts | {"updated_ns": time.time_ns()}
 
 
 def _position(row: Row[Any]) -> Position:
@@ -255,7 +262,7 @@ def _position(row: Row[Any]) -> Position:
         row.next_offset,
         row.start_offset,
         row.identity,
-        Counts(*(getattr(row, name) for name in _COUNTS)),
+        Counts(**{field: getattr(row, column) for column, field in _COUNT_COLUMNS.items()}),
         row.watermark_ns,
         row.commits,
     )

@@ -2,7 +2,7 @@
 times are ns since the epoch, UTC.
 
 No foreign keys point at ``positions``: they would make its row locks harder to see through (see
-``positions.take_over``).
+``positions.acquire``).
 """
 
 from __future__ import annotations

@@ -361,16 +361,16 @@ def test_a_log_that_is_made_again_is_handed_out_anew(make, open_source):
     assert reader.source.identity(partition) != before
 
 
-def test_mirror_never_raises(make, open_source):
+def test_publishing_offsets_never_raises(make, open_source):
     kind = make(1)
     kind.write(numbered(1))
     source = open_source(kind)
-    source.mirror({})
-    source.mirror({Partition("no-such-topic", 7): 3})
+    source.publish_offsets({})
+    source.publish_offsets({Partition("no-such-topic", 7): 3})
     Reader(source).until_owned()
-    source.mirror({Partition("no-such-topic", 7): 4, kind.partitions[0]: 0})
+    source.publish_offsets({Partition("no-such-topic", 7): 4, kind.partitions[0]: 0})
     source.close()
-    source.mirror({kind.partitions[0]: 1})
+    source.publish_offsets({kind.partitions[0]: 1})
 
 
 def test_closing_twice_and_before_the_first_poll(make, open_source):

@@ -16,37 +16,37 @@ from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from storage.sql.database import CommitUnknown, Database
 from storage.stream_state import positions
-from storage.stream_state.positions import Fenced, Outcome
+from storage.stream_state.positions import CommitOutcome, Fenced
 from tests.support.commit_proxy import CommitProxy
 
 P = Partition("sensors", 3)
 
 
 def test_a_new_partition_has_no_offset_until_its_start_is_pinned(database):
-    position = positions.take_over(database, "plant", P, "a", "topic-id")
+    position = positions.acquire(database, "plant", P, "a", "topic-id")
     assert position == Position("plant", P, 1, None, None, "topic-id")
     with database.begin() as connection:
         pinned = positions.advance(connection, position, 100, Counts(), None)
     assert (pinned.next_offset, pinned.start_offset, pinned.commits) == (100, 100, 1)
-    assert positions.take_over(database, "plant", P, "b", "topic-id") == replace(pinned, epoch=2)
+    assert positions.acquire(database, "plant", P, "b", "topic-id") == replace(pinned, epoch=2)
 
 
 def test_what_advance_returns_is_what_a_successor_reads(database):
-    position = positions.take_over(database, "plant", P, "a", "")
+    position = positions.acquire(database, "plant", P, "a", "")
     with database.begin() as connection:
         position = positions.advance(connection, position, 10, Counts(scored=4, late=1, filtered=2), 77)
     assert position.start_offset == 3, "offsets read = sum of the outcomes"
     with database.begin() as connection:
         position = positions.advance(connection, position, 14, Counts(5, 1, 1, 1, 2, 1), 78)
-    assert positions.take_over(database, "plant", P, "b", "") == replace(position, epoch=2)
+    assert positions.acquire(database, "plant", P, "b", "") == replace(position, epoch=2)
     assert position.next_offset - position.start_offset == position.counts.read()
 
 
 def test_identity_is_the_first_one_until_a_restart(database):
-    position = positions.take_over(database, "plant", P, "a", "old")
+    position = positions.acquire(database, "plant", P, "a", "old")
     with database.begin() as connection:
         positions.advance(connection, position, 500, Counts(scored=500), 9)
-    position = positions.take_over(database, "plant", P, "a", "new")
+    position = positions.acquire(database, "plant", P, "a", "new")
     assert position.identity == "old"
     with database.begin() as connection:
         position = positions.restart(connection, position, "new", 0, Counts())
@@ -56,14 +56,14 @@ def test_identity_is_the_first_one_until_a_restart(database):
         0,
         Counts(),
     )
-    assert positions.take_over(database, "plant", P, "a", "new").next_offset == 0
+    assert positions.acquire(database, "plant", P, "a", "new").next_offset == 0
 
 
 def test_the_former_owner_commits_nothing(database):
-    former = positions.take_over(database, "plant", P, "a", "")
+    former = positions.acquire(database, "plant", P, "a", "")
     with database.begin() as connection:
         former = positions.advance(connection, former, 10, Counts(scored=10), None)
-    successor = positions.take_over(database, "plant", P, "b", "")
+    successor = positions.acquire(database, "plant", P, "b", "")
     with pytest.raises(Fenced) as caught, database.begin() as connection:
         positions.advance(connection, former, 20, Counts(scored=20), None)
     assert caught.value.partition == P
@@ -75,7 +75,7 @@ def test_the_former_owner_commits_nothing(database):
 
 
 def test_the_same_epoch_cannot_commit_from_a_stale_offset(database):
-    position = positions.take_over(database, "plant", P, "a", "")
+    position = positions.acquire(database, "plant", P, "a", "")
     with database.begin() as connection:
         positions.advance(connection, position, 10, Counts(scored=10), None)
     with pytest.raises(Fenced), database.begin() as connection:
@@ -83,32 +83,32 @@ def test_the_same_epoch_cannot_commit_from_a_stale_offset(database):
 
 
 def test_an_exception_takes_the_whole_batch_back(database):
-    position = positions.take_over(database, "plant", P, "a", "")
+    position = positions.acquire(database, "plant", P, "a", "")
 
     def crash(_: Position) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), database.begin() as connection:
         crash(positions.advance(connection, position, 10, Counts(scored=10), None))
-    assert positions.confirm(database, position, 10) is Outcome.NOT_COMMITTED
+    assert positions.confirm(database, position, 10) is CommitOutcome.NOT_COMMITTED
 
 
 def test_confirm_tells_what_became_of_a_commit(database):
-    before = positions.take_over(database, "plant", P, "a", "")
-    assert positions.confirm(database, before, 10) is Outcome.NOT_COMMITTED
+    before = positions.acquire(database, "plant", P, "a", "")
+    assert positions.confirm(database, before, 10) is CommitOutcome.NOT_COMMITTED
     with database.begin() as connection:
         after = positions.advance(connection, before, 10, Counts(scored=10), None)
-    assert positions.confirm(database, before, 10) is Outcome.COMMITTED
-    assert positions.confirm(database, after, 10) is Outcome.NOT_COMMITTED, (
+    assert positions.confirm(database, before, 10) is CommitOutcome.COMMITTED
+    assert positions.confirm(database, after, 10) is CommitOutcome.NOT_COMMITTED, (
         "a commit that moves no offset is still told apart"
     )
-    positions.take_over(database, "plant", P, "b", "")
-    assert positions.confirm(database, before, 10) is Outcome.FENCED
+    positions.acquire(database, "plant", P, "b", "")
+    assert positions.confirm(database, before, 10) is CommitOutcome.FENCED
 
 
 def test_positions_are_listed_by_stream(database):
     for stream, partition in (("b", Partition("t", 0)), ("a", Partition("t", 1)), ("a", Partition("t", 0))):
-        positions.take_over(database, stream, partition, "me", "")
+        positions.acquire(database, stream, partition, "me", "")
     with database.read() as connection:
         assert [(p.stream, p.partition.number) for p in positions.all_of(connection)] == [
             ("a", 0),
@@ -123,9 +123,7 @@ def test_every_take_over_gets_its_own_epoch(database):
     epochs: list[int] = []
     threads = [
         threading.Thread(
-            target=lambda i=i: epochs.append(
-                positions.take_over(database, "plant", P, f"owner {i}", "").epoch
-            )
+            target=lambda i=i: epochs.append(positions.acquire(database, "plant", P, f"owner {i}", "").epoch)
         )
         for i in range(8)
     ]
@@ -144,7 +142,7 @@ from storage.sql.database import CommitUnknown, Database
 from tests.support.commit_proxy import CommitProxy
 database = Database(sys.argv[1])
 partition = Partition("sensors", 3)
-position = positions.take_over(database, "plant", partition, "frozen", "")
+position = positions.acquire(database, "plant", partition, "frozen", "")
 with database.begin() as other, database.begin() as connection:  # not on the connection that the last commit used
     positions.advance(connection, position, 10, Counts(scored=10), None)
     print("in transaction", flush=True)
@@ -168,7 +166,7 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
         assert owner.stdout.readline() == "in transaction\n"
         os.kill(owner.pid, signal.SIGSTOP)
         started = time.monotonic()
-        position = positions.take_over(database, "plant", P, "successor", "")
+        position = positions.acquire(database, "plant", P, "successor", "")
         elapsed = time.monotonic() - started
         print(f"takeover of a frozen owner: {elapsed:.3f} s")
         assert elapsed < 5, "far below the 60 s after which the server itself would end the transaction"
@@ -193,7 +191,7 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
 def test_confirm_waits_for_a_commit_that_is_still_on_its_way(postgres_url):
     database = Database(postgres_url)
     database.upgrade()
-    before = positions.take_over(database, "plant", P, "a", "")
+    before = positions.acquire(database, "plant", P, "a", "")
     in_flight, arrived = threading.Event(), threading.Event()
 
     def commit_slowly() -> None:
@@ -205,27 +203,27 @@ def test_confirm_waits_for_a_commit_that_is_still_on_its_way(postgres_url):
     thread = threading.Thread(target=commit_slowly)
     thread.start()
     in_flight.wait(5)
-    assert positions.confirm(database, before, 10) is Outcome.COMMITTED
+    assert positions.confirm(database, before, 10) is CommitOutcome.COMMITTED
     thread.join()
     database.close()
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    ("lose", "outcome"), [("request", Outcome.NOT_COMMITTED), ("reply", Outcome.COMMITTED)]
+    ("lose", "outcome"), [("request", CommitOutcome.NOT_COMMITTED), ("reply", CommitOutcome.COMMITTED)]
 )
 def test_a_commit_whose_answer_is_lost(postgres_url, lose, outcome):
     with CommitProxy(postgres_url) as proxy:
         database = Database(proxy.url)
         database.upgrade()
-        before = positions.take_over(database, "plant", P, "a", "")
+        before = positions.acquire(database, "plant", P, "a", "")
         for turn in range(3):
             proxy.lose = lose
             with pytest.raises(CommitUnknown), database.begin() as connection:
                 positions.advance(connection, before, turn + 1, Counts(scored=turn + 1), None)
             assert proxy.lost == turn + 1
             assert positions.confirm(database, before, turn + 1) is outcome
-            if outcome is Outcome.COMMITTED:
+            if outcome is CommitOutcome.COMMITTED:
                 before = positions.advanced(before, turn + 1, Counts(scored=turn + 1), None)
         with database.begin() as connection:
             positions.advance(connection, before, 10, Counts(scored=10), None)
@@ -238,14 +236,14 @@ def test_a_database_that_stops_and_starts_is_unavailable_meanwhile(faulty_postgr
 
     database = Database(create_database(faulty_postgres))
     database.upgrade()
-    position = positions.take_over(database, "plant", P, "a", "")
+    position = positions.acquire(database, "plant", P, "a", "")
     faulty_postgres.stop()
     with pytest.raises(StorageUnavailable), database.begin() as connection:
         positions.advance(connection, position, 10, Counts(scored=10), None)
     with pytest.raises(StorageUnavailable):
         positions.confirm(database, position, 10)
     faulty_postgres.start()
-    assert positions.confirm(database, position, 10) is Outcome.NOT_COMMITTED
+    assert positions.confirm(database, position, 10) is CommitOutcome.NOT_COMMITTED
     with database.begin() as connection:
         positions.advance(connection, position, 10, Counts(scored=10), None)
     database.close()

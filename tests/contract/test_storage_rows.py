@@ -286,14 +286,14 @@ class Policy:
 
 def test_retention_takes_what_is_old_and_over(database, monkeypatch):
     monkeypatch.setattr(retention, "CHUNK", 7)
-    owned = positions.take_over(database, "plant", P, "me", "")
+    owned = positions.acquire(database, "plant", P, "me", "")
     with database.begin() as connection:
         anomalies.upsert(
             connection, [anomaly(f"s{i}") for i in range(20)] + [anomaly("lasts", state=AnomalyState.OPEN)]
         )
         dead_letters.add(connection, [letter(i) for i in range(20)])
         late_records.add(connection, [LateRecord("plant", P, 1, "s", 1, [1.0])])
-        offloaded_series.evict(
+        offloaded_series.offload(
             connection, owned, [offloaded_series.SeriesState(f"s{i}", b"", "v", 1) for i in range(9)]
         )
         faults.save(connection, Fault("plant", FaultKind.STUCK_STREAM, "over", 1, ended_ns=2))

@@ -166,7 +166,7 @@ def test_a_full_disk_is_unavailable_until_there_is_room(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/forewatch.db")
     database.upgrade()
     partition = Partition("sensors", 0)
-    position = positions.take_over(database, "plant", partition, "me", "")
+    position = positions.acquire(database, "plant", partition, "me", "")
 
     def save(pages: int) -> None:
         with database.begin() as connection:

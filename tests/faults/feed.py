@@ -2,7 +2,7 @@
 the anomalies are.
 
 Each partition has series of its own that tick once a second. The last record of a partition is the tide: it
-lifts the watermark over all the others, so that it alone is still held when everything was read.
+lifts the watermark over all the others, so that it alone is still buffered when everything was read.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Stage:
             )
             self.figures.lost += max(0, end[number] - position.counts.read())
             self.figures.twice += max(0, position.counts.read() - end[number])
-            wanted = dict.fromkeys(counts, 0) | log.counts() | {"held": 1}
+            wanted = dict.fromkeys(counts, 0) | log.counts() | {"buffered": 1}
             self._problem(
                 counts, wanted | {"scored": wanted["scored"] - 1}, f"outcomes of partition {number}"
             )
@@ -204,8 +204,8 @@ class Stage:
         """What the group's offsets in Kafka are, by partition."""
         # an older one may not know the broker after an outage
         with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:
-            mirrored = admin.list_group_offsets({self.group: None})[self.group]
-        return {tp.partition: at.offset for tp, at in mirrored.items() if tp.topic == self.topic}
+            published_offsets = admin.list_group_offsets({self.group: None})[self.group]
+        return {tp.partition: at.offset for tp, at in published_offsets.items() if tp.topic == self.topic}
 
     def _check_rows(self) -> None:
         """Every bad and every late record is kept, once."""
@@ -247,7 +247,7 @@ class Stage:
         self.figures.twice += int(found.duplicated(["series", "time"]).sum())
         self._problem(int(found.duplicated(["series", "time"]).sum()), 0, "points with two verdicts")
         wanted = wanted.assign(series=wanted["series"].astype(str), time=wanted["timestamp"].astype("int64"))
-        wanted = wanted[~wanted["series"].str.endswith("tide")]  # the live ones are held
+        wanted = wanted[~wanted["series"].str.endswith("tide")]  # the live ones are buffered
         both = wanted.merge(
             found, on=["series", "time"], how="outer", suffixes=("", "_found"), indicator=True
         )

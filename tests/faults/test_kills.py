@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.engine.offloaded_state import WARM_START_PARTITION
 from storage.stream_state import offloaded_series
-from storage.stream_state import reader as ledgers
+from storage.stream_state import reader as stored_readers
 from tests.faults.feed import make_log
 from tests.faults.stage import Stage
 from tests.faults.storm import storm
@@ -60,7 +60,7 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         storm(stage, kills=6, freezes=1)
         figures = stage.account()
         with stage.database.read() as connection:
-            (past,) = ledgers.names(connection, "plant (history ")
+            (past,) = stored_readers.names(connection, "plant (history ")
             assert offloaded_series.count(connection, past, WARM_START_PARTITION) == 10, (
                 "four series and a tide of each partition"
             )

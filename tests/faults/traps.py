@@ -72,7 +72,7 @@ def arm(trap: Trap) -> None:
         if poll.records:
             trap.hit()
 
-    def if_replay(scoring: Any, batch: Any, *, replay: bool = False) -> None:
+    def if_replay(scorer: Any, batch: Any, *, replay: bool = False) -> None:
         if replay:
             trap.hit()
 
@@ -94,8 +94,8 @@ def arm(trap: Trap) -> None:
         "before COMMIT": lambda: event.listen(Engine, "commit", hit),
         "in COMMIT": lambda: setattr(PGDialect_psycopg, "do_commit", commit_sent),
         "committed": lambda: _around(Committer, "commit", after=hit),
-        "before claim": lambda: _around(positions, "take_over", before=hit),
-        "claimed": lambda: _around(positions, "take_over", after=hit),
+        "before claim": lambda: _around(positions, "acquire", before=hit),
+        "claimed": lambda: _around(positions, "acquire", after=hit),
         "restoring": lambda: _around(StreamScorer, "restore", before=hit),
         "sought": lambda: _around(consumer.KafkaSource, "seek", after=hit),
         "replaying": lambda: _around(StreamScorer, "process", before=if_replay),
@@ -158,9 +158,11 @@ class Diary:
             "poll",
             after=lambda poll, *_: self._assigned.update(dict.fromkeys(poll.assigned, time.monotonic())),
         )
-        _around(Ownership, "take_over", after=self._taken)
+        _around(Ownership, "acquire", after=self._taken)
         _around(
-            Engine, "_fenced", before=lambda engine, partition: self.write("fenced", partition=str(partition))
+            Engine,
+            "_handle_fence",
+            before=lambda engine, partition: self.write("fenced", partition=str(partition)),
         )
 
     def _taken(self, owned: bool, ownership: Any, partition: Any) -> None:

@@ -27,10 +27,10 @@ def warm() -> None:
     stream = Config.model_validate(config_tree("sqlite:///none.db", {"memory": {}})).streams["plant"]
     detector = build(detector_spec(stream))
     compiled(detector)
-    scoring = StreamScorer(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
+    scorer = StreamScorer(Provenance("plant", ("v",), 1e-4, 3, "", ""), stream, detector)
     values = make_log(0, 20).values
     n = len(values)
-    scoring.process(
+    scorer.process(
         [Records(Partition("t", 0), 0, n, np.arange(n), np.zeros(n, np.int64), values, [None] * n)]
     )
 

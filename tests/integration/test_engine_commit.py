@@ -49,7 +49,7 @@ def test_a_lost_answer_neither_loses_nor_repeats(
             proxy.lose = "reply" if i % 2 else "request"
             for _ in range(50):
                 engine.turn(0.01)
-                if proxy.lost > i and not engine.waits:
+                if proxy.lost > i and not engine.waits_for:
                     break
             assert proxy.lost == i + 1
         assert bench.position().commits > commits

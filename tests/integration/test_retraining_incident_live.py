@@ -70,7 +70,7 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     promote(bench.database, version)
     watch.look(bench.config.streams)
     watch.apply({"plant": engine})
-    assert engine.parts.scoring.provenance.model_version.endswith(f"+{version}")
+    assert engine.parts.scorer.provenance.model_version.endswith(f"+{version}")
     bench.fill()
     bench.drain(engine)
     engine.close()

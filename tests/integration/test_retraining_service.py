@@ -28,7 +28,7 @@ from storage.model_store import jobs, models
 from storage.sql.database import Database
 from tests.integration.test_retraining_jobs import write_config
 from tests.integration.test_retraining_takeover import promote, release
-from tests.support.retraining import STREAM, batches, scoring, sensors
+from tests.support.retraining import STREAM, batches, scorer, sensors
 from tests.support.trainings import config_of
 
 EVIDENCE = DriftEvidence(
@@ -83,7 +83,7 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     monkeypatch.setattr(powering, "SHARE", 1e9)
     stream = STREAM.model_copy(update={"detector": "standard"})
     service, _ = service_of(database, tmp_path)
-    live = scoring(stream)
+    live = scorer(stream)
     sinks = service.eyes("plant", stream, live)
     for records in batches(sensors(2, 10)):
         result = live.process([records])
@@ -93,10 +93,10 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
         sink.close()
     service.stop()
     again, _ = service_of(database, tmp_path)
-    power, drift = again.eyes("plant", stream, scoring(stream))
+    power, drift = again.eyes("plant", stream, scorer(stream))
     assert power.found.keys() == {"s0", "s1"}
     assert {len(some) for some in power.found.values()} == {5}
-    other = scoring(stream)
+    other = scorer(stream)
     other.provenance = replace(other.provenance, model_version="another")
     assert again.eyes("plant", stream, other)[0].found == {}
     ((keys, rows),) = drift._kept.values()
@@ -113,7 +113,7 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
 def test_the_rungs_that_guard_a_stream_are_counted():
     """A new series is guarded by the lower rungs, later by the LSTM; each verdict counts once."""
     metrics, stream = Metrics(), STREAM.model_copy(update={"detector": "standard"})
-    live, sink, points = scoring(stream), GuardSink(metrics, "plant"), 0
+    live, sink, points = scorer(stream), GuardSink(metrics, "plant"), 0
     for records in batches(sensors(2, 3)):
         result = live.process([records])
         sink.append(result)

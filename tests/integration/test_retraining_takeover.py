@@ -76,7 +76,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
     engine = bench.engine(history=True)
     engine.parts.max_batch = 37
     watch, engines = ModelWatch(bench.database, Metrics()), {"plant": engine}
-    first = engine.parts.scoring.provenance.model_version
+    first = engine.parts.scorer.provenance.model_version
     version = release(bench.database, tmp_path)
 
     def turn(times):
@@ -92,7 +92,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
         turn(1)
         time.sleep(0.2)
     turn(1)
-    second = engine.parts.scoring.provenance.model_version
+    second = engine.parts.scorer.provenance.model_version
     assert second.endswith(f"+{version}")
     assert second != first
     turn(4)
@@ -100,7 +100,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
     watch.look(bench.config.streams)
     bench.drain(engine)
     watch.apply(engines)
-    assert engine.parts.scoring.provenance.model_version == first
+    assert engine.parts.scorer.provenance.model_version == first
     bench.check()
     engine.close()
     bench.open.clear()
@@ -122,15 +122,15 @@ def test_a_crash_after_a_promotion_goes_on_with_the_promoted_one(bench, tmp_path
     promote(bench.database, version)
     bench.fill()
     heir = bench.engine()
-    assert heir.parts.scoring.provenance.model_version.endswith(f"+{version}")
+    assert heir.parts.scorer.provenance.model_version.endswith(f"+{version}")
     bench.drain(heir)
     bench.check()
 
 
-def networks_of(scoring):
+def networks_of(scorer):
     """Which network each series has, by its name."""
-    own = scoring.series.state["detector"]["hidden.own"]
-    return {name: own[slot].tolist() for slot, name in enumerate(scoring.names()) if name is not None}
+    own = scorer.series.state["detector"]["hidden.own"]
+    return {name: own[slot].tolist() for slot, name in enumerate(scorer.names()) if name is not None}
 
 
 def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
@@ -140,8 +140,8 @@ def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
     bench.fill(lambda log: len(log.values) // 3)
     engine = bench.engine()
     bench.drain(engine)
-    scoring = engine.parts.scoring
-    names = sorted(networks_of(scoring))
+    scorer = engine.parts.scorer
+    names = sorted(networks_of(scorer))
     members = [[names[0]], [names[2], "not there yet"]]
     stacked = {name: np.stack([value, -value]) for name, value in other_weights(2).items()}
     version = release(bench.database, tmp_path, more=tensors(members, stacked))
@@ -152,19 +152,19 @@ def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
     promote(bench.database, version)
     watch.look(bench.config.streams)
     watch.apply(engines)
-    assert scoring.provenance.model_version.endswith(f"+{version}")
-    assert networks_of(scoring) == wanted
+    assert scorer.provenance.model_version.endswith(f"+{version}")
+    assert networks_of(scorer) == wanted
     bench.fill(lambda log: 2 * len(log.values) // 3)
     bench.drain(engine)
     engine.parts.snapshots.take_all(engine.parts.ownership)
     heir = bench.engine()
     bench.fill()
     bench.drain(heir)
-    assert networks_of(heir.parts.scoring) == wanted
+    assert networks_of(heir.parts.scorer) == wanted
     promote(bench.database, None, "rollback")
     last = bench.engine()  # the series' stored state is that of the version that was rolled back
     bench.drain(last)
-    assert networks_of(last.parts.scoring) == {name: [0] for name in names}
+    assert networks_of(last.parts.scorer) == {name: [0] for name in names}
     bench.check()
 
 
@@ -177,7 +177,7 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     watch.apply(engines)
     watch.look(bench.config.streams)
     watch.apply(engines)
-    assert engine.parts.scoring.provenance.model_version.endswith(good)
+    assert engine.parts.scorer.provenance.model_version.endswith(good)
     with bench.database.read() as connection:
         path = models.get(connection, bad).path
     file = Path(f"{path}.safetensors")
@@ -186,7 +186,7 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     promote(bench.database, bad)
     watch.look(bench.config.streams)
     watch.apply(engines)
-    assert engine.parts.scoring.provenance.model_version.endswith(good)
+    assert engine.parts.scorer.provenance.model_version.endswith(good)
     with bench.database.read() as connection:
         (fault,) = faults.query(connection, stream="plant", open_only=True)
     assert fault.kind is FaultKind.MODEL_UNUSABLE
@@ -204,7 +204,7 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     promote(bench.database, bad)
     watch.look(bench.config.streams)
     watch.apply(engines)
-    assert engine.parts.scoring.provenance.model_version.endswith(bad)
+    assert engine.parts.scorer.provenance.model_version.endswith(bad)
     with bench.database.read() as connection:
         assert faults.query(connection, stream="plant", open_only=True) == []
 
@@ -270,5 +270,5 @@ def test_history_of_before_the_models_were_named_can_still_be_read(bench):
     table = HistoryReader(str(bench.folder / "history")).read("plant", columns=["flag", "model"])
     assert set(table.column_names) == {"series", "time", "flag", "model"}
     assert json.loads(json.dumps(table.column("model").unique().to_pylist())) == [
-        engine.parts.scoring.provenance.model_version
+        engine.parts.scorer.provenance.model_version
     ]

@@ -161,10 +161,10 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(
     stream = config.streams["plant"]
     source = make_source("plant", stream.source, stream.format)
     engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
-    scoring = engine.parts.scoring
+    scorer = engine.parts.scorer
     list(
         read_warm_start(
-            database, "test", "plant", scoring, partial(second_reader, "plant", stream.source, stream.format)
+            database, "test", "plant", scorer, partial(second_reader, "plant", stream.source, stream.format)
         )
     )
     if start == "latest":
@@ -179,9 +179,9 @@ def test_the_past_ends_where_the_log_on_a_broker_begins(
         assert time.monotonic() < deadline
     assert all(at.counts.scored == at.counts.read() for at in engine.parts.ownership.positions.values())
     seen = {
-        scoring.name_of(slot): int(scoring.series.state["windows"]["seq"][slot])
-        for p in scoring.series.partitions()
-        for slot in scoring.series.slots(p)
+        scorer.name_of(slot): int(scorer.series.state["windows"]["seq"][slot])
+        for p in scorer.series.partitions()
+        for slot in scorer.series.slots(p)
     }
     # Where the log is read from its beginning b misses ten points: it begins after a, and the past ends with
     # the first of both.

@@ -16,6 +16,7 @@ from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
+from pipeline.engine.sink import Sink
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult
 from pipeline.sources.memory import MemoryLog, MemorySource
@@ -90,7 +91,9 @@ class Bench:
         for number, log in enumerate(self.logs):
             self.log.extend(log.values[self.log._logs[number].end : until(log)], number)
 
-    def engine(self, *, history: bool = False, on_gap: str = "fail", **parts: Any) -> Engine:
+    def engine(
+        self, *, history: bool = False, on_gap: str = "fail", sinks: Sequence[Sink] = (), **parts: Any
+    ) -> Engine:
         """Another member.
 
         Engines that are not closed are crashed: their session ends when the next one comes.
@@ -102,7 +105,14 @@ class Bench:
         source = MemorySource(self.log)
         metrics = StreamMetrics(Metrics(), "plant")
         engine = build_engine(
-            "plant", self.config, self.database, source, metrics, history_writer=writer, **parts
+            "plant",
+            self.config,
+            self.database,
+            source,
+            metrics,
+            make_sinks=lambda scorer: sinks,
+            history_writer=writer,
+            **parts,
         )
         engine.parts.ownership._on_gap = on_gap  # the config has this key for Kafka only
         self.open.append(engine)
@@ -113,7 +123,7 @@ class Bench:
         for _ in range(turns):
             engine.turn(0.0)
             owned = engine.parts.ownership.positions
-            if not engine.waits and all(
+            if not engine.waits_for and all(
                 p in owned and owned[p].next_offset == self.log._logs[p.number].end
                 for p in self.log.partitions
             ):
@@ -149,15 +159,15 @@ class Bench:
         return HistoryReader(str(self.folder / "history")).read("plant")
 
     def check(self) -> None:
-        """The identity, and each outcome as the records were made, once everything but the tides was let go."""
+        """The identity, and each outcome as the records were made, once everything but the tides was released."""
         for number, log in enumerate(self.logs):
             position = self.position(number)
             want = log.counts()
             counts = asdict(position.counts)
             assert (position.start_offset, position.next_offset) == (0, len(log.values))
             assert position.counts.read() == len(log.values)
-            want["scored"] -= counts["held"]
-            assert {k: v for k, v in counts.items() if v and k != "held"} == dict(want)
+            want["scored"] -= counts["buffered"]
+            assert {k: v for k, v in counts.items() if v and k != "buffered"} == dict(want)
         assert self.dead() == sorted(
             (Partition("plant", n), o) for n, log in enumerate(self.logs) for o in log.dead()
         )

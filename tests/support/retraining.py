@@ -95,7 +95,7 @@ def lived(folder: Path, detector: Detector, x: np.ndarray, rulings: Sequence[Rul
     return from_history(path, "plant", ["v"], rulings)
 
 
-def scoring(stream: Stream) -> StreamScorer:
+def scorer(stream: Stream) -> StreamScorer:
     detector = build(detector_spec(stream))
     return StreamScorer(provenance("plant", stream, detector), stream, detector)
 

@@ -225,7 +225,7 @@ class Reader:
         )
         for records in poll.records:
             self._take(records)
-        self.source.mirror({records.partition: records.next_offset for records in poll.records})
+        self.source.publish_offsets({records.partition: records.next_offset for records in poll.records})
         self.finished = self.finished or poll.finished
         return poll
 

@@ -110,7 +110,7 @@ class FilesSource:
         for state in (self._open[p] for p in partitions if p in self._open):
             state.paused = False
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
         """Nobody looks for the lag of a file but in our own metrics."""
 
     def close(self) -> None:

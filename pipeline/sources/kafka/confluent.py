@@ -93,8 +93,8 @@ class ConfluentSource(GroupSource):
             if time.monotonic() >= deadline:
                 self._check_alive()
                 break
-        self._mirror.flush()
-        poll.waits = self._waits()
+        self._publisher.flush()
+        poll.waits_for = self._waits_for()
         return poll
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
@@ -150,7 +150,7 @@ class ConfluentSource(GroupSource):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._mirror.flush(now=True)
+            self._publisher.flush(now=True)
             if self._consumer is not None:
                 # The client waits for commits under way, for ever if the cluster is gone; then the group
                 # notices by itself that we are.
@@ -263,7 +263,7 @@ class ConfluentSource(GroupSource):
     def _settle(self) -> Poll:
         self._notice_recreated()
         poll = self._owned.settle()
-        self._mirror.drop(poll.revoked)
+        self._publisher.drop(poll.revoked)
         for partition in poll.assigned:
             if partition.topic not in self._first_seen:
                 with suppress(KafkaException):
@@ -275,7 +275,7 @@ class ConfluentSource(GroupSource):
                     self._first_seen[partition.topic] = set(known)
         return poll
 
-    def _waits(self) -> str:
+    def _waits_for(self) -> str:
         """The client tells once that a topic is not there; whether it still is not is asked now and then."""
         if self._missing and time.monotonic() - self._missing_at > self._metadata_age:
             self._missing_at = time.monotonic()
@@ -394,7 +394,7 @@ class ConfluentSource(GroupSource):
                 offsets=[TopicPartition(*p, offset) for p, offset in positions.items()], asynchronous=True
             )
         except (KafkaException, RuntimeError) as error:
-            log.debug("mirror: %s", error)
+            log.debug("committed offsets not published: %s", error)
 
 
 class _Keys(Sequence[bytes | None]):

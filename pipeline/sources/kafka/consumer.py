@@ -1,6 +1,6 @@
 """Topics of an Apache Kafka cluster as a Source, by kafka-python.
 
-The database holds the truth about positions; Kafka's own offsets are only shown to operators (``mirror``).
+The database holds the truth about positions; Kafka's own offsets are only shown to operators (``publish_offsets``).
 Therefore every partition that the group assigns comes paused, the engine says where it is read, and nothing
 is ever reset by the client on its own.
 
@@ -66,9 +66,9 @@ class KafkaSource(GroupSource):
             poll.records.extend(self._records(fetched))
             if poll.records or poll.assigned or poll.revoked or time.monotonic() >= deadline:
                 break
-        self._mirror.flush()
+        self._publisher.flush()
         self._check_alive(poll)
-        poll.waits = self._waits()
+        poll.waits_for = self._waits_for()
         return poll
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
@@ -111,8 +111,8 @@ class KafkaSource(GroupSource):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            with suppress(Exception):  # the last mirror is a courtesy
-                self._mirror.flush(now=True)
+            with suppress(Exception):  # the last offsets are for operators only
+                self._publisher.flush(now=True)
             self._drop_client()
 
     # ------------------------------------------------------------------------------------------------------ connecting
@@ -210,14 +210,14 @@ class KafkaSource(GroupSource):
     def _settle(self) -> Poll:
         self._notice_recreated()
         poll = self._owned.settle()
-        self._mirror.drop(poll.revoked)
+        self._publisher.drop(poll.revoked)
         for partition in poll.assigned:
             known = self._net.cluster.partitions_for_topic(partition.topic) or {partition.number}
             self._first_seen.setdefault(partition.topic, set(known))
             self._topic_ids[partition.topic] = self._net.cluster.topic_id(partition.topic)
         return poll
 
-    def _waits(self) -> str:
+    def _waits_for(self) -> str:
         """A group gives out what there is: that a topic is missing, or that we are no member yet, looks like
         an idle topic otherwise.
         """
@@ -346,7 +346,7 @@ class KafkaSource(GroupSource):
             else:
                 self._consumer.commit_async(offsets)
         except (KafkaError, RuntimeError) as error:
-            log.debug("mirror: %r", error)
+            log.debug("committed offsets not published: %r", error)
 
 
 def _say_what_is_lost(coordinator: Any) -> None:

@@ -16,8 +16,8 @@ from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 SLICE = 0.1  # seconds: neither client comes back early for a rebalance, so a poll waits in slices
 LOOKUP = 5.0  # seconds that a question to the cluster (bounds, times, topic ids) may take
 METADATA_AGE = 10.0  # seconds until new partitions, and topics that were made again, are noticed
-MIRROR_EVERY = 1.0  # seconds between two commits to Kafka: they only show operators the lag
-MIRROR_ALL_EVERY = 10.0
+PUBLISH_SECONDS = 1.0  # seconds between two commits to Kafka: they only show operators the lag
+PUBLISH_ALL_SECONDS = 10.0
 
 
 class AssignedPartitions:
@@ -77,16 +77,16 @@ class OffsetPublisher:
         self.flush()
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """These are another member's now: what it mirrored must not be overwritten."""
+        """Stop publishing for partitions that another member owns now."""
         for partition in partitions:
             self._known.pop(partition, None)
             self._new.pop(partition, None)
 
     def flush(self, *, now: bool = False) -> None:
         at = time.monotonic()
-        if self._known and (now or at - self._sent_all >= MIRROR_ALL_EVERY):
+        if self._known and (now or at - self._sent_all >= PUBLISH_ALL_SECONDS):
             self._sent_all, due = at, dict(self._known)
-        elif self._new and at - self._sent >= MIRROR_EVERY:
+        elif self._new and at - self._sent >= PUBLISH_SECONDS:
             due = self._new
         else:
             return
@@ -103,7 +103,7 @@ class GroupSource(ABC):
         self._metadata_age = metadata_age
         self._start = parse_start(config.start)
         self._owned = AssignedPartitions()
-        self._mirror = OffsetPublisher(self._commit)
+        self._publisher = OffsetPublisher(self._commit)
         self._first_seen: dict[str, set[int]] = {}  # the partitions that a topic had when we joined
         self._closed = False
 
@@ -116,8 +116,8 @@ class GroupSource(ABC):
             return self.bounds([partition])[partition].end
         return self.offset_at(partition, int(self._start))
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
-        self._mirror.show(positions)
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
+        self._publisher.show(positions)
 
     @abstractmethod
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]: ...

@@ -83,7 +83,7 @@ class RangeSource:
     def resume(self, partitions: Sequence[Partition]) -> None:
         self.inner.resume([p for p in partitions if self._next[p] < self._ends[p]])
 
-    def mirror(self, positions: Mapping[Partition, int]) -> None:
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
         """A backfill is not the live reader: operators' lag stays as it is."""
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ def test_a_broker_that_is_away_is_told_and_reading_goes_on_alone(faulty_broker, 
             said.append(str(error))
         assert time.monotonic() - begun < 3
     assert faulty_broker.address in said[0]
-    reader.source.mirror(dict(reader.positions))
+    reader.source.publish_offsets(dict(reader.positions))
     faulty_broker.up()
     topics = Topics(faulty_broker.address)
     for number in range(2):

@@ -87,11 +87,11 @@ def test_a_compacted_topic_is_counted_in_full(topics, join, client):
 
 
 @CLIENTS
-def test_the_mirror_shows_the_lag_to_operators(topics, join, client):
+def test_published_offsets_show_the_lag_to_operators(topics, join, client):
     topic, group = topics.create(), uuid.uuid4().hex
     topics.produce(topic, numbered(10))
     reader = Reader(join(client, topics.broker, topic, group=group)).until_read(10)
-    reader.source.mirror({Partition(topic, 0): 7})
+    reader.source.publish_offsets({Partition(topic, 0): 7})
     reader.source.close()
     admin = connect(KafkaAdminClient, [topics.broker], 10)
     offsets = admin.list_group_offsets([group])[group]
@@ -129,18 +129,18 @@ def test_what_a_member_waits_for_is_said(topics, join, client):
     there, absent, group = topics.create(1), f"t-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     first = join(client, topics.broker, there, absent, group=group)
     reader = Reader(first)
-    assert reader.once(timeout=0.0).waits
+    assert reader.once(timeout=0.0).waits_for
     reader.until_owned()
-    reader.until(lambda: absent in reader.once(timeout=0.1).waits)
+    reader.until(lambda: absent in reader.once(timeout=0.1).waits_for)
     topics.create(1, name=absent)
     reader.until_owned(2)
-    reader.until(lambda: reader.once(timeout=0.1).waits == "")
+    reader.until(lambda: reader.once(timeout=0.1).waits_for == "")
     second = Reader(join(client, topics.broker, there, group=group))
     third = Reader(join(client, topics.broker, there, group=group))
 
     def all_ready() -> bool:
         polls = [member.once(timeout=0.1) for member in (reader, second, third)]
-        return not any(poll.waits for poll in polls)
+        return not any(poll.waits_for for poll in polls)
 
     reader.until(all_ready)
     assert min(len(member.owned) for member in (second, third)) == 0

@@ -15,7 +15,7 @@ from detectors.drift import BLOCK, LEARN, DriftWatch, page_hinkley
 from pipeline.config.schema import Config
 from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
-from tests.support.retraining import DAY, STEP, STREAM, batches, scoring, sensors
+from tests.support.retraining import DAY, STEP, STREAM, batches, scorer, sensors
 
 
 def watched(
@@ -226,8 +226,14 @@ def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sq
     )
     found: list[DriftEvidence] = []
     database, source = Database(config.database), MemorySource(log)
-    engine = build_engine("plant", config, database, source, StreamMetrics(Metrics(), "plant"))
-    engine.parts.sinks = [DriftSink(engine.parts.scoring, 6 * 3600 * 10**9, found.append)]
+    engine = build_engine(
+        "plant",
+        config,
+        database,
+        source,
+        StreamMetrics(Metrics(), "plant"),
+        make_sinks=lambda scorer: [DriftSink(scorer, 6 * 3600 * 10**9, found.append)],
+    )
     position = None
     while position is None or (position.next_offset or 0) < len(rows):
         engine.turn(0.0)
@@ -250,7 +256,7 @@ def test_a_restart_just_before_the_change_does_not_blind_it(remembers: bool) -> 
     """
     x = sensors(20, 30)
     x[:, 24 * DAY :] += 9.0
-    live, found, kept = scoring(STREAM), [], []
+    live, found, kept = scorer(STREAM), [], []
 
     def keep(partition, state) -> None:
         kept.append(state())
@@ -292,13 +298,13 @@ def test_a_pool_that_is_given_what_another_knew_goes_on_where_that_was(until: in
 
 
 def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
-    live, kept = scoring(STREAM), []
+    live, kept = scorer(STREAM), []
     sink = DriftSink(live, 10**9, lambda evidence: None, lambda partition, state: kept.append(state()))
     for records in batches(sensors(3, 8)):
         sink.append(live.process([records]))
     sink._watch.quiet_until = 77
     sink.close()
-    other = scoring(STREAM)
+    other = scorer(STREAM)
     again = DriftSink(other, 10**9, lambda evidence: None, kept=kept)
     assert again._watch.quiet_until == 77
     assert len(again._watch.pooled()["residual"]) > 5

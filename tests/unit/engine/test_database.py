@@ -90,7 +90,7 @@ def test_away_while_taking_over(make, logs):
     with locked(bench):
         for _ in range(4):
             engine.turn(0.0)
-        assert engine.waits
+        assert engine.waits_for
     bench.drain(engine)
     bench.check()
     assert [bool(f.ended_ns) for f in down(bench)] == [True]
@@ -104,16 +104,16 @@ def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
     bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 180)
     engine = bench.drain(bench.engine())
-    assert len(engine.parts.scoring.series) == 1, "a has left"
-    failures = away_twice(monkeypatch, offloaded_series, "revive")
+    assert len(engine.parts.scorer.series) == 1, "a has left"
+    failures = away_twice(monkeypatch, offloaded_series, "restore")
     bench.fill()
     bench.drain(engine)
     (slot,) = (
         s
-        for s in engine.parts.scoring.series.slots(Partition("plant", 0)).tolist()
-        if engine.parts.scoring.name_of(s) == "a"
+        for s in engine.parts.scorer.series.slots(Partition("plant", 0)).tolist()
+        if engine.parts.scorer.name_of(s) == "a"
     )
-    assert engine.parts.scoring.series.state["windows"]["seq"][slot] > 100
+    assert engine.parts.scorer.series.state["windows"]["seq"][slot] > 100
     assert bench.position().counts.read() == len(log.values)
     assert next(failures, None) is None, "it was asked three times"
     assert [bool(f.ended_ns) for f in down(bench)] == [True, True]

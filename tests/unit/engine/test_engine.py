@@ -44,7 +44,7 @@ def test_anomalies_say_where_they_come_from(make, logs):
     bench = make(logs)
     bench.fill()
     engine = bench.drain(bench.engine())
-    provenance = engine.parts.scoring.provenance
+    provenance = engine.parts.scorer.provenance
     for anomaly in bench.anomalies():
         assert (anomaly.config_hash, anomaly.model_version) == (
             provenance.config_hash,
@@ -82,7 +82,7 @@ def test_a_finished_source_gives_what_was_held_once(make, logs):
         assert engine.done
         for number, log in enumerate(logs):
             counts = bench.position(number).counts
-            assert (counts.held, counts.scored) == (0, log.counts()["scored"])
+            assert (counts.buffered, counts.scored) == (0, log.counts()["scored"])
             assert counts.read() == len(log.values)
 
 
@@ -130,8 +130,8 @@ def test_a_position_older_than_retention(make, logs, running):
     half = len(logs[0].values) // 2
     bench.fill(lambda log: half)
     engine = bench.drain(bench.engine())
-    held = bench.position().counts.held
-    assert held
+    buffered = bench.position().counts.buffered
+    assert buffered
     bench.fill()
     bench.log.trim(half + 50)
     if not running:
@@ -143,14 +143,14 @@ def test_a_position_older_than_retention(make, logs, running):
     assert bench.position().next_offset == half
     bench.drain(bench.engine(on_gap="resume-earliest"))
     counts = bench.position().counts
-    assert counts.filtered == 50 + held, "what was held is lost too: its records are gone"
+    assert counts.filtered == 50 + buffered, "what was buffered is lost too: its records are gone"
     assert counts.read() == len(logs[0].values)
     after = logs[0].counts()
     after.subtract(logs[0].counts(half + 50))
     before = logs[0].counts(half)
     assert (
         counts.scored + counts.late + counts.duplicate
-        == sum((before + after).values()) - counts.dead_lettered - held - counts.held
+        == sum((before + after).values()) - counts.dead_lettered - buffered - counts.buffered
     )
     assert counts.dead_lettered == (before + after)["dead_lettered"]
     assert not [f for f in bench.faults() if f.ended_ns is None]
@@ -173,17 +173,19 @@ def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
     assert not stopped.parts.ownership.positions
     (fault,) = bench.faults()
     assert fault.kind is FaultKind.RETENTION_GAP
-    assert f"{before.held} records that waited" in fault.message
+    assert f"{before.buffered} records that waited" in fault.message
     assert bench.position().counts == before
     bench.drain(bench.engine(on_gap="resume-earliest"))
     counts = bench.position().counts
-    assert counts.filtered == before.held > 0
+    assert counts.filtered == before.buffered > 0
     assert counts.read() == len(logs[0].values)
     rest = logs[0].counts()
     rest.subtract(logs[0].counts(cut))
     # A late one or a duplicate may be told as scored now (the state that knew is gone), but none of the
     # records is told of twice.
-    assert counts.scored - before.scored <= rest["scored"] + rest["duplicate"] + rest["late"] - counts.held
+    assert (
+        counts.scored - before.scored <= rest["scored"] + rest["duplicate"] + rest["late"] - counts.buffered
+    )
     assert not [f for f in bench.faults() if f.ended_ns is None]
 
 

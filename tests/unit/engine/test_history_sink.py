@@ -231,9 +231,9 @@ def test_kill_9_again_and_again_loses_nothing_and_doubles_nothing(path):
         for line in owner.communicate()[0].splitlines():
             if line.endswith("]"):
                 snapshot = json.loads(line)[0]
-        held = offsets(path)
-        assert held[:snapshot] == list(range(snapshot)), "everything below the snapshot is on disk, once"
-        assert len(held) == len(set(held))
+        buffered = offsets(path)
+        assert buffered[:snapshot] == list(range(snapshot)), "everything below the snapshot is on disk, once"
+        assert len(buffered) == len(set(buffered))
 
 
 def test_a_broken_disk_costs_history_only(path, monkeypatch):

@@ -49,7 +49,7 @@ def test_a_takeover_right_after_the_first_commit_loses_nothing_held(make, logs, 
     engine.parts.snapshots.take_due = lambda ownership: None  # killed before its first snapshot
     for _ in range(3):
         engine.turn(0.0)
-    assert any(p.counts.held for _, p in bench.positions().values())
+    assert any(p.counts.buffered for _, p in bench.positions().values())
     bench.drain(bench.engine())
     bench.check()
     assert essence(bench.anomalies()) == undisturbed
@@ -69,7 +69,7 @@ def test_after_a_replay_the_state_is_that_of_one_run(make, logs):
     assert scored > 100, "it read again what lies behind the snapshot"
     assert not any(r.anomalies for r in tally.results), "and said nothing about it"
     for partition in broken.log.partitions:
-        one, two = whole.open[-1].parts.scoring, again.parts.scoring
+        one, two = whole.open[-1].parts.scorer, again.parts.scorer
         names = {one.name_of(slot): slot for slot in one.series.slots(partition).tolist()}
         others = {two.name_of(slot): slot for slot in two.series.slots(partition).tolist()}
         assert names.keys() == others.keys()
@@ -130,7 +130,7 @@ def test_history_holds_each_scored_offset_once(make, logs):
 
 
 def steal(bench: Bench, number: int) -> None:
-    positions.take_over(bench.database, "plant", Partition("plant", number), "thief", "")
+    positions.acquire(bench.database, "plant", Partition("plant", number), "thief", "")
 
 
 def test_a_fenced_commit_drops_that_partition_only(make, logs, undisturbed):
@@ -169,15 +169,15 @@ def test_fenced_while_taking_over(make, logs, monkeypatch):
     """Frozen between the claim and the pinning of the start: somebody else was there meanwhile."""
     bench = make(logs[:1])
     bench.fill()
-    claim = positions.take_over
+    claim = positions.acquire
 
     def slow(*arguments):
         position = claim(*arguments)
-        monkeypatch.setattr(positions, "take_over", claim)
+        monkeypatch.setattr(positions, "acquire", claim)
         steal(bench, 0)
         return position
 
-    monkeypatch.setattr(positions, "take_over", slow)
+    monkeypatch.setattr(positions, "acquire", slow)
     monkeypatch.setattr("pipeline.engine.engine.FENCED_SECONDS", 0.0)
     bench.drain(bench.engine())
     bench.check()
@@ -203,9 +203,9 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
         moved.fill(lambda log, cut=cut: cut)
         engine = moved.drain(moved.engine())
         if cut == 240:
-            assert len(engine.parts.scoring.series) == 1, "a has left"
-    assert len(engine.parts.scoring.series) == 2
-    one, two = kept.open[-1].parts.scoring, engine.parts.scoring
+            assert len(engine.parts.scorer.series) == 1, "a has left"
+    assert len(engine.parts.scorer.series) == 2
+    one, two = kept.open[-1].parts.scorer, engine.parts.scorer
     for name in ("a", "b"):
         (slot,) = (s for s in one.series.slots(Partition("plant", 0)).tolist() if one.name_of(s) == name)
         (other,) = (s for s in two.series.slots(Partition("plant", 0)).tolist() if two.name_of(s) == name)
@@ -225,13 +225,13 @@ def test_a_series_that_another_owner_put_away_is_found(make):
     first = bench.drain(bench.engine())
     bench.fill(lambda log: 180)
     second = bench.drain(bench.engine())
-    assert len(second.parts.scoring.series) == 1, "a has left"
+    assert len(second.parts.scorer.series) == 1, "a has left"
     bench.log.expel(second.parts.source)
     bench.fill()
     bench.drain(first)
     (slot,) = (
         s
-        for s in first.parts.scoring.series.slots(Partition("plant", 0)).tolist()
-        if first.parts.scoring.name_of(s) == "a"
+        for s in first.parts.scorer.series.slots(Partition("plant", 0)).tolist()
+        if first.parts.scorer.name_of(s) == "a"
     )
-    assert first.parts.scoring.series.state["windows"]["seq"][slot] > 100
+    assert first.parts.scorer.series.state["windows"]["seq"][slot] > 100

@@ -26,7 +26,7 @@ from pipeline.sources.memory import MemorySource
 from pipeline.training.dataset import from_history
 from pipeline.training.quarantine import Ruling, Why
 from pipeline.training.state_fitting import learn, relearn
-from storage.stream_state import reader as ledgers
+from storage.stream_state import reader as stored_readers
 from storage.tables.stream import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record
 from tests.support.engines import Bench, Tally, away_twice, essence
@@ -93,7 +93,7 @@ def reading(bench: Bench, owner: str = "test") -> Iterator[int]:
         bench.database,
         owner,
         "plant",
-        bench.engine().parts.scoring,
+        bench.engine().parts.scorer,
         lambda: MemorySource(bench.log, group=owner),
     )
 
@@ -106,14 +106,14 @@ def read(bench: Bench, steps: int | None = None) -> None:
 
 
 def verdicts(bench: Bench, tally: Tally) -> dict[tuple[str, int], tuple]:
-    scoring, found = bench.open[-1].parts.scoring, {}
+    scorer, found = bench.open[-1].parts.scorer, {}
     for result in tally.results:
         if (scored := result.scored) is not None:
             said = (getattr(scored.verdicts, name).tolist() for name in ("score", "flag", "forecaster"))
             for slot, time, score, flag, forecaster in zip(
                 scored.points.slot.tolist(), scored.points.time.tolist(), *said, strict=True
             ):
-                found[scoring.name_of(slot), time // 10**9 - START_MS // 1000] = (score, flag, forecaster)
+                found[scorer.name_of(slot), time // 10**9 - START_MS // 1000] = (score, flag, forecaster)
     return {at: one for at, one in found.items() if at[0] != "tide"}
 
 
@@ -181,7 +181,7 @@ def test_nothing_of_the_past_goes_out_and_what_never_comes_takes_no_memory(make,
     assert not bench.positions()
     bench.fill()
     engine = bench.drain(bench.engine())
-    assert len(engine.parts.scoring.series) == len(NAMES)
+    assert len(engine.parts.scorer.series) == len(NAMES)
 
 
 def test_of_a_past_that_goes_on_beside_the_log_only_what_is_older_is_learnt(make, tmp_path, all_along):
@@ -213,7 +213,7 @@ def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_th
         Tally(),
     )
     bench.fill()
-    list(read_warm_start(bench.database, "test", "plant", bench.engine().parts.scoring, lambda: None))
+    list(read_warm_start(bench.database, "test", "plant", bench.engine().parts.scorer, lambda: None))
     bench.drain(bench.engine(sinks=[tally]))
     assert bench.position().counts.duplicate == 2, (
         "a and b go on; c begins without its past, for that knows the future"
@@ -271,7 +271,7 @@ def name(bench: Bench, history: Path | None) -> None:
 
 def stored(bench: Bench) -> int:
     with bench.database.read() as connection:
-        assert len(ledgers.names(connection, "plant (history ")) <= 1
+        assert len(stored_readers.names(connection, "plant (history ")) <= 1
         return len(connection.execute(select(SeriesStateRow.series)).all())
 
 
@@ -315,11 +315,11 @@ def test_series_are_found_whichever_partition_they_come_in(tmp_path, sqlite_temp
     bench = Bench(tmp_path / "three", sqlite_template, logs, warm_start=str(path))
     bench.fill()
     read(bench)
-    scoring = bench.drain(bench.engine()).parts.scoring
+    scorer = bench.drain(bench.engine()).parts.scorer
     for number, name in enumerate(NAMES):
-        (slot,) = scoring.series.slots(Partition("plant", number)).tolist()
-        # 3 s are held
-        assert (scoring.name_of(slot), scoring.series.state["windows"]["seq"][slot]) == (name, PAST_S + 47)
+        (slot,) = scorer.series.slots(Partition("plant", number)).tolist()
+        # 3 s are buffered
+        assert (scorer.name_of(slot), scorer.series.state["windows"]["seq"][slot]) == (name, PAST_S + 47)
     bench.close()
 
 
@@ -364,7 +364,7 @@ def test_a_source_that_is_away_is_waited_for_but_not_for_ever(
             bench.database,
             "test",
             "plant",
-            bench.engine().parts.scoring,
+            bench.engine().parts.scorer,
             lambda: next(looks)(bench.log, group="peek"),
         )
     )

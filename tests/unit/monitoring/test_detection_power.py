@@ -21,7 +21,7 @@ from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.training.dataset import take
 from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
-from tests.support.retraining import STREAM, batches, lived, points_of, scoring, sensors, write_history
+from tests.support.retraining import STREAM, batches, lived, points_of, scorer, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))
 
@@ -120,7 +120,7 @@ class Clock:
 
 
 def run(sink_of, x: np.ndarray) -> tuple[list[BatchResult], PowerSink | None]:
-    live = scoring(STREAM)
+    live = scorer(STREAM)
     sink = sink_of(live)
     results = []
     for records in batches(x):
@@ -173,7 +173,7 @@ def test_what_was_found_is_kept_and_gone_on_with(eager, monkeypatch) -> None:
 
     run(keeping, sensors(4, 12))
     assert {one.series for one in kept} == {"s0", "s1", "s2", "s3"}
-    live = scoring(STREAM)
+    live = scorer(STREAM)
     last = list({(one.series, one.kind): one for one in kept}.values())
     again = PowerSink(live, PowerMetrics(Metrics(), "plant"), kept=last)
     assert {name: sorted(some, key=repr) for name, some in again.found.items()} == {
@@ -194,7 +194,7 @@ def test_it_begins_nothing_while_it_has_taken_more_than_its_share(monkeypatch) -
 
 
 def test_a_series_that_goes_away_or_another_model_ends_what_was_begun(eager) -> None:
-    live = scoring(STREAM)
+    live = scorer(STREAM)
     sink = eager(live, Metrics())
     for records in batches(sensors(3, 4)):
         sink.append(live.process([records]))

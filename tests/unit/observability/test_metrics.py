@@ -63,8 +63,8 @@ def test_a_partition_that_left_is_no_longer_reported():
 def test_outcomes_of_a_stream_add_up():
     metrics = Metrics()
     plant = StreamMetrics(metrics, "plant")
-    plant.committed(Counts(), Counts(scored=5, late=1, held=3))
-    plant.committed(Counts(scored=5, late=1, held=3), Counts(scored=9, late=1, dead_lettered=2))
+    plant.committed(Counts(), Counts(scored=5, late=1, buffered=3))
+    plant.committed(Counts(scored=5, late=1, buffered=3), Counts(scored=9, late=1, dead_lettered=2))
     values = {
         outcome: metrics.registry.get_sample_value(
             "forewatch_records_total", {"stream": "plant", "outcome": outcome}

@@ -65,7 +65,7 @@ def stream() -> Stream:
 
 def run(records: list[tuple[str, int]], cuts: list[int]) -> list[float]:
     provenance = Provenance("x", ("v",), 1e-4, 3, "c", "m")
-    scoring = StreamScorer(provenance, stream(), CountingDetector())
+    scorer = StreamScorer(provenance, stream(), CountingDetector())
     found: list[float] = []
     for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
         values = [
@@ -74,7 +74,7 @@ def run(records: list[tuple[str, int]], cuts: list[int]) -> list[float]:
         ]
         offsets = np.arange(start, end)
         batch = Records(P, start, end, offsets, np.full(len(values), -1), values, [None] * len(values))
-        result = scoring.process([batch])
+        result = scorer.process([batch])
         if result.scored is not None:
             found += result.scored.verdicts.score.tolist()
     return found

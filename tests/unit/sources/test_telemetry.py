@@ -22,7 +22,7 @@ def source():
     source.close()
 
 
-def take_over(source, offset=None):
+def acquire(source, offset=None):
     (partition,) = source.poll(10, 1).assigned
     assert not source.poll(10, 0.2).records, "paused until it is resumed"
     source.seek(partition, source.start_offset(partition) if offset is None else offset)
@@ -39,7 +39,7 @@ def collect(source, count):
 
 
 def test_rows_follow_each_other_in_time_and_offset(source):
-    partition = take_over(source)
+    partition = acquire(source)
     found = collect(source, 5)
     for before, after in pairwise(found):
         assert after.first_offset == before.next_offset
@@ -61,7 +61,7 @@ def test_a_restart_passes_over_what_nobody_read(source):
     read.
     """
     past = time.time_ns() // 100_000_000 - 50
-    partition = take_over(source, past)
+    partition = acquire(source, past)
     bounds = source.bounds([partition])[partition]
     assert bounds.beginning <= past <= bounds.end
     (records,) = collect(source, 1)
@@ -71,7 +71,7 @@ def test_a_restart_passes_over_what_nobody_read(source):
 
 
 def test_no_row_twice_for_one_interval(source):
-    take_over(source)
+    acquire(source)
     (first,) = collect(source, 1)
     poll = source.poll(10, 0)
     assert all(records.offsets[0] > first.offsets[0] for records in poll.records)

@@ -189,18 +189,18 @@ def test_samples_of_one_record_are_counted_by_its_head(first, second, points):
     batch = columns([p[0] for p in points], [p[1] * S for p in points])
     batch.offsets = np.arange(len(batch)) // first
     batch.head = np.diff(batch.offsets, prepend=-1) > 0
-    held = ReorderBuffer(PARTITION, second * S)
+    buffer = ReorderBuffer(PARTITION, second * S)
     total = 0
     for part in (batch.take(np.arange(len(batch) // 2)), batch.take(np.arange(len(batch) // 2, len(batch)))):
-        held, ready = held.push(part)
+        buffer, ready = buffer.push(part)
         total += ready.records
         assert (
-            total + held.records == sum(batch.head[: len(batch) // 2])
-            or total + held.records == batch.records
+            total + buffer.records == sum(batch.head[: len(batch) // 2])
+            or total + buffer.records == batch.records
         )
-    held, rest = held.flush()
+    buffer, rest = buffer.flush()
     assert total + (rest.records if rest else 0) == batch.records
-    assert held.records == 0
+    assert buffer.records == 0
 
 
 # ------------------------------------------------------------------------------------------------ single rules
@@ -222,17 +222,17 @@ def test_a_late_device_does_not_make_others_late():
 def test_the_watermark_follows_the_clock_not_the_future():
     batch = columns(["a", "b", "b"], [1000 * S, 5 * S, 6 * S])
     batch.clock = np.array([6, 5, 6]) * S
-    held, ready = ReorderBuffer(PARTITION, 2 * S).push(batch)
-    assert (len(ready), held.records, held.watermark_ns) == (0, 3, 4 * S)
-    held, ready = held.push(columns(["b"], [8 * S], first=3))
+    buffer, ready = ReorderBuffer(PARTITION, 2 * S).push(batch)
+    assert (len(ready), buffer.records, buffer.watermark_ns) == (0, 3, 4 * S)
+    buffer, ready = buffer.push(columns(["b"], [8 * S], first=3))
     assert ready.offsets.tolist() == [1, 2]  # the one from the future still waits
 
 
 def test_an_unknown_partition_has_no_watermark():
-    held = ReorderBuffer(PARTITION, 0)
-    assert held.watermark_ns is None
-    assert held.push(Columns.empty(PARTITION, 1))[0].watermark_ns is None
-    assert held.push(columns(["a"], [7]))[0].watermark_ns == 7
+    buffer = ReorderBuffer(PARTITION, 0)
+    assert buffer.watermark_ns is None
+    assert buffer.push(Columns.empty(PARTITION, 1))[0].watermark_ns is None
+    assert buffer.push(columns(["a"], [7]))[0].watermark_ns == 7
 
 
 @pytest.mark.parametrize(
@@ -309,15 +309,16 @@ def test_the_columns_that_come_in_are_left_alone():
 @settings(deadline=None)
 def test_what_waits_survives_a_snapshot(points):
     windows = EventTimeProcessor(stream(FORM, lateness="7s"))
-    held, _ = windows.push(
+    buffer, _ = windows.push(
         windows.empty(PARTITION), columns([p[0] for p in points], [p[1] * S for p in points])
     )
-    again = windows.load(PARTITION, windows.dump(held))
+    again = windows.load(PARTITION, windows.dump(buffer))
     assert isinstance(again, ReorderBuffer)
-    assert isinstance(held, ReorderBuffer)
-    assert (again.clock_ns, again.records) == (held.clock_ns, held.records)
-    assert windows.dump(again) == windows.dump(held)
+    assert isinstance(buffer, ReorderBuffer)
+    assert (again.clock_ns, again.records) == (buffer.clock_ns, buffer.records)
+    assert windows.dump(again) == windows.dump(buffer)
     follower = columns(["z"], [1000 * S], first=99)
     assert (
-        windows.push(again, follower)[1].offsets.tolist() == windows.push(held, follower)[1].offsets.tolist()
+        windows.push(again, follower)[1].offsets.tolist()
+        == windows.push(buffer, follower)[1].offsets.tolist()
     )
