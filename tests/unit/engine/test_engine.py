@@ -173,7 +173,7 @@ def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
     assert not stopped.parts.ownership.positions
     (fault,) = bench.faults()
     assert fault.kind is FaultKind.RETENTION_GAP
-    assert f"{before.buffered} records that waited" in fault.message
+    assert f"{before.buffered} buffered records" in fault.message
     assert bench.position().counts == before
     bench.drain(bench.engine(on_gap="resume-earliest"))
     counts = bench.position().counts
