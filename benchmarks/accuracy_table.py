@@ -1,4 +1,4 @@
-"""The tables of docs/accuracy.md from what ``benchmarks.accuracy`` printed for each tier.
+"""The tables of docs/lab-notes/accuracy.md from what ``benchmarks.accuracy`` printed for each tier.
 
 for tier in light standard strong; do python -m benchmarks.accuracy --detector $tier > $tier.log; done
 python -m benchmarks.accuracy_table light.log standard.log strong.log

@@ -2,7 +2,7 @@
 
 Calibrated tracks of one series are far from independent, so a sum is not itself a surprise: ``scale`` brings
 each group back to about −log10 of a tail probability, chosen on half of the open series
-(``docs/accuracy.md``). Three kinds of evidence:
+(``docs/lab-notes/accuracy.md``). Three kinds of evidence:
 
     form    averaged forecast errors and distances to past windows: unbounded, so that it ranks; where a series is predictable they decide
     event   never seen values, levels and shapes, by what their sum usually is on this series

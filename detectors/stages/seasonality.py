@@ -6,7 +6,7 @@ a quarter of a ring is new.
 
 The *cycle* is the same of each ring's last values only: what repeats on a shorter scale. In ``standard`` the
 shapes of events are as long as it, those of forms as long as the period: a longer ring makes forms better
-and, where events follow it, events worse (``docs/accuracy.md``).
+and, where events follow it, events worse (``docs/lab-notes/accuracy.md``).
 """
 
 from __future__ import annotations

@@ -20,4 +20,4 @@ PAGES: dict[str, Callable[[], str]] = {
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
-        (Path(sys.argv[1]) / name).write_text(page(), encoding="utf-8")
+        (Path(sys.argv[1]) / "reference" / name).write_text(page(), encoding="utf-8")

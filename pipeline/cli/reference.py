@@ -1,4 +1,4 @@
-"""``docs/commands.md``: every command with its options, made from the commands themselves."""
+"""``docs/reference/commands.md``: every command with its options, made from the commands themselves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Times are ISO 8601 in UTC; options that take a time also take how long ago, such
 
 
 def commands_markdown() -> str:
-    """The text of ``docs/commands.md``."""
+    """The text of ``docs/reference/commands.md``."""
     exits = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXITS.items())
     return _HEAD + exits + "\n" + "".join(_sections("forewatch", typer.main.get_command(app)))
 

@@ -109,7 +109,7 @@ class HttpEndpoint(EndpointBase):
 
 
 class WebhookEndpoint(HttpEndpoint):
-    """A webhook signed as Standard Webhooks 1.0 says; the payload is in `docs/alert-payload.schema.json`."""
+    """A webhook signed as Standard Webhooks 1.0 says; the payload is in `docs/reference/alert-payload.schema.json`."""
 
     type: Literal["webhook"] = Field(description="this kind of receiver")
     secret: Secret | list[Secret] = Field(

@@ -1,4 +1,4 @@
-"""The configuration explained: the JSON Schema for editors and ``docs/configuration.md``, both made from the
+"""The configuration explained: the JSON Schema for editors and ``docs/reference/configuration.md``, both made from the
 models.
 """
 
@@ -45,7 +45,7 @@ def json_schema() -> Schema:
 
 
 def configuration_markdown() -> str:
-    """The text of ``docs/configuration.md``."""
+    """The text of ``docs/reference/configuration.md``."""
     schema = json_schema()
     sections = dict(_sections("", schema, schema["$defs"]))
     parts = [_HEAD]

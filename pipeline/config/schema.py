@@ -1,6 +1,6 @@
 """The configuration: what a user writes in YAML, checked before anything starts.
 
-Every key is documented by its ``description``; ``docs/configuration.md`` and the JSON Schema are generated
+Every key is documented by its ``description``; ``docs/reference/configuration.md`` and the JSON Schema are generated
 from here.
 """
 

@@ -19,7 +19,7 @@ from pipeline.config.schema import Config, FormatConfig, Secret, SourceConfig, S
 _HEAD = """\
 # What forewatch watches, how its records look, and where the results go.
 # `forewatch check FILE` says what is wrong with this file (with --connect: tries it), `forewatch run FILE` starts it.
-# Lines that are commented out show the defaults. Every key is explained in docs/configuration.md.
+# Lines that are commented out show the defaults. Every key is explained in docs/reference/configuration.md.
 # For completion in an editor: forewatch schema > forewatch.schema.json
 # yaml-language-server: $schema=./forewatch.schema.json
 """

@@ -159,7 +159,7 @@ def test_golden(kind: str, event: Kind, tmp_path: Path):
 
 
 def test_the_published_schema_is_that_of_the_code():
-    assert (ROOT / "docs" / "alert-payload.schema.json").read_text() == schema_text(), (
+    assert (ROOT / "docs" / "reference" / "alert-payload.schema.json").read_text() == schema_text(), (
         "run python -m tests.contract.test_alerts_formats"
     )
 
@@ -241,7 +241,7 @@ def main() -> None:
     import tempfile
 
     GOLDEN.mkdir(exist_ok=True)
-    (ROOT / "docs" / "alert-payload.schema.json").write_text(schema_text())
+    (ROOT / "docs" / "reference" / "alert-payload.schema.json").write_text(schema_text())
     with tempfile.TemporaryDirectory() as folder:
         for kind in FORMATS:
             for event in ("opened", "updated", "resolved"):

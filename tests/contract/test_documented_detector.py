@@ -1,4 +1,4 @@
-"""The detector and the forecaster that docs/add-a-scorer.md shows are what they are said to be: they run, and
+"""The detector and the forecaster that docs/how-to/add-a-scorer.md shows are what they are said to be: they run, and
 pass the suite.
 """
 
@@ -21,7 +21,7 @@ from detectors.base import CAUSES, Points, State, Verdicts
 from detectors.forecasters.base import Config, Forecaster
 from pipeline import detect
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-scorer.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-scorer.md"
 
 
 def shown(start: str, **names: Any) -> Any:

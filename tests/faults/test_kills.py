@@ -32,7 +32,7 @@ def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema
     assert figures.kills >= 20
     assert figures.freezes >= 5
     assert figures.fenced >= 1, "somebody who was frozen past his session found out by the fence"
-    assert max(figures.takeovers) < 3, "the goal is 1 s; see docs/faults.md for what was measured"
+    assert max(figures.takeovers) < 3, "the goal is 1 s; see docs/lab-notes/faults.md for what was measured"
     assert len(figures.phases) >= 15, f"phases: {figures.phases}"
 
 

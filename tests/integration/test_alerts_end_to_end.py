@@ -153,10 +153,10 @@ def notified(shell: Shell) -> None:
 
 
 def test_a_receiver_written_from_the_page_verifies_and_what_it_missed_is_redelivered(shell, topics):
-    """docs/alerts.md has a receiver of ten lines that knows the standardwebhooks library and nothing of ours:
+    """docs/how-to/alert.md has a receiver of ten lines that knows the standardwebhooks library and nothing of ours:
     this runs it.
     """
-    page = (Path(__file__).resolve().parents[2] / "docs/alerts.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/alert.md").read_text()
     program = page.partition("```python\n")[2].partition("```")[0]
     topic, port = set_up(shell, topics)
     (shell.folder / "receiver.py").write_text(

@@ -71,7 +71,7 @@ def webhook(secret: str) -> Service:
 
 @cache
 def _schema() -> Any:
-    return json.loads((ROOT / "docs" / "alert-payload.schema.json").read_text())
+    return json.loads((ROOT / "docs" / "reference" / "alert-payload.schema.json").read_text())
 
 
 def plain() -> Service:

@@ -1,4 +1,4 @@
-"""What is sent: one payload for every receiver, published as ``docs/alert-payload.schema.json``; the other
+"""What is sent: one payload for every receiver, published as ``docs/reference/alert-payload.schema.json``; the other
 formats are made from it.
 
 Times are RFC 3339 in UTC with microseconds. The type names carry the version of the schema: a change that a
@@ -202,7 +202,7 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The text of ``docs/alert-payload.schema.json``."""
+    """The text of ``docs/reference/alert-payload.schema.json``."""
     return json.dumps(schema(), indent=2) + "\n"
 
 

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_reference_is_up_to_date():
-    assert (ROOT / "docs" / "configuration.md").read_text() == configuration_markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "reference" / "configuration.md").read_text() == configuration_markdown(), (
+        "run `make docs`"
+    )
 
 
 def test_every_link_of_the_reference_leads_to_a_heading():

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_page_is_up_to_date():
-    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "reference" / "metrics.md").read_text() == metrics_markdown(), "run `make docs`"
 
 
 def test_every_metric_of_the_page_is_served_under_that_name_and_the_other_way_round():
