@@ -1,5 +1,7 @@
-"""From lanes back to points: the joint surprise of the channels, static limits, rules, the alarm, and the
-band in input units.
+"""The decision: scores per channel slot become verdicts per point.
+
+It adds the multivariate score, applies threshold, static limits and the rules of the spec, and converts the
+band to units of the input.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from detectors.stages.forecaster_selection import STATIC, SelectedForecasts
 from detectors.stages.multivariate import Multivariate
 from detectors.stages.robust_scale import ANCHOR
 from detectors.thresholds.base import Threshold
-from detectors.thresholds.event_gate import Event
+from detectors.thresholds.event_gate import EventGate
 
-BIG = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+LIMIT_SURPRISE_FACTOR = 1.5  # times the threshold: least surprise of a value outside its static limits
 STATIC_LIMIT, MULTIVARIATE, STEADY_STATE = (
     np.uint8(CAUSES.index(word)) for word in ("static_limit", "multivariate", "steady_state")
 )
@@ -26,88 +29,123 @@ STATIC_LIMIT, MULTIVARIATE, STEADY_STATE = (
 
 @dataclass(frozen=True, slots=True)
 class DecisionParts:
-    """What of a detector the decision needs; ``multivariate`` is None for one channel."""
+    """The parts of a detector that the decision uses; ``multivariate`` is None for one channel."""
 
     spec: DetectorSpec
     preset: Preset
-    event: Event
+    event_gate: EventGate
     threshold: Threshold
     multivariate: Multivariate | None
 
 
-def assemble(
-    parts: DecisionParts,
-    state: State,
-    points: Points,
-    batch: ChannelBatch,
-    raw: Floats,
-    lead: NDArray[np.uint8],
-    forecasts: SelectedForecasts,
-    half: Floats,
+@dataclass(frozen=True, slots=True)
+class SlotScores:
+    """Results of the stages for M channel slots.
+
+    raw         (M, 2) float32  surprise, and the part of it for which each row is an event of its own
+    cause       (M,)   uint8    index into CAUSES
+    forecasts   (M,)            selected forecasts
+    half_width  (M,)   float32  half width of the band in steps of the series
+    """
+
+    raw: Floats
+    cause: NDArray[np.uint8]
+    forecasts: SelectedForecasts
+    half_width: Floats
+
+
+def assemble_verdicts(
+    parts: DecisionParts, state: State, points: Points, batch: ChannelBatch, scores: SlotScores
 ) -> Verdicts:
-    """``raw``, ``lead``, ``forecasts`` and ``half`` (band in steps) are per channel slot (M, …); the verdicts are per
-    point (N,).
+    """Return the verdicts on N points of C channels; M = N · C.
+
+    Args:
+        parts: the parts of the detector.
+        state: state of the detector; arrays per channel are flattened to M rows.
+        points: the points in units of the input.
+        batch: the same points as M channel slots in working units.
+        scores: results of the stages.
     """
     shape = points.values.shape
-    centre = forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
-    width = (half * batch.step).astype(np.float64)
-    inverse = parts.preset.inverse
-    middle, low, high = (
-        np.clip(inverse(x), -BIG, BIG).reshape(shape) for x in (centre, centre - width, centre + width)
-    )
-    guards, lead = forecasts.forecaster.reshape(shape), lead.reshape(shape)
-    # The largest of C channels is C times as likely to be rare as one of them.
-    one, repeats = (
-        np.maximum(raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)
-    )
-    by_channel = np.where(np.isnan(points.values), np.float32(0), one)
-    repeats = repeats.max(axis=1)
-    if parts.multivariate is not None:
-        together, lasting, share, left = parts.multivariate.run(state, points.slot, batch, forecasts)
-        leads = together > by_channel.max(axis=1)
-        by_channel = np.where(leads[:, None], _spread(together, share), by_channel)
-        lead = np.where(leads[:, None], np.where(left, STEADY_STATE, MULTIVARIATE)[:, None], lead)
-        repeats = np.maximum(repeats, lasting)
-    # The static threshold is the scale of all surprises: another one brings them to it.
-    scale = np.float32(parts.event.threshold) / parts.threshold.run(
+    expected, low, high = _bands(parts, state, batch, scores, shape)
+    by_channel, repeats, cause = _channel_surprises(parts, state, points, batch, scores)
+    # Alarms are decided on the scale of the static threshold: surprises are scaled to any other threshold.
+    scale = np.float32(parts.event_gate.threshold) / parts.threshold.run(
         state, points.slot, by_channel.max(axis=1)
     )
     by_channel, repeats = by_channel * scale[:, None], repeats * scale
-    outside = _limits(parts, points, low, high)
-    beyond = np.float32(parts.event.threshold * 1.5)
-    by_channel[outside] = np.maximum(by_channel[outside], beyond)
-    repeats[outside.any(axis=1)] = beyond
+    outside = _outside_limits(parts, points, low, high)
+    any_outside = outside.any(axis=1)
+    least = np.float32(parts.event_gate.threshold * LIMIT_SURPRISE_FACTOR)
+    by_channel[outside] = np.maximum(by_channel[outside], least)
+    repeats[any_outside] = least
     usual = parts.preset.usual_rate(points.every)
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
-    allowed = _allowed(parts, points.values[rows, peak], middle[rows, peak]) | outside.any(axis=1)
-    surprise, flag = parts.event.run(state, points.slot, by_channel[rows, peak], repeats, allowed, usual)
+    allowed = _allowed(parts, points.values[rows, peak], expected[rows, peak]) | any_outside
+    surprise, flag = parts.event_gate.run(state, points.slot, by_channel[rows, peak], repeats, allowed, usual)
     total = by_channel.sum(axis=1, keepdims=True)
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
-    who = np.where(outside.any(axis=1), np.uint8(STATIC), guards[rows, peak])
+    forecaster = scores.forecasts.forecaster.reshape(shape)[rows, peak]
     return Verdicts(
-        (1.0 - 10.0 ** -surprise.astype(np.float64)).astype(np.float32),
-        surprise,
-        flag,
-        middle.astype(np.float32),
-        low.astype(np.float32),
-        high.astype(np.float32),
-        contribution,
-        who,
-        np.where(outside.any(axis=1), STATIC_LIMIT, lead[rows, peak]),
+        score=(1.0 - 10.0 ** -surprise.astype(np.float64)).astype(np.float32),
+        surprise=surprise,
+        flag=flag,
+        expected=expected.astype(np.float32),
+        lower=low.astype(np.float32),
+        upper=high.astype(np.float32),
+        contribution=contribution,
+        forecaster=np.where(any_outside, np.uint8(STATIC), forecaster),
+        cause=np.where(any_outside, STATIC_LIMIT, cause[rows, peak]),
     )
 
 
-def _spread(together: Floats, share: Floats) -> Floats:
-    """The joint surprise (N,) given to the channels by their share (N, C): the largest share gets all of it."""
+def _bands(
+    parts: DecisionParts, state: State, batch: ChannelBatch, scores: SlotScores, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return expected value, lower and upper end of the band (N, C), in units of the input."""
+    centre = scores.forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
+    width = (scores.half_width * batch.step).astype(np.float64)
+    expected, low, high = (
+        np.clip(parts.preset.inverse(x), -MAX_FLOAT32, MAX_FLOAT32).reshape(shape)
+        for x in (centre, centre - width, centre + width)
+    )
+    return expected, low, high
+
+
+def _channel_surprises(
+    parts: DecisionParts, state: State, points: Points, batch: ChannelBatch, scores: SlotScores
+) -> tuple[Floats, Floats, NDArray[np.uint8]]:
+    """Return surprise (N, C), its repeating part (N,) and cause (N, C)."""
+    shape = points.values.shape
+    # The largest of C surprises is C times as likely to be this large as a single one.
+    one, repeating = (
+        np.maximum(scores.raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)
+    )
+    by_channel = np.where(np.isnan(points.values), np.float32(0), one)
+    repeats, cause = repeating.max(axis=1), scores.cause.reshape(shape)
+    if parts.multivariate is not None:
+        joint, lasting, share, left = parts.multivariate.run(state, points.slot, batch, scores.forecasts)
+        leads = (joint > by_channel.max(axis=1))[:, None]
+        by_channel = np.where(leads, _spread(joint, share), by_channel)
+        cause = np.where(leads, np.where(left, STEADY_STATE, MULTIVARIATE)[:, None], cause)
+        repeats = np.maximum(repeats, lasting)
+    return by_channel, repeats, cause
+
+
+def _spread(joint: Floats, share: Floats) -> Floats:
+    """Return the joint surprise (N,) per channel (N, C), in proportion to the share.
+
+    The channel with the largest share gets the whole surprise.
+    """
     largest = share.max(axis=1, keepdims=True)
-    return np.divide(share, largest, out=np.zeros_like(share), where=largest > 0) * together[:, None]
+    return np.divide(share, largest, out=np.zeros_like(share), where=largest > 0) * joint[:, None]
 
 
-def _limits(
+def _outside_limits(
     parts: DecisionParts, points: Points, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which values lie outside their static limits (N, C); narrows the band to the limits."""
+    """Return the values outside their static limits (N, C); narrow the band to the limits in place."""
     outside = np.zeros(points.values.shape, np.bool_)
     for c, limit in enumerate(parts.spec.limits):
         outside[:, c] = (points.values[:, c] < limit.low) | (points.values[:, c] > limit.high)
@@ -118,7 +156,7 @@ def _limits(
 def _allowed(
     parts: DecisionParts, value: NDArray[np.float64], expected: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Direction and least deviation (N,)."""
+    """Return the rows (N,) whose direction and deviation can be an alarm."""
     spec = parts.spec
     off = value - expected
     allowed = (

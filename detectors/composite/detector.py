@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
-from detectors.composite.assembly import DecisionParts, assemble
+from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import Forecast
 from detectors.composite.presets import PRESETS
@@ -43,7 +43,7 @@ from detectors.stages.score_fusion import ScoreFusion, TrackGroup, evidence
 from detectors.stages.seasonality import Seasonality
 from detectors.stages.tail_calibration import TailCalibration
 from detectors.thresholds import THRESHOLDS
-from detectors.thresholds.event_gate import Event
+from detectors.thresholds.event_gate import EventGate
 
 STATE_VERSION = "5"
 BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
@@ -82,18 +82,18 @@ class CompositeDetector:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.event = Event(spec.alarm_rate, spec.min_points)
-        self.threshold = THRESHOLDS[spec.threshold](self.event.threshold)
-        self.fusion = ScoreFusion(groups, self.event.threshold, (BAND_TRACK,))
+        self.event_gate = EventGate(spec.alarm_rate, spec.min_points)
+        self.threshold = THRESHOLDS[spec.threshold](self.event_gate.threshold)
+        self.fusion = ScoreFusion(groups, self.event_gate.threshold, (BAND_TRACK,))
         self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
         self.causes = np.array([CAUSES.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8)
         self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
         self.multivariate = (
-            Multivariate(len(spec.channels), tier.bins, self.event.threshold, self.preset.settles)
+            Multivariate(len(spec.channels), tier.bins, self.event_gate.threshold, self.preset.settles)
             if len(spec.channels) > 1
             else None
         )
-        self.decision = DecisionParts(spec, self.preset, self.event, self.threshold, self.multivariate)
+        self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
         digest, weights = digest_of(spec, tier), hashlib.sha256()
         arrays = list(net.tensors.values()) if net is not None else []
         if own is not None:
@@ -120,7 +120,7 @@ class CompositeDetector:
             *([self.multivariate.settled] if self.multivariate else []),
         ]
         state = (
-            self.event.initial(n)
+            self.event_gate.initial(n)
             | self.threshold.initial(n)
             | (self.multivariate.initial(n) if self.multivariate else {})
         )
@@ -138,15 +138,16 @@ class CompositeDetector:
             points, np.clip(self.preset.forward(points.values), -MAX_ABS_WORKING_VALUE, MAX_ABS_WORKING_VALUE)
         )
         errors, forecasts = self._track_errors(flat, batch)
-        surprises, half = self.calibration.run(
+        surprises, half_width = self.calibration.run(
             flat,
             batch.slot,
             errors[:, self.columns],
             self.fusion.columns.index(BAND_TRACK),
-            self.event.threshold,
+            self.event_gate.threshold,
         )
         raw, column = self.fusion.run(flat, batch.slot, surprises, forecasts)
-        return state, assemble(self.decision, flat, points, batch, raw, self.causes[column], forecasts, half)
+        scores = SlotScores(raw, self.causes[column], forecasts, half_width)
+        return state, assemble_verdicts(self.decision, flat, points, batch, scores)
 
     def on_weights_changed(self, state: State) -> None:
         if self.forecast is not None:

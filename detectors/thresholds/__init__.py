@@ -1,6 +1,6 @@
-"""Thresholds: surprise → alarm.
+"""Thresholds: the surprise at which a point is an alarm, one module per algorithm.
 
-One file each, named here; ``event`` makes one alarm of what they let through.
+``event_gate`` reduces the points above a threshold to one alarm per event.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from detectors.thresholds.base import Threshold
-from detectors.thresholds.conformal import Conformal
-from detectors.thresholds.quantile import Quantile
-from detectors.thresholds.spot import DSpot, Spot
-from detectors.thresholds.static import Static
+from detectors.thresholds.conformal import ConformalThreshold
+from detectors.thresholds.quantile import QuantileThreshold
+from detectors.thresholds.spot import DSpotThreshold, SpotThreshold
+from detectors.thresholds.static import StaticThreshold
 
-#: Name → how to make one for a level of −log10(alarm rate).
+#: Name → factory; its argument is the static level, −log10 of the alarm rate.
 THRESHOLDS: dict[str, Callable[[float], Threshold]] = {
-    "static": Static,
-    "quantile": Quantile,
-    "spot": Spot,
-    "dspot": DSpot,
-    "conformal": Conformal,
+    "static": StaticThreshold,
+    "quantile": QuantileThreshold,
+    "spot": SpotThreshold,
+    "dspot": DSpotThreshold,
+    "conformal": ConformalThreshold,
 }

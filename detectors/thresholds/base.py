@@ -1,6 +1,6 @@
-"""What every threshold is: how much surprise a series must show before it is an alarm.
+"""The threshold contract: the surprise at which a point of a series is an alarm.
 
-One file each; ``THRESHOLDS`` names them.
+Each algorithm has its own module. ``detectors.thresholds.THRESHOLDS`` lists them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ from detectors.channel_batch import Floats, Ints
 
 
 class Threshold(Protocol):
-    """The level of each row is known before the row.
+    """A rule that sets the level of each row from earlier rows of its series.
 
-    ``state`` holds only arrays whose names begin with "threshold.".
+    The names of its state arrays begin with "threshold.".
     """
 
-    def initial(self, n: int) -> State: ...
+    def initial(self, n: int) -> State:
+        """Return the state of ``n`` new series."""
+        ...
 
     def run(self, state: State, slot: Ints, raw: Floats) -> Floats:
-        """Surprises of rows in order (N,) → the surprise that would have been an alarm at each (N,); advances
-        the state in place.
+        """Return the level of each row (N,) and advance ``state`` in place.
+
+        Args:
+            state: the arrays of ``initial``.
+            slot: series of each row (N,).
+            raw: surprise of each row (N,), in the order of the rows.
         """
         ...

@@ -1,7 +1,6 @@
-"""A level that keeps the long-run share of alarms at the alarm rate, whatever the surprises' distribution:
-online conformal quantile tracking.
+"""Online conformal quantile tracking: the long-run share of alarms is the alarm rate.
 
-Gibbs & Candès, "Adaptive conformal inference under distribution shift" (NeurIPS 2021); Angelopoulos et al.,
+This holds for any distribution of the surprises. Gibbs & Candès, "Adaptive conformal inference under distribution shift" (NeurIPS 2021); Angelopoulos et al.,
 "Conformal PID control" (NeurIPS 2023), eq. 4: θ ← θ + η (1{u ≥ θ} − α). The share of alarms in n rows is at
 most α + O(1 / (η n)), for any sequence.
 """
@@ -14,12 +13,12 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel
 
-RATE = 1.0  # decades by which one alarm raises the level
-LEAST = 0.5  # of the static level
+LEVEL_RISE_DECADES = 1.0  # by which one alarm raises the level
+MIN_LEVEL_SHARE = 0.5  # of the static level
 
 
-class Conformal:
-    """State: 4 bytes a series."""
+class ConformalThreshold:
+    """A tracked level per series. State: 4 bytes per series."""
 
     def __init__(self, level: float) -> None:
         self.level = np.float32(level)
@@ -32,7 +31,7 @@ class Conformal:
         _conformal(
             state["threshold.level"],
             np.float32(10.0) ** -self.level,
-            self.level * np.float32(LEAST),
+            self.level * np.float32(MIN_LEVEL_SHARE),
             slot,
             raw,
             levels,
@@ -41,9 +40,10 @@ class Conformal:
 
 
 @kernel
-def _conformal(theta, alpha, least, slot, raw, levels):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _conformal(theta, alpha, min_level, slot, raw, levels):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         levels[i] = theta[slot[i]]
         theta[slot[i]] = max(
-            levels[i] + np.float32(RATE) * ((1 if raw[i] >= levels[i] else 0) - alpha), least
+            levels[i] + np.float32(LEVEL_RISE_DECADES) * ((1 if raw[i] >= levels[i] else 0) - alpha),
+            min_level,
         )

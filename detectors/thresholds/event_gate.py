@@ -1,10 +1,11 @@
-"""One alarm per event: a row alarms when it is rare enough and rarer than what the last alarm already told.
+"""One alarm per event: a row is an alarm if it is rare, and clearly rarer than the last alarm.
 
-After an alarm of level L at age a only surprise above ``REPEAT`` · L · (1 − a / R) passes, where R is
-``SHARE`` of the rows seen so far, at most ``LONGEST``. What does not pass keeps its order but stays below the
-threshold, between ``NEAR`` of it and it: that the event still lasts can be read off the surprise (hysteresis:
-``pipeline.scoring.anomaly_tracker`` keeps the anomaly open). ``rows`` is a least length: so many rows in a
-row must be rare enough before one alarms.
+After an alarm of surprise L, a rows ago, the gate opens for a surprise above ``GATE_FACTOR`` · L ·
+(1 − a / R). R is ``GATE_SHARE_OF_ROWS`` of the rows seen so far, at most ``MAX_GATE_ROWS``.
+
+The surprise of a row that the gate stops is compressed into the range between ``NEAR_SHARE`` of the threshold
+and the threshold. It keeps its order, and it shows that the event lasts:
+``pipeline.scoring.anomaly_tracker`` keeps the anomaly open on it (hysteresis).
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel
 
-REPEAT = 1.3
-SHARE = 0.12
-LONGEST = 1000.0
-NEAR = 0.9
-CEILING = 15.0  # 1 − 10^−15 is still a float64 below 1
-ROWS, LEVEL, AGE, RUN = range(4)
+GATE_FACTOR = 1.3
+GATE_SHARE_OF_ROWS = 0.12
+MAX_GATE_ROWS = 1000.0
+NEAR_SHARE = 0.9
+MAX_LINEAR_SURPRISE = 8  # decades; a larger surprise is compressed towards MAX_SURPRISE
+MAX_SURPRISE = 15.0  # decades; 1 − 10^−15 is still a float64 below 1
+# Columns of "event.alarm".
+ALARM_ROWS, ALARM_SURPRISE, ALARM_AGE, ALARM_RUN = range(4)
 
 
-class Event:
-    """State: 16 bytes a series."""
+class EventGate:
+    """The gate of each series. State: 16 bytes per series.
+
+    ``rows`` consecutive rows must reach the threshold before one of them is an alarm.
+    """
 
     def __init__(self, alarm_rate: float, rows: int = 1) -> None:
         self.rows = rows
@@ -43,9 +49,16 @@ class Event:
         allowed: NDArray[np.bool_],
         usual: Floats,
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Raw surprise (N,), of it what may repeat (N,), whether the rules allow an alarm (N,), the rate of
-        alarms that is usual for such numbers (N,)
-        → surprise below or above the threshold (N,), flag (N,)."""
+        """Return the surprise (N,) and the flag (N,) of each row; advance ``state`` in place.
+
+        Args:
+            state: the arrays of ``initial``.
+            slot: series of each row (N,).
+            raw: surprise of each row (N,).
+            repeats: the part of ``raw`` for which each row is an event of its own (N,).
+            allowed: rows at which the rules of the spec allow an alarm (N,).
+            usual: lowest alarm rate of each row, whatever the spec says (N,).
+        """
         threshold = np.minimum(np.float32(self.threshold), -np.log10(usual))
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
         _event(state["event.alarm"], threshold, self.rows, slot, raw, repeats, allowed, surprise, flag)
@@ -56,17 +69,24 @@ class Event:
 def _event(alarm, thresholds, rows, slot, raw, repeats, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         a, threshold = alarm[slot[i]], thresholds[i]
-        a[ROWS] += 1
-        a[AGE] += 1
+        a[ALARM_ROWS] += 1
+        a[ALARM_AGE] += 1
         u = raw[i]
-        a[RUN] = a[RUN] + 1 if u >= threshold else 0.0
-        gate = REPEAT * a[LEVEL] * (1 - a[AGE] / (min(SHARE * a[ROWS], LONGEST) + 1)) if a[LEVEL] > 0 else 0.0
-        if u >= threshold and allowed[i] and a[RUN] >= rows and (u > gate or repeats[i] >= threshold):
+        a[ALARM_RUN] = a[ALARM_RUN] + 1 if u >= threshold else 0.0
+        gate = (
+            GATE_FACTOR
+            * a[ALARM_SURPRISE]
+            * (1 - a[ALARM_AGE] / (min(GATE_SHARE_OF_ROWS * a[ALARM_ROWS], MAX_GATE_ROWS) + 1))
+            if a[ALARM_SURPRISE] > 0
+            else 0.0
+        )
+        if u >= threshold and allowed[i] and a[ALARM_RUN] >= rows and (u > gate or repeats[i] >= threshold):
             flag[i] = True
             if u > gate:
-                a[LEVEL], a[AGE] = u, 0.0
-        elif u > NEAR * threshold:
-            u = threshold * (1 - (1 - NEAR) / (1 + u - NEAR * threshold))
-        if u > 8:
-            u = 8 + (CEILING - 8) * (1 - np.exp(-(u - 8) / (CEILING - 8)))
+                a[ALARM_SURPRISE], a[ALARM_AGE] = u, 0.0
+        elif u > NEAR_SHARE * threshold:
+            u = threshold * (1 - (1 - NEAR_SHARE) / (1 + u - NEAR_SHARE * threshold))
+        if u > MAX_LINEAR_SURPRISE:
+            room = MAX_SURPRISE - MAX_LINEAR_SURPRISE
+            u = MAX_LINEAR_SURPRISE + room * (1 - np.exp(-(u - MAX_LINEAR_SURPRISE) / room))
         surprise[i] = u

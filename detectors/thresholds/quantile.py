@@ -1,5 +1,6 @@
-"""The (1 − alarm rate) quantile of the series' own last surprises: a decayed histogram, beyond its 98 % an
-exponential tail.
+"""The (1 − alarm rate) quantile of the recent surprises of a series.
+
+The surprises are kept in a decaying histogram. Its tail beyond the 98 % quantile is exponential.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.stages.tail_calibration import TailCalibration
 
+TAIL_QUANTILE = 0.98
+HISTOGRAM_BINS = 32
 
-class Quantile:
-    """State: 144 bytes a series."""
+
+class QuantileThreshold:
+    """A quantile per series. State: 144 bytes per series."""
 
     def __init__(self, level: float) -> None:
         self.level = np.float32(level)
-        self.tail = TailCalibration((0.98,), 32)
+        self.tail = TailCalibration((TAIL_QUANTILE,), HISTOGRAM_BINS)
 
     def initial(self, n: int) -> State:
         return {f"threshold.{name}": array for name, array in self.tail.initial(n).items()}

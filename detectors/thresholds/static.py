@@ -1,6 +1,6 @@
-"""The same level for every series, always: −log10 of the alarm rate.
+"""A constant level for all series: −log10 of the alarm rate.
 
-Nothing to learn, so nothing that an incident could teach.
+It has no state, so an incident cannot change it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 
 
-class Static:
+class StaticThreshold:
+    """A constant level. No state."""
+
     def __init__(self, level: float) -> None:
         self.level = np.float32(level)
 

@@ -7,7 +7,7 @@ import pytest
 
 from detectors import DetectorSpec, build, contract
 from detectors.thresholds import THRESHOLDS
-from detectors.thresholds.event_gate import Event
+from detectors.thresholds.event_gate import EventGate
 
 RATE = 1e-3
 DRAWS = {
@@ -50,7 +50,7 @@ def test_dspot_follows_a_level_that_drifts():
 
 def test_an_alarm_of_a_least_length():
     raw = np.array([5, 0, 5, 5, 5, 0], np.float32)
-    event = Event(1e-4, rows=3)
+    event = EventGate(1e-4, rows=3)
     ones = np.ones(6, np.float32)
     _, flag = event.run(
         event.initial(1), np.zeros(6, np.int32), raw, raw * ones, ones.astype(bool), ones * 1e-4
