@@ -1,5 +1,6 @@
-"""How every part of forewatch makes a kafka-python client: in bounded time, and without a thread left behind
-when the cluster is away.
+"""Connection of kafka-python clients, in bounded time.
+
+No thread is left behind when the cluster is unreachable.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ from pipeline.core.errors import ConfigError, SourceUnavailable
 Client = TypeVar("Client")
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
-# The client reports every failed attempt to connect as an error; we say once, in our own words, what is away.
+# The client logs every failed attempt to connect as an error; ``connect`` raises one error instead.
 _log = logging.getLogger("kafka")
 if _log.level == logging.NOTSET:
     _log.setLevel(logging.CRITICAL)
 
 
 def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float, **settings: Any) -> Client:
-    """``make(bootstrap_servers=…, **settings)``, where ``make`` is KafkaConsumer, KafkaAdminClient or
-    KafkaProducer.
+    """Return ``make(bootstrap_servers=…, **settings)``.
 
-    Raises SourceUnavailable when the cluster does not answer within ``timeout`` seconds (with the reason,
-    where it is known to be the credentials) and ConfigError for settings that the client does not know.
+    Raises SourceUnavailable when the cluster does not answer within ``timeout`` seconds, with the reason if
+    it refused the credentials, and ConfigError for settings that the client does not know.
+
+    Args:
+        make: KafkaConsumer, KafkaAdminClient or KafkaProducer.
+        brokers: Bootstrap servers, host:port.
+        timeout: Seconds.
+        settings: Passed on to ``make``.
     """
     protocol = settings.get("security_protocol", PROTOCOLS[0])
-    if protocol not in PROTOCOLS:  # the client itself would take it for plain text
+    if protocol not in PROTOCOLS:  # the client would use plain text instead
         raise ConfigError(
             f"kafka client settings: security_protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}"
         )
@@ -56,16 +62,16 @@ def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float,
         why = (
             refused[0]
             if refused
-            else f"no answer within {timeout:g} s; is it running, and do address and security settings fit?"
+            else f"no answer within {timeout:g} s; is it running, and are address and security settings correct?"
         )
-        # and the client loses a last word that comes with the end of the connection
+        # The client also loses an error message that comes with the end of the connection.
         if not refused and protocol.startswith("SASL"):
-            why += " A broker may hang up on a wrong user or password without a word"
+            why += " A broker may close the connection on a wrong user or password without a message"
         raise SourceUnavailable(f"Kafka at {', '.join(brokers)}: {why}") from error
 
 
 def _refusals(client: Any) -> list[Exception]:
-    """What the brokers said against our credentials (the client itself only says that it timed out)."""
+    """Return the authentication errors of the brokers; the client itself only reports a timeout."""
     manager = client._manager
     found = (manager.auth_failure(broker.node_id) for broker in client.cluster.bootstrap_brokers())
     return [failure for failure in found if failure is not None]

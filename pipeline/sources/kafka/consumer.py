@@ -1,11 +1,11 @@
-"""Topics of an Apache Kafka cluster as a Source, by kafka-python.
+"""Source of Apache Kafka topics, by kafka-python.
 
-The database holds the truth about positions; Kafka's own offsets are only shown to operators (``publish_offsets``).
-Therefore every partition that the group assigns comes paused, the engine says where it is read, and nothing
-is ever reset by the client on its own.
+The positions are in the database; Kafka's own offsets are published for operators only
+(``publish_offsets``). Therefore every assigned partition starts paused, the engine seeks and resumes it, and
+the client never resets an offset by itself.
 
-Rebalance callbacks run on the client's one IO thread, where any call that waits would deadlock: they record
-and pause, no more.
+Rebalance callbacks run on the client's only IO thread, where a call that waits would deadlock. They only
+record and pause.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -34,35 +33,48 @@ from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailabl
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records
 from pipeline.sources.kafka.client import connect
-from pipeline.sources.kafka.consumer_group import LOOKUP, METADATA_AGE, SLICE, AssignedPartitions, GroupSource
+from pipeline.sources.kafka.client_settings import kafka_python_settings
+from pipeline.sources.kafka.consumer_group import (
+    LOOKUP_SECONDS,
+    METADATA_AGE_SECONDS,
+    POLL_SLICE_SECONDS,
+    AssignedPartitions,
+    GroupSource,
+)
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
-CONNECT = 3.0  # seconds that connecting may take, however short the poll
-DOWN_AFTER = 3.0  # seconds without a connection to any broker until polls say so
+#: Time that connecting may take, however short the poll.
+CONNECT_SECONDS = 3.0
+#: Time without a connection to any broker until polls raise SourceUnavailable.
+DOWN_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
 
 class KafkaSource(GroupSource):
-    """One member of a consumer group.
+    """Member of a consumer group.
 
-    Connects at the first poll, and again whenever the client itself broke.
+    It connects at the first poll, and again after the client has failed.
     """
 
-    def __init__(self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+    def __init__(
+        self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE_SECONDS
+    ) -> None:
         super().__init__(config, group, metadata_age=metadata_age)
         self._consumer: Any = None
         self._net: Any = None  # the consumer's network client: connections and cluster metadata
         self._topic_ids: dict[str, Any] = {}
-        self._damaged: tuple[TopicPartition, int] | None = None
-        self._heard = time.monotonic()
+        self._corrupt_place: tuple[TopicPartition, int] | None = None
+        self._last_contact = time.monotonic()
 
     def poll(self, max_records: int, timeout: float) -> Poll:
         deadline = time.monotonic() + timeout
         consumer = self._connected(timeout)
         while True:
-            fetched = self._fetch(consumer, max_records, min(max(deadline - time.monotonic(), 0.0), SLICE))
-            poll = self._settle()
+            fetched = self._fetch(
+                consumer, max_records, min(max(deadline - time.monotonic(), 0.0), POLL_SLICE_SECONDS)
+            )
+            poll = self._apply_changes()
             poll.records.extend(self._records(fetched))
             if poll.records or poll.assigned or poll.revoked or time.monotonic() >= deadline:
                 break
@@ -73,17 +85,17 @@ class KafkaSource(GroupSource):
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         asked = [TopicPartition(*p) for p in partitions]
-        with self._asking("the bounds of its partitions") as consumer:
-            first = consumer.beginning_offsets(asked, timeout_ms=LOOKUP * 1000)
-            last = consumer.end_offsets(asked, timeout_ms=LOOKUP * 1000)
+        with self._requesting("the bounds of its partitions") as consumer:
+            first = consumer.beginning_offsets(asked, timeout_ms=LOOKUP_SECONDS * 1000)
+            last = consumer.end_offsets(asked, timeout_ms=LOOKUP_SECONDS * 1000)
         return {p: OffsetBounds(first[tp], last[tp]) for p, tp in zip(partitions, asked, strict=True)}
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
         asked = TopicPartition(*partition)
-        with self._asking("offsets by time") as consumer:
-            found = consumer.offsets_for_times({asked: -(-time_ns // NS_PER_MS)}, timeout_ms=LOOKUP * 1000)[
-                asked
-            ]
+        with self._requesting("offsets by time") as consumer:
+            found = consumer.offsets_for_times(
+                {asked: -(-time_ns // NS_PER_MS)}, timeout_ms=LOOKUP_SECONDS * 1000
+            )[asked]
         return int(found.offset) if found is not None else self.bounds([partition])[partition].end
 
     def identity(self, partition: Partition) -> str:
@@ -91,20 +103,20 @@ class KafkaSource(GroupSource):
         return str(topic_id) if topic_id is not None else ""
 
     def seek(self, partition: Partition, offset: int) -> None:
-        self._must_hold(partition)
+        self._require_assigned(partition)
         if self._consumer is not None:
             self._consumer.seek(TopicPartition(*partition), offset)
-            self._owned.next[partition] = offset
+            self._assigned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:
-            self._consumer.pause(*(TopicPartition(*p) for p in self._held(partitions)))
+            self._consumer.pause(*(TopicPartition(*p) for p in self._only_assigned(partitions)))
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        if self._consumer is not None:  # else the next poll makes a new client, and hands everything out anew
-            for topic_partition in (TopicPartition(*p) for p in self._held(partitions)):
-                # What was fetched ahead when the pause came is fetched again: kafka-python 3.0.12 keeps it,
-                # and may never give it out.
+        if self._consumer is not None:  # else the next poll makes a new client and assigns all partitions
+            for topic_partition in (TopicPartition(*p) for p in self._only_assigned(partitions)):
+                # Drop what was fetched before the pause, so that it is fetched again: kafka-python 3.0.12
+                # keeps it and may never return it.
                 self._consumer._fetcher._paused_partition_records.pop(topic_partition, None)
                 self._consumer.resume(topic_partition)
 
@@ -118,57 +130,40 @@ class KafkaSource(GroupSource):
     # ------------------------------------------------------------------------------------------------------ connecting
 
     def _connected(self, timeout: float) -> Any:
-        self._must_be_open()
+        self._require_open()
         if self._consumer is None:
             consumer: Any = connect(
-                KafkaConsumer, self._config.brokers, max(timeout, CONNECT), **self._settings()
+                KafkaConsumer,
+                self._config.brokers,
+                max(timeout, CONNECT_SECONDS),
+                partition_assignment_strategy=[CooperativeStickyAssignor],
+                **kafka_python_settings(self._config, self._group, self._metadata_age),
             )
             net = consumer._client
             consumer._fetcher.PartitionRecords = ColumnRecords
-            # the consumer's own option of that name does not arrive there
+            # The consumer does not pass its own option of that name on.
             net.cluster.config["allow_auto_create_topics"] = False
-            _say_what_is_lost(consumer._coordinator)
+            _patch_reset_generation(consumer._coordinator)
             self._consumer, self._net = consumer, net
-            self._heard = time.monotonic()
+            self._last_contact = time.monotonic()
             self._join()
         return self._consumer
 
-    def _settings(self) -> dict[str, Any]:
-        config = self._config
-        password = (
-            {"sasl_plain_password": config.password.reveal().get_secret_value()} if config.password else {}
-        )
-        return {
-            **config.security,
-            **password,
-            "group_id": self._group,
-            "partition_assignment_strategy": [CooperativeStickyAssignor],
-            "session_timeout_ms": _ms(config.session_timeout),
-            "heartbeat_interval_ms": min(1000, _ms(config.session_timeout) // 3),
-            "max_poll_interval_ms": _ms(config.max_poll_interval),
-            "metadata_max_age_ms": int(self._metadata_age * 1000),
-            "reconnect_backoff_max_ms": 1000,
-            "request_timeout_ms": 10_000,
-            "fetch_max_wait_ms": 100,  # a partition that is resumed waits for the fetch under way
-            "enable_auto_commit": False,
-            "auto_offset_reset": "none",
-            "isolation_level": "read_committed",
-            "metrics_enabled": False,
-        }
-
     def _join(self) -> None:
-        # unknown topics would make the first assignment an empty one
+        # With unknown topics the first assignment would be empty.
         missing = self._await_metadata(self._config.topics, 1.0)
         if missing:
-            log.warning("%s; waiting for it", self._lacks(missing))
-        self._consumer.subscribe(list(self._config.topics), listener=_Listener(self._consumer, self._owned))
+            log.warning("%s; waiting for it", self._missing_text(missing))
+        self._consumer.subscribe(
+            list(self._config.topics), listener=_Listener(self._consumer, self._assigned)
+        )
 
     def _drop_client(self) -> None:
-        """Close the client and forget what it owned; the next poll makes a new one."""
+        """Close the client and drop its partitions; the next poll makes a new client."""
         consumer, net, self._consumer, self._net = self._consumer, self._net, None, None
-        self._owned.lost(self._owned.next)
+        self._assigned.record_lost(self._assigned.next)
         if consumer is not None:
-            # the cluster may be away, and the client may be broken: that is why it goes
+            # The cluster may be unreachable, and the client may have failed.
             with suppress(Exception):
                 consumer.close(autocommit=False, timeout_ms=2000)
             net.close()
@@ -177,8 +172,8 @@ class KafkaSource(GroupSource):
 
     def _fetch(self, consumer: Any, max_records: int, timeout: float) -> Mapping[TopicPartition, list[Chunk]]:
         if consumer._coordinator.rejoining:
-            # kafka-python 3.0.12 forgets a rejoin that outlasts a poll if it was new partitions that called
-            # for it, and never gets any again.
+            # kafka-python 3.0.12 forgets a rejoin that lasts longer than one poll if new partitions caused
+            # it, and is never assigned any again.
             consumer._coordinator.request_rejoin()
         try:
             return consumer.poll(timeout_ms=int(timeout * 1000), max_records=max_records)
@@ -188,28 +183,28 @@ class KafkaSource(GroupSource):
             raise self._out_of_range(error.args[0]) from error
         except LogTruncationError as error:
             raise self._out_of_range(
-                {tp: self._owned.next[Partition(*tp)] for tp in error.divergent_offsets}
+                {tp: self._assigned.next[Partition(*tp)] for tp in error.divergent_offsets}
             ) from error
         except InconsistentGroupProtocolError as error:
             raise SourceError(
-                f"group {self._group} is in use by another program with another way to share partitions; set kafka.group"
+                f"group {self._group} is used by another program with a different partition assignor; set kafka.group"
             ) from error
         except AuthorizationError as error:
             raise SourceError(
-                f"Kafka at {self._where} does not allow it: {error}; check the ACLs of topic and group"
+                f"Kafka at {self._broker_list} denies access: {error}; check the ACLs of topic and group"
             ) from error
         except RetriableError as error:
             log.debug("poll: %r", error)
         except KafkaError as error:
-            raise SourceError(f"Kafka at {self._where}: {error!r}") from error
-        except RuntimeError as error:  # the client's IO loop is gone; nothing but a new client helps
+            raise SourceError(f"Kafka at {self._broker_list}: {error!r}") from error
+        except RuntimeError as error:  # the client's IO loop has stopped; only a new client helps
             self._drop_client()
-            raise SourceUnavailable(f"the Kafka client stopped ({error}); connecting anew") from error
+            raise SourceUnavailable(f"the Kafka client stopped ({error}); reconnecting") from error
         return {}
 
-    def _settle(self) -> Poll:
+    def _apply_changes(self) -> Poll:
         self._notice_recreated()
-        poll = self._owned.settle()
+        poll = self._assigned.take_changes()
         self._publisher.drop(poll.revoked)
         for partition in poll.assigned:
             known = self._net.cluster.partitions_for_topic(partition.topic) or {partition.number}
@@ -218,33 +213,39 @@ class KafkaSource(GroupSource):
         return poll
 
     def _waits_for(self) -> str:
-        """A group gives out what there is: that a topic is missing, or that we are no member yet, looks like
-        an idle topic otherwise.
+        """Return the reason why the source is not complete, empty if it is.
+
+        A missing topic and a group that is not joined yet look like an idle topic otherwise.
         """
         if missing := [
             topic for topic in self._config.topics if self._net.cluster.partitions_for_topic(topic) is None
         ]:
-            return self._lacks(missing)
+            return self._missing_text(missing)
         return (
-            "" if self._owned.next or self._consumer._coordinator.state == MemberState.STABLE else self._joins
+            ""
+            if self._assigned.next or self._consumer._coordinator.state == MemberState.STABLE
+            else self._joining_text
         )
 
     def _notice_recreated(self) -> None:
-        """A topic that was deleted and made again keeps its assignment; hand its partitions out anew, so that
-        the engine asks for the identity.
+        """Reassign the partitions of topics that were deleted and created again.
+
+        The group keeps their assignment. The engine checks the identity of what is assigned.
         """
         for topic, known in self._topic_ids.items():
             now = self._net.cluster.topic_id(topic)
             if now is not None and now != known:
                 self._topic_ids[topic] = now
                 again = [
-                    p for p in self._owned.next if p.topic == topic and known is not None and self._pause(p)
+                    p
+                    for p in self._assigned.next
+                    if p.topic == topic and known is not None and self._pause(p)
                 ]
-                self._owned.lost(again)
-                self._owned.gained(again)
+                self._assigned.record_lost(again)
+                self._assigned.record_assigned(again)
 
     def _pause(self, partition: Partition) -> bool:
-        """Pause it; False where the group has just taken it back: then the group hands it out anew itself."""
+        """Pause a partition. Return False if the group has just revoked it and will assign it again."""
         try:
             self._consumer.pause(TopicPartition(*partition))
         except KeyError:
@@ -254,27 +255,31 @@ class KafkaSource(GroupSource):
     def _records(self, fetched: Mapping[TopicPartition, list[Chunk]]) -> Iterator[Records]:
         for topic_partition, chunks in fetched.items():
             partition = Partition(*topic_partition)
-            if partition in self._owned.next:
-                records = merge(partition, self._owned.next[partition], chunks)
-                self._owned.next[partition] = records.next_offset
+            if partition in self._assigned.next:
+                records = merge(partition, self._assigned.next[partition], chunks)
+                self._assigned.next[partition] = records.next_offset
                 yield records
 
     def _check_alive(self, poll: Poll) -> None:
-        """An idle topic and a cluster that is away look alike to the client's poll: tell them apart by the
-        connections.
+        """Raise SourceUnavailable after DOWN_SECONDS without a connection.
+
+        The client's poll returns nothing both for an idle topic and for an unreachable cluster.
         """
         if poll.records or any(self._net.connected(broker.node_id) for broker in self._net.cluster.brokers()):
-            self._heard = time.monotonic()
-        elif time.monotonic() - self._heard > DOWN_AFTER and not (poll.assigned or poll.revoked):
+            self._last_contact = time.monotonic()
+        elif time.monotonic() - self._last_contact > DOWN_SECONDS and not (poll.assigned or poll.revoked):
             raise SourceUnavailable(
-                f"Kafka at {self._where} is away; reading goes on where it stopped once it is back"
+                f"Kafka at {self._broker_list} is unreachable; reading continues once it answers"
             )
 
     def _corrupt(self, error: CorruptBatchError) -> None:
-        """Fetch once more, for the damage may be the network's; the second time it is the log's."""
+        """Fetch a corrupt batch once more, then raise SourceError.
+
+        The first time the network may have damaged it, the second time it is damaged in the log.
+        """
         place = (error.topic_partition, error.offset)
-        if self._damaged != place:
-            self._damaged = place
+        if self._corrupt_place != place:
+            self._corrupt_place = place
             log.warning(
                 "%s: unreadable batch at offset %d (%s); fetching it again",
                 Partition(*place[0]),
@@ -282,7 +287,7 @@ class KafkaSource(GroupSource):
                 error,
             )
             return
-        self._damaged = None
+        self._corrupt_place = None
         self._consumer.pause(error.topic_partition)
         partition = Partition(*error.topic_partition)
         message = f"{partition}: the batch at offset {error.offset} is unreadable ({error}); repair or delete it in the topic, or seek past it"
@@ -293,7 +298,7 @@ class KafkaSource(GroupSource):
         self._consumer.pause(topic_partition)
         partition = Partition(*topic_partition)
         return OffsetOutOfRange(
-            f"{partition}: the topic does not hold offset {offset} (retention, or it was made again)",
+            f"{partition}: the topic does not hold offset {offset} (deleted by retention, or the topic was created again)",
             partition,
             offset,
         )
@@ -301,30 +306,28 @@ class KafkaSource(GroupSource):
     # ------------------------------------------------------------------------------------------------------- questions
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[Any]:
+    def _requesting(self, what: str) -> Iterator[Any]:
         try:
-            yield self._connected(LOOKUP)
+            yield self._connected(LOOKUP_SECONDS)
         except (RetriableError, KeyError) as error:
-            # KeyError: the client's answer lacks a partition that is unknown
+            # KeyError: the answer lacks a partition that the cluster does not know.
             raise SourceUnavailable(
-                f"Kafka at {self._where} did not tell {what} within {LOOKUP:g} s ({error!r})"
+                f"Kafka at {self._broker_list} did not return {what} within {LOOKUP_SECONDS:g} s ({error!r})"
             ) from error
         except KafkaError as error:
-            raise SourceError(f"Kafka at {self._where} does not tell {what}: {error!r}") from error
+            raise SourceError(f"Kafka at {self._broker_list} does not return {what}: {error!r}") from error
 
     def _topic_id(self, topic: str) -> Any:
-        """The topic's id, from the metadata that the client keeps fresh.
-
-        None: a broker before 2.8 has none.
-        """
-        self._connected(LOOKUP)
-        if self._await_metadata([topic], LOOKUP):
-            raise SourceUnavailable(f"Kafka at {self._where} has no topic {topic}")
+        """Return the topic's id from the client's metadata, None for a broker before 2.8."""
+        self._connected(LOOKUP_SECONDS)
+        if self._await_metadata([topic], LOOKUP_SECONDS):
+            raise SourceUnavailable(f"Kafka at {self._broker_list} has no topic {topic}")
         return self._net.cluster.topic_id(topic)
 
     def _await_metadata(self, topics: Sequence[str], timeout: float) -> list[str]:
-        """Wait until the partitions of ``topics`` are known; returns the topics that are not after
-        ``timeout`` seconds.
+        """Wait up to ``timeout`` seconds for the partitions of ``topics``.
+
+        Return the topics that are still unknown.
         """
         deadline = time.monotonic() + timeout
         cluster = self._net.cluster
@@ -349,11 +352,11 @@ class KafkaSource(GroupSource):
             log.debug("committed offsets not published: %r", error)
 
 
-def _say_what_is_lost(coordinator: Any) -> None:
-    """Prepare the join anew where its answer is that the group has forgotten this member.
+def _patch_reset_generation(coordinator: Any) -> None:
+    """Make the coordinator prepare the join again after the group has removed this member.
 
-    kafka-python 3.0.12 prepares once an attempt: what was ours, was another's meanwhile, and came back, it
-    took for never lost.
+    kafka-python 3.0.12 prepares only once per attempt. It takes partitions that another member owned in the
+    meantime as never lost.
     """
     reset = coordinator.reset_generation
 
@@ -365,34 +368,31 @@ def _say_what_is_lost(coordinator: Any) -> None:
 
 
 class _Listener(ConsumerRebalanceListener):
-    """Runs on the client's IO thread.
+    """Rebalance listener; it runs on the client's IO thread.
 
-    A position is set at once, or the client would look for one and fail; paused, nothing is read from it.
+    It sets a position at once, because the client would look for a committed one and fail. Paused, nothing is
+    read from it.
     """
 
     def __init__(self, consumer: Any, owned: AssignedPartitions) -> None:
         self._consumer = consumer
-        self._owned = owned
+        self._assigned = owned
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         for topic_partition in assigned:
             self._consumer.seek(topic_partition, 0)
         self._consumer.pause(*assigned)
-        self._owned.gained(assigned)
+        self._assigned.record_assigned(assigned)
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        self._owned.lost(revoked)
+        self._assigned.record_lost(revoked)
 
     def on_partitions_lost(self, lost: Any) -> None:
-        self._owned.lost(lost)
-
-
-def _ms(duration: timedelta) -> int:
-    return round(duration / timedelta(milliseconds=1))
+        self._assigned.record_lost(lost)
 
 
 def from_config(stream_name: str, config: KafkaSourceConfig, form: FormatConfig | None) -> Any:
-    """What ``make_source`` calls."""
+    """Make the source of a stream, with the client that the config names; for ``make_source``."""
     group = config.group or f"forewatch-{stream_name}"
     if config.client == "confluent":
         from pipeline.sources.kafka.confluent import ConfluentSource

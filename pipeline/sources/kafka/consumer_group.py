@@ -1,4 +1,4 @@
-"""What the two Kafka clients have in common as members of a consumer group."""
+"""Common parts of the two Kafka clients as members of a consumer group."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll
 from pipeline.sources.start_position import EARLIEST, LATEST, parse_start
 
-SLICE = 0.1  # seconds: neither client comes back early for a rebalance, so a poll waits in slices
-LOOKUP = 5.0  # seconds that a question to the cluster (bounds, times, topic ids) may take
-METADATA_AGE = 10.0  # seconds until new partitions, and topics that were made again, are noticed
-PUBLISH_SECONDS = 1.0  # seconds between two commits to Kafka: they only show operators the lag
+#: A poll waits in slices of this length: neither client returns early for a rebalance.
+POLL_SLICE_SECONDS = 0.1
+#: Time that a request to the cluster (bounds, times, topic ids) may take.
+LOOKUP_SECONDS = 5.0
+#: Time until new partitions and recreated topics are noticed.
+METADATA_AGE_SECONDS = 10.0
+#: Time between two commits of new offsets to Kafka, which only show operators the lag.
+PUBLISH_SECONDS = 1.0
+#: Time between two commits of all offsets.
 PUBLISH_ALL_SECONDS = 10.0
 
 
 class AssignedPartitions:
-    """``next`` holds what the engine was told that it owns, and where each is read next.
+    """Assigned partitions that the engine knows of, with the next offset of each in ``next``.
 
-    Rebalance callbacks only record (``gained``, ``lost``), on whatever thread; ``settle`` turns the record
-    into what one poll tells.
+    Rebalance callbacks only record changes, on any thread. ``take_changes`` reports them to the next poll.
     """
 
     def __init__(self) -> None:
         self.next: dict[Partition, int] = {}
         self._events: deque[tuple[bool, list[Partition]]] = deque()
 
-    def gained(self, partitions: Iterable[tuple[str, int]]) -> None:
+    def record_assigned(self, partitions: Iterable[tuple[str, int]]) -> None:
         self._events.append((True, [Partition(*p) for p in partitions]))
 
-    def lost(self, partitions: Iterable[tuple[str, int]]) -> None:
+    def record_lost(self, partitions: Iterable[tuple[str, int]]) -> None:
         self._events.append((False, [Partition(*p) for p in partitions]))
 
-    def settle(self) -> Poll:
-        """What changed since the last time.
+    def take_changes(self) -> Poll:
+        """Return the changes since the last call.
 
-        A partition that went and came back is both revoked and assigned: its state is stale.
+        A partition that was lost and assigned again is both revoked and assigned: its state is stale.
         """
         assigned: dict[Partition, None] = {}
         revoked: list[Partition] = []
         while self._events:
-            gained, partitions = self._events.popleft()
+            is_assigned, partitions = self._events.popleft()
             for partition in partitions:
-                if gained:
+                if is_assigned:
                     assigned[partition] = None
                 elif partition in assigned:
                     del assigned[partition]
@@ -58,11 +62,10 @@ class AssignedPartitions:
 
 
 class OffsetPublisher:
-    """Committed positions on their way to the group's offsets in Kafka: what is new at most every second, all
-    of them now and then and at the end.
+    """Publishes committed positions as the group's offsets in Kafka, for operators.
 
-    Sending waits for no answer and may fail (in a rebalance it does); sent again, the offsets that operators
-    see are right also where nothing new comes.
+    New ones are sent at most every PUBLISH_SECONDS, all of them every PUBLISH_ALL_SECONDS and at the end.
+    Sending does not wait for an answer and may fail, as it does during a rebalance, so all are sent again.
     """
 
     def __init__(self, send: Callable[[Mapping[Partition, int]], object]) -> None:
@@ -95,21 +98,23 @@ class OffsetPublisher:
 
 
 class GroupSource(ABC):
-    """One member of a consumer group; subclasses talk to the client."""
+    """Member of a consumer group; subclasses call the client."""
 
-    def __init__(self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE) -> None:
+    def __init__(
+        self, config: KafkaSourceConfig, group: str, *, metadata_age: float = METADATA_AGE_SECONDS
+    ) -> None:
         self._config = config
         self._group = group
         self._metadata_age = metadata_age
         self._start = parse_start(config.start)
-        self._owned = AssignedPartitions()
+        self._assigned = AssignedPartitions()
         self._publisher = OffsetPublisher(self._commit)
-        self._first_seen: dict[str, set[int]] = {}  # the partitions that a topic had when we joined
+        self._first_seen: dict[str, set[int]] = {}  # partitions of each topic at the first assignment
         self._closed = False
 
     def start_offset(self, partition: Partition) -> int:
         grown = partition.number not in self._first_seen.get(partition.topic, {partition.number})
-        # what a new partition got before we knew it counts as new
+        # Records that a new partition held before it was assigned count as new.
         if self._start == EARLIEST or (self._start == LATEST and grown):
             return self.bounds([partition])[partition].beginning
         if self._start == LATEST:
@@ -124,31 +129,31 @@ class GroupSource(ABC):
 
     @abstractmethod
     def offset_at(self, partition: Partition, time_ns: int) -> int:
-        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
+        """Return the first offset with a timestamp at or after ``time_ns``, the end if there is none."""
 
     @abstractmethod
     def _commit(self, positions: Mapping[Partition, int]) -> None:
         """Send positions to Kafka without waiting. Never raises."""
 
     @property
-    def _where(self) -> str:
+    def _broker_list(self) -> str:
         return ", ".join(self._config.brokers)
 
     @property
-    def _joins(self) -> str:
+    def _joining_text(self) -> str:
         return f"joining group {self._group}"
 
-    def _lacks(self, topics: Sequence[str]) -> str:
-        return f"Kafka at {self._where} has no topic {', '.join(topics)} yet"
+    def _missing_text(self, topics: Sequence[str]) -> str:
+        return f"Kafka at {self._broker_list} has no topic {', '.join(topics)} yet"
 
-    def _held(self, partitions: Sequence[Partition]) -> list[Partition]:
-        """Those that are ours: a rebalance may have been faster than the engine."""
-        return [p for p in partitions if p in self._owned.next]
+    def _only_assigned(self, partitions: Sequence[Partition]) -> list[Partition]:
+        """Return those that are still assigned: a rebalance may have been faster than the engine."""
+        return [p for p in partitions if p in self._assigned.next]
 
-    def _must_hold(self, partition: Partition) -> None:
-        if partition not in self._owned.next:
+    def _require_assigned(self, partition: Partition) -> None:
+        if partition not in self._assigned.next:
             raise SourceError(f"{partition} is not assigned to this member", partition)
 
-    def _must_be_open(self) -> None:
+    def _require_open(self) -> None:
         if self._closed:
             raise SourceError("this source is closed")

@@ -1,4 +1,4 @@
-"""A bounded stretch of a live source: what a backfill over the log reads."""
+"""Bounded range of a live source, for a backfill over the log."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableReco
 
 
 class SeekableByTime(Source, Protocol):
-    """A source whose log carries timestamps."""
+    """Source whose log carries timestamps."""
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
-        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
+        """Return the first offset with a timestamp at or after ``time_ns``, the end if there is none."""
         ...
 
 
 @dataclass(slots=True)
 class RangeSource:
-    """``inner`` from ``start_ns`` (None: its beginning) to ``end_ns`` (None: its end when we arrived), by the
-    log's own timestamps.
+    """Source that reads ``inner`` from ``start_ns`` to ``end_ns``, by the log's own timestamps.
+
+    ``start_ns`` None is the beginning, ``end_ns`` None the end when the partition is assigned.
     """
 
     inner: SeekableByTime
@@ -67,7 +68,7 @@ class RangeSource:
 
     @property
     def total(self) -> int:
-        """Records of the whole span, as far as its partitions are known."""
+        """Number of offsets in the range, as far as its partitions are known."""
         return self._total
 
     def identity(self, partition: Partition) -> str:
@@ -84,7 +85,7 @@ class RangeSource:
         self.inner.resume([p for p in partitions if self._next[p] < self._ends[p]])
 
     def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
-        """A backfill is not the live reader: operators' lag stays as it is."""
+        """Do nothing: a backfill must not change the lag that operators see."""
 
     def close(self) -> None:
         self.inner.close()
@@ -93,22 +94,32 @@ class RangeSource:
 def range_source(
     stream: str, kafka: KafkaSourceConfig, start_ns: int | None, end_ns: int | None
 ) -> RangeSource:
-    """A stretch of the stream's log, read by a group of its own: joining the live one would take partitions
-    from the daemon.
+    """Return a range of the stream's log as a source.
+
+    It has a consumer group of its own: joining the live one would take partitions from the daemon.
+
+    Args:
+        stream: Name of the stream.
+        kafka: The configuration of its source.
+        start_ns: First timestamp, None for the beginning of the log.
+        end_ns: Timestamp at which the range ends, None for the end of the log.
     """
     return RangeSource(
-        cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_alone(kafka)))), start_ns, end_ns
+        cast(SeekableByTime, make_source(stream, SourceConfig(kafka=_with_own_group(kafka)))),
+        start_ns,
+        end_ns,
     )
 
 
 def second_reader(stream: str, source: SourceConfig, form: FormatConfig | None) -> Source | None:
-    """Another reader of what a live one reads, from the same start; None where reading takes something away,
-    or makes it.
+    """Return a second reader of a live source, from the same start.
+
+    None for a source whose records can be read only once, or are made by reading.
     """
     if source.kafka is not None:
-        return make_source(stream, SourceConfig(kafka=_alone(source.kafka)), form)
+        return make_source(stream, SourceConfig(kafka=_with_own_group(source.kafka)), form)
     return make_source(stream, source, form) if source.files is not None else None
 
 
-def _alone(kafka: KafkaSourceConfig) -> KafkaSourceConfig:
+def _with_own_group(kafka: KafkaSourceConfig) -> KafkaSourceConfig:
     return kafka.model_copy(update={"group": f"forewatch-backfill-{uuid.uuid4().hex[:8]}"})

@@ -27,7 +27,7 @@ from pipeline.core.types import Partition
 from pipeline.sources.base import Headers, Records
 
 NS_PER_MS = 1_000_000
-NEWEST = 2  # format of record batches, their "magic" byte
+MAX_BATCH_FORMAT = 2  # format of record batches, their "magic" byte
 # Rows of the table that ``_scan`` fills, one column a record. Positions are in bytes; an end of −1 means
 # null.
 _TIME, _OFFSET, _KEY, _KEY_END, _VALUE, _VALUE_END, _HEADERS, _HEADER_COUNT = range(8)
@@ -78,7 +78,7 @@ class Chunk:
         return head, rest
 
 
-class Taken:
+class TakenChunks:
     """What one ``take`` brought.
 
     Its length is what the fetcher counts, what it iterates over are the chunks.
@@ -114,12 +114,12 @@ class ColumnRecords(Fetcher.PartitionRecords):
         self._rest: Chunk | None = None
         self._error: CorruptBatchError | None = None
 
-    def take(self, n: int) -> Taken:
+    def take(self, n: int) -> TakenChunks:
         """Up to ``n`` records.
 
         What precedes a corrupt batch is given out first; then CorruptBatchError, and the fetch is dropped.
         """
-        taken = Taken()
+        taken = TakenChunks()
         try:
             while (
                 len(taken) < n
@@ -143,9 +143,9 @@ class ColumnRecords(Fetcher.PartitionRecords):
     def _chunks(self, records: Any) -> Iterator[Chunk]:
         while (batch := records.next_batch()) is not None:
             # the checksum does not cover the byte that says so, and the client reads on
-            if batch.magic > NEWEST:
+            if batch.magic > MAX_BATCH_FORMAT:
                 raise CorruptRecordError(
-                    f"the batch at offset {batch.base_offset} is of format {batch.magic}; {NEWEST} is the newest that is known"
+                    f"the batch at offset {batch.base_offset} is of format {batch.magic}; {MAX_BATCH_FORMAT} is the newest that is known"
                 )
             if self.check_crcs and not batch.validate_crc():
                 raise CorruptRecordError(
