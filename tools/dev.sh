@@ -40,6 +40,7 @@ lint() {
     "$BIN/ruff" format --check .
     "$BIN/mypy"
     "$BIN/lint-imports" --no-cache >/dev/null || "$BIN/lint-imports" --no-cache
+    "$BIN/python" tools/ratchets.py
 }
 
 target=${1:-help}
