@@ -1,3 +1,1 @@
-"""Scorers: each turns the rows of a batch into raw errors ≥ 0 (NaN: nothing to say), from the past of each
-lane only.
-"""
+"""Scorers: raw errors ≥ 0 of the rows of a batch (NaN: no error known), each channel slot from its own past."""

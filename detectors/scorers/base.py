@@ -1,7 +1,7 @@
-"""What every scorer is.
+"""The protocol of a scorer.
 
-Write one file, add its class to ``detectors.composite.presets``; ``tests/contract/test_detectors.py`` says
-when it is done.
+A new scorer is one file plus its class in ``detectors.composite.detector.scorers``. The suite in
+``tests/contract/test_detectors.py`` checks it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ from detectors.channel_batch import ChannelBatch, Floats
 
 
 class Scorer(Protocol):
-    """Raw errors of one or more tracks; ``state`` holds only arrays whose names begin with the scorer's own."""
+    """Raw errors of one or more tracks.
+
+    ``state`` holds only arrays whose names begin with the scorer's own prefix.
+    """
 
     tracks: tuple[str, ...]
 
-    def initial(self, slots: int) -> State: ...
+    def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
+        ...
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         """Fill ``out`` (M, len(tracks)) for the rows in order and advance the state in place."""

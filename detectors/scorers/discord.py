@@ -1,9 +1,9 @@
-"""Distance of the last m rows to the nearest earlier window: the left discord, plain Euclidean, mean removed,
-amplitude kept.
+"""Distance of the last rows to the most similar earlier window: the left discord.
 
-Rows are averaged in blocks of q = 2^j rows, such that a period has 16 to 32 blocks; ``memory`` blocks are
-remembered. When the period of the series grows, neighbouring blocks merge and nothing is lost. Windows that
-overlap the current one do not count. (Keogh et al., HOT SAX, 2005; left matrix profile, Yeh et al. 2016.)
+The distance is Euclidean after the mean is removed; the amplitude counts. Rows are averaged in blocks of
+q = 2^j rows, such that a period has 16 to 32 blocks, and ``memory`` blocks are kept. When the period grows,
+neighbouring blocks are merged. Windows that overlap the current one do not count. (Keogh et al., HOT SAX,
+2005; left matrix profile, Yeh et al. 2016.)
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 from detectors.stages.quantised_history import quantise
 
-ZERO, INFINITY = np.float32(0), np.float32(np.inf).view(np.int32)
-FALLBACK = 64  # rows of a "period" where none was found
+ZERO, INFINITY_BITS = np.float32(0), np.float32(np.inf).view(np.int32)
+DEFAULT_PERIOD_ROWS = 64  # used where no period was found
+PERIOD_TOLERANCE = 0.2  # relative change of the period that is followed
+COL_BLOCKS, COL_BLOCK_ROWS, COL_OPEN_ROWS, COL_PERIOD = range(4)
 
 
 class Discord:
-    """One track per window length, in periods or, with ``name`` "cycle", in cycles (see
-    ``detectors.stages.seasonality``). State: 2 · memory bytes a channel slot and a little.
+    """Distance to the most similar earlier window, one track per window length.
+
+    Lengths are in periods or, with ``name`` "cycle", in cycles (see ``detectors.stages.seasonality``).
+    State: 2 · memory bytes a channel slot, and a few more.
     """
 
     def __init__(
@@ -31,14 +35,22 @@ class Discord:
         name: str = "shape",
         resolution: int = 32,
     ) -> None:
+        """Configure the scorer.
+
+        Args:
+            memory: Blocks kept a channel slot.
+            windows: Window lengths in periods.
+            name: Prefix of tracks and state arrays.
+            resolution: Most blocks of a period.
+        """
         self.memory, self.windows, self.name, self.resolution = memory, windows, name, resolution
         self.tracks = tuple(f"{name}{w:g}" for w in windows)
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         arrays: State = {
             "blocks": np.zeros((slots, self.memory), np.int16),
             "quantum": np.zeros(slots, np.float32),
-            # blocks used, rows a block, rows in the open block, period
             "clock": np.zeros((slots, 4), np.int32),
             "open": np.zeros(slots, np.float32),
             "held": np.full((slots, len(self.windows)), np.nan, np.float32),
@@ -46,30 +58,31 @@ class Discord:
         return {f"{self.name}.{part}": array for part, array in arrays.items()}
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
+        """Fill ``out`` (M, windows) and advance the state in place."""
         arrays = (state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held"))
         period = batch.cycle if self.name == "cycle" else batch.period
-        _shape(
-            *arrays, np.array(self.windows, np.float32), self.resolution, batch.slot, batch.near, period, out
-        )
+        windows = np.array(self.windows, np.float32)
+        _discord(*arrays, windows, self.resolution, batch.slot, batch.near, period, out)
 
 
 @kernel
-def _coarsen(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Merge neighbours until a block holds ``rows`` rows."""
-    while clock[1] < rows:
-        for k in range(clock[0] // 2):
+def _merge_blocks(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Merge neighbours until a block has ``rows`` rows."""
+    while clock[COL_BLOCK_ROWS] < rows:
+        for k in range(clock[COL_BLOCKS] // 2):
             blocks[k] = (blocks[2 * k] + blocks[2 * k + 1] + 1) >> 1
-        clock[0] //= 2
-        clock[1] *= 2
+        clock[COL_BLOCKS] //= 2
+        clock[COL_BLOCK_ROWS] *= 2
 
 
 @kernel
-def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Smallest sum of squares about the mean, not below 0.
+def _least_variation(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the smallest sum of squares about the mean, not below 0.
 
-    (Compared as the integers of the same order: a minimum of floats, which may be NaN, is not vector code.)
+    The floats are compared as integers of the same order: a minimum of floats that may be NaN is not
+    compiled to vector code.
     """
-    least = INFINITY
+    least = INFINITY_BITS
     for k in range(len(squares)):
         least = min(least, np.float32(max(squares[k] - sums[k] * sums[k] * share, ZERO)).view(np.int32))
     return np.int32(least).view(np.float32)
@@ -77,11 +90,11 @@ def _least(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 @kernel
 def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Into ``found`` (W,) the root mean square distance, in quanta, of the last m of n blocks to the nearest
-    earlier window that does not overlap it, for m of ``sizes`` (W,).
+    """Fill ``found`` (W,) with the distance of the last m of n blocks to the nearest earlier window.
 
-    Windows are compared from their ends backwards, so that the sums of the longer ones pass through those of
-    the shorter ones.
+    There is one m in ``sizes`` (W,) for each. The distance is the root mean square in quanta, and windows
+    that overlap the last m blocks do not count. Windows are compared from their ends backwards, so that the
+    sums of the longer ones pass through those of the shorter ones.
     """
     found[:], wide[:n], squares[:n], sums[:n] = np.nan, blocks[:n], 0.0, 0.0
     most = 0
@@ -97,11 +110,27 @@ def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-u
         for w in range(len(sizes)):
             if sizes[w] == m:
                 share = np.float32(1) / np.float32(m)
-                found[w] = np.sqrt(_least(squared, summed, share) * share)
+                found[w] = np.sqrt(_least_variation(squared, summed, share) * share)
 
 
 @kernel
-def _shape(blocks, quantum, clock, partial, held, windows, resolution, slot, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _follow_period(blocks, clock, partial, row, period, resolution):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Change the rows of a block where the period changed clearly."""
+    if clock[COL_BLOCK_ROWS] == 0:
+        clock[COL_BLOCK_ROWS], clock[COL_PERIOD] = 1, DEFAULT_PERIOD_ROWS
+    if period > 0 and abs(period - clock[COL_PERIOD]) > PERIOD_TOLERANCE * clock[COL_PERIOD]:
+        clock[COL_PERIOD] = period
+        rows = 1
+        while clock[COL_PERIOD] > resolution * rows:
+            rows *= 2
+        if rows < clock[COL_BLOCK_ROWS]:
+            clock[COL_BLOCKS], clock[COL_BLOCK_ROWS], clock[COL_OPEN_ROWS] = 0, rows, 0
+            partial[row] = 0.0
+        _merge_blocks(blocks, clock, rows)
+
+
+@kernel
+def _discord(blocks, quantum, clock, partial, held, windows, resolution, slot, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     memory = blocks.shape[1]
     sizes = np.empty(len(windows), np.int64)
     wide, squares, sums = (
@@ -115,27 +144,19 @@ def _shape(blocks, quantum, clock, partial, held, windows, resolution, slot, v, 
         if np.isnan(v[i]):
             out[i, :] = np.nan
             continue
-        if t[1] == 0:
-            t[1], t[3] = 1, FALLBACK
-        if period[i] > 0 and abs(period[i] - t[3]) > 0.2 * t[3]:
-            t[3] = period[i]
-            rows = 1
-            while t[3] > resolution * rows:
-                rows *= 2
-            if rows < t[1]:
-                t[0], t[1], t[2], partial[row] = 0, rows, 0, 0.0
-            _coarsen(past, t, rows)
+        _follow_period(past, t, partial, row, period[i], resolution)
         partial[row] += v[i]
-        t[2] += 1
-        if t[2] >= t[1]:
-            if t[0] == memory:
-                t[0] = memory * 3 // 4
-                past[: t[0]] = past[memory - t[0] :].copy()
-            past[t[0]] = quantise(past[: t[0]], quantum, row, partial[row] / t[2])
-            t[0] += 1
-            t[2], partial[row] = 0, 0.0
+        t[COL_OPEN_ROWS] += 1
+        if t[COL_OPEN_ROWS] >= t[COL_BLOCK_ROWS]:
+            n = t[COL_BLOCKS]
+            if n == memory:
+                n = memory * 3 // 4
+                past[:n] = past[memory - n :].copy()
+            past[n] = quantise(past[:n], quantum, row, partial[row] / t[COL_OPEN_ROWS])
+            t[COL_BLOCKS] = n + 1
+            t[COL_OPEN_ROWS], partial[row] = 0, 0.0
             for w in range(len(windows)):
-                sizes[w] = max(int(windows[w] * t[3] / t[1] + 0.5), 2)
-            _nearest(past, t[0], sizes, wide, squares, sums, held[row])
+                sizes[w] = max(int(windows[w] * t[COL_PERIOD] / t[COL_BLOCK_ROWS] + 0.5), 2)
+            _nearest(past, t[COL_BLOCKS], sizes, wide, squares, sums, held[row])
             held[row] *= quantum[row]
         out[i, :] = held[row]

@@ -1,8 +1,8 @@
-"""How far a value lies outside everything seen so far, and how far from the nearest value ever seen.
+"""Distance of a value to the range seen so far and to the nearest value seen so far.
 
-``novelty`` also finds values in a gap between two modes. The values seen are kept as at most ``size`` sorted
-representatives: where they are full, the two closest neighbours become one, so the distance is off by no more
-than the smallest gap.
+The track ``novelty`` also finds values in a gap between two modes. The values seen are kept as at most
+``size`` sorted representatives. Where all places are taken, the two closest neighbours become one, so the
+distance is off by no more than the smallest gap.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 from detectors.stages.quantised_history import quantise
 
-FAR = 2**17  # quanta: farther than any two values are
+FAR_QUANTA = 2**17  # more than the distance of any two stored values
 
 
 class Novelty:
-    """State: 2 · size bytes a channel slot and a little."""
+    """Tracks: distance outside the range, and distance to the nearest representative.
+
+    State: 2 · size + 8 bytes a channel slot.
+    """
 
     tracks: tuple[str, ...] = ("range", "novelty")
 
@@ -26,6 +29,7 @@ class Novelty:
         self.size = size
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         return {
             "bounds.seen": np.zeros((slots, self.size), np.int16),
             "bounds.quantum": np.zeros(slots, np.float32),
@@ -33,18 +37,19 @@ class Novelty:
         }
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        _bounds(
-            state["bounds.seen"], state["bounds.quantum"], state["bounds.used"], batch.slot, batch.near, out
-        )
+        """Fill ``out`` (M, 2) and advance the state in place."""
+        arrays = (state["bounds.seen"], state["bounds.quantum"], state["bounds.used"])
+        _novelty(*arrays, batch.slot, batch.near, out)
 
 
 @kernel
-def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Insert ``value`` before ``at``; where all places are taken, first drop the inner value with the closest
-    neighbours.
+def _insert_sorted(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Insert ``value`` before ``at`` and return how many places are used then.
+
+    Where all are taken, first drop the inner value whose neighbours are closest to each other.
     """
     if n == len(seen):
-        tight, narrowest = 1, FAR
+        tight, narrowest = 1, FAR_QUANTA
         for k in range(1, n - 1):
             if seen[k + 1] - seen[k - 1] < narrowest:
                 tight, narrowest = k, seen[k + 1] - seen[k - 1]
@@ -62,7 +67,7 @@ def _remember(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @kernel
-def _bounds(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _novelty(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         row, n = seen[slot[i]], used[slot[i]]
         if np.isnan(near[i]):
@@ -75,9 +80,9 @@ def _bounds(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-de
             used[slot[i]] = 1
             continue
         at = np.searchsorted(row[:n], value)
-        right = row[at] - value if at < n else FAR
-        left = value - row[at - 1] if at > 0 else FAR
+        right = row[at] - value if at < n else FAR_QUANTA
+        left = value - row[at - 1] if at > 0 else FAR_QUANTA
         out[i, 0] = quantum[slot[i]] * (right if at == 0 else (left if at == n else 0))
         out[i, 1] = quantum[slot[i]] * min(left, right)
         if min(left, right) > 0:
-            used[slot[i]] = _remember(row, n, at, value)
+            used[slot[i]] = _insert_sorted(row, n, at, value)

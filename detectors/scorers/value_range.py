@@ -1,4 +1,4 @@
-"""How far a value lies outside everything seen so far: the part of ``bounds`` that needs 8 bytes."""
+"""Distance of a value to the range seen so far: the track ``range`` of ``novelty`` in 8 bytes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from detectors.jit import kernel
 
 
 class ValueRange:
+    """Distance outside [least, greatest] of the past. State: 8 bytes a channel slot."""
+
     tracks: tuple[str, ...] = ("range",)
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         return {"range.ends": np.full((slots, 2), np.nan, np.float32)}
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        _range(state["range.ends"], batch.slot, batch.v, out)
+        """Fill ``out`` (M, 1) and advance the state in place."""
+        _value_range(state["range.ends"], batch.slot, batch.v, out)
 
 
 @kernel
-def _range(ends, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _value_range(ends, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         end, value = ends[slot[i]], v[i]
         if np.isnan(value) or np.isnan(end[0]):
