@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import Preset
-from detectors.stages.forecaster_selection import STATIC, SelectedForecasts
+from detectors.stages.forecaster_selection import FORECASTER_STATIC, SelectedForecasts
 from detectors.stages.multivariate import Multivariate
-from detectors.stages.robust_scale import ANCHOR
+from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.thresholds.base import Threshold
 from detectors.thresholds.event_gate import EventGate
 
@@ -95,7 +95,7 @@ def assemble_verdicts(
         lower=low.astype(np.float32),
         upper=high.astype(np.float32),
         contribution=contribution,
-        forecaster=np.where(any_outside, np.uint8(STATIC), forecaster),
+        forecaster=np.where(any_outside, np.uint8(FORECASTER_STATIC), forecaster),
         cause=np.where(any_outside, STATIC_LIMIT, cause[rows, peak]),
     )
 
@@ -104,7 +104,7 @@ def _bands(
     parts: DecisionParts, state: State, batch: ChannelBatch, scores: SlotScores, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return expected value, lower and upper end of the band (N, C), in units of the input."""
-    centre = scores.forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, ANCHOR]
+    centre = scores.forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, COL_ANCHOR]
     width = (scores.half_width * batch.step).astype(np.float64)
     expected, low, high = (
         np.clip(parts.preset.inverse(x), -MAX_FLOAT32, MAX_FLOAT32).reshape(shape)

@@ -39,7 +39,7 @@ from detectors.scorers.volatility import Volatility
 from detectors.stages.forecaster_selection import ForecasterSelection, SelectedForecasts
 from detectors.stages.multivariate import Multivariate
 from detectors.stages.robust_scale import RobustScale
-from detectors.stages.score_fusion import ScoreFusion, TrackGroup, evidence
+from detectors.stages.score_fusion import ScoreFusion, TrackGroup, cause_of_track
 from detectors.stages.seasonality import Seasonality
 from detectors.stages.tail_calibration import TailCalibration
 from detectors.thresholds import THRESHOLDS
@@ -86,7 +86,9 @@ class CompositeDetector:
         self.threshold = THRESHOLDS[spec.threshold](self.event_gate.threshold)
         self.fusion = ScoreFusion(groups, self.event_gate.threshold, (BAND_TRACK,))
         self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
-        self.causes = np.array([CAUSES.index(evidence(name)) for name, _ in self.fusion.columns], np.uint8)
+        self.causes = np.array(
+            [CAUSES.index(cause_of_track(name)) for name, _ in self.fusion.columns], np.uint8
+        )
         self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
         self.multivariate = (
             Multivariate(len(spec.channels), tier.bins, self.event_gate.threshold, self.preset.settles)
@@ -117,7 +119,7 @@ class CompositeDetector:
             self.fusion,
             *self.scorers,
             *([self.forecast] if self.forecast else []),
-            *([self.multivariate.settled] if self.multivariate else []),
+            *([self.multivariate.steady_state] if self.multivariate else []),
         ]
         state = (
             self.event_gate.initial(n)

@@ -15,8 +15,7 @@ from detectors.forecasters import lstm_features
 from detectors.forecasters.per_group_lstm import Own
 from detectors.forecasters.shared_lstm_numba import HIDDEN, FrozenLSTM
 from detectors.stages.ridge_readout import RidgeReadout
-from detectors.stages.robust_scale import ANCHOR
-from detectors.stages.robust_scale import LARGEST as FARTHEST
+from detectors.stages.robust_scale import COL_ANCHOR, MAX_ABS_DIFFERENCE
 
 LARGEST = 20.0
 
@@ -51,8 +50,8 @@ class Forecast:
         level = np.clip(np.nan_to_num(batch.z), -LARGEST, LARGEST)[:, None]
         phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
         expected = self.readout.run(state, batch, inputs.unit, phi, out)
-        anchor = state["scale.moments"][batch.slot, ANCHOR]
-        return np.clip(expected - anchor, -FARTHEST, FARTHEST).astype(np.float32)
+        anchor = state["scale.moments"][batch.slot, COL_ANCHOR]
+        return np.clip(expected - anchor, -MAX_ABS_DIFFERENCE, MAX_ABS_DIFFERENCE).astype(np.float32)
 
     def on_weights_changed(self, state: State) -> None:
         """Other weights from here on.

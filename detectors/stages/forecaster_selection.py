@@ -1,15 +1,15 @@
-"""Who forecasts: a series climbs from its mean so far to its last value, the season, a running Gaussian and
-the LSTM's readout, by skill.
+"""Forecaster selection: each row is judged by the candidate forecaster with the smallest recent error.
 
-Each rung's recent error decides: a higher rung takes over once its error is the smallest, whatever the series
-is called. The Gaussian rung is river's ``anomaly.GaussianScorer`` (its ``proba.Gaussian``: Welford's mean and
-variance) as arrays: river keeps one Python object a series and takes one point at a time, with no state to
-batch or to store; ``tests/unit/detectors/test_forecaster_selection.py`` checks ours against river's.
+The candidates are the mean so far (static), the value one period ago (seasonal), a running Gaussian, the
+readout of the LSTM, and the last value. The Gaussian is river's ``anomaly.GaussianScorer`` (its
+``proba.Gaussian``: Welford's mean and variance) as arrays. river keeps one Python object a series and takes
+one point at a time, without a state to batch or to store.
+``tests/unit/detectors/test_forecaster_selection.py`` compares the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,135 +18,139 @@ from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
-STATIC, SEASONAL, RIVER, LSTM, LAST = 1, 2, 3, 4, 5  # places in ``detectors.base.FORECASTERS``
-RECENT = 200.0  # rows over which rungs compete
-USUAL = 2000.0  # rows of the usual error
-WARM = 8
-SETTLED = 50
-LARGEST = 1e4
-N, MEAN, SQUARES, LATEST = range(4)
-USUAL_ERROR = 5  # place behind the errors of the five rungs
+# Indices into ``detectors.base.FORECASTERS``, as stored; 0 stands for no forecast.
+FORECASTER_STATIC, FORECASTER_SEASONAL, FORECASTER_GAUSSIAN = 1, 2, 3
+FORECASTER_LSTM, FORECASTER_LAST_VALUE = 4, 5
+CANDIDATES = 5
+RECENT_ERROR_ROWS = 200.0  # memory of the errors that are compared
+USUAL_ERROR_ROWS = 2000.0  # memory of the usual error
+MIN_ROWS_BEFORE_SELECTION = 8
+MIN_ROWS_BEFORE_USUAL_ERROR = 50
+MAX_ERROR_STEPS = 1e4
+MAX_USUAL_ERRORS = 6  # one error counts as no more than this many usual ones
+COL_ROWS, COL_MEAN, COL_SQUARES, COL_LAST = range(4)  # of "ladder.gauss"
+COL_USUAL_ERROR = 5  # of "ladder.error", after the errors of the candidates
 
 
-@dataclass(slots=True)
-class SelectedForecasts:
-    """What the ladder says of M rows.
+class SelectedForecasts(NamedTuple):
+    """The selected forecast of each of M rows.
 
-    expected (M,) float32  in the units of v (NaN: no forecast yet); forecaster (M,) uint8: index into FORECASTERS
-    error    (M,) float32  usual one-step error in scales of the series (1 while not known)
-    off      (M,) float32  this error in usual ones (0 where there is none, without bound while none is usual yet)
-    rows     (M,) float32  rows seen of the lane before
+    expected       (M,) float32  in the units of v (NaN: no forecast yet)
+    forecaster     (M,) uint8    number of the candidate that made it
+    usual_error    (M,) float32  usual one-step error in scales of the series (1 while unknown)
+    relative_error (M,) float32  this error in usual ones (0: no error; infinite while no usual error is known)
+    rows           (M,) float32  earlier rows of the channel slot
     """
 
     expected: Floats
     forecaster: NDArray[np.uint8]
-    error: Floats
-    off: Floats
+    usual_error: Floats
+    relative_error: Floats
     rows: Floats
 
 
 class ForecasterSelection:
-    """Chooses among the rungs' forecasts of each row. State: 56 bytes a channel slot."""
+    """Selects one of the candidates' forecasts for each row. State: 56 bytes a channel slot."""
 
     tracks: tuple[str, ...] = ("surplus",)
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         return {"ladder.gauss": np.zeros((slots, 4)), "ladder.error": np.zeros((slots, 6), np.float32)}
 
     def run(
         self, state: State, batch: ChannelBatch, readout: Floats | None, out: Floats
     ) -> SelectedForecasts:
-        """Residual |v − expected| in steps into ``out`` (M, 1)."""
+        """Select the forecasts and advance the state in place.
+
+        Args:
+            state: Arrays of ``initial``.
+            batch: Rows of the batch.
+            readout: Forecasts of v by the LSTM (M,), None without an LSTM.
+            out: Filled with the residual |v − expected| in steps (M, 1).
+        """
         m = len(batch)
-        forecasts = SelectedForecasts(
+        found = SelectedForecasts(
             np.full(m, np.nan, np.float32), np.zeros(m, np.uint8), *np.zeros((3, m), np.float32)
         )
         if readout is None:
-            readout = forecasts.expected.copy()
-        arrays = (
-            state["ladder.gauss"],
-            state["ladder.error"],
-            batch.slot,
-            batch.v,
-            batch.step,
-            batch.unit,
-            batch.season,
-        )
-        _ladder(
-            *arrays,
-            readout,
-            out,
-            forecasts.expected,
-            forecasts.forecaster,
-            forecasts.error,
-            forecasts.off,
-            forecasts.rows,
-        )
-        return forecasts
+            readout = found.expected.copy()
+        rows = (batch.slot, batch.v, batch.step, batch.unit, batch.season, readout)
+        _select_forecasts(state["ladder.gauss"], state["ladder.error"], rows, out, tuple(found))
+        return found
 
 
 @kernel
 def welford(g, value) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Count, mean and sum of squares about it, with ``value`` (Welford 1962)."""
-    g[N] += 1
-    off = value - g[MEAN]
-    g[MEAN] += off / g[N]
-    g[SQUARES] += off * (value - g[MEAN])
+    """Add ``value`` to count, mean and sum of squares about the mean (Welford 1962)."""
+    g[COL_ROWS] += 1
+    off = value - g[COL_MEAN]
+    g[COL_MEAN] += off / g[COL_ROWS]
+    g[COL_SQUARES] += off * (value - g[COL_MEAN])
 
 
 @kernel
-def _choose(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Index of the rung that decides (−1: nothing is known)."""
+def _best_candidate(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the index of the candidate that forecasts (−1: no row was seen yet)."""
     if n == 0:
         return -1
-    best = STATIC - 1 if n < WARM else RIVER - 1
-    if n >= WARM and not np.isnan(guesses[SEASONAL - 1]) and e[SEASONAL - 1] <= e[best]:
-        best = SEASONAL - 1
-    if n >= WARM and e[LAST - 1] <= e[best]:
-        best = LAST - 1
-    if not np.isnan(guesses[LSTM - 1]) and e[LSTM - 1] <= e[best]:
-        best = LSTM - 1
+    enough = n >= MIN_ROWS_BEFORE_SELECTION
+    best = FORECASTER_GAUSSIAN - 1 if enough else FORECASTER_STATIC - 1
+    seasonal, last, lstm = FORECASTER_SEASONAL - 1, FORECASTER_LAST_VALUE - 1, FORECASTER_LSTM - 1
+    if enough and not np.isnan(guesses[seasonal]) and e[seasonal] <= e[best]:
+        best = seasonal
+    if enough and e[last] <= e[best]:
+        best = last
+    if not np.isnan(guesses[lstm]) and e[lstm] <= e[best]:
+        best = lstm
     return best
 
 
 @kernel
-def _remember(e, guesses, best, value, step, age):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Let ``value`` judge each rung's forecast, an outlier as no more than six usual errors."""
+def _update_errors(e, guesses, best, value, step, age):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Update the recent error of each candidate and the usual error of the selected one."""
     for k in range(len(guesses)):
         if np.isnan(guesses[k]):
             continue
-        miss = min(abs(value - guesses[k]) / step, np.float32(LARGEST))
+        miss = min(abs(value - guesses[k]) / step, np.float32(MAX_ERROR_STEPS))
         if e[k] > 0:
-            miss = min(miss, 6 * e[k] + np.float32(0.1))
-        e[k] += (miss - e[k]) / min(age, np.float32(RECENT))
+            miss = min(miss, MAX_USUAL_ERRORS * e[k] + np.float32(0.1))
+        e[k] += (miss - e[k]) / min(age, np.float32(RECENT_ERROR_ROWS))
     miss = abs(value - guesses[best])
-    if e[USUAL_ERROR] > 0:
-        miss = min(miss, 6 * e[USUAL_ERROR])
-    e[USUAL_ERROR] += (miss - e[USUAL_ERROR]) / min(age, np.float32(USUAL))
+    if e[COL_USUAL_ERROR] > 0:
+        miss = min(miss, MAX_USUAL_ERRORS * e[COL_USUAL_ERROR])
+    e[COL_USUAL_ERROR] += (miss - e[COL_USUAL_ERROR]) / min(age, np.float32(USUAL_ERROR_ROWS))
 
 
 @kernel
-def _ladder(gauss, error, slot, v, step, unit, season, readout, out, expected, forecaster, usual, off, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    guesses = np.empty(5, np.float32)
+def _select_forecasts(gauss, error, rows, out, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    slot, v, step, unit, season, readout = rows
+    expected, forecaster, usual_error, relative_error, earlier_rows = found
+    guesses = np.empty(CANDIDATES, np.float32)
     for i in range(len(slot)):
-        g, e = gauss[slot[i]], error[slot[i]]
-        n = g[N]
-        guesses[0] = guesses[2] = g[MEAN]
-        guesses[1], guesses[3], guesses[4] = season[i], readout[i], g[LATEST]
-        best = _choose(guesses, e, n)
-        rows[i] = n
-        usual[i] = e[USUAL_ERROR] / unit[i] if n >= SETTLED else 1.0
+        g, e, value = gauss[slot[i]], error[slot[i]], v[i]
+        n = g[COL_ROWS]
+        guesses[FORECASTER_STATIC - 1] = guesses[FORECASTER_GAUSSIAN - 1] = g[COL_MEAN]
+        guesses[FORECASTER_SEASONAL - 1] = season[i]
+        guesses[FORECASTER_LSTM - 1], guesses[FORECASTER_LAST_VALUE - 1] = readout[i], g[COL_LAST]
+        best = _best_candidate(guesses, e, n)
+        earlier_rows[i] = n
+        known = n >= MIN_ROWS_BEFORE_USUAL_ERROR
+        usual_error[i] = e[COL_USUAL_ERROR] / unit[i] if known else 1.0
         if best >= 0:
             expected[i], forecaster[i] = guesses[best], best + 1
         out[i, 0] = np.nan
-        if np.isnan(v[i]):
+        if np.isnan(value):
             continue
         if best >= 0:
-            off[i] = (
-                abs(v[i] - guesses[best]) / e[USUAL_ERROR] if n >= SETTLED and e[USUAL_ERROR] > 0 else np.inf
+            relative_error[i] = (
+                abs(value - guesses[best]) / e[COL_USUAL_ERROR]
+                if known and e[COL_USUAL_ERROR] > 0
+                else np.inf
             )
-        if n >= WARM:  # before that the size of a step is not known either
-            out[i, 0] = min(abs(v[i] - guesses[best]) / step[i], np.float32(LARGEST))
-            _remember(e, guesses, best, v[i], step[i], np.float32(n - WARM + 1))
-        welford(g, np.float64(v[i]))
-        g[LATEST] = v[i]
+        if n >= MIN_ROWS_BEFORE_SELECTION:  # before that the size of a step is unknown too
+            out[i, 0] = min(abs(value - guesses[best]) / step[i], np.float32(MAX_ERROR_STEPS))
+            age = np.float32(n - MIN_ROWS_BEFORE_SELECTION + 1)
+            _update_errors(e, guesses, best, value, step[i], age)
+        welford(g, np.float64(value))
+        g[COL_LAST] = value

@@ -1,10 +1,10 @@
 # ruff: noqa: ANN001
-"""A linear readout per channel slot, solved in closed form from the lane's own moments.
+"""A linear readout per channel slot, solved in closed form from its own moments.
 
 Features φ_t forecast (x_(t+k) − x_t) / unit at the horizons k. The moments Σ φφᵀ and Σ φy are kept with
-forgetting and Huber weights (an incident teaches nothing), and w = (Σ φφᵀ + λI)⁻¹ Σ φy is solved again on a
-schedule that depends on the lane's own count alone, so that verdicts do not depend on how points are batched.
-(Ridge regression: Hoerl & Kennard 1970; a fixed recurrent net with a solved readout: Jaeger 2001.)
+forgetting and Huber weights, so that an incident teaches little. w = (Σ φφᵀ + λI)⁻¹ Σ φy is solved again on a
+schedule that depends on the rows of the channel slot only, so verdicts do not depend on how points are
+batched. (Ridge regression: Hoerl & Kennard 1970; a fixed recurrent net with a solved readout: Jaeger 2001.)
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.jit import kernel
 
-MEMORY = 10_000.0  # rows of the moments
-USUAL = 2_000.0  # rows of the usual size of an error
-FIRST = 48  # rows before the first solution
-HUBER = 6.0  # errors beyond this many usual ones count less
-FARTHEST = 50.0  # a move of more units is no example to learn from
-LARGEST = 1e6
-ALONE = 64  # rows of a "period" where none was found
-TAKEOVER = 8  # rows for each feature that what was learnt counts for once some features mean something else
-SHY = 4  # rows for each of those features
-COUNT, SOLVED, DUE = range(3)  # rows; the row of the first solution; the row of the next
+FORGETTING_ROWS = 10_000.0  # of the moments
+FORGETTING_STRIDE_ROWS = 64
+USUAL_ERROR_ROWS = 2_000.0
+MIN_ROWS_BEFORE_FIT = 48
+MIN_REFIT_ROWS = 16
+HUBER_USUAL_ERRORS = 6.0  # larger errors count less
+MAX_TARGET_UNITS = 50.0  # a larger move is no example to learn from
+MAX_ABS_ERROR_UNITS = 1e6
+DEFAULT_PERIOD_ROWS = 64  # used where no period was found
+#: After features changed their meaning: rows per feature that the others' examples count for at most.
+TAKEOVER_ROWS_PER_FEATURE = 8
+#: Rows per changed feature of the variance with which it begins.
+PRIOR_ROWS_PER_FEATURE = 4
+COL_ROWS, COL_FIRST_FIT, COL_NEXT_FIT = range(3)  # of "readout.clock", all in rows
 
 
 class RidgeReadout:
-    """Tracks: the error one step ahead in units; then of each horizon its error in usual sizes, averaged over
+    """Forecasts at several horizons, and their errors as tracks.
+
+    Tracks: the error one step ahead in units; then the error of each horizon in usual errors, averaged over
     each of ``spans`` periods.
     """
 
@@ -41,23 +47,29 @@ class RidgeReadout:
         ridge: float = 0.1,
         refit: int = 512,
     ) -> None:
-        self.features, self.horizons, self.spans, self.ridge, self.refit = (
-            features,
-            horizons,
-            spans,
-            ridge,
-            refit,
-        )
+        """Configure the readout.
+
+        Args:
+            features: Number D of features; the last one is the constant 1.
+            horizons: Steps ahead, the first of them 1.
+            spans: Periods over which errors are averaged.
+            ridge: λ.
+            refit: Most rows between two solutions.
+        """
+        self.features, self.horizons, self.spans = features, horizons, spans
+        self.ridge, self.refit = ridge, refit
         self.tracks = ("residual", *(f"ahead{k}x{span:g}" for k in horizons for span in spans))
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         d, k, far = self.features, len(self.horizons), max(self.horizons)
         return {
-            "readout.moments": np.zeros((slots, d * (d + 1) // 2), np.float32),  # lower triangle by rows
+            # Lower triangle by rows.
+            "readout.moments": np.zeros((slots, d * (d + 1) // 2), np.float32),
             "readout.cross": np.zeros((slots, k, d), np.float32),
             "readout.weights": np.zeros((slots, k, d), np.float32),
             "readout.recent": np.zeros((slots, far, d), np.float32),
-            # value, then the forecast at each horizon, of the last rows
+            # Value, then the forecast at each horizon, of the last rows.
             "readout.past": np.zeros((slots, far, 1 + k), np.float64),
             "readout.usual": np.zeros((slots, k), np.float32),
             "readout.mean": np.zeros((slots, k, len(self.spans)), np.float32),
@@ -67,46 +79,49 @@ class RidgeReadout:
     def run(
         self, state: State, batch: ChannelBatch, unit: NDArray[np.float64], phi: Floats, out: Floats
     ) -> NDArray[np.float64]:
-        """Errors into ``out`` (M, tracks); returns the forecast of x made one row ago (M,), NaN while there
-        is none.
+        """Return the forecast of x made one row ago (M,), NaN while there is none.
+
+        Args:
+            state: Arrays of ``initial``, advanced in place.
+            batch: Rows of the batch.
+            unit: Unit of the forecasts (M,).
+            phi: Features (M, D).
+            out: Filled with the errors (M, tracks).
         """
         names = ("moments", "cross", "weights", "recent", "past", "usual", "mean", "clock")
-        arrays = (state[f"readout.{name}"] for name in names)
+        arrays = tuple(state[f"readout.{name}"] for name in names)
+        spans = np.array(self.spans, np.float32)
+        settings = (np.array(self.horizons), spans, np.float32(self.ridge), self.refit)
         expected = np.full(len(batch), np.nan)
-        fixed = (
-            np.array(self.horizons),
-            np.array(self.spans, np.float32),
-            np.float32(self.ridge),
-            self.refit,
-        )
-        _readout(*arrays, *fixed, batch.slot, batch.x, unit, batch.period, phi, out, expected)
+        _readout(arrays, settings, (batch.slot, batch.x, batch.period, unit, phi), out, expected)
         return expected
 
     def forget(self, state: State, first: int) -> None:
-        """Forget in place what the first ``first`` features taught: they mean something else now. The next
-        row solves again without them.
+        """Forget in place the examples of the first ``first`` features, which have another meaning now.
 
-        What the others taught counts for at most ``TAKEOVER`` rows for each feature from here on: ten
-        thousand rows that never saw the new ones would hold the solution to the old ones for as long. And the
-        lane is that young again, so that it is solved again soon and its usual error follows. Lest those few
-        rows choose wild weights, each new feature begins with ``SHY`` rows for each of them in which it
-        varied as the old one did and explained nothing. (The last feature is the constant 1: its moment is
-        the number of rows.)
+        The next row solves again without them. The examples of the other features count for at most
+        ``TAKEOVER_ROWS_PER_FEATURE`` rows per feature from here on: ten thousand rows without the new
+        features would keep the solution at the old ones for as long. The channel slot counts as that young
+        again, so it is solved again soon and its usual error follows. To keep those few rows from choosing
+        wild weights, each new feature begins with ``PRIOR_ROWS_PER_FEATURE`` rows in which it varied as the
+        old one did and explained nothing.
         """
         moments, cross, clock = (state[f"readout.{name}"] for name in ("moments", "cross", "clock"))
         row = np.repeat(np.arange(self.features), np.arange(1, self.features + 1))
         column = np.concatenate([np.arange(n + 1) for n in range(self.features)])
-        most = TAKEOVER * self.features
+        most = TAKEOVER_ROWS_PER_FEATURE * self.features
+        # The last feature is the constant 1, so its moment is the number of rows.
         keep = np.float32(most) / np.maximum(moments[..., -1:], np.float32(most))
         moments *= keep
         cross *= keep[..., None]
         moments[..., (column < first) & (row != column)] = 0
-        moments[..., (column < first) & (row == column)] *= np.float32(min(SHY * first / most, 1))
+        prior = np.float32(min(PRIOR_ROWS_PER_FEATURE * first / most, 1))
+        moments[..., (column < first) & (row == column)] *= prior
         for name in ("cross", "weights", "recent"):
             state[f"readout.{name}"][..., :first] = 0
-        count, solved = clock[..., COUNT], clock[..., SOLVED]
-        solved[...] = np.where(solved > 0, np.maximum(solved, count - most), 0)
-        clock[..., DUE] = count
+        rows, first_fit = clock[..., COL_ROWS], clock[..., COL_FIRST_FIT]
+        first_fit[...] = np.where(first_fit > 0, np.maximum(first_fit, rows - most), 0)
+        clock[..., COL_NEXT_FIT] = rows
 
 
 @kernel
@@ -131,7 +146,7 @@ def _solve(moments, cross, weights, ridge):  # type: ignore[no-untyped-def]
 
 @kernel
 def _learn(moments, cross, phi, target, weight, k):  # type: ignore[no-untyped-def]
-    """One example for horizon number k; the first horizon's also feeds the moments of φ, which all share."""
+    """Add one example for horizon number k; those of the first one also feed the shared moments of φ."""
     at = 0
     for j in range(len(phi)):
         c = weight * phi[j]
@@ -143,17 +158,17 @@ def _learn(moments, cross, phi, target, weight, k):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _judge(error, usual, age):  # type: ignore[no-untyped-def]
-    """Error in usual sizes, and the usual size with this error in it."""
+def _relative_error(error, usual, age):  # type: ignore[no-untyped-def]
+    """Return the error in usual errors, and the usual error with this one in it."""
     if not usual > 0:
         return np.float32(1), error
-    rate = max(1 / np.float32(USUAL), 1 / (age + np.float32(1)))
-    return error / usual, usual + rate * (min(error, HUBER * usual) - usual)
+    rate = max(1 / np.float32(USUAL_ERROR_ROWS), 1 / (age + np.float32(1)))
+    return error / usual, usual + rate * (min(error, HUBER_USUAL_ERRORS * usual) - usual)
 
 
 @kernel
 def _average(ratio, mean, spans, rows, age, out):  # type: ignore[no-untyped-def]
-    """Exponentially weighted means over each span, plain means while younger than that."""
+    """Update the exponentially weighted mean over each span, a plain mean while younger than that."""
     for s in range(len(spans)):
         mean[s] += (ratio - mean[s]) / min(max(spans[s] * rows, np.float32(1)), age + np.float32(1))
         out[s] = mean[s]
@@ -179,63 +194,41 @@ def _forecast(weights, past, phi, x, unit):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _readout(  # type: ignore[no-untyped-def]
-    moments,
-    cross,
-    weights,
-    recent,
-    past,
-    usual,
-    mean,
-    clock,
-    horizons,
-    spans,
-    ridge,
-    refit,
-    slot,
-    x,
-    unit,
-    period,
-    phi,
-    out,
-    expected,
-):
+def _readout(state, settings, columns, out, expected):  # type: ignore[no-untyped-def]
+    moments, cross, weights, recent, past, usual, mean, clock = state
+    horizons, spans, ridge, refit = settings
+    slot, x, period, unit, phi = columns
     far = recent.shape[1]
     for i in range(len(slot)):
         row, t = slot[i], clock[slot[i]]
         out[i, :] = np.nan
         if not np.isfinite(x[i]):
             continue
-        n, age = t[COUNT], np.float32(t[COUNT] - t[SOLVED])
-        rows = np.float32(period[i] if period[i] > 0 else ALONE)
+        n, age = t[COL_ROWS], np.float32(t[COL_ROWS] - t[COL_FIRST_FIT])
+        rows = np.float32(period[i] if period[i] > 0 else DEFAULT_PERIOD_ROWS)
         for k in range(len(horizons)):
             if n < horizons[k]:
                 continue
             at = (n - horizons[k]) % far
             weight = np.float32(1)
-            if t[SOLVED]:
-                error = np.float32(min(abs(x[i] - past[row, at, 1 + k]) / unit[i], LARGEST))
-                ratio, usual[row, k] = _judge(error, usual[row, k], age)
-                weight = min(np.float32(1), HUBER / max(ratio, np.float32(1)))
-                _average(
-                    min(ratio, np.float32(LARGEST)),
-                    mean[row, k],
-                    spans,
-                    rows,
-                    age,
-                    out[i, 1 + k * len(spans) :],
-                )
+            if t[COL_FIRST_FIT]:
+                error = np.float32(min(abs(x[i] - past[row, at, 1 + k]) / unit[i], MAX_ABS_ERROR_UNITS))
+                ratio, usual[row, k] = _relative_error(error, usual[row, k], age)
+                weight = min(np.float32(1), HUBER_USUAL_ERRORS / max(ratio, np.float32(1)))
+                ratio = min(ratio, np.float32(MAX_ABS_ERROR_UNITS))
+                _average(ratio, mean[row, k], spans, rows, age, out[i, 1 + k * len(spans) :])
                 if k == 0:
                     out[i, 0], expected[i] = error, past[row, at, 1]
             target = np.float32((x[i] - past[row, at, 0]) / unit[i])
-            if abs(target) <= FARTHEST:
+            if abs(target) <= MAX_TARGET_UNITS:
                 _learn(moments[row], cross[row], recent[row, at], target, weight, k)
-        if n > MEMORY and n % 64 == 0:
-            _forget(moments[row], cross[row], np.float32(1 - 64 / MEMORY))
-        if n >= FIRST and n >= t[DUE]:
+        if n > FORGETTING_ROWS and n % FORGETTING_STRIDE_ROWS == 0:
+            _forget(moments[row], cross[row], np.float32(1 - FORGETTING_STRIDE_ROWS / FORGETTING_ROWS))
+        if n >= MIN_ROWS_BEFORE_FIT and n >= t[COL_NEXT_FIT]:
             _solve(moments[row], cross[row], weights[row], ridge)
-            t[SOLVED] = t[SOLVED] if t[SOLVED] else n
-            t[DUE] = n + min(max((n - t[SOLVED] + FIRST) // 2, 16), refit)
+            t[COL_FIRST_FIT] = t[COL_FIRST_FIT] if t[COL_FIRST_FIT] else n
+            wait = (n - t[COL_FIRST_FIT] + MIN_ROWS_BEFORE_FIT) // 2
+            t[COL_NEXT_FIT] = n + min(max(wait, MIN_REFIT_ROWS), refit)
         recent[row, n % far] = phi[i]
         _forecast(weights[row], past[row, n % far], phi[i], x[i], unit[i])
-        t[COUNT] = n + 1
+        t[COL_ROWS] = n + 1

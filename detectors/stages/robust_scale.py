@@ -1,8 +1,7 @@
-"""Where a series lies and how wide it moves, from its past only: winsorised, exponentially forgetting
-moments.
+"""Level and scale of a series from its past only: winsorised, exponentially forgetting moments.
 
-A point counts at most ``CLIP`` deviations, so one spike cannot blow up the scale (Huber's ψ); a lasting
-change is followed within a fraction of ``MEMORY``.
+A point counts at most ``CLIP_SCALES``, so one spike cannot inflate the scale (Huber's ψ). A lasting change is
+followed within a fraction of ``FORGETTING_ROWS``.
 """
 
 from __future__ import annotations
@@ -13,52 +12,56 @@ from detectors.base import State
 from detectors.channel_batch import ChannelBatch
 from detectors.jit import kernel
 
-MEMORY = 10_000.0
-CLIP = 6.0
-WARM = 24
-FAR = 1000.0  # scales within which a value is remembered as it is
-LARGEST = 1e15  # squares of differences still fit in float32
-N, LOC, DEV, STEP, LAST, ANCHOR = range(6)
+FORGETTING_ROWS = 10_000.0
+CLIP_SCALES = 6.0
+MIN_ROWS_BEFORE_CLIP = 24
+MAX_STORED_SCALES = 1000.0  # distance from the level within which a value is stored as it is
+MAX_ABS_DIFFERENCE = 1e15  # its square still fits in a float32
+MAX_ABS_Z = 1e4
+NORMAL_SD_PER_MEAN_DEVIATION = 1.2533  # of a normal distribution
+COL_ROWS, COL_LEVEL, COL_DEVIATION, COL_STEP, COL_LAST, COL_ANCHOR = range(6)
 
 
 class RobustScale:
     """First stage of every detector: fills ``v``, ``near``, ``z``, ``unit`` and ``step``."""
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         return {"scale.moments": np.zeros((slots, 6))}
 
     def run(self, state: State, batch: ChannelBatch) -> None:
-        _scale(
-            state["scale.moments"], batch.slot, batch.x, batch.v, batch.near, batch.z, batch.unit, batch.step
-        )
+        """Fill the columns of ``batch`` and advance the state in place."""
+        columns = (batch.v, batch.near, batch.z, batch.unit, batch.step)
+        _robust_scale(state["scale.moments"], batch.slot, batch.x, *columns)
 
 
 @kernel
-def _scale(moments, slot, x, v, near, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _robust_scale(moments, slot, x, v, near, z, unit, step):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         s = moments[slot[i]]
-        floor = 1e-9 * abs(s[LOC]) + 1e-30
-        scale = 1.2533 * s[DEV] + floor  # a normal's standard deviation from its mean absolute deviation
+        floor = 1e-9 * abs(s[COL_LEVEL]) + 1e-30
+        scale = NORMAL_SD_PER_MEAN_DEVIATION * s[COL_DEVIATION] + floor
         unit[i] = scale
-        step[i] = s[STEP] + floor
+        step[i] = s[COL_STEP] + floor
         value = x[i]
         if not np.isfinite(value):
             v[i] = near[i] = np.nan
-            z[i] = (s[LAST] - s[LOC]) / scale if s[DEV] > 0 else 0.0
+            z[i] = (s[COL_LAST] - s[COL_LEVEL]) / scale if s[COL_DEVIATION] > 0 else 0.0
             continue
-        if s[N] == 0:
-            s[ANCHOR] = s[LOC] = s[LAST] = value
-        s[N] += 1
-        off, move = value - s[LOC], abs(value - s[LAST])
-        v[i] = min(max(value - s[ANCHOR], -LARGEST), LARGEST)
-        z[i] = min(max(off / scale, -1e4), 1e4) if s[DEV] > 0 else 0.0
+        if s[COL_ROWS] == 0:
+            s[COL_ANCHOR] = s[COL_LEVEL] = s[COL_LAST] = value
+        s[COL_ROWS] += 1
+        off, move = value - s[COL_LEVEL], abs(value - s[COL_LAST])
+        v[i] = min(max(value - s[COL_ANCHOR], -MAX_ABS_DIFFERENCE), MAX_ABS_DIFFERENCE)
+        z[i] = min(max(off / scale, -MAX_ABS_Z), MAX_ABS_Z) if s[COL_DEVIATION] > 0 else 0.0
         near[i] = v[i]
-        rate = 1.0 / min(s[N], MEMORY)
-        if s[N] > WARM and s[DEV] > 0:
-            near[i] = min(max(v[i], s[LOC] - s[ANCHOR] - FAR * scale), s[LOC] - s[ANCHOR] + FAR * scale)
-            off = min(max(off, -CLIP * scale), CLIP * scale)
-            move = min(move, CLIP * 2 * step[i])
-        s[LOC] += rate * off
-        s[DEV] += rate * (abs(off) - s[DEV])
-        s[STEP] += rate * (move - s[STEP])
-        s[LAST] = value
+        rate = 1.0 / min(s[COL_ROWS], FORGETTING_ROWS)
+        if s[COL_ROWS] > MIN_ROWS_BEFORE_CLIP and s[COL_DEVIATION] > 0:
+            level = s[COL_LEVEL] - s[COL_ANCHOR]
+            near[i] = min(max(v[i], level - MAX_STORED_SCALES * scale), level + MAX_STORED_SCALES * scale)
+            off = min(max(off, -CLIP_SCALES * scale), CLIP_SCALES * scale)
+            move = min(move, CLIP_SCALES * 2 * step[i])
+        s[COL_LEVEL] += rate * off
+        s[COL_DEVIATION] += rate * (abs(off) - s[COL_DEVIATION])
+        s[COL_STEP] += rate * (move - s[COL_STEP])
+        s[COL_LAST] = value

@@ -1,15 +1,16 @@
-"""Many surprises → one: groups of tracks are summed, scaled, and the largest group speaks for the lane.
+"""Score fusion: the surprises of all tracks become one per row.
 
-Calibrated tracks of one series are far from independent, so a sum is not itself a surprise: ``scale`` brings
-each group back to about −log10 of a tail probability, chosen on half of the open series
-(``docs/lab-notes/accuracy.md``). Three kinds of evidence:
+The tracks of a group are summed and scaled, and the group with the largest result decides. Calibrated tracks
+of one series are far from independent, so a sum is not itself a surprise. ``scale`` brings each group back
+to about −log10 of a tail probability; it was chosen on half of the open series (``docs/lab-notes/accuracy.md``).
+There are three kinds of groups:
 
-    form    averaged forecast errors and distances to past windows: unbounded, so that it ranks; where a series is predictable they decide
-    event   never seen values, levels and shapes, by what their sum usually is on this series
-    point   one residual alone: it may speak only once its tail is known from tens of thousands of rows
+    form    averaged forecast errors and distances to past windows: unbounded, so that they rank; they decide where a series is predictable
+    event   unseen values, levels and shapes, relative to the usual sum of them on this series
+    point   one residual alone: counts only once its tail is known from tens of thousands of rows
 
-Whatever they say, n rows cannot vouch for a rarity of much less than one in n: until ``CLAIM`` · log10(n + 1)
-reaches the threshold, a surprise is at most that, and only static limits alarm.
+n rows cannot prove a rarity of much less than one in n. Until ``MAX_CLAIM_FACTOR`` · log10(n + 1) reaches the
+threshold, a surprise is at most that, and only static limits alarm.
 """
 
 from __future__ import annotations
@@ -24,37 +25,58 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.jit import ONE, kernel, log2, log10
 
-# a surprise of one in ten thousand; above it a group's ``slope`` applies, below it its ``bend``
-KNEE = np.float32(4)
-CLAIM = np.float32(1.75)
+#: A surprise of one in ten thousand: above it the ``slope`` of a group applies, below it its ``bend``.
+KNEE_SURPRISE = np.float32(4)
+MAX_CLAIM_FACTOR = np.float32(1.75)
+USUAL_SUM_ROWS = np.float32(10_000)
+MAX_LEARNED_SUM = np.float32(8)  # a larger sum counts as this in the usual sum
 ZERO, INFINITE = np.float32(0), np.float32(np.inf)
-SCALE, CAP, SLOPE, BEND, PREDICTABLE, CERTAIN, LEAST, AFTER, REPEATS, OWN = range(10)
-MEMORY = np.float32(10_000)  # rows of the usual sum
-LARGEST = np.float32(8)  # a sum of more teaches no more than this
-MEAN, VARIANCE = range(2)
+# Columns of the rules: the fields of ``TrackGroup`` after ``tracks`` and ``quantile``.
+(
+    RULE_SCALE,
+    RULE_CAP,
+    RULE_SLOPE,
+    RULE_BEND,
+    RULE_PREDICTABLE,
+    RULE_CERTAIN,
+    RULE_LEAST,
+    RULE_AFTER,
+    RULE_REPEATS,
+    RULE_OWN,
+) = range(10)
+COL_MEAN, COL_VARIANCE = range(2)  # of "combiner.usual"
 
 
-class Known(Protocol):
-    """What is known of M rows beside their surprises; see ``detectors.stages.forecaster_selection.Rungs``."""
+class ForecastErrors(Protocol):
+    """Forecast errors of M rows; see ``detectors.stages.forecaster_selection.SelectedForecasts``."""
 
-    error: Floats
-    off: Floats
-    rows: Floats
+    @property
+    def usual_error(self) -> Floats: ...
+
+    @property
+    def relative_error(self) -> Floats: ...
+
+    @property
+    def rows(self) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrackGroup:
-    """``scale`` · Σ weight · min(surprise, ``cap``), bent to ``slope`` above ``KNEE``; silent for the first
-    ``after`` rows of a lane.
+    """Tracks that are summed, and the rules for their sum u.
 
-    Below ``KNEE`` it is KNEE · (u / KNEE)^``bend``: what is evidence of an event only once it is extreme says
-    little about the rank of other rows. It counts ``certain`` times as much in a series without error, and
-    goes back to once as the usual one-step error grows to ``predictable`` scales. Where the forecast is off
-    by less than ``least`` usual errors it counts in proportion: on steady noise the rarest of a thousand
-    errors is no event. With ``repeats`` its alarms are not held back by an earlier one: each point is an
-    event of its own. With ``own`` the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the
-    sum on this series so far) / KNEE: where tracks often speak together, as on a walk that leaves its range
-    again and again, their sum says less (the idea of Brown's method for dependent p-values, 1975).
+    u = ``scale`` · Σ weight · min(surprise, ``cap``). Above ``KNEE_SURPRISE`` it grows with ``slope`` only.
+    Below, it is KNEE · (u / KNEE)^``bend``: an event that is no evidence before it is extreme tells little
+    about the rank of other rows.
+
+    ``certain``, ``predictable``: u counts ``certain`` times as much on a series without forecast error, and
+    once where the usual one-step error is ``predictable`` scales or more, linear between them.
+    ``least``: where the forecast is off by less usual errors than this, u counts in proportion. On steady
+    noise the rarest of a thousand errors is no event.
+    ``after``: the group is silent for this many first rows of a channel slot.
+    ``repeats``: an earlier alarm does not hold back this group's alarms; each point is an event of its own.
+    ``own``: the sum is divided by 1 + ``own`` · ``scale`` · (mean + deviation of the sum on this series so
+    far) / KNEE. Where tracks are often large together, as on a walk that leaves its range again and again,
+    their sum is weaker evidence (the idea of Brown's method for dependent p-values, 1975).
     """
 
     tracks: tuple[tuple[str, float], ...]
@@ -71,140 +93,123 @@ class TrackGroup:
     own: float = 0.0
 
 
-#: What a track is evidence of, in words of ``detectors.base.CAUSES``, by how its name begins.
-SPEAKS_OF = {
+#: Cause of a verdict, one of ``detectors.base.CAUSES``, by the beginning of the track's name.
+CAUSE_BY_PREFIX = {
     "surplus": "forecast", "residual": "forecast", "ahead": "forecast", "shape": "shape", "cycle": "shape", "novelty": "novelty", "range": "range",
     "seasonal": "seasonal_profile", "level": "level_shift", "shift": "level_shift", "change": "step", "stuck": "flatline", "frozen": "flatline", "return": "return", "burst": "volatility",
 }  # fmt: skip
 
 
-def evidence(track: str) -> str:
-    """What ``track`` is evidence of; "none" where nobody said."""
-    return next((word for start, word in SPEAKS_OF.items() if track.startswith(start)), "none")
+def cause_of_track(track: str) -> str:
+    """Return the cause that ``track`` is evidence of, "none" for an unknown track."""
+    return next((cause for prefix, cause in CAUSE_BY_PREFIX.items() if track.startswith(prefix)), "none")
 
 
 class ScoreFusion:
-    """``columns`` names the tracks to calibrate, with the quantile of each; a track of two groups with two
-    quantiles has two columns.
+    """Fuses calibrated columns of surprises.
 
-    ``band`` names columns that no group needs, to be calibrated all the same. State: 8 bytes a channel slot for each
-    group with ``own``.
+    ``columns`` names the tracks to calibrate, each with its quantile. A track of two groups with two
+    quantiles has two columns. State: 8 bytes a channel slot for each group with ``own``.
     """
 
     def __init__(
         self, groups: tuple[TrackGroup, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()
     ) -> None:
-        self.columns = tuple(
-            dict.fromkeys(
-                [(name, group.quantile) for group in groups for name, _ in group.tracks] + list(band)
-            )
-        )
+        """Configure the stage; ``band`` names further columns, which no group uses but the band needs."""
+        used = [(name, group.quantile) for group in groups for name, _ in group.tracks]
+        self.columns = tuple(dict.fromkeys([*used, *band]))
         self.threshold = np.float32(threshold)
         self.weights = np.zeros((len(groups), len(self.columns)), np.float32)
         for g, group in enumerate(groups):
             for name, weight in group.tracks:
                 self.weights[g, self.columns.index((name, group.quantile))] += weight
-        self.rules = np.array(
-            [
-                (
-                    g.scale,
-                    g.cap,
-                    g.slope,
-                    g.bend,
-                    g.predictable,
-                    g.certain,
-                    g.least,
-                    g.after,
-                    g.repeats,
-                    g.own,
-                )
-                for g in groups
-            ],
-            np.float32,
-        )
+        self.rules = np.array([_rules(group) for group in groups], np.float32)
         self.own = sum(group.own > 0 for group in groups)
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` rows."""
         return {"combiner.usual": np.zeros((slots, self.own, 2), np.float32)} if self.own else {}
 
     def run(
-        self, state: State, slot: Ints, surprises: Floats, known: Known
+        self, state: State, slot: Ints, surprises: Floats, errors: ForecastErrors
     ) -> tuple[Floats, NDArray[np.uint8]]:
-        """``surprises`` (M, columns) → surprise (M, 2): of all, of what repeats; and the column that led
-        (M,)."""
+        """Return fused surprises (M, 2) and the column with the largest part in each (M,).
+
+        The first of the two is over all groups, the second over those with ``repeats``.
+
+        Args:
+            state: Arrays of ``initial``, advanced in place.
+            slot: Row of the state (M,).
+            surprises: Calibrated surprises (M, columns).
+            errors: Forecast errors of the same rows.
+        """
         out, lead = np.zeros((len(surprises), 2), np.float32), np.zeros(len(surprises), np.uint8)
         usual = state["combiner.usual"] if self.own else np.zeros((0, 0, 2), np.float32)
-        _combine(
-            self.weights,
-            self.rules,
-            self.threshold,
-            usual,
-            slot,
-            surprises,
-            known.error,
-            known.off,
-            known.rows,
-            out,
-            lead,
-        )
+        columns = (slot, surprises, errors.usual_error, errors.relative_error, errors.rows)
+        _fuse(self.weights, self.rules, self.threshold, usual, columns, out, lead)
         return out, lead
 
 
+def _rules(group: TrackGroup) -> tuple[float, ...]:
+    """Return one row of rules in the order of the ``RULE_*`` columns."""
+    rules = (group.scale, group.cap, group.slope, group.bend, group.predictable, group.certain)
+    return (*rules, group.least, group.after, group.repeats, group.own)
+
+
 @kernel
-def _evidence(weights, rules, g, surprises, row, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """The sum of group ``g`` at a row, how much it counts there, and the column that says most of it."""
+def _weighted_sum(weights, rules, g, surprises, row, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the sum of group ``g`` at a row, its certainty factor, and the column with the largest part."""
     total, most, lead = ZERO, -ONE, 0
     for k in range(weights.shape[1]):
-        part = weights[g, k] * min(surprises[row, k], rules[g, CAP])
+        part = weights[g, k] * min(surprises[row, k], rules[g, RULE_CAP])
         total += part
         if part > most:
             most, lead = part, k
-    certain = rules[g, CERTAIN]
-    return total, certain + (ONE - certain) * min(error / rules[g, PREDICTABLE], ONE), lead
+    certain = rules[g, RULE_CERTAIN]
+    return total, certain + (ONE - certain) * min(error / rules[g, RULE_PREDICTABLE], ONE), lead
 
 
 @kernel
-def _by_usual(usual, row, own, total, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """By how much the usual sum divides this one, from which it then learns; a row that says nothing teaches
-    nothing.
-    """
-    mean, variance = usual[row, own, MEAN], usual[row, own, VARIANCE]
+def _usual_divisor(usual, row, own, total, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the divisor of this sum by the usual sum, which then learns from it if it is positive."""
+    mean, variance = usual[row, own, COL_MEAN], usual[row, own, COL_VARIANCE]
     if total > 0:
-        rate = ONE / min(rows + ONE, MEMORY)
-        off = min(total, LARGEST) - mean
-        usual[row, own, MEAN] = mean + rate * off
-        usual[row, own, VARIANCE] = variance + rate * (off * off * (ONE - rate) - variance)
-    return ONE + share * (mean + np.sqrt(variance)) / KNEE
+        rate = ONE / min(rows + ONE, USUAL_SUM_ROWS)
+        off = min(total, MAX_LEARNED_SUM) - mean
+        usual[row, own, COL_MEAN] = mean + rate * off
+        usual[row, own, COL_VARIANCE] = variance + rate * (off * off * (ONE - rate) - variance)
+    return ONE + share * (mean + np.sqrt(variance)) / KNEE_SURPRISE
 
 
 @kernel
 def _bent(total, slope, bend):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    if total > KNEE:
-        return KNEE + (total - KNEE) * slope
+    if total > KNEE_SURPRISE:
+        return KNEE_SURPRISE + (total - KNEE_SURPRISE) * slope
     if bend == 1 or not total > 0:
         return total
-    return KNEE * np.exp2(bend * log2(total / KNEE))
+    return KNEE_SURPRISE * np.exp2(bend * log2(total / KNEE_SURPRISE))
 
 
 @kernel
-def _combine(weights, rules, threshold, usual, slot, surprises, error, off, rows, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _fuse(weights, rules, threshold, usual, columns, out, lead):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    slot, surprises, usual_error, relative_error, rows = columns
     for i in range(len(out)):
-        most = CLAIM * log10(rows[i] + ONE)
+        most = MAX_CLAIM_FACTOR * log10(rows[i] + ONE)
         most = INFINITE if most >= threshold else most
-        loudest, repeating, own = ZERO, ZERO, 0
+        largest, repeating, own = ZERO, ZERO, 0
         for g in range(len(weights)):
-            if rows[i] < rules[g, AFTER]:
+            if rows[i] < rules[g, RULE_AFTER]:
                 continue
-            total, certainty, column = _evidence(weights, rules, g, surprises, i, error[i])
-            scale = rules[g, SCALE]
-            if off[i] < rules[g, LEAST]:
-                scale *= off[i] / rules[g, LEAST]
-            if rules[g, OWN] > 0:
-                scale /= _by_usual(usual, slot[i], own, total, rules[g, OWN] * scale, rows[i])
+            total, certainty, column = _weighted_sum(weights, rules, g, surprises, i, usual_error[i])
+            scale = rules[g, RULE_SCALE]
+            if relative_error[i] < rules[g, RULE_LEAST]:
+                scale *= relative_error[i] / rules[g, RULE_LEAST]
+            if rules[g, RULE_OWN] > 0:
+                scale /= _usual_divisor(usual, slot[i], own, total, rules[g, RULE_OWN] * scale, rows[i])
                 own += 1
-            total = _bent(total * scale * certainty, rules[g, SLOPE], rules[g, BEND])
-            if total > loudest:
-                loudest, lead[i] = total, column
-            if rules[g, REPEATS] > 0:
+            total = _bent(total * scale * certainty, rules[g, RULE_SLOPE], rules[g, RULE_BEND])
+            if total > largest:
+                largest, lead[i] = total, column
+            if rules[g, RULE_REPEATS] > 0:
                 repeating = max(repeating, total)
-        out[i, 0], out[i, 1] = min(loudest, most), min(repeating, most)
+        out[i, 0], out[i, 1] = min(largest, most), min(repeating, most)

@@ -1,12 +1,12 @@
-"""The period of a series, from its past only: autocorrelation on a small pyramid of rings.
+"""The period of a series from its past only: autocorrelation on a small pyramid of rings.
 
-Level j holds means of 4^j rows, so that three levels of R values see periods up to 16 · R / ``repeats`` rows;
-the best local maximum of the autocorrelation over all levels is the period. It is looked for again each time
-a quarter of a ring is new.
+Level j holds means of 4^j rows, so three levels of R values see periods up to 16 · R / ``repeats`` rows. The
+period is the best local maximum of the autocorrelation over all levels. It is searched for again each time a
+quarter of a ring is new.
 
-The *cycle* is the same of each ring's last values only: what repeats on a shorter scale. In ``standard`` the
-shapes of events are as long as it, those of forms as long as the period: a longer ring makes forms better
-and, where events follow it, events worse (``docs/lab-notes/accuracy.md``).
+The *cycle* is the same of each ring's last values only: a shorter repetition. In ``standard`` the tracks
+``cycle*`` use windows as long as the cycle and the tracks ``shape*`` windows as long as the period. A longer
+ring makes the latter better and the former worse (``docs/lab-notes/accuracy.md``).
 """
 
 from __future__ import annotations
@@ -18,57 +18,57 @@ from detectors.channel_batch import ChannelBatch
 from detectors.jit import kernel
 from detectors.stages.quantised_history import quantise
 
-BASE = 4
-VALLEY = 0.1
-HIGHER = 1.05
-LEAST = 0.02
-STRENGTH, LAG = range(2)
+LEVEL_FACTOR = 4  # values of a level that make one of the next
+MIN_PEAK_ABOVE_VALLEY = 0.1
+#: A later peak replaces an earlier one only where it is this much higher, relative and absolute.
+HIGHER_FACTOR, HIGHER_MARGIN = 1.05, 0.02
+COL_STRENGTH, COL_LAG = range(2)
 
 
 class Seasonality:
-    """Second stage: fills ``period``, ``season`` and ``cycle``, which is found in the last ``recent`` values
-    (0: not at all).
-
-    State: levels · ring · 2 bytes and a little.
-    """
+    """Second stage: fills ``period``, ``cycle`` and ``season``. State: levels · ring · 2 bytes and a few more."""
 
     def __init__(self, ring: int, levels: int, repeats: int = 3, recent: int = 0) -> None:
+        """Configure the stage.
+
+        Args:
+            ring: Values kept a level.
+            levels: Levels of the pyramid.
+            repeats: Times that a period must fit into a ring.
+            recent: Last values of a ring in which the cycle is searched (0: no cycle).
+        """
         self.ring, self.levels, self.repeats, self.recent = ring, levels, repeats, recent
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
         return {
             "rhythm.ring": np.zeros((slots, self.levels, self.ring), np.int16),
             "rhythm.quantum": np.zeros(slots, np.float32),
             "rhythm.partial": np.zeros((slots, self.levels), np.float32),
             "rhythm.count": np.zeros((slots, self.levels), np.int64),
-            # of the ring and of its last values: strength, lag in rows
+            # Of the ring and of its last values: strength, lag in rows.
             "rhythm.peak": np.zeros((slots, 2, self.levels, 2), np.float32),
         }
 
     def run(self, state: State, batch: ChannelBatch) -> None:
-        names = ("rhythm.ring", "rhythm.quantum", "rhythm.partial", "rhythm.count", "rhythm.peak")
-        _rhythm(
-            *(state[name] for name in names),
-            self.repeats,
-            self.recent,
-            batch.slot,
-            batch.near,
-            batch.period,
-            batch.cycle,
-            batch.season,
-        )
+        """Fill the columns of ``batch`` and advance the state in place."""
+        names = ("ring", "quantum", "partial", "count", "peak")
+        arrays = tuple(state[f"rhythm.{name}"] for name in names)
+        rows = (batch.slot, batch.near, batch.period, batch.cycle, batch.season)
+        _seasonality(arrays, self.repeats, self.recent, rows)
 
 
 @kernel
 def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Height and lag of the best local maximum of the autocorrelation of ``values`` (oldest first), which
-    hold ``repeats`` of it.
+    """Fill ``found`` with height and lag of the best local maximum of the autocorrelation.
+
+    ``values`` (oldest first) must hold the lag ``repeats`` times.
     """
     n = len(values)
     mean = values.mean()
     work = values - mean
     energy = (work * work).sum()
-    found[0] = found[1] = 0.0
+    found[COL_STRENGTH] = found[COL_LAG] = 0.0
     if not energy > 0:
         return
     top = n // repeats
@@ -82,61 +82,65 @@ def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: 
     for lag in range(2, top):
         lowest = min(lowest, acf[lag])
         peak = acf[lag] >= acf[lag - 1] and acf[lag] > acf[lag + 1]
-        # Above the valley before it: a slow walk's autocorrelation has bumps, but no valleys. Clearly higher:
-        # multiples repeat about as well.
-        if peak and acf[lag] - lowest > VALLEY and acf[lag] > HIGHER * found[0] + LEAST:
+        # A peak must stand above the valley before it: the autocorrelation of a slow walk has bumps without
+        # valleys. It must be clearly higher than an earlier one, because multiples of the period repeat about
+        # as well.
+        clear = acf[lag] - lowest > MIN_PEAK_ABOVE_VALLEY
+        if peak and clear and acf[lag] > HIGHER_FACTOR * found[COL_STRENGTH] + HIGHER_MARGIN:
             bend = acf[lag - 1] - 2 * acf[lag] + acf[lag + 1]
             shift = 0.5 * (acf[lag - 1] - acf[lag + 1]) / bend if bend < 0 else 0.0
-            found[0], found[1] = acf[lag], lag + shift
+            found[COL_STRENGTH], found[COL_LAG] = acf[lag], lag + shift
 
 
 @kernel
-def _clearest(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Rows of the best lag over all levels: a higher level only where it is clearly better."""
+def _strongest_lag(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the rows of the best lag over all levels; a higher level must be clearly better."""
     best, rows = np.float32(0), np.float32(0)
     for j in range(len(peak)):
-        if peak[j, STRENGTH] > HIGHER * best + LEAST:
-            best, rows = peak[j, STRENGTH], peak[j, LAG]
+        if peak[j, COL_STRENGTH] > HIGHER_FACTOR * best + HIGHER_MARGIN:
+            best, rows = peak[j, COL_STRENGTH], peak[j, COL_LAG]
     return int(rows + 0.5)
 
 
 @kernel
-def _look(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Into ``peak`` what repeats in the last ``most`` values of ``ring``."""
+def _search_period(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Fill ``peak`` with the best lag, in rows, of the last ``most`` values of ``ring``."""
     n = min(count, most)
     ordered = np.empty(n, np.float32)
     for a in range(n):
         ordered[a] = ring[(count - n + a) % len(ring)]
     _best_lag(ordered, repeats, peak)
-    peak[LAG] *= span
+    peak[COL_LAG] *= span
 
 
 @kernel
-def _rhythm(ring, quantum, partial, count, peak, repeats, recent, slot, v, period, cycle, season):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _seasonality(state, repeats, recent, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    ring, quantum, partial, count, peak = state
+    slot, near, period, cycle, season = rows
     levels, size = ring.shape[1], ring.shape[2]
     for i in range(len(slot)):
         row = slot[i]
-        period[i] = _clearest(peak[row, 0])
+        period[i] = _strongest_lag(peak[row, 0])
         if recent > 0:
-            cycle[i] = _clearest(peak[row, 1])
+            cycle[i] = _strongest_lag(peak[row, 1])
         back = count[row, 0] - period[i]
         known = 0 < period[i] <= size and back >= 0
         season[i] = quantum[row] * ring[row, 0, back % size] if known else np.nan
-        if np.isnan(v[i]):
+        if np.isnan(near[i]):
             continue
-        value, span = v[i], 1
+        value, span = near[i], 1
         for j in range(levels):
             k = count[row, j]
             ring[row, j, k % size] = quantise(ring[row], quantum, row, value)
             k += 1
             count[row, j] = k
             if k % (size // 4) == 0:
-                _look(ring[row, j], k, size, span, repeats, peak[row, 0, j])
+                _search_period(ring[row, j], k, size, span, repeats, peak[row, 0, j])
             if recent > 0 and k % (recent // 4) == 0:
-                _look(ring[row, j], k, recent, span, repeats, peak[row, 1, j])
+                _search_period(ring[row, j], k, recent, span, repeats, peak[row, 1, j])
             partial[row, j] += value
-            if k % BASE:
+            if k % LEVEL_FACTOR:
                 break
-            value = partial[row, j] / BASE
+            value = partial[row, j] / LEVEL_FACTOR
             partial[row, j] = 0.0
-            span *= BASE
+            span *= LEVEL_FACTOR

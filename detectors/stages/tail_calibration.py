@@ -1,13 +1,14 @@
-"""A scorer's raw error → surprise, −log10 of its tail probability on this series' own recent past.
+"""Tail calibration: a raw error becomes a surprise, −log10 of its tail probability on the series' own past.
 
-The tail of the last ~20,000 errors lives in a decayed logarithmic histogram: ``bins`` counts, ``PER_OCTAVE``
-to an octave, whose offset moves up (lowest bins merged) when a larger error comes; exact zeros are counted
-apart, so that a start on zeros does not set the range.
+The tail of the last ~20,000 errors is kept in a decayed logarithmic histogram of ``bins`` counts, with
+``BINS_PER_OCTAVE``. Its offset moves up, and the lowest bins are merged, when a larger error comes. Exact
+zeros are counted separately, so that a start on zeros does not set the range.
 
-The mass decays to ``MEMORY`` each time it is ``STRIDE`` beyond it: what is remembered differs by three rows
-in a thousand from what a decay at every row would leave, and does not depend on how rows are batched. Beyond
-the q-quantile the tail goes on as an exponential with the mean excess over it (Pickands–Balkema–de Haan with
-shape 0), which stays linear in the error and so keeps the ranking of errors never seen before.
+The counts decay to ``FORGETTING_ROWS`` in total each time they exceed it by ``DECAY_STRIDE_ROWS``. That
+differs by three rows in a thousand from a decay at every row, and does not depend on how rows are batched.
+Beyond the q-quantile the tail goes on as an exponential with the mean excess over it
+(Pickands–Balkema–de Haan with shape 0). It is linear in the error and so keeps the ranking of errors larger
+than all before.
 """
 
 from __future__ import annotations
@@ -19,25 +20,31 @@ from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.jit import ONE, kernel, log2, log10
 
-PER_OCTAVE = 4
-#: In rows. A decay of every count at every row would cost as much as all the rest.
-MEMORY, STRIDE = np.float32(20_000), np.float32(64)
+BINS_PER_OCTAVE = 4
+FORGETTING_ROWS = np.float32(20_000)
+#: A decay of every count at every row would cost as much as all the rest.
+DECAY_STRIDE_ROWS = np.float32(64)
+#: Errors are clipped to this range, so that the edges of their bins are float32 too.
+MIN_ERROR, MAX_ERROR = np.float32(1e-30), np.float32(1e30)
+MIN_ROWS_BEFORE_BAND = 8
+MIN_ROWS_BEFORE_QUARANTINE = 100
+COL_MASS, COL_ZEROS, COL_LOWEST, COL_QUARANTINED = range(4)  # of "calibration.head"
 LOG10_E = np.float32(0.4342945)
-SMALLEST, LARGEST = np.float32(1e-30), np.float32(1e30)  # of an error: the edges of its bins are float32 too
-MASS, ZEROS, LOWEST, APART = range(4)
 ZERO, HALF, TWO = np.float32(0), np.float32(0.5), np.float32(2)
-#: Geometric middles of all bins that can be, from the one of absolute index −``ORIGIN`` on.
-ORIGIN = 512
-MIDDLES = (2.0 ** ((np.arange(-ORIGIN, ORIGIN) + 0.5) / PER_OCTAVE)).astype(np.float32)
-RATIO = np.float32(np.log(2) / PER_OCTAVE)
-ENOUGH = 100  # rows before anything is put in quarantine
+#: Place in ``BIN_MIDDLES`` of the bin with absolute index 0.
+MIDDLES_ORIGIN = 512
+#: Geometric middles of all possible bins.
+BIN_MIDDLES = (2.0 ** ((np.arange(-MIDDLES_ORIGIN, MIDDLES_ORIGIN) + 0.5) / BINS_PER_OCTAVE)).astype(
+    np.float32
+)
+LOG_BIN_RATIO = np.float32(np.log(2) / BINS_PER_OCTAVE)
 
 
 class TailCalibration:
     """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a channel slot.
 
-    With ``quarantine`` errors of at least that surprise are not remembered, for at most as many rows on end
-    as are.
+    With ``quarantine``, errors of at least that surprise are not added to the histogram, for at most as many
+    rows on end as it holds.
     """
 
     def __init__(self, quantiles: tuple[float, ...], bins: int, quarantine: float = np.inf) -> None:
@@ -45,6 +52,7 @@ class TailCalibration:
         self.quarantine = np.float32(quarantine)
 
     def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` rows."""
         return {
             "calibration.counts": np.zeros((slots, self.tracks, self.bins), np.float32),
             "calibration.head": np.zeros((slots, self.tracks, 4), np.float32),
@@ -53,49 +61,55 @@ class TailCalibration:
     def run(
         self, state: State, slot: Ints, errors: Floats, track: int, surprise: float
     ) -> tuple[Floats, NDArray[np.float32]]:
-        """``errors`` (M, K) ≥ 0 (NaN: nothing to say) → surprises (M, K) ≥ 0 (0 where there is nothing to
-        say).
+        """Return surprises (M, K) and the band (M,).
 
-        Second, for the band: the error of ``track`` that would have had ``surprise`` at each row (M,), NaN
-        while too little is known.
+        Args:
+            state: Arrays of ``initial``, advanced in place.
+            slot: Row of the state (M,).
+            errors: Errors ≥ 0 (M, K), NaN where no error is known; their surprise is 0.
+            track: The track of the band, −1 for no band.
+            surprise: The surprise of the band.
+
+        Returns:
+            Surprises ≥ 0; and the error of ``track`` with that surprise at each row, NaN before
+            ``MIN_ROWS_BEFORE_BAND``.
         """
         out, band = np.zeros(errors.shape, np.float32), np.full(len(slot), np.nan, np.float32)
-        counts, head = state["calibration.counts"], state["calibration.head"]
-        rows = counts.reshape(-1, self.bins), head.reshape(-1, 4)
-        _calibrate(
-            *rows, slot, errors, self.quantiles, track, np.float32(surprise), self.quarantine, out, band
-        )
+        counts = state["calibration.counts"].reshape(-1, self.bins)
+        head = state["calibration.head"].reshape(-1, 4)
+        settings = (self.quantiles, self.quarantine, track, np.float32(surprise))
+        _calibrate(counts, head, slot, errors, settings, out, band)
         return out, band
 
 
 @kernel
-def _grown(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """2^(x / PER_OCTAVE) for |x| ≤ ½, by the series of e^y."""
-    y = RATIO * x
+def _exp_bins(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return 2^(x / BINS_PER_OCTAVE) for |x| ≤ ½, by the series of e^y."""
+    y = LOG_BIN_RATIO * x
     return ONE + y * (ONE + y * (HALF + y * (np.float32(1 / 6) + y * np.float32(1 / 24))))
 
 
 @kernel
 def _tail(counts, row, low, wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """The error above which lies the mass ``wanted``, and the mean excess over it."""
+    """Return the error above which the mass ``wanted`` lies, and the mean excess over it."""
     k = counts.shape[1] - 1
     above, moment, count = ZERO, ZERO, counts[row, k]
     while k > 0 and (count == 0 or above + count < wanted):
         above += count
-        moment += count * MIDDLES[ORIGIN + low + k]
+        moment += count * BIN_MIDDLES[MIDDLES_ORIGIN + low + k]
         k -= 1
         count = counts[row, k]
     share = min((wanted - above) / count, ONE) if count > 0 else ONE
-    threshold = MIDDLES[ORIGIN + low + k] * _grown(HALF - share)
+    threshold = BIN_MIDDLES[MIDDLES_ORIGIN + low + k] * _exp_bins(HALF - share)
     taken = count * share
-    moment += taken * MIDDLES[ORIGIN + low + k] * _grown(HALF - HALF * share)
+    moment += taken * BIN_MIDDLES[MIDDLES_ORIGIN + low + k] * _exp_bins(HALF - HALF * share)
     excess = moment / max(above + taken, np.float32(1e-6)) - threshold
     return threshold, max(excess, threshold * np.float32(0.02))
 
 
 @kernel
-def _above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Mass above ``place``, in bins from the lowest."""
+def _mass_above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the mass above ``place``, in bins from the lowest."""
     above = ZERO
     for k in range(counts.shape[1]):
         above += counts[row, k] * min(max(np.float32(k + 1) - place, ZERO), ONE)
@@ -104,25 +118,25 @@ def _above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """−log10 P(E ≥ error) by the counts so far; exponential beyond the quantile."""
-    mass, low = head[row, MASS], head[row, LOWEST]
-    if mass == head[row, ZEROS]:
+    """Return −log10 P(E ≥ error) by the counts so far, exponential beyond the quantile."""
+    mass, low = head[row, COL_MASS], head[row, COL_LOWEST]
+    if mass == head[row, COL_ZEROS]:
         return log10(mass + ONE)
-    above, wanted = _above(counts, row, place - low), (ONE - quantile) * mass
+    above, wanted = _mass_above(counts, row, place - low), (ONE - quantile) * mass
     if above >= wanted or place < low:
         return log10((mass + ONE) / (above + ONE))
     threshold, excess = _tail(counts, row, int(low), wanted)
     beyond = LOG10_E * (error - threshold) / excess - log10(ONE - quantile + ONE / (mass + ONE))
-    return min(beyond, TWO * log10(mass + ONE))  # m values cannot vouch for less than one in m²
+    return min(beyond, TWO * log10(mass + ONE))  # m values prove no rarity below one in m²
 
 
 @kernel
 def _insert(counts, head, row, index):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Count an error of the bin with this absolute index."""
-    bins, low = counts.shape[1], int(head[row, LOWEST])
-    if head[row, MASS] == head[row, ZEROS]:
+    """Count an error in the bin with this absolute index."""
+    bins, low = counts.shape[1], int(head[row, COL_LOWEST])
+    if head[row, COL_MASS] == head[row, COL_ZEROS]:
         low = index - bins * 3 // 4
-        head[row, LOWEST] = low
+        head[row, COL_LOWEST] = low
     shift = index - low - bins + 1
     if shift > 0:
         merged = ZERO
@@ -132,48 +146,50 @@ def _insert(counts, head, row, index):  # type: ignore[no-untyped-def]  # noqa: 
             counts[row, k] = counts[row, k + shift] if k + shift < bins else ZERO
         counts[row, 0] = merged
         low += shift
-        head[row, LOWEST] = low
+        head[row, COL_LOWEST] = low
     counts[row, max(index - low, 0)] += ONE
-    head[row, MASS] += ONE
+    head[row, COL_MASS] += ONE
 
 
 @kernel
-def _forget(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    keep = MEMORY / head[row, MASS]
+def _decay(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    keep = FORGETTING_ROWS / head[row, COL_MASS]
     for k in range(counts.shape[1]):
         counts[row, k] *= keep
-    head[row, MASS] = MEMORY
-    head[row, ZEROS] *= keep
+    head[row, COL_MASS] = FORGETTING_ROWS
+    head[row, COL_ZEROS] *= keep
 
 
 @kernel
-def _calibrate(counts, head, slot, errors, quantiles, track, wanted, quarantine, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _calibrate(counts, head, slot, errors, settings, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    quantiles, quarantine, band_track, band_surprise = settings
     tracks = errors.shape[1]
     for i in range(len(slot)):
         for k in range(tracks):
             row, error = slot[i] * tracks + k, errors[i, k]
-            mass = head[row, MASS]
-            if k == track and mass >= 8:
+            mass = head[row, COL_MASS]
+            if k == band_track and mass >= MIN_ROWS_BEFORE_BAND:
                 rare = ONE - quantiles[k]
-                threshold, excess = _tail(counts, row, int(head[row, LOWEST]), rare * mass)
-                band[i] = threshold + max(wanted + log10(rare + ONE / (mass + ONE)), ZERO) * excess / LOG10_E
+                threshold, excess = _tail(counts, row, int(head[row, COL_LOWEST]), rare * mass)
+                beyond = max(band_surprise + log10(rare + ONE / (mass + ONE)), ZERO)
+                band[i] = threshold + beyond * excess / LOG10_E
             if np.isnan(error):
                 continue
-            positive = error >= SMALLEST
-            error = min(error, LARGEST)
-            place = log2(error) * np.float32(PER_OCTAVE) if positive else ZERO
+            positive = error >= MIN_ERROR
+            error = min(error, MAX_ERROR)
+            place = log2(error) * np.float32(BINS_PER_OCTAVE) if positive else ZERO
             surprise = (
                 _surprise(counts, head, row, quantiles[k], error, place) if positive and mass > 0 else ZERO
             )
             out[i, k] = surprise
-            apart = surprise >= quarantine and mass > ENOUGH
-            head[row, APART] = head[row, APART] + ONE if apart else ZERO
-            if apart and head[row, APART] <= mass:
+            quarantined = surprise >= quarantine and mass > MIN_ROWS_BEFORE_QUARANTINE
+            head[row, COL_QUARANTINED] = head[row, COL_QUARANTINED] + ONE if quarantined else ZERO
+            if quarantined and head[row, COL_QUARANTINED] <= mass:
                 continue
-            if mass >= MEMORY + STRIDE:
-                _forget(counts, head, row)
+            if mass >= FORGETTING_ROWS + DECAY_STRIDE_ROWS:
+                _decay(counts, head, row)
             if positive:
                 _insert(counts, head, row, int(np.floor(place)))
             else:
-                head[row, MASS] += ONE
-                head[row, ZEROS] += ONE
+                head[row, COL_MASS] += ONE
+                head[row, COL_ZEROS] += ONE

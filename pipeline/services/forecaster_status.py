@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detectors.base import FORECASTERS, State
-from detectors.stages.forecaster_selection import LSTM, WARM, N
-from detectors.stages.ridge_readout import COUNT, FIRST
+from detectors.stages.forecaster_selection import COL_ROWS, FORECASTER_LSTM, MIN_ROWS_BEFORE_SELECTION
+from detectors.stages.ridge_readout import COL_ROWS as COL_READOUT_ROWS
+from detectors.stages.ridge_readout import MIN_ROWS_BEFORE_FIT
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.engine.initial_state import initial_states
@@ -66,7 +67,7 @@ def guarded(config: Config, database: Database, stream: str, series: str) -> Gua
 
 def _rung(state: State, place: int, channel: str, last: str) -> Rung:
     points, recent = (
-        int(state["ladder.gauss"][0, place, N]),
+        int(state["ladder.gauss"][0, place, COL_ROWS]),
         state["ladder.error"][0, place, : len(FORECASTERS) - 1],
     )
     errors = {
@@ -74,9 +75,9 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
         for name, error in zip(FORECASTERS[1:], recent, strict=True)
     }
     clock = state.get("readout.clock")
-    seen = int(clock[0, place, COUNT]) if clock is not None else 0
+    seen = int(clock[0, place, COL_READOUT_ROWS]) if clock is not None else 0
     known = {name: error for name, error in errors.items() if error is not None}
-    if points < WARM:
+    if points < MIN_ROWS_BEFORE_SELECTION:
         forecaster = FORECASTERS[1] if points else FORECASTERS[0]
         return Rung(
             channel,
@@ -84,7 +85,7 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
             points,
             errors,
             f"{points} points are too few to compare forecasts",
-            f"seasonal, gaussian in {WARM - points} points",
+            f"seasonal, gaussian in {MIN_ROWS_BEFORE_SELECTION - points} points",
         )
     if not known:
         return Rung(
@@ -103,10 +104,10 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
 
 
 def _next(forecaster: str, has_lstm: bool, seen: int) -> str:
-    if forecaster == FORECASTERS[LSTM]:
+    if forecaster == FORECASTERS[FORECASTER_LSTM]:
         return "nothing is above it"
     if not has_lstm:
         return "this detector has no LSTM; standard and strong have"
-    if seen < FIRST:
-        return f"lstm in {FIRST - seen} points at the earliest"
+    if seen < MIN_ROWS_BEFORE_FIT:
+        return f"lstm in {MIN_ROWS_BEFORE_FIT - seen} points at the earliest"
     return "lstm, once its recent error is the smallest"

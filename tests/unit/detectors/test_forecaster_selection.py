@@ -1,4 +1,4 @@
-"""The Gaussian rung is river's, and the ladder climbs by skill."""
+"""The Gaussian candidate is river's, and the selection goes by recent error."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import pytest
 
 from detectors import DetectorSpec, build, contract
 from detectors.stages.forecaster_selection import (
-    LAST,
-    LSTM,
-    MEAN,
-    RIVER,
-    SEASONAL,
-    SQUARES,
-    STATIC,
-    N,
+    COL_MEAN,
+    COL_ROWS,
+    COL_SQUARES,
+    FORECASTER_GAUSSIAN,
+    FORECASTER_LAST_VALUE,
+    FORECASTER_LSTM,
+    FORECASTER_SEASONAL,
+    FORECASTER_STATIC,
     welford,
 )
 
 
-def test_the_gaussian_rung_is_rivers():
+def test_the_gaussian_candidate_is_rivers():
     from river import proba
 
     rng = np.random.default_rng(0)
@@ -27,8 +27,8 @@ def test_the_gaussian_rung_is_rivers():
     for value in rng.normal(5, 3, 500):
         welford(ours, value)
         theirs.update(value)
-    assert ours[MEAN] == pytest.approx(theirs.mu)
-    assert np.sqrt(ours[SQUARES] / (ours[N] - 1)) == pytest.approx(theirs.sigma)
+    assert ours[COL_MEAN] == pytest.approx(theirs.mu)
+    assert np.sqrt(ours[COL_SQUARES] / (ours[COL_ROWS] - 1)) == pytest.approx(theirs.sigma)
 
 
 def verdicts(tier, values):
@@ -37,23 +37,25 @@ def verdicts(tier, values):
     return contract.run(build(DetectorSpec(tier=tier)), given)
 
 
-def test_the_first_points_are_guarded_by_the_mean_and_then_by_the_gaussian():
+def test_the_mean_forecasts_the_first_points_and_then_the_gaussian():
     forecaster = verdicts("light", np.random.default_rng(0).normal(size=40)).forecaster
     assert forecaster[0] == 0
-    assert set(forecaster[1:8]) == {STATIC}
-    assert (forecaster[16:] == RIVER).mean() > 0.9  # the last value of noise is a worse guess than its mean
+    assert set(forecaster[1:8]) == {FORECASTER_STATIC}
+    assert (
+        forecaster[16:] == FORECASTER_GAUSSIAN
+    ).mean() > 0.9  # the last value of noise is a worse guess than its mean
 
 
 def test_a_season_takes_over_where_it_forecasts_better():
     rng = np.random.default_rng(0)
     wave = np.tile(rng.normal(size=7) * 10, 60) + rng.normal(size=420) * 0.1
-    assert (verdicts("light", wave).forecaster[-50:] == SEASONAL).all()
+    assert (verdicts("light", wave).forecaster[-50:] == FORECASTER_SEASONAL).all()
 
 
 def test_the_last_value_takes_over_in_a_walk():
     walk = np.random.default_rng(0).normal(size=600).cumsum()
     found = verdicts("light", walk)
-    assert (found.forecaster[-50:] == LAST).mean() > 0.9
+    assert (found.forecaster[-50:] == FORECASTER_LAST_VALUE).mean() > 0.9
     assert found.expected[-1, 0] == pytest.approx(walk[-2], rel=1e-4)
 
 
@@ -62,4 +64,4 @@ def test_the_readout_takes_over_where_it_forecasts_better():
     walk = np.zeros(600)
     for t in range(2, 600):
         walk[t] = 1.6 * walk[t - 1] - 0.7 * walk[t - 2] + rng.normal()
-    assert (verdicts("standard", walk).forecaster[-50:] == LSTM).mean() > 0.9
+    assert (verdicts("standard", walk).forecaster[-50:] == FORECASTER_LSTM).mean() > 0.9

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from detectors.channel_batch import ChannelBatch
 from detectors.stages.quantised_history import quantise
-from detectors.stages.robust_scale import FAR, RobustScale
+from detectors.stages.robust_scale import MAX_STORED_SCALES, RobustScale
 from detectors.stages.seasonality import Seasonality
 
 values = st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=1, max_size=50)
@@ -42,7 +42,7 @@ def test_one_wild_value_does_not_hide_the_period():
         np.zeros(len(t), np.int32), x, t * 10**9, np.zeros(len(t), np.int32), np.full(len(t), 10**9)
     )
     RobustScale().run(RobustScale().initial(1), batch)
-    assert batch.near[1_000] < 2 * FAR * batch.unit[1_000]
+    assert batch.near[1_000] < 2 * MAX_STORED_SCALES * batch.unit[1_000]
     seasonality = Seasonality(256, 3)
     state = seasonality.initial(1)
     seasonality.run(state, batch)

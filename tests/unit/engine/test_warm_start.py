@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from detectors.stages.forecaster_selection import N
+from detectors.stages.forecaster_selection import COL_ROWS
 from pipeline.core.errors import InputError, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.engine.initial_state import initial_states
@@ -337,11 +337,11 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
     found = relearn(champion.detector, str(bench.folder / "history"), "plant", stream, [ruling], 0, knows)
     assert found is not None
     assert found.names == ["a"]
-    assert found.state["ladder.gauss"][0, 0, N] > PAST_S, "with the points of the past"
+    assert found.state["ladder.gauss"][0, 0, COL_ROWS] > PAST_S, "with the points of the past"
     blind = learn(
         champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"])
     )
-    assert blind["ladder.gauss"][0, 0, N] <= LIVE_S
+    assert blind["ladder.gauss"][0, 0, COL_ROWS] <= LIVE_S
     bench.database.close()
 
 
