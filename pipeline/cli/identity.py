@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def who(given: str | None) -> str:
+def author_name(given: str | None) -> str:
     """The name that was given, or that of the user who is logged in."""
     if given is not None:
         return given

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.output import note
+from pipeline.cli.output import print_note
 from pipeline.cli.times import parse_time
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ DEFAULT_CONFIG = Path("forewatch.yaml")
 
 
 @contextmanager
-def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
+def config_and_database(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
     """The config and its database, for commands that look into it; it is closed at the end of the block.
 
     A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config
@@ -57,7 +57,7 @@ def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Data
 
     config = load_config(file)
     if stream is not None and stream not in config.streams:
-        note(f"the config has no stream {stream!r}: {closest(stream, config.streams)}")
+        print_note(f"the config has no stream {stream!r}: {closest(stream, config.streams)}")
     database = database_of(config)
     try:
         yield config, database
@@ -65,7 +65,7 @@ def opened(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Data
         database.close()
 
 
-def stream_of(config: Config, name: str) -> Stream:
+def require_stream(config: Config, name: str) -> Stream:
     """The stream called ``name``. Raises InputError with the names that there are."""
     from pipeline.config.diagnostics import closest
     from pipeline.core.errors import InputError

@@ -38,7 +38,7 @@ def show_table(
     if table.row_count:
         _print(table)
     else:
-        note(empty)
+        print_note(empty)
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
     _print(table)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Say something that is no data."""
     print(text, file=sys.stderr)
 
@@ -71,7 +71,7 @@ def _print(table: Any) -> None:
     print("\n".join(line.rstrip() for line in lines.get().splitlines()))
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Six significant digits are more than a person compares."""
     return "missing" if math.isnan(value) else f"{value:.6g}"
 
@@ -81,7 +81,7 @@ def _text(cell: Any) -> str:
     if cell is None:
         return "-"
     if isinstance(cell, float):
-        return number(cell)
+        return format_number(cell)
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(cell)
     )

@@ -17,9 +17,9 @@ from pipeline.cli.options import (
     JsonOption,
     LimitOption,
     StreamOption,
-    opened,
+    config_and_database,
 )
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def list_(
     from storage.alerting import alerts
     from storage.alerting.states import AlertState
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         found = alerts.query(
             connection,
             stream=stream,
@@ -91,7 +91,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """Show one alert: its anomalies, and what was sent to whom."""
     from storage.alerting import alerts, deliveries
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         alert = _alert(connection, id_)
         members = alerts.members_of(connection, alert.alert_id, 20)
         sent = deliveries.query(connection, alert_id=alert.alert_id)
@@ -129,12 +129,12 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from storage.alerting import outbox
     from storage.alerting.states import EventKind
 
-    with opened(config) as (_, database), database.begin() as connection:
+    with config_and_database(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
         if alert.state != "open":
             raise InputError(f"alert {id_} is {_state(alert)}: there is nothing to acknowledge")
@@ -142,7 +142,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
             connection,
             [
                 outbox.OutboxEvent(
-                    uuid4(), alert.stream, EventKind.ACKNOWLEDGED, alert.alert_id, who(by), time_ns()
+                    uuid4(), alert.stream, EventKind.ACKNOWLEDGED, alert.alert_id, author_name(by), time_ns()
                 )
             ],
         )
@@ -174,14 +174,14 @@ def label(
     from time import time_ns
 
     from pipeline.alerts.outbox import OutboxWriter
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.types import AnomalyState
     from storage.results import anomalies, labels
 
     now_ns = time_ns()
-    with opened(config) as (loaded, database), database.begin() as connection:
+    with config_and_database(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
-        labels.put(connection, anomaly.id, label.value, who(by), comment, now_ns)
+        labels.put(connection, anomaly.id, label.value, author_name(by), comment, now_ns)
         if label is Truth.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
             OutboxWriter(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
@@ -219,7 +219,7 @@ def try_out(
     from storage.results import anomalies, faults
 
     now_ns = time_ns()
-    with opened(config, stream) as (loaded, database):
+    with config_and_database(config, stream) as (loaded, database):
         if not loaded.endpoints:
             raise InputError(f"{config} has no endpoints: there is nobody to tell")
         with database.read() as connection:
@@ -245,7 +245,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     """Account for every event and every delivery."""
     from storage.alerting import deliveries, outbox
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         events, sent = outbox.count_by_state(connection), deliveries.count_by_state(connection)
     rows = [
         ("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)
@@ -260,7 +260,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
         )
         return
     show_table(("what", "endpoint", "state", "reason", "count"), rows, "nothing has happened yet")
-    note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
+    print_note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
 
 
 def _alert(connection: Connection, text: str) -> AlertRecord:

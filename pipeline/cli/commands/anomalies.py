@@ -16,9 +16,9 @@ from pipeline.cli.options import (
     LimitOption,
     StreamOption,
     ToOption,
-    opened,
+    config_and_database,
 )
-from pipeline.cli.output import number, show_fields, show_json, show_table
+from pipeline.cli.output import format_number, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
 from pipeline.core.verdict_words import former_cause, former_forecaster
@@ -51,7 +51,7 @@ def list_(
     """List anomalies, newest first."""
     from storage.results import anomalies
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         found = anomalies.query(
             connection,
             stream=stream,
@@ -78,7 +78,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """Show one anomaly with all that is stored of it."""
     from storage.results import anomalies
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         anomaly = anomalies.get(connection, id_)
     if json:
         show_json(as_dict(anomaly))
@@ -99,7 +99,7 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
     from pipeline.services.explain import explain as recompute
     from storage.results import anomalies
 
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         with database.read() as connection:
             anomaly = anomalies.get(connection, id_)
         explanation = recompute(loaded, database, anomaly)
@@ -161,12 +161,12 @@ def _row(anomaly: Anomaly) -> tuple[Any, ...]:
 
     most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))
-    band = f"({number(most['lower'])} … {number(most['upper'])})"
+    band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"
     return (
         str(anomaly.id)[:8],
         show_second(anomaly.start_ns),
         f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted,
         anomaly.severity.value,
         f"{anomaly.stream}/{anomaly.series}",
-        f"{most['channel']} {number(most['observed'])} instead of {number(most['expected'])} {band}",
+        f"{most['channel']} {format_number(most['observed'])} instead of {format_number(most['expected'])} {band}",
     )

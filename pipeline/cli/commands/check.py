@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, JsonOption
-from pipeline.cli.output import note, number, show_json, show_table
+from pipeline.cli.output import format_number, print_note, show_json, show_table
 from pipeline.cli.times import show_time
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check(
     elif json:
         show_json({"file": str(config), "valid": True, "problems": []})
     else:
-        note(f"{config}: valid")
+        print_note(f"{config}: valid")
         columns = ("stream", "source", "format", "preset", "detector", "channels")
         show_table(columns, ((name, *row) for name, row in _summary(loaded).items()), "", wrap=("channels",))
 
@@ -116,7 +116,7 @@ def _show_stream(one: StreamProbe) -> None:
         columns = ("series", "time", *one.samples[0].values)
         show_table(
             columns,
-            ((s.series, show_time(s.time_ns), *map(number, s.values.values())) for s in one.samples),
+            ((s.series, show_time(s.time_ns), *map(format_number, s.values.values())) for s in one.samples),
             "",
         )
     for reason, (count, example) in one.refused.items():

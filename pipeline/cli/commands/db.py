@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened
-from pipeline.cli.output import note, show_fields, show_json
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
+from pipeline.cli.output import print_note, show_fields, show_json
 
 app = typer.Typer(no_args_is_help=True, help="The tables of the database, and their version.")
 
@@ -16,10 +16,10 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     Safe to repeat; what is in them stays.
     """
-    with opened(config) as (_, database):
+    with config_and_database(config) as (_, database):
         before = database.current()
         database.upgrade()
-        note(
+        print_note(
             f"{database}: {before or 'empty'} → {database.head()}"
             if before != database.head()
             else f"{database} is up to date ({before})"
@@ -29,7 +29,7 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def current(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show the version of the tables, and the one needed."""
-    with opened(config) as (_, database):
+    with config_and_database(config) as (_, database):
         found = {"database": str(database), "current": database.current(), "needed": database.head()}
     if json:
         show_json(found)

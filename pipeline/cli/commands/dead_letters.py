@@ -14,10 +14,10 @@ from pipeline.cli.options import (
     LimitOption,
     StreamOption,
     ToOption,
-    opened,
-    stream_of,
+    config_and_database,
+    require_stream,
 )
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def list_(
     """List dead letters, newest first."""
     from storage.results import dead_letters
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         replayed = None if all_ else False
         found = dead_letters.query(
             connection,
@@ -85,7 +85,7 @@ def show(
     """Show one dead letter with its original bytes."""
     from storage.results import dead_letters
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         fields = as_dict(dead_letters.get(connection, id_))
     if json:
         show_json(fields)
@@ -115,16 +115,16 @@ def replay(
     """
     from pipeline.services.dead_letter_replay import replay as put_in_again
 
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         if stream is not None:
-            stream_of(loaded, stream)
+            require_stream(loaded, stream)
         report = put_in_again(
             loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run
         )
     if json:
         show_json(report.as_dict())
         return
-    note(
+    print_note(
         f"{report.decodable} of {report.considered} decode now"
         + ("; nothing was written" if dry_run else f", {report.replayed} were written again")
     )

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, ConfigOption, JsonOption, LimitOption, opened
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigArgument,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    config_and_database,
+)
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ def list_(
     """List deliveries, newest first."""
     from storage.alerting import deliveries
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         found = deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since, limit=limit)
     if json:
         show_json([_as_dict(one) for one in found])
@@ -87,7 +94,7 @@ def show(
     """Show one delivery with every attempt and the message."""
     from storage.alerting import deliveries
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         delivery = _one(connection, id_)
         attempts = deliveries.attempts_of(connection, delivery.id)
         body = deliveries.body_of(connection, delivery.notification_id)
@@ -133,7 +140,7 @@ def redeliver(
 
     if not ids and endpoint is None and since is None:
         raise InputError("say which: ids, --endpoint NAME or --since TIME")
-    with opened(config) as (_, database), database.begin() as connection:
+    with config_and_database(config) as (_, database), database.begin() as connection:
         if ids:
             wanted = [_one(connection, one).id for one in ids]
         else:
@@ -143,7 +150,7 @@ def redeliver(
         queued = delivery_queue.redeliver(connection, wanted, time_ns(), force=force)
     print(f"{len(queued)} of {len(wanted)} are queued again")
     if len(queued) < len(wanted):
-        note(
+        print_note(
             "the others are on their way, or something newer about their alert was delivered since (--force sends them all the same)"
         )
 

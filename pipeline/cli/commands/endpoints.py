@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened
-from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
+from pipeline.cli.output import print_note, show_json, show_table
 from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     from storage.alerting import deliveries, endpoints
     from storage.alerting.endpoints import EndpointState
 
-    with opened(config) as (loaded, database), database.read() as connection:
+    with config_and_database(config) as (loaded, database), database.read() as connection:
         known, backlog = endpoints.states(connection), deliveries.backlog(connection)
     found = []
     for name, endpoint in loaded.endpoints.items():
@@ -90,7 +90,7 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """
     from storage.alerting import endpoints
 
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         _endpoint(loaded, name)
         with database.begin() as connection:
             changed = endpoints.enable(connection, name)
@@ -106,7 +106,9 @@ def secret() -> None:
     from pipeline.alerts.transport.signing import new_secret
 
     print(new_secret())
-    note("keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}")
+    print_note(
+        "keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}"
+    )
 
 
 async def _ping(endpoint: EndpointBase) -> DeliveryResult:

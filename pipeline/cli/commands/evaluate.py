@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -165,14 +165,14 @@ def _note_dropped(made: dict[str, Any]) -> None:
     for series in made["series"]:
         if series["dropped"] > _MANY_DROPPED * series["rows"]:
             share = f"{series['dropped']:,} of {series['rows']:,} rows are late or repeat a time and were not scored"
-            note(f"{series['name']}: {share}; sort the file by time, with one row a time")
+            print_note(f"{series['name']}: {share}; sort the file by time, with one row a time")
 
 
 def _fail_on_errors(made: dict[str, Any]) -> None:
     if made["errors"]:
         for name, message in made["errors"].items():
-            note(f"{name}: {message}")
-        note(f"{len(made['errors'])} series failed and are left out of the figures")
+            print_note(f"{name}: {message}")
+        print_note(f"{len(made['errors'])} series failed and are left out of the figures")
         raise typer.Exit(1)
 
 
@@ -244,6 +244,6 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
         "p",
     )
     show_table(columns, paired, "no metric that both have")
-    note(
+    print_note(
         "p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series"
     )

@@ -14,7 +14,7 @@ from pipeline.cli.options import (
     JsonOption,
     LimitOption,
     StreamOption,
-    opened,
+    config_and_database,
 )
 from pipeline.cli.output import show_json, show_table
 from pipeline.cli.times import show_second, show_time
@@ -39,7 +39,7 @@ def list_(
     """List faults, newest first."""
     from storage.results import faults
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)
     if json:
         show_json(

@@ -41,7 +41,7 @@ def listen(
     """
     from pipeline.alerts.receiver import hook_routes
     from pipeline.alerts.transport.signing import check_secret
-    from pipeline.cli.output import note
+    from pipeline.cli.output import print_note
     from pipeline.core.errors import InputError
     from pipeline.observability.http_server import HttpServer
 
@@ -51,7 +51,7 @@ def listen(
         raise InputError(str(error)) from None
     server = HttpServer(host, port, hook_routes(secrets, lambda line: print(line, flush=True), answer))
     server.start()
-    note(
+    print_note(
         f"listening on {server.url}/hook, {'signatures are verified' if secrets else 'without a secret: nothing is verified'}; Ctrl-C ends"
     )
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG
-from pipeline.cli.output import note
+from pipeline.cli.output import print_note
 
 
 class Preset(StrEnum):
@@ -41,7 +41,7 @@ def init(
         raise InputError(
             f"{file} cannot be written: {error.strerror}; give a path in a folder that exists"
         ) from None
-    note(f"wrote {file}; edit it, then: forewatch check {file}")
+    print_note(f"wrote {file}; edit it, then: forewatch check {file}")
 
 
 def schema() -> None:

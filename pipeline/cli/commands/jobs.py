@@ -17,10 +17,10 @@ from pipeline.cli.options import (
     LimitOption,
     StreamOption,
     ToOption,
-    opened,
-    stream_of,
+    config_and_database,
+    require_stream,
 )
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def train(
     """
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from pipeline.jobs.requests import ask, trainable
 
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         database.require_head()
-        chosen = stream_of(loaded, stream)
+        chosen = require_stream(loaded, stream)
         if not trainable(chosen):
             raise InputError(
                 f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have"
@@ -87,14 +87,14 @@ def train(
                 chosen,
                 now_ns,
                 trigger="manual",
-                author=who(by),
+                author=author_name(by),
                 now_ns=now_ns,
                 detail=detail,
             )
         assert number is not None
         if not wait:
             print(number)
-            note(f"queued; a running daemon takes it. forewatch jobs show {number} tells how it goes")
+            print_note(f"queued; a running daemon takes it. forewatch jobs show {number} tells how it goes")
             return
         job = _wait(loaded, database, number)
     _show(job, json)
@@ -113,7 +113,7 @@ def list_(
     """List jobs, newest first."""
     from storage.model_store import jobs
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         found = jobs.query(connection, stream=stream, states=[state.value] if state else None, limit=limit)
     if json:
         show_json([as_dict(job) for job in found])
@@ -130,7 +130,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """
     from storage.model_store import jobs
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         job = jobs.get(connection, id_)
     _show(job, json)
 
@@ -142,7 +142,7 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     from storage.model_store import jobs
 
-    with opened(config) as (_, database), database.begin() as connection:
+    with config_and_database(config) as (_, database), database.begin() as connection:
         state = jobs.cancel(connection, id_, time_ns())
     print(f"job {id_} is cancelled" if state == "cancelled" else f"job {id_} will end before its next step")
 
@@ -152,7 +152,7 @@ def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Queue a job once more that failed, was rejected or cancelled."""
     from storage.model_store import jobs
 
-    with opened(config) as (_, database), database.begin() as connection:
+    with config_and_database(config) as (_, database), database.begin() as connection:
         jobs.retry(connection, id_)
     print(f"job {id_} is queued; a running daemon takes it")
 
@@ -207,7 +207,7 @@ def _wait(config: Config, database: Database, number: int) -> Job:
                     return job
                 if (now := job.reason or _step(job.progress)) != said:
                     said = now
-                    note(f"job {number}: {now}")
+                    print_note(f"job {number}: {now}")
                 runner.ensure(config)
                 time.sleep(0.2)
     finally:
@@ -255,10 +255,10 @@ def _step(progress: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any]) -> str | None:
-    from pipeline.cli.output import number
+    from pipeline.cli.output import format_number
 
     parts = (
-        f"{name} {number(item) if isinstance(item, float) else item}"
+        f"{name} {format_number(item) if isinstance(item, float) else item}"
         for name, item in value.items()
         if not isinstance(item, dict | list)
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import JsonOption
-from pipeline.cli.output import note, show_fields, show_json
+from pipeline.cli.output import print_note, show_fields, show_json
 
 app = typer.Typer(no_args_is_help=True, help="A local Apache Kafka, without Docker or Java.")
 
@@ -26,7 +26,7 @@ def up(
     """Start it (unless it runs) and print its address. The first start downloads Kafka."""
     from pipeline.local_kafka.broker import LocalBroker
 
-    print(LocalBroker(folder, port, announce=note).up())
+    print(LocalBroker(folder, port, announce=print_note).up())
 
 
 @app.command()
@@ -34,8 +34,8 @@ def down(folder: Folder = _DEFAULT_DIR) -> None:
     """Stop it; its data stay."""
     from pipeline.local_kafka.broker import LocalBroker
 
-    stopped = LocalBroker(folder, announce=note).down()
-    note("stopped" if stopped else f"no broker runs in {folder}")
+    stopped = LocalBroker(folder, announce=print_note).down()
+    print_note("stopped" if stopped else f"no broker runs in {folder}")
 
 
 @app.command()
@@ -43,7 +43,7 @@ def status(folder: Folder = _DEFAULT_DIR, json: JsonOption = False) -> None:
     """Show whether it runs and answers. Exit code 3 if it does not."""
     from pipeline.local_kafka.broker import LocalBroker
 
-    found = LocalBroker(folder, announce=note).status()
+    found = LocalBroker(folder, announce=print_note).status()
     fields = {
         "address": found.address,
         "running": found.running,

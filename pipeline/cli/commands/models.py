@@ -20,10 +20,10 @@ from pipeline.cli.options import (
     StreamName,
     StreamOption,
     WhyOption,
-    opened,
-    stream_of,
+    config_and_database,
+    require_stream,
 )
-from pipeline.cli.output import note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def list_(
     """List versions, newest first; the champion decides."""
     from storage.model_store import models
 
-    with opened(config, stream) as (_, database), database.read() as connection:
+    with config_and_database(config, stream) as (_, database), database.read() as connection:
         if changes:
             _show_changes(models.promotions(connection, stream, limit), json)
             return
@@ -72,7 +72,7 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
     """Show one version and the evidence for and against it."""
     from storage.model_store import models
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         model = models.get(connection, version)
     if json:
         show_json(as_dict(model))
@@ -100,7 +100,7 @@ def diff(
     from pipeline.models.registry import distance
     from storage.model_store import models
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         pair = [models.get(connection, version) for version in (one, other)]
     left, right = (
         {"state": m.state, "parent": m.parent, "made": show_time(m.created_ns)} | dict(_flat(m.evidence))
@@ -136,7 +136,7 @@ def rollback(
 
     after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
-    note(
+    print_note(
         f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}"
     )
 
@@ -157,7 +157,7 @@ def unpin(
     from pipeline.models import promotion
 
     _changed(promotion.unpin, stream, why, config, by)
-    note(f"stream {stream} is no longer pinned")
+    print_note(f"stream {stream} is no longer pinned")
 
 
 @app.command()
@@ -178,11 +178,11 @@ def export(
     from pipeline.models.registry import copied
     from storage.model_store import models
 
-    with opened(config) as (_, database), database.read() as connection:
+    with config_and_database(config) as (_, database), database.read() as connection:
         model = models.get(connection, version)
     copied(model.path, path, model.sha256)
     print(f"{path}.json")
-    note(f"wrote {path}.json and {path}.safetensors, sha256 of the manifest {model.sha256}")
+    print_note(f"wrote {path}.json and {path}.safetensors, sha256 of the manifest {model.sha256}")
 
 
 @app.command("import")
@@ -195,21 +195,21 @@ def import_(
     """Take a version into the registry as a candidate of a stream."""
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from pipeline.models.registry import delete, imported
     from storage.model_store import models
 
-    with opened(config) as (loaded, database):
-        stream_of(loaded, stream)
-        model = imported(path, loaded.models_path, stream, who(by), time_ns())
+    with config_and_database(config) as (loaded, database):
+        require_stream(loaded, stream)
+        model = imported(path, loaded.models_path, stream, author_name(by), time_ns())
         with database.begin() as connection:
             new = models.add(connection, model)
         if not new:
             delete(model)
             raise InputError(f"version {model.version} is in the registry already")
     print(model.version)
-    note(f"forewatch models promote {model.version} lets it decide")
+    print_note(f"forewatch models promote {model.version} lets it decide")
 
 
 def as_dict(model: Model) -> dict[str, Any]:
@@ -224,25 +224,25 @@ def _changed(
 ) -> Promotion:
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
 
-    with opened(config) as (loaded, database), database.begin() as connection:
-        stream_of(loaded, stream)
-        return change(connection, stream, author=who(by), reason=why, now_ns=time_ns())
+    with config_and_database(config) as (loaded, database), database.begin() as connection:
+        require_stream(loaded, stream)
+        return change(connection, stream, author=author_name(by), reason=why, now_ns=time_ns())
 
 
 def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.models import promotion
     from pipeline.models.registry import usable
     from storage.model_store import models
 
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         with database.read() as connection:
             model = models.get(connection, version)
-        stream = stream_of(loaded, model.stream)
+        stream = require_stream(loaded, model.stream)
         usable(model)
         with database.begin() as connection:
             promotion.promote(
@@ -250,13 +250,13 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
                 model.stream,
                 stream,
                 model.version,
-                author=who(by),
+                author=author_name(by),
                 reason=why,
                 now_ns=time_ns(),
                 pinned=pinned,
             )
     print(model.version)
-    note(
+    print_note(
         f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself"
     )
 

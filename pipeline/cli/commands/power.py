@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, opened, stream_of
+from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database, require_stream
 from pipeline.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def power(
     """
     from pipeline.monitoring.detection_power import as_rows, kept_of, summaries
 
-    with opened(config) as (loaded, database):
-        stream_of(loaded, stream)
+    with config_and_database(config) as (loaded, database):
+        require_stream(loaded, stream)
         found = kept_of(database, stream) if kept else _measured(loaded, database, stream, series, seed)
     medians = [one.as_dict() for one in summaries(one for some in found.values() for one in some)]
     rows = as_rows(found)

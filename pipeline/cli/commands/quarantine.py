@@ -14,10 +14,10 @@ from pipeline.cli.options import (
     StreamName,
     StreamOption,
     WhyOption,
-    opened,
-    stream_of,
+    config_and_database,
+    require_stream,
 )
-from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.output import print_note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
 app = typer.Typer(no_args_is_help=True, help="What is kept out of training, why, and by whom.")
@@ -39,10 +39,10 @@ def list_(
     from pipeline.jobs.requests import kept_out
 
     found: list[dict[str, Any]] = []
-    with opened(config, stream) as (loaded, database):
+    with config_and_database(config, stream) as (loaded, database):
         names = [stream] if stream is not None else list(loaded.streams)
         for name in names:
-            stream_of(loaded, name)
+            require_stream(loaded, name)
             found += kept_out(database, loaded, name, by_hand)
     if json:
         show_json(
@@ -90,21 +90,23 @@ def add(
     """Keep a range of time out of training."""
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
     from storage.model_store.quarantine import Excluded
 
     if start >= end:
         raise InputError("--from is not before --to: the range is empty")
-    with opened(config) as (loaded, database):
-        stream_of(loaded, stream)
+    with config_and_database(config) as (loaded, database):
+        require_stream(loaded, stream)
         with database.begin() as connection:
             number = quarantine.add(
-                connection, Excluded(0, stream, series, start, end, why, who(by), time_ns())
+                connection, Excluded(0, stream, series, start, end, why, author_name(by), time_ns())
             )
     print(number)
-    note(f"kept out of the next training of {stream}; forewatch quarantine remove {number} takes it back")
+    print_note(
+        f"kept out of the next training of {stream}; forewatch quarantine remove {number} takes it back"
+    )
 
 
 @app.command()
@@ -116,12 +118,12 @@ def remove(
     """Let a range back into training."""
     from time import time_ns
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
 
-    with opened(config) as (_, database), database.begin() as connection:
-        if not quarantine.remove(connection, id_, who(by), time_ns()):
+    with config_and_database(config) as (_, database), database.begin() as connection:
+        if not quarantine.remove(connection, id_, author_name(by), time_ns()):
             raise InputError(
                 f"there is no range {id_} that is kept out by hand; `forewatch quarantine list --by-hand` shows those there are"
             )

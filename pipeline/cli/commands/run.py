@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument, FromOption, JsonOption, ToOption, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigArgument,
+    FromOption,
+    JsonOption,
+    ToOption,
+    require_stream,
+)
 
 
 def run(
@@ -61,7 +68,7 @@ def backfill(
     from pipeline.core.errors import InputError
 
     loaded = load_config(config)
-    stream_of(loaded, stream)
+    require_stream(loaded, stream)
     paths = _files([*(inputs or ()), *(files or ())])
     if paths and (start is not None or end is not None):
         raise InputError("--input or a time range, not both: files are read whole")

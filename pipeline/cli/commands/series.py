@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, StreamName, opened, stream_of
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    StreamName,
+    config_and_database,
+    require_stream,
+)
 from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.verdict_words import former_forecaster
@@ -33,8 +40,8 @@ def show(
 
     from pipeline.services.forecaster_status import guarded
 
-    with opened(config) as (loaded, database):
-        stream_of(loaded, stream)
+    with config_and_database(config) as (loaded, database):
+        require_stream(loaded, stream)
         found = guarded(loaded, database, stream, series)
     if json:
         shown = asdict(found) | {"last": show_time(found.last_ns)}

@@ -12,10 +12,10 @@ from pipeline.cli.options import (
     ConfigOption,
     JsonOption,
     StreamOption,
-    opened,
-    stream_of,
+    config_and_database,
+    require_stream,
 )
-from pipeline.cli.output import note, show_json, show_table
+from pipeline.cli.output import print_note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second
 
 app = typer.Typer(no_args_is_help=True, help="Keep alerts, but do not send them for a while.")
@@ -46,7 +46,7 @@ def add(
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.identity import who
+    from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
@@ -56,16 +56,16 @@ def add(
         raise InputError("give --for or --until, not both")
     if ends_ns <= now_ns:
         raise InputError("the silence would be over already; give a time that lies ahead")
-    with opened(config) as (loaded, database):
+    with config_and_database(config) as (loaded, database):
         if stream is not None:
-            stream_of(loaded, stream)
+            require_stream(loaded, stream)
         silence = silences.ManualSilence(
-            uuid4(), stream, _matchers(match or []), now_ns, ends_ns, who(by), comment, now_ns
+            uuid4(), stream, _matchers(match or []), now_ns, ends_ns, author_name(by), comment, now_ns
         )
         with database.begin() as connection:
             silences.add(connection, silence)
     print(silence.id)
-    note(
+    print_note(
         f"silenced until {show_second(ends_ns)}; forewatch silences expire {silence.id.hex[:8]} ends it sooner"
     )
 
@@ -84,7 +84,7 @@ def list_(
     from storage.alerting import silences
 
     now_ns = time_ns()
-    with opened(config) as (loaded, database), database.read() as connection:
+    with config_and_database(config) as (loaded, database), database.read() as connection:
         manual = silences.query(connection, now_ns=None if all_ else now_ns)
     planned = [
         (n, held)
@@ -125,7 +125,7 @@ def expire(
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
-    with opened(config) as (_, database), database.begin() as connection:
+    with config_and_database(config) as (_, database), database.begin() as connection:
         ended = silences.expire(connection, hex_prefix(id_), time_ns())
     if not ended:
         raise InputError(f"no silence {id_} holds; `forewatch silences list` shows those that do")

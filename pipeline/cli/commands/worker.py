@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.output import note
+from pipeline.cli.output import print_note
 
 
 def worker(
@@ -48,7 +48,7 @@ def worker(
         if not file.is_file():
             raise InputError(f"there is no file {file}; give the path of a PEM file")
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
-    note(
+    print_note(
         f"taking work{', also for a GPU,' if gpu else ''} from {scheduler} as long as it is there; Ctrl-C ends this"
     )
     run_worker(scheduler, tls, gpu)
