@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detectors import build
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
@@ -60,7 +60,7 @@ def measure(detector: str, series: int, points: int) -> tuple[float, float]:
     }
     stream = Stream.model_validate(shape)
     made = build(detector_spec(stream))
-    warm(made)
+    compile_kernels(made)
     scorer = StreamScorer(provenance("bench", stream, made), stream, made)
     sink = DriftSink(scorer, 0, lambda evidence: None)
     spent, count = [0.0, 0.0], 0

@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     from kafka.admin import KafkaAdminClient, NewTopic
 
-    from detectors.composite.warmup import warm
+    from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
@@ -104,7 +104,7 @@ def main() -> None:
                     StreamMetrics(Metrics(), "latency"),
                     make_sinks=lambda scorer, sink=sink: [sink],
                 )
-                warm(engine.parts.scorer.detector)
+                compile_kernels(engine.parts.scorer.detector)
                 while not engine.parts.ownership.positions:
                     engine.turn(0.1)
                 feeder = multiprocessing.Process(

@@ -14,7 +14,7 @@ import time
 
 from benchmarks.drift import batches
 from detectors import build
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from pipeline.config.schema import Stream
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.monitoring.detection_power import PowerSink
@@ -37,7 +37,7 @@ def main() -> None:
     }
     stream = Stream.model_validate(shape | {"detector": options.detector})
     detector = build(detector_spec(stream))
-    warm(detector)
+    compile_kernels(detector)
     scorer = StreamScorer(provenance("bench", stream, detector), stream, detector)
     sink = PowerSink(scorer, PowerMetrics(Metrics(), "bench"), time.process_time)
     scored = longest = 0.0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine.engine import Engine
@@ -152,7 +152,7 @@ def main() -> None:
             engine = build_engine(
                 "load", config, database, source, StreamMetrics(Metrics(), "load"), history_writer=writer
             )
-            warm(engine.parts.scorer.detector)
+            compile_kernels(engine.parts.scorer.detector)
             load = Load(engine, memory_log("load"), options.rate, options.series)
             found = {}
             try:

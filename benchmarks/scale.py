@@ -56,7 +56,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
     """Points per second of the second half of the run (compiled, series known), CPU seconds a point, peak
     memory.
     """
-    from detectors.composite.warmup import warm
+    from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
@@ -76,7 +76,7 @@ def backfill(path: Path, detector: str, folder: Path) -> dict[str, float]:
             "scale", SourceConfig(files=FilesSourceConfig(paths=[str(path)])), config.streams["scale"].format
         )
         engine = build_engine("scale", config, database, source, StreamMetrics(Metrics(), "scale"))
-        warm(engine.parts.scorer.detector)
+        compile_kernels(engine.parts.scorer.detector)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         at, clock, cpu = 0, 0.0, 0.0
         while not engine.done:

@@ -119,7 +119,7 @@ def engine(
     ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group,
     measured from the moment at which it owns half.
     """
-    from detectors.composite.warmup import warm
+    from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
     from pipeline.daemon.daemon import calm_collector
     from pipeline.database import open_database
@@ -157,7 +157,7 @@ def engine(
             "bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer
         )
         # this and the next line: what the daemon does before its first turn
-        warm(loop.parts.scorer.detector)
+        compile_kernels(loop.parts.scorer.detector)
         calm_collector()
         positions = loop.parts.ownership.positions
 

@@ -236,7 +236,7 @@ class DriftWatch:
         self._pools = [_Pool(kind) for kind in KINDS]
 
 
-def warm() -> None:
+def compile_kernels() -> None:
     """Compile before the first batch comes."""
     none, time = np.zeros(1, np.int32), np.zeros(1, np.int64)
     watch = DriftWatch()

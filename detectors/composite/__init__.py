@@ -1,1 +1,1 @@
-"""The detector of a tier: stages, scorers and the decision put together."""
+"""The composite detector: stages, scorers, threshold and decision of a tier."""

@@ -79,11 +79,13 @@ def assemble_verdicts(
     least = np.float32(parts.event_gate.threshold * LIMIT_SURPRISE_FACTOR)
     by_channel[outside] = np.maximum(by_channel[outside], least)
     repeats[any_outside] = least
-    usual = parts.preset.usual_rate(points.every)
+    min_rate = parts.preset.min_alarm_rate(points.every)
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
     allowed = _allowed(parts, points.values[rows, peak], expected[rows, peak]) | any_outside
-    surprise, flag = parts.event_gate.run(state, points.slot, by_channel[rows, peak], repeats, allowed, usual)
+    surprise, flag = parts.event_gate.run(
+        state, points.slot, by_channel[rows, peak], repeats, allowed, min_rate
+    )
     total = by_channel.sum(axis=1, keepdims=True)
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
     forecaster = scores.forecasts.forecaster.reshape(shape)[rows, peak]

@@ -20,7 +20,7 @@ from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
 from detectors.composite.identity import digest_of
-from detectors.composite.lstm_forecast import Forecast
+from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS, Tier
 from detectors.forecasters import shared_lstm_numba
@@ -56,8 +56,8 @@ MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
     """Return the scorers whose tracks ``groups`` use, in the order of their tracks."""
     known: list[Scorer] = [
-        Step(), LevelShift(), RobustLevelShift(), Flatline(), Volatility(), SeasonalProfile(tier.bins_of_day), Discord(tier.shapes, tier.windows),
-        Discord(tier.cycles, CYCLE_WINDOW_PERIODS, "cycle"), Novelty(tier.seen) if tier.seen else ValueRange(),
+        Step(), LevelShift(), RobustLevelShift(), Flatline(), Volatility(), SeasonalProfile(tier.profile_bins), Discord(tier.discord_blocks, tier.discord_window_periods),
+        Discord(tier.cycle_discord_blocks, CYCLE_WINDOW_PERIODS, "cycle"), Novelty(tier.novelty_values) if tier.novelty_values else ValueRange(),
     ]  # fmt: skip
     wanted = {name for group in groups for name, _ in group.tracks}
     return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
@@ -73,11 +73,13 @@ class CompositeDetector:
         self.preset = PRESETS[spec.preset]()
         self.scale, self.seasonality, self.selection = (
             RobustScale(),
-            Seasonality(tier.ring, tier.levels, tier.repeats, tier.recent),
+            Seasonality(
+                tier.seasonality_rows, tier.seasonality_levels, tier.min_period_repeats, tier.cycle_rows
+            ),
             ForecasterSelection(),
         )
-        self.forecast = Forecast(net, own, tier) if net is not None else None
-        groups = self.preset.groups or tier.groups
+        self.forecast = LstmForecast(net, own, tier) if net is not None else None
+        groups = self.preset.track_groups or tier.track_groups
         self.scorers = select_scorers(tier, groups)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
@@ -89,9 +91,16 @@ class CompositeDetector:
         self.causes = np.array(
             [CAUSES.index(cause_of_track(name)) for name, _ in self.fusion.columns], np.uint8
         )
-        self.calibration = TailCalibration(tuple(quantile for _, quantile in self.fusion.columns), tier.bins)
+        self.calibration = TailCalibration(
+            tuple(quantile for _, quantile in self.fusion.columns), tier.calibration_bins
+        )
         self.multivariate = (
-            Multivariate(len(spec.channels), tier.bins, self.event_gate.threshold, self.preset.settles)
+            Multivariate(
+                len(spec.channels),
+                tier.calibration_bins,
+                self.event_gate.threshold,
+                self.preset.has_steady_state,
+            )
             if len(spec.channels) > 1
             else None
         )

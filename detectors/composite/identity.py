@@ -1,9 +1,8 @@
-"""Names of detectors: a digest of the values that decide verdicts and state, independent of class and field
-names in Python.
+"""Identity of a detector: a digest of the values that determine its verdicts and its state.
 
-The text that is hashed is a format (it stands in stored snapshots, anomalies and model rows): the record
-names and keys below are those of forewatch 0.1.0 and stay, whatever the classes are called. A key that is
-added later is written only where it differs from its default.
+The digest is stored with snapshots, anomalies and model rows, so the hashed text is a format. Its record
+names and keys are those of forewatch 0.1.0, whatever the classes and fields are called in Python. A key that
+is added later is written only if its value is not the default.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from detectors.stages.score_fusion import TrackGroup
 
 
 def digest_of(*values: Any) -> Any:
-    """Return a SHA-256 object fed with the canonical text of ``values``; the caller may add bytes (weights)
-    to it.
+    """Return the SHA-256 object of the canonical text of ``values``.
+
+    The caller can update it with further bytes, such as weights.
     """
-    return hashlib.sha256(canonical(values).encode())
+    return hashlib.sha256(canonical_text(values).encode())
 
 
-def canonical(value: Any) -> str:
-    """Return the canonical text of numbers, strings, tuples and the records of ``_RECORDS``.
+def canonical_text(value: Any) -> str:
+    """Return the canonical text of a number, string, tuple or record of ``_RECORDS``.
 
-    Raises TypeError for anything else, so that no value gets an accidental name.
+    Raises:
+        TypeError: ``value`` is of another type, whose text could change with its Python names.
     """
     if isinstance(value, tuple):
-        parts = ", ".join(map(canonical, value))
+        parts = ", ".join(map(canonical_text, value))
         return f"({parts},)" if len(value) == 1 else f"({parts})"
     if type(value) in _RECORDS:
         name, keys = _RECORDS[type(value)]
-        return (
-            f"{name}({', '.join(f'{key}={canonical(getattr(value, field))}' for key, field in keys.items())})"
-        )
+        return f"{name}({', '.join(f'{key}={canonical_text(getattr(value, field))}' for key, field in keys.items())})"
     if value is None or type(value) in (bool, int, float, str):
         return repr(value)
     raise TypeError(f"{type(value).__name__} has no canonical text")
@@ -46,7 +45,7 @@ def _same(*keys: str) -> Mapping[str, str]:
     return {key: key for key in keys}
 
 
-#: Class → (name of the record, {key: field}). Only the right-hand sides may change.
+#: Class → (name of the record, {key: field}). Classes and fields can be renamed, names and keys cannot.
 _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
     Limits: ("Limits", _same("low", "high")),
     DetectorSpec: (
@@ -82,22 +81,23 @@ _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
     ),
     Tier: (
         "Tier",
-        _same(
-            *(
-                "groups",
-                "bins",
-                "ring",
-                "levels",
-                "repeats",
-                "recent",
-                "seen",
-                "bins_of_day",
-                "shapes",
-                "windows",
-                "cycles",
-                "lags",
-            ),
-            *("hidden", "memory", "horizons", "spans"),
-        ),
+        {
+            "groups": "track_groups",
+            "bins": "calibration_bins",
+            "ring": "seasonality_rows",
+            "levels": "seasonality_levels",
+            "repeats": "min_period_repeats",
+            "recent": "cycle_rows",
+            "seen": "novelty_values",
+            "bins_of_day": "profile_bins",
+            "shapes": "discord_blocks",
+            "windows": "discord_window_periods",
+            "cycles": "cycle_discord_blocks",
+            "lags": "lags",
+            "hidden": "readout_mixtures",
+            "memory": "input_memory_rows",
+            "horizons": "horizons",
+            "spans": "error_span_periods",
+        },
     ),
 }

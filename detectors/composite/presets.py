@@ -1,9 +1,9 @@
-"""What kind of numbers a stream brings: how they become working units, and back again for the band.
+"""Presets: the conversion between input units and working units, by the kind of numbers of a stream.
 
-sensor   as they are
-network  sign(x) · log(1 + |x|): rates span decades, and what matters is the factor
-stock    log(x): a step is a return; zero or less is no price and counts as missing. Prices walk, so values never seen and new levels
-         say nothing there: returns, volatility and stuck quotes do
+sensor   values unchanged
+network  sign(x) · log(1 + |x|): rates span decades, and changes are relative
+stock    log(x): a step is a return. Zero and negative values are no prices and count as missing. Prices are
+         random walks, so new values and new levels are no anomalies; returns, volatility and flatlines are.
 """
 
 from __future__ import annotations
@@ -13,47 +13,55 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.composite.tiers import MARKET
+from detectors.composite.tiers import STOCK_GROUPS
 from detectors.stages.score_fusion import TrackGroup
 
 Values = NDArray[np.float64]
 
-TINY = np.float32(1e-30)
-YEARLY = 2.0
-TRADING_DAYS = 252
+NEGLIGIBLE_RATE = np.float32(1e-30)
+MAX_RATE = 0.5
+ALARMS_PER_YEAR = 2.0  # of one ticker
+TRADING_DAYS_PER_YEAR = 252
 DAY_NS = 86_400_000_000_000
-SESSION_NS = DAY_NS * 6.5 / 24
+SESSION_NS = DAY_NS * 6.5 / 24  # of a trading day
 
 
 class Preset(Protocol):
-    #: Evidence that replaces the tier's own where these numbers ask for other scorers (None: the tier's).
-    groups: tuple[TrackGroup, ...] | None
-    #: Whether they have a level to come back to, as a plant has; traffic and prices have not.
-    settles: bool
+    """The conversion of values, and what is usual for this kind of numbers."""
+
+    #: Track groups in place of those of the tier; None: those of the tier.
+    track_groups: tuple[TrackGroup, ...] | None
+    #: True if the values return to a steady level, as in a plant. Traffic and prices do not.
+    has_steady_state: bool
 
     def forward(self, values: Values) -> Values:
-        """Input units → working units, elementwise and monotone; NaN: missing."""
+        """Convert input units to working units, elementwise and monotone; NaN: missing."""
         ...
 
-    def inverse(self, x: Values) -> Values: ...
+    def inverse(self, x: Values) -> Values:
+        """Convert working units to input units."""
+        ...
 
-    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Share of points (N,) that may alarm whatever the stream's own alarm rate is, by their cadence in ns
-        (N,), 0: not known.
+    def min_alarm_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the lowest alarm rate of each point (N,), whatever the spec says.
+
+        ``every`` is the cadence of each point in ns (N,); 0: unknown.
         """
         ...
 
 
-class Plain:
-    """Nothing but the stream's own alarm rate."""
+class _SpecRatePreset:
+    """A preset with the alarm rate of the spec."""
 
-    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.full(len(every), TINY)
+    def min_alarm_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.full(len(every), NEGLIGIBLE_RATE)
 
 
-class Sensor(Plain):
-    settles: bool = True
-    groups: tuple[TrackGroup, ...] | None = None
+class SensorPreset(_SpecRatePreset):
+    """Values unchanged."""
+
+    has_steady_state: bool = True
+    track_groups: tuple[TrackGroup, ...] | None = None
 
     def forward(self, values: Values) -> Values:
         return values
@@ -62,9 +70,11 @@ class Sensor(Plain):
         return x
 
 
-class Network(Plain):
-    settles: bool = False
-    groups: tuple[TrackGroup, ...] | None = None
+class NetworkPreset(_SpecRatePreset):
+    """Signed logarithm of values."""
+
+    has_steady_state: bool = False
+    track_groups: tuple[TrackGroup, ...] | None = None
 
     def forward(self, values: Values) -> Values:
         return np.sign(values) * np.log1p(np.abs(values))
@@ -73,9 +83,11 @@ class Network(Plain):
         return np.sign(x) * np.expm1(np.minimum(np.abs(x), 700.0))
 
 
-class Stock:
-    groups: tuple[TrackGroup, ...] | None = MARKET
-    settles: bool = False
+class StockPreset:
+    """Logarithm of prices."""
+
+    track_groups: tuple[TrackGroup, ...] | None = STOCK_GROUPS
+    has_steady_state: bool = False
 
     def forward(self, values: Values) -> Values:
         return np.log(np.where(values > 0, values, np.nan))
@@ -83,11 +95,12 @@ class Stock:
     def inverse(self, x: Values) -> Values:
         return np.exp(np.minimum(x, 700.0))
 
-    def usual_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
-        """``YEARLY`` alarms a ticker and year: a year is 252 bars of a day, and 390 times as many of a
-        minute."""
-        bars = TRADING_DAYS * np.where(every >= DAY_NS, DAY_NS, SESSION_NS) / np.maximum(every, 1)
-        return np.where(every > 0, np.minimum(YEARLY / bars, 0.5), TINY).astype(np.float32)
+    def min_alarm_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rate of ``ALARMS_PER_YEAR``: a year has 252 daily bars, and 390 times as many minute bars."""
+        bars = TRADING_DAYS_PER_YEAR * np.where(every >= DAY_NS, DAY_NS, SESSION_NS) / np.maximum(every, 1)
+        return np.where(every > 0, np.minimum(ALARMS_PER_YEAR / bars, MAX_RATE), NEGLIGIBLE_RATE).astype(
+            np.float32
+        )
 
 
-PRESETS: dict[str, type[Preset]] = {"sensor": Sensor, "network": Network, "stock": Stock}
+PRESETS: dict[str, type[Preset]] = {"sensor": SensorPreset, "network": NetworkPreset, "stock": StockPreset}

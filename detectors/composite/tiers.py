@@ -1,6 +1,6 @@
-"""The tiers: which stages stand in each, and how much each may remember.
+"""The tiers: the stages of each and their sizes.
 
-One default configuration for every series.
+A tier is one configuration for all series. The values were chosen on open series (``docs/accuracy.md``).
 """
 
 from __future__ import annotations
@@ -12,54 +12,100 @@ from detectors.stages.score_fusion import TrackGroup
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Sizes of one tier; 0 leaves a part out."""
+    """Stages and sizes of one tier; a size of 0 leaves its part out."""
 
-    groups: tuple[TrackGroup, ...]
-    bins: int = 32  # of a calibration histogram
-    ring: int = 64  # rows a level that the rhythm remembers
-    levels: int = 1
-    repeats: int = 3  # of a period that the rhythm must remember
-    recent: int = 0  # rows a level that the cycle is found in
-    seen: int = 0  # values that novelty remembers
-    bins_of_day: int = 0
-    shapes: int = 0  # blocks that the shape distance remembers
-    windows: tuple[float, ...] = ()  # of the shape distance, in periods
-    cycles: int = 0  # blocks that the shape distance of events remembers
+    track_groups: tuple[TrackGroup, ...]
+    calibration_bins: int = 32  # bins of each calibration histogram
+    seasonality_rows: int = 64  # rows per level that the period is found in
+    seasonality_levels: int = 1
+    min_period_repeats: int = 3  # periods that must fit into a level
+    cycle_rows: int = 0  # latest rows per level that the cycle is found in
+    novelty_values: int = 0  # values that the novelty scorer keeps; 0: value range instead
+    profile_bins: int = 0  # bins of the daily profile
+    discord_blocks: int = 0  # blocks that the discord scorer of forms keeps
+    discord_window_periods: tuple[float, ...] = ()  # its window lengths, in periods
+    cycle_discord_blocks: int = 0  # blocks that the discord scorer of events keeps
     lags: int = 0  # lagged differences beside the LSTM's hidden state; 0: no LSTM and no readout
-    hidden: int = 64  # of the hidden state's 64 numbers, how many mixtures the readout sees
-    memory: int = 256  # rows that the LSTM's inputs remember
-    horizons: tuple[int, ...] = (1, 4)
-    spans: tuple[float, ...] = (0.125, 0.5, 2.0)  # of the averaged errors, in periods
+    readout_mixtures: int = 64  # mixtures of the LSTM's 64 hidden numbers that the readout uses
+    input_memory_rows: int = 256  # rows that the LSTM's inputs are scaled by
+    horizons: tuple[int, ...] = (1, 4)  # rows ahead that the readout forecasts
+    error_span_periods: tuple[float, ...] = (0.125, 0.5, 2.0)  # spans of the averaged errors, in periods
 
 
-FORM = TrackGroup(
+FORM_GROUP = TrackGroup(
     (
-        ("ahead1x0.125", 0.25), ("ahead1x0.5", 0.25), ("ahead1x2", 0.5), ("ahead4x2", 1.0), ("residual", 0.5),
-        ("shape0.125", 0.5), ("shape0.5", 0.5), ("shape2", 1.0),
+        ("ahead1x0.125", 0.25),
+        ("ahead1x0.5", 0.25),
+        ("ahead1x2", 0.5),
+        ("ahead4x2", 1.0),
+        ("residual", 0.5),
+        ("shape0.125", 0.5),
+        ("shape0.5", 0.5),
+        ("shape2", 1.0),
     ),
-    0.3, 0.9, cap=1e9, predictable=0.2, certain=1.5,
-)  # fmt: skip
-BEND = 4.0
-EVENT = TrackGroup(
-    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shift", 1.4), ("cycle1", 1.0), ("cycle0.25", 1.0)),
-    4 / 6.5, slope=0.1, bend=6.0, predictable=0.05, certain=0.6, own=0.75,
-)  # fmt: skip
-POINT = TrackGroup(
-    (("surplus", 1.0), ("change", 1.0)), 4 / 5, slope=0.1, bend=BEND, least=9.0, after=50_000, repeats=True
+    0.3,
+    0.9,
+    cap=1e9,
+    predictable=0.2,
+    certain=1.5,
 )
-#: What ``strong`` remembers makes its forms better: they rank, and where they do events count less.
-STRONG_FORM = replace(
-    FORM,
-    tracks=(*FORM.tracks, ("ahead1x2", 0.5), ("ahead1x0.5", 0.5), ("ahead4x0.125", 0.5), ("shape0.25", 0.5)),
+BEND_POWER = 4.0
+EVENT_GROUP = TrackGroup(
+    (
+        ("novelty", 1.0),
+        ("range", 1.0),
+        ("seasonal", 1.0),
+        ("level", 1.0),
+        ("shift", 1.4),
+        ("cycle1", 1.0),
+        ("cycle0.25", 1.0),
+    ),
+    4 / 6.5,
+    slope=0.1,
+    bend=6.0,
+    predictable=0.05,
+    certain=0.6,
+    own=0.75,
+)
+POINT_GROUP = TrackGroup(
+    (("surplus", 1.0), ("change", 1.0)),
+    4 / 5,
+    slope=0.1,
+    bend=BEND_POWER,
+    least=9.0,
+    after=50_000,
+    repeats=True,
+)
+#: ``strong`` keeps more rows, so that its forms rank better; its events count less in predictable series.
+STRONG_FORM_GROUP = replace(
+    FORM_GROUP,
+    tracks=(
+        *FORM_GROUP.tracks,
+        ("ahead1x2", 0.5),
+        ("ahead1x0.5", 0.5),
+        ("ahead4x0.125", 0.5),
+        ("shape0.25", 0.5),
+    ),
     scale=0.254,
 )
-STRONG_EVENT = TrackGroup(
-    (("novelty", 1.0), ("range", 1.0), ("seasonal", 1.0), ("level", 1.0), ("shape1", 1.0), ("shape0.25", 1.0)),
-    4 / 8, slope=0.2, bend=BEND, predictable=0.2, certain=0.7,
-)  # fmt: skip
-STUCK = TrackGroup((("stuck", 1.0),), 1.6, bend=BEND)
-DRIFT = TrackGroup((("level", 1.0),), 0.5, slope=0.2, bend=BEND)
-MARKET = (
+STRONG_EVENT_GROUP = TrackGroup(
+    (
+        ("novelty", 1.0),
+        ("range", 1.0),
+        ("seasonal", 1.0),
+        ("level", 1.0),
+        ("shape1", 1.0),
+        ("shape0.25", 1.0),
+    ),
+    4 / 8,
+    slope=0.2,
+    bend=BEND_POWER,
+    predictable=0.2,
+    certain=0.7,
+)
+FLATLINE_GROUP = TrackGroup((("stuck", 1.0),), 1.6, bend=BEND_POWER)
+LEVEL_GROUP = TrackGroup((("level", 1.0),), 0.5, slope=0.2, bend=BEND_POWER)
+STOCK_GROUPS = (
     TrackGroup((("return", 1.0),), 0.85, 0.95, cap=1e9, slope=0.5, repeats=True),
     TrackGroup((("burst", 1.0),), 1.05, 0.95),
     TrackGroup((("frozen", 1.0),), 0.95, repeats=True),
@@ -67,15 +113,42 @@ MARKET = (
 
 TIERS = {
     "light": Tier(
-        (replace(POINT, bend=1.0), TrackGroup((("range", 1.0), ("level", 1.0), ("change", 0.5)), 4 / 3.5, own=0.75), STUCK, DRIFT),
-        bins=20, ring=40,
+        (
+            replace(POINT_GROUP, bend=1.0),
+            TrackGroup((("range", 1.0), ("level", 1.0), ("change", 0.5)), 4 / 3.5, own=0.75),
+            FLATLINE_GROUP,
+            LEVEL_GROUP,
+        ),
+        calibration_bins=20,
+        seasonality_rows=40,
     ),
     "standard": Tier(
-        (FORM, EVENT, POINT, STUCK, DRIFT),
-        bins=16, ring=256, levels=3, recent=128, seen=128, bins_of_day=16, shapes=512, windows=(2.0, 0.5, 0.125), cycles=224, lags=6, hidden=8, memory=128,
+        (FORM_GROUP, EVENT_GROUP, POINT_GROUP, FLATLINE_GROUP, LEVEL_GROUP),
+        calibration_bins=16,
+        seasonality_rows=256,
+        seasonality_levels=3,
+        cycle_rows=128,
+        novelty_values=128,
+        profile_bins=16,
+        discord_blocks=512,
+        discord_window_periods=(2.0, 0.5, 0.125),
+        cycle_discord_blocks=224,
+        lags=6,
+        readout_mixtures=8,
+        input_memory_rows=128,
     ),
     "strong": Tier(
-        (STRONG_FORM, STRONG_EVENT, POINT, STUCK, DRIFT),
-        bins=64, ring=2048, levels=3, repeats=4, seen=128, bins_of_day=96, shapes=4096, windows=(2.0, 1.0, 0.5, 0.25, 0.125), lags=32, hidden=48, memory=1024,
+        (STRONG_FORM_GROUP, STRONG_EVENT_GROUP, POINT_GROUP, FLATLINE_GROUP, LEVEL_GROUP),
+        calibration_bins=64,
+        seasonality_rows=2048,
+        seasonality_levels=3,
+        min_period_repeats=4,
+        novelty_values=128,
+        profile_bins=96,
+        discord_blocks=4096,
+        discord_window_periods=(2.0, 1.0, 0.5, 0.25, 0.125),
+        lags=32,
+        readout_mixtures=48,
+        input_memory_rows=1024,
     ),
-}  # fmt: skip
+}

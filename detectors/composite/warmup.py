@@ -1,5 +1,6 @@
-"""Compile before the first record comes: numba keeps the machine code on disk, so that this costs minutes
-once and a moment afterwards.
+"""Compilation of the kernels of a detector before the first record.
+
+Numba caches the machine code on disk. The first compilation takes minutes, a later load about a second.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ import numpy as np
 
 from detectors.base import Detector, Points
 
-MINUTE = 60_000_000_000
-_POINTS = 3000
+MINUTE_NS = 60_000_000_000
+_WARMUP_ROWS = 3000
 
 
-def warm(detector: Detector) -> None:
-    """Run ``detector`` over one made-up series, long enough that every stage of it has something to do."""
+def compile_kernels(detector: Detector) -> None:
+    """Run ``detector`` over one synthetic series that is long enough to call every kernel."""
     channels = len(detector.spec.channels)
-    rows = np.arange(_POINTS, dtype=np.int64)
-    values = np.sin(rows / 20)[:, None] + np.random.default_rng(0).normal(0, 0.1, (_POINTS, channels))
-    none, every = np.zeros(_POINTS, np.int32), np.full(_POINTS, MINUTE, np.int64)
-    detector.step(detector.initial(1), Points(none, rows * MINUTE, values, none.copy(), every))
+    rows = np.arange(_WARMUP_ROWS, dtype=np.int64)
+    values = np.sin(rows / 20)[:, None] + np.random.default_rng(0).normal(0, 0.1, (_WARMUP_ROWS, channels))
+    none, every = np.zeros(_WARMUP_ROWS, np.int32), np.full(_WARMUP_ROWS, MINUTE_NS, np.int64)
+    detector.step(detector.initial(1), Points(none, rows * MINUTE_NS, values, none.copy(), every))

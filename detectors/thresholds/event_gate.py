@@ -47,7 +47,7 @@ class EventGate:
         raw: Floats,
         repeats: Floats,
         allowed: NDArray[np.bool_],
-        usual: Floats,
+        min_alarm_rate: Floats,
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the surprise (N,) and the flag (N,) of each row; advance ``state`` in place.
 
@@ -57,9 +57,9 @@ class EventGate:
             raw: surprise of each row (N,).
             repeats: the part of ``raw`` for which each row is an event of its own (N,).
             allowed: rows at which the rules of the spec allow an alarm (N,).
-            usual: lowest alarm rate of each row, whatever the spec says (N,).
+            min_alarm_rate: lowest alarm rate of each row, whatever the spec says (N,).
         """
-        threshold = np.minimum(np.float32(self.threshold), -np.log10(usual))
+        threshold = np.minimum(np.float32(self.threshold), -np.log10(min_alarm_rate))
         surprise, flag = np.empty(len(slot), np.float32), np.zeros(len(slot), np.bool_)
         _event(state["event.alarm"], threshold, self.rows, slot, raw, repeats, allowed, surprise, flag)
         return surprise, flag

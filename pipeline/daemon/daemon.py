@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.routes import alert_routes
 from pipeline.alerts.service import AlertService
@@ -183,7 +183,7 @@ class Daemon:
             on_changes=changed,
         )
         # Before the group is joined: a first compilation takes longer than a session lasts.
-        warm(engine.parts.scorer.detector)
+        compile_kernels(engine.parts.scorer.detector)
         log.info("stream started", stream=name)
         return engine
 

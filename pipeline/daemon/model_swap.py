@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
@@ -71,7 +71,7 @@ class ModelWatch:
                 champion = champion_of(self._database, name, stream)
                 self._tell(name, champion)
                 if champion.version != known.version:
-                    warm(champion.detector)
+                    compile_kernels(champion.detector)
                     ready = champion, self._relearnt(name, stream, champion)
                     with self._lock:
                         self._ready[name] = ready

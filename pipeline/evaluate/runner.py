@@ -21,7 +21,7 @@ import structlog
 import detectors
 from detectors import DetectorSpec
 from detectors.composite.presets import PRESETS
-from detectors.composite.warmup import warm
+from detectors.composite.warmup import compile_kernels
 from detectors.thresholds import THRESHOLDS
 from pipeline.config.diagnostics import closest, other_detector
 from pipeline.core.errors import ForewatchError, InputError
@@ -195,7 +195,7 @@ def _advance(
 def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
     """Once in each process: what a detector compiles on first use is no part of its speed."""
     with suppress(Exception):  # a detector that cannot run at all says so of each series
-        warm(
+        compile_kernels(
             detectors.build(
                 DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)
             )

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from detectors.base import State
-from detectors.drift import Drift, DriftWatch, warm
+from detectors.drift import Drift, DriftWatch, compile_kernels
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring.series_table import metadata
@@ -82,7 +82,7 @@ class DriftSink:
                 self._watch.quiet_until = max(
                     self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns
                 )
-        warm()
+        compile_kernels()
 
     def append(self, result: BatchResult) -> None:
         if result.scored is None:

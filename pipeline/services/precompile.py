@@ -45,7 +45,7 @@ def main() -> None:
         detector="light",
         aggregate={"every": "5m", "values": {"n": "count", "a": "mean", "u": {"nunique": "s"}}},
     )
-    drift.warm()
+    drift.compile_kernels()
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def train_stream(
         reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
         return Trained(Status.FINISHED, reason, {}, {}, meter.cost(len(data)), left_out)
     lanes = Lanes(*_lanes(data.head(), config.spec.preset))
-    tuning = replace(config.tuning, memory=tier.memory)
+    tuning = replace(config.tuning, memory=tier.input_memory_rows)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
     tuned = finetune(network(config.start), lanes, tuning, progress, cancelled, checkpoint)
     metrics = {

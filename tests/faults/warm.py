@@ -12,7 +12,7 @@ import pipeline.daemon.daemon
 import pipeline.sources.kafka.consumer  # noqa: F401
 import tests.faults.member  # noqa: F401
 from detectors import build
-from detectors.composite.warmup import warm as compiled
+from detectors.composite.warmup import compile_kernels as compiled
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec

@@ -37,7 +37,7 @@ def test_product_code_does_not_import_tests_or_benchmarks() -> None:
 def test_a_daemon_scores_without_what_is_slow_to_import() -> None:
     """torch alone is longer than the rest of a start together, and 400 MB; it is for training."""
     code = (
-        "import sys, pipeline.daemon.daemon; from detectors import DetectorSpec, build; from detectors.composite.warmup import warm; warm(build(DetectorSpec('standard'))); "
+        "import sys, pipeline.daemon.daemon; from detectors import DetectorSpec, build; from detectors.composite.warmup import compile_kernels; compile_kernels(build(DetectorSpec('standard'))); "
         "sys.exit(', '.join({'torch', 'pandas', 'river', 'distributed', 'matplotlib', 'exchange_calendars'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
