@@ -26,7 +26,7 @@ from detectors.forecasters import FORECASTERS as REGISTERED
 from detectors.forecasters import build, lstm_features, shared_lstm
 from detectors.forecasters.base import Forecaster
 from detectors.training import pretrain, synthetic_series
-from detectors.training.fit import Settings, fit, untrainable
+from detectors.training.fit import TrainingSettings, fit, untrainable
 from detectors.training.gradients import reach
 
 SEED = 2026
@@ -80,7 +80,7 @@ def forecasters(quick: bool) -> list[dict]:
     for name, (kind, extra) in FORECASTERS.items():
         forecaster = build(kind, **{"horizon": 4, **extra})
         cpu = time.process_time()
-        result, _ = fit(forecaster, series, Settings(epochs=2 if quick else 25, learning_rate=1e-2))
+        result, _ = fit(forecaster, series, TrainingSettings(epochs=2 if quick else 25, learning_rate=1e-2))
         cpu = time.process_time() - cpu
         batched, single = cost(forecaster)
         rows.append({
@@ -109,7 +109,9 @@ def detecting(quick: bool) -> list[dict]:
             rows.append(
                 {
                     "forecaster": name,
-                    **detection(forecaster, sets, Settings(epochs=2 if quick else 25, learning_rate=1e-2)),
+                    **detection(
+                        forecaster, sets, TrainingSettings(epochs=2 if quick else 25, learning_rate=1e-2)
+                    ),
                 }
             )
     show(

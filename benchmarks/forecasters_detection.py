@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.forecasters.base import Forecaster
 from detectors.stages.tail_calibration import TailCalibration
-from detectors.training.fit import Scaler, Settings, fit, untrainable
+from detectors.training.fit import Scaler, TrainingSettings, fit, untrainable
 from pipeline.evaluate import layouts
 from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.metrics import ucr_hit
@@ -46,7 +46,7 @@ def read(data: Path, most: int | None) -> dict[str, list[Labelled]]:
 
 
 def detection(
-    forecaster: Forecaster, sets: dict[str, list[Labelled]], settings: Settings
+    forecaster: Forecaster, sets: dict[str, list[Labelled]], settings: TrainingSettings
 ) -> dict[str, float]:
     """VUS-PR on tsb-ad-u-r and accuracy on UCR, of the error as it is and averaged."""
     fit(forecaster, np.stack([_learned(one) for series in sets.values() for one in series]), settings)

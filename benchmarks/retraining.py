@@ -23,7 +23,7 @@ from pipeline.config.schema import Config
 from pipeline.database import open_database
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
-from pipeline.jobs.requests import ask
+from pipeline.jobs.requests import request_training
 from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
@@ -94,7 +94,7 @@ def training(config: Config, database: Database, runner: RunnerProcess):
     """Queue one and say when it is over."""
     now_ns = time.time_ns()
     with database.begin() as connection:
-        number = ask(
+        number = request_training(
             connection,
             "load",
             config.streams["load"],
@@ -111,7 +111,7 @@ def training(config: Config, database: Database, runner: RunnerProcess):
             runner.ensure(config)
             with database.read() as connection:
                 job = jobs.get(connection, number)
-            over[0] = job.state in jobs.ENDED
+            over[0] = job.state in jobs.ENDED_STATES
             if over[0]:
                 print(f"the training {job.state}: {job.reason}; {job.cost}")
         return over[0]

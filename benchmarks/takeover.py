@@ -20,7 +20,7 @@ from detectors import build
 from detectors.base import DetectorSpec, Points, Verdicts
 from detectors.composite.tiers import TIERS
 from detectors.forecasters.shared_lstm import network
-from detectors.training.finetune import Tuning, finetune, stacked
+from detectors.training.finetune import FinetuneSettings, finetune, stacked
 from detectors.training.synthetic_series import batch
 
 MINUTE = 60_000_000_000
@@ -51,7 +51,7 @@ def waves(series: int) -> NDArray[np.float64]:
 
 def measure(tier: str, values: NDArray[np.float64], epochs: int) -> list[dict[str, object]]:
     """One row for each span of rows after the takeover and each of the two; ``values`` (S, ROWS)."""
-    tuning = Tuning(epochs=epochs, memory=TIERS[tier].input_memory_rows)
+    tuning = FinetuneSettings(epochs=epochs, memory=TIERS[tier].input_memory_rows)
     tuned = finetune(network(None), stacked(list(values[:, :LEARNT])), tuning)
     old, new = build(DetectorSpec(tier=tier)), build(DetectorSpec(tier=tier), tuned.weights)
     state, _ = old.step(old.initial(len(values)), points(values, 0, CUT))

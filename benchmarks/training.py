@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
-from detectors.training.batched_finetune import train_many
-from detectors.training.finetune import Tuning, finetune, stacked
+from detectors.training.batched_finetune import finetune_batched
+from detectors.training.finetune import FinetuneSettings, finetune, stacked
 
 console = Console(width=140)
 
@@ -78,14 +78,14 @@ def waves(n: int, points: int) -> np.ndarray:
 def together(options: argparse.Namespace) -> dict[str, float]:
     """``--hidden`` cells a network; 64 is what a retraining gives to series of their own."""
     series = list(waves(options.series, options.points))
-    tuning = Tuning(epochs=options.epochs, patience=options.epochs, device=options.device)
+    tuning = FinetuneSettings(epochs=options.epochs, patience=options.epochs, device=options.device)
     torch.manual_seed(0)
     module = SharedLSTM(options.hidden) if options.hidden != HIDDEN else network(None)
     owner = np.arange(options.series, dtype=np.int32)
     # the first call loads kernels
-    train_many(module, stacked(series[:2]), owner[:2], replace(tuning, epochs=1))
+    finetune_batched(module, stacked(series[:2]), owner[:2], replace(tuning, epochs=1))
     start = now(options.device)
-    many = train_many(module, stacked(series), owner, tuning)
+    many = finetune_batched(module, stacked(series), owner, tuning)
     batched = (now(options.device) - start) / options.series
     start = now(options.device)
     scores = [
@@ -111,7 +111,9 @@ def shared(options: argparse.Namespace) -> dict[str, float]:
     count = min(options.series, 256)
     start = now(options.device)
     tuned = finetune(
-        network(None), stacked(list(waves(count, options.points))), Tuning(epochs=2, device=options.device)
+        network(None),
+        stacked(list(waves(count, options.points))),
+        FinetuneSettings(epochs=2, device=options.device),
     )
     seconds = now(options.device) - start
     return {

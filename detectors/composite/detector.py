@@ -24,7 +24,7 @@ from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS, Tier
 from detectors.forecasters import shared_lstm_numba
-from detectors.forecasters.per_group_lstm import Own
+from detectors.forecasters.per_group_lstm import GroupNetworks
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
 from detectors.scorers.base import Scorer
 from detectors.scorers.discord import Discord
@@ -67,7 +67,7 @@ class CompositeDetector:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
     def __init__(
-        self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: Own | None = None
+        self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: GroupNetworks | None = None
     ) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
@@ -202,5 +202,5 @@ def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | No
         spec,
         tier,
         FrozenLSTM(shared_lstm_numba.read() if weights is None else weights),
-        Own.of(weights or {}),
+        GroupNetworks.of(weights or {}),
     )

@@ -14,7 +14,7 @@ from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats, Ints
 from detectors.composite.tiers import Tier
 from detectors.forecasters import lstm_features
-from detectors.forecasters.per_group_lstm import Own
+from detectors.forecasters.per_group_lstm import GroupNetworks
 from detectors.forecasters.shared_lstm_numba import HIDDEN, FrozenLSTM
 from detectors.stages.ridge_readout import RidgeReadout
 from detectors.stages.robust_scale import COL_ANCHOR, MAX_ABS_DIFFERENCE
@@ -29,7 +29,7 @@ class LstmForecast:
     the D · (D + 1) / 2 moments of the readout.
     """
 
-    def __init__(self, net: FrozenLSTM, own: Own | None, tier: Tier) -> None:
+    def __init__(self, net: FrozenLSTM, own: GroupNetworks | None, tier: Tier) -> None:
         self.net, self.own = net, own
         self.lags, self.memory, self.hidden = tier.lags, tier.input_memory_rows, tier.readout_mixtures
         self.rotation = random_rotation(HIDDEN, tier.readout_mixtures)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import State
+from detectors.forecasters.base import ForecasterState
 from detectors.forecasters.gru import GRU
 from detectors.forecasters.recurrent import RecurrentConfig
 
@@ -37,14 +37,14 @@ class Attention(GRU):
         self.place = nn.Parameter(torch.zeros(config.memory))
         self.make_head(2 * config.hidden)
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (
             *super().initial(batch),
             torch.zeros(batch, self.memory, self.config.hidden),
             torch.zeros(batch, self.memory),
         )
 
-    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         hidden, recurrent = super().body(x, state[:1])  # (B, T, H)
         known = torch.cat((state[1], hidden), 1)  # (B, M + T, H)
         there = torch.cat((state[2], torch.ones_like(hidden[..., 0])), 1)  # (B, M + T)

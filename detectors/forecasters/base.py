@@ -17,9 +17,9 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.distributions import OUTPUTS, Output
+from detectors.forecasters.distributions import OUTPUTS, ForecastOutput
 
-State = tuple[Tensor, ...]
+ForecasterState = tuple[Tensor, ...]
 HEADS: Final = ("many_to_one", "one_to_many", "many_to_many")
 
 
@@ -28,7 +28,7 @@ class NotCausal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ForecasterConfig:
     """Everything that decides a forecaster's shape and its first weights.
 
     head: many_to_one (the next step, after the last of T), one_to_many (K steps unrolled from the last
@@ -62,29 +62,29 @@ class Forecaster(nn.Module):
     A subclass gives ``config_class``, ``initial`` and ``body`` (or its own ``forward``).
     """
 
-    config_class: ClassVar[type[Config]] = Config
+    config_class: ClassVar[type[ForecasterConfig]] = ForecasterConfig
     causal: ClassVar[bool] = True
     first: ClassVar[int] = 1  # steps from t to the first point that the forecast made at t is of
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ForecasterConfig) -> None:
         super().__init__()
         self.config = config
-        self.output: Output = OUTPUTS[config.output]
+        self.output: ForecastOutput = OUTPUTS[config.output]
 
     def make_head(self, width: int) -> None:
         """Give the forecaster the head that its config names, over hidden vectors of ``width``."""
         kind = UnrolledHead if self.config.head == "one_to_many" else DirectHead
         self.head: nn.Module = kind(width, self.config.horizon, self.output)
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         """State of ``batch`` series of which nothing is known."""
         raise NotImplementedError
 
-    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         """``x`` (B, T, F) → hidden (B, T, H) and the state after the last step."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         """``x`` (B, T, F) → parameters (B, T', K, P) and the state after the last step."""
         hidden, state = self.body(x, state)
         anchor = x[..., 0]  # (B, T)
@@ -92,7 +92,9 @@ class Forecaster(nn.Module):
             hidden, anchor = hidden[:, -1:], anchor[:, -1:]
         return self.head(hidden, anchor), state
 
-    def step(self, weights: Mapping[str, Tensor], state: State, x: Tensor) -> tuple[State, Tensor]:
+    def step(
+        self, weights: Mapping[str, Tensor], state: ForecasterState, x: Tensor
+    ) -> tuple[ForecasterState, Tensor]:
         """``x`` (B, F), one new point of each series → new state and parameters (B, K, P); pure, the module's
         own weights are not used.
         """
@@ -111,7 +113,7 @@ class Forecaster(nn.Module):
 class DirectHead(nn.Module):
     """One linear map from the hidden vector to all K steps ahead."""
 
-    def __init__(self, width: int, horizon: int, output: Output) -> None:
+    def __init__(self, width: int, horizon: int, output: ForecastOutput) -> None:
         super().__init__()
         self.horizon, self.output = horizon, output
         self.linear = nn.Linear(width, horizon * output.size)
@@ -125,7 +127,7 @@ class DirectHead(nn.Module):
 class UnrolledHead(nn.Module):
     """One-to-many: a GRU cell takes its own forecast of step k in and says step k + 1."""
 
-    def __init__(self, width: int, horizon: int, output: Output) -> None:
+    def __init__(self, width: int, horizon: int, output: ForecastOutput) -> None:
         super().__init__()
         self.horizon, self.output = horizon, output
         self.cell = nn.GRUCell(1, width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 class Bidirectional(Forecaster):
@@ -22,7 +22,7 @@ class Bidirectional(Forecaster):
     causal = False
     first = 0
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ForecasterConfig) -> None:
         if config.horizon != 1 or config.head != "many_to_many":
             raise ValueError("bidirectional says each x_t itself: horizon must be 1 and head many_to_many")
         super().__init__(config)
@@ -31,10 +31,10 @@ class Bidirectional(Forecaster):
         )
         self.make_head(2 * config.hidden)
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (torch.zeros(batch, 0),)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         before = nn.functional.pad(self.past(x)[0][:, :-1], (0, 0, 1, 0))  # (B, T, H): of the points before t
         # of the points after t
         after = nn.functional.pad(self.future(x.flip(1))[0].flip(1)[:, 1:], (0, 0, 0, 1))

@@ -19,7 +19,7 @@ from torch import Tensor
 SMALLEST: Final = 1e-4  # scale, in units of the (normalised) target
 
 
-class Output(Protocol):
+class ForecastOutput(Protocol):
     """One kind of forecast of P parameters; ``loss`` is what training minimises, a proper score with a
     gradient."""
 
@@ -171,7 +171,7 @@ def _positive(raw: Tensor) -> Tensor:
     return torch.nn.functional.softplus(raw) + SMALLEST
 
 
-OUTPUTS: Final[dict[str, Output]] = {
+OUTPUTS: Final[dict[str, ForecastOutput]] = {
     "point": Point(),
     "gaussian": Gaussian(),
     "student": StudentT(),

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 @dataclass(frozen=True, slots=True)
-class ExponentialConfig(Config):
+class ExponentialConfig(ForecasterConfig):
     """trend: follow a slope; period: of the season in steps, 0 for none. Neither: EWMA."""
 
     output: str = "point"
@@ -34,7 +34,7 @@ class Exponential(Forecaster):
         self.trend, self.period = config.trend, config.period
         self.rates = nn.Parameter(torch.logit(torch.tensor([0.3, 0.05, 0.2])))  # of level, slope and season
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (
             torch.zeros(batch),
             torch.zeros(batch),
@@ -42,7 +42,7 @@ class Exponential(Forecaster):
             torch.zeros(batch),
         )
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         level, slope, season, seen = state
         alpha, beta, gamma = self.rates.sigmoid()
         out = []

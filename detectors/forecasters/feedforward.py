@@ -10,11 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 @dataclass(frozen=True, slots=True)
-class FeedForwardConfig(Config):
+class FeedForwardConfig(ForecasterConfig):
     """window: points that the network sees, the newest among them."""
 
     window: int = 32
@@ -34,10 +34,10 @@ class FeedForward(Forecaster):
             self.net.extend([nn.Linear(before, after), nn.ReLU()])
         self.make_head(config.hidden)
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (torch.zeros(batch, self.window - 1, self.config.inputs),)
 
-    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         seen = torch.cat((state[0], x), 1)  # (B, W − 1 + T, F)
         windows = seen.unfold(1, self.window, 1).flatten(2)  # (B, T, F · W)
         return self.net(windows), (seen[:, seen.shape[1] - self.window + 1 :],)

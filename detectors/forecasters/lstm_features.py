@@ -58,7 +58,7 @@ Array = NDArray[Any]
 
 
 @dataclass(slots=True)
-class Inputs:
+class FeatureRows:
     """What ``advance`` says of N points, in their order.
 
     features (N, F) float32  inputs of the LSTM
@@ -100,7 +100,7 @@ def advance(
     value: NDArray[np.float64],
     missed: NDArray[np.int32],
     tail: int = 0,
-) -> Inputs:
+) -> FeatureRows:
     """Take in N points of one channel (slots may interleave, each slot in time order); the state is changed
     in place.
 
@@ -108,7 +108,7 @@ def advance(
     point just before.
     """
     n = len(slot)
-    out = Inputs(
+    out = FeatureRows(
         np.empty((n, FEATURES), np.float32),
         np.zeros((n, tail), np.float32),
         np.empty(n, np.float32),

@@ -29,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
-class Own:
+class GroupNetworks:
     """K networks.
 
     ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's
@@ -41,7 +41,7 @@ class Own:
     bias: Floats
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Own | None:
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> GroupNetworks | None:
         """What ``tensors`` made; None where the weights are only those of the shared LSTM.
 
         Raises ValueError where they are not whole.

@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 @dataclass(frozen=True, slots=True)
-class RecurrentConfig(Config):
+class RecurrentConfig(ForecasterConfig):
     """span: steps over which the untrained gates remember.
 
     A much longer dependency is hard to learn, a much longer span slows the learning of short ones.
@@ -48,10 +48,10 @@ class Recurrent(Forecaster):
         """
         raise NotImplementedError
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return tuple(torch.zeros(batch, self.config.layers, self.config.hidden) for _ in range(self.parts))
 
-    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         # (layers, B, H), as torch wants it
         inside = tuple(part.transpose(0, 1).contiguous() for part in state)
         hidden, after = self.cell(x, inside if self.parts > 1 else inside[0])  # (B, T, H)

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 NONLINEARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "tanh": torch.tanh,
@@ -21,13 +21,13 @@ NONLINEARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RNNConfig(Config):
+class RNNConfig(ForecasterConfig):
     """nonlinearity: tanh, relu or leaky_relu."""
 
     nonlinearity: str = "tanh"
 
     def __post_init__(self) -> None:
-        Config.__post_init__(self)
+        ForecasterConfig.__post_init__(self)
         if self.nonlinearity not in NONLINEARITIES:
             raise ValueError(
                 f"nonlinearity {self.nonlinearity!r} is unknown; there are {', '.join(NONLINEARITIES)}"
@@ -50,10 +50,10 @@ class RNN(Forecaster):
         self.activate = NONLINEARITIES[config.nonlinearity]
         self.make_head(config.hidden)
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (torch.zeros(batch, self.config.layers, self.config.hidden),)
 
-    def body(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         last = []
         for layer, (inward, again) in enumerate(zip(self.inward, self.again, strict=True)):
             h, out = state[0][:, layer], []  # (B, H)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 @dataclass(frozen=True, slots=True)
-class SeasonalNaiveConfig(Config):
+class SeasonalNaiveConfig(ForecasterConfig):
     """period: in steps; 1 is the naive forecast."""
 
     output: str = "point"
@@ -32,10 +32,10 @@ class SeasonalNaive(Forecaster):
         super().__init__(config)
         self.period = config.period
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (torch.full((batch, self.period), torch.nan),)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         value = x[..., 0]
         seen = torch.cat((state[0], value), 1)  # (B, period + T)
         last = self.period + torch.arange(x.shape[1])  # where x_t stands in seen

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectors.forecasters.base import Config, Forecaster, State
+from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
 @dataclass(frozen=True, slots=True)
-class SnarimaxConfig(Config):
+class SnarimaxConfig(ForecasterConfig):
     """p lags, d differences, q past errors; sp, sd, sq the same at the season of m steps.
 
     q > 0 can make river's regression diverge.
@@ -59,10 +59,10 @@ class Snarimax(Forecaster):
             f"se-{i + 1}" for i in range(c.m - 1, c.m * c.sq, c.m)
         ]
 
-    def initial(self, batch: int) -> State:
+    def initial(self, batch: int) -> ForecasterState:
         return (torch.tensor([self._pack(self._fresh())] * batch, dtype=torch.float64),)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         forecasts, after = [], []
         for values, packed in zip(x[..., 0].double().tolist(), state[0].tolist(), strict=True):
             model, row = self._unpack(packed), []

@@ -23,8 +23,15 @@ from torch import Tensor
 from detectors.artifacts import Checkpoints
 from detectors.forecasters import shared_lstm
 from detectors.forecasters.shared_lstm import SharedLSTM
-from detectors.training.finetune import Lanes, Tuning, batch_of, by_halves, digest_of, untrainable
-from detectors.training.fit import Status
+from detectors.training.finetune import (
+    FinetuneSettings,
+    TrainingSequences,
+    batch_of,
+    digest_of,
+    halve_on_out_of_memory,
+    untrainable,
+)
+from detectors.training.fit import TrainingStatus
 from detectors.training.gradients import cosine
 from detectors.training.pretrain import losses_of
 
@@ -41,7 +48,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(slots=True)
-class Many:
+class BatchedResult:
     """S networks. ``weights[name][i]`` is the state dict of network i, loadable into ``SharedLSTM``.
 
     status: how it ended, or why a network has nothing to learn from (then all its figures are NaN). All
@@ -59,7 +66,7 @@ class Many:
 
 
 @dataclass(slots=True)
-class Portions:
+class BatchedProgress:
     """What a callback is told before the first portion and after each: how many of the networks are done."""
 
     networks: int
@@ -68,15 +75,15 @@ class Portions:
     phase: str = "own networks"
 
 
-def train_many(
+def finetune_batched(
     module: SharedLSTM,
-    lanes: Lanes,
+    lanes: TrainingSequences,
     owner: NDArray[np.int32],
-    tuning: Tuning | None = None,
-    progress: Callable[[Portions], None] | None = None,
+    tuning: FinetuneSettings | None = None,
+    progress: Callable[[BatchedProgress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
-) -> Many:
+) -> BatchedResult:
     """Train one network a value of ``owner`` (L,): whose lane it is, 0 … S − 1, or −1. ``module`` is not
     changed.
 
@@ -84,12 +91,12 @@ def train_many(
     ``checkpoint`` as the training goes on. Raises torch.cuda.OutOfMemoryError where one network alone does
     not fit.
     """
-    tuning = tuning or Tuning()
+    tuning = tuning or FinetuneSettings()
     members, status = _members(lanes, owner, tuning)
     first = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
     s = len(members)
     figures = [np.full(s, np.nan) for _ in range(4)]
-    out = Many(
+    out = BatchedResult(
         {name: np.repeat(value[None], s, 0) for name, value in first.items()},
         status,
         np.zeros(s, np.int64),
@@ -112,7 +119,7 @@ def train_many(
             return
         found, how = _Together(module, lanes, [members[i] for i in portion], tuning, cancelled).run()
         _put(out, portion, found, how)
-        if kept and Status.CANCELLED not in how:
+        if kept and TrainingStatus.CANCELLED not in how:
             kept.save(1, found, {"status": how})
 
     size = max((len(portion) for portion in portions), default=0)
@@ -121,7 +128,9 @@ def train_many(
     def tell() -> None:
         if progress:
             progress(
-                Portions(done, total, (time.monotonic() - started) / done * (total - done) if done else None)
+                BatchedProgress(
+                    done, total, (time.monotonic() - started) / done * (total - done) if done else None
+                )
             )
 
     def shrink(smaller: int) -> None:
@@ -133,14 +142,14 @@ def train_many(
         if cancelled():
             break
         for at in range(0, len(portion), step := size):
-            by_halves(portion[at : at + step], train, shrink)
+            halve_on_out_of_memory(portion[at : at + step], train, shrink)
         done += len(portion)
         tell()
     return out
 
 
 def _members(
-    lanes: Lanes, owner: NDArray[np.int32], tuning: Tuning
+    lanes: TrainingSequences, owner: NDArray[np.int32], tuning: FinetuneSettings
 ) -> tuple[list[NDArray[np.int64]], list[str]]:
     """The lanes that each network learns from, and why one has none."""
     why = {int(lane): reason for reason, rows in untrainable(lanes).items() for lane in rows}
@@ -152,11 +161,15 @@ def _members(
         mine = by_owner[begin:end]
         good = np.array([lane for lane in mine.tolist() if lane not in why], np.int64)
         members.append(np.sort(rng.permutation(good)[: tuning.batch]))
-        status.append(Status.CANCELLED if len(good) else why[int(mine[0])] if len(mine) else "no lanes")
+        status.append(
+            TrainingStatus.CANCELLED if len(good) else why[int(mine[0])] if len(mine) else "no lanes"
+        )
     return members, status
 
 
-def _portions(lanes: Lanes, members: list[NDArray[np.int64]], device: str) -> list[NDArray[np.int64]]:
+def _portions(
+    lanes: TrainingSequences, members: list[NDArray[np.int64]], device: str
+) -> list[NDArray[np.int64]]:
     """Networks that are trained in one go: alike in number and length of their lanes, and not too much
     together."""
     length = np.diff(lanes.first)
@@ -174,10 +187,12 @@ def _portions(lanes: Lanes, members: list[NDArray[np.int64]], device: str) -> li
     return [np.array(portion, np.int64) for portion in portions]
 
 
-def _put(out: Many, portion: NDArray[np.int64], found: dict[str, NDArray[Any]], status: list[str]) -> None:
+def _put(
+    out: BatchedResult, portion: NDArray[np.int64], found: dict[str, NDArray[Any]], status: list[str]
+) -> None:
     for name, value in out.weights.items():
         value[portion] = found[name]
-    for field in fields(Many)[2:]:
+    for field in fields(BatchedResult)[2:]:
         getattr(out, field.name)[portion] = found[field.name]
     for i, how in zip(portion, status, strict=True):
         out.status[i] = how
@@ -191,9 +206,9 @@ class _Together:
     def __init__(
         self,
         module: SharedLSTM,
-        lanes: Lanes,
+        lanes: TrainingSequences,
         members: list[NDArray[np.int64]],
-        tuning: Tuning,
+        tuning: FinetuneSettings,
         cancelled: Callable[[], bool],
     ) -> None:
         self.tuning, self.cancelled = tuning, cancelled
@@ -228,7 +243,7 @@ class _Together:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
     def run(self) -> tuple[dict[str, NDArray[Any]], list[str]]:
-        """Best weights and figures by name (see ``Many``), and how each network ended."""
+        """Best weights and figures by name (see ``BatchedResult``), and how each network ended."""
         before, shared_error, known = self._judge()
         self.score = before.clone()
         epoch, cancelled = -1, False
@@ -251,14 +266,14 @@ class _Together:
             "error": error,
         }
         usual = (
-            Status.CANCELLED
+            TrainingStatus.CANCELLED
             if cancelled
-            else Status.FINISHED
+            else TrainingStatus.FINISHED
             if epoch + 1 == self.tuning.epochs
-            else Status.CONVERGED
+            else TrainingStatus.CONVERGED
         )
         found = {name: value.cpu().numpy() for name, value in (self.best | figures).items()}
-        return found, [Status.DIVERGED if broken else usual for broken in self.broken.tolist()]
+        return found, [TrainingStatus.DIVERGED if broken else usual for broken in self.broken.tolist()]
 
     def _epoch(self) -> bool:
         """All chunks of the training part, its stretches side by side; False: cancelled."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from detectors.artifacts import Checkpoints
 from detectors.forecasters import lstm_features
 from detectors.forecasters.shared_lstm import SharedLSTM
-from detectors.training.fit import LEAST, Progress, Settings, Status
+from detectors.training.fit import LEAST, EpochProgress, TrainingSettings, TrainingStatus
 from detectors.training.gradients import Diverged, Stepper
 from detectors.training.pretrain import loss_of
 
@@ -37,7 +37,7 @@ CACHE_BYTES: Final = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning(Settings):
+class FinetuneSettings(TrainingSettings):
     """How to fine-tune; batch: series side by side.
 
     memory: points that the inputs remember (as in the detector's tier). most_rows: of an epoch; more series
@@ -55,7 +55,7 @@ class Tuning(Settings):
 
 
 @dataclass(slots=True)
-class Lanes:
+class TrainingSequences:
     """Ragged sequences: lane i has the rows ``first[i] … first[i + 1]``; x (N,) in working units, NaN:
     missing; missed (N,).
     """
@@ -73,7 +73,7 @@ class Lanes:
 
 
 @dataclass(slots=True)
-class Tuned:
+class FinetuneResult:
     """What a fine-tuning came to. ``weights`` are empty where there was nothing to learn from (UNTRAINABLE),
     or it broke off before it was any better.
 
@@ -81,7 +81,7 @@ class Tuned:
     ``batch``: what was left of it after memory ran out; lanes: how many were learnt from, of how many.
     """
 
-    status: Status
+    status: TrainingStatus
     reason: str
     weights: Weights
     losses: list[float] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Tuned:
     rows: int = 0
 
 
-def untrainable(lanes: Lanes) -> dict[str, NDArray[np.int64]]:
+def untrainable(lanes: TrainingSequences) -> dict[str, NDArray[np.int64]]:
     """Why → the lanes that nothing can be learnt from: fewer than ``LEAST`` points, or constant."""
     n = len(lanes.first) - 1
     owner = np.repeat(np.arange(n), np.diff(lanes.first))
@@ -110,18 +110,18 @@ def untrainable(lanes: Lanes) -> dict[str, NDArray[np.int64]]:
 
 def finetune(
     module: SharedLSTM,
-    lanes: Lanes,
-    tuning: Tuning | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    lanes: TrainingSequences,
+    tuning: FinetuneSettings | None = None,
+    progress: Callable[[EpochProgress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
-) -> Tuned:
+) -> FinetuneResult:
     """Train ``module`` in place. ``cancelled`` is asked before every chunk; ``checkpoint`` is a path to go on
     from after a kill.
 
     Never raises for what the data or the memory are like: the status says it.
     """
-    tuning = tuning or Tuning()
+    tuning = tuning or FinetuneSettings()
     reasons = untrainable(lanes)
     total = len(lanes.first) - 1
     good = np.setdiff1d(np.arange(total), np.concatenate([np.empty(0, np.int64), *reasons.values()]))
@@ -135,8 +135,8 @@ def finetune(
             if total
             else "there is no point to learn from"
         )
-        return Tuned(
-            Status.UNTRAINABLE,
+        return FinetuneResult(
+            TrainingStatus.UNTRAINABLE,
             f"{reason}: wait for more history, or look at the quarantine",
             {},
             lanes=(0, total),
@@ -146,7 +146,7 @@ def finetune(
     )
 
 
-def _sample(lanes: Lanes, good: NDArray[np.int64], tuning: Tuning) -> NDArray[np.int64]:
+def _sample(lanes: TrainingSequences, good: NDArray[np.int64], tuning: FinetuneSettings) -> NDArray[np.int64]:
     """As many lanes as ``most_rows`` allows, by seed; at least one."""
     order = np.random.default_rng(tuning.seed).permutation(good)
     size = np.cumsum(np.diff(lanes.first)[order])
@@ -154,7 +154,7 @@ def _sample(lanes: Lanes, good: NDArray[np.int64], tuning: Tuning) -> NDArray[np
 
 
 @dataclass(slots=True)
-class Batch:
+class SequenceBatch:
     """Lanes as tensors: inputs (T, B, F), target (T, B, K) and the same of the held-out part; NaN where
     unknown."""
 
@@ -169,9 +169,9 @@ class _Tuning:
     def __init__(
         self,
         module: SharedLSTM,
-        lanes: Lanes,
+        lanes: TrainingSequences,
         chosen: NDArray[np.int64],
-        tuning: Tuning,
+        tuning: FinetuneSettings,
         cancelled: Callable[[], bool],
         checkpoint: str | None,
     ) -> None:
@@ -187,7 +187,7 @@ class _Tuning:
         self.batch = tuning.batch
         steps = sum(-(-int(length[part].max()) // tuning.chunk) for part in self._parts())
         self.stepper = Stepper(module, tuning.learning_rate, tuning.clip, tuning.epochs * steps)
-        self.cache: dict[tuple[int, ...], Batch] = {}
+        self.cache: dict[tuple[int, ...], SequenceBatch] = {}
         self.losses: list[float] = []
         self.held_out: list[float] = []
         self.best_epoch = -1
@@ -196,16 +196,16 @@ class _Tuning:
         recipe = {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(self.best)}
         self.checkpoints = Checkpoints(checkpoint, recipe) if checkpoint else None
 
-    def run(self, progress: Callable[[Progress], None] | None, total: int) -> Tuned:
+    def run(self, progress: Callable[[EpochProgress], None] | None, total: int) -> FinetuneResult:
         status, reason = self._run(progress)
         self.module.load_state_dict({name: torch.from_numpy(value) for name, value in self.best.items()})
         counts = (len(self.order), total)
-        if status is Status.UNTRAINABLE or (
-            status in (Status.DIVERGED, Status.OUT_OF_MEMORY) and self.best_epoch < 0
+        if status is TrainingStatus.UNTRAINABLE or (
+            status in (TrainingStatus.DIVERGED, TrainingStatus.OUT_OF_MEMORY) and self.best_epoch < 0
         ):
-            return Tuned(status, reason, {}, lanes=counts, rows=self.rows)
+            return FinetuneResult(status, reason, {}, lanes=counts, rows=self.rows)
         summary = self.stepper.monitor.summary()
-        return Tuned(
+        return FinetuneResult(
             status,
             reason,
             self.best,
@@ -218,7 +218,7 @@ class _Tuning:
             self.rows,
         )
 
-    def _run(self, progress: Callable[[Progress], None] | None) -> tuple[Status, str]:
+    def _run(self, progress: Callable[[EpochProgress], None] | None) -> tuple[TrainingStatus, str]:
         try:
             if not self._resume():
                 self.before = self._judge()
@@ -228,24 +228,24 @@ class _Tuning:
                 )
             if math.isinf(self.before):
                 return (
-                    Status.UNTRAINABLE,
+                    TrainingStatus.UNTRAINABLE,
                     "the held-out end of every series is missing or in quarantine: wait for more history",
                 )
             return self._epochs(progress)
         except Diverged as error:
-            return Status.DIVERGED, str(error)
+            return TrainingStatus.DIVERGED, str(error)
         except torch.cuda.OutOfMemoryError as error:
             return (
-                Status.OUT_OF_MEMORY,
+                TrainingStatus.OUT_OF_MEMORY,
                 f"one series at a time does not fit on {self.tuning.device}: {str(error).splitlines()[0]}",
             )
 
-    def _epochs(self, progress: Callable[[Progress], None] | None) -> tuple[Status, str]:
+    def _epochs(self, progress: Callable[[EpochProgress], None] | None) -> tuple[TrainingStatus, str]:
         started, first = time.monotonic(), len(self.losses)
         for epoch in range(first, self.tuning.epochs):
             loss = self._epoch(epoch)
             if loss is None:
-                return Status.CANCELLED, f"after {epoch} epochs"
+                return TrainingStatus.CANCELLED, f"after {epoch} epochs"
             self.losses.append(loss)
             self.held_out.append(self._judge())
             if not math.isfinite(self.held_out[-1]):
@@ -257,14 +257,14 @@ class _Tuning:
             self._save()
             if progress:
                 left = (time.monotonic() - started) / (epoch + 1 - first) * (self.tuning.epochs - epoch - 1)
-                progress(Progress(epoch + 1, self.tuning.epochs, loss, self.held_out[-1], left))
+                progress(EpochProgress(epoch + 1, self.tuning.epochs, loss, self.held_out[-1], left))
             if epoch - self.best_epoch >= self.tuning.patience:
                 return (
-                    Status.CONVERGED,
+                    TrainingStatus.CONVERGED,
                     f"no better since epoch {self.best_epoch + 1} (0: the weights it began with)",
                 )
         return (
-            Status.FINISHED,
+            TrainingStatus.FINISHED,
             f"all {self.tuning.epochs} epochs, the best was {self.best_epoch + 1} (0: the weights it began with)",
         )
 
@@ -273,7 +273,9 @@ class _Tuning:
         parts = self._parts()
         losses: list[float] = []
         for number in np.random.default_rng((self.tuning.seed, epoch)).permutation(len(parts)):
-            if not all(by_halves(parts[number], lambda part: self._train(part, losses), self._shrink)):
+            if not all(
+                halve_on_out_of_memory(parts[number], lambda part: self._train(part, losses), self._shrink)
+            ):
                 return None
         return float(np.mean(losses)) if losses else 0.0
 
@@ -327,7 +329,7 @@ class _Tuning:
     def _parts(self) -> list[NDArray[np.int64]]:
         return [self.order[at : at + self.batch] for at in range(0, len(self.order), self.batch)]
 
-    def _data(self, part: NDArray[np.int64]) -> Batch:
+    def _data(self, part: NDArray[np.int64]) -> SequenceBatch:
         key = tuple(part[[0, -1]].tolist())
         if key not in self.cache:
             data = batch_of(self.lanes, part, self.tuning)
@@ -374,7 +376,7 @@ class _Tuning:
         return True
 
 
-def by_halves(
+def halve_on_out_of_memory(
     part: NDArray[np.int64], work: Callable[[NDArray[np.int64]], T], shrink: Callable[[int], None]
 ) -> list[T]:
     """What ``work`` makes of ``part``; where memory does not suffice for that: of its halves, down to one.
@@ -391,10 +393,12 @@ def by_halves(
     middle = -(-len(part) // 2)
     shrink(middle)
     torch.cuda.empty_cache()
-    return [made for half in (part[:middle], part[middle:]) for made in by_halves(half, work, shrink)]
+    return [
+        made for half in (part[:middle], part[middle:]) for made in halve_on_out_of_memory(half, work, shrink)
+    ]
 
 
-def batch_of(lanes: Lanes, part: NDArray[np.int64], tuning: Tuning) -> Batch:
+def batch_of(lanes: TrainingSequences, part: NDArray[np.int64], tuning: FinetuneSettings) -> SequenceBatch:
     """The lanes ``part`` (B,) as tensors on the device of ``tuning``, side by side from their first rows."""
     length = np.diff(lanes.first)[part]
     b, t = len(part), int(length.max())
@@ -426,7 +430,7 @@ def batch_of(lanes: Lanes, part: NDArray[np.int64], tuning: Tuning) -> Batch:
     parts = (
         torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held)
     )
-    return Batch(*parts)
+    return SequenceBatch(*parts)
 
 
 def digest_of(weights: Weights) -> str:
@@ -436,8 +440,8 @@ def digest_of(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def stacked(lanes: Sequence[NDArray[np.float64]]) -> Lanes:
+def stacked(lanes: Sequence[NDArray[np.float64]]) -> TrainingSequences:
     """Lanes of separate arrays without gaps in their cadence."""
     first = np.r_[0, np.cumsum([len(lane) for lane in lanes])].astype(np.int64)
     x = np.concatenate([np.asarray(lane, np.float64) for lane in lanes]) if lanes else np.empty(0)
-    return Lanes(first, x, np.zeros(len(x), np.int32))
+    return TrainingSequences(first, x, np.zeros(len(x), np.int32))

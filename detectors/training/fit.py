@@ -31,7 +31,7 @@ class Untrainable(Exception):
     """The data cannot teach anything: too little, constant, or all missing."""
 
 
-class Status(StrEnum):
+class TrainingStatus(StrEnum):
     FINISHED = "finished"  # all epochs
     CONVERGED = "converged"  # the held-out part stopped getting better
     CANCELLED = "cancelled"
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TrainingSettings:
     """How to train.
 
     chunk: steps of one truncated back-propagation; held_out: share of each series at its end; patience in
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Progress:
+class EpochProgress:
     """What a callback is told after every epoch; losses are means of the output's proper score."""
 
     epoch: int
@@ -71,14 +71,14 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Result:
+class FitResult:
     """What a fit came to.
 
     losses and held_out: one number an epoch; mae and naive: on the held-out part, first step ahead,
     normalised units.
     """
 
-    status: Status
+    status: TrainingStatus
     reason: str
     losses: list[float]
     held_out: list[float]
@@ -142,17 +142,17 @@ class _Best:
 def fit(
     forecaster: Forecaster,
     series: NDArray[np.float64],
-    settings: Settings | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    settings: TrainingSettings | None = None,
+    progress: Callable[[EpochProgress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
-) -> tuple[Result, Scaler]:
+) -> tuple[FitResult, Scaler]:
     """Train ``forecaster`` in place on ``series`` (S, T), NaN where a point is missing or quarantined.
 
     ``cancelled`` is asked before every chunk; ``checkpoint`` is a path (any fsspec one) to go on from after a
     kill. Raises Untrainable.
     """
-    settings = settings or Settings()
+    settings = settings or TrainingSettings()
     fitting = _Fitting(forecaster, np.asarray(series, np.float64), settings, cancelled, checkpoint)
     status, reason = fitting.run(progress)
     return fitting.result(status, reason), fitting.scaler
@@ -165,7 +165,7 @@ class _Fitting:
         self,
         forecaster: Forecaster,
         series: NDArray[np.float64],
-        settings: Settings,
+        settings: TrainingSettings,
         cancelled: Callable[[], bool],
         checkpoint: str | None,
     ) -> None:
@@ -204,26 +204,26 @@ class _Fitting:
     def learns(self) -> bool:
         return any(True for _ in self.forecaster.parameters())
 
-    def run(self, progress: Callable[[Progress], None] | None) -> tuple[Status, str]:
+    def run(self, progress: Callable[[EpochProgress], None] | None) -> tuple[TrainingStatus, str]:
         if self.stepper is None:
-            return Status.FINISHED, "this forecaster has no weights"
+            return TrainingStatus.FINISHED, "this forecaster has no weights"
         self._resume(self.stepper)
         started, first = time.monotonic(), len(self.losses)
         for epoch in range(first, self.settings.epochs):
             try:
                 loss = self._epoch(self.stepper, epoch)
             except Diverged as error:
-                return Status.DIVERGED, str(error)
+                return TrainingStatus.DIVERGED, str(error)
             if loss is None:
-                return Status.CANCELLED, f"cancelled in epoch {epoch + 1}"
+                return TrainingStatus.CANCELLED, f"cancelled in epoch {epoch + 1}"
             self._judge(epoch, loss)
             if progress:
                 left = (time.monotonic() - started) / (epoch + 1 - first) * (self.settings.epochs - epoch - 1)
-                progress(Progress(epoch + 1, self.settings.epochs, loss, self.held_out[-1], left))
+                progress(EpochProgress(epoch + 1, self.settings.epochs, loss, self.held_out[-1], left))
             if epoch - self.best.epoch >= self.settings.patience:
-                return Status.CONVERGED, f"no better since epoch {self.best.epoch + 1}"
+                return TrainingStatus.CONVERGED, f"no better since epoch {self.best.epoch + 1}"
             self._save(self.stepper)
-        return Status.FINISHED, f"all {self.settings.epochs} epochs"
+        return TrainingStatus.FINISHED, f"all {self.settings.epochs} epochs"
 
     def _epoch(self, stepper: Stepper, epoch: int) -> float | None:
         """Mean loss; None: cancelled. The order of the series depends on seed and epoch alone."""
@@ -311,7 +311,7 @@ class _Fitting:
         }
         self.best = _Best(min(self.held_out), int(saved.manifest["best_epoch"]), weights)
 
-    def result(self, status: Status, reason: str) -> Result:
+    def result(self, status: TrainingStatus, reason: str) -> FitResult:
         """The best weights back in place, and how good they are."""
         if self.best.weights:
             self.forecaster.load_state_dict(self.best.weights)
@@ -326,7 +326,7 @@ class _Fitting:
         seen = reach(self.forecaster, self.inputs[:8, : 2 * self.settings.chunk])
         gradient = self.stepper.monitor.summary() if self.stepper else {}
         naive = float((anchor - first).abs().nanmean())
-        return Result(
+        return FitResult(
             status, reason, self.losses, self.held_out, float(error.nanmean()), naive, gradient, seen
         )
 

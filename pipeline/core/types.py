@@ -187,18 +187,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """What of one kind of change (see ``pipeline.training.synthetic_changes``) is caught on one channel of
-    one series.
+    """Detection power for one kind of change on one channel of one series.
 
-    smallest: spreads from which on everything tried was caught (None: nothing was); for ``flat``, which has
-    no size, 0. delay: rows until the flag there; caught: share of the sizes; spread: one spread in units of
-    the input.
+    The kinds are those of ``pipeline.training.synthetic_changes``. minimum_size: smallest size, in robust
+    standard deviations, from which on every tried size was detected (None: none was; 0 for ``flat``, which
+    has no size). delay: rows until the flag at that size. detected: share of the tried sizes.
+    robust_deviation: in units of the input.
     """
 
     series: str
     channel: str
     kind: str
-    smallest: float | None
+    minimum_size: float | None
     delay: int | None
-    caught: float
-    spread: float
+    detected: float
+    robust_deviation: float

@@ -29,8 +29,8 @@ from pipeline.database import open_database, owner_name
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.engine.warm_start import read_warm_start
-from pipeline.models.registry import tidy
-from pipeline.monitoring.forecaster_usage import GuardSink
+from pipeline.models.registry import remove_unneeded_versions
+from pipeline.monitoring.forecaster_usage import ForecasterUsageSink
 from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
@@ -136,7 +136,7 @@ class Daemon:
             prune(self._database, self._config.storage)
             if self._config.storage.history:
                 prune_history(self._config.history_path, self._config.storage)
-            tidy(
+            remove_unneeded_versions(
                 self._database,
                 self._config.models_path,
                 self._config.streams,
@@ -176,8 +176,8 @@ class Daemon:
             source,
             metrics,
             make_sinks=lambda scorer: [
-                GuardSink(self._metrics, name),
-                *self._retraining.eyes(name, stream, scorer),
+                ForecasterUsageSink(self._metrics, name),
+                *self._retraining.monitors(name, stream, scorer),
             ],
             history_writer=writer,
             on_changes=changed,

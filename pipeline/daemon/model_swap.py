@@ -21,11 +21,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine.engine import Engine
 from pipeline.engine.initial_state import initial_states
-from pipeline.jobs.requests import rulings
+from pipeline.jobs.requests import review_labels
 from pipeline.models.champion import Champion, champion_of
 from pipeline.observability.metrics import Metrics
 from pipeline.training.dataset import newest_ns
-from pipeline.training.state_fitting import Relearnt, relearn
+from pipeline.training.state_fitting import RefittedSeries, refit_reviewed_series
 from storage.model_store import models
 from storage.results import faults
 from storage.sql.database import Database
@@ -43,7 +43,7 @@ class _Known:
     sequence: int = -1
 
 
-class ModelWatch:
+class ModelSwap:
     """The background calls ``look``, the loop ``apply``; nothing else is shared between them."""
 
     def __init__(
@@ -54,14 +54,14 @@ class ModelWatch:
         self._metrics = metrics.training
         self._history = history
         self._known: dict[str, _Known] = {}
-        self._ready: dict[str, tuple[Champion, Relearnt | None]] = {}
+        self._ready: dict[str, tuple[Champion, RefittedSeries | None]] = {}
         self._lock = threading.Lock()
 
     def look(self, streams: Mapping[str, Stream]) -> None:
         """Prepare what was promoted since. Raises StorageUnavailable."""
         for name, stream in streams.items():
             with self._database.read() as connection:
-                promotion = models.champion(connection, name)
+                promotion = models.current_champion(connection, name)
             known = self._known.get(name)
             if known is None or known.sequence == promotion.sequence:
                 continue
@@ -98,7 +98,7 @@ class ModelWatch:
             self._known.pop(name, None)
             self._ready.pop(name, None)
 
-    def _relearnt(self, name: str, stream: Stream, champion: Champion) -> Relearnt | None:
+    def _relearnt(self, name: str, stream: Stream, champion: Champion) -> RefittedSeries | None:
         """What series that people have ruled on know of themselves without what was ruled out; a history that
         cannot be read costs only that.
         """
@@ -106,10 +106,10 @@ class ModelWatch:
         if history is None or champion.promotion.action != "promote":
             return None
         with self._database.read() as connection:
-            said = rulings(connection, name)
+            said = review_labels(connection, name)
         try:
             since_ns = newest_ns(history, name) - round(stream.retraining.history.total_seconds() * 1e9)
-            return relearn(
+            return refit_reviewed_series(
                 champion.detector,
                 history,
                 name,
@@ -124,7 +124,9 @@ class ModelWatch:
             )
             return None
 
-    def _exchange(self, name: str, engine: Engine, champion: Champion, relearnt: Relearnt | None) -> None:
+    def _exchange(
+        self, name: str, engine: Engine, champion: Champion, relearnt: RefittedSeries | None
+    ) -> None:
         scorer = engine.parts.scorer
         before = scorer.provenance.model_version
         if before == champion.provenance.model_version:

@@ -17,16 +17,16 @@ from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
 from pipeline.core.types import Partition, Power
-from pipeline.daemon.model_swap import ModelWatch
+from pipeline.daemon.model_swap import ModelSwap
 from pipeline.engine.engine import Engine
 from pipeline.engine.sink import Sink
 from pipeline.jobs.metrics import JobMetrics
-from pipeline.jobs.requests import ask, trainable
+from pipeline.jobs.requests import request_training, trainable
 from pipeline.jobs.runner_process import RunnerProcess
-from pipeline.jobs.scheduler import Clock
+from pipeline.jobs.scheduler import TrainingScheduler
 from pipeline.monitoring.detection_power import PowerSink
 from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
-from pipeline.monitoring.write_behind import Keeper
+from pipeline.monitoring.write_behind import WriteBehind
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
 from storage.model_store import jobs, monitor_state
@@ -44,10 +44,10 @@ class RetrainingService:
         self._config = config
         self._database = database
         self._runner = RunnerProcess()
-        self._clock = Clock(self._queue)
-        self._watch = ModelWatch(database, metrics, self._history)
+        self._scheduler = TrainingScheduler(self._queue)
+        self._watch = ModelSwap(database, metrics, self._history)
         self._metrics, self._job_metrics = metrics, JobMetrics(metrics)
-        self._keeper = Keeper(database)
+        self._keeper = WriteBehind(database)
         self._outdated = False  # the runner has the config of before
         self._asked: set[str] = set()  # streams whose files of past points were looked at
         self._drifts: deque[DriftEvidence] = deque()
@@ -55,8 +55,8 @@ class RetrainingService:
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
 
     def start(self) -> None:
-        self._clock.take(_triggers(self._config))
-        self._clock.start()
+        self._scheduler.set_triggers(_triggers(self._config))
+        self._scheduler.start()
         self._thread.start()
 
     def take(self, config: Config) -> None:
@@ -64,13 +64,13 @@ class RetrainingService:
         for name in self._config.streams:
             self._watch.forget(name)
         self._config = config
-        self._clock.take(_triggers(config))
+        self._scheduler.set_triggers(_triggers(config))
         self._outdated, self._asked = True, set()
 
     def stop(self) -> None:
         """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
         self._stop.set()
-        self._clock.stop()
+        self._scheduler.stop()
         if self._thread.is_alive():
             self._thread.join(10)
         self._runner.stop()
@@ -88,7 +88,7 @@ class RetrainingService:
         """A stream is no longer what it was; from the loop, so nothing waits here."""
         self._drifts.append(evidence)
 
-    def eyes(self, name: str, stream: Stream, scorer: StreamScorer) -> list[Sink]:
+    def monitors(self, name: str, stream: Stream, scorer: StreamScorer) -> list[Sink]:
         """What watches the stream's engine beside the detector: detection power, and drift, each where it was
         when it was kept.
         """
@@ -145,7 +145,7 @@ class RetrainingService:
             )
             if stream is not None:
                 with self._database.begin() as connection:
-                    number = ask(
+                    number = request_training(
                         connection,
                         evidence.stream,
                         stream,
@@ -156,7 +156,7 @@ class RetrainingService:
                         detail=detail,
                     )
             self._drifts.popleft()  # not before it is written
-            self._job_metrics.drifted(evidence.stream)
+            self._job_metrics.count_drift(evidence.stream)
             names = [one["series"] for one in evidence.series[:3]]
             log.info(
                 "drift", stream=evidence.stream, statistics=evidence.statistics, series=names, job=number
@@ -184,7 +184,7 @@ class RetrainingService:
                 )
             else:
                 with self._database.begin() as connection:
-                    number = ask(
+                    number = request_training(
                         connection, name, stream, due_ns, trigger="history", author="start", now_ns=now_ns
                     )
                 if number is not None:
@@ -194,9 +194,9 @@ class RetrainingService:
     def _look(self) -> None:
         """Somebody must do what is due, or take over from whoever died doing it."""
         with self._database.read() as connection:
-            live = jobs.query(connection, states=jobs.LIVE)
-            ended = jobs.query(connection, states=jobs.ENDED, limit=50)
-        self._job_metrics.seen(self._config.streams, live, ended, time.time_ns())
+            live = jobs.query(connection, states=jobs.LIVE_STATES)
+            ended = jobs.query(connection, states=jobs.ENDED_STATES, limit=50)
+        self._job_metrics.update(self._config.streams, live, ended, time.time_ns())
         if self._outdated:
             self._outdated = False
             self._runner.stop()  # the next job starts one with the new config
@@ -207,7 +207,7 @@ class RetrainingService:
     def _queue(self, stream: str, due_ns: int) -> None:
         with self._database.begin() as connection:
             found = self._config.streams[stream]
-            number = ask(
+            number = request_training(
                 connection, stream, found, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns()
             )
         if number is not None:
@@ -229,7 +229,7 @@ class RetrainingService:
                 log.warning("missed trainings cannot be looked up", stream=name, error=str(error))
                 return
             if last:
-                self._clock.catch_up(name, last[0].due_ns)
+                self._scheduler.catch_up(name, last[0].due_ns)
 
 
 def _triggers(config: Config) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pipeline.core.errors import InputError, StorageError
 from pipeline.models.promotion import roll_back
 from storage.model_store import jobs, models
 from storage.model_store.jobs import Job
-from storage.model_store.models import Overtaken, Promotion
+from storage.model_store.models import ChampionChanged, Promotion
 from storage.sql.database import Database
 
 #: For so long the demo lets a promoted version decide before it takes it back.
@@ -38,7 +38,7 @@ class ModelStory:
             while not stop.wait(0.5):
                 try:
                     self._look(database)
-                except (StorageError, Overtaken):
+                except (StorageError, ChampionChanged):
                     continue  # the daemon says what is wrong with the database
         finally:
             database.close()
@@ -67,7 +67,7 @@ class ModelStory:
             self._say(
                 f"≈ job {job.id}: epoch {epoch} of {job.progress['epochs']}, held-out loss {job.progress['held_out']:.3f}"
             )
-        if job.state != state and job.state in jobs.ENDED:
+        if job.state != state and job.state in jobs.ENDED_STATES:
             self._say(
                 f"≈ job {job.id} {job.state} after {job.cost.get('cpu_seconds', 0):.0f} s of CPU: {job.reason}"
             )

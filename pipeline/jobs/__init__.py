@@ -1,1 +1,1 @@
-"""When and where work runs: scheduler, leases, Dask workers, results."""
+"""Scheduled work: scheduler, leases, Dask workers and results."""

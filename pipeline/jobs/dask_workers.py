@@ -1,6 +1,4 @@
-"""Where tasks are done: a Dask worker of our own on this machine, or the workers of a scheduler that the
-config names.
-"""
+"""Dask workers: a local one that is started on demand, or those of the configured scheduler."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
@@ -20,35 +18,40 @@ from pipeline.core.errors import ForewatchError
 from pipeline.jobs import tasks
 from pipeline.jobs.task_types import Task
 
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from distributed.security import Security
+
 log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
-#: How long a worker waits for its scheduler before it begins anew, and how long between two beginnings.
-PATIENCE_SECONDS = 60.0
-AGAIN_SECONDS = 2.0
+#: Time that a worker waits for its scheduler before it restarts, and the pause before the restart.
+SCHEDULER_TIMEOUT_SECONDS = 60.0
+RESTART_SECONDS = 2.0
 
 
-class ClusterAway(ForewatchError):
-    """The scheduler does not answer."""
+class ClusterUnavailable(ForewatchError):
+    """The Dask scheduler does not answer."""
 
 
-class Workers:
-    """The workers of one process; made on first use, closed when nothing is left to do, so that they hold no
-    memory meanwhile.
+class DaskWorkers:
+    """The Dask client of one process, and the local worker if no scheduler is configured.
+
+    Both are made on first use and closed when no job is left, so that they take no memory in between.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._config = cluster
-        self._client: Any = None
+        self._client: Client | None = None
         self._stack = ExitStack()
 
-    def submit(self, task: Task, told: Callable[[dict[str, Any]], None]) -> Any:
-        """Hand ``task`` over; its future.
+    def submit(self, task: Task, on_progress: Callable[[dict[str, Any]], None]) -> Future:
+        """Submit ``task`` and return its future.
 
-        ``told`` hears of its progress, in another thread. Raises ClusterAway.
+        ``on_progress`` is called in another thread. Raises ClusterUnavailable.
         """
         client = self.client()
-        client.subscribe_topic(task.topic, lambda event: told(event[1]))
+        client.subscribe_topic(task.topic, lambda event: on_progress(event[1]))
         return client.submit(
             tasks.run,
             task,
@@ -58,39 +61,39 @@ class Workers:
         )
 
     def cancel(self, task: Task) -> None:
-        """Ask it to end; it does so before its next chunk."""
+        """Request the cancellation of a task, which ends before its next chunk."""
         from distributed import Event
 
         Event(task.topic, client=self.client()).set()
 
     def gpus(self) -> int:
-        """How many workers offer a GPU. Raises ClusterAway."""
+        """Return the number of workers that offer a GPU. Raises ClusterUnavailable."""
         workers = self.client().scheduler_info(n_workers=-1)["workers"].values()
         return sum(bool(worker.get("resources", {}).get("GPU")) for worker in workers)
 
     def alive(self) -> bool:
-        """The scheduler is still there."""
+        """Return whether the scheduler is connected."""
         return self._client is not None and self._client.status == "running"
 
-    def client(self) -> Any:
-        """Connected. Raises ClusterAway."""
+    def client(self) -> Client:
+        """Return the connected client. Raises ClusterUnavailable."""
         if self._client is None:
             try:
-                self._client = self._connect() if self._config.scheduler else self._local()
+                self._client = self._connect() if self._config.scheduler else self._start_local()
             except (OSError, TimeoutError) as error:
                 self.close()
                 where = self._config.scheduler or "this machine"
-                raise ClusterAway(
+                raise ClusterUnavailable(
                     f"no Dask scheduler answers at {where}: {error}; start it, or change cluster.scheduler"
                 ) from None
         return self._client
 
     def close(self) -> None:
-        """Give everything back; the next use begins anew."""
+        """Close the client and the local worker; the next use makes them again."""
         self._client = None
         self._stack.close()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Client:
         from distributed import Client
 
         security = security_of(self._config.tls)
@@ -98,8 +101,8 @@ class Workers:
             Client(self._config.scheduler, timeout=CONNECT_SECONDS, security=security, set_as_default=False)
         )
 
-    def _local(self) -> Any:
-        """One worker process with one thread, which dies with us; what it leaves on the disk goes too."""
+    def _start_local(self) -> Client:
+        """Start one worker process with one thread; it and its temporary files end with this process."""
         import dask
         from distributed import Client, LocalCluster
 
@@ -122,61 +125,65 @@ class Workers:
 
 
 def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
-    """Be a worker of ``scheduler`` until a signal ends it: a process with one thread, begun anew when it
-    dies or the scheduler went away.
+    """Run a worker process for ``scheduler`` until SIGTERM or SIGINT.
+
+    The process has one thread. It is restarted when it dies or loses the scheduler.
     """
     import asyncio
     import signal
 
     from distributed import Nanny
 
-    async def work_for_it() -> None:
+    async def run_nanny() -> None:
         resources = {"GPU": 1} if gpu else None
         async with Nanny(
             scheduler,
             nthreads=1,
             resources=resources,
             security=security_of(tls),
-            death_timeout=PATIENCE_SECONDS,
+            death_timeout=SCHEDULER_TIMEOUT_SECONDS,
         ) as nanny:
             await nanny.finished()
 
-    async def live() -> None:
-        stop = asyncio.create_task(_signalled(signal.SIGTERM, signal.SIGINT))
+    async def restart_until_stopped() -> None:
+        stop = asyncio.create_task(_wait_for_signal(signal.SIGTERM, signal.SIGINT))
         while not stop.done():
-            working = asyncio.create_task(work_for_it())
+            working = asyncio.create_task(run_nanny())
             await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 working.cancel()
             (error,) = await asyncio.gather(working, return_exceptions=True)
             if not stop.done():
                 log.warning(
-                    "the Dask scheduler is away; trying again",
+                    "cannot reach the Dask scheduler; trying again",
                     scheduler=scheduler,
-                    error=str(error or "it ended"),
+                    error=str(error or "the connection was closed"),
                 )
-                await asyncio.wait([stop], timeout=AGAIN_SECONDS)
+                await asyncio.wait([stop], timeout=RESTART_SECONDS)
 
-    asyncio.run(live())
+    asyncio.run(restart_until_stopped())
 
 
-async def _signalled(*signals: int) -> None:
-    """Return once one of ``signals`` came."""
+async def _wait_for_signal(*signals: int) -> None:
+    """Return after one of ``signals`` has arrived."""
     import asyncio
 
-    came = asyncio.Event()
+    arrived = asyncio.Event()
     for number in signals:
-        asyncio.get_running_loop().add_signal_handler(number, came.set)
-    await came.wait()
+        asyncio.get_running_loop().add_signal_handler(number, arrived.set)
+    await arrived.wait()
 
 
 def has_gpu() -> bool:
-    """A GPU is there; asked of the driver's device files, because CUDA is touched in a worker only."""
+    """Return whether this machine has an NVIDIA GPU.
+
+    The device file of the driver tells, because only a worker may initialise CUDA.
+    """
     return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
-def security_of(tls: Tls | None) -> Any:
-    """Dask's settings for an encrypted cluster; None for a plain one."""
+def security_of(tls: Tls | None) -> Security | None:
+    """Return Dask's settings for an encrypted cluster, None for a plain one."""
     from distributed.security import Security
 
     if tls is None:

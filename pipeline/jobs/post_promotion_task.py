@@ -1,11 +1,8 @@
-"""The guard's look at a new champion: its verdicts in the history beside those of the model that decided
-before it.
-"""
+"""The post-promotion check: verdicts of a new champion compared with those of its predecessor."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,35 +10,47 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.jobs.task_types import Outcome, Task, Tell, Version
+from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
 from pipeline.training.dataset import newest_ns
-from pipeline.training.post_promotion_check import ENOUGH, Window, judge
+from pipeline.training.post_promotion_check import MIN_POINTS, VerdictCounts, compare_with_predecessor
 from storage.history.history import HistoryReader
+from storage.model_store.jobs import JobState, TaskKind
 
 
-def guard(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """Whether the champion (``task.challenger``: the version to look at) misbehaves against its predecessor
-    (``task.champion``).
+def check_after_promotion(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
+    """Compare the champion (``task.challenger``) with its predecessor (``task.champion``).
+
+    The result is ``better`` if the champion should be rolled back.
     """
     assert task.challenger is not None
     started = time.process_time()
-    table = _verdicts(task)
-    after, before = (_window(table, version) for version in (task.challenger, task.champion))
-    verdict = judge(before, after)
+    table = _read_verdicts(task)
+    after, before = (_count_verdicts(table, version) for version in (task.challenger, task.champion))
+    verdict = compare_with_predecessor(before, after)
     result: dict[str, Any] = {
         "version": task.challenger.version,
         "before": before.as_dict(),
         "after": after.as_dict(),
     }
     cost = {"cpu_seconds": time.process_time() - started, "points": table.num_rows}
-    evidence = {"guard": {"reason": verdict.reason, "roll_back": verdict.roll_back}}
-    return Outcome(
-        "succeeded", verdict.reason, evidence=evidence, result=result, cost=cost, better=verdict.roll_back
+    evidence = {
+        TaskKind.POST_PROMOTION_CHECK.value: {"reason": verdict.reason, "roll_back": verdict.roll_back}
+    }
+    return TaskResult(
+        JobState.SUCCEEDED,
+        verdict.reason,
+        evidence=evidence,
+        result=result,
+        cost=cost,
+        better=verdict.roll_back,
     )
 
 
-def _verdicts(task: Task) -> pa.Table:
-    """So much of the newest history that there is enough of both models, or all that trainings look at."""
+def _read_verdicts(task: Task) -> pa.Table:
+    """Read the newest history back to the point where it holds enough verdicts of both models.
+
+    It reaches back as far as a training's data at most.
+    """
     newest, most = newest_ns(task.history, task.name), task.stream.retraining.history.total_seconds()
     seconds = 2 * max(60.0, task.stream.retraining.post_promotion_check.total_seconds())
     columns = ["model", "surprise", "flag", "microseconds"]
@@ -49,14 +58,14 @@ def _verdicts(task: Task) -> pa.Table:
     while True:
         since_ns = newest - round(min(seconds, most) * 1e9)
         table = HistoryReader(task.history).read(task.name, since_ns=since_ns, columns=columns)
-        windows = [_window(table, version) for version in (task.challenger, task.champion)]
-        if seconds >= most or min(window.points for window in windows) >= 4 * ENOUGH:
+        counts = [_count_verdicts(table, version) for version in (task.challenger, task.champion)]
+        if seconds >= most or min(counted.points for counted in counts) >= 4 * MIN_POINTS:
             return table
         seconds *= 4
 
 
-def _window(table: pa.Table, version: Version | None) -> Window:
-    """What the model of ``version`` (None: what comes with forewatch) said."""
+def _count_verdicts(table: pa.Table, version: VersionFiles | None) -> VerdictCounts:
+    """Count the verdicts of ``version`` (None: the packaged model)."""
     model = (
         pc.cast(table.column("model"), pa.string())
         if "model" in table.column_names
@@ -65,21 +74,22 @@ def _window(table: pa.Table, version: Version | None) -> Window:
     own = pc.match_substring(model, "+" if version is None else f"+{version.version}")
     mask = pc.fill_null(pc.invert(own) if version is None else own, False)
     rows = table.filter(mask)
-    window = Window()
+    counted = VerdictCounts()
     if rows.num_rows:
         flag, series = (
             rows.column("flag").to_numpy(),
             rows.column("series").unify_dictionaries().combine_chunks().indices.to_numpy(),
         )
-        window.add(
+        counted.add(
             rows.column("surprise").to_numpy(), flag, _seconds(rows), _alarms(flag.astype(np.bool_), series)
         )
-    return window
+    return counted
 
 
 def _seconds(rows: pa.Table) -> float:
-    """What these rows took the engine that scored them, were each as dear as the middle one: a hiccup is not
-    the model's. 0: not known.
+    """Return the scoring time of the rows, from the median row; 0 if it is unknown.
+
+    The median leaves out pauses of the process, which the model does not cause.
     """
     if "microseconds" not in rows.column_names:
         return 0.0
@@ -88,6 +98,6 @@ def _seconds(rows: pa.Table) -> float:
 
 
 def _alarms(flag: NDArray[np.bool_], series: NDArray[np.int32]) -> int:
-    """Flagged rows that follow an unflagged one of their series."""
+    """Count the flagged rows that follow an unflagged one of their series."""
     follows = np.r_[False, flag[:-1] & (series[1:] == series[:-1])]
     return int((flag & ~follows).sum())

@@ -1,11 +1,10 @@
-"""The lease loop: claims jobs, has them done by a Dask worker, shows that it lives, and publishes what came
-of them under its token.
+"""The lease loop: claims jobs, submits them to Dask and publishes the results.
 
-    claim ─► submit ─► beat, beat, … ─► publish (one transaction: the job ends, versions and promotions
-    appear)
+    claim ─► submit ─► heartbeat, heartbeat, … ─► publish (one transaction: the job ends, versions and
+                                                  promotions appear)
 
-It runs in a process of its own beside the daemon (``pipeline.jobs.runner_process``); any number of machines
-may run one.
+Every write names the token of the claim. The loop runs in its own process beside the daemon
+(``pipeline.jobs.runner_process``); any number of machines may run one.
 """
 
 from __future__ import annotations
@@ -21,25 +20,31 @@ import structlog
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
-from pipeline.jobs.dask_workers import ClusterAway, Workers
+from pipeline.jobs.dask_workers import ClusterUnavailable, DaskWorkers
+from pipeline.jobs.metrics import NO_GPU_WORKER
 from pipeline.jobs.results import publish, task_of
-from pipeline.jobs.task_types import Outcome, Task
+from pipeline.jobs.task_types import Task, TaskResult
 from storage.model_store import jobs
-from storage.model_store.jobs import Job, Lost
-from storage.model_store.models import Overtaken
+from storage.model_store.jobs import Job, JobState, LeaseLost
+from storage.model_store.models import ChampionChanged
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 0.2
-#: Jobs in hand at once; those that wait for a worker count too.
-MOST = 8
-BEATS = 5  # within a lease
+#: Jobs claimed at a time, including those that wait for a worker.
+MAX_CLAIMED_JOBS = 8
+HEARTBEATS_PER_LEASE = 5
+#: Lease of a job whose stream is not in the config.
+DEFAULT_LEASE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Execution:
-    """One job in hand. ``reason`` says why it waits; ``outcome`` is what could not be published yet."""
+    """One claimed job.
+
+    ``reason`` says why it waits; ``outcome`` is a result that is not published yet.
+    """
 
     job: Job
     task: Task
@@ -49,7 +54,7 @@ class Execution:
     progress: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     cancelling: bool = False
-    outcome: Outcome | None = None
+    outcome: TaskResult | None = None
     error: BaseException | None = None
 
     @property
@@ -58,54 +63,66 @@ class Execution:
 
 
 class Runner:
-    """Everything that one process does for the jobs of one config. ``turn`` is called again and again."""
+    """The job loop of one process and one config; the caller repeats ``turn``."""
 
-    def __init__(self, config: Config, database: Database, owner: str, workers: Workers) -> None:
+    def __init__(self, config: Config, database: Database, owner: str, workers: DaskWorkers) -> None:
         self._config = config
         self._database = database
         self._owner = owner
         self._workers = workers
-        self._hands: dict[int, Execution] = {}
-        self._seen: dict[int, tuple[int, int, float]] = {}  # job → token, beat, since when both stand still
+        self._claimed: dict[int, Execution] = {}
+        # job → token, beat, and the time at which both were first observed
+        self._observed: dict[int, tuple[int, int, float]] = {}
 
     @property
     def busy(self) -> bool:
-        return bool(self._hands)
+        """Whether any job is claimed."""
+        return bool(self._claimed)
 
     @property
-    def _under_way(self) -> bool:
-        return any(execution.future is not None for execution in self._hands.values())
+    def _has_submitted(self) -> bool:
+        return any(execution.future is not None for execution in self._claimed.values())
 
     def run(
         self, stop: threading.Event, idle_seconds: float, orphaned: Callable[[], bool] = lambda: False
     ) -> None:
-        """Turn until ``stop`` is set or nothing was to do for ``idle_seconds``; an orphan finishes what is
-        under way, gives back what waits, and ends.
+        """Repeat ``turn`` until ``stop`` is set or no job came for ``idle_seconds``.
+
+        An orphaned runner finishes the submitted jobs, returns the others to the queue and ends.
+
+        Args:
+            stop: set to end the loop.
+            idle_seconds: time without jobs after which the loop ends.
+            orphaned: returns whether the parent process is gone.
         """
         worked_at = time.monotonic()
         try:
-            while not stop.wait(TURN_SECONDS) and not (orphaned() and not self._under_way):
+            while not stop.wait(TURN_SECONDS) and not (orphaned() and not self._has_submitted):
                 if self.turn(claim=not orphaned()):
                     worked_at = time.monotonic()
                 elif time.monotonic() - worked_at >= idle_seconds:
                     return
         finally:
-            self._leave()
+            self._release_claimed_jobs()
 
     def turn(self, claim: bool = True) -> bool:
-        """One look at everything; False: there is nothing to do, and nobody else's job to watch."""
+        """Advance every claimed job once.
+
+        Return False if no job is claimed here and no other process runs one.
+        """
         watching = False
         try:
-            watching = self._bury()
-            while claim and len(self._hands) < MOST and (job := self._claim()) is not None:
-                self._begin(job)
-                log.info("job begun", job=job.id, kind=job.kind, stream=job.stream, attempt=job.attempt)
+            watching = self._reclaim_expired_leases()
+            while claim and len(self._claimed) < MAX_CLAIMED_JOBS and (job := self._claim()) is not None:
+                self._prepare(job)
+                log.info("job started", job=job.id, kind=job.kind, stream=job.stream, attempt=job.attempt)
         except StorageUnavailable as error:
-            self._seen.clear()  # who could not be watched did not stand still
-            log.warning("jobs cannot be read", error=str(error))
-        for execution in list(self._hands.values()):
-            self._look(execution)
-        if not self._hands:
+            # A lease that could not be observed must not expire.
+            self._observed.clear()
+            log.warning("cannot read the jobs", error=str(error))
+        for execution in list(self._claimed.values()):
+            self._advance_or_end(execution)
+        if not self._claimed:
             self._workers.close()
         return self.busy or watching
 
@@ -115,63 +132,70 @@ class Runner:
         with self._database.begin() as connection:
             return jobs.claim(connection, self._owner, time.time_ns(), streams=self._config.streams)
 
-    def _begin(self, job: Job) -> None:
+    def _prepare(self, job: Job) -> None:
         try:
             with self._database.read() as connection:
-                self._hands[job.id] = Execution(job, task_of(connection, self._config, job))
-        except InputError as error:  # the version that it is about is gone
+                self._claimed[job.id] = Execution(job, task_of(connection, self._config, job))
+        except InputError as error:  # the version that the task needs was removed
             with self._database.begin() as connection:
-                jobs.finish(connection, job, "failed", str(error), time.time_ns(), error=str(error))
+                jobs.finish(connection, job, JobState.FAILED, str(error), time.time_ns(), error=str(error))
 
-    def _bury(self) -> bool:
-        """Jobs of owners that are silent for a whole lease go back into the queue.
+    def _reclaim_expired_leases(self) -> bool:
+        """Return jobs whose owner was silent for a whole lease to the queue.
 
-        True: somebody has one in hand.
+        Return True if another process has claimed a job.
         """
         with self._database.read() as connection:
-            others = [job for job in jobs.query(connection, states=["running"]) if job.id not in self._hands]
-        now, seen = time.monotonic(), self._seen
-        self._seen = {}
+            others = [
+                job
+                for job in jobs.query(connection, states=[JobState.RUNNING])
+                if job.id not in self._claimed
+            ]
+        now, observed = time.monotonic(), self._observed
+        self._observed = {}
         for job in others:
-            token, beat, since = seen.get(job.id, (job.token, job.beat, now))
+            token, beat, since = observed.get(job.id, (job.token, job.beat, now))
             if (token, beat) != (job.token, job.beat):
                 since = now
-            self._seen[job.id] = (job.token, job.beat, since)
-            if now - since >= self._lease(job):
+            self._observed[job.id] = (job.token, job.beat, since)
+            if now - since >= self._lease_seconds(job):
                 with self._database.begin() as connection:
-                    state = jobs.bury(connection, job, time.time_ns())
-                log.warning("the owner of a job is silent", job=job.id, owner=job.owner, now=state)
+                    state = jobs.reclaim_expired_lease(connection, job, time.time_ns())
+                log.warning("the lease of a job expired", job=job.id, owner=job.owner, new_state=state)
         return bool(others)
 
-    def _lease(self, job: Job) -> float:
+    def _lease_seconds(self, job: Job) -> float:
         stream = self._config.streams.get(job.stream)
-        return stream.retraining.lease.total_seconds() if stream is not None else 60.0
+        return stream.retraining.lease.total_seconds() if stream is not None else DEFAULT_LEASE_SECONDS
 
     # ------------------------------------------------------------------------------------------------ one job
 
-    def _look(self, execution: Execution) -> None:
+    def _advance_or_end(self, execution: Execution) -> None:
         try:
             if execution.outcome is None and execution.error is None:
                 self._advance(execution)
             if execution.outcome is not None or execution.error is not None:
-                self._end(execution)
-            elif time.monotonic() - execution.beat_at >= self._lease(execution.job) / BEATS:
-                self._beat(execution)
-                self._mind_gpu(execution)
-        except (StorageUnavailable, Overtaken) as error:
-            log.warning("a job cannot be written yet", job=execution.job.id, error=str(error))
-        except Lost as error:
-            log.warning("a job was lost", job=execution.job.id, error=str(error))
-            self._drop(execution)
+                self._publish(execution)
+            elif (
+                time.monotonic() - execution.beat_at
+                >= self._lease_seconds(execution.job) / HEARTBEATS_PER_LEASE
+            ):
+                self._heartbeat(execution)
+                self._requeue_if_gpu_lost(execution)
+        except (StorageUnavailable, ChampionChanged) as error:
+            log.warning("cannot write a job; trying again", job=execution.job.id, error=str(error))
+        except LeaseLost as error:
+            log.warning("the lease of a job is lost", job=execution.job.id, error=str(error))
+            self._forget(execution)
 
     def _advance(self, execution: Execution) -> None:
-        """Submit it once a worker of its kind is there, and see whether it is done."""
+        """Submit the job once a suitable worker is there; fetch the result once done."""
         try:
             if execution.future is None:
                 self._submit(execution)
             elif not self._workers.alive() or execution.future.status in ("cancelled", "lost"):
-                raise ClusterAway("the Dask scheduler went away with the job")
-        except ClusterAway as error:
+                raise ClusterUnavailable("the connection to the Dask scheduler was lost during the job")
+        except ClusterUnavailable as error:
             if execution.future is not None:
                 self._workers.close()
                 execution.error = error
@@ -183,27 +207,28 @@ class Runner:
                 execution.outcome = execution.future.result()
 
     def _submit(self, execution: Execution) -> None:
-        """A GPU where it is wanted and there; the CPU where it may be, or after the wait that the config
-        allows."""
+        """Submit to a GPU worker where one is wanted and there, otherwise to a CPU worker.
+
+        A job that wants a GPU waits for one for as long as the config says.
+        """
         wanted, after = execution.job.device, self._config.streams[execution.job.stream].retraining.cpu_after
         gpu = wanted != "cpu" and self._workers.gpus() > 0
         if wanted == "gpu" and not gpu:
             waited = time.monotonic() - execution.since
             if after is None or waited < after.total_seconds():
-                then = (
-                    f"; takes the CPU in {after.total_seconds() - waited:.0f} s" if after is not None else ""
+                fallback = (
+                    f"; uses the CPU in {after.total_seconds() - waited:.0f} s" if after is not None else ""
                 )
-                execution.reason = (
-                    f"no worker offers a GPU (forewatch worker --scheduler ADDRESS --gpu){then}"
-                )
+                execution.reason = f"{NO_GPU_WORKER} (forewatch worker --scheduler ADDRESS --gpu){fallback}"
                 return
         execution.reason = ""
         execution.task = replace(execution.task, gpu=gpu)
         execution.future = self._workers.submit(execution.task, execution.progress.update)
 
-    def _mind_gpu(self, execution: Execution) -> None:
-        """The last worker with a GPU went away: wait for the next one anew, and no longer than the config
-        allows.
+    def _requeue_if_gpu_lost(self, execution: Execution) -> None:
+        """Wait for a GPU again if the last worker with one has gone.
+
+        The waiting time of the config starts again.
         """
         if (
             execution.future is not None
@@ -214,10 +239,10 @@ class Runner:
             execution.future.cancel()
             execution.future, execution.since = None, time.monotonic()
 
-    def _beat(self, execution: Execution) -> None:
+    def _heartbeat(self, execution: Execution) -> None:
         execution.beat_at = time.monotonic()
         with self._database.begin() as connection:
-            cancel = jobs.beat(
+            cancel = jobs.heartbeat(
                 connection, execution.job, dict(execution.progress), execution.reason, execution.ran_on
             )
         if cancel and not execution.cancelling:
@@ -225,20 +250,20 @@ class Runner:
             if not execution.progress:
                 if execution.future is not None:
                     execution.future.cancel()
-                execution.outcome = Outcome("cancelled", "cancelled before it began")
+                execution.outcome = TaskResult(JobState.CANCELLED, "cancelled before it started")
             else:
                 self._workers.cancel(execution.task)
 
-    def _end(self, execution: Execution) -> None:
-        """Publish what came of it; the next turn tries again where the database is away."""
+    def _publish(self, execution: Execution) -> None:
+        """Publish the result; the next turn tries again if the database is unavailable."""
         job, error = execution.job, execution.error
         with self._database.begin() as connection:
             if error is None:
                 assert execution.outcome is not None
-                jobs.beat(connection, job, dict(execution.progress), ran_on=execution.ran_on)
+                jobs.heartbeat(connection, job, dict(execution.progress), ran_on=execution.ran_on)
                 publish(connection, self._config, job, execution.task, execution.outcome, time.time_ns())
-            elif _worth_again(error) and job.attempt < jobs.ATTEMPTS:
-                jobs.give_back(
+            elif _is_transient(error) and job.attempt < jobs.MAX_ATTEMPTS:
+                jobs.release(
                     connection,
                     job,
                     f"attempt {job.attempt}: {_first_line(error)}",
@@ -246,16 +271,15 @@ class Runner:
                     traceback=_text(error),
                 )
             else:
-                cost = {"attempts": job.attempt}
-                why = _first_line(error)
+                first_line = _first_line(error)
                 jobs.finish(
                     connection,
                     job,
-                    "failed",
-                    why,
+                    JobState.FAILED,
+                    first_line,
                     time.time_ns(),
-                    cost=cost,
-                    error=why,
+                    cost={"attempts": job.attempt},
+                    error=first_line,
                     traceback=_text(error),
                 )
         log.info(
@@ -263,32 +287,32 @@ class Runner:
             job=job.id,
             reason=execution.outcome.reason if execution.outcome else _first_line(error),
         )
-        self._drop(execution)
+        self._forget(execution)
 
-    def _drop(self, execution: Execution) -> None:
-        self._hands.pop(execution.job.id, None)
+    def _forget(self, execution: Execution) -> None:
+        self._claimed.pop(execution.job.id, None)
         if execution.future is not None and not execution.future.done() and self._workers.alive():
             self._workers.cancel(execution.task)
             execution.future.cancel()
 
-    def _leave(self) -> None:
-        """Our own end: what is not done yet is for others, at once."""
-        for execution in list(self._hands.values()):
+    def _release_claimed_jobs(self) -> None:
+        """Return unfinished jobs to the queue when this process ends."""
+        for execution in list(self._claimed.values()):
             try:
                 with self._database.begin() as connection:
-                    jobs.give_back(connection, execution.job, f"{self._owner} was stopped", stopped=True)
-            except (StorageUnavailable, Lost) as error:
+                    jobs.release(connection, execution.job, f"{self._owner} was stopped", stopped=True)
+            except (StorageUnavailable, LeaseLost) as error:
                 log.warning(
-                    "a job could not be given back; its lease ends by itself",
+                    "cannot return a job to the queue; its lease will expire",
                     job=execution.job.id,
                     error=str(error),
                 )
         self._workers.close()
 
 
-def _worth_again(error: BaseException) -> bool:
-    """The worker or the way to it died; an error of ours would only come again."""
-    return isinstance(error, ClusterAway) or type(error).__module__.split(".")[0] == "distributed"
+def _is_transient(error: BaseException) -> bool:
+    """Return whether the worker or the connection failed, and not the task itself."""
+    return isinstance(error, ClusterUnavailable) or type(error).__module__.split(".")[0] == "distributed"
 
 
 def _first_line(error: BaseException | None) -> str:

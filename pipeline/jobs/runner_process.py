@@ -1,7 +1,7 @@
-"""The runner as a process of its own, so that neither it nor Dask shares an interpreter with scoring.
+"""The runner in its own process, so that it and Dask share no interpreter with scoring.
 
-The parent writes its config to the child's standard input: secrets stand in it by name only, never by value.
-A child whose parent was killed finishes what it has in hand and ends.
+The parent writes its config to the child's standard input. Secrets stand there by name, never by value. A
+child whose parent was killed finishes its running jobs and ends.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import threading
 
 from pipeline.config.schema import Config
 
-#: How long a runner without work stays.
+#: Time after which a runner without work ends.
 IDLE_SECONDS = 30.0
-NICE = 10
-LEAVE_SECONDS = 10.0
+NICENESS = 10
+STOP_SECONDS = 10.0
 
 
 class RunnerProcess:
-    """The parent's side."""
+    """The parent's handle of the runner process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +36,7 @@ class RunnerProcess:
         return self._process.pid if self._process is not None else None
 
     def ensure(self, config: Config) -> None:
-        """Start it, unless it runs."""
+        """Start the process unless it runs."""
         if self.running:
             return
         self.stop()
@@ -45,7 +45,7 @@ class RunnerProcess:
         }
         quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         command = [sys.executable, "-m", "pipeline.jobs.runner_process"]
-        # A session of its own: Ctrl-C on the terminal is for the parent, which ends its child in order.
+        # A new session: Ctrl-C on the terminal reaches only the parent, which stops its child in order.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True
         )
@@ -54,12 +54,12 @@ class RunnerProcess:
         self._process.stdin.close()
 
     def stop(self) -> None:
-        """End it: it gives back what it has in hand. Calling it twice is fine."""
+        """Stop the process, which returns its jobs to the queue. A second call has no effect."""
         if self._process is None:
             return
         self._process.terminate()
         try:
-            self._process.wait(LEAVE_SECONDS)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -67,12 +67,12 @@ class RunnerProcess:
 
 
 def main() -> None:
-    """The child."""
+    """Run the child process."""
     parent = os.getppid()
-    os.nice(NICE)
+    os.nice(NICENESS)
     config = Config.model_validate_json(sys.stdin.buffer.read())
     from pipeline.database import database_of, owner_name
-    from pipeline.jobs.dask_workers import Workers
+    from pipeline.jobs.dask_workers import DaskWorkers
     from pipeline.jobs.runner import Runner
     from pipeline.observability.log_setup import configure_logs
 
@@ -82,11 +82,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     database = database_of(config)
     try:
-        runner = Runner(config, database, owner_name(), Workers(config.cluster))
+        runner = Runner(config, database, owner_name(), DaskWorkers(config.cluster))
         runner.run(stop, IDLE_SECONDS, orphaned=lambda: os.getppid() != parent)
     finally:
         database.close()
 
 
-if __name__ == "__main__":  # Dask's workers are spawned, and import this module again
+if __name__ == "__main__":  # Dask spawns its workers, and they import this module.
     main()

@@ -1,9 +1,8 @@
-"""The clock of the schedules. It only inserts rows: any number of processes may run one, and each due time is
-one job.
+"""The schedules of trainings.
 
-APScheduler with a memory store; what is due is asked of the trigger, not of the moment at which a timer
-fired, so a late timer, a suspended machine or a process that was down names the same due time as everybody
-else.
+The scheduler only inserts rows: any number of processes may run one, and each due time is one job. It uses
+APScheduler with a memory store. The due time comes from the trigger and not from the moment at which a timer
+fires, so that a late timer, a suspended machine and a restarted process compute the same due time.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from pipeline.core.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
-#: A tick that could not be written is tried again after this long.
-AGAIN = timedelta(seconds=5)
+#: Delay before a due training that could not be queued is tried again.
+RETRY_DELAY = timedelta(seconds=5)
 
 #: Inserts the job of (stream, due time in ns). Raises StorageError.
-Queue = Callable[[str, int], None]
+QueueTraining = Callable[[str, int], None]
 
 
-class Clock:
+class TrainingScheduler:
     """Calls ``queue`` for each due time of each stream's trigger, at least once."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: QueueTraining) -> None:
         from apscheduler.schedulers.background import BackgroundScheduler
 
         self._queue = queue
@@ -40,29 +39,32 @@ class Clock:
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
 
     def start(self) -> None:
+        """Start the timers."""
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Calling it twice is fine."""
+        """Stop the timers. A second call has no effect."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
-    def take(self, triggers: Mapping[str, Any]) -> None:
-        """From now on tick for these: stream → APScheduler trigger."""
+    def set_triggers(self, triggers: Mapping[str, Any]) -> None:
+        """Replace the triggers: stream → APScheduler trigger."""
         with self._lock:
             for stream in self._triggers:
                 self._scheduler.remove_job(stream)
             self._triggers = dict(triggers)
             for stream, trigger in self._triggers.items():
-                self._scheduler.add_job(self._tick, trigger, args=[stream], id=stream, replace_existing=True)
+                self._scheduler.add_job(
+                    self._queue_due, trigger, args=[stream], id=stream, replace_existing=True
+                )
 
     def catch_up(self, stream: str, since_ns: int) -> None:
-        """Tick now if a due time passed after ``since_ns``: nobody's clock ran then."""
+        """Queue the last due time now if it passed after ``since_ns``, while no scheduler ran."""
         due = last_due(self._triggers[stream], datetime.now(UTC))
         if due is not None and _ns(due) > since_ns:
-            self._tick(stream)
+            self._queue_due(stream)
 
-    def _tick(self, stream: str) -> None:
+    def _queue_due(self, stream: str) -> None:
         trigger = self._triggers.get(stream)
         due = last_due(trigger, datetime.now(UTC)) if trigger is not None else None
         if due is None:
@@ -70,13 +72,11 @@ class Clock:
         try:
             self._queue(stream, _ns(due))
         except StorageError as error:
-            log.warning(
-                "a due training cannot be queued yet", stream=stream, due=due.isoformat(), error=str(error)
-            )
+            log.warning("cannot queue a due training", stream=stream, due=due.isoformat(), error=str(error))
             self._scheduler.add_job(
-                self._tick,
+                self._queue_due,
                 "date",
-                run_date=datetime.now(UTC) + AGAIN,
+                run_date=datetime.now(UTC) + RETRY_DELAY,
                 args=[stream],
                 id=f"{stream} again",
                 replace_existing=True,

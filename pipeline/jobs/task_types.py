@@ -1,4 +1,4 @@
-"""What a job sends to a worker, and what comes back."""
+"""The task that a job sends to a worker, and the result that comes back."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.schema import Stream
-from pipeline.training.quarantine import Ruling
+from pipeline.training.quarantine import ReviewLabel
 
-#: progress of any kind, to be shown in the job's row
-Tell = Callable[[dict[str, Any]], None]
+#: Reports progress of any kind, to be shown in the row of the job.
+ReportProgress = Callable[[dict[str, Any]], None]
+
+#: Returns whether the task was cancelled.
+IsCancelled = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """Where the weights of a version are, and what they must be."""
+class VersionFiles:
+    """The path of a version's weights, and the sha256 of their manifest."""
 
     version: str
     path: str
@@ -26,7 +29,7 @@ class Version:
 class Task:
     """One attempt at one job, complete.
 
-    ``champion`` None: the weights that come with forewatch; ``challenger``: the version to judge.
+    ``champion`` None stands for the packaged weights; ``challenger`` is the version to judge.
     """
 
     job: int
@@ -36,30 +39,30 @@ class Task:
     stream: Stream
     history: str
     models: str
-    champion: Version | None
-    challenger: Version | None
-    rulings: tuple[Ruling, ...]
+    champion: VersionFiles | None
+    challenger: VersionFiles | None
+    review_labels: tuple[ReviewLabel, ...]
     detail: dict[str, Any]
     gpu: bool = False
 
     @property
     def topic(self) -> str:
-        """Names this attempt among all that a cluster does."""
+        """Name of this attempt, unique on a cluster."""
         return f"forewatch-{self.job}-{self.token}"
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of a task.
+class TaskResult:
+    """The result of a task.
 
-    state: of the job (succeeded, rejected, cancelled); made: a version to be kept; evidence: for its row.
+    state: of the job (succeeded, rejected, cancelled); made: a new version; evidence: for the version's row.
     """
 
     state: str
     reason: str
-    made: Version | None = None
+    made: VersionFiles | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
-    # the version that was made or judged should decide; for a guard: the champion should not
+    # A training or shadow task: the version should become champion. A check: the champion should be rolled back.
     better: bool = False

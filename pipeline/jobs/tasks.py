@@ -1,7 +1,7 @@
-"""What a Dask worker does for one job. It knows no database: all it needs is in the ``Task``, and what it
-found comes back as an ``Outcome``.
+"""The work of a Dask worker for one job.
 
-Here, and nowhere else, are data read, weights changed and GPUs touched.
+A worker has no database: its input is the ``Task``, its output a ``TaskResult``. Only here are training data
+read, weights changed and GPUs used.
 """
 
 from __future__ import annotations
@@ -12,114 +12,129 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Stream
-from pipeline.jobs.task_types import Outcome, Task, Tell, Version
-from pipeline.training.dataset import kept, newest_ns
+from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
+from pipeline.training.dataset import history_segments, newest_ns
+from storage.model_store.jobs import JobState, TaskKind
 
-#: How often a training asks whether it is to end.
-ASK_SECONDS = 1.0
+if TYPE_CHECKING:  # These modules import torch, which only a worker may do.
+    from detectors.base import Detector
+    from detectors.training.batched_finetune import BatchedProgress
+    from detectors.training.fit import EpochProgress
+    from pipeline.models.registry import Weights
+    from pipeline.training.backtest import BacktestConfig
+    from pipeline.training.dataset import TrainingData
+    from pipeline.training.promotion_rule import PromotionDecision
+    from pipeline.training.quarantine import ExcludedInterval
+    from pipeline.training.trainer import Trained
+
+#: Interval at which a training polls for its cancellation.
+CANCEL_POLL_SECONDS = 1.0
 
 
-def run(task: Task) -> Outcome:
-    """On a Dask worker: do ``task``, with its progress told on the task's topic.
+def run(task: Task) -> TaskResult:
+    """Run ``task`` on a Dask worker and report its progress on the task's topic.
 
-    Raises what the data or the registry raise.
+    Raises the errors of the data and of the registry.
     """
     from distributed import Event, get_worker
 
-    worker, wanted = get_worker(), Event(task.topic)
-    asked_at, cancelled = time.monotonic(), False
+    worker, cancel_event = get_worker(), Event(task.topic)
+    polled_at, cancelled = time.monotonic(), False
 
-    def tell(progress: dict[str, Any]) -> None:
+    def report(progress: dict[str, Any]) -> None:
         worker.log_event(task.topic, progress)
 
-    def ask() -> bool:
-        nonlocal asked_at, cancelled
-        if time.monotonic() - asked_at >= ASK_SECONDS:
-            cancelled, asked_at = wanted.is_set(), time.monotonic()
+    def is_cancelled() -> bool:
+        nonlocal polled_at, cancelled
+        if time.monotonic() - polled_at >= CANCEL_POLL_SECONDS:
+            cancelled, polled_at = cancel_event.is_set(), time.monotonic()
         return cancelled
 
-    tell({"phase": task.kind})
-    return perform(task, tell, ask)
+    report({"phase": task.kind})
+    return run_task(task, report, is_cancelled)
 
 
-def perform(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """The same without Dask."""
+def run_task(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
+    """Run ``task`` in this process.
+
+    Args:
+        task: the task.
+        report: called with progress for the row of the job.
+        cancelled: polled; the task ends soon after it returns True.
+    """
     import torch
 
     torch.set_num_threads(1)
     try:
-        return _kinds()[task.kind](task, tell, cancelled)
+        return _task_functions()[TaskKind(task.kind)](task, report, cancelled)
     finally:
-        if task.gpu and torch.cuda.is_available():  # the worker lives on, and others want the memory
+        if task.gpu and torch.cuda.is_available():  # The worker process stays; free the memory for others.
             gc.collect()
             torch.cuda.empty_cache()
 
 
-def train(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """Data without the quarantine → a fine-tuned version in the registry, with its backtest against the
-    champion.
-    """
-    from detectors.training.batched_finetune import Portions
-    from detectors.training.finetune import Tuning
-    from detectors.training.fit import Progress, Status
+def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
+    """Train a new version without the quarantine, backtest it and store its files."""
+    from detectors.training.finetune import FinetuneSettings
+    from detectors.training.fit import TrainingStatus
     from pipeline.models import registry
     from pipeline.models.champion import detector_spec
     from pipeline.training.trainer import TrainConfig, train_stream
 
-    data, span = _data(task)
-    device = _device(task, tell)
+    data, span = _load_data(task)
+    device = _device(task, report)
     start = _weights(task.champion)
     settings = task.stream.retraining
-    tuning = Tuning(epochs=settings.epochs, seed=settings.seed, device=device)
-    config = TrainConfig(detector_spec(task.stream), start, _groups(task.stream, data.series), tuning)
+    tuning = FinetuneSettings(epochs=settings.epochs, seed=settings.seed, device=device)
+    config = TrainConfig(detector_spec(task.stream), start, _group_series(task.stream, data.series), tuning)
 
-    def told(progress: Progress | Portions) -> None:
-        tell(asdict(progress))
+    def report_training(progress: EpochProgress | BatchedProgress) -> None:
+        report(asdict(progress))
 
     checkpoints = f"{registry.folder(task.models, task.name)}/checkpoints/{task.job}"
-    trained = train_stream(data, config, told, checkpoints, cancelled)
+    trained = train_stream(data, config, report_training, checkpoints, cancelled)
     cost = asdict(trained.cost)
     summary = {
         "points": len(data),
         "unread": data.unread,
         "series": len(data.series),
-        "left_out": trained.left_out,
+        "left_out": trained.excluded_rows,
         "status": trained.status.value,
     }
-    if trained.status is Status.CANCELLED:
-        return Outcome("cancelled", trained.reason, result=summary, cost=cost)
+    if trained.status is TrainingStatus.CANCELLED:
+        return TaskResult(JobState.CANCELLED, trained.reason, result=summary, cost=cost)
     if not trained.usable or not trained.weights:
-        return Outcome("rejected", trained.reason, result=summary, cost=cost)
-    tell({"phase": "backtest"})
-    weights, card, decision = _judged(task, data, trained.weights, start)
+        return TaskResult(JobState.REJECTED, trained.reason, result=summary, cost=cost)
+    report({"phase": "backtest"})
+    weights, card, decision = _choose_weights(task, data, trained.weights, start)
     path, sha256 = registry.publish(
         task.models, task.name, weights, _manifest(task, data, trained, weights, *span)
     )
-    registry.forget_checkpoints(checkpoints)
-    made = Version(sha256[: registry.DIGITS], path, sha256)
+    registry.remove_checkpoints(checkpoints)
+    made = VersionFiles(sha256[: registry.VERSION_DIGITS], path, sha256)
     evidence = {"training": trained.metrics | summary | {"until_ns": span[1]}, "backtest": card}
-    return Outcome("succeeded", decision.reason, made, evidence, summary, cost, decision.promote)
+    return TaskResult(JobState.SUCCEEDED, decision.reason, made, evidence, summary, cost, decision.promote)
 
 
-def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-    """What a challenger would have said of the points that came since it was trained, beside the champion.
+def compare_with_champion(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
+    """Backtest a challenger and the champion on the points after its training.
 
-    It runs over the history, which holds exactly what the engine saw, so that the hot path pays nothing for a
-    challenger.
+    The backtest reads the recorded history, which holds exactly the input of the engine. The engine itself
+    therefore does nothing for a challenger.
     """
     from pipeline.training.backtest import BacktestConfig
     from pipeline.training.dataset import HELD_BACK
 
     assert task.challenger is not None
-    data, (_, until_ns) = _data(task)
+    data, (_, until_ns) = _load_data(task)
     seen_ns = int(task.detail.get("until_ns", 0))
     new = int((data.time > seen_ns).sum()) if len(data) else 0
     share = new / len(data) if 0 < new < len(data) else HELD_BACK
     started = time.process_time()
-    card, decision = _compared(
+    card, decision = _compare(
         task,
         data,
         _weights(task.challenger),
@@ -128,8 +143,8 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     )
     cost = {"cpu_seconds": time.process_time() - started, "points": len(data)}
     result = {"version": task.challenger.version, "new_points": new, "until_ns": until_ns}
-    return Outcome(
-        "succeeded",
+    return TaskResult(
+        JobState.SUCCEEDED,
         decision.reason,
         evidence={"shadow": card},
         result=result,
@@ -138,83 +153,96 @@ def shadow(task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
     )
 
 
-def _data(task: Task) -> tuple[Any, tuple[int, int]]:
-    """The stream's recent history without the quarantine, and its span (first and last time in ns).
+def _load_data(task: Task) -> tuple[TrainingData, tuple[int, int]]:
+    """Return the training data of the stream, and their first and last time in ns.
 
-    Where the stream names files of past points, they stand for what is older than the history, all of it.
-    Where there is no history at all, a stream that reads from Kafka learns from its log. A job may ask for a
-    stretch of that log instead.
+    The data are the recorded history, without the quarantine. If the stream names files of past points,
+    they replace what is older than the history. If there is no history, a stream that reads from Kafka is
+    trained on its log. A job may name a span of that log instead.
     """
-    from pipeline.training.dataset import from_history, from_log, joined
+    from pipeline.training.dataset import from_history, from_log, join_history
 
     if {"from_ns", "to_ns"} & task.detail.keys():
         bounds = task.detail.get("from_ns"), task.detail.get("to_ns")
-        return _spanned(from_log(task.name, task.stream, *bounds, _detector(task), task.rulings))
+        return _with_span(from_log(task.name, task.stream, *bounds, _detector(task), task.review_labels))
     most = task.stream.retraining.most_points
     history = partial(
-        from_history, task.history, task.name, task.stream.channels, task.rulings, most_rows=most
+        from_history, task.history, task.name, task.stream.channels, task.review_labels, most_rows=most
     )
     back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
-    if task.stream.warm_start is None and (kept(task.history, task.name) or task.stream.source.kafka is None):
+    if task.stream.warm_start is None and (
+        history_segments(task.history, task.name) or task.stream.source.kafka is None
+    ):
         until_ns = newest_ns(task.history, task.name)
         since_ns = until_ns - back_ns
         return history(since_ns=since_ns, until_ns=until_ns + 1), (since_ns, until_ns)
-    return _spanned(joined(_past(task, back_ns), history()))
+    return _with_span(join_history(_load_past(task, back_ns), history()))
 
 
-def _spanned(data: Any) -> tuple[Any, tuple[int, int]]:
+def _with_span(data: TrainingData) -> tuple[TrainingData, tuple[int, int]]:
     until_ns = int(data.time.max(initial=0))
     return data, (int(data.time.min(initial=until_ns)), until_ns)
 
 
-def _past(task: Task, back_ns: int) -> Any:
+def _load_past(task: Task, back_ns: int) -> TrainingData:
     from pipeline.training.dataset import from_files, from_log
 
     if task.stream.warm_start is not None:
-        return from_files(task.name, task.stream, task.stream.warm_start, _detector(task), task.rulings)
-    return from_log(task.name, task.stream, time.time_ns() - back_ns, None, _detector(task), task.rulings)
+        return from_files(task.name, task.stream, task.stream.warm_start, _detector(task), task.review_labels)
+    return from_log(
+        task.name, task.stream, time.time_ns() - back_ns, None, _detector(task), task.review_labels
+    )
 
 
-def _detector(task: Task) -> Any:
-    """Who says what was unusual in what nobody has scored yet: the champion."""
+def _detector(task: Task) -> Detector:
+    """Build the champion's detector, which flags points that were not scored yet."""
     from detectors import build
     from pipeline.models.champion import detector_spec
 
     return build(detector_spec(task.stream), _weights(task.champion))
 
 
-def _compared(
-    task: Task, data: Any, challenger: Any, champion: Any, config: Any = None
-) -> tuple[dict[str, Any], Any]:
-    """The evidence card, as a dictionary and as people read it, and what the rule says of it."""
+def _compare(
+    task: Task,
+    data: TrainingData,
+    challenger: Weights | None,
+    champion: Weights | None,
+    config: BacktestConfig | None = None,
+) -> tuple[dict[str, Any], PromotionDecision]:
+    """Return the evidence card as JSON and text, and the promotion decision."""
     from pipeline.core.errors import InputError
     from pipeline.models.champion import detector_spec
-    from pipeline.training.promotion_rule import Decision, decide, make_card
+    from pipeline.training.promotion_rule import PromotionDecision, decide_promotion, make_evidence_card
 
     try:
-        card = make_card(data, detector_spec(task.stream), challenger, champion, config, rulings=task.rulings)
+        card = make_evidence_card(
+            data, detector_spec(task.stream), challenger, champion, config, review_labels=task.review_labels
+        )
     except InputError as error:
-        return {"reason": str(error)}, Decision(False, (str(error),), ())
-    return card.as_dict() | {"text": card.text()}, decide(card)
+        return {"reason": str(error)}, PromotionDecision(False, (str(error),), ())
+    return card.as_dict() | {"text": card.text()}, decide_promotion(card)
 
 
-def _judged(task: Task, data: Any, weights: Any, champion: Any) -> tuple[Any, dict[str, Any], Any]:
-    """The new weights with their card: all of them, or, where that is no better than the champion, those of
-    the shared LSTM alone if they are.
+def _choose_weights(
+    task: Task, data: TrainingData, weights: Weights, champion: Weights | None
+) -> tuple[Weights, dict[str, Any], PromotionDecision]:
+    """Return the better choice of new weights with its card.
+
+    These are all new weights or, if the rule rejects them, the shared LSTM alone if the rule accepts that.
     """
     from detectors.forecasters.per_group_lstm import without
 
-    card, decision = _compared(task, data, weights, champion)
+    card, decision = _compare(task, data, weights, champion)
     alone = without(weights)
     if not decision.promote and alone.keys() != weights.keys():
-        other, verdict = _compared(task, data, alone, champion)
+        other, verdict = _compare(task, data, alone, champion)
         if verdict.promote:
             return alone, other, verdict
     return weights, card, decision
 
 
-def _groups(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
-    """Which series (by place) share the values of the labels that ``models_by`` names."""
+def _group_series(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
+    """Group the series (by place) by their values of the labels in ``models_by``."""
     from pipeline.decode.series_names import labels_of
 
     found: dict[str, list[int]] = {}
@@ -225,24 +253,24 @@ def _groups(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def _weights(version: Version | None) -> Any:
-    """None: those that come with forewatch. Raises ArtifactError."""
+def _weights(version: VersionFiles | None) -> Weights | None:
+    """Read the weights of a version; None for the packaged ones. Raises ArtifactError."""
     from pipeline.models import registry
 
     return registry.weights_of(version.path, version.sha256) if version is not None else None
 
 
-def _device(task: Task, tell: Tell) -> str:
-    """CUDA where the job was given to a GPU worker that has one. Nobody but a worker asks."""
+def _device(task: Task, report: ReportProgress) -> str:
+    """Return the device of the training: CUDA for a job that a GPU worker runs."""
     import torch
 
     device = "cuda" if task.gpu and torch.cuda.is_available() else "cpu"
-    tell({"device": "gpu" if device == "cuda" else "cpu"})
+    report({"device": "gpu" if device == "cuda" else "cpu"})
     return device
 
 
 def _manifest(
-    task: Task, data: Any, trained: Any, weights: Any, since_ns: int, until_ns: int
+    task: Task, data: TrainingData, trained: Trained, weights: Weights, since_ns: int, until_ns: int
 ) -> dict[str, Any]:
     from detectors.forecasters import lstm_features
     from detectors.forecasters.per_group_lstm import members
@@ -267,14 +295,24 @@ def _manifest(
             "series": len(data.series),
             "points": len(data),
             "unread": data.unread,
-            "quarantine": [asdict(one) for one in data.left_out[:1000]],
+            "quarantine": [_excluded_as_json(one) for one in data.excluded[:1000]],
         },
         "metrics": trained.metrics,
         "forewatch": version("forewatch"),
     }
 
 
-def _kinds() -> dict[str, Callable[[Task, Tell, Callable[[], bool]], Outcome]]:
-    from pipeline.jobs.post_promotion_task import guard
+def _excluded_as_json(one: ExcludedInterval) -> dict[str, Any]:
+    """Return an excluded interval with the keys that manifests have."""
+    fields = asdict(one)
+    return fields | {"why": fields.pop("reason")}
 
-    return {"train": train, "shadow": shadow, "guard": guard}
+
+def _task_functions() -> dict[TaskKind, Callable[[Task, ReportProgress, IsCancelled], TaskResult]]:
+    from pipeline.jobs.post_promotion_task import check_after_promotion
+
+    return {
+        TaskKind.TRAIN: train,
+        TaskKind.SHADOW: compare_with_champion,
+        TaskKind.POST_PROMOTION_CHECK: check_after_promotion,
+    }

@@ -1,1 +1,1 @@
-"""Which model is the champion, and where the files of model versions are."""
+"""The champion of each stream, and the files of model versions."""

@@ -1,4 +1,4 @@
-"""Which model is the champion of a stream, and the detector that it makes."""
+"""The champion of a stream, and the detector that it makes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.config.schema import Stream, config_hash
 from pipeline.models import registry
 from pipeline.scoring.provenance import Provenance
 from storage.model_store import models
-from storage.model_store.models import Promotion
+from storage.model_store.models import Promotion, PromotionAction
 from storage.sql.database import Database
 
 
 def detector_spec(stream: Stream) -> DetectorSpec:
-    """What the stream's config says about its detector."""
+    """Return the detector's specification from the config of a stream."""
     limits = [stream.limits.get(channel) for channel in stream.channels]
     inf = float("inf")
     return DetectorSpec(
@@ -38,7 +38,14 @@ def detector_spec(stream: Stream) -> DetectorSpec:
 
 
 def provenance(name: str, stream: Stream, detector: Detector, version: str | None = None) -> Provenance:
-    """``version`` is that of the registry, None for what comes with forewatch."""
+    """Return the provenance of verdicts.
+
+    Args:
+        name: name of the stream.
+        stream: config of the stream.
+        detector: the detector.
+        version: version in the registry; None for the packaged weights.
+    """
     model_version = detector.version if version is None else f"{detector.version}+{version}"
     return Provenance(
         name, stream.channels, stream.alarm_rate, stream.close_after, config_hash(stream), model_version
@@ -47,9 +54,9 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """Who decides in a stream.
+    """The detector of a stream's champion.
 
-    ``promotion`` is the row that says so; ``refused`` why the version that it names could not be used.
+    ``promotion`` is the row that names it. ``refused`` says why the named version cannot be used.
     """
 
     detector: Detector
@@ -60,15 +67,15 @@ class Champion:
 
 
 def champion_of(database: Database, name: str, stream: Stream) -> Champion:
-    """The stream's detector with the weights that the newest promotion names.
+    """Build the stream's detector with the weights that the newest promotion names.
 
-    Weights that cannot be used are refused, and what decided before them goes on: in the end what comes with
-    forewatch. Raises StorageUnavailable.
+    Weights that cannot be used are refused. The previous champion then stays, or the packaged weights.
+    Raises StorageUnavailable.
     """
     with database.read() as connection:
-        promotion = models.champion(connection, name)
-        # who was rolled back does not come back
-        former = promotion.from_version if promotion.action == "promote" else None
+        promotion = models.current_champion(connection, name)
+        # A version that was rolled back is not used again.
+        former = promotion.from_version if promotion.action == PromotionAction.PROMOTE else None
         rows = [
             models.get(connection, version)
             for version in (promotion.to_version, former)

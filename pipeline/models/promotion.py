@@ -1,5 +1,6 @@
-"""Who decides, from now on: every change of a champion, by a job, by the guard or by a person, goes through
-here and is one audited row.
+"""Promotion and rollback: each change of a champion is one audited row.
+
+Jobs, the post-promotion check and people all change a champion here.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from sqlalchemy import Connection
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
-from storage.model_store.models import Promotion
+from storage.model_store.jobs import JobTrigger, TaskKind
+from storage.model_store.models import Promotion, PromotionAction
 
-#: Parts of ``guard`` after which a new champion is looked at: soon, then less often.
-LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
+#: Fractions of ``post_promotion_check`` after which a new champion is checked.
+CHECK_FRACTIONS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
 
 
 def promote(
@@ -26,33 +28,46 @@ def promote(
     now_ns: int,
     pinned: bool | None = None,
 ) -> Promotion:
-    """Let ``version`` decide in stream ``name``; the guard is asked to look after it.
+    """Make ``version`` the champion of stream ``name`` and schedule the first check of it.
 
-    Raises InputError and Overtaken.
+    Raises InputError and ChampionChanged.
+
+    Args:
+        connection: a transaction.
+        name: name of the stream.
+        stream: config of the stream.
+        version: the version, or its first digits.
+        author: the person or job that promotes.
+        reason: one sentence for the row.
+        now_ns: current time.
+        pinned: whether only a person may change the champion from now on; None leaves it as it is.
     """
     model = models.get(connection, version)
     if model.stream != name:
         raise InputError(f"version {version} was trained for stream {model.stream}, not {name}")
-    now = models.champion(connection, name)
+    now = models.current_champion(connection, name)
     if now.to_version == model.version and (pinned is None or pinned == now.pinned):
-        raise InputError(f"version {model.version} decides in stream {name} already")
-    action = "promote" if now.to_version != model.version else "pin"
-    after = models.change(
+        raise InputError(f"version {model.version} is the champion of stream {name} already")
+    action = PromotionAction.PROMOTE if now.to_version != model.version else PromotionAction.PIN
+    after = models.record_promotion(
         connection, now, action, model.version, author=author, reason=reason, now_ns=now_ns, pinned=pinned
     )
-    if action == "promote" and not after.pinned:
-        watch(connection, name, stream, after, 0)
+    if action == PromotionAction.PROMOTE and not after.pinned:
+        schedule_check(connection, name, stream, after, 0)
     return after
 
 
 def roll_back(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
-    """Let that version decide again that did before the champion. Raises InputError and Overtaken."""
-    now = models.champion(connection, name)
-    return models.change(
+    """Make the predecessor of the champion the champion again.
+
+    Raises InputError and ChampionChanged.
+    """
+    now = models.current_champion(connection, name)
+    return models.record_promotion(
         connection,
         now,
-        "rollback",
-        models.before(connection, now),
+        PromotionAction.ROLLBACK,
+        models.previous_version(connection, now),
         author=author,
         reason=reason,
         now_ns=now_ns,
@@ -60,28 +75,46 @@ def roll_back(connection: Connection, name: str, *, author: str, reason: str, no
 
 
 def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
-    """From now on jobs may change the champion of a stream again. Raises InputError and Overtaken."""
-    now = models.champion(connection, name)
+    """Let jobs change the champion of a stream again. Raises InputError and ChampionChanged."""
+    now = models.current_champion(connection, name)
     if not now.pinned:
         raise InputError(f"stream {name} is not pinned")
-    return models.change(
-        connection, now, "unpin", now.to_version, author=author, reason=reason, now_ns=now_ns, pinned=False
+    return models.record_promotion(
+        connection,
+        now,
+        PromotionAction.UNPIN,
+        now.to_version,
+        author=author,
+        reason=reason,
+        now_ns=now_ns,
+        pinned=False,
     )
 
 
-def watch(connection: Connection, name: str, stream: Stream, promotion: Promotion, look: int) -> None:
-    """Queue the guard's look number ``look`` at a new champion, if it is still to be looked at then."""
+def schedule_check(
+    connection: Connection, name: str, stream: Stream, promotion: Promotion, number: int
+) -> None:
+    """Queue check ``number`` (from 0) of a new champion, unless all checks were made.
+
+    Args:
+        connection: a transaction.
+        name: name of the stream.
+        stream: config of the stream.
+        promotion: the promotion of the champion.
+        number: index into ``CHECK_FRACTIONS``.
+    """
     length_ns = round(stream.retraining.post_promotion_check.total_seconds() * 1e9)
-    if look >= len(LOOKS) or not length_ns:
+    if number >= len(CHECK_FRACTIONS) or not length_ns:
         return
-    due_ns = promotion.created_ns + round(LOOKS[look] * length_ns)
-    detail = {"version": promotion.to_version, "sequence": promotion.sequence, "look": look}
+    due_ns = promotion.created_ns + round(CHECK_FRACTIONS[number] * length_ns)
+    # "look" is the stored key of the check's number.
+    detail = {"version": promotion.to_version, "sequence": promotion.sequence, "look": number}
     jobs.add(
         connection,
-        "guard",
+        TaskKind.POST_PROMOTION_CHECK,
         name,
         due_ns,
-        trigger="follow-up",
+        trigger=JobTrigger.FOLLOW_UP,
         author=promotion.author,
         now_ns=promotion.created_ns,
         device="cpu",

@@ -1,8 +1,7 @@
-"""Model files: two for each version, on any fsspec path, written once and never changed. Who may be used is a
-row of ``models``.
+"""Model files: two for each version, on any fsspec path, written once.
 
-The version is the beginning of the manifest's sha256, so the row, the files and the provenance of an anomaly
-name exactly the same numbers.
+The version is the beginning of the manifest's sha256, so that the row, the files and the provenance of an
+anomaly name the same numbers. The table ``models`` records which versions may be used.
 """
 
 from __future__ import annotations
@@ -23,28 +22,34 @@ from detectors.artifacts import ArtifactError
 from detectors.forecasters import per_group_lstm, shared_lstm_numba
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
-from storage.model_store.models import Model
+from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
 
 Weights = dict[str, NDArray[Any]]
 
-DIGITS = 12
+VERSION_DIGITS = 12
 
 
 def publish(
     root: str, stream: str, weights: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Write a new version under a name that nobody else writes to; its path and sha256. A figure that is no
-    number is null in the manifest.
+    """Write a new version under a unique name; return its path and sha256.
 
-    Raises ArtifactError where the path cannot be written, ValueError where a weight is not finite.
+    A NaN or infinite figure becomes null in the manifest. Raises ArtifactError if the path cannot be
+    written, ValueError if a weight is not finite.
+
+    Args:
+        root: folder or URL of all models.
+        stream: name of the stream.
+        weights: tensors by name.
+        manifest: plain values to store beside the weights.
     """
-    path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
+    path = f"{folder(root, stream)}/{uuid4().hex[:VERSION_DIGITS]}"
     return path, artifacts.save(path, weights, _json(manifest))
 
 
 def _json(value: Any) -> Any:
-    """JSON has no NaN (the gradient of a training that went on after its last epoch, say)."""
+    """Replace NaN and infinity by None, because JSON has neither."""
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,27 +58,27 @@ def _json(value: Any) -> Any:
 
 
 def weights_of(path: str, sha256: str) -> Weights:
-    """The weights of a version.
+    """Read the weights of a version.
 
-    Raises ArtifactError: not there, truncated, swapped, hostile, or made for other inputs.
+    Raises ArtifactError if the files are missing, truncated, swapped, hostile or made for other inputs.
     """
     return shared_lstm_numba.read(path, sha256)
 
 
 def manifest_of(path: str, sha256: str | None = None) -> dict[str, Any]:
-    """What is written beside the weights. Raises ArtifactError."""
+    """Read the manifest of a version. Raises ArtifactError."""
     return artifacts.load(path, sha256).manifest
 
 
 def folder(root: str, stream: str) -> str:
-    """Where the versions of a stream lie."""
+    """Return the folder of a stream's versions."""
     return f"{root.rstrip('/')}/{quote(stream, safe='').replace('.', '%2E')}"
 
 
-def copied(source: str, target: str, sha256: str | None = None) -> str:
-    """Bring a whole version (a path without its ending) elsewhere; its sha256, which stays the same.
+def copy_version(source: str, target: str, sha256: str | None = None) -> str:
+    """Copy a whole version (a path without its ending); return its unchanged sha256.
 
-    Raises InputError where it is not whole.
+    Raises InputError if the version is not whole.
     """
     try:
         saved = artifacts.load(source, sha256)
@@ -83,23 +88,33 @@ def copied(source: str, target: str, sha256: str | None = None) -> str:
         raise InputError(str(error)) from None
 
 
-def usable(model: Model) -> None:
-    """Raises InputError where the files of a version are not what they were, or not for us."""
+def require_usable(model: ModelVersion) -> None:
+    """Check the files of a version.
+
+    Raises InputError if they were changed, or made for other inputs.
+    """
     try:
         weights_of(model.path, model.sha256)
     except ArtifactError as error:
         raise InputError(f"version {model.version} cannot be used: {error}") from None
 
 
-def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> Model:
-    """Copy a version from ``source`` into the registry; the row for it.
+def import_version(source: str, root: str, stream: str, author: str, now_ns: int) -> ModelVersion:
+    """Copy a version from ``source`` into the registry and return its row.
 
-    Raises InputError where it cannot be used.
+    Raises InputError if it cannot be used.
+
+    Args:
+        source: path or URL of the version, without its ending.
+        root: folder or URL of all models.
+        stream: name of the stream.
+        author: the person who imports it.
+        now_ns: current time.
     """
-    path = f"{folder(root, stream)}/{uuid4().hex[:DIGITS]}"
-    sha256 = copied(source, path)
-    model = Model(
-        sha256[:DIGITS],
+    path = f"{folder(root, stream)}/{uuid4().hex[:VERSION_DIGITS]}"
+    sha256 = copy_version(source, path)
+    model = ModelVersion(
+        sha256[:VERSION_DIGITS],
         stream,
         path,
         sha256,
@@ -111,16 +126,17 @@ def imported(source: str, root: str, stream: str, author: str, now_ns: int) -> M
         f"imported from {source}",
     )
     try:
-        usable(model)
+        require_usable(model)
     except InputError:
-        delete(model)
+        delete_files(model)
         raise
     return model
 
 
-def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
-    """How far each tensor of the shared LSTMs of two versions (path, sha256) lies apart, relative to its
-    size. Raises InputError.
+def weight_distances(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
+    """Return the relative distance of each tensor of two versions' shared LSTMs.
+
+    A version is a pair of path and sha256. Raises InputError.
     """
     try:
         left, right = weights_of(*one), weights_of(*other)
@@ -133,27 +149,32 @@ def distance(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
     }
 
 
-def tidy(database: Database, root: str, streams: Iterable[str], keep: int) -> int:
-    """Remove versions that nothing needs any more: rows, then files; returns how many. Also checkpoints of
-    trainings that nobody can ask for again.
+def remove_unneeded_versions(database: Database, root: str, streams: Iterable[str], keep: int) -> int:
+    """Remove versions that are no longer needed; return their number.
 
-    Raises StorageUnavailable, OSError.
+    Rows go first, then files. Checkpoints of jobs without a row go too. Raises StorageUnavailable, OSError.
+
+    Args:
+        database: the database.
+        root: folder or URL of all models.
+        streams: names of the streams.
+        keep: number of newest versions that stay.
     """
     count = 0
     for stream in streams:
         with database.begin() as connection:
-            gone = models.expendable(connection, stream, keep)
+            gone = models.removable_versions(connection, stream, keep)
             for model in gone:
                 models.remove(connection, model.version)
         for model in gone:
-            if model.path.startswith(folder(root, stream)):  # what lies elsewhere is not ours to delete
-                delete(model)
+            if model.path.startswith(folder(root, stream)):  # files elsewhere stay
+                delete_files(model)
         count += len(gone)
-        _sweep(database, f"{folder(root, stream)}/checkpoints")
+        _remove_old_checkpoints(database, f"{folder(root, stream)}/checkpoints")
     return count
 
 
-def _sweep(database: Database, path: str) -> None:
+def _remove_old_checkpoints(database: Database, path: str) -> None:
     fs, name = url_to_fs(path)
     with suppress(FileNotFoundError):
         left = {
@@ -164,19 +185,19 @@ def _sweep(database: Database, path: str) -> None:
         with database.read() as connection:
             gone = left.keys() - jobs.existing(connection, list(left))
         for number in gone:
-            forget_checkpoints(f"{path}/{number}")
+            remove_checkpoints(f"{path}/{number}")
 
 
-def delete(model: Model) -> None:
-    """Remove the files of a version; those that are gone already do not matter. Raises OSError."""
+def delete_files(model: ModelVersion) -> None:
+    """Remove the files of a version; missing ones are ignored. Raises OSError."""
     for ending in ("json", "safetensors"):
         fs, name = url_to_fs(f"{model.path}.{ending}")
         with suppress(FileNotFoundError):
             fs.rm(name)
 
 
-def forget_checkpoints(path: str) -> None:
-    """Remove what a training left to go on from."""
+def remove_checkpoints(path: str) -> None:
+    """Remove the checkpoints of a training."""
     fs, name = url_to_fs(path)
     with suppress(OSError):
         fs.rm(name, recursive=True)

@@ -22,9 +22,9 @@ from pipeline.core.types import Power
 from pipeline.decode import Key
 from pipeline.observability.metrics import PowerMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
-from pipeline.training.dataset import TrainingData, take
-from pipeline.training.state_fitting import learn
-from pipeline.training.synthetic_changes import KINDS, ROWS, probe, spread_of
+from pipeline.training.dataset import TrainingData, take_points
+from pipeline.training.state_fitting import fit_state
+from pipeline.training.synthetic_changes import KINDS, ROWS, probe, robust_deviation
 from storage.model_store import monitor_state
 from storage.sql.database import Database
 
@@ -49,12 +49,17 @@ class PowerSummary:
 
     kind: str
     series: int
-    smallest: float | None
+    minimum_size: float | None
     delay: float | None
-    blind: float
+    undetectable_share: float
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the summary with the keys that ``forewatch power --json`` prints."""
+        fields = asdict(self)
+        return fields | {
+            "smallest": fields.pop("minimum_size"),
+            "blind": fields.pop("undetectable_share"),
+        }
 
 
 def summaries(found: Iterable[Power]) -> list[PowerSummary]:
@@ -66,15 +71,15 @@ def summaries(found: Iterable[Power]) -> list[PowerSummary]:
 
 
 def _summary(kind: str, some: Sequence[Power]) -> PowerSummary:
-    middle = sorted(np.inf if one.smallest is None else one.smallest for one in some)[len(some) // 2]
+    middle = sorted(np.inf if one.minimum_size is None else one.minimum_size for one in some)[len(some) // 2]
     delays = [one.delay for one in some if one.delay is not None]
-    blind = sum(one.smallest is None for one in some) / len(some)
+    undetectable_share = sum(one.minimum_size is None for one in some) / len(some)
     return PowerSummary(
         kind,
         len(some),
         None if np.isinf(middle) else float(middle),
         float(np.median(delays)) if delays else None,
-        blind,
+        undetectable_share,
     )
 
 
@@ -87,15 +92,24 @@ def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) 
     drawn = np.sort(np.random.default_rng(seed).permutation(good)[:series])
     data = data.only(drawn.tolist())
     until = np.diff(data.first) - ROWS
-    state, points = learn(detector, data, until, clean=False), data.points(clean=False)
+    state, points = fit_state(detector, data, until, clean=False), data.points(clean=False)
     found = {}
     for place, name in enumerate(data.series):
         cut = int(data.first[place] + until[place])
-        spread = np.array(
-            [spread_of(column) for column in points.values[max(int(data.first[place]), cut - 500) : cut].T]
+        deviation = np.array(
+            [
+                robust_deviation(column)
+                for column in points.values[max(int(data.first[place]), cut - 500) : cut].T
+            ]
         )
         found[name] = probe(
-            detector, state, place, take(points, np.arange(cut, cut + ROWS)), name, spread, _seed(name, seed)
+            detector,
+            state,
+            place,
+            take_points(points, np.arange(cut, cut + ROWS)),
+            name,
+            deviation,
+            _seed(name, seed),
         )
     return {name: some for name, some in found.items() if some}
 
@@ -173,7 +187,7 @@ class PowerSink:
                 continue
             one.last_ns = now
             if one.state is not None:
-                one.after.append(take(points, mine))
+                one.after.append(take_points(points, mine))
                 continue
             one.past.append(points.values[mine])
             if sum(map(len, one.past)) >= PAST:  # the engine's state is that after this batch
@@ -198,10 +212,10 @@ class PowerSink:
         self._watched.remove(ready)
         assert ready.state is not None
         name = self._scorer.name_of(ready.slot)
-        points = take(_joined(ready.after), np.arange(ROWS))
+        points = take_points(_joined(ready.after), np.arange(ROWS))
         points.slot = np.zeros(len(points), np.int32)
-        spread = np.array([spread_of(column) for column in np.concatenate(ready.past).T])
-        if some := probe(self._detector, ready.state, 0, points, name, spread, _seed(name, self._rounds)):
+        deviation = np.array([robust_deviation(column) for column in np.concatenate(ready.past).T])
+        if some := probe(self._detector, ready.state, 0, points, name, deviation, _seed(name, self._rounds)):
             self.found.pop(name, None)
             self.found[name] = some
             if len(self.found) > KEPT:
@@ -229,10 +243,10 @@ class PowerSink:
         if now - self._told >= TOLD_SECONDS or len(self.found) == 1:
             self._told = now
             for one in summaries(power for some in self.found.values() for power in some):
-                self._metrics.kind(one.kind, one.smallest, one.delay, one.blind)
+                self._metrics.kind(one.kind, one.minimum_size, one.delay, one.undetectable_share)
 
 
-def kept_of(database: Database, stream: str) -> dict[str, list[Power]]:
+def stored_power(database: Database, stream: str) -> dict[str, list[Power]]:
     """What a daemon found last, by whatever model decided then. Raises StorageUnavailable."""
     with database.read() as connection:
         return _by_series(monitor_state.power(connection, stream))
@@ -255,4 +269,4 @@ def _seed(name: str, number: int) -> int:
 
 def as_rows(found: Mapping[str, Sequence[Power]]) -> list[dict[str, Any]]:
     """For people and programs: one row a series and kind."""
-    return [asdict(one) for some in found.values() for one in some]
+    return [monitor_state.power_as_row(one) for some in found.values() for one in some]

@@ -10,7 +10,7 @@ from pipeline.observability.metrics import Metrics
 from pipeline.scoring.stream_scorer import BatchResult
 
 
-class GuardSink:
+class ForecasterUsageSink:
     """A sink (see ``pipeline.engine.engine.Sink``) that counts verdicts by whose forecast they are."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:

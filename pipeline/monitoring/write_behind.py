@@ -15,7 +15,7 @@ from storage.sql.database import Database
 Write = Callable[[Connection], None]
 
 
-class Keeper:
+class WriteBehind:
     """Bounded by what it is about: one write a key."""
 
     def __init__(self, database: Database) -> None:

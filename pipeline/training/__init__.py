@@ -1,1 +1,1 @@
-"""From recorded history to weights and the evidence for them; knows no database rows."""
+"""Training: from recorded history to weights and evidence, without a database."""

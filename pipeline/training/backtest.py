@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from detectors import build
 from detectors.base import Detector, DetectorSpec, State
 from pipeline.core.types import Power
-from pipeline.training.dataset import HELD_BACK, TrainingData, take
-from pipeline.training.quarantine import CLOSE, DAY, LeftOut, Ruling, Why
-from pipeline.training.state_fitting import learn, parts
-from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, probe, spread_of
+from pipeline.training.dataset import HELD_BACK, TrainingData, take_points
+from pipeline.training.quarantine import DAY_NS, MAX_GAP_ROWS, ExcludedInterval, ExclusionReason, ReviewLabel
+from pipeline.training.state_fitting import fit_state, row_batches
+from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, probe, robust_deviation
 
 LEVELS: Final = (1, 2, 3)  # decades of tail probability at which the calibration is looked at
 RECENT: Final = 500  # rows that say how far a series spreads
@@ -62,11 +62,11 @@ class Backtest:
     covered: float
     tails: dict[str, float]
     alarms: int
-    caught: list[str]
+    detected: list[str]
     missed: list[str]
     repeated: list[str]
     power: dict[str, float]
-    smallest: dict[str, float | None]
+    minimum_size: dict[str, float | None]
     microseconds: float
 
 
@@ -77,7 +77,7 @@ class Trial:
     data: TrainingData
     spec: DetectorSpec
     config: BacktestConfig
-    rulings: Sequence[Ruling] = ()
+    review_labels: Sequence[ReviewLabel] = ()
     until: NDArray[np.int64] = field(init=False)
     rows: NDArray[np.int64] = field(init=False)
 
@@ -94,14 +94,14 @@ class Trial:
         ``lived``: it has seen what is in quarantine, too (the champion).
         """
         detector = build(self.spec, weights)
-        state = learn(detector, self.data, self.until, clean=not lived)
+        state = fit_state(detector, self.data, self.until, clean=not lived)
         power = self._power(detector, state)
         points, step = self.data.points(clean=False), _spread_steps(self.data, self.until)
         flags = self.data.flagged.copy() if lived else np.zeros(len(self.data), np.bool_)
         errors, surprise, inside = (np.full(len(self.data), np.nan) for _ in range(3))
         spent = time.thread_time()
         for rows in _in_parts(self.data, self.until):
-            state, verdicts = detector.step(state, take(points, rows))
+            state, verdicts = detector.step(state, take_points(points, rows))
             flags[rows], surprise[rows] = verdicts.flag, verdicts.surprise
             off = np.abs(points.values[rows] - verdicts.expected) / step[points.slot[rows]]
             errors[rows] = _row_means(off)
@@ -126,8 +126,8 @@ class Trial:
         # what only the detector took out is where its alarms are
         quiet = self.rows[_unnamed(self.data)[self.rows]]
         by_series = series_means(self.data, errors, fair)
-        caught, missed = self._labelled(flags, Why.ANOMALY)
-        normal = [one for one in self.rulings if one.why is Why.NORMAL]
+        detected, missed = self._labelled(flags, ExclusionReason.ANOMALY)
+        normal = [one for one in self.review_labels if one.reason is ExclusionReason.NORMAL]
         return Backtest(
             version=version,
             points=len(quiet),
@@ -138,23 +138,23 @@ class Trial:
                 str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet)) for level in LEVELS
             },
             alarms=alarms(self.data, flags, quiet),
-            caught=caught,
+            detected=detected,
             missed=missed,
             repeated=[_name(one) for one in normal if _hit(self.data, flags, one, self.rows)],
-            power={kind: float(np.mean([p.caught for p in power if p.kind == kind])) for kind in KINDS}
+            power={kind: float(np.mean([p.detected for p in power if p.kind == kind])) for kind in KINDS}
             if power
             else {},
-            smallest={kind: _median([p.smallest for p in power if p.kind == kind]) for kind in KINDS}
+            minimum_size={kind: _median([p.minimum_size for p in power if p.kind == kind]) for kind in KINDS}
             if power
             else {},
             microseconds=microseconds,
         )
 
-    def _labelled(self, flags: NDArray[np.bool_], why: Why) -> tuple[list[str], list[str]]:
+    def _labelled(self, flags: NDArray[np.bool_], reason: ExclusionReason) -> tuple[list[str], list[str]]:
         """Stretches that reach into the held-out end: flagged in it (by a champion also before), or not."""
         found: tuple[list[str], list[str]] = ([], [])
-        for one in self.data.left_out:
-            if one.why is why and len(_within(self.data, one, self.rows)):
+        for one in self.data.excluded:
+            if one.reason is reason and len(_within(self.data, one, self.rows)):
                 found[0 if _hit(self.data, flags, one) else 1].append(_name(one))
         return found
 
@@ -168,12 +168,12 @@ class Trial:
             rows = np.arange(cut, min(cut + ROWS, int(self.data.first[place + 1])))
             if len(rows) <= LEAD:
                 continue
-            spread = np.array(
-                [spread_of(column) for column in points.values[max(begin, cut - RECENT) : cut].T]
+            deviation = np.array(
+                [robust_deviation(column) for column in points.values[max(begin, cut - RECENT) : cut].T]
             )
-            part = take(points, rows)
+            part = take_points(points, rows)
             found += probe(
-                detector, state, place, part, self.data.series[place], spread, self.config.seed + place
+                detector, state, place, part, self.data.series[place], deviation, self.config.seed + place
             )
         return found
 
@@ -182,7 +182,7 @@ def chosen(data: TrainingData, config: BacktestConfig) -> TrainingData:
     """At most ``most_series`` of the data, those with something labelled true first."""
     if len(data.series) <= config.most_series:
         return data
-    labelled = {one.series for one in data.left_out if one.why is Why.ANOMALY}
+    labelled = {one.series for one in data.excluded if one.reason is ExclusionReason.ANOMALY}
     order = np.random.default_rng(config.seed).permutation(len(data.series)).tolist()
     order.sort(key=lambda place: data.series[place] not in labelled)
     return data.only(order[: config.most_series])
@@ -195,7 +195,7 @@ def seasonal_naive(data: TrainingData, until: NDArray[np.int64], rows: NDArray[n
     step, out = _spread_steps(data, until), np.full(len(data), np.nan)
     for place, (begin, end) in enumerate(zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True)):
         x, usual = data.clean[begin:end], float(np.median(data.every[begin:end]))
-        seasons = {1, *(round(days * DAY / usual) for days in (1, 7) if usual > 0)}
+        seasons = {1, *(round(days * DAY_NS / usual) for days in (1, 7) if usual > 0)}
         tried = [
             (_season_error(x, season), season) for season in sorted(seasons) if 0 < 2 * season < until[place]
         ]
@@ -232,14 +232,14 @@ def alarms(data: TrainingData, flags: NDArray[np.bool_], rows: NDArray[np.int64]
     if not len(hits):
         return 0
     owner = data.owner[hits]
-    return int(1 + ((np.diff(hits) > CLOSE) | (np.diff(owner) != 0)).sum())
+    return int(1 + ((np.diff(hits) > MAX_GAP_ROWS) | (np.diff(owner) != 0)).sum())
 
 
 def _in_parts(data: TrainingData, until: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows from ``until`` on, in portions."""
     length = np.diff(data.first)
     late = np.arange(len(data)) - np.repeat(data.first[:-1], length) >= np.repeat(until, length)
-    return [rows[late[rows]] for rows in parts(data) if late[rows].any()]
+    return [rows[late[rows]] for rows in row_batches(data) if late[rows].any()]
 
 
 def _spread_steps(data: TrainingData, until: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -261,14 +261,14 @@ def _spread_steps(data: TrainingData, until: NDArray[np.int64]) -> NDArray[np.fl
 def _unnamed(data: TrainingData) -> NDArray[np.bool_]:
     """Rows (N,) that nobody but the detector took out: an alarm there counts as an alarm."""
     named = np.zeros(len(data), np.bool_)
-    for one in data.left_out:
-        if one.why is not Why.FLAGGED:
+    for one in data.excluded:
+        if one.reason is not ExclusionReason.FLAGGED:
             named[_within(data, one)] = True
     return ~named
 
 
 def _within(
-    data: TrainingData, one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None
+    data: TrainingData, one: ExcludedInterval | ReviewLabel, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """The rows of a stretch."""
     if one.series not in data.series:  # gone, or all series: then it is nobody's anomaly
@@ -281,12 +281,15 @@ def _within(
 
 
 def _hit(
-    data: TrainingData, flags: NDArray[np.bool_], one: LeftOut | Ruling, rows: NDArray[np.int64] | None = None
+    data: TrainingData,
+    flags: NDArray[np.bool_],
+    one: ExcludedInterval | ReviewLabel,
+    rows: NDArray[np.int64] | None = None,
 ) -> bool:
     return bool(flags[_within(data, one, rows)].any())
 
 
-def _name(one: LeftOut | Ruling) -> str:
+def _name(one: ExcludedInterval | ReviewLabel) -> str:
     return f"{one.series} {np.datetime64(one.start_ns, 'ns').astype('datetime64[s]')}Z"
 
 

@@ -1,12 +1,11 @@
-"""What a training sees of a stream: its series from history, files or a stretch of a Kafka log, without what
-is in quarantine.
+"""Training data of a stream, with the quarantine applied.
 
     history segments ────────────────────────────────┐
                                                      ├─► rows by series and time ─► quarantine ─► TrainingData
     any source ─► decode ─► windows ─► detector ─────┘
 
-History holds what windows and detector saw, so both ways give the same rows. Everything is arrays over all
-rows; Python runs per incident only.
+The recorded history holds the input of the detector, so both ways give the same rows. Everything is arrays
+over all rows; Python loops run per incident only.
 """
 
 from __future__ import annotations
@@ -29,22 +28,21 @@ from pipeline.models.champion import provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import range_source
-from pipeline.training.quarantine import LeftOut, Rows, Ruling, quarantine
+from pipeline.training.quarantine import ExcludedInterval, ReviewLabel, SeriesRows, quarantine
 from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 _COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")
-HELD_BACK = 0.2  # of each series, at its end: what a backtest judges on and no training sees
+HELD_BACK = 0.2  # share of each series at its end, used by the backtest only
 
 
 @dataclass(slots=True)
 class TrainingData:
-    """N rows of S series, ragged: series i has the rows ``first[i] … first[i + 1]``, in event-time order.
+    """N rows of S series: series i has the rows ``first[i] … first[i + 1]``, by time.
 
-    time (N,) ns; values (N, C) as they were seen; missed (N,) and every (N,) as in ``Points``; flagged (N,)
-    by the model of that time;
-    allowed (N,): may be learnt from. ``left_out`` says why the others may not; unread: rows that were too
-    many to be read at all.
+    time (N,) ns; values (N, C) as received; missed (N,) and every (N,) as in ``Points``; flagged (N,) by the
+    model of that time; allowed (N,): may be used for training. ``excluded`` gives the reasons for the other
+    rows; unread: number of rows beyond the limit, which were not read.
     """
 
     stream: str
@@ -57,7 +55,7 @@ class TrainingData:
     every: NDArray[np.int64]
     flagged: NDArray[np.bool_]
     allowed: NDArray[np.bool_]
-    left_out: list[LeftOut]
+    excluded: list[ExcludedInterval]
     unread: int = 0
 
     def __len__(self) -> int:
@@ -65,49 +63,52 @@ class TrainingData:
 
     @property
     def owner(self) -> NDArray[np.int32]:
-        """The series (its place in ``series``) of every row (N,)."""
+        """Place of each row's series in ``series`` (N,)."""
         return np.repeat(np.arange(len(self.series), dtype=np.int32), np.diff(self.first))
 
     @property
     def clean(self) -> NDArray[np.float64]:
-        """``values`` with NaN (missing) where they may not be learnt from."""
+        """``values`` with NaN where they must not be used for training."""
         return np.where(self.allowed[:, None], self.values, np.nan)
 
     def tail(self, share: float = HELD_BACK) -> NDArray[np.bool_]:
-        """The rows (N,) of the last ``share`` of each series."""
+        """Return a mask of the last ``share`` of each series' rows (N,)."""
         length = np.diff(self.first)
-        kept = length - np.round(share * length).astype(np.int64)
-        return np.arange(len(self)) - np.repeat(self.first[:-1], length) >= np.repeat(kept, length)
+        history_segments = length - np.round(share * length).astype(np.int64)
+        return np.arange(len(self)) - np.repeat(self.first[:-1], length) >= np.repeat(
+            history_segments, length
+        )
 
     def points(self, *, clean: bool) -> Points:
-        """All rows for a detector whose slots are the places in ``series``; ``clean``: what is in quarantine
-        is missing.
+        """Return all rows for a detector whose slots are the places in ``series``.
+
+        ``clean``: rows in quarantine are missing.
         """
         return Points(self.owner, self.time, self.clean if clean else self.values, self.missed, self.every)
 
     def only(self, chosen: Sequence[int]) -> TrainingData:
-        """The same of some series, by place."""
+        """Return the data of some series, by place."""
         names = [self.series[i] for i in sorted(chosen)]
         return self._kept(
             np.isin(self.owner, np.asarray(chosen, np.int32)), names, np.diff(self.first)[sorted(chosen)]
         )
 
     def head(self, held_back: float = HELD_BACK) -> TrainingData:
-        """The same without the ``tail``."""
+        """Return the data without their ``tail``."""
         keep = ~self.tail(held_back)
         return self._kept(keep, self.series, np.bincount(self.owner[keep], minlength=len(self.series)))
 
     def _kept(self, keep: NDArray[np.bool_], names: list[str], length: NDArray[np.int64]) -> TrainingData:
         first = np.r_[0, np.cumsum(length)].astype(np.int64)
-        points, inside = take(self.points(clean=False), keep), set(names)
-        left_out = [one for one in self.left_out if one.series in inside]
+        points, inside = take_points(self.points(clean=False), keep), set(names)
+        excluded = [one for one in self.excluded if one.series in inside]
         return _made(
-            self.stream, self.channels, names, first, points, self.flagged[keep], self.allowed[keep], left_out
+            self.stream, self.channels, names, first, points, self.flagged[keep], self.allowed[keep], excluded
         )
 
 
-def take(points: Points, rows: NDArray[Any]) -> Points:
-    """Some of the points, by number or mask."""
+def take_points(points: Points, rows: NDArray[Any]) -> Points:
+    """Return some of the points, by number or mask."""
     return Points(
         points.slot[rows], points.time[rows], points.values[rows], points.missed[rows], points.every[rows]
     )
@@ -117,20 +118,28 @@ def from_history(
     path: str,
     stream: str,
     channels: Sequence[str],
-    rulings: Sequence[Ruling] = (),
+    review_labels: Sequence[ReviewLabel] = (),
     since_ns: int | None = None,
     until_ns: int | None = None,
     most_points: int | None = None,
     series: Sequence[str] | None = None,
     most_rows: int | None = None,
 ) -> TrainingData:
-    """The history of ``stream`` below ``path`` with since_ns ≤ time < until_ns, of each series at most the
-    newest ``most_points``.
+    """Read the recorded history of a stream.
 
-    ``series`` names those that are wanted (left out: all). Of more than ``most_rows`` the newest are read,
-    evenly over all series, and what was older tells the quarantine nothing.
+    Raises OSError, or an error of the fsspec file system.
 
-    Raises OSError, or what the fsspec file system raises.
+    Args:
+        path: folder or URL of the history.
+        stream: name of the stream.
+        channels: names of the channels.
+        review_labels: reviews that the quarantine applies.
+        since_ns: first time.
+        until_ns: end of the span, exclusive.
+        most_points: newest points of each series to keep after the quarantine.
+        series: names of the series; None for all.
+        most_rows: rows to read at most, the newest, evenly over all series. Older rows are then no reference
+            for the quarantine.
     """
     values = [f"value:{channel}" for channel in channels]
     wanted = ["flag", "missed", "every", *values]
@@ -150,7 +159,14 @@ def from_history(
         np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"]
     )
     data = _assembled(
-        stream, tuple(channels), names, first, points, columns["flag"].astype(np.bool_), rulings, most_points
+        stream,
+        tuple(channels),
+        names,
+        first,
+        points,
+        columns["flag"].astype(np.bool_),
+        review_labels,
+        most_points,
     )
     data.unread = unread
     return data
@@ -161,13 +177,20 @@ def from_source(
     stream: Stream,
     detector: Detector,
     source: Source,
-    rulings: Sequence[Ruling] = (),
+    review_labels: Sequence[ReviewLabel] = (),
     most_points: int | None = None,
 ) -> TrainingData:
-    """Everything that ``source`` (files, or a ``RangeSource`` over a log) gives, by decoder, windows and
-    ``detector`` of the stream.
+    """Run ``source`` through the decoder, windows and detector of the stream.
 
     Raises SourceError.
+
+    Args:
+        name: name of the stream.
+        stream: config of the stream.
+        detector: the detector that flags points.
+        source: files, or a span of a log.
+        review_labels: reviews that the quarantine applies.
+        most_points: newest points of each series to keep after the quarantine.
     """
     scorer = StreamScorer(provenance(name, stream, detector), stream, detector)
     scored = [result.scored for result in results(scorer, source) if result.scored is not None]
@@ -189,20 +212,34 @@ def from_source(
     first = np.r_[0, np.cumsum(counts[keep])].astype(np.int64)
     series = [str(names[by_name[i]]) for i in keep]
     return _assembled(
-        name, stream.channels, series, first, take(points, order), flagged[order], rulings, most_points
+        name,
+        stream.channels,
+        series,
+        first,
+        take_points(points, order),
+        flagged[order],
+        review_labels,
+        most_points,
     )
 
 
 def from_files(
-    name: str, stream: Stream, path: Path, detector: Detector, rulings: Sequence[Ruling] = ()
+    name: str, stream: Stream, path: Path, detector: Detector, review_labels: Sequence[ReviewLabel] = ()
 ) -> TrainingData:
-    """Past points in a CSV or Parquet file, or in all those of a folder, as a backfill would read them.
+    """Read past points from a CSV or Parquet file, or from all files of a folder.
 
     Raises InputError and SourceError.
+
+    Args:
+        name: name of the stream.
+        stream: config of the stream.
+        path: file or folder.
+        detector: the detector that flags points.
+        review_labels: reviews that the quarantine applies.
     """
     source = source_of(name, stream, warm_start_files(name, path))
     try:
-        return from_source(name, stream, detector, source, rulings)
+        return from_source(name, stream, detector, source, review_labels)
     finally:
         source.close()
 
@@ -213,25 +250,33 @@ def from_log(
     start_ns: int | None,
     end_ns: int | None,
     detector: Detector,
-    rulings: Sequence[Ruling] = (),
+    review_labels: Sequence[ReviewLabel] = (),
 ) -> TrainingData:
-    """What lies in the stream's Kafka log from ``start_ns`` to ``end_ns`` by the log's own clock (None: all
-    of it).
+    """Read a span of the stream's Kafka log.
 
-    Raises InputError for a stream that has no such log, SourceError.
+    Raises InputError for a stream without a Kafka source, SourceError.
+
+    Args:
+        name: name of the stream.
+        stream: config of the stream.
+        start_ns: first time by the log's own clock; None for its beginning.
+        end_ns: last time; None for its end.
+        detector: the detector that flags points.
+        review_labels: reviews that the quarantine applies.
     """
     if stream.source.kafka is None:
-        raise InputError(f"stream {name} does not read from Kafka: there is no log to learn from")
+        raise InputError(f"stream {name} does not read from Kafka: it has no log to train on")
     source = range_source(name, stream.source.kafka, start_ns, end_ns)
     try:
-        return from_source(name, stream, detector, source, rulings)
+        return from_source(name, stream, detector, source, review_labels)
     finally:
         source.close()
 
 
-def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
-    """``recent``, and of each of its series, and of those that it lacks, what ``past`` has from before its
-    first row.
+def join_history(past: TrainingData, recent: TrainingData) -> TrainingData:
+    """Put the rows of ``past`` before the first row of each series of ``recent``.
+
+    Series that only ``past`` has are kept whole.
     """
     first_ns = {
         name: int(recent.time[row])
@@ -249,12 +294,12 @@ def joined(past: TrainingData, recent: TrainingData) -> TrainingData:
     order = np.lexsort((columns[0], owner[keep]))
     time, values, missed, every, flagged, allowed = (column[order] for column in columns)
     first = np.r_[0, np.cumsum(np.bincount(owner[keep], minlength=len(names)))].astype(np.int64)
-    left_out = [
-        *(one for one in past.left_out if one.start_ns < first_ns.get(one.series, one.end_ns + 1)),
-        *recent.left_out,
+    excluded = [
+        *(one for one in past.excluded if one.start_ns < first_ns.get(one.series, one.end_ns + 1)),
+        *recent.excluded,
     ]
     points = Points(owner[keep][order], time, values, missed, every)
-    return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, left_out)
+    return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, excluded)
 
 
 def _assembled(
@@ -264,17 +309,22 @@ def _assembled(
     first: NDArray[np.int64],
     points: Points,
     flagged: NDArray[np.bool_],
-    rulings: Sequence[Ruling],
+    review_labels: Sequence[ReviewLabel],
     most_points: int | None,
 ) -> TrainingData:
-    """Judged, then cut to the newest points: what came before them says what was usual."""
-    allowed, left_out = quarantine(Rows(series, first, points.time, points.values, flagged), rulings)
+    """Apply the quarantine, then keep the newest points.
+
+    The order matters: older points are the reference of the quarantine.
+    """
+    allowed, excluded = quarantine(
+        SeriesRows(series, first, points.time, points.values, flagged), review_labels
+    )
     if most_points is not None:
         length = np.diff(first)
         keep = np.repeat(first[1:], length) - np.arange(first[-1]) <= most_points
         first = np.r_[0, np.cumsum(np.minimum(length, most_points))].astype(np.int64)
-        points, flagged, allowed = take(points, keep), flagged[keep], allowed[keep]
-    return _made(stream, channels, series, first, points, flagged, allowed, left_out)
+        points, flagged, allowed = take_points(points, keep), flagged[keep], allowed[keep]
+    return _made(stream, channels, series, first, points, flagged, allowed, excluded)
 
 
 def _made(
@@ -285,11 +335,11 @@ def _made(
     points: Points,
     flagged: NDArray[np.bool_],
     allowed: NDArray[np.bool_],
-    left_out: list[LeftOut],
+    excluded: list[ExcludedInterval],
 ) -> TrainingData:
     time, values, missed, every = points.time, points.values, points.missed, points.every
     return TrainingData(
-        stream, channels, series, first, time, values, missed, every, flagged, allowed, left_out
+        stream, channels, series, first, time, values, missed, every, flagged, allowed, excluded
     )
 
 
@@ -301,7 +351,7 @@ def _empty(stream: str, channels: tuple[str, ...]) -> TrainingData:
 
 
 def _series(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of the series and the row at which each begins, then the number of rows."""
+    """Return the names of the series and the row at which each begins, then the end."""
     column = table.column("series").unify_dictionaries().combine_chunks()
     code = column.indices.to_numpy()
     begin = np.flatnonzero(np.diff(code, prepend=code[0] - 1))
@@ -310,7 +360,7 @@ def _series(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray:
-    """A column as NumPy; a channel that the history lacks, or lacked for a while, is NaN there."""
+    """Return a column as NumPy; rows without the channel are NaN."""
     if name not in table.column_names:
         return np.full(table.num_rows, np.nan)
     column = table.column(name)
@@ -320,10 +370,13 @@ def _numbers(table: pa.Table, name: str) -> NDArray:
 
 
 def newest_ns(path: str, stream: str) -> int:
-    """Event time of the newest point in the history of a stream. Raises InputError where there is none."""
+    """Return the time of the newest recorded point of a stream.
+
+    Raises InputError if there is none.
+    """
     from pipeline.core.errors import InputError
 
-    newest = [segment.newest_ns for segment in kept(path, stream)]
+    newest = [segment.newest_ns for segment in history_segments(path, stream)]
     if not newest:
         raise InputError(
             f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)"
@@ -331,6 +384,6 @@ def newest_ns(path: str, stream: str) -> int:
     return max(newest)
 
 
-def kept(path: str, stream: str) -> list[Segment]:
-    """The segments of the stream's history."""
+def history_segments(path: str, stream: str) -> list[Segment]:
+    """Return the segments of a stream's recorded history."""
     return valid(SegmentStore(path).list(folder_of(stream)))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from detectors.forecasters import per_group_lstm
 from detectors.forecasters.shared_lstm import network
-from detectors.training.batched_finetune import Many, Portions, train_many
-from detectors.training.finetune import Lanes, Tuning
+from detectors.training.batched_finetune import BatchedProgress, BatchedResult, finetune_batched
+from detectors.training.finetune import FinetuneSettings, TrainingSequences
 
 # of the shared LSTM's error one step ahead: so much smaller must that of a network be to be kept
 MARGIN: Final = 0.05
@@ -26,16 +26,16 @@ MOST: Final = 2_000  # networks of a version: 90 KB each
 
 Arrays = dict[str, NDArray[Any]]
 #: What a group is called → its series.
-Groups = Mapping[str, Sequence[int]]
+SeriesGroups = Mapping[str, Sequence[int]]
 
 
-def own_networks(
+def train_group_networks(
     shared: Mapping[str, NDArray[Any]],
-    lanes: Lanes,
+    lanes: TrainingSequences,
     series: Sequence[str],
-    groups: Groups,
-    tuning: Tuning,
-    progress: Callable[[Portions], None] | None = None,
+    groups: SeriesGroups,
+    tuning: FinetuneSettings,
+    progress: Callable[[BatchedProgress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:
@@ -51,7 +51,7 @@ def own_networks(
     for number, name in enumerate(chosen):
         owner[_lanes_of(groups[name], channels)] = number
     try:
-        many = train_many(network(shared), lanes, owner, tuning, progress, cancelled, checkpoint)
+        many = finetune_batched(network(shared), lanes, owner, tuning, progress, cancelled, checkpoint)
     except torch.cuda.OutOfMemoryError as error:
         return {}, {"groups": len(groups), "tried": 0, "kept": 0, "reason": str(error).splitlines()[0]}
     gain = _gain(many)
@@ -68,7 +68,9 @@ def own_networks(
     return per_group_lstm.tensors(members, {name: value[kept] for name, value in many.weights.items()}), about
 
 
-def _affordable(lanes: Lanes, channels: int, groups: Groups, tuning: Tuning) -> list[str]:
+def _affordable(
+    lanes: TrainingSequences, channels: int, groups: SeriesGroups, tuning: FinetuneSettings
+) -> list[str]:
     """Groups with the most rows first, as many as ``most_rows`` allows; one has at most ``batch`` lanes to
     learn from.
     """
@@ -86,7 +88,7 @@ def _lanes_of(places: Sequence[int], channels: int) -> NDArray[np.int64]:
     return (np.asarray(places, np.int64)[:, None] * channels + np.arange(channels)).ravel()
 
 
-def _gain(many: Many) -> NDArray[np.float64]:
+def _gain(many: BatchedResult) -> NDArray[np.float64]:
     """By how much of the shared LSTM's error each network's (S,) is smaller; 0 where nothing can be said."""
     sure = (many.known >= ENOUGH) & (many.held_out < many.before)
     return np.where(sure, 1 - many.error / np.where(many.shared_error > 0, many.shared_error, np.inf), 0.0)

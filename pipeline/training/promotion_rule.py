@@ -26,8 +26,8 @@ from detectors.base import DetectorSpec
 from pipeline.core.errors import InputError
 from pipeline.training.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
 from pipeline.training.dataset import TrainingData
-from pipeline.training.post_promotion_check import SLOWER
-from pipeline.training.quarantine import Ruling
+from pipeline.training.post_promotion_check import MAX_TIME_RATIO
+from pipeline.training.quarantine import ReviewLabel
 
 GAIN: Final = 0.01  # of the champion's error
 TOLERATED: Final = 0.01
@@ -42,7 +42,7 @@ Weights = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PromotionDecision:
     """``promote``, and why: what speaks ``against`` (each alone is enough to refuse) and what ``in_favour``."""
 
     promote: bool
@@ -62,7 +62,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class EvidenceCard:
     """What is known of a challenger.
 
     naive: MASE of seasonal naive by series, ``naive_mase`` its median; times in ns; all figures of the
@@ -87,8 +87,10 @@ class Card:
         card = asdict(self)
         for part in (card["challenger"], card["champion"]):
             del part["errors"]
+            # The stored cards have these keys.
+            part["caught"], part["smallest"] = part.pop("detected"), part.pop("minimum_size")
         del card["naive"]
-        decision = decide(self)
+        decision = decide_promotion(self)
         found: dict[str, Any] = _plain(
             card | {"promote": decision.promote, "reason": decision.reason} | asdict(decision)
         )
@@ -97,34 +99,39 @@ class Card:
     def text(self) -> str:
         """For people: a table of both, the baseline, and the decision."""
         return "\n".join(
-            [*_head(self), *_table(self), "", decide(self).reason[0].upper() + decide(self).reason[1:] + "."]
+            [
+                *_head(self),
+                *_table(self),
+                "",
+                decide_promotion(self).reason[0].upper() + decide_promotion(self).reason[1:] + ".",
+            ]
         )
 
 
-def make_card(
+def make_evidence_card(
     data: TrainingData,
     spec: DetectorSpec,
     challenger: Weights | None,
     champion: Weights | None,
     config: BacktestConfig | None = None,
-    rulings: Sequence[Ruling] = (),
-) -> Card:
+    review_labels: Sequence[ReviewLabel] = (),
+) -> EvidenceCard:
     """Backtest both (None: the weights of the package) on the end of ``data``, which must reach beyond what
     the challenger was trained on.
 
-    ``rulings`` are those that ``data`` were made with. Raises InputError where no series has a held-out end
+    ``review_labels`` are those that ``data`` were made with. Raises InputError where no series has a held-out end
     to be judged on.
     """
     config = config or BacktestConfig()
     data = chosen(data, config)
-    trial = Trial(data, spec, config, rulings)
+    trial = Trial(data, spec, config, review_labels)
     if not data.allowed[trial.rows].any():
         raise InputError(
             f"stream {data.stream}: nothing outside of the quarantine is left to judge a model on; wait for more history"
         )
     fair = trial.rows[data.allowed[trial.rows]]
     naive = seasonal_naive(data, trial.until, fair)
-    return Card(
+    return EvidenceCard(
         stream=data.stream,
         since_ns=int(data.time[trial.rows].min()),
         until_ns=int(data.time[trial.rows].max()),
@@ -137,7 +144,7 @@ def make_card(
     )
 
 
-def decide(card: Card) -> Decision:
+def decide_promotion(card: EvidenceCard) -> PromotionDecision:
     """The rule at the head of this module."""
     new, old = card.challenger, card.champion
     against = [text for wrong, text in _objections(card) if wrong]
@@ -152,7 +159,7 @@ def decide(card: Card) -> Decision:
         in_favour.append(
             f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of {len(wins)} series"
         )
-    if more := sorted(set(new.caught) - set(old.caught)):
+    if more := sorted(set(new.detected) - set(old.detected)):
         in_favour.append(
             f"it catches {len(more)} labelled anomalies that the champion misses ({', '.join(more[:3])})"
         )
@@ -160,12 +167,12 @@ def decide(card: Card) -> Decision:
         in_favour.append(
             f"it no longer repeats {len(fewer)} alarms that were labelled false ({', '.join(fewer[:3])})"
         )
-    return Decision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
+    return PromotionDecision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
 
 
-def _objections(card: Card) -> list[tuple[bool, str]]:
+def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
     new, old, naive = card.challenger, card.champion, card.naive_mase
-    missed = sorted(set(old.caught) & set(new.missed))
+    missed = sorted(set(old.detected) & set(new.missed))
     repeated = sorted(set(new.repeated) - set(old.repeated))
     power = {kind: (new.power[kind], old.power[kind]) for kind in new.power if kind in old.power}
     mean_power = [float(np.mean([pair[i] for pair in power.values()])) if power else 0.0 for i in range(2)]
@@ -197,7 +204,7 @@ def _objections(card: Card) -> list[tuple[bool, str]]:
             f"it catches {mean_power[0]:.0%} of the synthetic changes, the champion {mean_power[1]:.0%}",
         ),
         (
-            new.microseconds > SLOWER * old.microseconds,
+            new.microseconds > MAX_TIME_RATIO * old.microseconds,
             f"it takes {new.microseconds:.1f} µs a point, the champion {old.microseconds:.1f}",
         ),
     ]
@@ -210,7 +217,7 @@ def _off(one: Backtest) -> float:
     return max(0.0, math.log10(max(one.tails["2"], 1e-6) / 0.01))
 
 
-def _head(card: Card) -> list[str]:
+def _head(card: EvidenceCard) -> list[str]:
     since, until = (np.datetime64(ns, "ns").astype("datetime64[m]") for ns in (card.since_ns, card.until_ns))
     return [
         f"Evidence for stream {card.stream}: {card.challenger.version} (challenger) against {card.champion.version} (champion)",
@@ -219,7 +226,7 @@ def _head(card: Card) -> list[str]:
     ]
 
 
-def _table(card: Card) -> list[str]:
+def _table(card: EvidenceCard) -> list[str]:
     new, old = card.challenger, card.champion
     rows = [
         ("", "challenger", "champion", "wanted"),
@@ -242,13 +249,17 @@ def _table(card: Card) -> list[str]:
 
 
 def _of(one: Backtest) -> str:
-    return f"{len(one.caught)} of {len(one.caught) + len(one.missed)}"
+    return f"{len(one.detected)} of {len(one.detected) + len(one.missed)}"
 
 
 def _caught(one: Backtest, kind: str) -> str:
-    smallest = one.smallest.get(kind)
+    minimum_size = one.minimum_size.get(kind)
     size = (
-        "" if kind == "flat" else f", from {smallest:g} spreads" if smallest is not None else ", none surely"
+        ""
+        if kind == "flat"
+        else f", from {minimum_size:g} spreads"
+        if minimum_size is not None
+        else ", none surely"
     )
     return f"{one.power.get(kind, 0.0):.0%}{size}"
 

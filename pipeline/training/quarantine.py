@@ -1,10 +1,11 @@
-"""Which points a model may learn from: not the flagged ones, not what people called an anomaly or took out,
-nor what such an incident left behind.
+"""The quarantine: points that a training must not use.
 
-An alarm marks the beginning of an incident, not all of it: of a level shift only the first points are
-flagged. So a stretch that was flagged or labelled has an *aftermath*: as long as the series, day by day, has
-not come back to where it was before. What was labelled lasts until it is back (or until the data ends); what
-was only flagged lasts a day at most, which is the time that people have to say what it was.
+It holds flagged points, points that people labelled or excluded, and the aftermath of both.
+
+A flag marks only the beginning of an incident: of a level shift only the first points are flagged. A flagged
+or labelled interval therefore has an *aftermath*, which lasts as long as the series, day by day, has not come
+back to its former level. The aftermath of a labelled interval ends with the data at the latest. That of an
+interval that is only flagged lasts a day at most, the time that people have to label it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-DAY: Final = 86_400_000_000_000
-CLOSE: Final = 3  # rows without a flag that end a flagged stretch, as ``close_after`` ends an anomaly
-AWAY: Final = 4.0  # spreads of the days before
-DAYS: Final = 30  # that an aftermath is compared with, at most
-LEAST_DAYS: Final = 4  # and at least; a "day" is shorter where there is less of a past
-LEAST_ROWS: Final = 8  # of a "day"
+DAY_NS: Final = 86_400_000_000_000
+MAX_GAP_ROWS: Final = 3  # unflagged rows within a flagged interval, as ``close_after`` of an anomaly
+MAX_MEAN_DEVIATIONS: Final = 4.0  # standard deviations of the daily means
+MAX_REFERENCE_DAYS: Final = 30  # days that an aftermath is compared with
+MIN_REFERENCE_DAYS: Final = 4  # with less past than that, a "day" is shorter
+MIN_ROWS_PER_DAY: Final = 8
 
 
-class Why(StrEnum):
-    """Why a stretch is out, in the order in which one beats another; NORMAL brings flagged points back in."""
+class ExclusionReason(StrEnum):
+    """Reasons for an exclusion; a later one overrides an earlier one.
+
+    NORMAL returns flagged points to training.
+    """
 
     FLAGGED = "flagged"
     NORMAL = "labelled false"
@@ -36,33 +40,37 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
-    """What ``by`` said of start_ns ≤ time ≤ end_ns of ``series`` (None: of all series)."""
+class ReviewLabel:
+    """A review by ``by`` of start_ns ≤ time ≤ end_ns of ``series`` (None: all series)."""
 
     series: str | None
     start_ns: int
     end_ns: int
-    why: Why
+    reason: ExclusionReason
     by: str
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A stretch that is kept out of training: ``points`` rows with start_ns ≤ time ≤ end_ns, its aftermath in
-    it.
+class ExcludedInterval:
+    """An interval that is excluded from training, with its aftermath.
+
+    ``points`` rows have start_ns ≤ time ≤ end_ns.
     """
 
     series: str
     start_ns: int
     end_ns: int
-    why: Why
+    reason: ExclusionReason
     by: str
     points: int
 
 
 @dataclass(slots=True)
-class Rows:
-    """N rows of S series, by series and time: ``first`` (S + 1,), time (N,) ns, values (N, C), flagged (N,)."""
+class SeriesRows:
+    """N rows of S series, sorted by series and time.
+
+    first (S + 1,), time (N,) ns, values (N, C), flagged (N,).
+    """
 
     series: list[str]
     first: NDArray[np.int64]
@@ -71,81 +79,101 @@ class Rows:
     flagged: NDArray[np.bool_]
 
 
-def quarantine(rows: Rows, rulings: Sequence[Ruling]) -> tuple[NDArray[np.bool_], list[LeftOut]]:
-    """Which rows may be learnt from (N,), and what was left out."""
-    court = _Court(rows)
-    for ruling in [*_flagged(rows), *sorted(rulings, key=lambda one: list(Why).index(one.why))]:
-        court.rule(ruling)
-    return court.verdict < 0, court.left_out()
+def quarantine(
+    rows: SeriesRows, review_labels: Sequence[ReviewLabel]
+) -> tuple[NDArray[np.bool_], list[ExcludedInterval]]:
+    """Return the rows (N,) that a training may use, and the excluded intervals."""
+    mask = _ExclusionMask(rows)
+    for label in [
+        *_flagged_intervals(rows),
+        *sorted(review_labels, key=lambda one: list(ExclusionReason).index(one.reason)),
+    ]:
+        mask.apply(label)
+    return mask.interval_of_row < 0, mask.excluded_intervals()
 
 
-class _Court:
-    """``verdict`` (N,): the number of the stretch that keeps a row out, −1 for none."""
+class _ExclusionMask:
+    """The exclusions of all rows.
 
-    def __init__(self, rows: Rows) -> None:
+    ``interval_of_row`` (N,): number of the interval that excludes a row, −1 for none.
+    """
+
+    def __init__(self, rows: SeriesRows) -> None:
         self._rows = rows
-        self._place = {name: i for i, name in enumerate(rows.series)}
-        self._clean = rows.values.copy()  # NaN where out: no incident is measured by another one
+        self._series_index = {name: i for i, name in enumerate(rows.series)}
+        self._clean = (
+            rows.values.copy()
+        )  # NaN where excluded, so that no incident is the reference of another
         self._clean[rows.flagged] = np.nan
-        self._stretches: list[tuple[int, Ruling]] = []
-        self.verdict = np.full(len(rows.time), -1, np.int64)
+        self._intervals: list[tuple[int, ReviewLabel]] = []
+        self.interval_of_row = np.full(len(rows.time), -1, np.int64)
 
-    def rule(self, ruling: Ruling) -> None:
+    def apply(self, label: ReviewLabel) -> None:
+        """Exclude or return the rows that a label names."""
         chosen = (
-            range(len(self._rows.series)) if ruling.series is None else [self._place.get(ruling.series, -1)]
+            range(len(self._rows.series))
+            if label.series is None
+            else [self._series_index.get(label.series, -1)]
         )
         for place in chosen:
             if place >= 0:
-                self._apply(place, ruling)
+                self._apply_to_series(place, label)
 
-    def _apply(self, place: int, ruling: Ruling) -> None:
+    def _apply_to_series(self, place: int, label: ReviewLabel) -> None:
         begin, end = self._rows.first[place : place + 2].tolist()
         time = self._rows.time[begin:end]
         start, stop = (
-            int(np.searchsorted(time, ruling.start_ns)),
-            int(np.searchsorted(time, ruling.end_ns, side="right")),
+            int(np.searchsorted(time, label.start_ns)),
+            int(np.searchsorted(time, label.end_ns, side="right")),
         )
         if start >= stop:
             return
-        if ruling.why in (Why.FLAGGED, Why.NORMAL, Why.ANOMALY):
-            latest = ruling.end_ns + DAY if ruling.why is Why.FLAGGED else int(time[-1]) + 1
+        if label.reason in (ExclusionReason.FLAGGED, ExclusionReason.NORMAL, ExclusionReason.ANOMALY):
+            latest = label.end_ns + DAY_NS if label.reason is ExclusionReason.FLAGGED else int(time[-1]) + 1
             stop = aftermath(time, self._rows.values[begin:end], self._clean[begin:end], start, stop, latest)
         here = slice(begin + start, begin + stop)
-        if ruling.why is Why.NORMAL:
-            self.verdict[here] = -1
+        if label.reason is ExclusionReason.NORMAL:
+            self.interval_of_row[here] = -1
             self._clean[here] = self._rows.values[here]
             return
-        self.verdict[here] = len(self._stretches)
+        self.interval_of_row[here] = len(self._intervals)
         self._clean[here] = np.nan
-        self._stretches.append((place, ruling))
+        self._intervals.append((place, label))
 
-    def left_out(self) -> list[LeftOut]:
-        counts = np.bincount(self.verdict[self.verdict >= 0], minlength=len(self._stretches))
-        order = np.argsort(self.verdict, kind="stable")[int((self.verdict < 0).sum()) :]
+    def excluded_intervals(self) -> list[ExcludedInterval]:
+        counts = np.bincount(self.interval_of_row[self.interval_of_row >= 0], minlength=len(self._intervals))
+        order = np.argsort(self.interval_of_row, kind="stable")[int((self.interval_of_row < 0).sum()) :]
         found, at = [], 0
-        for (place, ruling), count in zip(self._stretches, counts.tolist(), strict=True):
+        for (place, label), count in zip(self._intervals, counts.tolist(), strict=True):
             if count:
                 time = self._rows.time[order[at : at + count]]
                 found.append(
-                    LeftOut(
-                        self._rows.series[place], int(time[0]), int(time[-1]), ruling.why, ruling.by, count
+                    ExcludedInterval(
+                        self._rows.series[place], int(time[0]), int(time[-1]), label.reason, label.by, count
                     )
                 )
             at += count
         return found
 
 
-def _flagged(rows: Rows) -> Iterable[Ruling]:
-    """Runs of flagged rows; those of a series that are at most ``CLOSE`` rows apart are one."""
+def _flagged_intervals(rows: SeriesRows) -> Iterable[ReviewLabel]:
+    """Yield the runs of flagged rows as labels.
+
+    Runs of a series that are at most ``MAX_GAP_ROWS`` rows apart are one.
+    """
     hits = np.flatnonzero(rows.flagged)
     if not len(hits):
         return
     owner = np.searchsorted(rows.first, hits, side="right") - 1
-    new = np.r_[True, (np.diff(hits) > CLOSE) | (np.diff(owner) != 0)]
+    new = np.r_[True, (np.diff(hits) > MAX_GAP_ROWS) | (np.diff(owner) != 0)]
     starts = np.flatnonzero(new)
     for a, b in zip(starts.tolist(), [*(starts[1:] - 1).tolist(), len(hits) - 1], strict=True):
-        yield Ruling(
-            rows.series[owner[a]], int(rows.time[hits[a]]), int(rows.time[hits[b]]), Why.FLAGGED, "detector"
+        yield ReviewLabel(
+            rows.series[owner[a]],
+            int(rows.time[hits[a]]),
+            int(rows.time[hits[b]]),
+            ExclusionReason.FLAGGED,
+            "detector",
         )
 
 
@@ -157,46 +185,53 @@ def aftermath(
     stop: int,
     latest_ns: int,
 ) -> int:
-    """The row (exclusive) at which the stretch [start, stop) of one series is over: no later than
-    ``latest_ns``.
+    """Return the row (exclusive) at which the aftermath of [start, stop) ends.
 
-    ``values`` (n, C) as they came, ``clean`` (n, C) the same with NaN where they must not be compared with.
-    Each day after the stretch is compared, channel by channel, with the same times of the days before: the
-    mean of a whole day says more of a level than any single point.
+    Each day after the interval is compared, channel by channel, with the same times of the days before. The
+    mean of a whole day tells more about a level than any single point.
+
+    Args:
+        time: times of one series (n,), ns.
+        values: values as received (n, C).
+        clean: the same (n, C) with NaN in rows that must not serve as a reference.
+        start: first row of the interval.
+        stop: row after the interval.
+        latest_ns: the aftermath ends here at the latest.
     """
     usual = float(np.median(np.diff(time[: start + 1]))) if start else 0.0
-    day = min(round(DAY / usual), start // LEAST_DAYS) if usual > 0 else 0
-    if day < LEAST_ROWS:
+    day = min(round(DAY_NS / usual), start // MIN_REFERENCE_DAYS) if usual > 0 else 0
+    if day < MIN_ROWS_PER_DAY:
         return stop
-    # as many whole days before ``stop`` as take us out of the stretch
+    # Go back from ``stop`` by whole days until before the interval.
     anchor = stop - -(-(stop - start) // day) * day
-    days = min(anchor // day, DAYS)
+    days = min(anchor // day, MAX_REFERENCE_DAYS)
     before = clean[anchor - days * day : anchor].reshape(days, day, -1)
     last = int(np.searchsorted(time, latest_ns))
     while stop < last:
         rows = min(day, last - stop)
-        if not _away(before[:, :rows], values[stop : stop + rows]):
+        if not _mean_has_moved(before[:, :rows], values[stop : stop + rows]):
             return stop
         stop += rows
     return stop
 
 
-def _away(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
-    """Whether the mean of ``after`` (n, C) lies outside what the means of ``before`` (D, n, C) were, in any
-    channel.
+def _mean_has_moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """Return whether the mean of a day lies outside the means of the days before.
+
+    ``before`` (D, n, C), ``after`` (n, C); one channel suffices.
     """
     with np.errstate(all="ignore"):
         there = np.isfinite(before)
         count = there.sum(1)
         # (D, C)
         means = np.where(count >= before.shape[1] / 2, np.where(there, before, 0.0).sum(1) / count, np.nan)
-        enough = np.isfinite(means).sum(0) >= LEAST_DAYS - 1
+        enough = np.isfinite(means).sum(0) >= MIN_REFERENCE_DAYS - 1
         centre = np.nanmedian(np.where(enough, means, 0.0), 0)
         within = np.nanstd(np.where(enough, before.reshape(-1, before.shape[2]), 0.0), 0) / np.sqrt(
             before.shape[1]
         )
         spread = np.maximum(np.nanstd(np.where(enough, means, 0.0), 0, ddof=1), within)
         here = np.isfinite(after)
-        # NaN, so not away, in a channel without a value
+        # A channel without a value gives NaN, which counts as not moved.
         off = np.abs(np.where(here, after, 0.0).sum(0) / here.sum(0) - centre)
-        return bool((enough & (off > AWAY * spread + 1e-9 * np.abs(centre))).any())
+        return bool((enough & (off > MAX_MEAN_DEVIATIONS * spread + 1e-9 * np.abs(centre))).any())

@@ -1,5 +1,6 @@
-"""What each series knows of itself (scale, rhythm, readout, calibration), learnt by running the detector over
-its history.
+"""The state of each series (scale, season, readout, calibration) from its history.
+
+It is fitted in closed form by running the detector over the history.
 """
 
 from __future__ import annotations
@@ -12,94 +13,114 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, State
 from pipeline.config.schema import Stream
-from pipeline.training.dataset import TrainingData, from_history, take
-from pipeline.training.quarantine import Ruling, Why
+from pipeline.training.dataset import TrainingData, from_history, take_points
+from pipeline.training.quarantine import ExclusionReason, ReviewLabel
 
-ROWS = 200_000  # of one call of a detector
-RELEARNT = 256  # series at a promotion, at most
-POINTS = 20_000  # of each, the newest
+MAX_ROWS_PER_STEP = 200_000
+MAX_REFITTED_SERIES = 256
+MAX_POINTS_PER_SERIES = 20_000  # the newest
 
 
 @dataclass(frozen=True, slots=True)
-class Relearnt:
-    """Series that begin anew with a promoted model; row i of ``state`` is that of ``names[i]``."""
+class RefittedSeries:
+    """New states of series; row i of ``state`` belongs to ``names[i]``."""
 
     names: list[str]
     state: State
 
 
-def relearn(
+def refit_reviewed_series(
     detector: Detector,
     history: str,
     name: str,
     stream: Stream,
-    rulings: Sequence[Ruling],
+    review_labels: Sequence[ReviewLabel],
     since_ns: int,
-    begun: Callable[[Mapping[str, int]], State],
-) -> Relearnt | None:
-    """The state, from the history and without the quarantine, of those series that people have ruled on since
-    ``since_ns``; None where there are none.
+    initial_state: Callable[[Mapping[str, int]], State],
+) -> RefittedSeries | None:
+    """Fit the state of recently reviewed series again, without their excluded points.
 
-    A live state has seen what people later called an anomaly, and may have got used to it. It is replaced for
-    the (at most ``RELEARNT``, the last ruled on) series that are named in a ruling; a range taken out of all
-    series at once changes no state. ``begun`` says what the detector knows of series before their first
-    points, by name.
+    A live state has seen what people later labelled as an anomaly, and may have adapted to it. It is replaced
+    for the series that a label names, at most ``MAX_REFITTED_SERIES``, the newest labels first. A range that
+    is excluded for all series changes no state. Return None if no series is affected.
+
+    Args:
+        detector: the promoted detector.
+        history: path of the recorded history.
+        name: name of the stream.
+        stream: config of the stream.
+        review_labels: all reviews of the stream.
+        since_ns: labels that end earlier are ignored.
+        initial_state: returns the state of series before their first points, given those times by name.
     """
-    out = [
+    reviewed = [
         one
-        for one in rulings
-        if one.series is not None and one.why is not Why.NORMAL and one.end_ns >= since_ns
+        for one in review_labels
+        if one.series is not None and one.reason is not ExclusionReason.NORMAL and one.end_ns >= since_ns
     ]
-    newest = sorted(out, key=lambda one: -one.end_ns)
-    names = list(dict.fromkeys(one.series for one in newest if one.series is not None))[:RELEARNT]
+    newest = sorted(reviewed, key=lambda one: -one.end_ns)
+    names = list(dict.fromkeys(one.series for one in newest if one.series is not None))[:MAX_REFITTED_SERIES]
     if not names:
         return None
-    data = from_history(history, name, stream.channels, rulings, since_ns, most_points=POINTS, series=names)
+    data = from_history(
+        history,
+        name,
+        stream.channels,
+        review_labels,
+        since_ns,
+        most_points=MAX_POINTS_PER_SERIES,
+        series=names,
+    )
     if not data.series:
         return None
     first_ns = dict(zip(data.series, data.time[data.first[:-1]].tolist(), strict=True))
-    return Relearnt(data.series, learn(detector, data, begun=begun(first_ns)))
+    return RefittedSeries(data.series, fit_state(detector, data, initial_state=initial_state(first_ns)))
 
 
-def learn(
+def fit_state(
     detector: Detector,
     data: TrainingData,
     until: NDArray[np.int64] | None = None,
     *,
     clean: bool = True,
-    begun: State | None = None,
+    initial_state: State | None = None,
 ) -> State:
-    """State of the series of ``data`` (slot = place in ``data.series``) after their history, but for what is
-    in quarantine.
+    """Return the state of the series of ``data`` after their history.
 
-    ``until`` (S,): rows of each series to go to (left out: all). What is in quarantine counts as missing: no
-    scale, readout or calibration sees it, unless ``clean`` is False. ``begun`` is what is known of them
-    before their history (left out: how they are called).
+    The slot of a series is its place in ``data.series``.
+
+    Args:
+        detector: the detector.
+        data: the history.
+        until: rows of each series to use (S,); None for all.
+        clean: treat what is in quarantine as missing.
+        initial_state: state before the history; None for that of new series.
     """
-    if begun is None:
+    if initial_state is None:
         state = detector.initial(len(data.series))
         detector.register_series(state, np.arange(len(data.series), dtype=np.int32), data.series)
     else:
-        state = begun
+        state = initial_state
     points = data.points(clean=clean)
-    for part in parts(data, until):
-        state, _ = detector.step(state, take(points, part))
+    for part in row_batches(data, until):
+        state, _ = detector.step(state, take_points(points, part))
     return state
 
 
-def parts(data: TrainingData, until: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
-    """Row numbers in portions of at most about ``ROWS``: whole series where they fit, so that memory stays
-    bounded.
+def row_batches(data: TrainingData, until: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+    """Split the row numbers into batches of at most about ``MAX_ROWS_PER_STEP``.
+
+    Whole series stay together where they fit, so that memory stays bounded.
     """
     length = np.diff(data.first) if until is None else until
     found: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []
     held = 0
     for begin, count in zip(data.first[:-1].tolist(), length.tolist(), strict=True):
-        for at in range(begin, begin + count, ROWS):
-            rows.append(np.arange(at, min(at + ROWS, begin + count)))
+        for at in range(begin, begin + count, MAX_ROWS_PER_STEP):
+            rows.append(np.arange(at, min(at + MAX_ROWS_PER_STEP, begin + count)))
             held += len(rows[-1])
-            if held >= ROWS:
+            if held >= MAX_ROWS_PER_STEP:
                 found.append(np.concatenate(rows))
                 rows, held = [], 0
     return [*found, np.concatenate(rows)] if rows else found

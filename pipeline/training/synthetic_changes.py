@@ -42,7 +42,7 @@ def disturb(x: NDArray[np.float64], kind: str, size: float, row: int) -> NDArray
     return out
 
 
-def spread_of(x: NDArray[np.float64]) -> float:
+def robust_deviation(x: NDArray[np.float64]) -> float:
     """Robust standard deviation of ``x`` (T,), missing values apart; 0 where nothing moves."""
     x = x[np.isfinite(x)]
     if not len(x):
@@ -58,7 +58,7 @@ def probe(
     slot: int,
     points: Points,
     name: str,
-    spread: NDArray[np.float64],
+    deviation: NDArray[np.float64],
     seed: int,
 ) -> list[Power]:
     """Try every kind and size on one series: ``state`` holds its row ``slot``, ``points`` are what came next
@@ -69,7 +69,7 @@ def probe(
     caught.
     """
     rng = np.random.default_rng(seed)
-    channel = int(rng.choice(np.flatnonzero(spread > 0))) if (spread > 0).any() else -1
+    channel = int(rng.choice(np.flatnonzero(deviation > 0))) if (deviation > 0).any() else -1
     if channel < 0 or len(points) <= LEAD:
         return []
     sign = float(rng.choice((-1.0, 1.0)))
@@ -78,7 +78,7 @@ def probe(
     values = [plain]
     for kind, size in trials:
         changed = plain.copy()
-        step = size * spread[channel] * (sign if kind in ("shift", "drift") else 1.0)
+        step = size * deviation[channel] * (sign if kind in ("shift", "drift") else 1.0)
         changed[:, channel] = disturb(plain[:, channel], kind, step, LEAD)
         values.append(changed)
     flags = _flags(detector, {key: array[[slot]] for key, array in state.items()}, points, values)
@@ -95,7 +95,7 @@ def probe(
                 kind,
                 delays,
                 [trials[i - 1][1] for i in rows],
-                float(spread[channel]),
+                float(deviation[channel]),
             )
         )
     return found
@@ -125,12 +125,17 @@ def _delay(flags: NDArray[np.bool_], plain: NDArray[np.bool_], reach: int) -> in
 
 
 def _power(
-    series: str, channel: str, kind: str, delays: Sequence[int | None], sizes: Sequence[float], spread: float
+    series: str,
+    channel: str,
+    kind: str,
+    delays: Sequence[int | None],
+    sizes: Sequence[float],
+    deviation: float,
 ) -> Power:
-    smallest, delay = None, None
+    minimum_size, delay = None, None
     for one, size in zip(reversed(delays), reversed(sizes), strict=True):
         if one is None:
             break
-        smallest, delay = size, one
-    caught = sum(one is not None for one in delays) / len(delays)
-    return Power(series, channel, kind, smallest, delay, caught, spread)
+        minimum_size, delay = size, one
+    detected = sum(one is not None for one in delays) / len(delays)
+    return Power(series, channel, kind, minimum_size, delay, detected, deviation)

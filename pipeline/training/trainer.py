@@ -21,15 +21,20 @@ from detectors.base import DetectorSpec
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS
 from detectors.forecasters.shared_lstm import network
-from detectors.training.batched_finetune import Portions
-from detectors.training.finetune import Lanes, Tuning, finetune
-from detectors.training.fit import Progress, Status
+from detectors.training.batched_finetune import BatchedProgress
+from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune
+from detectors.training.fit import EpochProgress, TrainingStatus
 from pipeline.training.dataset import TrainingData
-from pipeline.training.per_group_lstm import Groups, own_networks
+from pipeline.training.per_group_lstm import SeriesGroups, train_group_networks
 
 Weights = dict[str, NDArray[np.float32]]
 
-USABLE = (Status.FINISHED, Status.CONVERGED, Status.DIVERGED, Status.OUT_OF_MEMORY)
+USABLE = (
+    TrainingStatus.FINISHED,
+    TrainingStatus.CONVERGED,
+    TrainingStatus.DIVERGED,
+    TrainingStatus.OUT_OF_MEMORY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,8 @@ class TrainConfig:
 
     spec: DetectorSpec
     start: Mapping[str, NDArray[Any]] | None = None
-    groups: Groups = field(default_factory=dict)
-    tuning: Tuning = field(default_factory=Tuning)
+    groups: SeriesGroups = field(default_factory=dict)
+    tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,12 @@ class Trained:
     have of their own; metrics: for the manifest, plain JSON.
     """
 
-    status: Status
+    status: TrainingStatus
     reason: str
     weights: Weights
     metrics: dict[str, Any]
     cost: Cost
-    left_out: int = field(default=0)
+    excluded_rows: int = field(default=0)
 
     @property
     def usable(self) -> bool:
@@ -84,7 +89,7 @@ class Trained:
 def train_stream(
     data: TrainingData,
     config: TrainConfig,
-    progress: Callable[[Progress | Portions], None] | None = None,
+    progress: Callable[[EpochProgress | BatchedProgress], None] | None = None,
     checkpoint_dir: str | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:
@@ -98,11 +103,11 @@ def train_stream(
     """
     meter = _Meter(config.tuning.device)
     tier = TIERS.get(config.spec.tier)
-    left_out = int((~data.allowed).sum())
+    excluded_rows = int((~data.allowed).sum())
     if tier is None or not tier.lags:
         reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
-        return Trained(Status.FINISHED, reason, {}, {}, meter.cost(len(data)), left_out)
-    lanes = Lanes(*_lanes(data.head(), config.spec.preset))
+        return Trained(TrainingStatus.FINISHED, reason, {}, {}, meter.cost(len(data)), excluded_rows)
+    lanes = TrainingSequences(*_lanes(data.head(), config.spec.preset))
     tuning = replace(config.tuning, memory=tier.input_memory_rows)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
     tuned = finetune(network(config.start), lanes, tuning, progress, cancelled, checkpoint)
@@ -117,14 +122,14 @@ def train_stream(
         "tuning": asdict(tuning),
     }
     weights = tuned.weights
-    if config.groups and weights and tuned.status is not Status.CANCELLED:
+    if config.groups and weights and tuned.status is not TrainingStatus.CANCELLED:
         where = f"{checkpoint}-own" if checkpoint else None
-        more, metrics["own"] = own_networks(
+        more, metrics["own"] = train_group_networks(
             weights, lanes, data.series, config.groups, tuning, progress, cancelled, where
         )
         weights = weights | more
-    status = Status.CANCELLED if cancelled() else tuned.status
-    return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), left_out)
+    status = TrainingStatus.CANCELLED if cancelled() else tuned.status
+    return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), excluded_rows)
 
 
 def _lanes(

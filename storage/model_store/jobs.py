@@ -1,14 +1,16 @@
-"""Jobs: queued by the clock, a drift or a person; run by whoever claims them; ended once.
+"""Jobs: rows that are queued, claimed under a lease and ended once.
 
-A claim raises the row's ``token``, and every later word of its owner names it: who was given up for dead and
-comes back changes nothing any more (``Lost``). Whether an owner is dead is judged by watching, on one's own
-monotonic clock, that its ``beat`` stands still, so no clock is compared between machines.
+The scheduler, a drift or a person queues a job. A claim raises the ``token`` of the row, and every later write
+of the owner names that token. A former owner whose lease expired therefore changes nothing (``LeaseLost``).
+A lease expires when the ``beat`` of the row does not change for the duration of the lease, measured on the
+monotonic clock of the observer, so that no clock is compared between machines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -17,14 +19,45 @@ from pipeline.core.errors import InputError
 from storage.sql.column_types import insert
 from storage.tables.models import JobRow
 
-LIVE = ("queued", "running")
-ENDED = ("succeeded", "failed", "cancelled", "rejected")
-#: Times that a job is begun before it is given up.
-ATTEMPTS = 3
+#: Attempts before a job fails.
+MAX_ATTEMPTS = 3
 
 
-class Lost(Exception):
-    """The job is somebody else's now, or was ended: what its former owner found counts for nothing."""
+class TaskKind(StrEnum):
+    """Kinds of work, with the words that the table ``jobs`` stores."""
+
+    TRAIN = "train"
+    SHADOW = "shadow"
+    POST_PROMOTION_CHECK = "guard"
+
+
+class JobTrigger(StrEnum):
+    """Reasons for which a job is queued."""
+
+    SCHEDULE = "schedule"
+    DRIFT = "drift"
+    HISTORY = "history"
+    MANUAL = "manual"
+    FOLLOW_UP = "follow-up"
+
+
+class JobState(StrEnum):
+    """States of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+LIVE_STATES = (JobState.QUEUED, JobState.RUNNING)
+ENDED_STATES = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.REJECTED)
+
+
+class LeaseLost(Exception):
+    """The job has another owner or has ended: the result of its former owner is discarded."""
 
 
 @dataclass(slots=True)
@@ -40,7 +73,7 @@ class Job:
     detail: dict[str, Any]
     device: str
     created_ns: int
-    state: str = "queued"
+    state: str = JobState.QUEUED
     reason: str = ""
     ran_on: str | None = None
     attempt: int = 0
@@ -73,7 +106,21 @@ def add(
     device: str = "auto",
     detail: dict[str, Any] | None = None,
 ) -> int | None:
-    """Queue a job; its id, or None where there is one of this kind, stream and due time already."""
+    """Queue a job and return its id.
+
+    Return None if a job of this kind, stream and due time exists.
+
+    Args:
+        connection: a transaction.
+        kind: a ``TaskKind``.
+        stream: name of the stream.
+        due_ns: time from which the job may run.
+        trigger: a ``JobTrigger``.
+        author: the person or component that asks for the job.
+        now_ns: time of creation.
+        device: auto, cpu or gpu.
+        detail: arguments of the task.
+    """
     job = Job(0, kind, stream, due_ns, trigger, author, detail or {}, device, now_ns)
     values = {name: getattr(job, name) for name in _NAMES if name != "id"}
     return connection.execute(
@@ -84,43 +131,65 @@ def add(
 def claim(
     connection: Connection, owner: str, now_ns: int, *, streams: Collection[str], only: int | None = None
 ) -> Job | None:
-    """Become the owner of the next due job of ``streams`` (or of the job ``only``); None where there is none.
-    Raises its token.
+    """Claim the next due job of ``streams`` and raise its token.
+
+    Return None if no job is due.
+
+    Args:
+        connection: a transaction.
+        owner: name of the claiming process.
+        now_ns: current time.
+        streams: names of the streams whose jobs may be claimed.
+        only: id of the one job to claim, whenever it is due.
     """
     waiting = (
         select(*_COLUMNS)
-        .where(JobRow.state == "queued", JobRow.stream.in_(list(streams)))
+        .where(JobRow.state == JobState.QUEUED, JobRow.stream.in_(list(streams)))
         .order_by(JobRow.due_ns, JobRow.id)
     )
     waiting = waiting.where(JobRow.id == only) if only is not None else waiting.where(JobRow.due_ns <= now_ns)
     for row in connection.execute(waiting.limit(5)).all():
-        mine = update(JobRow).where(JobRow.id == row.id, JobRow.token == row.token, JobRow.state == "queued")
+        unclaimed = update(JobRow).where(
+            JobRow.id == row.id, JobRow.token == row.token, JobRow.state == JobState.QUEUED
+        )
         changed: dict[str, Any] = {
-            "state": "running",
+            "state": JobState.RUNNING,
             "token": row.token + 1,
             "attempt": row.attempt + 1,
             "owner": owner,
             "beat": 0,
         }
         changed |= {"started_ns": now_ns, "progress": {}, "error": None, "traceback": None, "reason": ""}
-        if connection.execute(mine.values(changed)).rowcount:
+        if connection.execute(unclaimed.values(changed)).rowcount:
             return get(connection, row.id)
     return None
 
 
-def beat(
+def heartbeat(
     connection: Connection, job: Job, progress: dict[str, Any], reason: str = "", ran_on: str | None = None
 ) -> bool:
-    """Its owner lives; True: somebody wants it cancelled. Raises Lost."""
+    """Renew the lease and return whether a cancellation was requested.
+
+    Raises LeaseLost.
+
+    Args:
+        connection: a transaction.
+        job: a claimed job.
+        progress: figures to show in the row.
+        reason: why the job waits, if it does.
+        ran_on: device that the task uses.
+    """
     values: dict[str, Any] = {
         "beat": JobRow.beat + 1,
         "progress": progress,
         "reason": reason,
         "ran_on": ran_on,
     }
-    row = connection.execute(_mine(job).values(values).returning(JobRow.cancelled_ns)).one_or_none()
+    row = connection.execute(
+        _claimed_by_token(job).values(values).returning(JobRow.cancelled_ns)
+    ).one_or_none()
     if row is None:
-        raise Lost(f"job {job.id} is no longer ours")
+        raise LeaseLost(f"job {job.id} has another owner or has ended")
     return row.cancelled_ns is not None
 
 
@@ -136,9 +205,20 @@ def finish(
     error: str | None = None,
     traceback: str | None = None,
 ) -> None:
-    """End it, in the transaction that publishes what came of it.
+    """End the job in the transaction that publishes its result.
 
-    Raises Lost, and then nothing of that transaction may stay.
+    Raises LeaseLost; the caller must then roll the transaction back.
+
+    Args:
+        connection: a transaction.
+        job: a claimed job.
+        state: one of ``ENDED_STATES``.
+        reason: one sentence for the row.
+        now_ns: current time.
+        result: figures of the result.
+        cost: time and memory that the job took.
+        error: first line of an error.
+        traceback: full text of an error.
     """
     values: dict[str, Any] = {
         "state": state,
@@ -147,11 +227,12 @@ def finish(
         "result": result or {},
         "cost": cost or {},
     }
-    if not connection.execute(_mine(job).values(values | {"error": error, "traceback": traceback})).rowcount:
-        raise Lost(f"job {job.id} was given to somebody else or ended meanwhile; its result is refused")
+    values |= {"error": error, "traceback": traceback}
+    if not connection.execute(_claimed_by_token(job).values(values)).rowcount:
+        raise LeaseLost(f"job {job.id} has another owner or has ended; its result is discarded")
 
 
-def give_back(
+def release(
     connection: Connection,
     job: Job,
     reason: str,
@@ -160,68 +241,77 @@ def give_back(
     traceback: str | None = None,
     stopped: bool = False,
 ) -> None:
-    """Somebody else may go on with it.
+    """Return the job to the queue.
 
-    ``stopped``: it was no failure, so the attempt does not count. Raises Lost.
+    Raises LeaseLost.
+
+    Args:
+        connection: a transaction.
+        job: a claimed job.
+        reason: one sentence for the row.
+        error: first line of an error.
+        traceback: full text of an error.
+        stopped: the owner was stopped, so the attempt does not count.
     """
     values: dict[str, Any] = {
-        "state": "queued",
+        "state": JobState.QUEUED,
         "owner": None,
         "reason": reason,
         "error": error,
         "traceback": traceback,
     }
-    if not connection.execute(
-        _mine(job).values(values | {"attempt": JobRow.attempt - int(stopped)})
-    ).rowcount:
-        raise Lost(f"job {job.id} is no longer ours")
+    values["attempt"] = JobRow.attempt - int(stopped)
+    if not connection.execute(_claimed_by_token(job).values(values)).rowcount:
+        raise LeaseLost(f"job {job.id} has another owner or has ended")
 
 
-def bury(connection: Connection, job: Job, now_ns: int) -> str | None:
-    """The owner that ``job`` was seen with is dead: queue it again, or give it up after ``ATTEMPTS``.
+def reclaim_expired_lease(connection: Connection, job: Job, now_ns: int) -> str | None:
+    """Take the job from an owner whose lease expired and return its new state.
 
-    Its new state; None: it lived after all.
+    The job is queued again, or fails after ``MAX_ATTEMPTS``. Return None if the owner renewed its lease since
+    ``job`` was read.
     """
-    over = job.attempt >= ATTEMPTS
-    state = "cancelled" if job.cancelled_ns is not None else "failed" if over else "queued"
-    reason = f"{job.owner} went away in attempt {job.attempt}"
+    over = job.attempt >= MAX_ATTEMPTS
+    state = (
+        JobState.CANCELLED if job.cancelled_ns is not None else JobState.FAILED if over else JobState.QUEUED
+    )
     values = {
         "state": state,
-        "reason": reason,
+        "reason": f"the lease of {job.owner} expired in attempt {job.attempt}",
         "token": job.token + 1,
         "owner": None,
-        "finished_ns": None if state == "queued" else now_ns,
+        "finished_ns": None if state == JobState.QUEUED else now_ns,
     }
-    return (
-        state
-        if connection.execute(_mine(job).where(JobRow.beat == job.beat).values(values)).rowcount
-        else None
-    )
+    silent = _claimed_by_token(job).where(JobRow.beat == job.beat)
+    return state if connection.execute(silent.values(values)).rowcount else None
 
 
 def cancel(connection: Connection, job_id: int, now_ns: int) -> str:
-    """A waiting job is cancelled at once, a running one as soon as its owner hears of it; returns which.
+    """Cancel a queued job, or request the cancellation of a running one; return its state.
 
-    Raises InputError.
+    The owner of a running job cancels it at its next heartbeat. Raises InputError for a job that has ended.
     """
-    waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
-    if connection.execute(
-        waiting.values(state="cancelled", reason="cancelled", cancelled_ns=now_ns, finished_ns=now_ns)
-    ).rowcount:
-        return "cancelled"
-    if connection.execute(
-        update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(cancelled_ns=now_ns)
-    ).rowcount:
-        return "running"
-    raise InputError(f"job {job_id} is {get(connection, job_id).state}: there is nothing to cancel")
+    waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == JobState.QUEUED)
+    ended = waiting.values(
+        state=JobState.CANCELLED, reason="cancelled", cancelled_ns=now_ns, finished_ns=now_ns
+    )
+    if connection.execute(ended).rowcount:
+        return JobState.CANCELLED
+    running = update(JobRow).where(JobRow.id == job_id, JobRow.state == JobState.RUNNING)
+    if connection.execute(running.values(cancelled_ns=now_ns)).rowcount:
+        return JobState.RUNNING
+    raise InputError(
+        f"job {job_id} is {get(connection, job_id).state}: only a queued or running job can be cancelled"
+    )
 
 
 def retry(connection: Connection, job_id: int) -> None:
-    """Queue a job that ended without success once more. Raises InputError."""
-    ended = update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(("failed", "cancelled", "rejected")))
+    """Queue a job that ended without success again. Raises InputError."""
+    unsuccessful = (JobState.FAILED, JobState.CANCELLED, JobState.REJECTED)
+    ended = update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(unsuccessful))
     fresh: dict[str, Any] = {
-        "state": "queued",
-        "reason": "asked for again",
+        "state": JobState.QUEUED,
+        "reason": "retry requested",
         "attempt": 0,
         "owner": None,
         "cancelled_ns": None,
@@ -230,15 +320,15 @@ def retry(connection: Connection, job_id: int) -> None:
         ended.values(fresh | {"finished_ns": None, "progress": {}, "error": None, "traceback": None})
     ).rowcount:
         raise InputError(
-            f"job {job_id} is {get(connection, job_id).state}: only one that failed, was rejected or cancelled can be retried"
+            f"job {job_id} is {get(connection, job_id).state}: only a failed, rejected or cancelled job can be retried"
         )
 
 
 def get(connection: Connection, job_id: int) -> Job:
-    """Raises InputError where there is none."""
+    """Return one job. Raises InputError if it does not exist."""
     row = connection.execute(select(*_COLUMNS).where(JobRow.id == job_id)).one_or_none()
     if row is None:
-        raise InputError(f"there is no job {job_id}; `forewatch jobs list` shows those there are")
+        raise InputError(f"there is no job {job_id}; list the jobs with `forewatch jobs list`")
     return Job(*row)
 
 
@@ -250,7 +340,15 @@ def query(
     states: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[Job]:
-    """Jobs, the newest first."""
+    """Return jobs, the newest first.
+
+    Args:
+        connection: a connection.
+        stream: only jobs of this stream.
+        kind: only jobs of this ``TaskKind``.
+        states: only jobs in these states.
+        limit: maximum number of jobs.
+    """
     statement = select(*_COLUMNS).order_by(JobRow.created_ns.desc(), JobRow.id.desc()).limit(limit)
     if stream is not None:
         statement = statement.where(JobRow.stream == stream)
@@ -262,19 +360,21 @@ def query(
 
 
 def existing(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """Those of ``ids`` that there still are."""
+    """Return those of ``ids`` that exist."""
     return set(connection.scalars(select(JobRow.id).where(JobRow.id.in_(ids))))
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` jobs that ended before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` jobs that ended before ``before_ns``; return their number."""
     old = (
         select(JobRow.id)
-        .where(JobRow.created_ns < before_ns, JobRow.state.in_(ENDED), JobRow.finished_ns < before_ns)
+        .where(JobRow.created_ns < before_ns, JobRow.state.in_(ENDED_STATES), JobRow.finished_ns < before_ns)
         .limit(limit)
     )
     return connection.execute(delete(JobRow).where(JobRow.id.in_(old))).rowcount
 
 
-def _mine(job: Job) -> Any:
-    return update(JobRow).where(JobRow.id == job.id, JobRow.token == job.token, JobRow.state == "running")
+def _claimed_by_token(job: Job) -> Any:
+    return update(JobRow).where(
+        JobRow.id == job.id, JobRow.token == job.token, JobRow.state == JobState.RUNNING
+    )

@@ -1,13 +1,14 @@
-"""Versions of models, and which of them decides in each stream since when.
+"""Model versions, and the promotions that make one of them the champion of a stream.
 
-The champion of a stream is what the newest row of ``promotions`` says; None stands for the weights that come
-with forewatch. A change of it is one row, and two that were decided at the same time cannot both count: the
-second one's number is taken (``Overtaken``).
+The newest row of ``promotions`` names the champion of a stream; None stands for the packaged weights. Each
+change of a champion is one row with the next sequence number. Of two concurrent changes the second one fails,
+because its number is taken (``ChampionChanged``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, update
@@ -18,12 +19,31 @@ from storage.tables.models import ModelRow, PromotionRow
 from storage.tables.stream import AnomalyRow
 
 
-class Overtaken(ForewatchError):
-    """Somebody else changed the champion meanwhile, or pinned it: decide again."""
+class ModelState(StrEnum):
+    """States of a model version."""
+
+    CANDIDATE = "candidate"
+    SHADOW = "shadow"
+    CHAMPION = "champion"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+
+
+class PromotionAction(StrEnum):
+    """Changes of a champion."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    PIN = "pin"
+    UNPIN = "unpin"
+
+
+class ChampionChanged(ForewatchError):
+    """Another transaction changed or pinned the champion: the decision must be repeated."""
 
 
 @dataclass(slots=True)
-class Model:
+class ModelVersion:
     """One row of ``models``."""
 
     version: str
@@ -42,7 +62,10 @@ class Model:
 
 @dataclass(slots=True)
 class Promotion:
-    """One change of a champion. ``sequence`` 0, which is never stored: nobody has promoted anything yet."""
+    """One change of a champion.
+
+    ``sequence`` 0 is never stored: it stands for a stream without promotions.
+    """
 
     stream: str
     sequence: int
@@ -55,25 +78,28 @@ class Promotion:
     created_ns: int
 
 
-_COLUMNS = [getattr(ModelRow, one.name) for one in fields(Model)]
+_COLUMNS = [getattr(ModelRow, one.name) for one in fields(ModelVersion)]
 _CHANGES = [getattr(PromotionRow, one.name) for one in fields(Promotion)]
 
 
-def add(connection: Connection, model: Model) -> bool:
-    """Keep a new version; False if it is there already."""
-    values = {one.name: getattr(model, one.name) for one in fields(Model)}
+def add(connection: Connection, model: ModelVersion) -> bool:
+    """Store a new version; return False if it exists."""
+    values = {one.name: getattr(model, one.name) for one in fields(ModelVersion)}
     statement = (
         insert(connection, ModelRow).values(values).on_conflict_do_nothing().returning(ModelRow.version)
     )
     return connection.execute(statement).scalar_one_or_none() is not None
 
 
-def get(connection: Connection, prefix: str, stream: str | None = None) -> Model:
-    """The version that begins with ``prefix``. Raises InputError if there is none, or more than one."""
+def get(connection: Connection, prefix: str, stream: str | None = None) -> ModelVersion:
+    """Return the version that begins with ``prefix``.
+
+    Raises InputError if there is none, or more than one.
+    """
     digits = prefix.lower()
     if not digits or set(digits) - set("0123456789abcdef"):
         raise InputError(
-            f"{prefix!r} is no version: give at least the first digits of one, as `forewatch models list` shows it"
+            f"{prefix!r} is not a version: give at least the first digits of one that `forewatch models list` shows"
         )
     statement = (
         select(*_COLUMNS)
@@ -85,27 +111,34 @@ def get(connection: Connection, prefix: str, stream: str | None = None) -> Model
         statement = statement.where(ModelRow.stream == stream)
     rows = connection.execute(statement).all()
     if not rows:
-        raise InputError(f"there is no version {prefix}; `forewatch models list` shows those there are")
+        raise InputError(f"there is no version {prefix}; list the versions with `forewatch models list`")
     if len(rows) > 1:
         raise InputError(
-            f"{prefix} is the beginning of several versions: {', '.join(row.version for row in rows[:5])}; give more of it"
+            f"several versions begin with {prefix}: {', '.join(row.version for row in rows[:5])}; give more digits"
         )
-    return Model(*rows[0])
+    return ModelVersion(*rows[0])
 
 
 def query(
     connection: Connection, *, stream: str | None = None, state: str | None = None, limit: int | None = None
-) -> list[Model]:
-    """Versions, the newest first."""
+) -> list[ModelVersion]:
+    """Return versions, the newest first.
+
+    Args:
+        connection: a connection.
+        stream: only versions of this stream.
+        state: only versions in this ``ModelState``.
+        limit: maximum number of versions.
+    """
     statement = select(*_COLUMNS).order_by(ModelRow.created_ns.desc(), ModelRow.version).limit(limit)
     if stream is not None:
         statement = statement.where(ModelRow.stream == stream)
     if state is not None:
         statement = statement.where(ModelRow.state == state)
-    return [Model(*row) for row in connection.execute(statement)]
+    return [ModelVersion(*row) for row in connection.execute(statement)]
 
 
-def judge(
+def set_state(
     connection: Connection,
     version: str,
     state: str,
@@ -113,17 +146,26 @@ def judge(
     now_ns: int,
     evidence: dict[str, Any] | None = None,
 ) -> None:
-    """Change how a version stands; ``evidence``, where given, is added to what is known."""
+    """Change the state of a version.
+
+    Args:
+        connection: a transaction.
+        version: the whole version.
+        state: the new ``ModelState``.
+        reason: one sentence for the row.
+        now_ns: current time.
+        evidence: figures to add to those of the row.
+    """
     known = connection.execute(select(ModelRow.evidence).where(ModelRow.version == version)).scalar_one()
     values = {"state": state, "reason": reason, "changed_ns": now_ns, "evidence": known | (evidence or {})}
     connection.execute(update(ModelRow).where(ModelRow.version == version).values(values))
 
 
-# ---------------------------------------------------------------------------------------------------- who decides
+# ---------------------------------------------------------------------------------------------------- champions
 
 
-def champion(connection: Connection, stream: str) -> Promotion:
-    """The newest change of the stream's champion (``to_version`` decides)."""
+def current_champion(connection: Connection, stream: str) -> Promotion:
+    """Return the newest change of the stream's champion, which is its ``to_version``."""
     statement = (
         select(*_CHANGES).where(PromotionRow.stream == stream).order_by(PromotionRow.sequence.desc()).limit(1)
     )
@@ -138,7 +180,7 @@ def champion(connection: Connection, stream: str) -> Promotion:
 def promotions(
     connection: Connection, stream: str | None = None, limit: int | None = None
 ) -> list[Promotion]:
-    """Changes of champions, the newest first."""
+    """Return changes of champions, the newest first."""
     statement = select(*_CHANGES).order_by(PromotionRow.id.desc()).limit(limit)
     return [
         Promotion(*row)
@@ -148,7 +190,7 @@ def promotions(
     ]
 
 
-def change(
+def record_promotion(
     connection: Connection,
     now: Promotion,
     action: str,
@@ -159,9 +201,19 @@ def change(
     now_ns: int,
     pinned: bool | None = None,
 ) -> Promotion:
-    """Write the change that follows ``now`` (what ``champion`` said).
+    """Write the change that follows ``now`` and return it.
 
-    ``pinned`` None: as before. Raises Overtaken.
+    Raises ChampionChanged.
+
+    Args:
+        connection: a transaction.
+        now: the newest change, from ``current_champion``.
+        action: a ``PromotionAction``.
+        to_version: the new champion; None for the packaged weights.
+        author: the person or component that makes the change.
+        reason: one sentence for the row.
+        now_ns: current time.
+        pinned: whether only a person may change the champion from now on; None leaves it as it is.
     """
     pin = now.pinned if pinned is None else pinned
     next_ = Promotion(
@@ -175,33 +227,33 @@ def change(
         .returning(PromotionRow.sequence)
     )
     if connection.execute(statement).scalar_one_or_none() is None:
-        raise Overtaken(
-            f"the champion of {now.stream} was changed meanwhile: look at `forewatch models list --changes` and decide again"
+        raise ChampionChanged(
+            f"the champion of {now.stream} was changed by someone else: see `forewatch models list --changes`, then repeat the command"
         )
     if to_version != now.to_version:
-        left = "rejected" if action == "rollback" else "retired"
+        former = ModelState.REJECTED if action == PromotionAction.ROLLBACK else ModelState.RETIRED
         if now.to_version is not None:
-            judge(connection, now.to_version, left, reason, now_ns)
+            set_state(connection, now.to_version, former, reason, now_ns)
         if to_version is not None:
-            judge(connection, to_version, "champion", reason, now_ns)
+            set_state(connection, to_version, ModelState.CHAMPION, reason, now_ns)
     return next_
 
 
-def before(connection: Connection, now: Promotion) -> str | None:
-    """The version that decided before the one that ``now`` made champion.
+def previous_version(connection: Connection, now: Promotion) -> str | None:
+    """Return the predecessor of the champion of ``now``.
 
-    Raises InputError where nothing was ever promoted.
+    Raises InputError if no version was ever promoted.
     """
     here = (
         PromotionRow.stream == now.stream,
-        PromotionRow.action == "promote",
+        PromotionRow.action == PromotionAction.PROMOTE,
         PromotionRow.to_version == now.to_version,
     )
     statement = select(PromotionRow.from_version).where(*here).order_by(PromotionRow.sequence.desc()).limit(1)
     row = connection.execute(statement).one_or_none()
     if row is None or now.to_version is None:
         raise InputError(
-            f"stream {now.stream} is watched by what came with forewatch: there is nothing to go back to"
+            f"stream {now.stream} uses the packaged model: there is no earlier version to roll back to"
         )
     return row.from_version
 
@@ -209,24 +261,26 @@ def before(connection: Connection, now: Promotion) -> str | None:
 # ---------------------------------------------------------------------------------------------------- retention
 
 
-def expendable(connection: Connection, stream: str, keep: int) -> list[Model]:
-    """Versions that may go: not among the last ``keep``, not the champion or the one to go back to, and no
-    anomaly names them.
+def removable_versions(connection: Connection, stream: str, keep: int) -> list[ModelVersion]:
+    """Return the versions of a stream that may be removed.
+
+    The newest ``keep`` versions, the champion, its predecessor and every version that an anomaly names stay.
     """
-    now = champion(connection, stream)
+    now = current_champion(connection, stream)
     needed = {now.to_version, now.from_version}
     idle = [
         one
         for one in query(connection, stream=stream)[keep:]
-        if one.state in ("rejected", "retired") and one.version not in needed
+        if one.state in (ModelState.REJECTED, ModelState.RETIRED) and one.version not in needed
     ]
-    return [one for one in idle if not _named(connection, one.version)]
+    return [one for one in idle if not _named_by_anomaly(connection, one.version)]
 
 
 def remove(connection: Connection, version: str) -> None:
+    """Delete the row of a version."""
     connection.execute(delete(ModelRow).where(ModelRow.version == version))
 
 
-def _named(connection: Connection, version: str) -> bool:
+def _named_by_anomaly(connection: Connection, version: str) -> bool:
     named = exists().where(AnomalyRow.model_version.endswith(f"+{version}", autoescape=True))
     return bool(connection.execute(select(named)).scalar_one())

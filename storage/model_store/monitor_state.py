@@ -1,6 +1,6 @@
-"""What the engine's eyes know: detection power by series, and what is usual for the eye on drift.
+"""State of the monitors: detection power by series, and the drift monitor's reference by partition.
 
-Lost, it is only measured again.
+A lost row is measured again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from storage.tables.models import DriftStateRow, PowerRow
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """What is known of the series of one partition, and until when (event time) no drift is reported again."""
+    """The drift monitor's state of one partition.
+
+    ``quiet_until_ns``: event time until which no drift is reported.
+    """
 
     stream: str
     partition: Partition
@@ -28,16 +31,31 @@ class DriftState:
 
 
 _KEY = ("stream", "series_key", "channel", "kind")
-_FIGURES = [getattr(PowerRow, one.name) for one in fields(Power)]
+#: Column of each figure that has another name in the table.
+POWER_COLUMNS = {"minimum_size": "smallest", "detected": "caught", "robust_deviation": "spread"}
+_FIGURES = [getattr(PowerRow, POWER_COLUMNS.get(one.name, one.name)) for one in fields(Power)]
+
+
+def power_as_row(one: Power) -> dict[str, Any]:
+    """Return the figures by the names of their columns."""
+    return {POWER_COLUMNS.get(name, name): value for name, value in asdict(one).items()}
 
 
 def save_power(
     connection: Connection, stream: str, found: Iterable[Power], model_version: str, found_ns: int
 ) -> None:
-    """Keep these figures, of that model at that time, instead of older ones of the same series."""
+    """Replace the figures of the series in ``found``.
+
+    Args:
+        connection: a transaction.
+        stream: name of the stream.
+        found: figures by series, channel and kind of change.
+        model_version: the model that was measured.
+        found_ns: time of the measurement.
+    """
     of_all = {"stream": stream, "model_version": model_version, "found_ns": found_ns}
     rows: list[dict[str, Any]] = [
-        asdict(one) | of_all | {"series_key": short_key(one.series)} for one in found
+        power_as_row(one) | of_all | {"series_key": short_key(one.series)} for one in found
     ]
     if not rows:
         return
@@ -47,7 +65,7 @@ def save_power(
 
 
 def power(connection: Connection, stream: str, model_version: str | None = None) -> list[Power]:
-    """The last figures, by series; only those of ``model_version`` where it is given."""
+    """Return the last figures by series, only those of ``model_version`` if given."""
     statement = (
         select(*_FIGURES)
         .where(PowerRow.stream == stream)
@@ -59,12 +77,12 @@ def power(connection: Connection, stream: str, model_version: str | None = None)
 
 
 def prune_power(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` figures that were found before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` figures measured before ``before_ns``; return their number."""
     return delete_older(connection, PowerRow.found_ns, before_ns, limit)
 
 
 def save_drift(connection: Connection, one: DriftState) -> None:
-    """Replace what was known of the partition."""
+    """Replace the state of the partition."""
     statement = insert(connection, DriftStateRow).values(
         stream=one.stream,
         topic=one.partition.topic,
@@ -80,7 +98,7 @@ def save_drift(connection: Connection, one: DriftState) -> None:
 
 
 def drift(connection: Connection, stream: str) -> list[DriftState]:
-    """What is known of all partitions of the stream, whoever saved it."""
+    """Return the states of all partitions of the stream, from every process."""
     row = DriftStateRow
     found = connection.execute(select(*row.__table__.columns).where(row.stream == stream))
     return [
@@ -90,7 +108,8 @@ def drift(connection: Connection, stream: str) -> list[DriftState]:
 
 
 def prune_drift(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` states that nobody has saved again since ``before_ns``: of streams and
-    partitions that are gone. Returns how many.
+    """Delete up to ``limit`` states last saved before ``before_ns``; return their number.
+
+    They belong to removed streams and partitions.
     """
     return delete_older(connection, DriftStateRow.saved_ns, before_ns, limit)

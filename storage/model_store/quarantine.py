@@ -1,6 +1,6 @@
-"""Ranges that a person keeps out of training.
+"""Ranges of time that a person excludes from training.
 
-What was flagged or labelled needs no row here: the anomalies say it.
+Flagged and labelled points need no row here: the anomalies record them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from storage.tables.models import QuarantineRow
 
 
 @dataclass(slots=True)
-class Excluded:
+class ExcludedRange:
     """Points of ``series`` (None: of every series of the stream) with start_ns ≤ time < end_ns."""
 
     id: int
@@ -28,27 +28,27 @@ class Excluded:
     removed_by: str | None = None
 
 
-_NAMES = [one.name for one in fields(Excluded)]
+_NAMES = [one.name for one in fields(ExcludedRange)]
 _COLUMNS = [getattr(QuarantineRow, name) for name in _NAMES]
 
 
-def add(connection: Connection, excluded: Excluded) -> int:
-    """Keep it out from now on; returns its id (that of ``excluded`` is not used)."""
+def add(connection: Connection, excluded: ExcludedRange) -> int:
+    """Store a range and return its id; the id of ``excluded`` is not used."""
     values = {name: getattr(excluded, name) for name in _NAMES if name != "id"}
     return connection.execute(insert(QuarantineRow).values(values).returning(QuarantineRow.id)).scalar_one()
 
 
-def query(connection: Connection, *, stream: str | None = None, removed: bool = False) -> list[Excluded]:
-    """Ranges by their beginning; with ``removed`` also those that were taken back."""
+def query(connection: Connection, *, stream: str | None = None, removed: bool = False) -> list[ExcludedRange]:
+    """Return ranges by their beginning, with ``removed`` also the removed ones."""
     statement = select(*_COLUMNS).order_by(QuarantineRow.stream, QuarantineRow.start_ns, QuarantineRow.id)
     if stream is not None:
         statement = statement.where(QuarantineRow.stream == stream)
     if not removed:
         statement = statement.where(QuarantineRow.removed_ns.is_(None))
-    return [Excluded(*row) for row in connection.execute(statement)]
+    return [ExcludedRange(*row) for row in connection.execute(statement)]
 
 
 def remove(connection: Connection, id_: int, author: str, now_ns: int) -> bool:
-    """Let the range back into training; False if there is none."""
+    """Return the range to training; return False if it does not exist."""
     statement = update(QuarantineRow).where(QuarantineRow.id == id_, QuarantineRow.removed_ns.is_(None))
     return connection.execute(statement.values(removed_ns=now_ns, removed_by=author)).rowcount > 0

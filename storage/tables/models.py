@@ -1,8 +1,7 @@
-"""The tables of retraining: jobs, the versions they made, who decides since when, and what is kept out of
-training.
+"""The tables of retraining: jobs, model versions, promotions and excluded intervals.
 
-jobs ─► models ─► promotions          quarantine: ranges that a person keeps out
-power: what would be caught, by series          drift_states: what the eye on drift knows of a partition's series
+jobs ─► models ─► promotions                quarantine: ranges that a person excludes from training
+power: detection power by series            drift_states: the drift monitor's state by partition
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _LIVE = text("state IN ('queued', 'running')")
 
 
 class JobRow(Base):
-    """One piece of work and all that is known of it.
+    """One job.
 
-    The row is the truth: who runs it holds ``token``, and shows by ``beat`` that it lives.
+    The owner of a running job holds ``token`` and raises ``beat`` to keep its lease.
     """
 
     __tablename__ = "jobs"
@@ -38,7 +37,7 @@ class JobRow(Base):
     due_ns: Mapped[int]
     trigger: Mapped[str]  # schedule | drift | history | manual | follow-up
     author: Mapped[str] = mapped_column(SafeText)
-    detail: Mapped[dict[str, Any]]  # what was asked for: evidence of a drift, the version to judge
+    detail: Mapped[dict[str, Any]]  # arguments: evidence of a drift, the version to judge
     state: Mapped[str]  # queued | running | succeeded | failed | cancelled | rejected
     reason: Mapped[str] = mapped_column(SafeText)  # why it waits, or how it ended
     device: Mapped[str]  # asked for: auto | cpu | gpu
@@ -52,14 +51,14 @@ class JobRow(Base):
     error: Mapped[str | None] = mapped_column(SafeText)
     traceback: Mapped[str | None] = mapped_column(SafeText)
     cost: Mapped[dict[str, Any]]  # cpu_seconds, gpu_seconds, peak_bytes, points
-    cancelled_ns: Mapped[int | None]  # when somebody asked for its end
+    cancelled_ns: Mapped[int | None]  # time at which cancellation was requested
     created_ns: Mapped[int]
     started_ns: Mapped[int | None]
     finished_ns: Mapped[int | None]
 
 
 class ModelRow(Base):
-    """One trained version: where its two files lie, and how it stands."""
+    """One trained version: the path of its two files, and its state."""
 
     __tablename__ = "models"
     __table_args__ = (Index("ix_models_stream_created_ns", "stream", "created_ns"),)
@@ -79,8 +78,9 @@ class ModelRow(Base):
 
 
 class PromotionRow(Base):
-    """Each change of the champion of a stream, one row; the row of the highest ``sequence`` says who decides.
-    NULL: the packaged weights.
+    """One change of the champion of a stream.
+
+    The row with the highest ``sequence`` names the champion. NULL stands for the packaged weights.
     """
 
     __tablename__ = "promotions"
@@ -99,9 +99,9 @@ class PromotionRow(Base):
 
 
 class QuarantineRow(Base):
-    """A range of time that a person keeps out of training; ``series`` NULL: of the whole stream.
+    """A range of time that a person excludes from training.
 
-    Removed ones stay, for the record.
+    ``series`` NULL: all series of the stream. Removed ranges stay for the record.
     """
 
     __tablename__ = "quarantine"
@@ -111,7 +111,7 @@ class QuarantineRow(Base):
     stream: Mapped[str]
     series: Mapped[str | None] = mapped_column(SafeText)
     start_ns: Mapped[int]
-    end_ns: Mapped[int]  # not part of it any more
+    end_ns: Mapped[int]  # exclusive
     reason: Mapped[str] = mapped_column(SafeText)
     author: Mapped[str] = mapped_column(SafeText)
     created_ns: Mapped[int]
@@ -120,7 +120,7 @@ class QuarantineRow(Base):
 
 
 class PowerRow(Base):
-    """What of one kind of change would be caught on one channel of one series, as it was measured last."""
+    """Detection power for one kind of change on one channel of one series."""
 
     __tablename__ = "power"
 
@@ -129,16 +129,17 @@ class PowerRow(Base):
     series: Mapped[str] = mapped_column(SafeText)
     channel: Mapped[str] = mapped_column(SafeText, primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)  # spike | dip | shift | drift | flat
-    smallest: Mapped[float | None]  # in spreads; NULL: nothing was caught
+    # minimum detectable size in robust standard deviations; NULL: no size was detected
+    smallest: Mapped[float | None]
     delay: Mapped[int | None] = mapped_column(Integer)  # rows until the flag
-    caught: Mapped[float]  # share of the sizes tried
-    spread: Mapped[float]  # one spread in units of the input
+    caught: Mapped[float]  # share of the tried sizes that was detected
+    spread: Mapped[float]  # robust standard deviation, in units of the input
     model_version: Mapped[str]
     found_ns: Mapped[int]
 
 
 class DriftStateRow(OfPartition, Base):
-    """What is usual for the series of a partition, for the eye on drift to go on with after a restart."""
+    """The drift monitor's state of a partition, restored after a restart."""
 
     __tablename__ = "drift_states"
 

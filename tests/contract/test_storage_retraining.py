@@ -11,10 +11,10 @@ import pytest
 from pipeline.core.errors import InputError
 from pipeline.core.types import Partition, Power
 from storage.model_store import jobs, models, monitor_state, quarantine
-from storage.model_store.jobs import Lost
-from storage.model_store.models import Model, Overtaken
+from storage.model_store.jobs import LeaseLost
+from storage.model_store.models import ChampionChanged, ModelVersion
 from storage.model_store.monitor_state import DriftState
-from storage.model_store.quarantine import Excluded
+from storage.model_store.quarantine import ExcludedRange
 from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly
 
@@ -38,7 +38,7 @@ def stored(database, job_id):
 
 
 def model(version="ab12cd34ef56", **changes):
-    made = Model(
+    made = ModelVersion(
         version, "plant", f"/models/plant/{version}", version * 5, "candidate", None, "job 1", 10, 10
     )
     return replace(made, **changes)
@@ -83,7 +83,7 @@ def test_a_job_is_claimed_once_and_ended_by_its_owner(database):
     )
     assert claimed(database, "b") is None
     with database.begin() as connection:
-        assert not jobs.beat(connection, job, {"epoch": 1, "loss": 0.5}, ran_on="cpu")
+        assert not jobs.heartbeat(connection, job, {"epoch": 1, "loss": 0.5}, ran_on="cpu")
         jobs.finish(
             connection,
             job,
@@ -105,7 +105,7 @@ def test_a_job_is_claimed_once_and_ended_by_its_owner(database):
         {"version": "ab"},
         {"cpu_seconds": 1.5},
     )
-    with pytest.raises(Lost), database.begin() as connection:
+    with pytest.raises(LeaseLost), database.begin() as connection:
         jobs.finish(connection, job, "failed", "twice", 4 * HOUR)
     assert stored(database, number).state == "succeeded"
 
@@ -131,11 +131,11 @@ def test_a_dead_owner_is_buried_and_its_ghost_refused(database):
     number = queue(database)
     ghost = claimed(database)
     with database.begin() as connection:
-        jobs.beat(connection, ghost, {})
+        jobs.heartbeat(connection, ghost, {})
     seen = stored(database, number)
     with database.begin() as connection:
-        assert jobs.bury(connection, seen, 3 * HOUR) == "queued"
-        assert jobs.bury(connection, seen, 3 * HOUR) is None, "somebody else was faster"
+        assert jobs.reclaim_expired_lease(connection, seen, 3 * HOUR) == "queued"
+        assert jobs.reclaim_expired_lease(connection, seen, 3 * HOUR) is None, "somebody else was faster"
     heir = claimed(database, "b")
     assert (heir.token, heir.attempt, heir.owner) == (ghost.token + 2, 2, "b")
 
@@ -145,11 +145,11 @@ def test_a_dead_owner_is_buried_and_its_ghost_refused(database):
             word(connection)
 
     for word in (
-        lambda c: jobs.beat(c, ghost, {}),
+        lambda c: jobs.heartbeat(c, ghost, {}),
         lambda c: jobs.finish(c, ghost, "succeeded", "", 4 * HOUR),
-        lambda c: jobs.give_back(c, ghost, ""),
+        lambda c: jobs.release(c, ghost, ""),
     ):
-        with pytest.raises(Lost):
+        with pytest.raises(LeaseLost):
             publish(word)
     with database.begin() as connection:
         assert models.query(connection) == [], "what a ghost wants to publish goes with its transaction"
@@ -161,19 +161,22 @@ def test_an_owner_that_still_beats_is_not_buried(database):
     job = claimed(database)
     seen = stored(database, number)
     with database.begin() as connection:
-        jobs.beat(connection, job, {})
-        assert jobs.bury(connection, seen, 3 * HOUR) is None
+        jobs.heartbeat(connection, job, {})
+        assert jobs.reclaim_expired_lease(connection, seen, 3 * HOUR) is None
 
 
 def test_a_job_that_kills_its_workers_is_given_up(database):
     number = queue(database)
-    for attempt in range(jobs.ATTEMPTS):
+    for attempt in range(jobs.MAX_ATTEMPTS):
         assert claimed(database).attempt == attempt + 1
         with database.begin() as connection:
-            state = jobs.bury(connection, jobs.get(connection, number), 3 * HOUR)
+            state = jobs.reclaim_expired_lease(connection, jobs.get(connection, number), 3 * HOUR)
     assert state == "failed"
     after = stored(database, number)
-    assert (after.finished_ns, after.reason) == (3 * HOUR, f"a went away in attempt {jobs.ATTEMPTS}")
+    assert (after.finished_ns, after.reason) == (
+        3 * HOUR,
+        f"the lease of a expired in attempt {jobs.MAX_ATTEMPTS}",
+    )
     with database.begin() as connection:
         jobs.retry(connection, number)
     assert claimed(database).attempt == 1
@@ -183,14 +186,17 @@ def test_cancelling(database):
     number = queue(database)
     with database.begin() as connection:
         assert jobs.cancel(connection, number, HOUR) == "cancelled"
-    with pytest.raises(InputError, match="nothing to cancel"), database.begin() as connection:
+    with (
+        pytest.raises(InputError, match="only a queued or running job can be cancelled"),
+        database.begin() as connection,
+    ):
         jobs.cancel(connection, number, HOUR)
     with database.begin() as connection:
         jobs.retry(connection, number)
     job = claimed(database)
     with database.begin() as connection:
         assert jobs.cancel(connection, number, HOUR) == "running"
-        assert jobs.beat(connection, job, {}), "its owner hears of it"
+        assert jobs.heartbeat(connection, job, {}), "its owner hears of it"
     with pytest.raises(InputError, match="only one that failed"), database.begin() as connection:
         jobs.retry(connection, number)
     with pytest.raises(InputError, match="no job 99"), database.read() as connection:
@@ -214,29 +220,29 @@ def test_champions(database):
         for version in ("aa", "bb"):
             assert models.add(connection, model(version * 6, evidence={"mae": 0.5}))
         assert not models.add(connection, model("aa" * 6))
-        first = models.champion(connection, "plant")
+        first = models.current_champion(connection, "plant")
         assert (first.sequence, first.to_version, first.pinned) == (0, None, False)
-        with pytest.raises(InputError, match="nothing to go back to"):
-            models.before(connection, first)
-        second = models.change(
+        with pytest.raises(InputError, match="no earlier version to roll back to"):
+            models.previous_version(connection, first)
+        second = models.record_promotion(
             connection, first, "promote", "aa" * 6, author="job 1", reason="better", now_ns=20
         )
-        third = models.change(
+        third = models.record_promotion(
             connection, second, "promote", "bb" * 6, author="ada", reason="try", now_ns=30, pinned=True
         )
     with database.begin() as connection:
-        assert models.champion(connection, "plant") == third
-        assert models.champion(connection, "edge").to_version is None
+        assert models.current_champion(connection, "plant") == third
+        assert models.current_champion(connection, "edge").to_version is None
         assert [one.state for one in models.query(connection)] == ["retired", "champion"]
-        assert models.before(connection, third) == "aa" * 6
-        back = models.change(
+        assert models.previous_version(connection, third) == "aa" * 6
+        back = models.record_promotion(
             connection, third, "rollback", "aa" * 6, author="guard", reason="too many alarms", now_ns=40
         )
         assert back.pinned, "a pin stays until somebody takes it away"
         assert models.get(connection, "bb").state == "rejected"
         assert models.get(connection, "bb").reason == "too many alarms"
         assert models.get(connection, "aa").state == "champion"
-        models.judge(connection, "aa" * 6, "champion", "", 50, {"alarms": 3})
+        models.set_state(connection, "aa" * 6, "champion", "", 50, {"alarms": 3})
         assert models.get(connection, "aa").evidence == {"mae": 0.5, "alarms": 3}
     with database.read() as connection:
         changes = models.promotions(connection, "plant")
@@ -251,13 +257,13 @@ def test_of_two_promotions_at_the_same_time_one_counts(database):
     with database.begin() as connection:
         for version in ("aa", "bb"):
             models.add(connection, model(version * 6))
-        now = models.champion(connection, "plant")
+        now = models.current_champion(connection, "plant")
     with database.begin() as connection:
-        models.change(connection, now, "promote", "aa" * 6, author="a", reason="", now_ns=1)
-    with pytest.raises(Overtaken), database.begin() as connection:
-        models.change(connection, now, "promote", "bb" * 6, author="b", reason="", now_ns=1)
+        models.record_promotion(connection, now, "promote", "aa" * 6, author="a", reason="", now_ns=1)
+    with pytest.raises(ChampionChanged), database.begin() as connection:
+        models.record_promotion(connection, now, "promote", "bb" * 6, author="b", reason="", now_ns=1)
     with database.read() as connection:
-        assert models.champion(connection, "plant").to_version == "aa" * 6
+        assert models.current_champion(connection, "plant").to_version == "aa" * 6
         assert models.get(connection, "bb").state == "candidate"
 
 
@@ -269,8 +275,8 @@ def test_versions_are_named_by_their_first_digits(database):
         for prefix, message in (
             ("abc", "several"),
             ("ff", "no version ff"),
-            ("xyz", "is no version"),
-            ("", "is no version"),
+            ("xyz", "is not a version"),
+            ("", "is not a version"),
         ):
             with pytest.raises(InputError, match=message):
                 models.get(connection, prefix)
@@ -281,32 +287,32 @@ def test_what_is_needed_is_kept(database):
     with database.begin() as connection:
         for age, name in enumerate(names):
             models.add(connection, model(name, state="retired", created_ns=100 - age))
-        now = models.change(
+        now = models.record_promotion(
             connection,
-            models.champion(connection, "plant"),
+            models.current_champion(connection, "plant"),
             "promote",
             names[3],
             author="a",
             reason="",
             now_ns=1,
         )
-        models.change(connection, now, "promote", names[0], author="a", reason="", now_ns=2)
+        models.record_promotion(connection, now, "promote", names[0], author="a", reason="", now_ns=2)
         anomalies.upsert(connection, [anomaly(model_version=f"standard-123456789abc+{names[4]}")])
     with database.begin() as connection:
-        gone = models.expendable(connection, "plant", keep=2)
+        gone = models.removable_versions(connection, "plant", keep=2)
         assert [one.version for one in gone] == [names[2], names[5]]
         for one in gone:
             models.remove(connection, one.version)
-        assert models.expendable(connection, "plant", keep=2) == []
+        assert models.removable_versions(connection, "plant", keep=2) == []
 
 
 def test_quarantine(database):
     with database.begin() as connection:
         one = quarantine.add(
-            connection, Excluded(0, "plant", "hall/p\x00mp", 10, 20, "maintenance", "ada", 5)
+            connection, ExcludedRange(0, "plant", "hall/p\x00mp", 10, 20, "maintenance", "ada", 5)
         )
-        quarantine.add(connection, Excluded(0, "plant", None, 0, 5, "move", "bob", 6))
-        quarantine.add(connection, Excluded(0, "edge", None, 0, 5, "", "bob", 6))
+        quarantine.add(connection, ExcludedRange(0, "plant", None, 0, 5, "move", "bob", 6))
+        quarantine.add(connection, ExcludedRange(0, "edge", None, 0, 5, "", "bob", 6))
         assert [(q.series, q.start_ns, q.end_ns) for q in quarantine.query(connection, stream="plant")] == [
             (None, 0, 5),
             ("hall/p␀mp", 10, 20),
@@ -320,8 +326,8 @@ def test_quarantine(database):
 
 def test_the_last_figures_of_each_series_are_kept_until_they_are_old(database):
     spike = Power("p\x00mp", "v", "spike", None, None, 0.0, 1.5)
-    shift = replace(spike, kind="shift", smallest=0.5, delay=3, caught=1.0)
-    later = replace(spike, smallest=2.0, delay=1, caught=0.5)
+    shift = replace(spike, kind="shift", minimum_size=0.5, delay=3, detected=1.0)
+    later = replace(spike, minimum_size=2.0, delay=1, detected=0.5)
     with database.begin() as connection:
         monitor_state.save_power(connection, "plant", [], "standard-1", 10)
         monitor_state.save_power(connection, "plant", [spike, shift], "standard-1", 10)

@@ -11,7 +11,7 @@ import time
 
 from apscheduler.triggers.cron import CronTrigger
 
-from pipeline.jobs.scheduler import Clock
+from pipeline.jobs.scheduler import TrainingScheduler
 from storage.model_store import jobs
 from storage.sql.database import Database
 
@@ -25,8 +25,8 @@ def main(url: str) -> None:
                 connection, "train", stream, due_ns, trigger="schedule", author="clock", now_ns=time.time_ns()
             )
 
-    clock = Clock(queue)
-    clock.take(
+    clock = TrainingScheduler(queue)
+    clock.set_triggers(
         {"plant": CronTrigger(second="*", timezone="UTC"), "edge": CronTrigger(second="*/2", timezone="UTC")}
     )
     clock.start()

@@ -25,7 +25,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.jobs import tasks
-from pipeline.jobs.requests import ask
+from pipeline.jobs.requests import request_training
 from pipeline.jobs.runner import Runner
 from pipeline.jobs.runner_process import RunnerProcess
 from storage.model_store import jobs, models
@@ -43,7 +43,7 @@ FOREWATCH = (sys.executable, "-c", "from pipeline.cli import main; main()")
 def queue(config, database):
     now_ns = time.time_ns()
     with database.begin() as connection:
-        return ask(
+        return request_training(
             connection,
             "plant",
             config.streams["plant"],
@@ -116,7 +116,7 @@ def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_pa
         wait_for(lambda: stored(database, number).progress.get("epoch", 0) >= 2, "it goes on")
         os.kill(first.pid, signal.SIGKILL)
         second.ensure(config)
-        wait_for(lambda: stored(database, number).state in jobs.ENDED, "the end")
+        wait_for(lambda: stored(database, number).state in jobs.ENDED_STATES, "the end")
     finally:
         first.stop()
         second.stop()
@@ -147,7 +147,7 @@ def test_a_kill_in_each_phase_of_a_job(database, schema_url, tmp_path: Path, pha
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
         runners[1].ensure(config)
-        wait_for(lambda: stored(database, number).state in jobs.ENDED, "the end")
+        wait_for(lambda: stored(database, number).state in jobs.ENDED_STATES, "the end")
     finally:
         for runner in runners:
             runner.stop()
@@ -166,7 +166,7 @@ def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path)
     def slow(task, told, cancelled):
         begun.set()
         go_on.wait(60)
-        return tasks.perform(task, told, cancelled)
+        return tasks.run_task(task, told, cancelled)
 
     runner = Runner(config, database, "a", ThreadWorkers(slow))
     number = queue(config, database)
@@ -197,20 +197,20 @@ def test_the_registry_cannot_be_written(database, schema_url, tmp_path: Path, mo
         (tmp_path / "models").write_text("a file where the folder should be")
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert job.state == "failed"
     assert "cannot write" in job.reason
     assert "check that the folder may be written" in job.error
     with database.read() as connection:
-        assert models.champion(connection, "plant").sequence == 0
+        assert models.current_champion(connection, "plant").sequence == 0
     assert not full or "No space left" in job.reason
     monkeypatch.undo()
     if not full:
         (tmp_path / "models").unlink()
     with database.begin() as connection:
         jobs.retry(connection, number)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     check_one_version(database, number)
 
 
@@ -224,7 +224,7 @@ def test_data_that_teach_nothing(database, schema_url, tmp_path: Path, values, r
     write_history(config, {"press-0": values})
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     assert stored(database, number).state == "rejected"
     assert reason in stored(database, number).reason
     with database.read() as connection:
@@ -248,13 +248,13 @@ def test_a_training_that_diverges_keeps_the_champion(database, schema_url, tmp_p
     write_history(config, {f"press-{i}": tide(400, i) for i in range(2)})
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert (job.state, job.result["status"]) == ("rejected", "diverged"), job.traceback
     assert "gradient norm" in job.reason
     assert "lower the learning rate" in job.reason
     with database.read() as connection:
-        assert models.champion(connection, "plant").sequence == 0
+        assert models.current_champion(connection, "plant").sequence == 0
         assert models.query(connection) == []
 
 
@@ -342,7 +342,7 @@ def test_a_cluster_of_the_users_whose_scheduler_is_killed(database, schema_url, 
         wait_for(lambda: stored(database, number).attempt == 2, "a second attempt")
         cluster.scheduler()
         cluster.worker(gpu=True)
-        wait_for(lambda: stored(database, number).state in jobs.ENDED, "the end")
+        wait_for(lambda: stored(database, number).state in jobs.ENDED_STATES, "the end")
     check_one_version(database, number)
 
 
@@ -364,7 +364,7 @@ def test_the_daemon_is_killed_in_the_middle(database, schema_url, tmp_path: Path
             children = psutil.Process(daemon.pid).children(recursive=True)
             daemon.kill()
             daemon.wait()
-            wait_for(lambda: stored(database, number).state in jobs.ENDED, "the end")
+            wait_for(lambda: stored(database, number).state in jobs.ENDED_STATES, "the end")
             job = check_one_version(database, number)
             assert job.attempt == 1
             wait_for(lambda: not [one for one in children if one.is_running()], "nobody is left")

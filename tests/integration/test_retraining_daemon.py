@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.daemon.daemon import daemon
-from pipeline.jobs.requests import ask
+from pipeline.jobs.requests import request_training
 from pipeline.models.promotion import promote, roll_back
 from pipeline.sources.memory import memory_log
 from storage.history.history import HistoryReader
@@ -76,7 +76,7 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
         def done(number):
             with database.read() as connection:
                 job = jobs.get(connection, number)
-            return job if job.state in jobs.ENDED else None
+            return job if job.state in jobs.ENDED_STATES else None
 
         def written():
             return HistoryReader(str(tmp_path / "history")).read("plant", columns=["model", "flag"])
@@ -84,7 +84,7 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
         wait_for(lambda: written().num_rows == 4500, "the past is scored")
         now_ns = time.time_ns()
         with database.begin() as connection:
-            number = ask(
+            number = request_training(
                 connection,
                 "plant",
                 config.streams["plant"],

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.core.errors import InputError
 from pipeline.jobs import tasks
-from pipeline.jobs.requests import ask, kept_out, rulings
+from pipeline.jobs.requests import excluded_intervals, request_training, review_labels
 from pipeline.jobs.runner import Runner
-from pipeline.jobs.task_types import Outcome, Version
+from pipeline.jobs.task_types import TaskResult, VersionFiles
 from pipeline.models import promotion
-from pipeline.training.quarantine import Why
+from pipeline.training.quarantine import ExclusionReason
 from storage.model_store import jobs, models
 from storage.results import anomalies
 from tests.contract.test_storage_rows import anomaly
@@ -45,9 +45,9 @@ class Stage:
 
     def trains(self, better, version="aa"):
         name = version * 6
-        made = Version(name, f"{self.folder}/models/plant/{version}", name * 5)
+        made = VersionFiles(name, f"{self.folder}/models/plant/{version}", name * 5)
         evidence = {"training": {"until_ns": 7}}
-        self.say["train"] = Outcome(
+        self.say["train"] = TaskResult(
             "succeeded",
             "promoted: it is better" if better else "rejected: it is worse",
             made,
@@ -56,14 +56,14 @@ class Stage:
         )
 
     def judges(self, kind, better):
-        self.say[kind] = Outcome(
+        self.say[kind] = TaskResult(
             "succeeded", f"{kind} says {better}", evidence={kind: {"better": better}}, better=better
         )
 
     def train(self):
         with self.database.begin() as connection:
             now_ns = time.time_ns()
-            ask(
+            request_training(
                 connection,
                 "plant",
                 self.config.streams["plant"],
@@ -80,7 +80,7 @@ class Stage:
         while time.monotonic() < deadline:
             self.runner.turn()
             with self.database.read() as connection:
-                live = jobs.query(connection, states=jobs.LIVE)
+                live = jobs.query(connection, states=jobs.LIVE_STATES)
             if not any(
                 job.state == "running" or (job.due_ns <= time.time_ns() and job.kind in kinds) for job in live
             ):
@@ -104,7 +104,7 @@ class Stage:
 
     def champion(self):
         with self.database.read() as connection:
-            return models.champion(connection, "plant")
+            return models.current_champion(connection, "plant")
 
     def waiting(self):
         with self.database.read() as connection:
@@ -142,13 +142,13 @@ def test_a_better_one_is_first_only_compared_then_decides_and_is_looked_at(stage
         "shadow says True",
     )
     assert play.model("aa").evidence["shadow"] == {"better": True}
-    for look in range(len(promotion.LOOKS)):
-        assert play.waiting() == ["guard"], look
+    for number in range(len(promotion.CHECK_FRACTIONS)):
+        assert play.waiting() == ["guard"], number
         play.hurry()
     assert play.waiting() == []
     assert play.asked == [("train", None, None), ("shadow", None, "aa" * 6)] + [
         ("guard", None, "aa" * 6)
-    ] * len(promotion.LOOKS)
+    ] * len(promotion.CHECK_FRACTIONS)
     assert play.champion().to_version == "aa" * 6
 
 
@@ -208,8 +208,8 @@ def test_a_person_decides_where_the_config_says_so(stage):
 def test_a_pinned_champion_stays(stage):
     play = stage()
     with play.database.begin() as connection:
-        now = models.champion(connection, "plant")
-        models.change(
+        now = models.current_champion(connection, "plant")
+        models.record_promotion(
             connection, now, "pin", now.to_version, author="ada", reason="audit", now_ns=1, pinned=True
         )
     play.trains(better=True)
@@ -228,7 +228,8 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
     play.train()
     with play.database.begin() as connection:
         models.add(
-            connection, models.Model("bb" * 6, "plant", "/nowhere", "bb" * 30, "candidate", None, "ada", 1, 1)
+            connection,
+            models.ModelVersion("bb" * 6, "plant", "/nowhere", "bb" * 30, "candidate", None, "ada", 1, 1),
         )
 
     def meanwhile(task, told, cancelled):
@@ -244,7 +245,7 @@ def test_what_was_compared_with_a_former_champion_is_compared_again(stage):
                     reason="",
                     now_ns=time.time_ns(),
                 )
-        return Outcome("succeeded", "better", better=True)
+        return TaskResult("succeeded", "better", better=True)
 
     play.runner = Runner(play.config, play.database, "a", ThreadWorkers(meanwhile))
     play.hurry()
@@ -300,7 +301,7 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(
     while time.monotonic() < deadline:
         runner.turn()
         with database.read() as connection:
-            found = {job.kind: job for job in jobs.query(connection, states=jobs.ENDED)}
+            found = {job.kind: job for job in jobs.query(connection, states=jobs.ENDED_STATES)}
         if {"guard", "shadow"} <= found.keys():
             break
         time.sleep(0.05)
@@ -310,9 +311,9 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(
     assert guard.result["before"]["seconds"] == pytest.approx(2700 * 5e-6)
     assert guard.result["after"]["seconds"] == pytest.approx(2700 * microseconds * 1e-6)
     with database.read() as connection:
-        now = models.champion(connection, "plant")
+        now = models.current_champion(connection, "plant")
     assert (now.action, now.author) == (("promote", "ada") if stays else ("rollback", "guard"))
-    assert stays or "takes 13.0 µs a point, 5.0 before" in now.reason
+    assert stays or "takes 13.0 µs per point, 5.0 before" in now.reason
     assert shadow.id == number
     assert shadow.state == "succeeded", shadow.traceback
     assert shadow.result["new_points"] > 2500
@@ -334,7 +335,7 @@ def test_people_promote_roll_back_pin_and_carry_versions(database, database_url,
     file = write_config(config, tmp_path / "f.yaml")
     one, two = (release(database, tmp_path, seed) for seed in (1, 2))
     run("models", "promote", one[:6], "-c", file, "--why", "try it", "--by", "ada")
-    with pytest.raises(InputError, match="decides in stream plant already"):
+    with pytest.raises(InputError, match="is the champion of stream plant already"):
         run("models", "promote", one, "-c", file)
     run("models", "pin", two, "-c", file, "--by", "bob")
     run("models", "rollback", "--stream", "plant", "-c", file, "--by", "eve")
@@ -356,7 +357,7 @@ def test_people_promote_roll_back_pin_and_carry_versions(database, database_url,
             "backtest": {"text": "Evidence for stream plant: A against B\n2 series", "since_ns": 7},
             "training": {"losses": [1.5]},
         }
-        models.judge(connection, one, "champion", "better", 1, card)
+        models.set_state(connection, one, "champion", "better", 1, card)
     shown = run("models", "show", one, "-c", file).stdout
     assert one in shown
     assert "\nbacktest: Evidence for stream plant: A against B\n2 series\n" in shown
@@ -396,9 +397,13 @@ def test_people_say_what_an_anomaly_was(database, database_url, tmp_path, verdic
         anomalies.upsert(connection, [found])
     run("label", found.id, verdict, "-c", file, "--by", "ada")
     with database.read() as connection:
-        (ruling,) = rulings(connection, found.stream)
-    wanted = {"true": Why.ANOMALY, "false": Why.NORMAL, "maintenance": Why.MAINTENANCE}[verdict]
-    assert (ruling.series, ruling.why, ruling.by) == (found.series, wanted, "ada")
+        (label,) = review_labels(connection, found.stream)
+    wanted = {
+        "true": ExclusionReason.ANOMALY,
+        "false": ExclusionReason.NORMAL,
+        "maintenance": ExclusionReason.MAINTENANCE,
+    }[verdict]
+    assert (label.series, label.reason, label.by) == (found.series, wanted, "ada")
 
 
 def test_people_keep_ranges_out_of_training(database, database_url, tmp_path):
@@ -413,7 +418,7 @@ def test_people_keep_ranges_out_of_training(database, database_url, tmp_path):
     assert [(one["why"], one["by"], one["points"]) for one in listed if one["why"] == "excluded"] == [
         ("excluded", "ada", 30)
     ]
-    assert [one["why"] for one in kept_out(database, config, "plant", by_hand=True)] == ["move"]
+    assert [one["why"] for one in excluded_intervals(database, config, "plant", by_hand=True)] == ["move"]
     run("quarantine", "remove", number, "-c", file)
     assert "excluded" not in run("quarantine", "list", "-c", file).stdout
     with pytest.raises(InputError, match="no range"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.daemon.model_swap import ModelWatch
+from pipeline.daemon.model_swap import ModelSwap
 from pipeline.observability.metrics import Metrics
 from storage.results import anomalies, labels
 from tests.faults.feed import Log
@@ -52,7 +52,7 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     }
     bench = Bench(folder, template, [log()], **changes)
     engine = bench.engine(history=True)
-    watch = ModelWatch(bench.database, Metrics(), lambda: str(folder / "history"))
+    watch = ModelSwap(bench.database, Metrics(), lambda: str(folder / "history"))
     bench.fill(lambda log: NOW * SERIES)
     bench.drain(engine)
     engine.parts.snapshots.take_all(engine.parts.ownership)  # and with it, the history is on disk

@@ -19,8 +19,8 @@ from pipeline.cli.app import app
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.jobs import tasks
-from pipeline.jobs.dask_workers import ClusterAway
-from pipeline.jobs.requests import ask
+from pipeline.jobs.dask_workers import ClusterUnavailable
+from pipeline.jobs.requests import request_training
 from pipeline.jobs.runner import Runner
 from pipeline.models import registry
 from pipeline.models.champion import champion_of
@@ -33,7 +33,7 @@ from tests.support.trainings import BEGIN, config_of, henon, tide, write_history
 class ThreadWorkers:
     """``Workers`` whose worker is a thread of this process; ``gpu`` says how many offer one."""
 
-    def __init__(self, perform=tasks.perform, gpu=0):
+    def __init__(self, perform=tasks.run_task, gpu=0):
         self.perform, self.gpu, self.up = perform, gpu, True
         self.tasks = []
         self._cancelled = set()
@@ -58,7 +58,7 @@ class ThreadWorkers:
 
     def gpus(self):
         if not self.up:
-            raise ClusterAway("no Dask scheduler answers")
+            raise ClusterUnavailable("no Dask scheduler answers")
         return self.gpu
 
     def alive(self):
@@ -71,7 +71,7 @@ class ThreadWorkers:
 def queue(config, database, **changes):
     with database.begin() as connection:
         given = {"trigger": "manual", "author": "ada", "now_ns": time.time_ns()} | changes
-        return ask(connection, "plant", config.streams["plant"], given["now_ns"], **given)
+        return request_training(connection, "plant", config.streams["plant"], given["now_ns"], **given)
 
 
 def stored(database, number):
@@ -139,7 +139,7 @@ def test_series_with_a_rule_of_their_own_get_a_network_of_their_own(database, da
     write_history(config, history)
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert job.state == "succeeded", job.traceback
     with database.read() as connection:
@@ -167,7 +167,7 @@ def test_what_cannot_be_trained_is_rejected_with_its_reason(database, database_u
     config = config_of(database_url, tmp_path)
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert job.state == "failed"
     assert "no history" in job.reason
@@ -175,7 +175,7 @@ def test_what_cannot_be_trained_is_rejected_with_its_reason(database, database_u
     write_history(config, {"short": tide(20)})
     with database.begin() as connection:
         jobs.retry(connection, number)
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert job.state == "rejected"
     assert "fewer than" in job.reason
@@ -213,7 +213,7 @@ def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refuse
 
     def slow(task, told, cancelled):
         let_go.wait(60)
-        return tasks.perform(task, told, cancelled)
+        return tasks.run_task(task, told, cancelled)
 
     frozen, heir = (
         Runner(config, database, "frozen", ThreadWorkers(slow)),
@@ -357,7 +357,7 @@ def test_a_stretch_of_the_log_is_learnt_from(postgres_url, tmp_path, topics):
     config = Config.model_validate(tree)
     runner = Runner(config, database, "a", ThreadWorkers())
     number = queue(config, database, detail={"from_ns": 0})
-    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED)
+    turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
     assert job.state == "succeeded", job.traceback
     assert (job.result["points"], job.result["series"]) == (600, 2)

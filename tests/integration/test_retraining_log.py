@@ -65,6 +65,6 @@ def test_a_stretch_of_a_log_gives_the_rows_of_the_history_and_leaves_the_live_gr
     first = from_log("plant", stream, None, (now_ms - 60_000 + 50) * 10**6, build(detector_spec(stream)))
     assert 0 < len(first) < len(log) / 4
     without = tasks.Task(1, 1, "train", "plant", stream, str(tmp_path / "nothing"), "", None, None, (), {})
-    data, span = tasks._data(without)
+    data, span = tasks._load_data(without)
     np.testing.assert_array_equal(data.values, log.values)
     assert span == (log.time.min(), log.time.max())

@@ -18,10 +18,10 @@ from pipeline.cli.app import app
 from pipeline.core.verdict_words import former_forecaster
 from pipeline.daemon import retraining_service as module
 from pipeline.daemon.retraining_service import RetrainingService
-from pipeline.models.registry import tidy
+from pipeline.models.registry import remove_unneeded_versions
 from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.drift_sink import DriftEvidence
-from pipeline.monitoring.forecaster_usage import GuardSink
+from pipeline.monitoring.forecaster_usage import ForecasterUsageSink
 from pipeline.observability.metrics import Metrics
 from pipeline.training.synthetic_changes import KINDS
 from storage.model_store import jobs, models
@@ -84,7 +84,7 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     stream = STREAM.model_copy(update={"detector": "standard"})
     service, _ = service_of(database, tmp_path)
     live = scorer(stream)
-    sinks = service.eyes("plant", stream, live)
+    sinks = service.monitors("plant", stream, live)
     for records in batches(sensors(2, 10)):
         result = live.process([records])
         for sink in sinks:
@@ -93,12 +93,12 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
         sink.close()
     service.stop()
     again, _ = service_of(database, tmp_path)
-    power, drift = again.eyes("plant", stream, scorer(stream))
+    power, drift = again.monitors("plant", stream, scorer(stream))
     assert power.found.keys() == {"s0", "s1"}
     assert {len(some) for some in power.found.values()} == {5}
     other = scorer(stream)
     other.provenance = replace(other.provenance, model_version="another")
-    assert again.eyes("plant", stream, other)[0].found == {}
+    assert again.monitors("plant", stream, other)[0].found == {}
     ((keys, rows),) = drift._kept.values()
     assert set(keys) == {"s0", "s1"}
     assert rows["page"].any()
@@ -113,7 +113,7 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
 def test_the_rungs_that_guard_a_stream_are_counted():
     """A new series is guarded by the lower rungs, later by the LSTM; each verdict counts once."""
     metrics, stream = Metrics(), STREAM.model_copy(update={"detector": "standard"})
-    live, sink, points = scorer(stream), GuardSink(metrics, "plant"), 0
+    live, sink, points = scorer(stream), ForecasterUsageSink(metrics, "plant"), 0
     for records in batches(sensors(2, 3)):
         result = live.process([records])
         sink.append(result)
@@ -143,7 +143,7 @@ def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):
 
     service.drifted(EVIDENCE)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "ask", away)
+        patch.setattr(module, "request_training", away)
         with pytest.raises(StorageUnavailable):
             service._ask_for_drifts()
     assert all_jobs(database) == []
@@ -154,7 +154,7 @@ def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):
 def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
     """Only where it had run before: a new stream waits for its first due time."""
     service, _ = service_of(database, tmp_path, schedule="0 3 * * *")
-    service._clock.take(module._triggers(service._config))
+    service._scheduler.set_triggers(module._triggers(service._config))
     service._catch_up()
     assert all_jobs(database) == []
     now_ns = time.time_ns()
@@ -211,7 +211,7 @@ def test_jobs_are_counted(database, tmp_path):
     assert value(metrics, "forewatch_job_overdue_seconds", stream="plant") > 0
     with database.begin() as connection:
         job = jobs.claim(connection, "a", now_ns, streams=["plant"])
-        jobs.beat(connection, job, {}, "no worker offers a GPU (…)")
+        jobs.heartbeat(connection, job, {}, "no worker offers a GPU (…)")
     service._look()
     assert value(metrics, "forewatch_jobs", stream="plant", state="running") == 1
     assert value(metrics, "forewatch_jobs_waiting_gpu", stream="plant") == 1
@@ -229,10 +229,10 @@ def test_old_versions_go_with_their_files(database, tmp_path):
     promote(database, versions[1])
     with database.begin() as connection:
         for version in versions[2:]:
-            models.judge(connection, version, "rejected", "", 1)
+            models.set_state(connection, version, "rejected", "", 1)
     folder = tmp_path / "models" / "plant"
     assert len(list(folder.iterdir())) == 8
-    assert tidy(database, str(tmp_path / "models"), ["plant"], keep=1) >= 1
+    assert remove_unneeded_versions(database, str(tmp_path / "models"), ["plant"], keep=1) >= 1
     with database.read() as connection:
         left = {model.version for model in models.query(connection)}
     assert {versions[0], versions[1]} <= left, "the champion and the one to go back to"
@@ -247,11 +247,11 @@ def test_checkpoints_go_with_the_job_that_could_have_gone_on_from_them(database,
     for name in (str(number), "4711", "notes"):
         (folder / name).mkdir(parents=True)
         (folder / name / "plant-0.json").write_text("{}")
-    tidy(database, str(tmp_path / "models"), ["plant", "edge"], keep=1)
+    remove_unneeded_versions(database, str(tmp_path / "models"), ["plant", "edge"], keep=1)
     assert {one.name for one in folder.iterdir()} == {str(number), "notes"}
     with database.begin() as connection:
         assert jobs.prune(connection, 10, 10) == 1
-    tidy(database, str(tmp_path / "models"), ["plant"], keep=1)
+    remove_unneeded_versions(database, str(tmp_path / "models"), ["plant"], keep=1)
     assert {one.name for one in folder.iterdir()} == {"notes"}
 
 

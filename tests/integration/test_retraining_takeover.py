@@ -18,13 +18,13 @@ from detectors.base import DetectorSpec, Points
 from detectors.forecasters import lstm_features, shared_lstm
 from detectors.forecasters.per_group_lstm import tensors
 from pipeline.core.types import FaultKind
-from pipeline.daemon.model_swap import ModelWatch
+from pipeline.daemon.model_swap import ModelSwap
 from pipeline.models import registry
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import Metrics
 from storage.history.history import HistoryReader
 from storage.model_store import models
-from storage.model_store.models import Model
+from storage.model_store.models import ModelVersion
 from storage.results import faults
 from tests.faults.feed import make_log
 from tests.support.engines import Bench
@@ -52,16 +52,18 @@ def release(database, folder, seed=1, stream="plant", more=()):
     path, sha256 = registry.publish(
         str(folder / "models"), stream, other_weights(seed) | dict(more), manifest
     )
-    version = sha256[: registry.DIGITS]
+    version = sha256[: registry.VERSION_DIGITS]
     with database.begin() as connection:
-        models.add(connection, Model(version, stream, path, sha256, "candidate", None, "test", 1, 1))
+        models.add(connection, ModelVersion(version, stream, path, sha256, "candidate", None, "test", 1, 1))
     return version
 
 
 def promote(database, version, action="promote", stream="plant"):
     with database.begin() as connection:
-        now = models.champion(connection, stream)
-        models.change(connection, now, action, version, author="ada", reason="try", now_ns=time.time_ns())
+        now = models.current_champion(connection, stream)
+        models.record_promotion(
+            connection, now, action, version, author="ada", reason="try", now_ns=time.time_ns()
+        )
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
     bench.fill()
     engine = bench.engine(history=True)
     engine.parts.max_batch = 37
-    watch, engines = ModelWatch(bench.database, Metrics()), {"plant": engine}
+    watch, engines = ModelSwap(bench.database, Metrics()), {"plant": engine}
     first = engine.parts.scorer.provenance.model_version
     version = release(bench.database, tmp_path)
 
@@ -146,7 +148,7 @@ def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
     stacked = {name: np.stack([value, -value]) for name, value in other_weights(2).items()}
     version = release(bench.database, tmp_path, more=tensors(members, stacked))
     wanted = {name: [0] for name in names} | {names[0]: [1], names[2]: [2]}
-    watch, engines = ModelWatch(bench.database, Metrics()), {"plant": engine}
+    watch, engines = ModelSwap(bench.database, Metrics()), {"plant": engine}
     watch.apply(engines)
     watch.look(bench.config.streams)
     promote(bench.database, version)
@@ -171,7 +173,7 @@ def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
 def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     bench.fill()
     engine = bench.engine()
-    engines, watch = {"plant": engine}, ModelWatch(bench.database, Metrics())
+    engines, watch = {"plant": engine}, ModelSwap(bench.database, Metrics())
     good, bad = release(bench.database, tmp_path, 1), release(bench.database, tmp_path, 2)
     promote(bench.database, good)
     watch.apply(engines)

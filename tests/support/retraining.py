@@ -16,8 +16,8 @@ from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
-from pipeline.training.dataset import TrainingData, from_history, take
-from pipeline.training.quarantine import Ruling
+from pipeline.training.dataset import TrainingData, from_history, take_points
+from pipeline.training.quarantine import ReviewLabel
 from storage.history import parquet
 from storage.history.history import HistoryWriter
 
@@ -61,7 +61,7 @@ def write_history(
 ) -> str:
     """What a daemon would have written of them, in the order of time, as one partition; returns the path."""
     order = np.argsort(points.time, kind="stable")
-    p, v = take(points, order), verdicts
+    p, v = take_points(points, order), verdicts
     per_point = {
         "score": v.score[order],
         "surprise": v.surprise[order],
@@ -87,12 +87,14 @@ def write_history(
     return str(folder)
 
 
-def lived(folder: Path, detector: Detector, x: np.ndarray, rulings: Sequence[Ruling] = ()) -> TrainingData:
+def lived(
+    folder: Path, detector: Detector, x: np.ndarray, review_labels: Sequence[ReviewLabel] = ()
+) -> TrainingData:
     """The training data of a stream that ``detector`` has watched, by way of its history on disk."""
     points = points_of(x)
     _, verdicts = detector.step(detector.initial(len(x)), points)
     path = write_history(folder, points, verdicts, [f"s{i}" for i in range(len(x))])
-    return from_history(path, "plant", ["v"], rulings)
+    return from_history(path, "plant", ["v"], review_labels)
 
 
 def scorer(stream: Stream) -> StreamScorer:

@@ -65,7 +65,7 @@ def train(
 
     from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
-    from pipeline.jobs.requests import ask, trainable
+    from pipeline.jobs.requests import request_training, trainable
 
     with config_and_database(config) as (loaded, database):
         database.require_head()
@@ -81,7 +81,7 @@ def train(
         now_ns = time_ns()
         with database.begin() as connection:
             detail = {name: time for name, time in (("from_ns", start), ("to_ns", end)) if time is not None}
-            number = ask(
+            number = request_training(
                 connection,
                 stream,
                 chosen,
@@ -203,7 +203,7 @@ def _wait(config: Config, database: Database, number: int) -> Job:
                 shown.expect(job.progress.get("epochs", 0))
                 shown.advance(max(0, job.progress.get("epoch", 0) - epoch))
                 epoch = max(epoch, job.progress.get("epoch", 0))
-                if job.state in jobs.ENDED:
+                if job.state in jobs.ENDED_STATES:
                     return job
                 if (now := job.reason or _step(job.progress)) != said:
                     said = now

@@ -27,11 +27,13 @@ from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
-    from storage.model_store.models import Model, Promotion
+    from storage.model_store.models import ModelVersion, Promotion
 
 app = typer.Typer(no_args_is_help=True, help="Trained versions, and which of them decides.")
 
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version; its first digits are enough.")]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="The version; its first digits are enough.")
+]
 
 
 @app.command("list")
@@ -68,7 +70,7 @@ def list_(
 
 
 @app.command()
-def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def show(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one version and the evidence for and against it."""
     from storage.model_store import models
 
@@ -91,13 +93,16 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
 
 @app.command()
 def diff(
-    one: Version, other: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False
+    one: VersionArgument,
+    other: VersionArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
 ) -> None:
     """Compare two versions.
 
     Evidence, training, and how far their weights lie apart.
     """
-    from pipeline.models.registry import distance
+    from pipeline.models.registry import weight_distances
     from storage.model_store import models
 
     with config_and_database(config) as (_, database), database.read() as connection:
@@ -107,7 +112,7 @@ def diff(
         for m in pair
     )
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    apart = distance(*((m.path, m.sha256) for m in pair))
+    apart = weight_distances(*((m.path, m.sha256) for m in pair))
     if json:
         fields = {name: [left.get(name), right.get(name)] for name in names}
         show_json({"versions": [m.version for m in pair], "differences": fields, "weights": apart})
@@ -121,7 +126,10 @@ def diff(
 
 @app.command()
 def promote(
-    version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+    version: VersionArgument,
+    why: WhyOption = "by hand",
+    config: ConfigOption = DEFAULT_CONFIG,
+    by: ByOption = None,
 ) -> None:
     """Let a version decide. A running daemon takes it between two batches."""
     _promote(version, why, config, by, pinned=None)
@@ -143,7 +151,10 @@ def rollback(
 
 @app.command()
 def pin(
-    version: Version, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+    version: VersionArgument,
+    why: WhyOption = "by hand",
+    config: ConfigOption = DEFAULT_CONFIG,
+    by: ByOption = None,
 ) -> None:
     """Let a version decide until a person says otherwise."""
     _promote(version, why, config, by, pinned=True)
@@ -162,7 +173,7 @@ def unpin(
 
 @app.command()
 def export(
-    version: Version,
+    version: VersionArgument,
     path: Annotated[
         str,
         typer.Argument(
@@ -175,12 +186,12 @@ def export(
 
     To keep it, or to import it elsewhere.
     """
-    from pipeline.models.registry import copied
+    from pipeline.models.registry import copy_version
     from storage.model_store import models
 
     with config_and_database(config) as (_, database), database.read() as connection:
         model = models.get(connection, version)
-    copied(model.path, path, model.sha256)
+    copy_version(model.path, path, model.sha256)
     print(f"{path}.json")
     print_note(f"wrote {path}.json and {path}.safetensors, sha256 of the manifest {model.sha256}")
 
@@ -197,22 +208,22 @@ def import_(
 
     from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
-    from pipeline.models.registry import delete, imported
+    from pipeline.models.registry import delete_files, import_version
     from storage.model_store import models
 
     with config_and_database(config) as (loaded, database):
         require_stream(loaded, stream)
-        model = imported(path, loaded.models_path, stream, author_name(by), time_ns())
+        model = import_version(path, loaded.models_path, stream, author_name(by), time_ns())
         with database.begin() as connection:
             new = models.add(connection, model)
         if not new:
-            delete(model)
+            delete_files(model)
             raise InputError(f"version {model.version} is in the registry already")
     print(model.version)
     print_note(f"forewatch models promote {model.version} lets it decide")
 
 
-def as_dict(model: Model) -> dict[str, Any]:
+def as_dict(model: ModelVersion) -> dict[str, Any]:
     """A version for programs: times in ISO 8601."""
     names = ("version", "stream", "state", "reason", "parent", "author", "job_id", "path", "sha256")
     times = {"made": show_time(model.created_ns), "changed": show_time(model.changed_ns)}
@@ -236,14 +247,14 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
 
     from pipeline.cli.identity import author_name
     from pipeline.models import promotion
-    from pipeline.models.registry import usable
+    from pipeline.models.registry import require_usable
     from storage.model_store import models
 
     with config_and_database(config) as (loaded, database):
         with database.read() as connection:
             model = models.get(connection, version)
         stream = require_stream(loaded, model.stream)
-        usable(model)
+        require_usable(model)
         with database.begin() as connection:
             promotion.promote(
                 connection,

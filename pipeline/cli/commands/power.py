@@ -43,11 +43,11 @@ def power(
     series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and
     keeps the last figures of each.
     """
-    from pipeline.monitoring.detection_power import as_rows, kept_of, summaries
+    from pipeline.monitoring.detection_power import as_rows, stored_power, summaries
 
     with config_and_database(config) as (loaded, database):
         require_stream(loaded, stream)
-        found = kept_of(database, stream) if kept else _measured(loaded, database, stream, series, seed)
+        found = stored_power(database, stream) if kept else _measured(loaded, database, stream, series, seed)
     medians = [one.as_dict() for one in summaries(one for some in found.values() for one in some)]
     rows = as_rows(found)
     if json:

@@ -36,14 +36,14 @@ def list_(
 
     By hand, by labels, and what was flagged.
     """
-    from pipeline.jobs.requests import kept_out
+    from pipeline.jobs.requests import excluded_intervals
 
     found: list[dict[str, Any]] = []
     with config_and_database(config, stream) as (loaded, database):
         names = [stream] if stream is not None else list(loaded.streams)
         for name in names:
             require_stream(loaded, name)
-            found += kept_out(database, loaded, name, by_hand)
+            found += excluded_intervals(database, loaded, name, by_hand)
     if json:
         show_json(
             [
@@ -93,7 +93,7 @@ def add(
     from pipeline.cli.identity import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
-    from storage.model_store.quarantine import Excluded
+    from storage.model_store.quarantine import ExcludedRange
 
     if start >= end:
         raise InputError("--from is not before --to: the range is empty")
@@ -101,7 +101,7 @@ def add(
         require_stream(loaded, stream)
         with database.begin() as connection:
             number = quarantine.add(
-                connection, Excluded(0, stream, series, start, end, why, author_name(by), time_ns())
+                connection, ExcludedRange(0, stream, series, start, end, why, author_name(by), time_ns())
             )
     print(number)
     print_note(

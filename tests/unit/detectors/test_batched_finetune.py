@@ -12,11 +12,11 @@ import torch
 
 from detectors.forecasters.shared_lstm import network
 from detectors.training import batched_finetune
-from detectors.training.batched_finetune import Many, train_many
-from detectors.training.finetune import Lanes, Tuning, finetune, stacked
-from detectors.training.fit import Status
+from detectors.training.batched_finetune import BatchedResult, finetune_batched
+from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune, stacked
+from detectors.training.fit import TrainingStatus
 
-QUICK = Tuning(epochs=3, chunk=64, memory=128)
+QUICK = FinetuneSettings(epochs=3, chunk=64, memory=128)
 
 
 def waves(count: int, points: int = 400, seed: int = 0) -> list[np.ndarray]:
@@ -24,14 +24,16 @@ def waves(count: int, points: int = 400, seed: int = 0) -> list[np.ndarray]:
     return [np.sin(2 * np.pi * t / (9 + i)) + 0.15 * rng.normal(size=points) for i in range(count)]
 
 
-def trained(lanes: Lanes, owner: list[int], tuning: Tuning = QUICK, **more) -> Many:
-    return train_many(network(None), lanes, np.array(owner, np.int32), tuning, **more)
+def trained(
+    lanes: TrainingSequences, owner: list[int], tuning: FinetuneSettings = QUICK, **more
+) -> BatchedResult:
+    return finetune_batched(network(None), lanes, np.array(owner, np.int32), tuning, **more)
 
 
 def test_each_is_as_good_as_one_alone() -> None:
     lanes = waves(4)
     found = trained(stacked(lanes), [0, 1, 2, 3])
-    assert found.status == [Status.FINISHED] * 4
+    assert found.status == [TrainingStatus.FINISHED] * 4
     for i, lane in enumerate(lanes):
         alone = finetune(network(None), stacked([lane]), QUICK)
         assert found.before[i] == pytest.approx(alone.before, abs=0.02), "its state had a shorter run-up here"
@@ -75,14 +77,16 @@ def test_one_that_diverges_keeps_the_weights_it_began_with(monkeypatch: pytest.M
 
     monkeypatch.setattr(batched_finetune, "losses_of", bad)
     found = trained(stacked(waves(2)), [0, 1])
-    assert found.status == [Status.FINISHED, Status.DIVERGED]
+    assert found.status == [TrainingStatus.FINISHED, TrainingStatus.DIVERGED]
     first = network(None).state_dict()
     assert all(np.array_equal(found.weights[name][1], first[name].numpy()) for name in first)
     assert found.held_out[1] == found.before[1]
 
 
 def test_it_can_be_cancelled() -> None:
-    assert trained(stacked(waves(3)), [0, 1, 2], cancelled=lambda: True).status == [Status.CANCELLED] * 3
+    assert (
+        trained(stacked(waves(3)), [0, 1, 2], cancelled=lambda: True).status == [TrainingStatus.CANCELLED] * 3
+    )
 
 
 def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +105,7 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     runs: list[int] = []
     real = batched_finetune._Together.run
     monkeypatch.setattr(batched_finetune._Together, "run", lambda self: runs.append(1) or real(self))
-    told: list[batched_finetune.Portions] = []
+    told: list[batched_finetune.BatchedProgress] = []
     again = trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=told.append)
     assert seen == [0, 2, 4]
     assert [(one.networks, one.of) for one in told] == [(0, 6), (2, 6), (4, 6), (6, 6)]
@@ -110,7 +114,9 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
     assert whole.status == again.status
     assert np.array_equal(whole.error, again.error)
-    trained(lanes, [0, 1, 2, 3, 4, 5], Tuning(epochs=1, chunk=64, memory=128), checkpoint=checkpoint)
+    trained(
+        lanes, [0, 1, 2, 3, 4, 5], FinetuneSettings(epochs=1, chunk=64, memory=128), checkpoint=checkpoint
+    )
     assert len(runs) == 4, "what another recipe left is of no use"
 
 
@@ -126,7 +132,7 @@ def test_where_memory_does_not_suffice_half_as_many_at_a_time_do(monkeypatch: py
     whole = trained(stacked(waves(6)), list(range(6)))
     monkeypatch.setattr(batched_finetune, "forward", greedy)
     found = trained(stacked(waves(6)), list(range(6)))
-    assert found.status == [Status.FINISHED] * 6
+    assert found.status == [TrainingStatus.FINISHED] * 6
     assert list(dict.fromkeys(sizes)) == [6, 3, 2, 1]
     np.testing.assert_allclose(found.held_out, whole.held_out, atol=1e-4)
 

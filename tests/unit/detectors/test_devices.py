@@ -10,8 +10,8 @@ import torch
 
 from detectors.forecasters.shared_lstm import network
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM, read
-from detectors.training.batched_finetune import train_many
-from detectors.training.finetune import Tuning, batch_of, finetune, stacked
+from detectors.training.batched_finetune import finetune_batched
+from detectors.training.finetune import FinetuneSettings, batch_of, finetune, stacked
 from pipeline.jobs import tasks
 from tests.support.trainings import tide
 
@@ -24,7 +24,7 @@ def test_a_device_forecasts_what_the_live_step_does(device: str) -> None:
     """Hidden states of the engine's compiled step, and of the module on the device, 600 rows long: within
     1e-4."""
     module = network(None)
-    inputs = batch_of(LANES, np.arange(4), Tuning(memory=128)).inputs  # (T, B, F)
+    inputs = batch_of(LANES, np.arange(4), FinetuneSettings(memory=128)).inputs  # (T, B, F)
     with torch.no_grad():
         _, _, hidden, _ = module.to(device)(inputs.to(device))
     rows = np.ascontiguousarray(inputs.numpy().reshape(-1, inputs.shape[2]))
@@ -41,13 +41,14 @@ def test_a_device_learns_what_the_cpu_does(device: str) -> None:
     """
     tuning = {"epochs": 3, "chunk": 64, "memory": 128}
     reference, found = (
-        finetune(network(None), LANES, Tuning(**tuning, device=where)) for where in ("cpu", device)
+        finetune(network(None), LANES, FinetuneSettings(**tuning, device=where)) for where in ("cpu", device)
     )
     assert found.before == pytest.approx(reference.before, abs=1e-3)
     assert found.held_out == pytest.approx(reference.held_out, abs=0.02)
     owner = np.arange(4, dtype=np.int32)
     one, other = (
-        train_many(network(None), LANES, owner, Tuning(**tuning, device=where)) for where in ("cpu", device)
+        finetune_batched(network(None), LANES, owner, FinetuneSettings(**tuning, device=where))
+        for where in ("cpu", device)
     )
     np.testing.assert_allclose(other.held_out, one.held_out, atol=0.02)
 
@@ -68,7 +69,7 @@ def test_a_gpu_s_memory_is_given_back_after_each_task(monkeypatch: pytest.Monkey
         task = tasks.Task(1, 1, "train", "plant", None, "", "", None, None, (), {}, gpu)
         if fails:
             with pytest.raises(RuntimeError):
-                tasks.perform(task, lambda progress: None, lambda: False)
+                tasks.run_task(task, lambda progress: None, lambda: False)
         else:
-            tasks.perform(task, lambda progress: None, lambda: False)
+            tasks.run_task(task, lambda progress: None, lambda: False)
     assert given_back == [1], "not where none was used"

@@ -19,17 +19,17 @@ from detectors import build
 from detectors.base import DetectorSpec
 from detectors.forecasters.shared_lstm import network
 from detectors.training import finetune
-from detectors.training.finetune import Lanes, Tuned, Tuning, stacked
-from detectors.training.fit import Progress, Status
+from detectors.training.finetune import FinetuneResult, FinetuneSettings, TrainingSequences, stacked
+from detectors.training.fit import EpochProgress, TrainingStatus
 from detectors.training.gradients import Stepper
 from pipeline.training.dataset import TrainingData
 from pipeline.training.trainer import TrainConfig, train_stream
 from tests.support.retraining import lived, sensors
 
-QUICK = Tuning(epochs=3, batch=4, chunk=64, memory=128)
+QUICK = FinetuneSettings(epochs=3, batch=4, chunk=64, memory=128)
 
 
-def bursts(n: int = 6, seed: int = 0) -> Lanes:
+def bursts(n: int = 6, seed: int = 0) -> TrainingSequences:
     """Lanes of different lengths whose next value is decided by the last two: something to learn that the
     packaged net does not know.
     """
@@ -42,7 +42,7 @@ def bursts(n: int = 6, seed: int = 0) -> Lanes:
     return stacked(lanes)
 
 
-def tuned(lanes: Lanes, tuning: Tuning = QUICK, **more) -> Tuned:
+def tuned(lanes: TrainingSequences, tuning: FinetuneSettings = QUICK, **more) -> FinetuneResult:
     return finetune.finetune(network(None), lanes, tuning, **more)
 
 
@@ -51,8 +51,8 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 
 def test_it_gets_better_on_what_was_held_out_and_a_detector_takes_the_weights() -> None:
-    found = tuned(stacked(list(sensors(4, 14))), Tuning(epochs=1, memory=128))
-    assert found.status is Status.FINISHED
+    found = tuned(stacked(list(sensors(4, 14))), FinetuneSettings(epochs=1, memory=128))
+    assert found.status is TrainingStatus.FINISHED
     assert found.held_out[0] < found.before - 0.05
     spec = DetectorSpec(channels=("v",))
     assert build(spec, found.weights).version != build(spec).version
@@ -60,19 +60,19 @@ def test_it_gets_better_on_what_was_held_out_and_a_detector_takes_the_weights() 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     one, two = tuned(bursts()), tuned(bursts())
-    other = tuned(bursts(), Tuning(epochs=3, batch=4, chunk=64, memory=128, seed=1))
+    other = tuned(bursts(), FinetuneSettings(epochs=3, batch=4, chunk=64, memory=128, seed=1))
     assert same(one.weights, two.weights)
     assert not same(one.weights, other.weights)
 
 
 def test_training_sees_nothing_of_what_is_held_out() -> None:
     lanes = bursts()
-    changed = Lanes(lanes.first, lanes.x.copy(), lanes.missed)
+    changed = TrainingSequences(lanes.first, lanes.x.copy(), lanes.missed)
     for begin, end in zip(lanes.first[:-1], lanes.first[1:], strict=True):
         changed.x[end - round(0.15 * (end - begin)) : end] *= 3.0
     one, two = (
-        tuned(lanes, Tuning(epochs=1, batch=4, chunk=64)),
-        tuned(changed, Tuning(epochs=1, batch=4, chunk=64)),
+        tuned(lanes, FinetuneSettings(epochs=1, batch=4, chunk=64)),
+        tuned(changed, FinetuneSettings(epochs=1, batch=4, chunk=64)),
     )
     assert one.losses == two.losses
     assert one.held_out != two.held_out
@@ -89,9 +89,9 @@ def test_missing_points_teach_nothing_and_poison_nothing() -> None:
 def test_a_training_that_makes_it_worse_gives_back_the_weights_it_began_with() -> None:
     found = tuned(
         stacked([np.random.default_rng(0).normal(size=300)]),
-        Tuning(epochs=4, chunk=64, learning_rate=0.3, patience=2),
+        FinetuneSettings(epochs=4, chunk=64, learning_rate=0.3, patience=2),
     )
-    assert found.status is Status.CONVERGED
+    assert found.status is TrainingStatus.CONVERGED
     assert same(found.weights, {name: value.numpy() for name, value in network(None).state_dict().items()})
 
 
@@ -118,9 +118,9 @@ def test_half_precision_comes_to_about_the_same_and_its_weights_are_float32(
         (stacked([np.r_[np.random.default_rng(0).normal(size=200), np.full(100, np.nan)]]), "held-out end"),
     ],
 )
-def test_data_that_cannot_teach_end_in_a_status_that_says_so(lanes: Lanes, message: str) -> None:
+def test_data_that_cannot_teach_end_in_a_status_that_says_so(lanes: TrainingSequences, message: str) -> None:
     found = tuned(lanes)
-    assert found.status is Status.UNTRAINABLE
+    assert found.status is TrainingStatus.UNTRAINABLE
     assert message in found.reason
     assert found.weights == {}
 
@@ -134,7 +134,7 @@ def test_a_divergence_keeps_the_best_weights(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Stepper, "step", bad)
     found = tuned(bursts())
-    assert found.status is Status.DIVERGED
+    assert found.status is TrainingStatus.DIVERGED
     assert "lower the learning rate" in found.reason
     assert all(np.isfinite(value).all() for value in found.weights.values())
 
@@ -149,8 +149,8 @@ def test_where_memory_does_not_suffice_half_a_batch_at_a_time_does(monkeypatch: 
         return real(module, location, log_scale, target)
 
     monkeypatch.setattr(finetune, "loss_of", greedy)
-    found = tuned(bursts(7), Tuning(epochs=2, batch=7, chunk=64, memory=128))
-    assert found.status is Status.FINISHED
+    found = tuned(bursts(7), FinetuneSettings(epochs=2, batch=7, chunk=64, memory=128))
+    assert found.status is TrainingStatus.FINISHED
     assert found.batch == 2
     assert sizes.index(7) < sizes.index(4) < sizes.index(2)
     assert len(found.losses) == 2
@@ -162,7 +162,7 @@ def test_where_one_series_alone_is_too_large_a_status_says_so(monkeypatch: pytes
 
     monkeypatch.setattr(finetune, "loss_of", greedy)
     found = tuned(bursts(3))
-    assert found.status is Status.OUT_OF_MEMORY
+    assert found.status is TrainingStatus.OUT_OF_MEMORY
     assert "20.00 GiB" in found.reason
 
 
@@ -170,9 +170,9 @@ def test_it_can_be_cancelled_and_tells_its_progress() -> None:
     asked: list[int] = []
     assert (
         tuned(bursts(), cancelled=lambda: len(asked) > 3 or asked.append(1) is not None).status
-        is Status.CANCELLED
+        is TrainingStatus.CANCELLED
     )
-    seen: list[Progress] = []
+    seen: list[EpochProgress] = []
     tuned(bursts(), progress=seen.append)
     assert [one.epoch for one in seen] == [1, 2, 3]
     assert seen[-1].seconds_left == 0
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
 
 
 def test_more_series_than_wanted_are_a_seeded_sample() -> None:
-    found = tuned(bursts(), Tuning(epochs=1, batch=4, chunk=64, most_rows=700))
+    found = tuned(bursts(), FinetuneSettings(epochs=1, batch=4, chunk=64, most_rows=700))
     assert found.lanes[0] < found.lanes[1] == 6
     assert found.rows <= 700
 
@@ -236,24 +236,26 @@ def stream(tmp_path: Path) -> TrainingData:
 def test_a_stream_is_trained_with_its_cost_and_says_what_was_left_out(tmp_path: Path) -> None:
     started = time.monotonic()
     data = stream(tmp_path)
-    trained = train_stream(data, TrainConfig(DetectorSpec(channels=("v",)), tuning=Tuning(epochs=1)))
+    trained = train_stream(
+        data, TrainConfig(DetectorSpec(channels=("v",)), tuning=FinetuneSettings(epochs=1))
+    )
     assert trained.usable
     assert trained.weights.keys() == network(None).state_dict().keys()
     assert trained.metrics["lanes"] == [3, 3]
     assert 0 < trained.cost.wall_seconds < time.monotonic() - started
     assert trained.cost.points == len(data.head()) == round(0.8 * len(data))
     assert trained.cost.peak_bytes > 50e6
-    assert trained.left_out == int((~data.allowed).sum())
+    assert trained.excluded_rows == int((~data.allowed).sum())
 
 
 def test_every_channel_is_learnt_from_in_the_units_of_the_preset(tmp_path: Path) -> None:
     data = stream(tmp_path)
     data.values = np.column_stack([data.values[:, 0], data.values[:, 0] * -7.0, np.full(len(data), 3.0)])
     spec = DetectorSpec(preset="network", channels=("a", "b", "c"))
-    trained = train_stream(data, TrainConfig(spec, tuning=Tuning(epochs=1)))
+    trained = train_stream(data, TrainConfig(spec, tuning=FinetuneSettings(epochs=1)))
     assert trained.metrics["lanes"] == [6, 9]  # the third channel never changes
-    nothing = train_stream(data.only([]), TrainConfig(spec, tuning=Tuning(epochs=1)))
-    assert nothing.status is Status.UNTRAINABLE
+    nothing = train_stream(data.only([]), TrainConfig(spec, tuning=FinetuneSettings(epochs=1)))
+    assert nothing.status is TrainingStatus.UNTRAINABLE
     assert not nothing.usable
 
 

@@ -12,7 +12,7 @@ from detectors.forecasters import build
 from detectors.forecasters.base import Forecaster
 from detectors.training import fit as training
 from detectors.training.batched_finetune import StackedLSTM
-from detectors.training.fit import Settings, Status, Untrainable, fit
+from detectors.training.fit import TrainingSettings, TrainingStatus, Untrainable, fit
 from detectors.training.gradients import Diverged, GradientMonitor, Stepper, reach
 
 
@@ -24,7 +24,7 @@ def waves(n: int = 6, steps: int = 300, seed: int = 0) -> np.ndarray:
     )
 
 
-QUICK = Settings(epochs=4, chunk=32, batch=4)
+QUICK = TrainingSettings(epochs=4, chunk=32, batch=4)
 
 
 def weights_of(forecaster: Forecaster) -> dict[str, np.ndarray]:
@@ -42,8 +42,8 @@ def test_it_learns(name: str) -> None:
     forecaster = build(
         name, hidden=12, **({"period": 9, "trend": True} if name == "exponential" else {"horizon": 2})
     )
-    before = training.fit(forecaster, waves(1), Settings(epochs=0))[0]
-    result, scaler = fit(forecaster, waves(1), Settings(epochs=12, chunk=32, learning_rate=2e-2))
+    before = training.fit(forecaster, waves(1), TrainingSettings(epochs=0))[0]
+    result, scaler = fit(forecaster, waves(1), TrainingSettings(epochs=12, chunk=32, learning_rate=2e-2))
     assert result.mae < before.mae
     assert result.mae < 0.9 * result.naive
     assert scaler.location[0] == pytest.approx(50, abs=2)
@@ -51,21 +51,21 @@ def test_it_learns(name: str) -> None:
 
 def test_the_smoother_learns_what_it_does_not_see() -> None:
     result, _ = fit(
-        build("bidirectional", hidden=12), waves(2), Settings(epochs=12, chunk=32, learning_rate=2e-2)
+        build("bidirectional", hidden=12), waves(2), TrainingSettings(epochs=12, chunk=32, learning_rate=2e-2)
     )
     assert result.mae < 0.6 * result.naive
 
 
 def test_a_forecaster_without_weights_is_judged_all_the_same() -> None:
     result, _ = fit(build("seasonal_naive", period=10), waves(2)[1:], QUICK)
-    assert result.status is Status.FINISHED
+    assert result.status is TrainingStatus.FINISHED
     assert result.mae < 0.5 * result.naive
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
     one, two, other = (build("lstm", hidden=8) for _ in range(3))
     for forecaster, seed in ((one, 0), (two, 0), (other, 1)):
-        fit(forecaster, waves(), Settings(epochs=2, chunk=32, batch=2, seed=seed))
+        fit(forecaster, waves(), TrainingSettings(epochs=2, chunk=32, batch=2, seed=seed))
     assert same(weights_of(one), weights_of(two))
     assert not same(weights_of(one), weights_of(other))  # another order of the series
 
@@ -75,8 +75,8 @@ def test_the_held_out_part_and_the_scaler_see_no_training_and_training_sees_noth
     changed = series.copy()
     changed[:, 241:] *= 100.0  # 20 % of 300 rows are held out
     one, two = build("lstm", hidden=8, horizon=3), build("lstm", hidden=8, horizon=3)
-    a, scaler_a = fit(one, series, Settings(epochs=1, chunk=32))
-    b, scaler_b = fit(two, changed, Settings(epochs=1, chunk=32))
+    a, scaler_a = fit(one, series, TrainingSettings(epochs=1, chunk=32))
+    b, scaler_b = fit(two, changed, TrainingSettings(epochs=1, chunk=32))
     assert same(weights_of(one), weights_of(two))
     np.testing.assert_array_equal(scaler_a.scale, scaler_b.scale)
     assert a.held_out != b.held_out
@@ -178,8 +178,8 @@ def test_a_dependency_400_steps_back(name: str) -> None:
 def test_it_stops_when_the_held_out_part_gets_no_better_and_keeps_the_best() -> None:
     noise = np.random.default_rng(0).normal(size=(2, 200))
     forecaster = build("lstm", hidden=16, output="point")
-    result, _ = fit(forecaster, noise, Settings(epochs=60, chunk=32, patience=3, learning_rate=3e-2))
-    assert result.status is Status.CONVERGED
+    result, _ = fit(forecaster, noise, TrainingSettings(epochs=60, chunk=32, patience=3, learning_rate=3e-2))
+    assert result.status is TrainingStatus.CONVERGED
     assert len(result.held_out) < 60
     best = int(np.argmin(result.held_out))
     assert len(result.held_out) == best + 1 + 3
@@ -196,8 +196,8 @@ def test_a_divergence_is_reported_and_the_best_weights_kept(monkeypatch: pytest.
 
     monkeypatch.setattr(Stepper, "step", bad)
     forecaster = build("lstm", hidden=8)
-    result, _ = fit(forecaster, waves(), Settings(epochs=10, chunk=32))
-    assert result.status is Status.DIVERGED
+    result, _ = fit(forecaster, waves(), TrainingSettings(epochs=10, chunk=32))
+    assert result.status is TrainingStatus.DIVERGED
     assert "lower the learning rate" in result.reason
     assert all(np.isfinite(value).all() for value in weights_of(forecaster).values())
     assert np.isfinite(result.mae)
@@ -220,13 +220,15 @@ def test_it_can_be_cancelled() -> None:
         asked.append(1)
         return len(asked) > 20
 
-    result, _ = fit(build("lstm", hidden=8), waves(), Settings(epochs=50, chunk=32), cancelled=cancelled)
-    assert result.status is Status.CANCELLED
+    result, _ = fit(
+        build("lstm", hidden=8), waves(), TrainingSettings(epochs=50, chunk=32), cancelled=cancelled
+    )
+    assert result.status is TrainingStatus.CANCELLED
     assert len(asked) == 21
 
 
 def test_progress_is_told() -> None:
-    seen: list[training.Progress] = []
+    seen: list[training.EpochProgress] = []
     fit(build("lstm", hidden=8), waves(), QUICK, progress=seen.append)
     assert [p.epoch for p in seen] == [1, 2, 3, 4]
     assert seen[-1].seconds_left == 0
@@ -240,7 +242,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path) -> None:
     class Killed(BaseException):
         pass
 
-    def kill(progress: training.Progress) -> None:
+    def kill(progress: training.EpochProgress) -> None:
         if progress.epoch == 3:  # after the checkpoint of epoch 2
             raise Killed
 

@@ -18,9 +18,9 @@ from detectors.artifacts import CorruptArtifact
 from detectors.base import DetectorSpec
 from detectors.forecasters import lstm_features, per_group_lstm
 from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
-from detectors.training.finetune import Tuning, stacked
+from detectors.training.finetune import FinetuneSettings, stacked
 from pipeline.models import registry
-from pipeline.training.per_group_lstm import own_networks
+from pipeline.training.per_group_lstm import train_group_networks
 from tests.support.retraining import points_of, sensors
 from tests.support.trainings import henon
 
@@ -53,7 +53,7 @@ def test_a_row_goes_through_the_network_of_its_lane_wherever_the_batch_was_cut(
     inputs = (
         np.random.default_rng(len(lanes)).normal(0, 2, (len(lane), lstm_features.FEATURES)).astype(np.float32)
     )
-    live = per_group_lstm.Own.of(tensors([["a"], ["b", "c"]]))
+    live = per_group_lstm.GroupNetworks.of(tensors([["a"], ["b", "c"]]))
     assert live is not None
     of_lane = live.of_series(["unknown", "a", "b", "c"])
     assert of_lane.tolist() == [0, 1, 2, 2]
@@ -132,8 +132,8 @@ def test_a_group_gets_a_network_only_where_that_forecasts_better() -> None:
     lanes = stacked([*(henon(rng, sign) for sign in (1, 1, -1, -1)), *noise])
     weights = {name: value.numpy() for name, value in network(None).state_dict().items()}
     groups = {"up": [0, 1], "down": [2, 3], "noise": [4, 5]}
-    made, about = own_networks(
-        weights, lanes, series, groups, Tuning(epochs=4, chunk=64, memory=128, learning_rate=3e-3)
+    made, about = train_group_networks(
+        weights, lanes, series, groups, FinetuneSettings(epochs=4, chunk=64, memory=128, learning_rate=3e-3)
     )
     assert per_group_lstm.members(made) == [["s2", "s3"], ["s0", "s1"]]
     assert about["kept"] == 2

@@ -24,8 +24,8 @@ from pipeline.models.champion import champion_of
 from pipeline.sources.base import Poll
 from pipeline.sources.memory import MemorySource
 from pipeline.training.dataset import from_history
-from pipeline.training.quarantine import Ruling, Why
-from pipeline.training.state_fitting import learn, relearn
+from pipeline.training.quarantine import ExclusionReason, ReviewLabel
+from pipeline.training.state_fitting import fit_state, refit_reviewed_series
 from storage.stream_state import reader as stored_readers
 from storage.tables.stream import SeriesStateRow
 from tests.faults.feed import START_MS, Log, record
@@ -332,13 +332,17 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
     bench.open.clear()
     stream = bench.config.streams["plant"]
     champion = champion_of(bench.database, "plant", stream)
-    ruling = Ruling("a", START_MS * 10**6 + 10**18, START_MS * 10**6 + 10**18, Why.ANOMALY, "someone")
+    label = ReviewLabel(
+        "a", START_MS * 10**6 + 10**18, START_MS * 10**6 + 10**18, ExclusionReason.ANOMALY, "someone"
+    )
     knows = partial(initial_states, bench.database, champion, stream)
-    found = relearn(champion.detector, str(bench.folder / "history"), "plant", stream, [ruling], 0, knows)
+    found = refit_reviewed_series(
+        champion.detector, str(bench.folder / "history"), "plant", stream, [label], 0, knows
+    )
     assert found is not None
     assert found.names == ["a"]
     assert found.state["ladder.gauss"][0, 0, COL_ROWS] > PAST_S, "with the points of the past"
-    blind = learn(
+    blind = fit_state(
         champion.detector, from_history(str(bench.folder / "history"), "plant", stream.channels, series=["a"])
     )
     assert blind["ladder.gauss"][0, 0, COL_ROWS] <= LIVE_S

@@ -11,7 +11,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from pipeline.core.cron import last_due, trigger
 from pipeline.core.errors import StorageUnavailable
-from pipeline.jobs.scheduler import Clock
+from pipeline.jobs.scheduler import TrainingScheduler
 
 SECOND = 1_000_000_000
 
@@ -52,9 +52,9 @@ def test_a_tick_that_cannot_be_written_comes_again(monkeypatch):
             raise StorageUnavailable("away")
         ticks.append((stream, due_ns))
 
-    monkeypatch.setattr("pipeline.jobs.scheduler.AGAIN", timedelta(milliseconds=100))
-    clock = Clock(queue)
-    clock.take({"plant": trigger("0 3 * * *", "UTC")})
+    monkeypatch.setattr("pipeline.jobs.scheduler.RETRY_DELAY", timedelta(milliseconds=100))
+    clock = TrainingScheduler(queue)
+    clock.set_triggers({"plant": trigger("0 3 * * *", "UTC")})
     clock.start()
     try:
         clock.catch_up("plant", 0)
@@ -71,8 +71,8 @@ def test_a_tick_that_cannot_be_written_comes_again(monkeypatch):
 
 def test_what_was_missed_is_caught_up_once():
     ticks = []
-    clock = Clock(lambda stream, due_ns: ticks.append(due_ns))
-    clock.take({"plant": trigger("0 3 * * *", "UTC")})
+    clock = TrainingScheduler(lambda stream, due_ns: ticks.append(due_ns))
+    clock.set_triggers({"plant": trigger("0 3 * * *", "UTC")})
     clock.catch_up("plant", time.time_ns() - 48 * 3600 * SECOND)
     assert len(ticks) == 1
     clock.catch_up("plant", ticks[0])
@@ -81,11 +81,11 @@ def test_what_was_missed_is_caught_up_once():
 
 def test_other_schedules_are_taken():
     ticks = []
-    clock = Clock(lambda stream, due_ns: ticks.append(stream))
+    clock = TrainingScheduler(lambda stream, due_ns: ticks.append(stream))
     clock.start()
     try:
-        clock.take({"old": CronTrigger(second="*", timezone="UTC")})
-        clock.take({"new": CronTrigger(second="*", timezone="UTC")})
+        clock.set_triggers({"old": CronTrigger(second="*", timezone="UTC")})
+        clock.set_triggers({"new": CronTrigger(second="*", timezone="UTC")})
         ticks.clear()
         deadline = time.monotonic() + 20
         while "new" not in ticks and time.monotonic() < deadline:

@@ -44,8 +44,8 @@ def test_figures_that_are_no_numbers_are_null(tmp_path: Path, weights):
 
 def test_a_copy_has_the_same_name(tmp_path: Path, weights):
     path, sha256 = registry.publish("memory://registry", "plant", weights, ABOUT)
-    assert registry.copied(path, str(tmp_path / "copy"), sha256) == sha256
-    assert registry.distance((path, sha256), (str(tmp_path / "copy"), sha256)) == pytest.approx(
+    assert registry.copy_version(path, str(tmp_path / "copy"), sha256) == sha256
+    assert registry.weight_distances((path, sha256), (str(tmp_path / "copy"), sha256)) == pytest.approx(
         dict.fromkeys(weights, 0.0)
     )
 
@@ -53,5 +53,5 @@ def test_a_copy_has_the_same_name(tmp_path: Path, weights):
 def test_a_model_for_something_else_is_not_imported(tmp_path: Path, weights):
     path, _ = registry.publish(str(tmp_path), "plant", weights, {"architecture": "gru"})
     with pytest.raises(InputError, match="not a shared_lstm"):
-        registry.imported(path, str(tmp_path / "models"), "plant", "ada", 1)
+        registry.import_version(path, str(tmp_path / "models"), "plant", "ada", 1)
     assert list((tmp_path / "models" / "plant").iterdir()) == [], "nothing of it stays"

@@ -19,8 +19,8 @@ from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.detection_power import PowerSink, measure, summaries
 from pipeline.observability.metrics import Metrics, PowerMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
-from pipeline.training.dataset import take
-from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, spread_of
+from pipeline.training.dataset import take_points
+from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, robust_deviation
 from tests.support.retraining import STREAM, batches, lived, points_of, scorer, sensors, write_history
 
 LIGHT = DetectorSpec(tier="light", channels=("v",))
@@ -40,18 +40,18 @@ def test_each_kind_of_change_is_what_its_name_says() -> None:
 
 def test_a_spread_is_a_standard_deviation_that_one_wild_value_does_not_move() -> None:
     x = np.random.default_rng(0).normal(7, 3, 500)
-    assert spread_of(x) == pytest.approx(3, rel=0.15)
+    assert robust_deviation(x) == pytest.approx(3, rel=0.15)
     x[[5, 9]] = [np.nan, 300.0]
-    assert spread_of(x) == pytest.approx(3, rel=0.2)
-    assert spread_of(np.full(10, 4.0)) == spread_of(np.full(3, np.nan)) == 0.0
+    assert robust_deviation(x) == pytest.approx(3, rel=0.2)
+    assert robust_deviation(np.full(10, 4.0)) == robust_deviation(np.full(3, np.nan)) == 0.0
 
 
 def probed(detector: Detector, values: np.ndarray, rows: int = ROWS) -> list[Power]:
     points = points_of(values)
     n = values.shape[1] - rows
-    state, _ = detector.step(detector.initial(1), take(points, np.arange(n)))
+    state, _ = detector.step(detector.initial(1), take_points(points, np.arange(n)))
     before = {name: array.copy() for name, array in state.items()}
-    found = probe(detector, state, 0, take(points, np.arange(n, n + rows)), "s", np.array([1.0]), 0)
+    found = probe(detector, state, 0, take_points(points, np.arange(n, n + rows)), "s", np.array([1.0]), 0)
     assert all(np.array_equal(state[name], before[name], equal_nan=True) for name in state), (
         "the live state was touched"
     )
@@ -64,20 +64,20 @@ def test_large_changes_of_noise_are_caught_and_small_ones_are_not(tier: str) -> 
     found = {one.kind: one for one in probed(build(DetectorSpec(tier=tier, channels=("v",))), noise)}
     assert found.keys() == set(KINDS)
     for kind in ("spike", "dip"):
-        assert found[kind].smallest is not None
-        assert 2 <= found[kind].smallest <= 8, "one spread is what the noise does all the time"
+        assert found[kind].minimum_size is not None
+        assert 2 <= found[kind].minimum_size <= 8, "one spread is what the noise does all the time"
         assert found[kind].delay == 0
-    assert found["shift"].smallest is not None
+    assert found["shift"].minimum_size is not None
     assert found["drift"].delay is None or found["drift"].delay >= 1
-    assert found["flat"].caught in (0.0, 1.0)
+    assert found["flat"].detected in (0.0, 1.0)
 
 
 def test_a_copy_that_is_flagged_anyway_catches_nothing() -> None:
     x = np.random.default_rng(0).normal(0, 1, (1, 3000))
     x[0, -ROWS + LEAD] += 60.0
     found = {one.kind: one for one in probed(build(LIGHT), x)}
-    assert found["dip"].smallest is None
-    assert found["dip"].caught == 0
+    assert found["dip"].minimum_size is None
+    assert found["dip"].detected == 0
 
 
 def test_a_constant_series_or_too_few_rows_cannot_be_tried() -> None:
@@ -85,16 +85,19 @@ def test_a_constant_series_or_too_few_rows_cannot_be_tried() -> None:
     points = points_of(np.ones((1, 40)))
     assert probe(detector, detector.initial(1), 0, points, "s", np.array([0.0]), 0) == []
     assert (
-        probe(detector, detector.initial(1), 0, take(points, np.arange(LEAD)), "s", np.array([1.0]), 0) == []
+        probe(detector, detector.initial(1), 0, take_points(points, np.arange(LEAD)), "s", np.array([1.0]), 0)
+        == []
     )
 
 
 def test_medians_count_a_series_that_catches_nothing_as_the_worst() -> None:
-    some = [Power("s", "v", "spike", smallest, 1, 0.5, 1.0) for smallest in (1.0, 2.0, None, None, None)]
+    some = [
+        Power("s", "v", "spike", minimum_size, 1, 0.5, 1.0) for minimum_size in (1.0, 2.0, None, None, None)
+    ]
     (spike,) = summaries(some)
-    assert (spike.series, spike.smallest, spike.blind) == (5, None, 0.6)
+    assert (spike.series, spike.minimum_size, spike.undetectable_share) == (5, None, 0.6)
     (spike,) = summaries(some[:3])
-    assert (spike.smallest, spike.delay) == (2.0, 1.0)
+    assert (spike.minimum_size, spike.delay) == (2.0, 1.0)
 
 
 def test_measured_on_history_it_repeats_itself_by_seed(tmp_path: Path) -> None:

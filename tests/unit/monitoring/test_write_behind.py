@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.errors import StorageUnavailable
-from pipeline.monitoring.write_behind import Keeper
+from pipeline.monitoring.write_behind import WriteBehind
 
 
 class Flaky:
@@ -29,7 +29,7 @@ class Flaky:
 
 def test_while_the_database_is_down_only_the_newest_waits() -> None:
     database, written = Flaky(), []
-    keeper = Keeper(database)
+    keeper = WriteBehind(database)
     keeper.flush()
     keeper.put("a", lambda connection: written.append("a1"))
     keeper.put("b", lambda connection: written.append("b1"))
@@ -45,7 +45,7 @@ def test_while_the_database_is_down_only_the_newest_waits() -> None:
 def test_a_write_that_can_never_be_done_stands_in_nobody_s_way() -> None:
     database, written = Flaky(), []
     database.up = True
-    keeper = Keeper(database)
+    keeper = WriteBehind(database)
 
     def impossible(connection) -> None:
         raise ValueError("no such column")

@@ -22,8 +22,8 @@ from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import RangeSource
 from pipeline.sources.memory import MemoryLog, MemorySource
 from pipeline.training import quarantine as judging
-from pipeline.training.dataset import from_files, from_history, from_source, joined
-from pipeline.training.quarantine import Rows, Ruling, Why, quarantine
+from pipeline.training.dataset import from_files, from_history, from_source, join_history
+from pipeline.training.quarantine import ExclusionReason, ReviewLabel, SeriesRows, quarantine
 from tests.faults.feed import config_tree, make_log
 from tests.support.engines import Bench
 from tests.support.retraining import DAY, STEP, lived, sensors
@@ -32,11 +32,13 @@ from tests.support.trainings import BEGIN, MINUTE, config_of, tide, write_histor
 LIGHT = DetectorSpec(tier="light", channels=("v",))
 
 
-def rows_of(x: np.ndarray, flagged: np.ndarray | None = None) -> Rows:
+def rows_of(x: np.ndarray, flagged: np.ndarray | None = None) -> SeriesRows:
     series, rows = x.shape
     time = np.tile(np.arange(rows) * STEP, series).astype(np.int64)
     flags = np.zeros(x.size, bool) if flagged is None else flagged.reshape(-1)
-    return Rows([f"s{i}" for i in range(series)], np.arange(series + 1) * rows, time, x.reshape(-1, 1), flags)
+    return SeriesRows(
+        [f"s{i}" for i in range(series)], np.arange(series + 1) * rows, time, x.reshape(-1, 1), flags
+    )
 
 
 def flags(x: np.ndarray, series: int, rows: slice) -> np.ndarray:
@@ -91,38 +93,43 @@ def test_a_log_that_does_not_decode_is_an_error_that_names_the_partition() -> No
 
 def test_a_stream_without_a_history_has_no_rows(tmp_path) -> None:
     data = from_history(str(tmp_path / "nothing"), "plant", ["v"])
-    assert (len(data), data.series, data.left_out) == (0, [], [])
+    assert (len(data), data.series, data.excluded) == (0, [], [])
 
 
 def test_flagged_points_are_left_out_with_a_day_of_what_they_left_behind() -> None:
     x = sensors(2, 14, shift_day=10)
-    allowed, left_out = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [])
+    allowed, excluded = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [])
     assert not allowed[10 * DAY : 11 * DAY + 4].any()
     assert allowed[: 10 * DAY].all()
     # nobody said what it was within a day, and the other series is not concerned
     assert allowed[11 * DAY + 6 :].all()
-    (one,) = left_out
-    assert (one.series, one.why, one.by, one.start_ns) == ("s0", Why.FLAGGED, "detector", 10 * DAY * STEP)
+    (one,) = excluded
+    assert (one.series, one.reason, one.by, one.start_ns) == (
+        "s0",
+        ExclusionReason.FLAGGED,
+        "detector",
+        10 * DAY * STEP,
+    )
     assert one.points == (~allowed).sum()
 
 
 def test_a_shift_labelled_true_is_left_out_until_it_is_over() -> None:
     x = sensors(2, 20)
     x[0, 10 * DAY : 13 * DAY] += 25.0
-    ruling = Ruling("s0", 10 * DAY * STEP, (10 * DAY + 5) * STEP, Why.ANOMALY, "ann")
-    allowed, (one,) = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [ruling])
+    label = ReviewLabel("s0", 10 * DAY * STEP, (10 * DAY + 5) * STEP, ExclusionReason.ANOMALY, "ann")
+    allowed, (one,) = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [label])
     assert not allowed[10 * DAY : 13 * DAY].any()
     assert allowed[14 * DAY + 6 : 20 * DAY].all()  # day by day: at most one day too many
-    assert (one.why, one.by) == (Why.ANOMALY, "ann")
+    assert (one.reason, one.by) == (ExclusionReason.ANOMALY, "ann")
 
 
 def test_a_shift_labelled_false_goes_back_in_with_its_aftermath() -> None:
     x = sensors(1, 14, shift_day=10)
     flagged = flags(x, 0, slice(10 * DAY, 10 * DAY + 5)) | flags(x, 0, slice(11 * DAY, 11 * DAY + 3))
-    ruling = Ruling("s0", 10 * DAY * STEP, (10 * DAY + 4) * STEP, Why.NORMAL, "bob")
-    allowed, left_out = quarantine(rows_of(x, flagged), [ruling])
+    label = ReviewLabel("s0", 10 * DAY * STEP, (10 * DAY + 4) * STEP, ExclusionReason.NORMAL, "bob")
+    allowed, excluded = quarantine(rows_of(x, flagged), [label])
     assert allowed.all()
-    assert left_out == []
+    assert excluded == []
 
 
 def test_a_spike_leaves_nothing_behind() -> None:
@@ -142,34 +149,34 @@ def test_a_channel_that_is_missing_after_a_stretch_says_nothing_of_its_end() -> 
 
 def test_a_range_that_somebody_took_out_stays_out_whatever_the_labels_say() -> None:
     x = sensors(3, 4)
-    everything = Ruling(None, DAY * STEP, 2 * DAY * STEP - 1, Why.EXCLUDED, "carol")
-    normal = Ruling("s1", DAY * STEP, 2 * DAY * STEP - 1, Why.NORMAL, "bob")
-    allowed, left_out = quarantine(rows_of(x), [everything, normal])
+    everything = ReviewLabel(None, DAY * STEP, 2 * DAY * STEP - 1, ExclusionReason.EXCLUDED, "carol")
+    normal = ReviewLabel("s1", DAY * STEP, 2 * DAY * STEP - 1, ExclusionReason.NORMAL, "bob")
+    allowed, excluded = quarantine(rows_of(x), [everything, normal])
     out = ~allowed.reshape(x.shape)
     assert out[:, DAY : 2 * DAY].all()
     assert out.sum() == 3 * DAY
-    assert [(one.series, one.points, one.by) for one in left_out] == [
+    assert [(one.series, one.points, one.by) for one in excluded] == [
         (f"s{i}", DAY, "carol") for i in range(3)
     ]
 
 
 def test_maintenance_ends_when_it_was_said_to_end() -> None:
     x = sensors(1, 14, shift_day=10)
-    ruling = Ruling("s0", 10 * DAY * STEP, (10 * DAY + 9) * STEP, Why.MAINTENANCE, "dan")
-    allowed, (one,) = quarantine(rows_of(x), [ruling])
-    assert (one.why, one.points) == (Why.MAINTENANCE, 10)
+    label = ReviewLabel("s0", 10 * DAY * STEP, (10 * DAY + 9) * STEP, ExclusionReason.MAINTENANCE, "dan")
+    allowed, (one,) = quarantine(rows_of(x), [label])
+    assert (one.reason, one.points) == (ExclusionReason.MAINTENANCE, 10)
     assert (~allowed).sum() == 10
 
 
 def test_a_ruling_on_a_series_or_a_time_that_is_not_there_changes_nothing() -> None:
     x = sensors(1, 2)
-    rulings = [
-        Ruling("gone", 0, STEP, Why.ANOMALY, "ann"),
-        Ruling("s0", 900 * DAY * STEP, 901 * DAY * STEP, Why.EXCLUDED, "ann"),
+    review_labels = [
+        ReviewLabel("gone", 0, STEP, ExclusionReason.ANOMALY, "ann"),
+        ReviewLabel("s0", 900 * DAY * STEP, 901 * DAY * STEP, ExclusionReason.EXCLUDED, "ann"),
     ]
-    allowed, left_out = quarantine(rows_of(x), rulings)
+    allowed, excluded = quarantine(rows_of(x), review_labels)
     assert allowed.all()
-    assert left_out == []
+    assert excluded == []
 
 
 @settings(max_examples=40)
@@ -180,21 +187,21 @@ def test_what_is_left_out_adds_up(draw: st.DataObject) -> None:
     time = np.concatenate([np.empty(0, np.int64), *[np.arange(n) * STEP for n in lengths]]).astype(np.int64)
     flagged = np.array(draw.draw(st.lists(st.booleans(), min_size=total, max_size=total)), bool)
     first = np.r_[0, np.cumsum(lengths)].astype(np.int64)
-    rows = Rows([f"s{i}" for i in range(len(lengths))], first, time, np.ones((total, 1)), flagged)
+    rows = SeriesRows([f"s{i}" for i in range(len(lengths))], first, time, np.ones((total, 1)), flagged)
     places = st.sampled_from([None, *rows.series])
-    ruling = st.builds(
-        Ruling,
+    label = st.builds(
+        ReviewLabel,
         places,
         st.integers(0, 30 * STEP),
         st.integers(30 * STEP, 60 * STEP),
-        st.sampled_from(Why),
+        st.sampled_from(ExclusionReason),
         st.just("x"),
     )
-    rulings = draw.draw(st.lists(ruling, max_size=4))
-    allowed, left_out = quarantine(rows, rulings)
-    assert sum(one.points for one in left_out) == (~allowed).sum()
-    assert all(one.start_ns <= one.end_ns and one.points > 0 for one in left_out)
-    if not any(ruling.why is Why.NORMAL for ruling in rulings):
+    review_labels = draw.draw(st.lists(label, max_size=4))
+    allowed, excluded = quarantine(rows, review_labels)
+    assert sum(one.points for one in excluded) == (~allowed).sum()
+    assert all(one.start_ns <= one.end_ns and one.points > 0 for one in excluded)
+    if not any(label.reason is ExclusionReason.NORMAL for label in review_labels):
         assert not allowed[flagged].any()
 
 
@@ -237,8 +244,8 @@ def test_the_newest_points_of_each_series_and_a_choice_of_series(tmp_path) -> No
 
 
 def test_points_in_quarantine_are_missing_to_a_detector_that_learns(tmp_path) -> None:
-    ruling = Ruling("s0", 0, DAY * STEP - 1, Why.EXCLUDED, "ann")
-    data = lived(tmp_path, build(LIGHT), sensors(2, 3), [ruling])
+    label = ReviewLabel("s0", 0, DAY * STEP - 1, ExclusionReason.EXCLUDED, "ann")
+    data = lived(tmp_path, build(LIGHT), sensors(2, 3), [label])
     points = data.points(clean=True)
     assert np.isnan(points.values[:DAY]).all()
     assert not np.isnan(data.points(clean=False).values).any()
@@ -260,15 +267,15 @@ def test_files_stand_for_what_is_older_than_the_history(tmp_path) -> None:
     assert past.series == ["s1", "s2"]
     recent = lived(tmp_path / "history", build(LIGHT), x[:2, 3 * DAY :])  # s0 and s1
     recent.time = recent.time + 3 * DAY * STEP + 1_750_000_000 * 10**9
-    both = joined(past, recent)
+    both = join_history(past, recent)
     assert both.series == ["s0", "s1", "s2"]
     assert np.diff(both.first).tolist() == [3 * DAY, 6 * DAY, 4 * DAY]
     np.testing.assert_array_equal(both.values[both.owner == 1, 0], x[1])
     assert (np.diff(both.time)[np.diff(both.owner) == 0] == STEP).all()
-    alone = joined(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
+    alone = join_history(past, from_history(str(tmp_path / "nothing"), "plant", ["v"]))
     np.testing.assert_array_equal(alone.values, past.values)
     named = stream.model_copy(update={"warm_start": folder})
-    data, (since_ns, until_ns) = tasks._data(
+    data, (since_ns, until_ns) = tasks._load_data(
         tasks.Task(1, 1, "train", "plant", named, str(tmp_path / "nothing"), "", None, None, (), {})
     )
     np.testing.assert_array_equal(data.values, past.values)
@@ -288,5 +295,5 @@ def test_python_runs_once_an_incident_however_many_series_there_are(monkeypatch)
     x = np.random.default_rng(0).normal(size=(10_000, 50))
     flagged = np.zeros(x.shape, bool)
     flagged[::100, 40] = True
-    _, left_out = quarantine(rows_of(x, flagged), [])
-    assert len(calls) == len(left_out) == 100
+    _, excluded = quarantine(rows_of(x, flagged), [])
+    assert len(calls) == len(excluded) == 100

@@ -15,10 +15,10 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
-from detectors.training.finetune import Tuning
-from pipeline.training.dataset import from_history, take
-from pipeline.training.quarantine import Ruling, Why
-from pipeline.training.state_fitting import learn
+from detectors.training.finetune import FinetuneSettings
+from pipeline.training.dataset import from_history, take_points
+from pipeline.training.quarantine import ExclusionReason, ReviewLabel
+from pipeline.training.state_fitting import fit_state
 from pipeline.training.trainer import TrainConfig, train_stream
 from tests.support.retraining import DAY, STEP, points_of, sensors, write_history
 
@@ -27,7 +27,7 @@ SERIES = 4
 
 
 @pytest.fixture(scope="module", params=["standard", "light"])
-def watched(request, tmp_path_factory) -> tuple[DetectorSpec, str, np.ndarray, Ruling]:
+def watched(request, tmp_path_factory) -> tuple[DetectorSpec, str, np.ndarray, ReviewLabel]:
     """Spec, path of the history until NOW, all values, and the anomaly that the live detector found, as a
     ruling to be given a reason.
     """
@@ -42,37 +42,44 @@ def watched(request, tmp_path_factory) -> tuple[DetectorSpec, str, np.ndarray, R
     path = write_history(
         tmp_path_factory.mktemp("history"), points, verdicts, [f"s{i}" for i in range(SERIES)]
     )
-    return spec, path, x, Ruling("s0", int(hits[0]) * STEP, int(hits[-1]) * STEP, Why.ANOMALY, "ann")
+    return (
+        spec,
+        path,
+        x,
+        ReviewLabel("s0", int(hits[0]) * STEP, int(hits[-1]) * STEP, ExclusionReason.ANOMALY, "ann"),
+    )
 
 
-def flagged_after(watched: tuple[DetectorSpec, str, np.ndarray, Ruling], why: Why) -> np.ndarray:
+def flagged_after(
+    watched: tuple[DetectorSpec, str, np.ndarray, ReviewLabel], reason: ExclusionReason
+) -> np.ndarray:
     """(S, rows) flags of the retrained model on the days after NOW."""
     spec, path, x, found = watched
     data = from_history(
-        path, "plant", spec.channels, [Ruling(found.series, found.start_ns, found.end_ns, why, "ann")]
+        path, "plant", spec.channels, [ReviewLabel(found.series, found.start_ns, found.end_ns, reason, "ann")]
     )
-    trained = train_stream(data, TrainConfig(spec, tuning=Tuning(epochs=1)))
+    trained = train_stream(data, TrainConfig(spec, tuning=FinetuneSettings(epochs=1)))
     assert trained.usable
     model = build(spec, trained.weights or None)
     rest = points_of(x[:, NOW:], NOW)
-    _, verdicts = model.step(learn(model, data), take(rest, slice(None)))
+    _, verdicts = model.step(fit_state(model, data), take_points(rest, slice(None)))
     return verdicts.flag.reshape(SERIES, -1)
 
 
 def test_labelled_true_the_shift_is_still_flagged(watched) -> None:
-    flags = flagged_after(watched, Why.ANOMALY)
+    flags = flagged_after(watched, ExclusionReason.ANOMALY)
     assert flags[0, 0]
     assert flags[1:].mean() < 0.01
 
 
 def test_labelled_false_the_model_adapts(watched) -> None:
-    assert flagged_after(watched, Why.NORMAL).mean() < 0.005
+    assert flagged_after(watched, ExclusionReason.NORMAL).mean() < 0.005
 
 
 def test_the_quarantine_says_which_points_why_and_by_whom(watched, tmp_path: Path) -> None:
     spec, path, _, found = watched
     data = from_history(path, "plant", spec.channels, [found])
-    (shift,) = [one for one in data.left_out if one.why is Why.ANOMALY]
+    (shift,) = [one for one in data.excluded if one.reason is ExclusionReason.ANOMALY]
     assert (shift.series, shift.by, shift.start_ns) == ("s0", "ann", found.start_ns)
     assert shift.points == NOW - SHIFT
     assert shift.end_ns == (NOW - 1) * STEP

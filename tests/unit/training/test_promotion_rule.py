@@ -14,13 +14,13 @@ import pytest
 from detectors import build
 from detectors.base import DetectorSpec
 from detectors.forecasters.shared_lstm import network
-from detectors.training.finetune import Tuning
+from detectors.training.finetune import FinetuneSettings
 from pipeline.core.errors import InputError
 from pipeline.training.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
 from pipeline.training.dataset import TrainingData
-from pipeline.training.promotion_rule import Card, decide, make_card
-from pipeline.training.quarantine import Ruling, Why
-from pipeline.training.state_fitting import learn
+from pipeline.training.promotion_rule import EvidenceCard, decide_promotion, make_evidence_card
+from pipeline.training.quarantine import ExclusionReason, ReviewLabel
+from pipeline.training.state_fitting import fit_state
 from pipeline.training.trainer import TrainConfig, train_stream
 from tests.support.retraining import DAY, STEP, lived, sensors
 
@@ -34,13 +34,13 @@ def quiet(tmp_path_factory) -> TrainingData:
 
 
 @pytest.fixture(scope="module")
-def card(quiet: TrainingData) -> Card:
-    trained = train_stream(quiet, TrainConfig(SPEC, tuning=Tuning(epochs=6)))
-    return make_card(quiet, SPEC, trained.weights, None)
+def card(quiet: TrainingData) -> EvidenceCard:
+    trained = train_stream(quiet, TrainConfig(SPEC, tuning=FinetuneSettings(epochs=6)))
+    return make_evidence_card(quiet, SPEC, trained.weights, None)
 
 
-def test_a_fine_tuned_challenger_is_better_on_what_it_never_saw(card: Card) -> None:
-    decision = decide(card)
+def test_a_fine_tuned_challenger_is_better_on_what_it_never_saw(card: EvidenceCard) -> None:
+    decision = decide_promotion(card)
     assert decision.promote, decision.reason
     assert "forecast error" in decision.reason
     assert card.challenger.mase < card.champion.mase < card.naive_mase
@@ -54,18 +54,18 @@ def test_broken_weights_are_rejected_with_the_reason(quiet: TrainingData) -> Non
         name: noise.normal(0, 3, value.shape).astype(np.float32)
         for name, value in network(None).state_dict().items()
     }
-    decision = decide(make_card(quiet, SPEC, broken, None))
+    decision = decide_promotion(make_evidence_card(quiet, SPEC, broken, None))
     assert not decision.promote
     assert "forecast error" in decision.reason
 
 
 def test_the_same_weights_are_not_better(quiet: TrainingData) -> None:
-    decision = decide(make_card(quiet, SPEC, None, None))
+    decision = decide_promotion(make_evidence_card(quiet, SPEC, None, None))
     assert not decision.promote
     assert decision.reason.endswith("nothing is better than with the champion") or decision.against
 
 
-def test_the_card_reads_back_from_json_and_has_the_decision_in_words(card: Card) -> None:
+def test_the_card_reads_back_from_json_and_has_the_decision_in_words(card: EvidenceCard) -> None:
     read = json.loads(json.dumps(card.as_dict(), allow_nan=False))
     assert read["promote"] is True
     assert read["challenger"]["mase"] == pytest.approx(card.challenger.mase)
@@ -76,12 +76,12 @@ def test_the_card_reads_back_from_json_and_has_the_decision_in_words(card: Card)
     assert "synthetic shift: caught" in text
 
 
-def test_synthetic_changes_are_caught_the_surer_the_larger(card: Card) -> None:
+def test_synthetic_changes_are_caught_the_surer_the_larger(card: EvidenceCard) -> None:
     assert card.champion.power.keys() == {"spike", "dip", "shift", "drift", "flat"}
     assert 0.3 < card.champion.power["spike"] <= 1.0
-    smallest = card.champion.smallest["spike"]
-    assert smallest is not None
-    assert 0.5 <= smallest <= 8
+    minimum_size = card.champion.minimum_size["spike"]
+    assert minimum_size is not None
+    assert 0.5 <= minimum_size <= 8
 
 
 def test_a_shift_labelled_true_is_caught_and_one_that_the_champion_got_used_to_speaks_for_the_challenger(
@@ -89,29 +89,29 @@ def test_a_shift_labelled_true_is_caught_and_one_that_the_champion_got_used_to_s
 ) -> None:
     x = sensors(6, 20, shift_day=15.5)  # the held-out end begins on day 16, in the middle of it
     start = 15 * DAY + DAY // 2
-    ruling = Ruling("s0", start * STEP, (start + 20) * STEP, Why.ANOMALY, "ann")
-    data = lived(tmp_path, build(LIGHT), x, [ruling])
-    card = make_card(data, LIGHT, None, None, rulings=[ruling])
-    assert len(card.challenger.caught) == len(card.champion.caught) == 1
-    assert card.challenger.caught[0].startswith("s0 1970-01-16")
+    label = ReviewLabel("s0", start * STEP, (start + 20) * STEP, ExclusionReason.ANOMALY, "ann")
+    data = lived(tmp_path, build(LIGHT), x, [label])
+    card = make_evidence_card(data, LIGHT, None, None, review_labels=[label])
+    assert len(card.challenger.detected) == len(card.champion.detected) == 1
+    assert card.challenger.detected[0].startswith("s0 1970-01-16")
     assert card.quarantined >= 4 * DAY
 
 
 def test_an_alarm_labelled_false_that_the_champion_repeats_is_counted(tmp_path: Path) -> None:
     x = sensors(6, 20)
     x[0, 17 * DAY] += 40.0
-    ruling = Ruling("s0", 17 * DAY * STEP, 17 * DAY * STEP, Why.NORMAL, "bob")
-    data = lived(tmp_path, build(LIGHT), x, [ruling])
-    card = make_card(data, LIGHT, None, None, rulings=[ruling])
+    label = ReviewLabel("s0", 17 * DAY * STEP, 17 * DAY * STEP, ExclusionReason.NORMAL, "bob")
+    data = lived(tmp_path, build(LIGHT), x, [label])
+    card = make_evidence_card(data, LIGHT, None, None, review_labels=[label])
     assert card.champion.repeated == card.challenger.repeated == ["s0 1970-01-18T00:00:00Z"]
     assert card.champion.alarms >= 1
 
 
 def test_nothing_outside_of_the_quarantine_is_an_error_that_says_so(tmp_path: Path) -> None:
-    rulings = [Ruling(None, 0, 1 << 60, Why.EXCLUDED, "ann")]
-    data = lived(tmp_path, build(LIGHT), sensors(2, 5), rulings)
+    review_labels = [ReviewLabel(None, 0, 1 << 60, ExclusionReason.EXCLUDED, "ann")]
+    data = lived(tmp_path, build(LIGHT), sensors(2, 5), review_labels)
     with pytest.raises(InputError, match="outside of the quarantine"):
-        make_card(data, LIGHT, None, None, rulings=rulings)
+        make_evidence_card(data, LIGHT, None, None, review_labels=review_labels)
 
 
 def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingData) -> None:
@@ -135,10 +135,10 @@ def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingDa
 def test_learning_without_the_quarantine_is_another_state_than_having_lived_through_it(
     tmp_path: Path,
 ) -> None:
-    rulings = [Ruling("s0", 8 * DAY * STEP, 9 * DAY * STEP, Why.EXCLUDED, "ann")]
-    data = lived(tmp_path, build(LIGHT), sensors(2, 10), rulings)
+    review_labels = [ReviewLabel("s0", 8 * DAY * STEP, 9 * DAY * STEP, ExclusionReason.EXCLUDED, "ann")]
+    data = lived(tmp_path, build(LIGHT), sensors(2, 10), review_labels)
     detector = build(LIGHT)
-    clean, all_of_it = learn(detector, data), learn(detector, data, clean=False)
+    clean, all_of_it = fit_state(detector, data), fit_state(detector, data, clean=False)
     assert not np.array_equal(clean["scale.moments"][0], all_of_it["scale.moments"][0])
     np.testing.assert_array_equal(clean["scale.moments"][1], all_of_it["scale.moments"][1])
 
@@ -160,8 +160,8 @@ def test_alarms_are_stretches(quiet: TrainingData) -> None:
 
 
 def test_a_sample_of_many_series_keeps_those_with_labels(tmp_path: Path) -> None:
-    ruling = Ruling("s5", 4 * DAY * STEP, 4 * DAY * STEP, Why.ANOMALY, "ann")
-    data = lived(tmp_path, build(LIGHT), sensors(7, 5), [ruling])
+    label = ReviewLabel("s5", 4 * DAY * STEP, 4 * DAY * STEP, ExclusionReason.ANOMALY, "ann")
+    data = lived(tmp_path, build(LIGHT), sensors(7, 5), [label])
     assert "s5" in chosen(data, BacktestConfig(most_series=2)).series
     assert len(chosen(data, BacktestConfig(most_series=2)).series) == 2
 
@@ -204,6 +204,6 @@ BETTER = {"mase": 0.7, "errors": {f"s{i}": 0.7 for i in range(10)}}
     ],
 )
 def test_the_rule(changes: dict, promoted: bool, words: str) -> None:
-    decision = decide(Card("plant", 0, 1, 10, 0, plain(**changes), plain(), 0.9))
+    decision = decide_promotion(EvidenceCard("plant", 0, 1, 10, 0, plain(**changes), plain(), 0.9))
     assert decision.promote is promoted, decision.reason
     assert words in decision.reason
