@@ -197,7 +197,10 @@ def test_cancelling(database):
     with database.begin() as connection:
         assert jobs.cancel(connection, number, HOUR) == "running"
         assert jobs.heartbeat(connection, job, {}), "its owner hears of it"
-    with pytest.raises(InputError, match="only one that failed"), database.begin() as connection:
+    with (
+        pytest.raises(InputError, match="only a failed, rejected or cancelled job"),
+        database.begin() as connection,
+    ):
         jobs.retry(connection, number)
     with pytest.raises(InputError, match="no job 99"), database.read() as connection:
         jobs.get(connection, 99)

@@ -59,12 +59,12 @@ def test_a_gpu_s_memory_is_given_back_after_each_task(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
 
-    def train(task, tell, cancelled):
+    def train(task, report, cancelled):
         if fails:
             raise RuntimeError("no")
-        return tasks.Outcome("succeeded", "done")
+        return tasks.TaskResult("succeeded", "done")
 
-    monkeypatch.setattr(tasks, "_kinds", lambda: {"train": train})
+    monkeypatch.setattr(tasks, "_task_functions", lambda: {"train": train})
     for gpu in (True, False):
         task = tasks.Task(1, 1, "train", "plant", None, "", "", None, None, (), {}, gpu)
         if fails:

@@ -181,11 +181,11 @@ def test_it_can_be_cancelled_and_tells_its_progress() -> None:
 SCRIPT = """
 import sys
 import numpy as np
-from detectors.training.finetune import Lanes, Tuning, finetune
+from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune
 from detectors.forecasters.shared_lstm import network
 with np.load(sys.argv[1]) as given:
-    lanes = Lanes(given["first"], given["x"], given["missed"])
-tuning = Tuning(epochs=3, batch=4, chunk=64, memory=128)
+    lanes = TrainingSequences(given["first"], given["x"], given["missed"])
+tuning = FinetuneSettings(epochs=3, batch=4, chunk=64, memory=128)
 found = finetune(network(None), lanes, tuning, progress=lambda p: print(p.epoch, flush=True), checkpoint=sys.argv[2])
 np.savez(sys.argv[3], **found.weights)
 """
