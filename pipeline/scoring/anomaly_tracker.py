@@ -1,8 +1,8 @@
-"""Consecutive flagged points of a series become one anomaly: opened, updated, closed.
+"""Anomalies from consecutive flagged points of a series: opened, updated, closed.
 
 An anomaly is identified by its stream, series and first flagged time, so that the daemon, a replay and a
-backfill name it alike. The open ones of a partition are read from the database when the partition is taken
-over: what was committed is the truth, never a replay.
+backfill give it the same id. The open ones of a partition are read from the database when the partition is
+acquired: the committed state counts, not the replayed one.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 
-#: An anomaly goes on while the surprise stays above this share of the threshold: a detector flags an event
-#: once, not each of its rows.
-HOLD = 0.9
+#: Share of the threshold above which the surprisal extends an open anomaly: a detector flags an event once,
+#: not each of its rows.
+EXTEND_THRESHOLD_RATIO = 0.9
 
-#: How much rarer than the threshold (in decades of tail probability) a peak must be for each level.
+#: Decades of tail probability beyond the threshold from which a peak has each severity.
 SEVERITIES = ((6.0, Severity.CRITICAL), (3.0, Severity.MAJOR), (1.0, Severity.WARNING))
 
 
 def severity_of(surprise: float, alarm_rate: float) -> Severity:
-    """Severity of a peak: decades of −log10 p above the configured alarm rate."""
+    """Return the severity of a peak from its surprisal (−log10 p) and the configured alarm rate."""
     excess = surprise + float(np.log10(alarm_rate))
     return next((level for least, level in SEVERITIES if excess >= least), Severity.INFO)
 
 
 class AnomalyTracker:
-    """The open anomalies of a stream, by slot.
+    """Open anomalies of a stream, by slot.
 
-    A flag opens one or extends it; a surprise near the threshold (``HOLD``) extends it.
+    A flag opens or extends one. A surprisal near the threshold (``EXTEND_THRESHOLD_RATIO``) extends it.
     """
 
     def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
-        """``name_of(slot)`` gives partition, series name and labels."""
+        """``name_of(slot)`` returns partition, series name and labels."""
         self._name_of = name_of
         self._open: dict[int, Anomaly] = {}
 
@@ -48,8 +48,8 @@ class AnomalyTracker:
         return slot in self._open
 
     def restore(self, slot: int, anomaly: Anomaly, seq: int) -> None:
-        """Take up an open anomaly from the database; ``seq`` is where its series stands now."""
-        # A series whose windows began anew counts from zero again; the anomaly must still be able to close.
+        """Continue an open anomaly of the database; ``seq`` is the current point number of its series."""
+        # A series whose event-time state was reset counts from zero; the anomaly must still be able to close.
         anomaly.last_flag_seq = min(anomaly.last_flag_seq, seq)
         self._open[slot] = anomaly
 
@@ -58,17 +58,18 @@ class AnomalyTracker:
             self._open.pop(int(slot), None)
 
     def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
-        """Fold the verdicts of a batch in; ``seq_now`` is the point counter of each slot after it.
+        """Apply the verdicts of a batch, and return the anomalies that changed.
 
-        Returns what changed.
+        ``seq_now`` is the point counter of each slot after the batch.
         """
         changed: dict[int, Anomaly] = {}
         closed: list[Anomaly] = []
         slots = scored.points.slot
-        real = scored.offset >= 0  # a point that a gap was filled with is nobody's observation
+        real = scored.offset >= 0  # a filled point of a gap is no observation
         flag = scored.verdicts.flag
         for row in np.flatnonzero(
-            (flag | (scored.verdicts.surprise > -HOLD * np.log10(provenance.alarm_rate))) & real
+            (flag | (scored.verdicts.surprise > -EXTEND_THRESHOLD_RATIO * np.log10(provenance.alarm_rate)))
+            & real
         ):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
@@ -150,8 +151,8 @@ class AnomalyTracker:
         anomaly.contribution = verdicts.contribution[row].tolist()
         anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
         anomaly.cause = CAUSES[verdicts.cause[row]]
-        # The return to what is usual can surprise more than what it returns from, and goes the other way: a
-        # row inside its band turns nothing round.
+        # The return to normal can be rarer than the deviation, in the other direction: a row inside its band
+        # does not change the direction.
         if anomaly.points == 1 or _outside(anomaly):
             anomaly.direction = _direction(
                 points.values[row], verdicts.expected[row], verdicts.contribution[row]
@@ -160,7 +161,7 @@ class AnomalyTracker:
 
 
 def _outside(anomaly: Anomaly) -> bool:
-    """Whether a channel that matters lies outside its band at the peak."""
+    """Return True if a contributing channel lies outside its band at the peak."""
     observed, share = np.array(anomaly.observed), np.array(anomaly.contribution)
     return bool(
         (((observed < anomaly.lower) | (observed > anomaly.upper)) & (share >= 0.25 * share.max())).any()
@@ -170,7 +171,7 @@ def _outside(anomaly: Anomaly) -> bool:
 def _direction(
     observed: NDArray[np.float64], expected: NDArray[np.float32], contribution: NDArray[np.float32]
 ) -> str:
-    """up or down where the channels that matter agree, else mixed."""
+    """Return up or down if the contributing channels agree, else mixed."""
     deviation = np.where(contribution >= 0.25 * contribution.max(), observed - expected, 0.0)
     signs = set(np.sign(deviation[np.isfinite(deviation) & (deviation != 0)]).tolist())
     return {1.0: "up", -1.0: "down"}[signs.pop()] if len(signs) == 1 else "mixed"

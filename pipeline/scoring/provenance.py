@@ -1,4 +1,4 @@
-"""What verdicts and anomalies of one batch have in common: the points, and which detector judged them."""
+"""Common data of verdicts and anomalies: the scored points, and the model that scored them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from detectors.base import Points, Verdicts
 
 @dataclass(slots=True)
 class Scored:
-    """Points of one batch with their verdicts, M rows; rows of one slot stand in event-time order.
+    """Points of one batch with their verdicts, M rows; rows of one slot are in event-time order.
 
-    offset (M,) int64, −1 for a point that was filled in; seq (M,) int64 counts the points of its series.
+    offset (M,) int64, −1 for a filled point; seq (M,) int64 counts the points of its series.
     """
 
     points: Points
@@ -25,7 +25,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the anomalies of a stream have in common."""
+    """Common fields of the anomalies of a stream."""
 
     stream: str
     channels: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Series state: struct of arrays, one slot per series, and its page codec.
 
 A stream has one ``SeriesTable``. It maps (partition, series key) to a slot and holds named *layers* of state
-(the windows', the detector's, the intervals'), each a dict of arrays whose first axis is the slot. Pages are
+(event time, detector), each a dict of arrays whose first axis is the slot. Pages are
 safetensors: a versioned, checked format that cannot execute anything when it is read.
 """
 
@@ -22,26 +22,27 @@ from pipeline.decode import Key
 
 LayerState = dict[str, NDArray[Any]]
 
-BLOCK = 1024  # slots that are added at once at the least
+MIN_SLOTS_TO_ADD = 1024
 PAGE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StateLayer:
-    """One owner's part of the state. ``initial(n)`` makes rows of which nothing is known (all alike);
-    ``version`` names their meaning.
+    """Part of the state that one component owns.
 
-    ``weights`` names the model that some of it belongs to: rows that another one left go through ``adopt``,
-    which changes them in place. ``introduce`` is told which series a row is of, when it begins or comes back,
-    and after ``adopt``.
+    ``initial(n)`` makes n equal rows for new series. ``version`` identifies their meaning.
+
+    ``weights`` identifies the model that some of the state depends on. Rows of other weights go through
+    ``on_weights_changed``, which changes them in place. ``register_series`` is called with the keys of rows
+    when their series are added, restored or reset, after ``on_weights_changed``.
     """
 
     version: str
     initial: Callable[[int], LayerState]
     weights: str = ""
-    adopt: Callable[[LayerState], None] = lambda state: None
-    introduce: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = lambda state, slots, keys: (
-        None
+    on_weights_changed: Callable[[LayerState], None] = lambda state: None
+    register_series: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = (
+        lambda state, slots, keys: None
     )
 
 
@@ -54,8 +55,7 @@ class SeriesTable:
             name: {k: np.array(v, order="C") for k, v in layer.initial(0).items()}
             for name, layer in layers.items()
         }
-        # One row per layer to begin new slots with: cheaper than asking a layer each time, and proof that all
-        # rows begin alike.
+        # One initial row per layer, for new slots: cheaper than a call each time.
         self._template = {
             name: {k: np.array(v[0]) for k, v in layer.initial(1).items()} for name, layer in layers.items()
         }
@@ -64,7 +64,7 @@ class SeriesTable:
         self._partition: list[Partition | None] = []
         self._free: list[int] = []
         self._capacity = 0
-        #: Changes whenever a slot gets another series.
+        #: Changes whenever a slot is assigned to another series.
         self.generation = 0
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class SeriesTable:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of state that one series takes in memory, its key apart."""
+        """Bytes of state per series in memory, without its key."""
         return sum(a.nbytes for layer in self._template.values() for a in layer.values())
 
     def key(self, slot: int) -> Key:
@@ -87,11 +87,11 @@ class SeriesTable:
 
     @property
     def by_slot(self) -> Sequence[Key | None]:
-        """The key of every slot, None where it is free."""
+        """Key of every slot, None where it is free."""
         return self._keys
 
     def partitions(self) -> list[Partition]:
-        """Those that have series here."""
+        """Return the partitions that have series."""
         return [partition for partition, index in self._index.items() if index]
 
     def slots(self, partition: Partition) -> NDArray[np.int32]:
@@ -99,7 +99,7 @@ class SeriesTable:
         return np.fromiter(index.values(), np.int32, len(index))
 
     def find(self, partition: Partition, keys: Sequence[Key]) -> tuple[NDArray[np.int32], list[Key]]:
-        """Slots of ``keys`` (N,), making new ones for those not seen before, which are returned too."""
+        """Return the slots of ``keys`` (N,), and the keys that are new; new ones get a slot."""
         index = self._index.setdefault(partition, {})
         found = list(map(index.get, keys))
         new = (
@@ -126,17 +126,18 @@ class SeriesTable:
             index[key], self._keys[slot], self._partition[slot] = slot, key, partition
         slots = np.array([index[key] for key in keys], np.int32)
         for name in self.layers:
-            self._introduce(name, slots)
+            self._register_series(name, slots)
 
-    def _introduce(self, layer: str, slots: NDArray[np.int32]) -> None:
-        self.layers[layer].introduce(self.state[layer], slots, [self.key(slot) for slot in slots.tolist()])
+    def _register_series(self, layer: str, slots: NDArray[np.int32]) -> None:
+        self.layers[layer].register_series(
+            self.state[layer], slots, [self.key(slot) for slot in slots.tolist()]
+        )
 
     def _reserve(self, slots: int) -> None:
         if slots <= self._capacity:
             return
-        # Grown by a quarter and in place (realloc): a copy of a million series' state would double the memory
-        # for a moment.
-        capacity = max(slots, self._capacity + max(BLOCK, self._capacity // 4))
+        # Grow by a quarter and in place (realloc): a copy of the state would double the memory.
+        capacity = max(slots, self._capacity + max(MIN_SLOTS_TO_ADD, self._capacity // 4))
         for name, arrays in self.state.items():
             for key, array in arrays.items():
                 array.resize((capacity, *array.shape[1:]), refcheck=False)
@@ -144,31 +145,28 @@ class SeriesTable:
         self._capacity = capacity
 
     def reset(self, slots: NDArray[np.int32], layer: str) -> None:
-        """Forget what ``layer`` knows of these series."""
+        """Reset the state of ``layer`` for these series."""
         self._blank(slots, layer)
-        self._introduce(layer, slots)
+        self._register_series(layer, slots)
 
     def _blank(self, slots: NDArray[np.int32], layer: str) -> None:
         for key, array in self.state[layer].items():
             array[slots] = self._template[layer][key]
 
     def replace_layer(self, name: str, layer: StateLayer) -> None:
-        """Another model goes on with the state of all series.
-
-        Raises ValueError where its state is another one.
-        """
+        """Replace a layer, keeping the state of all series. Raises ValueError for another state version."""
         if layer.version != self.layers[name].version:
             raise ValueError(
-                f"the state of {name} is of version {self.layers[name].version}, the new one needs {layer.version}"
+                f"the state of layer {name} has version {self.layers[name].version}, the new layer needs {layer.version}"
             )
         self.layers[name] = layer
-        layer.adopt(self.state[name])
-        self._introduce(
+        layer.on_weights_changed(self.state[name])
+        self._register_series(
             name, np.array([slot for slot, key in enumerate(self._keys) if key is not None], np.int32)
         )
 
     def drop(self, partition: Partition) -> None:
-        """Forget a whole partition: it is no longer ours, or its state in memory can no longer be trusted."""
+        """Drop a partition that another process may own, or whose state may be wrong."""
         self.release(partition, list(self._index.get(partition, {})))
         self._index.pop(partition, None)
 
@@ -189,7 +187,7 @@ class SeriesTable:
     # ------------------------------------------------------------------------------------------------ page codec
 
     def pages(self, slots: NDArray[np.int32]) -> Iterator[bytes]:
-        """The state of these slots as pages of about ``PAGE_BYTES``; ``load_page`` reads one back."""
+        """Yield the state of these slots as pages of about ``PAGE_BYTES``, for ``load_page``."""
         rows = max(1, PAGE_BYTES // max(1, self.row_bytes))
         for start in range(0, len(slots), rows):
             yield self._page(slots[start : start + rows])
@@ -206,9 +204,9 @@ class SeriesTable:
         return save_tensors(tensors, metadata=meta)
 
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
-        """Take the series of a page in.
+        """Load the series of a page, and return the names of the layers that were reset.
 
-        A layer whose version has changed begins anew; the names of those are returned.
+        A layer is reset if its version has changed.
         """
         meta = metadata(page)
         keys: list[Key] = json.loads(meta["keys"])
@@ -224,16 +222,17 @@ class SeriesTable:
             rows = {key: tensors[f"{name}/{key}"] for key in arrays}
             if meta.get(f"weights:{name}", self.layers[name].weights) != self.layers[name].weights:
                 rows = {key: np.array(value) for key, value in rows.items()}
-                self.layers[name].adopt(rows)
+                self.layers[name].on_weights_changed(rows)
             for key, array in arrays.items():
                 array[slots] = rows[key]
-            self._introduce(name, slots)
+            self._register_series(name, slots)
         return changed
 
 
 def metadata(page: bytes) -> dict[str, str]:
-    """The header of a safetensors file: 8 bytes of length (little endian), then JSON (format specification of
-    safetensors).
+    """Return the metadata of a safetensors file.
+
+    Source: the format specification of safetensors, 8 bytes of length (little endian), then JSON.
     """
     length = int.from_bytes(page[:8], "little")
     return dict(json.loads(page[8 : 8 + length])["__metadata__"])

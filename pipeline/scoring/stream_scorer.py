@@ -59,10 +59,10 @@ class PartitionOutcome:
 
 @dataclass(slots=True)
 class BatchResult:
-    """What one batch says, all of it by ``model_version``. ``scored`` holds the points of its partitions,
-    ``rows`` which of them are whose.
+    """Results of one batch, all by ``model_version``.
 
-    seconds: CPU time of this thread in the detector (the wall's would count what else the machine does).
+    ``scored`` holds the points of all partitions, ``rows`` the rows of each. ``seconds`` is the CPU time of
+    this thread in the detector.
     """
 
     outcomes: dict[Partition, PartitionOutcome]

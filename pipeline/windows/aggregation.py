@@ -1,20 +1,16 @@
-"""Irregular and event-like input becomes one point a series and interval.
+"""Aggregation of irregular or event-like input to one point per series and interval.
 
-- Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as bars of
-prices and resampled frames do, so
-  that it lies where the events lie (a session's first bar at the open, an hour's count in that hour). It is
-  causal all the same: it exists only once the watermark has passed the end.
+- Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as price bars
+  and resampled frames do. It is causal: it exists only once the watermark has passed the end.
 - A record older than the last closed interval is late. There are no duplicates: two events may have one time.
-- A series that falls silent must be seen: for intervals without a record of a known series there is a point
-too, if any function has a value
-  for nothing (counts and sums are 0, all others are missing). Silence is told for as many intervals as the
-  series was known for, at most for ``idle_after``; then the series is forgotten until it comes back. So a key
-  that is seen once costs one more point, not a week of them.
-- An interval in which the whole partition is silent tells the same, but only for HOLE of them in a row: a
-longer hole in the log says nothing
-  about its series (they see a gap), and one record after a week's outage must not bring a flood.
+- Silence is visible: a known series without a record in an interval gets an empty point, if any function has
+  a value without records (counts and sums are 0, all others are missing). A series gets at most as many empty
+  points in a row as the number of intervals for which it was known, and at most those of ``idle_after``. Then
+  it is forgotten until its next record. So a key that occurs once costs one empty point.
+- If the whole partition is silent, empty points end after MAX_EMPTY_INTERVALS in a row. A longer hole in the
+  log is a gap for its series, and one record after a long outage must not create a flood of points.
 
-All of it depends only on the order of the records, never on the clock of this machine or on batches: a replay
+The points depend only on the order of the records, never on the clock of this machine or on batches: a replay
 gives the same points.
 """
 
@@ -25,23 +21,27 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key, SeriesKeys
-from pipeline.windows.aggregation_kernels import NEVER, NUNIQUE, finish, fold, relink, walk
+from pipeline.windows.aggregation_kernels import (
+    KIND_NUNIQUE,
+    NEVER,
+    close_intervals,
+    finish_groups,
+    fold_points,
+    relink_groups,
+)
 from pipeline.windows.aggregation_plan import AggregationPlan
 from pipeline.windows.distinct_count import DistinctCounter
 
-HOLE = 60
-#: Forgotten series are cleared away once there are more of them than this, and than of the others.
-CLEAR = 1024
+MAX_EMPTY_INTERVALS = 60
+#: Forgotten series are removed once there are more of them than this, and than of the others.
+MIN_FORGOTTEN_SERIES = 1024
 
-#: Series, interval and group (−1: silent) of points.
-Told = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+#: Series, interval and group (−1: an empty interval) of points.
+PointIndex = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 class AggregationBuffer:
-    """The open intervals of one partition and the series known there.
-
-    ``push`` changes it in place: the caller donates it.
-    """
+    """Open intervals of one partition and its known series; ``push`` changes it in place."""
 
     def __init__(self, partition: Partition, plan: AggregationPlan) -> None:
         self.partition = partition
@@ -58,23 +58,24 @@ class AggregationBuffer:
 
     @property
     def records(self) -> int:
-        """Records in intervals that are still open."""
+        """Number of records in open intervals."""
         return int(self._groups["heads"][: self._n].sum())
 
     @property
     def watermark_ns(self) -> int | None:
-        """Every interval that ends before this is closed."""
+        """Time up to which intervals are closed, None before the first record."""
         return None if self._clock == NEVER else self._clock - self._plan.lateness
 
     def push(self, columns: Columns) -> tuple[AggregationBuffer, Columns]:
-        """Take a batch in, give the points of the intervals that it closes (and ``folded``, ``late`` and
-        ``filtered`` of the batch).
+        """Add a batch, and return the points of the intervals that it closes.
+
+        They carry ``folded``, ``late`` and ``filtered`` of the batch.
         """
         if not len(columns):
             return self, self._points(_nothing(), columns)
         every = self._plan.every
         clock = np.maximum(np.maximum.accumulate(columns.clock), self._clock)
-        # intervals below this are closed by the point, and for it
+        # Intervals below this one are closed by the point.
         closed = (clock - self._plan.lateness) // every
         if self._closed == NEVER:
             self._closed = int(closed[0])
@@ -90,7 +91,7 @@ class AggregationBuffer:
         return self, out
 
     def flush(self) -> tuple[AggregationBuffer, Columns | None]:
-        """Close every open interval: the input is over."""
+        """Close every open interval: the input has ended."""
         if not self._n:
             return self, None
         return self, self._close(int(self._groups["bin"][: self._n].max()) + 1, None, None)
@@ -109,10 +110,10 @@ class AggregationBuffer:
         points = codes, interval, columns.time, columns.offsets, heads
         group_of = np.empty(n, np.int64)
         groups = tuple(self._groups.values())
-        self._n = fold(
+        self._n = fold_points(
             points, self._plan.sources(columns), self._plan.kinds, self._newest, groups, self._n, group_of
         )
-        for function in np.flatnonzero(self._plan.kinds == NUNIQUE).tolist():
+        for function in np.flatnonzero(self._plan.kinds == KIND_NUNIQUE).tolist():
             self._distinct.add(
                 group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"]
             )
@@ -133,23 +134,25 @@ class AggregationBuffer:
     # ------------------------------------------------------------------------------------------------ closed intervals
 
     def _close(self, stop: int, closed: NDArray[np.int64] | None, columns: Columns | None) -> Columns:
-        """Close all intervals below ``stop``; ``closed`` says which point of the batch closed which."""
+        """Close all intervals below ``stop``; ``closed`` is the first open one after each point."""
         if stop <= self._closed:
             return self._points(_nothing(), columns)
         plan, groups = self._plan, {name: column[: self._n] for name, column in self._groups.items()}
         over = groups["bin"] < stop
         order = np.flatnonzero(over)
         order = order[np.lexsort((groups["code"][order], groups["bin"][order]))]
-        tells = bool((plan.of_nothing == 0).any())
-        step = self._closed, stop, self._live, HOLE, plan.idle, tells
-        m, _ = walk(
+        tells = bool((plan.empty_values == 0).any())
+        step = self._closed, stop, self._live, MAX_EMPTY_INTERVALS, plan.idle, tells
+        m, _ = close_intervals(
             *step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing()
         )
-        told = _, interval, group = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
-        _, self._live = walk(*step, self._first, self._last, order, groups["code"], groups["bin"], *told)
-        out = self._points(told, columns)
+        index = _, interval, group = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+        _, self._live = close_intervals(
+            *step, self._first, self._last, order, groups["code"], groups["bin"], *index
+        )
+        out = self._points(index, columns)
         if len(silent := np.flatnonzero(group < 0)):
-            # The silence of an interval is known from the record that closed it.
+            # An empty interval has the offset of the record that closed it.
             at = (
                 self._offset
                 if closed is None or columns is None
@@ -162,20 +165,20 @@ class AggregationBuffer:
         self._clear()
         return out
 
-    def _points(self, told: Told, batch: Columns | None) -> Columns:
-        """The points of closed groups and of silent intervals (group −1)."""
-        code, interval, group = told
-        values = np.repeat(self._plan.of_nothing[None], len(code), axis=0)
+    def _points(self, index: PointIndex, batch: Columns | None) -> Columns:
+        """Return the points of closed groups and of empty intervals (group −1)."""
+        code, interval, group = index
+        values = np.repeat(self._plan.empty_values[None], len(code), axis=0)
         offsets = np.full(len(code), -1, np.int64)
         if len(real := np.flatnonzero(group >= 0)):
             g = group[real]
-            counted = self._plan.kinds == NUNIQUE
+            counted = self._plan.kinds == KIND_NUNIQUE
             if counted.any():
                 self._groups["seen"][: self._n, counted] = self._distinct.count(self._n, len(counted))[
                     :, counted
                 ]
             done = np.empty((len(g), len(self._plan.kinds)))
-            finish(
+            finish_groups(
                 self._groups["rows"][g],
                 self._groups["acc"][g],
                 self._groups["seen"][g],
@@ -192,22 +195,22 @@ class AggregationBuffer:
         )
 
     def _keep(self, rows: NDArray[np.int64]) -> None:
-        """Only these groups are still open."""
+        """Keep only these groups open."""
         new = np.full(self._n, -1, np.int64)
         new[rows] = np.arange(len(rows))
         self._distinct.renumber(new)
         self._groups = {name: column[rows] for name, column in self._groups.items()}
         self._n = len(rows)
-        relink(self._groups["code"], self._newest, self._groups["older"])
+        relink_groups(self._groups["code"], self._newest, self._groups["older"])
 
     def _clear(self) -> None:
-        """Clear forgotten series away.
+        """Remove forgotten series.
 
-        When, makes no difference: one that comes back begins anew in either case.
+        The time of the removal has no effect: a series that comes back is reset in either case.
         """
         known = np.minimum(self._last - self._first + 1, self._plan.idle)
         forgotten = (self._newest < 0) & (self._closed - self._last - 1 > known)
-        if forgotten.sum() <= max(CLEAR, (~forgotten).sum()):
+        if forgotten.sum() <= max(MIN_FORGOTTEN_SERIES, (~forgotten).sum()):
             return
         stay = np.flatnonzero(~forgotten)
         new = np.full(len(forgotten), -1, np.int64)
@@ -220,7 +223,7 @@ class AggregationBuffer:
     # ------------------------------------------------------------------------------------------------ snapshot
 
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
-        """Plain arrays and the keys of the series for a snapshot; ``from_arrays`` reads them back."""
+        """Return plain arrays and series keys for a snapshot; ``from_arrays`` is the inverse."""
         self._distinct.clean()
         arrays = {f"group.{name}": column[: self._n] for name, column in self._groups.items()}
         arrays |= {f"distinct.{i}": column for i, column in enumerate(self._distinct.rows)}
@@ -232,7 +235,7 @@ class AggregationBuffer:
     def from_arrays(
         partition: Partition, plan: AggregationPlan, arrays: dict[str, NDArray], keys: list[Key]
     ) -> AggregationBuffer:
-        """The inverse of ``to_arrays``."""
+        """Return the buffer that ``to_arrays`` wrote."""
         new = AggregationBuffer(partition, plan)
         new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
         new._names = keys
@@ -241,17 +244,17 @@ class AggregationBuffer:
         new._newest = np.full(len(keys), -1, np.int64)
         new._groups = {name: arrays[f"group.{name}"] for name in new._groups}
         new._n = len(new._groups["code"])
-        relink(new._groups["code"], new._newest, new._groups["older"])
+        relink_groups(new._groups["code"], new._newest, new._groups["older"])
         new._distinct = DistinctCounter((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
         return new
 
 
-def _nothing() -> Told:
+def _nothing() -> PointIndex:
     return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
 
 
 def _groups(n: int, functions: int) -> dict[str, NDArray]:
-    """Room for groups, one a series and open interval, in the order that ``fold`` wants."""
+    """Allocate ``n`` groups, one per series and open interval, in the order that ``fold_points`` needs."""
     names = ("older", "code", "bin", "offset", "heads", "rows")
     columns: dict[str, NDArray] = {name: np.zeros(n, np.int64) for name in names}
     return columns | {

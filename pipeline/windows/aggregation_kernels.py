@@ -1,6 +1,4 @@
-"""The loops behind ``pipeline.windows.aggregation``: fold points into open intervals, and walk through the
-intervals that close.
-"""
+"""Kernels of ``pipeline.windows.aggregation``: fold points into open intervals, close intervals."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201
@@ -10,21 +8,18 @@ import numpy as np
 from numba import njit
 
 #: Functions of a channel, by number. open and close are the first and the last value by time.
-ROWS, COUNT, NUNIQUE, SUM, MEAN, MIN, MAX, FIRST, LAST = range(9)
+KIND_ROWS, KIND_COUNT, KIND_NUNIQUE, KIND_SUM, KIND_MEAN, KIND_MIN, KIND_MAX, KIND_FIRST, KIND_LAST = range(9)
 NEVER = np.iinfo(np.int64).min
 
 
 @njit(cache=True)
-def fold(points, sources, kinds, newest, groups, n_groups, group_of):
-    """Fold points (N,) with sources (N, C) into groups (G,), one a series and interval; new groups are
-    appended. Returns their number.
+def fold_points(points, sources, kinds, newest, groups, n_groups, group_of):
+    """Fold points (N,) with sources (N, C) into groups (G,), and return the number of groups.
 
-    ``points`` are codes, intervals, times, offsets and heads; ``group_of`` (N,) receives the group of each
-    point.
-
-    ``newest`` (series,) and ``older`` (G,) chain the open groups of a series: there are few, so they are
-    walked, not hashed. Points come in arrival order and are folded in it, so that a sum does not depend on
-    how they were cut into batches.
+    There is one group per series and interval; new ones are appended. ``points`` are codes, intervals, times,
+    offsets and heads; ``group_of`` (N,) receives the group of each point. ``newest`` (series,) and ``older``
+    (G,) link the few open groups of a series. Points are folded in arrival order, so that a sum does not
+    depend on how they were cut into batches.
     """
     codes, bins, times, offsets, heads = points
     older, group_code, group_bin, group_offset, group_heads, group_rows, acc, seen, at = groups
@@ -50,48 +45,48 @@ def fold(points, sources, kinds, newest, groups, n_groups, group_of):
             kind = kinds[c]
             if seen[g, c] == 0:
                 acc[g, c], at[g, c] = value, times[i]
-            elif kind in (SUM, MEAN):
+            elif kind in (KIND_SUM, KIND_MEAN):
                 acc[g, c] += value
-            elif kind == MIN:
+            elif kind == KIND_MIN:
                 acc[g, c] = min(acc[g, c], value)
-            elif kind == MAX:
+            elif kind == KIND_MAX:
                 acc[g, c] = max(acc[g, c], value)
-            elif (kind == FIRST and times[i] < at[g, c]) or (kind == LAST and times[i] >= at[g, c]):
+            elif (kind == KIND_FIRST and times[i] < at[g, c]) or (kind == KIND_LAST and times[i] >= at[g, c]):
                 acc[g, c], at[g, c] = value, times[i]
             seen[g, c] += 1
     return n_groups
 
 
 @njit(cache=True)
-def finish(group_rows, acc, seen, kinds, out):
-    """Values of closed groups, (G, C)."""
+def finish_groups(group_rows, acc, seen, kinds, out):
+    """Write the values of closed groups, (G, C)."""
     for g in range(len(acc)):
         for c in range(len(kinds)):
             kind = kinds[c]
-            if kind == ROWS:
+            if kind == KIND_ROWS:
                 out[g, c] = group_rows[g]
-            elif kind in (COUNT, NUNIQUE):
+            elif kind in (KIND_COUNT, KIND_NUNIQUE):
                 out[g, c] = seen[g, c]
             elif seen[g, c] == 0:
                 out[g, c] = np.nan
             else:
-                out[g, c] = acc[g, c] / seen[g, c] if kind == MEAN else acc[g, c]
+                out[g, c] = acc[g, c] / seen[g, c] if kind == KIND_MEAN else acc[g, c]
 
 
 @njit(cache=True)
-def patience(first, last, idle):
-    """How many silent intervals of a series are told: as many as it was known for, within bounds."""
+def max_empty_points(first, last, idle):
+    """Return the most empty points in a row of a series: the intervals it was known for, up to ``idle``."""
     return min(last - first + 1, idle)
 
 
 @njit(cache=True)
-def walk(
+def close_intervals(
     start,
     stop,
     last_live,
     hole,
     idle,
-    tell_silence,
+    with_empty_points,
     first,
     last,
     order,
@@ -101,12 +96,11 @@ def walk(
     out_bin,
     out_group,
 ):
-    """Close the intervals ``start`` … ``stop`` − 1: series, interval and group (−1: silent) of each point, in
-    the order of the intervals.
+    """Close the intervals ``start`` … ``stop`` − 1, in order.
 
-    ``order`` lists the groups that close by (interval, series). ``first`` and ``last`` (series,) are moved
-    on. Returns the number of points, of which only as many are written as there is room for, and the greatest
-    interval with a record.
+    Writes series, interval and group (−1: an empty interval) of each point, as far as there is room. ``order``
+    lists the closing groups by (interval, series). ``first`` and ``last`` (series,) are updated. Returns the
+    number of points and the greatest interval with a record.
     """
     n, p, b = 0, 0, start
     room = len(out_code)
@@ -114,24 +108,24 @@ def walk(
         if p < len(order) and group_bin[order[p]] == b:
             last_live = b
         elif last_live == NEVER or b - last_live > hole:
-            # The whole partition is silent: a hole in the log, which says nothing about its series.
+            # The whole partition is silent: a hole in the log, not silence of its series.
             b = group_bin[order[p]] if p < len(order) else stop
             continue
         while p < len(order) and group_bin[order[p]] == b:
             code = group_code[order[p]]
-            if first[code] == NEVER or b - last[code] - 1 > patience(first[code], last[code], idle):
+            if first[code] == NEVER or b - last[code] - 1 > max_empty_points(first[code], last[code], idle):
                 first[code] = b
             last[code] = b
             if n < room:
                 out_code[n], out_bin[n], out_group[n] = code, b, order[p]
             n += 1
             p += 1
-        if tell_silence:
+        if with_empty_points:
             for code in range(len(first)):
                 if (
                     first[code] != NEVER
                     and last[code] < b
-                    and b - last[code] <= patience(first[code], last[code], idle)
+                    and b - last[code] <= max_empty_points(first[code], last[code], idle)
                 ):
                     if n < room:
                         out_code[n], out_bin[n], out_group[n] = code, b, -1
@@ -141,8 +135,8 @@ def walk(
 
 
 @njit(cache=True)
-def relink(group_code, newest, older):
-    """Chain the groups of each series anew."""
+def relink_groups(group_code, newest, older):
+    """Link the groups of each series again."""
     newest[:] = -1
     for g in range(len(group_code)):
         older[g], newest[group_code[g]] = newest[group_code[g]], g

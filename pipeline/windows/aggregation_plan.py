@@ -1,4 +1,4 @@
-"""What an aggregate computes, worked out once from the configuration."""
+"""Plan of an aggregation, computed once from the configuration."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.decode import Columns
 from pipeline.decode.fields import Reduction, reductions_of
-from pipeline.windows.aggregation_kernels import COUNT, FIRST, LAST, MAX, MEAN, MIN, NUNIQUE, ROWS, SUM
+from pipeline.windows.aggregation_kernels import (
+    KIND_COUNT,
+    KIND_FIRST,
+    KIND_LAST,
+    KIND_MAX,
+    KIND_MEAN,
+    KIND_MIN,
+    KIND_NUNIQUE,
+    KIND_ROWS,
+    KIND_SUM,
+)
 
 _KINDS = {
-    "sum": SUM,
-    "count": COUNT,
-    "mean": MEAN,
-    "nunique": NUNIQUE,
-    "last": LAST,
-    "close": LAST,
-    "open": FIRST,
+    "sum": KIND_SUM,
+    "count": KIND_COUNT,
+    "mean": KIND_MEAN,
+    "nunique": KIND_NUNIQUE,
+    "last": KIND_LAST,
+    "close": KIND_LAST,
+    "open": KIND_FIRST,
 }
-_KINDS |= {"min": MIN, "low": MIN, "max": MAX, "high": MAX}
-#: What these functions say of no record at all; the others say nothing.
-_OF_NOTHING = (ROWS, COUNT, NUNIQUE, SUM)
+_KINDS |= {"min": KIND_MIN, "low": KIND_MIN, "max": KIND_MAX, "high": KIND_MAX}
+#: Functions that are 0 without a record; the others are missing.
+_ZERO_WITHOUT_RECORDS = (KIND_ROWS, KIND_COUNT, KIND_NUNIQUE, KIND_SUM)
 
 
 @dataclass(frozen=True, slots=True)
 class AggregationPlan:
-    """What is computed, worked out once from the configuration; times in ns, ``idle`` in intervals."""
+    """Functions and times of an aggregation; times in ns, ``idle`` in intervals."""
 
     every: int
     lateness: int
@@ -40,7 +50,7 @@ class AggregationPlan:
 
     @staticmethod
     def of(stream: Stream) -> AggregationPlan:
-        """Raises AssertionError for a stream without an aggregate."""
+        """Return the plan of a stream. Raises AssertionError for one without an aggregate."""
         assert stream.aggregate is not None
         every = to_nanoseconds(stream.aggregate.every)
         reductions = reductions_of(stream)
@@ -49,17 +59,17 @@ class AggregationPlan:
             lateness=to_nanoseconds(stream.lateness),
             idle=max(1, to_nanoseconds(stream.idle_after) // every),
             reductions=tuple(reductions),
-            kinds=np.array([ROWS if r.field is None else _KINDS[r.kind] for r in reductions], np.int64),
+            kinds=np.array([KIND_ROWS if r.field is None else _KINDS[r.kind] for r in reductions], np.int64),
             value_fields=tuple(stream.format.chosen.value_fields.values()),
         )
 
     @property
-    def of_nothing(self) -> NDArray[np.float64]:
-        """The values of an interval without a record, (C,)."""
-        return np.where(np.isin(self.kinds, _OF_NOTHING), 0.0, np.nan)
+    def empty_values(self) -> NDArray[np.float64]:
+        """Values of an interval without a record, (C,)."""
+        return np.where(np.isin(self.kinds, _ZERO_WITHOUT_RECORDS), 0.0, np.nan)
 
     def sources(self, columns: Columns) -> NDArray[np.float64]:
-        """The input of every function, (N, C); NaN counts for nothing."""
+        """Return the input of every function, (N, C); NaN is ignored."""
         out = np.zeros((len(columns), len(self.kinds)))
         for c, reduction in enumerate(self.reductions):
             field = reduction.field
@@ -67,7 +77,9 @@ class AggregationPlan:
                 continue
             if reduction.fingerprint:
                 out[:, c] = np.where(
-                    columns.extra[f"distinct {field}"] == 0, np.nan, 1.0 if self.kinds[c] == COUNT else np.nan
+                    columns.extra[f"distinct {field}"] == 0,
+                    np.nan,
+                    1.0 if self.kinds[c] == KIND_COUNT else np.nan,
                 )
             elif field in self.value_fields:
                 out[:, c] = columns.values[:, self.value_fields.index(field)]

@@ -1,4 +1,4 @@
-"""Counting distinct things exactly, a whole batch at a time, in memory that grows with what is distinct."""
+"""Exact distinct counts, batch by batch, in memory proportional to the distinct values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
 
 
 class DistinctCounter:
-    """Which fingerprints each group has seen, for each function that counts them: rows (group, function,
-    fingerprint).
-    """
+    """Fingerprints seen by each group and counting function: rows (group, function, fingerprint)."""
 
     def __init__(self, rows: Rows | None = None) -> None:
         self.rows: Rows = rows or (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))
         self._clean = len(self.rows[0])
 
     def add(self, group: NDArray[np.int64], function: int, prints: NDArray[np.uint64]) -> None:
-        """Fingerprints (N,) of points in groups (N,); 0 is a null."""
+        """Add fingerprints (N,) of points in groups (N,); 0 is a null."""
         there = prints != 0
         groups, functions, seen = self.rows
         new = np.full(int(there.sum()), function, np.int64)
@@ -31,9 +29,9 @@ class DistinctCounter:
             self.clean()
 
     def clean(self) -> None:
-        """Sort, and drop repetitions.
+        """Sort the rows and drop repetitions.
 
-        Done whenever the rows have doubled: memory stays within a constant of the least.
+        It runs whenever the rows have doubled, so memory stays within a constant factor of the minimum.
         """
         order = np.lexsort(self.rows)
         group, function, print_ = self.rows[0][order], self.rows[1][order], self.rows[2][order]
@@ -43,7 +41,7 @@ class DistinctCounter:
         self._clean = len(self.rows[0])
 
     def count(self, groups: int, functions: int) -> NDArray[np.int64]:
-        """How many each group has seen, (groups, functions)."""
+        """Return the number of distinct fingerprints, (groups, functions)."""
         self.clean()
         group, function, _ = self.rows
         return np.bincount(group * functions + function, minlength=groups * functions).reshape(
@@ -51,7 +49,7 @@ class DistinctCounter:
         )
 
     def renumber(self, new: NDArray[np.int64]) -> None:
-        """Groups get new numbers; those with a negative one are forgotten."""
+        """Renumber the groups; those with a negative number are dropped."""
         group, function, print_ = self.rows
         there = new[group] >= 0
         self.rows = new[group[there]], function[there], print_[there]

@@ -1,24 +1,20 @@
-"""Windows and time, in two stages: what waits for the watermark (by partition), and what each series makes of
-a point (by slot).
+"""Event time, in two stages: points buffered by partition, then points admitted by series.
 
 The rules, in the order in which they are applied:
 
-- *Reordering.* With a ``lateness`` points wait until the watermark reaches them and come out in the order of
-their times (``pipeline.windows.reorder_buffer``).
-  An ``aggregate`` waits instead until its interval is over (``pipeline.windows.aggregation``).
-- *Duplicates.* Of points of one series and time that are let go together the last offset stands. Once a point
-is scored it stands: a verdict
-  is never taken back, and what comes later for that time is a duplicate.
-- *Late.* A point older than the last scored one of its series is late: it is stored as such and not scored.
+- *Reordering.* With a ``lateness`` points are buffered until the watermark reaches them, and released in the
+  order of their times (``pipeline.windows.reorder_buffer``). With an ``aggregate`` they are buffered until
+  their interval is over (``pipeline.windows.aggregation``).
+- *Duplicates.* Of points of one series and time that are released together, the last offset is kept. A
+  scored point is final: a later point of the same time is a duplicate.
+- *Late.* A point older than the last scored one of its series is late: it is stored and not scored.
 - *Cadence.* ``every``, or learned from the intervals by majority. The steps between two points beyond the
-first are *missed*; a market that is
-  closed misses nothing.
-- *Gaps.* ``gap``: the detector is told. ``hold`` and ``linear``: up to MOST_FILLED missed points are filled
-in just before the next real one
-  (a longer gap is left as it is). ``restart_after``: that many missed points begin the series anew.
-- *Counters* become rates per second over the time since the last known total. The first total and the first
-after a reset give a missing
-  value: how much was counted before a reset, nobody knows.
+  first are *missed*. A closed market misses none.
+- *Gaps.* ``gap``: the detector receives the number of missed points. ``hold`` and ``linear``: up to
+  MAX_FILLED_POINTS missed points are filled in before the next real one; a longer gap is not filled.
+  ``restart_after``: that many missed points reset the series.
+- *Counters* become rates per second over the time since the last known total. The first total, and the first
+  after a counter reset, give a missing value: the count before a reset is unknown.
 """
 
 from __future__ import annotations
@@ -39,26 +35,43 @@ from pipeline.core.types import Partition
 from pipeline.decode import Columns
 from pipeline.windows.aggregation import AggregationBuffer
 from pipeline.windows.aggregation_plan import AggregationPlan
-from pipeline.windows.event_time_kernels import DUPLICATE, LATE, NEVER, SCORED, admit, fill, rate, supersede
+from pipeline.windows.event_time_kernels import (
+    DUPLICATE,
+    LATE,
+    NEVER,
+    SCORED,
+    admit_points,
+    counters_to_rates,
+    fill_gaps,
+    mark_superseded,
+)
 from pipeline.windows.reorder_buffer import ReorderBuffer
 
-__all__ = ["DUPLICATE", "LATE", "MOST_FILLED", "SCORED", "Admitted", "EventTimeProcessor", "PartitionBuffer"]
+__all__ = [
+    "DUPLICATE",
+    "LATE",
+    "MAX_FILLED_POINTS",
+    "SCORED",
+    "Admitted",
+    "EventTimeProcessor",
+    "PartitionBuffer",
+]
 
-MOST_FILLED = 100
+MAX_FILLED_POINTS = 100
 
-#: What a partition holds back.
+#: Buffered points of one partition.
 PartitionBuffer = ReorderBuffer | AggregationBuffer
 
 
 @dataclass(slots=True)
 class Admitted:
-    """What became of N ready points.
+    """Outcome of N ready points.
 
     outcome  (N,) uint8  SCORED, LATE or DUPLICATE
-    points   M points for the detector: the scored ones, and those that gaps are filled with
-    row      (M,) int64  which of the N a point is, −1 if it was filled in
-    seq      (M,) int64  number of the point in its series, from 1; a filled one has the number of the real point before it
-    restart  (M,) bool   the series begins anew with this point
+    points   M points for the detector: the scored ones, and the filled ones of gaps
+    row      (M,) int64  index of the point among the N, −1 for a filled one
+    seq      (M,) int64  number of the point in its series, from 1; a filled one has that of the real point before it
+    restart  (M,) bool   the series is reset before this point
     """
 
     outcome: NDArray[np.uint8]
@@ -69,12 +82,12 @@ class Admitted:
 
 
 class EventTimeProcessor:
-    """The rules of one stream.
+    """Event-time rules of one stream.
 
-    State is passed in: ``PartitionBuffer`` by partition, arrays by slot (changed in place).
+    State is passed in: a ``PartitionBuffer`` by partition, arrays by slot (changed in place).
     """
 
-    #: Changes whenever the arrays of ``initial`` or the form of ``dump`` change in meaning.
+    #: Version of the arrays of ``initial`` and of the form of ``dump``.
     version = "1"
 
     def __init__(self, stream: Stream) -> None:
@@ -92,7 +105,7 @@ class EventTimeProcessor:
     # ------------------------------------------------------------------------------------------------ by partition
 
     def empty(self, partition: Partition) -> PartitionBuffer:
-        """The state of a partition of which nothing was read."""
+        """Return the buffer of a partition before its first record."""
         return (
             ReorderBuffer(partition, self._lateness)
             if self._plan is None
@@ -100,24 +113,24 @@ class EventTimeProcessor:
         )
 
     def push(self, waiting: PartitionBuffer, columns: Columns) -> tuple[PartitionBuffer, Columns]:
-        """Take decoded points in, give those that are ready, in the order in which they are to be admitted."""
+        """Buffer decoded points, and return the ready ones in the order of admission."""
         return waiting.push(columns)
 
     def flush(self, waiting: PartitionBuffer) -> tuple[PartitionBuffer, Columns]:
-        """Give everything that waits: the input is over."""
+        """Return all buffered points: the input has ended."""
         waiting, ready = waiting.flush()
         return waiting, Columns.empty(
             waiting.partition, len(self._stream.channels)
         ) if ready is None else ready
 
     def dump(self, waiting: PartitionBuffer) -> bytes:
-        """A partition's state as a safetensors page; ``load`` reads it back."""
+        """Return a partition's buffer as a safetensors page; ``load`` is the inverse."""
         arrays, keys = waiting.to_arrays()
         arrays["keys"] = np.frombuffer(json.dumps(keys).encode(), np.uint8)
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     def load(self, partition: Partition, page: bytes) -> PartitionBuffer:
-        """The inverse of ``dump``."""
+        """Return the buffer of a page that ``dump`` wrote."""
         arrays = load_tensors(page)
         keys = json.loads(arrays.pop("keys").tobytes())
         if self._plan is None:
@@ -127,7 +140,7 @@ class EventTimeProcessor:
     # ------------------------------------------------------------------------------------------------ by series
 
     def initial(self, n: int) -> State:
-        """State of ``n`` series of which nothing is known."""
+        """Return the state of ``n`` series before their first point."""
         state: State = {
             "last_time": np.full(n, NEVER, np.int64),
             "seq": np.zeros(n, np.int64),
@@ -141,8 +154,9 @@ class EventTimeProcessor:
         return state
 
     def admit(self, state: State, slots: NDArray[np.int32], ready: Columns) -> Admitted:
-        """Give every ready point (slots (N,)) its outcome, and make the detector's points of those that are
-        scored.
+        """Decide the outcome of every ready point, and return the detector's points of the scored ones.
+
+        ``slots`` is (N,). ``state`` is changed in place.
         """
         n = len(ready)
         outcome = np.empty(n, np.uint8)
@@ -150,9 +164,11 @@ class EventTimeProcessor:
         missed = np.empty(n, np.int32)
         superseded = np.empty(0 if ready.release is None else n, np.bool_)
         if ready.release is not None:
-            supersede(slots, ready.time, ready.release, np.empty(len(state["seq"]), np.int32), superseded)
+            mark_superseded(
+                slots, ready.time, ready.release, np.empty(len(state["seq"]), np.int32), superseded
+            )
         by_slot = state["last_time"], state["seq"], state["cadence"]
-        scored = admit(
+        scored = admit_points(
             *by_slot,
             slots,
             ready.time,
@@ -175,7 +191,7 @@ class EventTimeProcessor:
         restart = points.missed >= limit if limit else np.zeros(scored, bool)
         if len(self._counters):
             points.values = np.array(points.values)
-            rate(
+            counters_to_rates(
                 state["total"],
                 state["total_time"],
                 self._counters,
@@ -188,9 +204,9 @@ class EventTimeProcessor:
         return self._filled(state["value"], admitted, before) if self._fills else admitted
 
     def _filled(self, value: NDArray[np.float64], admitted: Admitted, before: NDArray[np.int64]) -> Admitted:
-        """The same with filled gaps."""
+        """Return ``admitted`` with its gaps filled."""
         points = admitted.points
-        extra = np.where((points.missed <= MOST_FILLED) & ~admitted.restart, points.missed, 0)
+        extra = np.where((points.missed <= MAX_FILLED_POINTS) & ~admitted.restart, points.missed, 0)
         m = len(points) + int(extra.sum())
         index, time, values = (
             np.empty(m, np.int64),
@@ -198,7 +214,7 @@ class EventTimeProcessor:
             np.empty((m, points.values.shape[1])),
         )
         gap = before, points.missed, points.every
-        fill(
+        fill_gaps(
             value,
             points.slot,
             points.time,

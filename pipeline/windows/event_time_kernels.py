@@ -1,4 +1,4 @@
-"""The loops behind ``pipeline.windows.event_time``: one pass over the points of a batch, state by slot."""
+"""Kernels of ``pipeline.windows.event_time``: one pass over a batch, state by slot."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201
@@ -13,22 +13,22 @@ NEVER = np.iinfo(np.int64).min
 SCORED, LATE, DUPLICATE = 0, 1, 2
 
 #: Columns of the state array ``cadence``.
-EVERY, CANDIDATE, VOTES = 0, 1, 2
-#: Votes of an interval for or against a cadence: it fits, is a multiple (points were lost), is otherwise
-#: longer, is shorter.
-FITS, MULTIPLE, LONGER, SHORTER = 4, -1, -2, -6
-#: A cadence is believed from here on (three equal intervals), and holds no more votes than that.
-BELIEVED, MOST_VOTES = 3 * FITS, 8 * FITS
-#: Longer gaps are counted no further: int32, and nothing behind it tells them apart.
-MOST_MISSED = 1_000_000
+CADENCE_EVERY, CADENCE_CANDIDATE, CADENCE_VOTES = 0, 1, 2
+#: Votes of an interval for a cadence: it fits, is a multiple (points were lost), is otherwise longer, is
+#: shorter.
+VOTES_FIT, VOTES_MULTIPLE, VOTES_LONGER, VOTES_SHORTER = 4, -1, -2, -6
+#: Votes from which a cadence is used (three equal intervals), and the most that it keeps.
+BELIEVED_VOTES, MAX_VOTES = 3 * VOTES_FIT, 8 * VOTES_FIT
+#: Count at which longer gaps are cut: it fits in int32, and no detector distinguishes longer ones.
+MAX_MISSED_POINTS = 1_000_000
 
 
 @njit(cache=True)
-def supersede(slots, time, release, scratch, superseded):
-    """Mark points that another point of the same series, time and release writes over: the last one stands.
+def mark_superseded(slots, time, release, scratch, superseded):
+    """Mark points that a later point of the same series, time and release replaces.
 
-    ``scratch`` (slots,) int32 is not initialised: whatever stands there is believed only if the point that it
-    names is such another one (the sparse set of Briggs and Torczon 1993).
+    ``scratch`` (slots,) int32 needs no initial values: an entry counts only if the point that it names has
+    the same series, time and release (the sparse set of Briggs and Torczon 1993).
     """
     n = len(slots)
     for i in range(n - 1, -1, -1):
@@ -39,37 +39,38 @@ def supersede(slots, time, release, scratch, superseded):
 
 
 @njit(cache=True)
-def learn(cadence, slot, interval):
-    """The cadence of a series by majority vote over its intervals (after Boyer and Moore 1981, MJRTY), 0
-    while there is none.
+def update_cadence(cadence, slot, interval):
+    """Update and return the cadence of a series, 0 while there is none.
 
-    An interval within a quarter of the candidate fits, and moves it by a sixteenth of the difference. Lost
-    points make multiples, so these weigh little and a shorter interval much: the cadence is the shortest
-    interval that comes again and again, even where most points are lost.
+    It is found by majority vote over the intervals (after Boyer and Moore 1981, MJRTY). An interval within a
+    quarter of the candidate fits, and moves it by a sixteenth of the difference. Lost points make multiples,
+    so a multiple weighs little and a shorter interval much: the cadence is the shortest interval that repeats,
+    even where most points are lost.
     """
-    candidate = cadence[slot, CANDIDATE]
+    candidate = cadence[slot, CADENCE_CANDIDATE]
     if candidate > 0 and 4 * abs(interval - candidate) <= candidate:
-        cadence[slot, VOTES] = min(cadence[slot, VOTES] + FITS, MOST_VOTES)
-        cadence[slot, CANDIDATE] = candidate + (interval - candidate + 8) // 16
-        if cadence[slot, VOTES] >= BELIEVED:
-            cadence[slot, EVERY] = cadence[slot, CANDIDATE]
-        return cadence[slot, EVERY]
+        cadence[slot, CADENCE_VOTES] = min(cadence[slot, CADENCE_VOTES] + VOTES_FIT, MAX_VOTES)
+        cadence[slot, CADENCE_CANDIDATE] = candidate + (interval - candidate + 8) // 16
+        if cadence[slot, CADENCE_VOTES] >= BELIEVED_VOTES:
+            cadence[slot, CADENCE_EVERY] = cadence[slot, CADENCE_CANDIDATE]
+        return cadence[slot, CADENCE_EVERY]
     if interval < candidate:
-        cadence[slot, VOTES] += SHORTER
+        cadence[slot, CADENCE_VOTES] += VOTES_SHORTER
     elif candidate > 0:
         off = (interval + candidate // 2) % candidate - candidate // 2
-        cadence[slot, VOTES] += MULTIPLE if 4 * abs(off) <= candidate else LONGER
-    if cadence[slot, VOTES] <= 0:
-        cadence[slot, CANDIDATE], cadence[slot, VOTES] = interval, FITS
-    return cadence[slot, EVERY]
+        cadence[slot, CADENCE_VOTES] += VOTES_MULTIPLE if 4 * abs(off) <= candidate else VOTES_LONGER
+    if cadence[slot, CADENCE_VOTES] <= 0:
+        cadence[slot, CADENCE_CANDIDATE], cadence[slot, CADENCE_VOTES] = interval, VOTES_FIT
+    return cadence[slot, CADENCE_EVERY]
 
 
 @njit(cache=True)
-def admit(
+def admit_points(
     last_time, seq, cadence, slots, time, superseded, fixed, market, outcome, before, missed, every, number
 ):
-    """Outcome of each point (N,); for those that are scored the time before, steps missed, cadence and
-    number. Returns how many they are.
+    """Write the outcome of each point (N,), and return the number of scored ones.
+
+    Scored points also get the time of the point before, the missed steps, the cadence and their number.
     """
     sessions, opens, closes, opened = market
     admitted = 0
@@ -85,10 +86,10 @@ def admit(
         missed[i] = 0
         if last != NEVER:
             if fixed == 0:
-                step = learn(cadence, s, t - last)
+                step = update_cadence(cadence, s, t - last)
             if step > 0 and t - last > step + step // 2:
                 steps = steps_between(last, t, step, sessions, opens, closes, opened)
-                missed[i] = min(max(steps - 1, 0), MOST_MISSED)
+                missed[i] = min(max(steps - 1, 0), MAX_MISSED_POINTS)
         every[i] = step
         last_time[s] = t
         seq[s] += 1
@@ -98,9 +99,10 @@ def admit(
 
 
 @njit(cache=True)
-def rate(total, total_time, channels, slots, time, restart, values):
-    """Turn the counters among ``values`` (M, C) into rates per second, in place; state (slots, K) of their
-    last totals.
+def counters_to_rates(total, total_time, channels, slots, time, restart, values):
+    """Turn the counters among ``values`` (M, C) into rates per second, in place.
+
+    ``total`` and ``total_time`` (slots, K) are the state: the last totals and their times.
     """
     for i in range(len(slots)):
         s = slots[i]
@@ -112,18 +114,18 @@ def rate(total, total_time, channels, slots, time, restart, values):
                 continue
             then, since = total[s, k], total_time[s, k]
             total[s, k], total_time[s, k] = now, time[i]
-            # After a reset nobody knows what was counted before it: a missing value is true, a rate from zero
-            # would be a guess.
+            # The count before a reset is unknown: a missing value is correct, a rate from zero is a guess.
             known = since != NEVER and now >= then
             values[i, channels[k]] = (now - then) / (time[i] - since) * 1e9 if known else np.nan
 
 
 @njit(cache=True)
-def fill(
+def fill_gaps(
     value, slots, time, before, missed, every, values, extra, linear, market, row, filled_time, filled_values
 ):
-    """Write M points and, before each, the ``extra`` (M,) ones that its gap is filled with; state (slots, C)
-    of the last known values.
+    """Write M points and, before each, the ``extra`` (M,) points that fill its gap.
+
+    ``value`` (slots, C) is the state: the last known values.
     """
     sessions, opens, closes, opened = market
     channels = values.shape[1]

@@ -1,4 +1,4 @@
-"""Points that wait for the watermark: bounded reordering of one partition."""
+"""Reorder buffer: bounded reordering of one partition."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from pipeline.decode import Columns, Key
 
 @dataclass(frozen=True, slots=True)
 class ReorderBuffer:
-    """What one partition holds back, a value: ``push`` and ``flush`` give a new one and leave this one as it
-    is.
+    """Points of one partition that wait for the watermark.
 
-    The watermark is the greatest clock so far minus the lateness. A point is let go by the record that brings
-    the watermark to it, or at once if it is older; points let go by one record come in the order of their
-    times (those of one time in offset order). So the order does not depend on how the records were cut into
-    batches.
+    It is a value: ``push`` and ``flush`` return a new one. The watermark is the greatest clock so far minus
+    the lateness. A point is released by the record that brings the watermark to it, or at once if it is
+    older. Points released by one record come in the order of their times, and of one time in offset order. So
+    the order does not depend on how the records were cut into batches.
     """
 
     partition: Partition
@@ -29,16 +28,16 @@ class ReorderBuffer:
 
     @property
     def records(self) -> int:
-        """Records that wait."""
+        """Number of buffered records."""
         return 0 if self.waiting is None else self.waiting.records
 
     @property
     def watermark_ns(self) -> int | None:
-        """Nothing that comes now and is older than this is waited for."""
+        """Time before which no more points are expected, None before the first point."""
         return None if self.clock_ns is None else self.clock_ns - self.lateness_ns
 
     def push(self, columns: Columns) -> tuple[ReorderBuffer, Columns]:
-        """Take a batch in, give what is ready."""
+        """Add a batch, and return the ready points."""
         if not len(columns):
             return self, columns
         before = columns.clock[0] if self.clock_ns is None else self.clock_ns
@@ -46,8 +45,8 @@ class ReorderBuffer:
             return replace(self, clock_ns=max(int(before), int(columns.clock.max()))), columns
         clock = np.maximum(np.maximum.accumulate(columns.clock), before)
         points = columns if self.waiting is None else self.waiting.append(columns)
-        # Arrival counts from the first point of this batch; the point that lets another go is the first whose
-        # clock has come so far.
+        # Arrival counts from the first point of this batch. A point is released by the first one whose clock
+        # has come so far.
         arrival = np.arange(len(columns) - len(points), len(columns))
         release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
         due = release < len(columns)
@@ -59,14 +58,14 @@ class ReorderBuffer:
         return buffered, ready
 
     def flush(self) -> tuple[ReorderBuffer, Columns | None]:
-        """Give everything that waits: the input is over."""
+        """Return all buffered points: the input has ended."""
         if self.waiting is None:
             return self, None
         n = len(self.waiting)
         return replace(self, waiting=None), _in_order(self.waiting, np.arange(n), np.zeros(n, np.int64))
 
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
-        """Plain arrays and keys for a snapshot; ``from_arrays`` reads them back."""
+        """Return plain arrays and keys for a snapshot; ``from_arrays`` is the inverse."""
         arrays, keys = ({}, []) if self.waiting is None else self.waiting.to_arrays()
         return {
             **arrays,
@@ -77,7 +76,7 @@ class ReorderBuffer:
     def from_arrays(
         partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]
     ) -> ReorderBuffer:
-        """The inverse of ``to_arrays``."""
+        """Return the buffer that ``to_arrays`` wrote."""
         clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
         waiting = Columns.from_arrays(partition, arrays, keys) if "offsets" in arrays else None
         return ReorderBuffer(partition, lateness_ns, clock, waiting)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.types import Partition
-from pipeline.scoring.series_table import BLOCK, SeriesTable, StateLayer
+from pipeline.scoring.series_table import MIN_SLOTS_TO_ADD, SeriesTable, StateLayer
 
 P, Q = Partition("t", 0), Partition("t", 1)
 
@@ -47,7 +47,7 @@ def test_growth_keeps_state_and_begins_new_rows_alike() -> None:
     t = table()
     first, _ = t.find(P, ["x"])
     t.state["detector"]["count"][first] = 7
-    slots, _ = t.find(P, [f"s{i}" for i in range(3 * BLOCK)])
+    slots, _ = t.find(P, [f"s{i}" for i in range(3 * MIN_SLOTS_TO_ADD)])
     assert t.state["detector"]["count"][first] == 7
     assert np.isnan(t.state["detector"]["level"][slots]).all()
     assert t.state["detector"]["on"][slots].all()

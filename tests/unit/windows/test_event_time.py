@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decode import Columns
-from pipeline.windows.event_time import DUPLICATE, LATE, MOST_FILLED, SCORED, Admitted, EventTimeProcessor
+from pipeline.windows.event_time import (
+    DUPLICATE,
+    LATE,
+    MAX_FILLED_POINTS,
+    SCORED,
+    Admitted,
+    EventTimeProcessor,
+)
 from pipeline.windows.reorder_buffer import ReorderBuffer
 from tests.support.decoding import PARTITION, columns, stream
 
@@ -279,9 +286,11 @@ def test_filling_knows_what_is_missing():
 
 
 def test_a_gap_too_long_to_fill_is_left_open():
-    bench = run("aaa", [0, MOST_FILLED + 1, 2 * MOST_FILLED + 3], every="1s", gap={"policy": "hold"})
-    assert bench.column("missed")[-1] == MOST_FILLED + 1
-    assert len(bench.points()) == 3 + MOST_FILLED
+    bench = run(
+        "aaa", [0, MAX_FILLED_POINTS + 1, 2 * MAX_FILLED_POINTS + 3], every="1s", gap={"policy": "hold"}
+    )
+    assert bench.column("missed")[-1] == MAX_FILLED_POINTS + 1
+    assert len(bench.points()) == 3 + MAX_FILLED_POINTS
 
 
 def test_restart_after():
