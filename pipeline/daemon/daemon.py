@@ -205,13 +205,13 @@ class Daemon:
             rows = next(self._past[name], None)
         except (InputError, SourceError) as error:
             log.error(
-                "past points cannot be read; the series begin without them", stream=name, error=str(error)
+                "warm-start files cannot be read; series start without them", stream=name, error=str(error)
             )
             rows = None
         if rows is None:
             del self._past[name]
         else:
-            self._health.wait(f"stream {name}", f"reading its past points, {rows:,} so far")
+            self._health.wait(f"stream {name}", f"reading warm-start files, {rows:,} rows so far")
 
     def _end(self, name: str) -> None:
         self._past.pop(name, None)

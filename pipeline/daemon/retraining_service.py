@@ -177,7 +177,7 @@ class RetrainingService:
                 due_ns = min(stream.warm_start.stat().st_mtime_ns, now_ns)
             except OSError as error:
                 log.warning(
-                    "past points cannot be read",
+                    "warm-start files cannot be read",
                     stream=name,
                     warm_start=str(stream.warm_start),
                     error=error.strerror,

@@ -1,4 +1,4 @@
-"""Columnar records (Parquet, CSV, telemetry) to columns, with Arrow's kernels only: no Python per row."""
+"""Columnar records (Parquet, CSV, telemetry) to columns, by Arrow's kernels without Python per row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LABEL_TYPES = (
 
 
 class TableParser:
-    """Rows of one columnar format."""
+    """Parser of rows of one columnar format."""
 
     def __init__(self, fields: Fields) -> None:
         self.fields = fields
@@ -38,7 +38,7 @@ class TableParser:
         self._texts = _Texts()
 
     def parse(self, table: pa.Table) -> Parsed:
-        """N rows → N points, those of refused rows included."""
+        """Return N points of N rows, rejected rows included."""
         fields, n = self.fields, len(table)
         rejects = _Rejects(table)
         column = {field: self._column(table, field, rejects) for field in fields.all()}
@@ -61,8 +61,9 @@ class TableParser:
         )
 
     def _column(self, table: pa.Table, field: str, rejects: _Rejects) -> pa.Array:
-        """One column as one array, plain but for labels, which may stay dictionary-encoded; nulls where it is
-        absent.
+        """Return one column as one array, of nulls if it is absent.
+
+        Only labels may stay dictionary-encoded.
         """
         places = table.schema.get_all_field_indices(field)
         if len(places) != 1:
@@ -81,7 +82,7 @@ class TableParser:
         return _readable(array, field, rejects) if pa.types.is_string(array.type) else array
 
     def _labels(self, column: pa.Array, field: str, rejects: _Rejects) -> tuple[list[str], NDArray[np.int32]]:
-        """(texts, code of each row) of one label; refused rows have the code 0."""
+        """Return (texts, code of each row) of one label; rejected rows have the code 0."""
         coded = _dictionary(column)
         kind = coded.dictionary.type
         if coded.indices.null_count:
@@ -108,16 +109,16 @@ class TableParser:
 
 
 class _Texts:
-    """The texts of label dictionaries.
+    """Cache of the texts of label dictionaries.
 
-    Batch after batch brings the same dictionary, and a walk through it costs more than the rows do.
+    Most batches have the same dictionary, and converting it costs more than the rows do.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[pa.Array, list[str], list[int]]] = {}
 
     def of(self, field: str, dictionary: pa.Array) -> tuple[list[str], list[int]]:
-        """(texts, which of them cannot name a series)."""
+        """Return (texts, indices of those that cannot name a series)."""
         if field not in self._last or not self._last[field][0].equals(dictionary):
             texts = [canonical(label) for label in dictionary.to_pylist()]
             self._last[field] = dictionary, texts, unfit_labels(texts)
@@ -125,7 +126,7 @@ class _Texts:
 
 
 class _Rejects:
-    """Refused rows; the first reason stands."""
+    """Rejected rows; the first reason of a row is kept."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -139,7 +140,7 @@ class _Rejects:
     def where(
         self, mask: pa.BooleanArray | NDArray[np.bool_], column: pa.Array, reason: str, detail: str
     ) -> None:
-        """Refuse the rows of a mask; ``detail`` gets what was there."""
+        """Reject the rows of a mask; the content is added to ``detail``."""
         rows = np.flatnonzero(
             mask if isinstance(mask, np.ndarray) else mask.fill_null(False).to_numpy(zero_copy_only=False)
         )
@@ -147,7 +148,7 @@ class _Rejects:
 
 
 def _readable(array: pa.StringArray, field: str, rejects: _Rejects) -> pa.StringArray:
-    """Texts that are UTF-8: a Parquet file may hold any bytes, and nobody checks them on the way in."""
+    """Return texts that are UTF-8, and reject the others: a Parquet file may hold any bytes."""
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
@@ -179,7 +180,7 @@ def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> SeriesKe
         names, codes = labels[0]
         used = np.zeros(len(names), bool)
         used[codes] = True
-        # One text may stand twice in a foreign dictionary; harmless: both codes find the same series.
+        # A dictionary may contain one text twice. Both codes find the same series.
         return SeriesKeys(names, codes) if used.all() else SeriesKeys(names, codes).take(np.arange(n))
     combined = np.zeros(n, np.int64)
     for names, codes in labels:
@@ -194,7 +195,7 @@ def _keys(labels: list[tuple[list[str], NDArray[np.int32]]], n: int) -> SeriesKe
 
 
 def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.int64]:
-    """Event times; those without a value are refused, those that cannot be used are negative."""
+    """Return the event times, negative if unusable; rows without a value are rejected."""
     kind = column.type
     floats = pa.types.is_floating(kind)
     if column.null_count or floats:
@@ -220,9 +221,7 @@ def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
 
 
 def _numbers(column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
-    """A channel, NaN where nothing is known: a null, an empty text, or NaN, which is how a columnar file
-    writes it.
-    """
+    """Return a channel, NaN for a null, an empty text or NaN."""
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
@@ -254,7 +253,7 @@ def _number_texts(texts: pa.StringArray, field: str, rejects: _Rejects) -> pa.Ar
 
 
 def row_bytes(table: pa.Table, row: int) -> bytes:
-    """A row as the JSON of its columns: what a dead letter keeps of a record that never was bytes."""
+    """Return a row as JSON of its columns, the value of its dead letter."""
     cells = {}
     for name, column in zip(table.column_names, table.slice(row, 1).columns, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""What records become: columns, one row a point."""
+"""Columns of decoded points, one row per point."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 
-#: A series inside its stream: the text of its label, or of all of them with NULs between, which no label may
-#: hold. (Tuples of texts cost half as much again to make and to look up.)
+#: Key of a series within its stream: its label, or all labels joined by NUL, which no label may contain.
+#: Tuples of texts cost half as much again to make and to look up.
 Key = str
 SEPARATOR = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesKeys:
-    """The series of N points: ``names[codes[i]]``, or ``names[i]`` where ``codes`` is None.
+    """Series of N points: ``names[codes[i]]``, or ``names[i]`` if ``codes`` is None.
 
-    JSON comes as a list of names, a columnar file as codes into few of them. Every name is in use, so
-    ``spread(find(names))`` gives the slots of all points with one look-up a name.
+    JSON gives a list of names, a columnar file codes of a few names. Every name is in use, so
+    ``spread(find(names))`` gives the slots of all points with one look-up per name.
     """
 
     names: list[Key]
@@ -33,11 +33,11 @@ class SeriesKeys:
         return self.names[point if self.codes is None else self.codes[point]]
 
     def spread(self, of_names: NDArray) -> NDArray:
-        """One value a name → one value a point."""
+        """Return one value per point from one value per name."""
         return of_names if self.codes is None else of_names[self.codes]
 
     def take(self, points: NDArray) -> SeriesKeys:
-        """The keys of some points (indices or a mask), names that fall out of use dropped."""
+        """Return the keys of some points (indices or a mask), without unused names."""
         if self.codes is None:
             index = np.flatnonzero(points) if points.dtype == np.bool_ else points
             return SeriesKeys([self.names[i] for i in index.tolist()])
@@ -52,28 +52,27 @@ class SeriesKeys:
         )
 
     def flat(self) -> list[Key]:
-        """One name a point."""
+        """Return one name per point."""
         return self.names if self.codes is None else [self.names[c] for c in self.codes.tolist()]
 
 
 @dataclass(slots=True)
 class Columns:
-    """N points of C channels of one partition, in the order in which they are to be taken (offset order as
-    decoded).
+    """N points of C channels of one partition, in the order of processing (offset order as decoded).
 
     offsets   (N,)    int64    of the record that a point comes from
     head      (N,)    bool     first point of its record (None: all are); a record with many samples is counted by its head
     keys      (N,)             the series
     time      (N,)    int64    event time, ns since the epoch
-    clock     (N,)    int64    what the watermark may learn from this point: its event time, but never ahead of the log's own time
+    clock     (N,)    int64    time that may advance the watermark: the event time, at most the log's own time
     values    (N, C)  float64  channels of the format; NaN is a missing value
     extra     (N,) each        further fields that the aggregate reads: float64, or uint64 fingerprints of texts (0: null)
 
-    What is true of the batch as a whole, and is not taken along by ``take``:
+    Properties of the whole batch, which ``take`` does not copy:
 
-    filtered  records and offsets without a point and without a fault: tombstones, empty arrays of samples, compacted away
-    release   (N,) int64  which points the watermark let go at once (None: each by itself); among them the last write wins
-    folded    records that went into these points when their intervals closed: they are scored, and no point is their head
+    filtered  records and offsets without a point that are not rejected: tombstones, empty arrays of samples, compacted away
+    release   (N,) int64  points with equal numbers were released together (None: each alone); among them the last write wins
+    folded    records aggregated into these points when their intervals closed: they are scored, and no point is their head
     late      points that came after their interval was closed (None: none)
     """
 
@@ -95,17 +94,17 @@ class Columns:
 
     @property
     def records(self) -> int:
-        """How many records have their head here."""
+        """Number of records whose head is among the points."""
         return len(self.offsets) if self.head is None else int(self.head.sum())
 
     @staticmethod
     def empty(partition: Partition, channels: int) -> Columns:
-        """No point at all."""
+        """Return columns without points."""
         nothing = np.empty(0, np.int64)
         return Columns(partition, nothing, None, SeriesKeys([]), nothing, nothing, np.empty((0, channels)))
 
     def take(self, points: NDArray) -> Columns:
-        """Some of the points, by indices or a mask."""
+        """Return some of the points, by indices or a mask."""
         return Columns(
             partition=self.partition,
             offsets=self.offsets[points],
@@ -118,7 +117,7 @@ class Columns:
         )
 
     def append(self, other: Columns) -> Columns:
-        """These points, then those."""
+        """Return these points followed by those of ``other``."""
         heads = None
         if self.head is not None or other.head is not None:
             heads = np.concatenate(
@@ -136,7 +135,7 @@ class Columns:
         )
 
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
-        """Plain arrays and the key of each point, for a snapshot; ``from_arrays`` reads them back."""
+        """Return plain arrays and the keys of the points for a snapshot; ``from_arrays`` is the inverse."""
         arrays: dict[str, NDArray] = {
             "offsets": self.offsets,
             "time": self.time,
@@ -149,7 +148,7 @@ class Columns:
 
     @staticmethod
     def from_arrays(partition: Partition, arrays: dict[str, NDArray], keys: list[Key]) -> Columns:
-        """The inverse of ``to_arrays``."""
+        """Return the columns that ``to_arrays`` wrote."""
         return Columns(
             partition=partition,
             offsets=arrays["offsets"],

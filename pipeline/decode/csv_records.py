@@ -1,4 +1,4 @@
-"""CSV records as bytes (one line each, without a header) to a table of texts, which ``tables`` reads on."""
+"""CSV records (bytes, one line each, without a header) to a table of texts for ``arrow_tables``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def split(
     used: Sequence[str],
     rejects: dict[int, Reject],
 ) -> tuple[pa.Table, NDArray[np.int64] | None]:
-    """Lines → (table of the ``used`` columns as texts, record of each row; None: row i is record i).
+    """Split lines into (table of the ``used`` columns as texts, record of each row; None: row i is record i).
 
-    Refused records get no row.
+    Rejected records get no row.
     """
     table = _at_once(values, header, delimiter, used)
     return (table, None) if table is not None else _one_by_one(values, header, delimiter, used, rejects)
@@ -36,7 +36,7 @@ def split(
 def _at_once(
     values: Sequence[bytes | None], header: Sequence[str], delimiter: str, used: Sequence[str]
 ) -> pa.Table | None:
-    """All lines in one call, None where that could read something else than line by line."""
+    """Parse all lines in one call, or return None if the result could differ from line by line."""
     if not values or None in values:
         return None
     text = b"\n".join(values) + b"\n"  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The decoder of a stream: parse by format, check what is checked alike, set aside what does not fit."""
+"""Decoder of a stream: parse by format, check times, reject records that do not fit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.sources.base import Headers, Records, TableRecords
 
 
 class Decoded(NamedTuple):
-    """What one batch holds. Offsets read = columns.records + len(dead) + columns.filtered, always."""
+    """Content of one batch: offsets read = columns.records + len(dead) + columns.filtered."""
 
     columns: Columns
     dead: list[DeadLetter]
@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 class Decoder:
     """Decodes the records of one stream.
 
-    Pure: the same records give the same columns, however they are cut into batches.
+    It has no state: the same records give the same columns, however they are cut into batches.
     """
 
     def __init__(self, name: str, stream: Stream) -> None:
@@ -50,9 +50,9 @@ class Decoder:
             raise ConfigError(f"streams.{name}.format.csv.header: has no column {', '.join(sorted(absent))}")
 
     def decode(self, records: Records | TableRecords) -> Decoded:
-        """Columns and dead letters of one batch.
+        """Return columns and dead letters of one batch.
 
-        Raises ConfigError for CSV records whose format names no header, else nothing.
+        Raises ConfigError for CSV records whose format has no header.
         """
         if isinstance(records, TableRecords):
             parsed = self._tables.parse(records.table)
@@ -72,7 +72,7 @@ class Decoder:
     def _csv(self, records: Records) -> Parsed:
         if self._header is None:
             raise ConfigError(
-                f"streams.{self._name}.format.csv: these records carry no header line; name their columns: `header: [...]`"
+                f"streams.{self._name}.format.csv: the records have no header line; name their columns: `header: [...]`"
             )
         rejects: dict[int, Reject] = {}
         used = [field for field in self._fields.all() if field in self._header]
@@ -149,7 +149,7 @@ class Decoder:
 
 
 def _original(records: Records | TableRecords, row: int) -> tuple[bytes | None, bytes | None, Headers]:
-    """Key, value and headers as they came."""
+    """Return key, value and headers as received."""
     if isinstance(records, TableRecords):
         return None, row_bytes(records.table, row), []
     return (
@@ -164,5 +164,5 @@ def _text(ns: int) -> str:
 
 
 def make_decoder(stream_name: str, stream: Stream) -> Decoder:
-    """The decoder of a stream. Raises ConfigError where the format contradicts itself."""
+    """Return the decoder of a stream. Raises ConfigError if the format contradicts itself."""
     return Decoder(stream_name, stream)

@@ -1,4 +1,4 @@
-"""Which fields of a record are needed, and what for: worked out once from the configuration."""
+"""Fields of a record that a stream needs, computed once from the configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.core.errors import ConfigError
 
 
 class Reduction(NamedTuple):
-    """One channel of an aggregate: ``kind`` of function over a field, None to count the records themselves."""
+    """Channel of an aggregate: function ``kind`` of ``field``, None to count the records."""
 
     channel: str
     kind: str
@@ -18,7 +18,7 @@ class Reduction(NamedTuple):
 
     @property
     def fingerprint(self) -> bool:
-        """Whether only the sameness of the field's content matters, not a number."""
+        """True if only the identity of the field's content matters, not its number."""
         return self.field is not None and self.kind in ("nunique", "count")
 
 
@@ -26,7 +26,7 @@ class Reduction(NamedTuple):
 class Fields:
     """Field names as configured.
 
-    What only the aggregate reads are ``numbers`` and, where only sameness matters, ``fingerprints``.
+    ``numbers`` are read by the aggregate only, as are ``fingerprints``, of which only the identity matters.
     """
 
     labels: tuple[str, ...]
@@ -39,12 +39,12 @@ class Fields:
     zone: str
 
     def all(self) -> list[str]:
-        """Every field once."""
+        """Return every field once."""
         return list(dict.fromkeys((*self.labels, self.time, *self.values, *self.numbers, *self.fingerprints)))
 
 
 def reductions_of(stream: Stream) -> list[Reduction]:
-    """The channels of the aggregate, none without one."""
+    """Return the channels of the aggregate, empty without one."""
     if stream.aggregate is None:
         return []
     out = []
@@ -64,9 +64,9 @@ def reductions_of(stream: Stream) -> list[Reduction]:
 
 
 def fields_of(name: str, stream: Stream) -> Fields:
-    """The fields that stream ``name`` needs.
+    """Return the fields that stream ``name`` needs.
 
-    Raises ConfigError where one field is to be two things at once.
+    Raises ConfigError if one field has two roles.
     """
     chosen = stream.format.chosen
     labels, values = tuple(chosen.label_fields.values()), tuple(chosen.value_fields.values())

@@ -1,7 +1,7 @@
-"""JSON records to columns: one typed msgspec call a record, then whole columns.
+"""JSON records to columns: one typed msgspec call per record, then whole columns.
 
-A batch in which everything fits takes one ``map``; only when that raises are the records tried one by one,
-and only a record that does not fit is looked at more closely, to say why.
+A valid batch takes one ``map``. Only if that raises are the records decoded one by one, and only a rejected
+record is examined for the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class JsonParser:
-    """Records of one JSON format."""
+    """Parser of records of one JSON format."""
 
     def __init__(self, fields: Fields, samples: str | None) -> None:
         self.fields = fields
@@ -44,7 +44,7 @@ class JsonParser:
         self._fingerprints = Fingerprints()
 
     def parse(self, values: Sequence[bytes | None]) -> Parsed:
-        """Bytes of N records (None: a tombstone) → points. Raises nothing, whatever the bytes."""
+        """Return the points of N records (None: a tombstone). Never raises, whatever the bytes."""
         rejects: dict[int, Reject] = {}
         rows: NDArray[np.int64] | None = None
         try:
@@ -77,7 +77,7 @@ class JsonParser:
     def _flatten(
         self, records: list[Any], rows: NDArray[np.int64] | None, inner: JsonShape, rejects: dict[int, Reject]
     ) -> tuple[dict[str, list[Any]], NDArray[np.int64], int]:
-        """Columns over all samples, the record of each, and how many records had none."""
+        """Return columns over all samples, the record of each, and the number of records without any."""
         assert self.samples is not None
         arrays = self.shape.columns[self.samples](records)
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
@@ -131,7 +131,7 @@ class JsonParser:
 def _inner_or_outer(
     samples: list[Any], records: list[Any], owner: NDArray[np.int64], inner: Column, outer: Column
 ) -> list[Any]:
-    """A field of every sample; where the sample lacks it, of its record."""
+    """Return a field of every sample, or of its record if the sample lacks it."""
     column = inner(samples)
     if UNSET not in column:
         return column
@@ -142,9 +142,9 @@ def _inner_or_outer(
 def _texts(
     labels: list[Any], field: str, rows: NDArray[np.int64] | None, rejects: dict[int, Reject]
 ) -> list[str]:
-    """Labels as texts; those that cannot name a series reject their records.
+    """Return labels as texts; those that cannot name a series reject their records.
 
-    Lengths of texts were checked by their type.
+    The type has checked the lengths of texts.
     """
     try:
         if "\0" not in "".join(labels):
@@ -160,7 +160,7 @@ def _texts(
 
 
 def why_refused(value: bytes, error: Exception, shape: JsonShape) -> Reject:
-    """Put into words why msgspec refused a record."""
+    """Return the reason why msgspec rejected a record."""
     if isinstance(error, UnicodeDecodeError):
         return Reject(
             "bad_bytes",
@@ -187,9 +187,7 @@ def _reason(message: str) -> str:
 
 
 def _found(value: bytes, path: tuple[str, ...] | None) -> str:
-    """What stands at ``path``, for the message; nothing where msgspec does not say which element of an array
-    it was.
-    """
+    """Return the content at ``path`` for the message, empty if msgspec gives no array index."""
     if path is None:
         return ""
     found = msgspec.Raw(value)
@@ -203,7 +201,7 @@ def _found(value: bytes, path: tuple[str, ...] | None) -> str:
 
 
 def _malformed(value: bytes, error: Exception) -> Reject:
-    """Not JSON; but NaN and Infinity, which many programs write into it, deserve a word of their own."""
+    """Return the reason of invalid JSON; NaN and Infinity, which many programs write, get their own."""
     try:
         json.loads(value.decode(), parse_constant=_no_constant)
     except _ConstantFound as found:
@@ -218,7 +216,7 @@ def _malformed(value: bytes, error: Exception) -> Reject:
 
 
 class _ConstantFound(Exception):
-    """NaN, Infinity or -Infinity was met."""
+    """NaN, Infinity or -Infinity was found."""
 
 
 def _no_constant(constant: str) -> None:

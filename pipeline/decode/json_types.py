@@ -1,6 +1,4 @@
-"""The types that JSON records must have, made from the configured fields, so that msgspec reads, checks and
-picks them in one pass.
-"""
+"""Types of JSON records, made from the configured fields for one msgspec pass."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ REQUIRED = object()
 
 
 class Leaf(NamedTuple):
-    """A field at the end of a path: its type, and what stands for it when it is not there."""
+    """Field at the end of a path: its type, and its default if it is absent."""
 
     type: Any
     default: Any
@@ -34,9 +32,7 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JsonShape:
-    """A type that msgspec decodes to, and how to get each field (by its configured name) out of a list of
-    such records.
-    """
+    """Type that msgspec decodes to, and a function per configured field that reads its column."""
 
     type: type[msgspec.Struct]
     columns: dict[str, Column]
@@ -44,12 +40,12 @@ class JsonShape:
 
 
 def path_of(field: str) -> Path:
-    r"""``meta.site`` → ("meta", "site"); ``host\.name`` is one key with a dot in it."""
+    r"""Split a path: ``meta.site`` → ("meta", "site"); ``host\.name`` is one key with a dot in it."""
     return tuple(part.replace("\\.", ".") for part in _DOT.split(field))
 
 
 def record_shape(fields: Fields) -> JsonShape:
-    """One point a record."""
+    """Return the type of records with one point each."""
     return _shape(
         {
             field: Leaf(kind, None if field in fields.optional else REQUIRED)
@@ -59,7 +55,7 @@ def record_shape(fields: Fields) -> JsonShape:
 
 
 def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
-    """Records with an array of samples: (record, sample). Any field may stand in either."""
+    """Return the types of (record, sample). Any field may be in either."""
     leaves = {field: Leaf(kind | UnsetType, UNSET) for field, kind in _types(fields).items()}
     if samples in leaves:
         raise ConfigError(
@@ -70,10 +66,7 @@ def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
 
 
 def _types(fields: Fields) -> dict[str, Any]:
-    """Field → type.
-
-    What is a label, a time or a number is that; what is only told apart may be any scalar.
-    """
+    """Return the type of each field; a field of which only the identity matters may be any scalar."""
     time: Any = {"auto": int | float | str, "iso": str}.get(fields.time_unit, int | float)
     types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
     types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))

@@ -1,6 +1,4 @@
-"""What every format makes of a batch, before the checks that are the same for all of them; and the words for
-what can be wrong.
-"""
+"""Result of parsing a batch in any format, before the common checks, and the reasons of dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.decode.columns import SeriesKeys
 
-#: Why a record is a dead letter.
+#: Reason of a dead letter → its meaning.
 REASONS = {
     "bad_bytes": "the bytes are not UTF-8",
     "malformed": "the text is not JSON, or not a line of CSV with the columns that it should have",
@@ -28,14 +26,14 @@ REASONS = {
     "not_finite": "a value is NaN or infinite",
 }
 
-#: Labels are at most this long (characters): they stand in indexes of the database.
+#: Most characters of a label: labels are in indexes of the database.
 MAX_LABEL = 256
 
-_SHOWN = 80
+_MAX_SHOWN_CHARACTERS = 80
 
 
 class Reject(NamedTuple):
-    """Why a record was not taken: a word of REASONS, and which field, and what was there."""
+    """Rejection of a record: a key of REASONS, and the field with its content."""
 
     reason: str
     detail: str
@@ -46,9 +44,9 @@ class Parsed:
     """Points of one batch of records.
 
     rows      (N,) record that a point comes from (None: point i is record i)
-    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)`` is what was there
-    rejects   record → why; points of such a record count for nothing
-    filtered  records without a point and without a fault
+    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)`` is its original
+    rejects   record → reason; points of such a record are dropped
+    filtered  records without a point that are not rejected
     """
 
     rows: NDArray[np.int64] | None
@@ -62,13 +60,13 @@ class Parsed:
 
 
 def shown(thing: object) -> str:
-    """A value for a message: printable, in ASCII, short."""
+    """Return a value as printable, short ASCII text for a message."""
     text = ascii(thing)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"
 
 
 def canonical(label: object) -> str:
-    """The text of a label or of anything that is counted as distinct: the same in JSON, CSV and Parquet."""
+    """Return the text of a label or of a counted value, equal in JSON, CSV and Parquet."""
     if isinstance(label, str):
         return label
     if isinstance(label, bool):
@@ -77,12 +75,12 @@ def canonical(label: object) -> str:
 
 
 def unfit_labels(labels: Sequence[str]) -> list[int]:
-    """Indices of texts that cannot name a series (PostgreSQL stores no NUL, and an index entry has a limit)."""
+    """Return the indices of texts that cannot name a series: too long, or with a NUL character."""
     return [i for i, label in enumerate(labels) if len(label) > MAX_LABEL or "\0" in label]
 
 
 class Fingerprints(dict[object, int]):
-    """Value → 64-bit fingerprint of its text, the same in every process; null is 0.
+    """Value → 64-bit fingerprint of its text, equal in every process; null is 0.
 
     Two texts collide once in 10¹⁹ pairs.
     """
@@ -97,7 +95,7 @@ class Fingerprints(dict[object, int]):
         return fingerprint
 
     def of(self, things: Sequence[object]) -> NDArray[np.uint64]:
-        """Fingerprints of a column."""
+        """Return the fingerprints of a column."""
         # 1, 1.0 and True are one key of a dict, but not one text.
         keys = (
             things

@@ -1,4 +1,4 @@
-"""The text of a series' key and the labels that it holds, both ways."""
+"""Series names: from keys to names and labels, and back."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ _ESCAPED = r"\\\1"
 
 
 def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
-    r"""(canonical text, labels) of a series: ``site=b2,sensor=t1``, or only the value where there is one
-    label.
+    r"""Return the name and the labels of a series.
 
-    Commas, equals signs and backslashes inside a label's value are escaped with a backslash, so that no two
-    series share a text.
+    The name is ``site=b2,sensor=t1``, or only the value if there is one label. Commas, equals signs and
+    backslashes inside a value are escaped with a backslash, so that no two series share a name.
     """
     labels = _labels(stream.format.chosen.label_fields, key)
     return _text_of(key, labels), labels
 
 
 def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]:
-    """The text of each of many series, None where there is no key."""
+    """Return the names of many series, None where there is no key."""
     fields = stream.format.chosen.label_fields
     if len(fields) == 1:
         return list(keys)
@@ -45,7 +44,7 @@ def _text_of(key: Key, labels: Mapping[str, str]) -> str:
 
 
 def labels_of(stream: Stream, name: str) -> dict[str, str]:
-    """The labels of the series that ``series_name`` called ``name``."""
+    """Return the labels of the series named ``name``."""
     labels = list(stream.format.chosen.label_fields)
     if len(labels) == 1:
         return {labels[0]: name}
@@ -53,5 +52,5 @@ def labels_of(stream: Stream, name: str) -> dict[str, str]:
 
 
 def series_key(stream: Stream, name: str) -> Key:
-    """The key of the series that ``series_name`` called ``name``."""
+    """Return the key of the series named ``name``."""
     return SEPARATOR.join(labels_of(stream, name).values())

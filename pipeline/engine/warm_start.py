@@ -1,13 +1,12 @@
-"""Past points of a stream: what its series know before their first record.
+"""Warm start: initial state of series from historical files.
 
-    files ─► decode ─► windows ─► detector ─► a state a series ─► database ─► the first record of the series
+    files ─► decode ─► event time ─► detector ─► one state per series ─► database ─► first record of the series
 
-The files that ``history`` names are read once, before the stream polls for the first time, by the code that
-scores records; nothing of what it says goes out. Which partition a series will come in nobody knows before it
-comes, so its state waits in the database, as that of a series that was silent for long
-(``pipeline.engine.offloaded_state``), and the partition in which it turns up takes a copy. Until all of them
-are stored none is used, and whoever is killed before that begins again; two members that read at once store
-the same.
+The files of ``warm_start`` are read once, before the first poll of the stream, by the code that scores
+records. Their verdicts are discarded. The partition of a series is not known yet, so its state is stored like
+that of an offloaded series (``pipeline.engine.offloaded_state``), and the partition in which the series
+arrives takes a copy. No state is used before all of them are stored; after an interruption the files are read
+again. Two members that read at the same time store the same states.
 """
 
 from __future__ import annotations
@@ -46,16 +45,17 @@ from storage.stream_state.positions import Fenced
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-#: Something that is done in many short steps; gives the number of rows so far, and its result in the end.
+#: Work in many short steps: yields the number of rows so far, and returns a result.
 Steps = Generator[int, None, T]
 
-BATCH = 20_000
+MAX_BATCH_RECORDS = 20_000
 #: Series whose state is stored in one transaction.
-CHUNK = 1000
-#: Records of a partition that are looked at to know when it begins, and how long at the most.
-FIRST = 1000
+SERIES_PER_TRANSACTION = 1000
+#: Most records of a partition that are read to find its start.
+PEEK_RECORDS = 1000
+#: Most time for reading them.
 PEEK_SECONDS = 30.0
-#: How long a source that is away is waited for: perhaps it only lets no other reader in.
+#: Most time to wait for a source that does not answer; it may refuse a second reader for good.
 PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = 1.0
 
@@ -63,30 +63,35 @@ RETRY_SECONDS = 1.0
 def read_warm_start(
     database: Database, owner: str, reader: str, live: StreamScorer, peek: Callable[[], Source | None]
 ) -> Iterator[int]:
-    """Learn what the past tells of the series of ``reader``, unless that is done; what was read for another
-    path or form of the state is forgotten.
+    """Compute and store the initial states of the series of ``reader``, unless they are stored already.
 
-    ``peek`` makes another reader of what the stream reads: of the past only that is learnt which is older
-    than the first records there. Gives the number of rows so far, at each of many short steps. Waits for a
-    database or source that is away. Raises InputError and SourceError for files that cannot be read; then
-    nothing of them is used.
+    States of other files or of another form are deleted. Yields the number of rows so far, after each of many
+    short steps. Waits for a database or source that does not answer. Raises InputError and SourceError for
+    files that cannot be read; then no state is used.
+
+    Args:
+        database: Where the states are stored.
+        owner: Name of this process in the positions.
+        reader: Name under which the positions of the stream are kept.
+        live: The scorer of the stream.
+        peek: Makes a second reader of the stream's source. Only points older than its first records are used.
     """
     name, stream, at = (
         live.provenance.stream,
         live.stream,
         warm_start_reader(reader, live.stream, live.detector.state_version),
     )
-    yield from _patiently(partial(_forget_others, database, reader, at), 0)
-    if at is None or (yield from _patiently(partial(_known, database, at, owner), 0)):
+    yield from _retrying(partial(_forget_others, database, reader, at), 0)
+    if at is None or (yield from _retrying(partial(_is_stored, database, at, owner), 0)):
         return
     started, rows, late = time.monotonic(), 0, 0
     until = (
-        (yield from _begin_of(name, stream, peek))
-        if (yield from _patiently(partial(_unread, database, reader), 0))
+        (yield from _stream_start(name, stream, peek))
+        if (yield from _retrying(partial(_is_unread, database, reader), 0))
         else None
     )
     log.info(
-        "reading past points",
+        "warm start: reading files",
         stream=name,
         warm_start=str(stream.warm_start),
         until=None if until is None else str(np.datetime64(until, "ns")),
@@ -97,23 +102,25 @@ def read_warm_start(
         live.detector,
         keep=None if until is None else lambda columns: columns.time < until,
     )
-    for path in (yield from _in_order(name, stream)):
-        for result in _learn(scorer, name, path):
+    for path in (yield from _sorted_files(name, stream)):
+        for result in _score_file(scorer, name, path):
             counts = result.outcomes[WARM_START_PARTITION].counts
             rows, late = rows + counts.scored, late + counts.late
             yield rows
     slots = scorer.series.slots(WARM_START_PARTITION)
-    for start in range(0, len(slots), CHUNK):
-        yield from _patiently(partial(_store, database, at, scorer, slots[start : start + CHUNK]), rows)
-    yield from _patiently(partial(_finish, database, at, owner, rows), rows)
+    for start in range(0, len(slots), SERIES_PER_TRANSACTION):
+        yield from _retrying(
+            partial(_store, database, at, scorer, slots[start : start + SERIES_PER_TRANSACTION]), rows
+        )
+    yield from _retrying(partial(_finish, database, at, owner, rows), rows)
     if late:
         log.warning(
-            "past points were left out: their series was further already; give each series in the order of time",
+            "warm start: points skipped because they are older than earlier rows of their series; sort each series by time",
             stream=name,
             rows=late,
         )
     log.info(
-        "past points are known",
+        "warm start: initial states are stored",
         stream=name,
         rows=rows,
         series=len(slots),
@@ -122,14 +129,14 @@ def read_warm_start(
 
 
 def forget_warm_start(database: Database, reader: str) -> None:
-    """Nobody reads as ``reader`` any more. Raises StorageUnavailable."""
+    """Delete the initial states of ``reader``. Raises StorageUnavailable."""
     _forget_others(database, reader, None)
 
 
 def warm_start_files(name: str, path: Path) -> list[str]:
-    """The file, or those of the folder, as patterns for a source.
+    """Return the file, or the files of the folder, as patterns for a source.
 
-    Raises InputError where there are none, or they cannot be listed.
+    Raises InputError if there are none, or they cannot be listed.
     """
     try:
         paths = (
@@ -142,14 +149,14 @@ def warm_start_files(name: str, path: Path) -> list[str]:
     return [escape(str(one)) for one in paths]
 
 
-def source_of(name: str, stream: Stream, paths: list[str]) -> Source:
-    """Files of past points, as a backfill would read them. Raises InputError."""
+def warm_start_source(name: str, stream: Stream, paths: list[str]) -> Source:
+    """Return a source of historical files, as in a backfill. Raises InputError."""
     return make_source(name, SourceConfig(files=FilesSourceConfig(paths=paths)), stream.format)
 
 
-def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRecords]]:
-    """Read a bounded source to its end, from the beginning of each of its partitions. Raises SourceError."""
-    while not (poll := source.poll(most, 0.2)).finished or poll.records:
+def read_all(source: Source, max_records: int = MAX_BATCH_RECORDS) -> Iterator[list[Records | TableRecords]]:
+    """Yield the records of a bounded source, from the beginning to the end. Raises SourceError."""
+    while not (poll := source.poll(max_records, 0.2)).finished or poll.records:
         for partition in poll.assigned:
             source.seek(partition, source.start_offset(partition))
             source.resume([partition])
@@ -157,13 +164,13 @@ def whole(source: Source, most: int = BATCH) -> Iterator[list[Records | TableRec
             yield poll.records
 
 
-def results(scorer: StreamScorer, source: Source) -> Iterator[BatchResult]:
-    """Score a bounded source to its end.
+def score_all(scorer: StreamScorer, source: Source) -> Iterator[BatchResult]:
+    """Yield the results of a bounded source, to its end.
 
-    Raises SourceError, also where too many records cannot be decoded.
+    Raises SourceError, also if too many records cannot be decoded.
     """
     at: dict[Partition, int] = {}
-    for records in whole(source):
+    for records in read_all(source):
         result = scorer.process(records)
         at |= {partition: outcome.next_offset for partition, outcome in result.outcomes.items()}
         _refuse_broken(result)
@@ -172,7 +179,7 @@ def results(scorer: StreamScorer, source: Source) -> Iterator[BatchResult]:
 
 
 def _refuse_broken(result: BatchResult) -> None:
-    """Raises SourceError where too many records cannot be decoded."""
+    """Raise SourceError if too many records cannot be decoded."""
     for partition, outcome in result.outcomes.items():
         if outcome.broken and outcome.dead:
             last = outcome.dead[-1]
@@ -182,14 +189,15 @@ def _refuse_broken(result: BatchResult) -> None:
             )
 
 
-def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
-    """The files by the event time at which they begin: a series that goes through several must come in order.
-    Raises InputError, SourceError.
+def _sorted_files(name: str, stream: Stream) -> Steps[list[str]]:
+    """Return the files sorted by their first event time, because a series may continue in the next file.
+
+    Raises InputError and SourceError.
     """
     assert stream.warm_start is not None
     begins: list[tuple[int, str]] = []
     for path in warm_start_files(name, stream.warm_start):
-        source = source_of(name, stream, [path])
+        source = warm_start_source(name, stream, [path])
         try:
             begins.append(((yield from _first_time(name, stream, source)) or 0, path))
         finally:
@@ -197,9 +205,10 @@ def _in_order(name: str, stream: Stream) -> Steps[list[str]]:
     return [path for _, path in sorted(begins)]
 
 
-def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> Steps[int | None]:
-    """Event time at which the stream's own records begin; None where there are none yet, or nobody can look
-    without taking something away.
+def _stream_start(name: str, stream: Stream, peek: Callable[[], Source | None]) -> Steps[int | None]:
+    """Return the first event time of the stream's own records.
+
+    None if there are none yet, or if a second reader is not possible.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     while (source := peek()) is not None:
@@ -208,27 +217,27 @@ def _begin_of(name: str, stream: Stream, peek: Callable[[], Source | None]) -> S
         except SourceError as error:
             if time.monotonic() > until:
                 log.warning(
-                    "nobody can see where the stream begins; past points are learnt to their end",
+                    "cannot locate stream start; loading the full warm-start files",
                     stream=name,
                     error=str(error),
                 )
                 return None
-            yield from _later(0, error)
+            yield from _wait_to_retry(0, error)
         finally:
             source.close()
     return None
 
 
 def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
-    """The earliest event time among the first records of each partition; None where none decodes.
+    """Return the earliest event time among the first records of each partition, None if none decodes.
 
     Raises SourceError.
     """
     decoder, until = make_decoder(name, stream), time.monotonic() + PEEK_SECONDS
-    wanted: set[Partition] | None = None  # which there are is not known yet
+    wanted: set[Partition] | None = None  # None: the partitions are not known yet
     begins: list[int] = []
     while wanted != set() and time.monotonic() < until:
-        poll = source.poll(FIRST, 0.05)
+        poll = source.poll(PEEK_RECORDS, 0.05)
         if poll.assigned:
             starts, bounds = (
                 {partition: source.start_offset(partition) for partition in poll.assigned},
@@ -251,13 +260,14 @@ def _first_time(name: str, stream: Stream, source: Source) -> Steps[int | None]:
     return min(begins, default=None)
 
 
-def _learn(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
-    """One file after the other through the same series, each with a watermark of its own: they may be one
-    series each, over the same time.
+def _score_file(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
+    """Score one file into the same series.
+
+    Each file has its own watermark, because files may hold one series each, over the same time.
     """
-    source, at = source_of(name, scorer.stream, [path]), 0
+    source, at = warm_start_source(name, scorer.stream, [path]), 0
     try:
-        for (records,) in whole(source):
+        for (records,) in read_all(source):
             at = records.next_offset
             result = scorer.process([replace(records, partition=WARM_START_PARTITION)], replay=True)
             _refuse_broken(result)
@@ -277,19 +287,19 @@ def _learn(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchResult]:
 # ------------------------------------------------------------------------------------------------ database
 
 
-def _patiently(action: Callable[[], T], rows: int) -> Steps[T]:
-    """Do it, however long the database is away."""
+def _retrying(action: Callable[[], T], rows: int) -> Steps[T]:
+    """Repeat ``action`` until the database answers."""
     while True:
         try:
             return action()
         except (StorageUnavailable, Fenced) as error:
-            # fenced: another member reads the same files, and stores the same
-            yield from _later(rows, error)
+            # Fenced: another member reads the same files and stores the same states.
+            yield from _wait_to_retry(rows, error)
 
 
-def _later(rows: int, error: Exception) -> Steps[None]:
-    """Time that the other streams have."""
-    log.warning("past points wait", error=str(error))
+def _wait_to_retry(rows: int, error: Exception) -> Steps[None]:
+    """Wait before the next attempt, in short steps so that other streams continue."""
+    log.warning("warm start: waiting for the database or the source", error=str(error))
     until = time.monotonic() + RETRY_SECONDS
     while time.monotonic() < until:
         time.sleep(0.02)
@@ -304,18 +314,18 @@ def _forget_others(database: Database, reader: str, keep: str | None) -> None:
             stored_readers.forget(connection, other)
 
 
-def _claim(database: Database, reader: str, owner: str) -> Position:
+def _acquire(database: Database, reader: str, owner: str) -> Position:
     return positions.acquire(database, reader, WARM_START_PARTITION, owner, "")
 
 
-def _unread(database: Database, reader: str) -> bool:
-    """No record was read as this ledger: the first of a series may be the first there is."""
+def _is_unread(database: Database, reader: str) -> bool:
+    """Return True if no record was read as ``reader``."""
     with database.read() as connection:
         return all(position.next_offset is None for position in positions.all_of(connection, reader))
 
 
-def _known(database: Database, reader: str, owner: str) -> bool:
-    return _claim(database, reader, owner).counts.scored > 0
+def _is_stored(database: Database, reader: str, owner: str) -> bool:
+    return _acquire(database, reader, owner).counts.scored > 0
 
 
 def _store(database: Database, reader: str, scorer: StreamScorer, slots: NDArray[np.int32]) -> None:
@@ -324,7 +334,7 @@ def _store(database: Database, reader: str, scorer: StreamScorer, slots: NDArray
 
 
 def _finish(database: Database, reader: str, owner: str, rows: int) -> None:
-    position = _claim(database, reader, owner)
+    position = _acquire(database, reader, owner)
     if not position.counts.scored:
         with database.begin() as connection:
             positions.advance(connection, position, rows, Counts(scored=rows), None)

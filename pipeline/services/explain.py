@@ -24,7 +24,7 @@ from pipeline.core.types import Anomaly
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
-from pipeline.engine.warm_start import results, source_of
+from pipeline.engine.warm_start import score_all, warm_start_source
 from pipeline.models.champion import Champion, champion_of
 from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
@@ -156,8 +156,8 @@ def _from_file(
         stream,
         lambda columns: np.array([one == key for one in columns.keys.flat()], np.bool_),
     )
-    with closing(source_of(anomaly.stream, stream, [escape(path)])) as source:
-        for scored in (result.scored for result in results(scorer, source) if result.scored is not None):
+    with closing(warm_start_source(anomaly.stream, stream, [escape(path)])) as source:
+        for scored in (result.scored for result in score_all(scorer, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
                 peak = int(rows[0])
                 return _Recomputed(

@@ -16,7 +16,7 @@ from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.types import Partition
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
-from pipeline.engine.warm_start import source_of, warm_start_files, whole
+from pipeline.engine.warm_start import read_all, warm_start_files, warm_start_source
 from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 
@@ -95,7 +95,7 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
         probe.past = _probed(
             files,
             stream,
-            lambda: [source_of(name, stream, [one]) for one in warm_start_files(name, warm_start)],
+            lambda: [warm_start_source(name, stream, [one]) for one in warm_start_files(name, warm_start)],
             _try_file,
         )
         probe.exit_code = max(probe.exit_code, probe.past.exit_code)
@@ -152,7 +152,7 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
 
 def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:
     """The first records of a file of past points: the end of a long one would take long to find."""
-    for records in next(whole(source, SAMPLE), ()):
+    for records in next(read_all(source, SAMPLE), ()):
         _decode(probe, stream, records)
     probe.partitions += 1
 

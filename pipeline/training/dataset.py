@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
-from pipeline.engine.warm_start import results, source_of, warm_start_files
+from pipeline.engine.warm_start import score_all, warm_start_files, warm_start_source
 from pipeline.models.champion import provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
@@ -193,7 +193,7 @@ def from_source(
         most_points: newest points of each series to keep after the quarantine.
     """
     scorer = StreamScorer(provenance(name, stream, detector), stream, detector)
-    scored = [result.scored for result in results(scorer, source) if result.scored is not None]
+    scored = [result.scored for result in score_all(scorer, source) if result.scored is not None]
     if not scored:
         return _empty(name, stream.channels)
     names = np.array([text or "" for text in scorer.names()])
@@ -237,7 +237,7 @@ def from_files(
         detector: the detector that flags points.
         review_labels: reviews that the quarantine applies.
     """
-    source = source_of(name, stream, warm_start_files(name, path))
+    source = warm_start_source(name, stream, warm_start_files(name, path))
     try:
         return from_source(name, stream, detector, source, review_labels)
     finally:

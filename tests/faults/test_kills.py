@@ -55,7 +55,9 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         stage.allow(0.1)
         for _ in range(3):
             member = stage.member()
-            member.until(lambda member=member: "reading past points" in member.output(), "it reads the past")
+            member.until(
+                lambda member=member: "warm start: reading files" in member.output(), "it reads the past"
+            )
             member.kill()
         storm(stage, kills=6, freezes=1)
         figures = stage.account()

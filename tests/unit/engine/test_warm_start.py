@@ -192,7 +192,7 @@ def test_of_a_past_that_goes_on_beside_the_log_only_what_is_older_is_learnt(make
 
 
 def test_a_series_whose_past_goes_on_after_its_first_record_begins_without(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.engine.warm_start.FIRST", 1)  # so that c is not seen
+    monkeypatch.setattr("pipeline.engine.warm_start.PEEK_RECORDS", 1)  # so that c is not seen
     log = [*records(PAST_S + 50, PAST_S + 90, "ab"), *records(PAST_S, PAST_S + 90, "c")]
     _, blind = watched(make, None, log, lateness="0s")
     bench, said = watched(make, write(tmp_path / "past.csv", records(0, PAST_S + 200)), log, lateness="0s")
@@ -225,8 +225,8 @@ def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_th
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
 def test_killed_while_reading_it_begins_again(make, tmp_path, all_along, steps, monkeypatch):
-    monkeypatch.setattr("pipeline.engine.warm_start.CHUNK", 1)
-    monkeypatch.setattr("pipeline.engine.warm_start.BATCH", 2000)
+    monkeypatch.setattr("pipeline.engine.warm_start.SERIES_PER_TRANSACTION", 1)
+    monkeypatch.setattr("pipeline.engine.warm_start.MAX_BATCH_RECORDS", 2000)
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S))), Tally()
     read(bench, steps)
     bench.fill()

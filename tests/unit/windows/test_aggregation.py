@@ -183,9 +183,9 @@ def test_as_a_slow_machine_would_do_it(hole, rows, rising, cuts, lateness, idle,
     rows = sorted(rows, key=lambda r: r[1]) if rising else rows
     points, late = oracle(rows, lateness, idle, hole)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aggregation, "HOLE", hole)
+        patch.setattr(aggregation, "MAX_EMPTY_INTERVALS", hole)
         # forgotten series are cleared away at once, or never: no difference
-        patch.setattr(aggregation, "CLEAR", clear)
+        patch.setattr(aggregation, "MIN_FORGOTTEN_SERIES", clear)
         bench = run(events(*rows), cuts, reload, lateness=f"{lateness}s", idle_after=f"{idle * EVERY}s")
     assert bench.late == late
     same(bench.points, points)
@@ -227,7 +227,7 @@ def test_a_hole_in_the_log_is_no_flood():
     names = [(f"s{i}", 0.0, 1, None) for i in range(50)]
     long_known = [(n, t, x, w) for t in range(0, 2000, 10) for n, _, x, w in names]
     bench = run(events(*long_known, ("s0", 10.0**7, 1, None)))
-    assert len(bench.points) == 50 * 200 + 50 * aggregation.HOLE + 1
+    assert len(bench.points) == 50 * 200 + 50 * aggregation.MAX_EMPTY_INTERVALS + 1
 
 
 def test_means_say_nothing_of_silence():
