@@ -178,7 +178,7 @@ def test_fenced_while_taking_over(make, logs, monkeypatch):
         return position
 
     monkeypatch.setattr(positions, "acquire", slow)
-    monkeypatch.setattr("pipeline.engine.engine.FENCED_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
     bench.drain(bench.engine())
     bench.check()
 
