@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from detectors.base import State
-from detectors.drift import Drift, DriftWatch, compile_kernels
+from detectors.drift import Drift, DriftMonitor, compile_kernels
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 from pipeline.scoring.series_table import metadata
@@ -72,15 +72,15 @@ class DriftSink:
         self._keep = keep
         self._kept_at = time.monotonic()
         self._kept: dict[Partition, tuple[dict[Key, int], State]] = {}
-        self._watch = DriftWatch(len(scorer.provenance.channels), cool_down_ns)
+        self._monitor = DriftMonitor(len(scorer.provenance.channels), cool_down_ns)
         self._keys: Sequence[Key | None] = ()
         self._generation = -1
         for one in sorted(kept, key=lambda one: one.saved_ns):
             self._kept[one.partition], pooled = _decoded(one.state)
-            self._watch.put_pooled(pooled)  # of the process that saved last
+            self._monitor.restore_pooled(pooled)  # of the process that saved last
             if one.quiet_until_ns is not None:
-                self._watch.quiet_until = max(
-                    self._watch.quiet_until or one.quiet_until_ns, one.quiet_until_ns
+                self._monitor.quiet_until = max(
+                    self._monitor.quiet_until or one.quiet_until_ns, one.quiet_until_ns
                 )
         compile_kernels()
 
@@ -88,7 +88,7 @@ class DriftSink:
         if result.scored is None:
             return
         self._follow()
-        drift = self._watch.update(result.scored.points, result.scored.verdicts)
+        drift = self._monitor.update(result.scored.points, result.scored.verdicts)
         if drift is not None:
             self._on_drift(self._evidence(drift))
         if drift is not None or time.monotonic() - self._kept_at >= KEEP_SECONDS:
@@ -102,14 +102,14 @@ class DriftSink:
         self._kept_at = time.monotonic()
         table, stream = self._scorer.series, self._scorer.provenance.stream
         for partition in table.partitions():
-            slots = self._watch.watched(table.slots(partition))
+            slots = self._monitor.monitored(table.slots(partition))
             if len(slots):
                 keys = [table.key(slot) for slot in slots.tolist()]
-                known = self._watch.rows(slots) | {
-                    _POOLED + kind: values for kind, values in self._watch.pooled().items()
+                known = self._monitor.export(slots) | {
+                    _POOLED + kind: values for kind, values in self._monitor.pooled().items()
                 }
                 self._keep(
-                    partition, partial(_state, stream, partition, keys, known, self._watch.quiet_until)
+                    partition, partial(_state, stream, partition, keys, known, self._monitor.quiet_until)
                 )
 
     def _follow(self) -> None:
@@ -117,11 +117,11 @@ class DriftSink:
         table = self._scorer.series
         if table.generation == self._generation:
             return
-        now = table.by_slot[: self._watch.most]
+        now = table.by_slot[: self._monitor.most]
         before = [*self._keys, *[None] * (len(now) - len(self._keys))]
         changed = [slot for slot, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
         if gone := [slot for slot in changed if before[slot] is not None]:
-            self._watch.forget(np.array(gone, np.int32))
+            self._monitor.forget(np.array(gone, np.int32))
         if self._kept:
             self._restore([slot for slot in changed if now[slot] is not None])
         self._keys, self._generation = now, table.generation
@@ -140,7 +140,7 @@ class DriftSink:
         for partition, pairs in found.items():
             there, places = np.array(pairs, np.int32).T
             with suppress(ValueError):  # the stream had other channels then
-                self._watch.put(
+                self._monitor.restore(
                     there, {name: array[places] for name, array in self._kept[partition][1].items()}
                 )
 

@@ -11,19 +11,26 @@ from river.drift import PageHinkley
 
 from detectors import drift
 from detectors.base import Points, Verdicts
-from detectors.drift import BLOCK, LEARN, DriftWatch, page_hinkley
+from detectors.drift import DriftMonitor, block_kernels, pooled
+from detectors.drift.block_kernels import (
+    BLOCK_POINTS,
+    PH_BLOCKS,
+    PROFILE_DAYS,
+    REFERENCE_BLOCKS,
+    page_hinkley,
+)
 from pipeline.config.schema import Config
 from pipeline.monitoring.drift_sink import DriftEvidence, DriftSink
 from tests.faults.feed import config_tree
 from tests.support.retraining import DAY, STEP, STREAM, batches, scorer, sensors
 
 
-def watched(
+def evidence_of(
     x: np.ndarray, expected: np.ndarray, flagged: np.ndarray | None = None, batch: int = 1000, **options
 ) -> list[drift.Drift]:
     """Evidence of a stream ``x`` (S, T) whose points come in the order of their times."""
     series, rows = x.shape
-    watch, found = DriftWatch(**options), []
+    monitor, found = DriftMonitor(**options), []
     slot, time = (
         np.tile(np.arange(series, dtype=np.int32), rows),
         np.repeat(np.arange(rows, dtype=np.int64) * STEP, series),
@@ -46,7 +53,7 @@ def watched(
             nothing,
             *np.stack([blank, blank]).astype(np.uint8),
         )
-        if evidence := watch.update(points, verdicts):
+        if evidence := monitor.update(points, verdicts):
             found.append(evidence)
     return found
 
@@ -59,9 +66,9 @@ def wave(days: int, series: int = 40) -> np.ndarray:
 
 def test_page_hinkley_is_that_of_river() -> None:
     rng = np.random.default_rng(0)
-    values = np.r_[rng.normal(5, 2, LEARN + 300), rng.normal(8, 2, 60)]
-    usual, spread = values[:LEARN].mean(), values[:LEARN].std(ddof=1)
-    theirs = PageHinkley(1, drift.DELTA, drift.THRESHOLD, drift.FADE)
+    values = np.r_[rng.normal(5, 2, REFERENCE_BLOCKS + 300), rng.normal(8, 2, 60)]
+    usual, spread = values[:REFERENCE_BLOCKS].mean(), values[:REFERENCE_BLOCKS].std(ddof=1)
+    theirs = PageHinkley(1, block_kernels.DELTA_SPREADS, block_kernels.ALARM_THRESHOLD, block_kernels.FADING)
     page, since, begun, around = (
         np.zeros(10),
         np.zeros(2, np.int64),
@@ -70,29 +77,31 @@ def test_page_hinkley_is_that_of_river() -> None:
     )
     for now, value in enumerate(values):
         z, statistic = page_hinkley(page, since, value, now, 1, begun, around)
-        if now < LEARN:
+        if now < REFERENCE_BLOCKS:
             assert np.isnan(z)
             continue
-        theirs.update(np.clip((value - usual) / spread, -drift.LARGEST, drift.LARGEST))
-        assert (statistic > drift.THRESHOLD) == theirs.drift_detected
+        theirs.update(
+            np.clip((value - usual) / spread, -block_kernels.MAX_ABS_SPREADS, block_kernels.MAX_ABS_SPREADS)
+        )
+        assert (statistic > block_kernels.ALARM_THRESHOLD) == theirs.drift_detected
         if theirs.drift_detected:
             break
         up, down = theirs._sum_increase - theirs._min_increase, theirs._max_decrease - theirs._sum_decrease
         assert statistic == pytest.approx(max(up, down), abs=1e-4)
-    assert LEARN + 300 < now < LEARN + 330
-    assert begun[1] == pytest.approx(LEARN + 300, abs=8)
+    assert REFERENCE_BLOCKS + 300 < now < REFERENCE_BLOCKS + 330
+    assert begun[1] == pytest.approx(REFERENCE_BLOCKS + 300, abs=8)
     assert (around[0], around[1]) == (pytest.approx(usual, rel=1e-6), pytest.approx(8, abs=1.5))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_forty_days_of_forty_series_without_a_drift_give_no_evidence(seed: int) -> None:
-    assert watched(sensors(40, 40, seed=seed), wave(40)) == []
+    assert evidence_of(sensors(40, 40, seed=seed), wave(40)) == []
 
 
 def test_worse_forecasts_are_a_drift_once_and_it_says_since_when() -> None:
     x = sensors(40, 30)
     x[:, 20 * DAY :] += np.random.default_rng(1).normal(0, 1.5, (40, 10 * DAY))
-    (evidence,) = watched(x, wave(30))
+    (evidence,) = evidence_of(x, wave(30))
     assert 20 < evidence.at_ns / STEP / DAY < 22
     assert evidence.since_ns / STEP / DAY == pytest.approx(20, abs=1)
     assert evidence.watched == 40
@@ -104,7 +113,7 @@ def test_another_level_of_many_series_is_a_drift_of_the_inputs() -> None:
     x, expected = sensors(40, 40), wave(40)
     x[:15, 25 * DAY :] += 8.0
     expected[:15, 25 * DAY :] += 8.0  # a forecaster that follows at once: its residuals see nothing
-    (evidence,) = watched(x, expected)
+    (evidence,) = evidence_of(x, expected)
     assert 25 < evidence.at_ns / STEP / DAY < 29
     assert {one.kind for one in evidence.series} == {"input"}
     assert {one.slot for one in evidence.series} <= set(range(15))
@@ -116,15 +125,15 @@ def test_a_daily_rhythm_with_quiet_weekends_is_no_drift() -> None:
     x[:, weekend] -= 30.0
     expected = wave(60, 8)
     expected[:, weekend] -= 30.0
-    assert watched(x, expected) == []
+    assert evidence_of(x, expected) == []
 
 
 def test_one_series_of_forty_is_not_the_stream_but_of_one_it_is() -> None:
     x, expected = sensors(40, 40), wave(40)
     x[0, 25 * DAY :] += 8.0
     expected[0, 25 * DAY :] += 8.0
-    assert watched(x, expected) == []
-    (evidence,) = watched(x[:1], expected[:1])
+    assert evidence_of(x, expected) == []
+    (evidence,) = evidence_of(x[:1], expected[:1])
     assert evidence.series[0].slot == 0
     assert "1 of 1 series" in evidence.statistics
 
@@ -134,8 +143,8 @@ def test_an_incident_of_a_day_is_no_drift() -> None:
     x[0, 25 * DAY : 26 * DAY] += 30.0
     flagged = np.zeros(x.shape, bool)
     flagged[0, 25 * DAY : 25 * DAY + 4] = True
-    assert watched(x, expected, flagged) == []
-    assert watched(x, expected) != []  # without the flag it would be one
+    assert evidence_of(x, expected, flagged) == []
+    assert evidence_of(x, expected) != []  # without the flag it would be one
 
 
 def test_flagged_points_alone_never_are_a_drift() -> None:
@@ -143,18 +152,18 @@ def test_flagged_points_alone_never_are_a_drift() -> None:
     flagged = np.zeros(x.shape, bool)
     flagged[:, 20 * DAY :: 3] = True
     x[flagged] += 50.0
-    assert watched(x, expected, flagged) == []
+    assert evidence_of(x, expected, flagged) == []
 
 
 def test_after_the_cool_down_what_came_is_the_usual() -> None:
     x = sensors(40, 60)
     for day in (20, 40):
         x[:, day * DAY :] += np.random.default_rng(day).normal(0, day / 10, (40, (60 - day) * DAY))
-    days = [one.at_ns / STEP / DAY for one in watched(x, wave(60))]
+    days = [one.at_ns / STEP / DAY for one in evidence_of(x, wave(60))]
     assert len(days) == 2
     assert 20 < days[0] < 23
     assert 40 < days[1] < 43
-    (only,) = watched(x, wave(60), cool_down_ns=45 * DAY * STEP)
+    (only,) = evidence_of(x, wave(60), cool_down_ns=45 * DAY * STEP)
     assert only.at_ns / STEP / DAY < 23
 
 
@@ -162,7 +171,7 @@ def test_evidence_does_not_depend_on_how_points_are_batched() -> None:
     x, expected = sensors(20, 35), wave(35, 20)
     x[:8, 25 * DAY :] += 8.0
     expected[:8, 25 * DAY :] += 8.0
-    one, two = (watched(x, expected, batch=batch) for batch in (160, 4000))
+    one, two = (evidence_of(x, expected, batch=batch) for batch in (160, 4000))
     assert [len(one), len(two)] == [1, 1]
     assert one[0].since_ns == pytest.approx(two[0].since_ns, abs=DAY * STEP)
 
@@ -170,14 +179,14 @@ def test_evidence_does_not_depend_on_how_points_are_batched() -> None:
 def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_left_alone(
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr(drift, "WATCHED", 3)
-    watch = DriftWatch()
-    n = 5 * BLOCK
-    slot = np.repeat(np.arange(5, dtype=np.int32), BLOCK)
+    monkeypatch.setattr("detectors.drift.monitor.MAX_CHANNEL_SLOTS", 3)
+    monitor = DriftMonitor()
+    n = 5 * BLOCK_POINTS
+    slot = np.repeat(np.arange(5, dtype=np.int32), BLOCK_POINTS)
     points = Points(slot, np.arange(n) * STEP, np.ones((n, 1)), np.zeros(n, np.int32), np.full(n, STEP))
     blank = np.zeros(n, np.float32)
     nothing = blank[:, None]
-    watch.update(
+    monitor.update(
         points,
         Verdicts(
             blank,
@@ -190,9 +199,9 @@ def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_l
             *np.stack([blank, blank]).astype(np.uint8),
         ),
     )
-    assert watch._state["page"][:, 0, drift.N].tolist() == [1, 1, 1]
-    watch.forget(np.array([1, 4], np.int32))
-    assert watch._state["page"][:, 0, drift.N].tolist() == [1, 0, 1]
+    assert monitor._state["page"][:, 0, PH_BLOCKS].tolist() == [1, 1, 1]
+    monitor.forget(np.array([1, 4], np.int32))
+    assert monitor._state["page"][:, 0, PH_BLOCKS].tolist() == [1, 0, 1]
 
 
 def test_the_engine_s_sink_names_the_series_of_a_stream_that_drifts(tmp_path, sqlite_template) -> None:
@@ -284,12 +293,12 @@ def test_a_pool_that_is_given_what_another_knew_goes_on_where_that_was(until: in
     values = np.r_[
         rng.normal(10, 1, until), rng.normal(10, 1, 100) + np.arange(100) / 15, rng.normal(20, 1, 200)
     ]
-    one, said = drift._Pool("residual"), ([], [])
+    one, said = pooled.PooledDrift("residual"), ([], [])
     for at, value in enumerate(values):
         if at == until + 10:
-            other = drift._Pool("residual", one.known())
+            other = pooled.PooledDrift("residual", one.known())
             assert np.array_equal(other.known(), one.known())
-            assert len(one.known()) <= drift.POOL_LEARN + drift.POOL_PAST
+            assert len(one.known()) <= pooled.POOL_REFERENCE_VALUES + pooled.POOL_KEPT_VALUES
         for pool, names in zip((one, other) if at >= until + 10 else (one,), said, strict=False):
             names.extend((at, name) for name in pool.update(np.array([value]), 1))
     assert not exact or said[0] == said[1]
@@ -302,25 +311,26 @@ def test_the_cool_down_and_what_is_known_of_other_slots_come_back() -> None:
     sink = DriftSink(live, 10**9, lambda evidence: None, lambda partition, state: kept.append(state()))
     for records in batches(sensors(3, 8)):
         sink.append(live.process([records]))
-    sink._watch.quiet_until = 77
+    sink._monitor.quiet_until = 77
     sink.close()
     other = scorer(STREAM)
     again = DriftSink(other, 10**9, lambda evidence: None, kept=kept)
-    assert again._watch.quiet_until == 77
-    assert len(again._watch.pooled()["residual"]) > 5
+    assert again._monitor.quiet_until == 77
+    assert len(again._monitor.pooled()["residual"]) > 5
     assert all(
-        np.array_equal(values, sink._watch.pooled()[kind]) for kind, values in again._watch.pooled().items()
+        np.array_equal(values, sink._monitor.pooled()[kind])
+        for kind, values in again._monitor.pooled().items()
     )
     (first,) = batches(sensors(3, 1)[::-1, :6] * 0 + 50)
     lines = [line.replace(b"s0", b"new") for line in first.values[::-1]]  # other slots, a series that is new
     first.values[:] = lines
     again.append(other.process([first]))
     slots = {name: slot for slot, name in enumerate(other.names())}
-    before = sink._watch._state["profile"]
+    before = sink._monitor._state["profile"]
     assert set(slots) == {"s1", "s2", "new"}
     for name in ("s1", "s2"):
         old = next(slot for slot, known in enumerate(live.names()) if known == name)
-        later = again._watch._state["profile"][slots[name]]
-        assert (later[:, drift.SEEN] >= before[old][:, drift.SEEN]).all()
-        assert before[old][:, drift.SEEN].any()
-    assert again._watch._state["profile"][slots["new"]][:, drift.SEEN].sum() <= 1
+        later = again._monitor._state["profile"][slots[name]]
+        assert (later[:, PROFILE_DAYS] >= before[old][:, PROFILE_DAYS]).all()
+        assert before[old][:, PROFILE_DAYS].any()
+    assert again._monitor._state["profile"][slots["new"]][:, PROFILE_DAYS].sum() <= 1
