@@ -1,23 +1,46 @@
-"""``python -m pipeline.services.precompile``: compile everything that numba compiles, once, at set-up, so
-that the first run of anything is not slow.
+"""Compile ahead everything that numba compiles: ``python -m pipeline.services.precompile``.
+
+The machine code is kept beside the sources (or in NUMBA_CACHE_DIR) and survives this process: a second run
+takes seconds, and only what was changed since is compiled again. One process does it: two of them compile
+most kernels twice, because the detectors share them, which wins a tenth of the time for a third more work.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from detectors import drift
 from pipeline.services.dataframe import detect
+from pipeline.sources.kafka import record_batches
 
 _POINTS = 3000
 
 
 def main() -> None:
-    """Score made-up series with every tier, through windows, aggregates, gaps and counters."""
-    print("compiling the detectors (once; two or three minutes)", file=sys.stderr, flush=True)
+    """Score synthetic series on every compiled path, and print one line before and after each step."""
+    todo = list(steps())
+    for number, (what, seconds, run) in enumerate(todo, 1):
+        print(
+            f"compiling {what} ({number} of {len(todo)}), about {seconds} s with an empty cache",
+            file=sys.stderr,
+            flush=True,
+        )
+        began = time.monotonic()
+        run()
+        print(f"  took {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+
+
+def steps() -> Iterator[tuple[str, int, Callable[[], object]]]:
+    """Yield name, seconds and call of each step.
+
+    The seconds are those of one core with an empty cache, less what an earlier step compiled.
+    """
     rows = np.arange(_POINTS)
     frame = pd.DataFrame(
         {
@@ -26,26 +49,44 @@ def main() -> None:
         }
     )
     frame["b"], frame["s"] = frame["a"].cumsum(), "x"
-    for tier in ("light", "standard", "strong"):
-        detect(frame, time="ts", values="a", detector=tier)
-    detect(
-        frame,
-        time="ts",
-        values=["a", "b"],
-        series="s",
-        detector="light",
-        counters=["b"],
-        gap={"policy": "linear"},
-        lateness="5m",
+    reduced = {"every": "5m", "values": {"n": "count", "a": "mean", "u": {"nunique": "s"}}}
+    yield "detector light", 10, lambda: detect(frame, time="ts", values="a", detector="light")
+    yield "detector standard", 15, lambda: detect(frame, time="ts", values="a", detector="standard")
+    yield "detector strong", 1, lambda: detect(frame, time="ts", values="a", detector="strong")
+    yield (
+        "gaps, counters and late points",
+        5,
+        lambda: detect(
+            frame,
+            time="ts",
+            values=["a", "b"],
+            series="s",
+            detector="light",
+            counters=["b"],
+            gap={"policy": "linear"},
+            lateness="5m",
+        ),
     )
-    detect(
-        frame,
-        time="ts",
-        values="a",
-        detector="light",
-        aggregate={"every": "5m", "values": {"n": "count", "a": "mean", "u": {"nunique": "s"}}},
+    yield (
+        "aggregates",
+        5,
+        lambda: detect(frame, time="ts", values="a", series="s", detector="light", aggregate=reduced),
     )
-    drift.compile_kernels()
+    yield (
+        "preset stock",
+        1,
+        lambda: detect(
+            frame.assign(a=frame["a"] + 9), time="ts", values="a", detector="light", preset="stock"
+        ),
+    )
+    for threshold in ("spot", "conformal"):
+        yield (
+            f"threshold {threshold}",
+            1,
+            partial(detect, frame, time="ts", values="a", detector="light", threshold=threshold),
+        )
+    yield "drift tests", 1, drift.compile_kernels
+    yield "record batches of Kafka", 1, record_batches.warm
 
 
 if __name__ == "__main__":

@@ -225,6 +225,11 @@ def merge(partition: Partition, first_offset: int, chunks: Sequence[Chunk]) -> R
     )
 
 
+def warm() -> None:
+    """Compile before the first batch comes."""
+    _scan(np.frombuffer(b"\0", np.uint8), 0, np.empty((8, 0), np.int64))
+
+
 def _decode_old(batch: Any, fetch_offset: int) -> Chunk:
     """Message sets of formats 0 and 1: old records on brokers before 4.0."""
     records = [record for record in batch if record.offset >= fetch_offset]
