@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.config.schema import Config
+from pipeline.core.extras import missing_for_training
 
 Key = str | int
 KeyPath = tuple[Key, ...]
@@ -96,12 +97,14 @@ def other_detector(word: str, known: Iterable[str]) -> str:
 
     if word not in FORECASTERS:
         return closest(word, known)
-    from detectors.forecasters.base import NotCausal, require_causal  # torch takes over a second to import
+    if missing_for_training() is None:
+        # torch takes over a second to import
+        from detectors.forecasters.base import NotCausal, require_causal
 
-    try:
-        require_causal(build(word))
-    except NotCausal as error:
-        return str(error)
+        try:
+            require_causal(build(word))
+        except NotCausal as error:
+            return str(error)
     return f"it is a forecaster; a detector chooses among its own by their recent error (docs/lab-notes/forecasters.md): there are {', '.join(sorted(known))}"
 
 

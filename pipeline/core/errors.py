@@ -3,6 +3,7 @@
     ForewatchError
     ├── ConfigError             a config that cannot be used: names the file, line and key
     ├── InputError              a command-line argument or an input file that cannot be used
+    ├── NotInstalled            an extra of forewatch that this needs and that is not installed
     ├── SourceError             a source that cannot be read
     │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
     │   └── SourceUnavailable   the broker or file is away; worth trying again
@@ -35,6 +36,12 @@ class ConfigError(ForewatchError):
 
 class InputError(ForewatchError):
     """An argument or an input file that cannot be used."""
+
+    exit_code = 2
+
+
+class NotInstalled(ForewatchError):
+    """What was asked for needs an extra that is not installed; the message has the command."""
 
     exit_code = 2
 

@@ -16,6 +16,7 @@ import structlog
 from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import trigger
 from pipeline.core.errors import StorageError
+from pipeline.core.extras import missing_for_training
 from pipeline.core.types import Partition, Power
 from pipeline.daemon.model_swap import ModelSwap
 from pipeline.engine.engine import Engine
@@ -49,12 +50,14 @@ class RetrainingService:
         self._metrics, self._job_metrics = metrics, JobMetrics(metrics)
         self._keeper = WriteBehind(database)
         self._outdated = False  # the runner has the config of before
+        self._lacks: str | None = None  # why no runner can be started here
         self._asked: set[str] = set()  # streams whose files of past points were looked at
         self._drifts: deque[DriftEvidence] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
 
     def start(self) -> None:
+        self._warn_if_training_is_impossible()
         self._scheduler.set_triggers(_triggers(self._config))
         self._scheduler.start()
         self._thread.start()
@@ -66,6 +69,7 @@ class RetrainingService:
         self._config = config
         self._scheduler.set_triggers(_triggers(config))
         self._outdated, self._asked = True, set()
+        self._warn_if_training_is_impossible()
 
     def stop(self) -> None:
         """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
@@ -201,8 +205,17 @@ class RetrainingService:
             self._outdated = False
             self._runner.stop()  # the next job starts one with the new config
         mine = [job for job in live if job.stream in self._config.streams]
-        if any(job.state == "running" or job.due_ns <= time.time_ns() for job in mine):
+        due = any(job.state == "running" or job.due_ns <= time.time_ns() for job in mine)
+        # a daemon that cannot train leaves it to another on the same database
+        if due and self._lacks is None:
             self._runner.ensure(self._config)
+
+    def _warn_if_training_is_impossible(self) -> None:
+        self._lacks = missing_for_training(on_this_machine=self._config.cluster.scheduler is None)
+        if self._lacks and (
+            names := [name for name, stream in self._config.streams.items() if trainable(stream)]
+        ):
+            log.warning("models are not trained by this daemon", reason=self._lacks, streams=names)
 
     def _queue(self, stream: str, due_ns: int) -> None:
         with self._database.begin() as connection:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Stream
+from pipeline.core.extras import require_training
 from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
 from pipeline.training.dataset import history_segments, newest_ns
 from storage.model_store.jobs import JobState, TaskKind
@@ -64,7 +65,11 @@ def run_task(task: Task, report: ReportProgress, cancelled: IsCancelled) -> Task
         task: the task.
         report: called with progress for the row of the job.
         cancelled: polled; the task ends soon after it returns True.
+
+    Raises:
+        NotInstalled: if this worker lacks what training needs.
     """
+    require_training()
     import torch
 
     torch.set_num_threads(1)

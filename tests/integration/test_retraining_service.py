@@ -264,3 +264,16 @@ def test_the_daemon_never_imports_dask():
         ).stdout.strip()
         == "[]"
     )
+
+
+def test_a_daemon_that_cannot_train_starts_no_runner_and_says_so(database, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "missing", lambda here: "training needs PyTorch")
+    service, _ = service_of(database, tmp_path)
+    service._runner.ensure = lambda config: pytest.fail("a runner was started")
+    service._say_what_lacks()
+    with database.begin() as connection:
+        jobs.add(connection, "train", "plant", 1, trigger="manual", author="ada", now_ns=time.time_ns())
+    service._look()
+    assert "training needs PyTorch" in "".join(capsys.readouterr())
+    (job,) = all_jobs(database)
+    assert job.state == "queued"

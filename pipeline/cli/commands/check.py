@@ -42,10 +42,13 @@ def check(
         ]
         show_json({"file": str(config), "valid": False, "problems": problems})
         raise typer.Exit(error.exit_code) from None
+    if not json:
+        for warning in _warnings(loaded):
+            note(f"{config}: warning: {warning}")
     if connect:
         _connect(config.name, loaded, json)
     elif json:
-        show_json({"file": str(config), "valid": True, "problems": []})
+        show_json({"file": str(config), "valid": True, "problems": [], "warnings": _warnings(loaded)})
     else:
         print_note(f"{config}: valid")
         columns = ("stream", "source", "format", "preset", "detector", "channels")
@@ -65,6 +68,31 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _warnings(config: Config) -> list[str]:
+    """Return what is valid but cannot work with this installation."""
+    from pipeline.core.extras import missing_for_training
+
+    lacks = missing_for_training(on_this_machine=config.cluster.scheduler is None)
+    if lacks is None:
+        return []
+    from pipeline.jobs.requests import trainable
+
+    wanted = [
+        name
+        for name, stream in config.streams.items()
+        if trainable(stream)
+        and (
+            stream.retraining.schedule is not None
+            or stream.retraining.on_drift
+            or stream.warm_start is not None
+        )
+    ]
+    return [
+        f"streams.{name}.retraining: {lacks}; until then the stream is scored by the weights that it has"
+        for name in wanted
+    ]
+
+
 def _connect(file: str, config: Config, json: bool) -> None:
     from pipeline.services.preflight import probe_database, probe_stream
 
@@ -72,14 +100,8 @@ def _connect(file: str, config: Config, json: bool) -> None:
     streams = [probe_stream(name, stream) for name, stream in config.streams.items()]
     exit_code = max([database.exit_code, *(stream.exit_code for stream in streams)])
     if json:
-        show_json(
-            {
-                "file": file,
-                "valid": True,
-                "database": database.as_dict(),
-                "streams": [_stream_dict(one) for one in streams],
-            }
-        )
+        found = {"database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]}
+        show_json({"file": file, "valid": True, "warnings": _warnings(config)} | found)
     else:
         print(f"database: {database.said}")
         for one in (both for stream in streams for both in (stream, stream.past) if both is not None):

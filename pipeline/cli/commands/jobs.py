@@ -64,7 +64,8 @@ def train(
     from time import time_ns
 
     from pipeline.cli.identity import author_name
-    from pipeline.core.errors import InputError
+    from pipeline.core.errors import InputError, NotInstalled
+    from pipeline.core.extras import missing_for_training
     from pipeline.jobs.requests import request_training, trainable
 
     with config_and_database(config) as (loaded, database):
@@ -78,6 +79,9 @@ def train(
             raise InputError(
                 f"stream {stream}: only a Kafka source can be read from --from to --to; name past files with the key `history`"
             )
+        lacks = missing_for_training(on_this_machine=loaded.cluster.scheduler is None)
+        if lacks and wait:
+            raise NotInstalled(lacks)
         now_ns = time_ns()
         with database.begin() as connection:
             detail = {name: time for name, time in (("from_ns", start), ("to_ns", end)) if time is not None}
@@ -94,7 +98,9 @@ def train(
         assert number is not None
         if not wait:
             print(number)
-            print_note(f"queued; a running daemon takes it. forewatch jobs show {number} tells how it goes")
+            print_note(f"queued; a running daemon takes it; follow it with: forewatch jobs show {number}")
+            if lacks:
+                print_note(f"a daemon of this installation cannot run it: {lacks}")
             return
         job = _wait(loaded, database, number)
     _show(job, json)

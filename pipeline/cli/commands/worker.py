@@ -33,6 +33,7 @@ def worker(
     """
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
+    from pipeline.core.extras import require_training
     from pipeline.jobs.dask_workers import run_worker
 
     if not SCHEDULER.fullmatch(scheduler):
@@ -47,6 +48,7 @@ def worker(
     for file in given:
         if not file.is_file():
             raise InputError(f"there is no file {file}; give the path of a PEM file")
+    require_training()
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
     print_note(
         f"taking work{', also for a GPU,' if gpu else ''} from {scheduler} as long as it is there; Ctrl-C ends this"
