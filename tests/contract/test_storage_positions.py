@@ -176,7 +176,7 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
         with database.begin() as connection:
             positions.advance(connection, position, 5, Counts(scored=5), None)
         os.kill(owner.pid, signal.SIGCONT)
-        out, errors = owner.communicate("go\n", timeout=20)
+        out, errors = owner.communicate("go\n", timeout=120)
         assert "committed" not in out
         assert "StorageUnavailable" in errors or "CommitUnknown" in errors
         with database.read() as connection:
@@ -202,7 +202,7 @@ def test_confirm_waits_for_a_commit_that_is_still_on_its_way(postgres_url):
 
     thread = threading.Thread(target=commit_slowly)
     thread.start()
-    in_flight.wait(5)
+    in_flight.wait(60)
     assert positions.confirm(database, before, 10) is CommitOutcome.COMMITTED
     thread.join()
     database.close()

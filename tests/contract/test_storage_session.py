@@ -117,7 +117,7 @@ def test_one_daemon_a_file_and_readers_beside_it(tmp_path):
     look = "import sys; from storage.sql.database import Database; Database(sys.argv[1]).require_head(); print('seen')"
     with daemon.begin():
         reader = subprocess.run(
-            [sys.executable, "-c", look, url], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", look, url], capture_output=True, text=True, timeout=120, check=False
         )
     assert reader.stdout == "seen\n", reader.stderr
     daemon.close()
@@ -157,7 +157,7 @@ def test_daemons_that_start_together_upgrade_once(database_url):
         for _ in range(3)
     ]
     for daemon in daemons:
-        _, errors = daemon.communicate(timeout=60)
+        _, errors = daemon.communicate(timeout=120)
         assert daemon.returncode == 0, errors
     Database(database_url).require_head()
 

@@ -50,7 +50,7 @@ class Listener:
         self._lines: Queue[tuple[str, float]] = Queue()
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
 
-    def line(self, beginning: str, timeout: float = 20.0) -> tuple[str, float]:
+    def line(self, beginning: str, timeout: float = 120.0) -> tuple[str, float]:
         """The next line that begins so, and when it came."""
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -72,7 +72,7 @@ def listening(command: list[str], folder: Path) -> Iterator[Listener]:
         yield Listener(process)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def reading(minute: int, temperature: float, site: str = "a", sensor: str = "s1") -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -115,14 +116,17 @@ def test_check_connect_names_what_does_not_answer(shell, topics):
 
 
 def test_an_interrupted_command_ends_with_130(shell):
-    shell.config()
-    with subprocess.Popen(
-        [*FOREWATCH, "check", "--connect"], cwd=shell.folder, stderr=subprocess.PIPE, text=True
-    ) as process:
-        time.sleep(4)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+    # a broker that never answers: who connects waits for it
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        shell.config(broker=f"127.0.0.1:{silent.getsockname()[1]}")
+        with subprocess.Popen(
+            [*FOREWATCH, "check", "--connect"], cwd=shell.folder, stderr=subprocess.PIPE, text=True
+        ) as process:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        connection.close()
     assert process.returncode == 130
     assert "Traceback" not in errors
 
@@ -175,7 +179,7 @@ def daemon(shell: Shell, *options: str) -> Iterator[Running]:
         yield running
         assert process.poll() is None, log.read_text()
         process.terminate()
-        assert process.wait(timeout=30) == 0, log.read_text()
+        assert process.wait(timeout=120) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
     finally:
         process.kill()

@@ -63,7 +63,7 @@ class Shell:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             stdin=subprocess.DEVNULL,
         )
         assert "Traceback" not in done.stderr, done.stderr
@@ -82,7 +82,7 @@ class Shell:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=True,
         )
         ends = [
@@ -132,7 +132,7 @@ def test_a_new_user_gets_a_config_that_is_valid(shell):
     ]
     assert "is there already" in shell.run("init", code=2).stderr
     shell.run("init", "--force", "--preset", "stock")
-    assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": []}
+    assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": [], "warnings": []}
 
 
 def test_mistakes_in_the_config_are_named_by_line_and_key(shell):

@@ -76,7 +76,7 @@ class Stage:
 
     def settle(self, kinds=("train", "shadow", "guard")):
         """Until nothing is due."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             self.runner.turn()
             with self.database.read() as connection:
@@ -297,7 +297,7 @@ def test_the_shadow_and_the_guard_look_at_what_is_in_the_history(
             device="cpu",
             detail=detail,
         )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         runner.turn()
         with database.read() as connection:

@@ -79,7 +79,7 @@ def stored(database, number):
         return jobs.get(connection, number)
 
 
-def turn_until(runner, done, timeout=60.0):
+def turn_until(runner, done, timeout=120.0):
     deadline = time.monotonic() + timeout
     while not done():
         assert time.monotonic() < deadline

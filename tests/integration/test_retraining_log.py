@@ -46,7 +46,7 @@ def test_a_stretch_of_a_log_gives_the_rows_of_the_history_and_leaves_the_live_gr
         "plant", config, database, source, StreamMetrics(Metrics(), "plant"), history_writer=writer
     )
     ends = [len(make_log(number, 120).values) for number in range(2)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         engine.turn(0.1)
         if sorted(at.next_offset or 0 for at in engine.parts.ownership.positions.values()) == sorted(ends):

@@ -165,7 +165,7 @@ class Topics:
     def delete(self, topic: str) -> None:
         """Delete a topic and wait until it is gone."""
         self.admin.delete_topics([topic])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while topic in self.admin.list_topics():
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -49,7 +49,7 @@ class MailServer:
 
     def __enter__(self) -> MailServer:
         self._thread.start()
-        self._started.wait(5)
+        self._started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

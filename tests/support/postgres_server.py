@@ -152,7 +152,7 @@ class DockerPostgres:
         else:
             self._container.start()
             self._created = True
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 psycopg.connect(f"{_libpq(self)}/postgres", connect_timeout=2).close()

@@ -53,7 +53,7 @@ class Receiver:
 
     def __enter__(self) -> Receiver:
         self._thread.start()
-        self._started.wait(5)
+        self._started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +68,7 @@ class Receiver:
             else f"http://127.0.0.1:{self.port}/hook"
         )
 
-    def wait(self, count: int, timeout: float = 10.0) -> list[Received]:
+    def wait(self, count: int, timeout: float = 120.0) -> list[Received]:
         """Until ``count`` requests are there."""
         end = time.monotonic() + timeout
         while len(self.received) < count and time.monotonic() < end:

@@ -244,7 +244,7 @@ class Reader:
         self.positions[partition] = records.next_offset
         self.batches.append(records)
 
-    def until(self, done: Callable[[], bool], timeout: float = 20.0, max_records: int = 1000) -> Reader:
+    def until(self, done: Callable[[], bool], timeout: float = 120.0, max_records: int = 1000) -> Reader:
         deadline = time.monotonic() + timeout
         while not done():
             assert time.monotonic() < deadline, f"gave up: owned {self.owned}, positions {self.positions}"

@@ -23,7 +23,7 @@ from tests.support.source_kinds import Reader, numbered
 pytestmark = pytest.mark.kafka
 
 
-def read_on(reader, count, timeout=40.0):
+def read_on(reader, count, timeout=120.0):
     """Until ``count`` records are there, whatever the broker does meanwhile; returns the messages of the
     errors on the way.
     """
@@ -48,7 +48,7 @@ def test_a_broker_that_is_away_is_told_and_reading_goes_on_alone(faulty_broker, 
     reader = Reader(join(client, faulty_broker.address, topic)).until_read(1000)
     faulty_broker.kill()
     said = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not said and time.monotonic() < deadline:
         begun = time.monotonic()
         try:
@@ -122,7 +122,7 @@ def test_a_member_that_was_silent_too_long_learns_that_it_lost_everything(topics
     heir.until_read(20)
     assert heir.values(Partition(topic, 0)) == numbered(10, first=100)
     revoked = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(revoked) < 2 and time.monotonic() < deadline:
         poll = zombie.source.poll(100, 0.2)
         revoked += poll.revoked
@@ -145,7 +145,7 @@ def test_a_member_that_hears_from_the_join_itself_that_it_was_forgotten(topics, 
     heir.until(lambda: len(heir.owned) == 2)
     coordinator.request_rejoin()  # as a heartbeat of the rebalance before would have
     revoked, assigned = [], []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not assigned and time.monotonic() < deadline:
         poll = zombie.source.poll(100, 0.2)
         revoked += poll.revoked
@@ -174,7 +174,7 @@ def test_a_damaged_log_is_named_and_the_place_is_kept(faulty_broker, join, clien
         file.write(raw)
     reader = Reader(join(client, faulty_broker.address, topic))
     errors = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (errors and len(reader.values(fine)) == 10) and time.monotonic() < deadline:
         try:
             reader.once()

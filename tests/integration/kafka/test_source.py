@@ -46,7 +46,7 @@ def test_three_members_join_and_leave_under_load(topics, join, client):
         owned = [partition for member in members for partition in member.owned]
         assert len(owned) == len(set(owned))
     everybody = members + gone
-    members[0].until(lambda: sum(member.count() for member in everybody) >= 6 * written, timeout=40)
+    members[0].until(lambda: sum(member.count() for member in everybody) >= 6 * written, timeout=120)
     for number in range(6):
         partition = Partition(topic, number)
         together = sorted(record for member in everybody for record in member.read.get(partition, []))
@@ -68,7 +68,7 @@ def test_a_compacted_topic_is_counted_in_full(topics, join, client):
         topics.produce(topic, numbered(50), key=lambda i: b"k%d" % (i % 5))
         time.sleep(0.3)
     reader = None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         topics.produce(topic, [b"tick"], key=lambda i: b"tick")  # rolls the segment
         reader = Reader(join(client, topics.broker, topic))

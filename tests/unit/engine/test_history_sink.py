@@ -136,7 +136,7 @@ def test_rows_are_visible_without_a_barrier_after_a_while(path, writer, monkeypa
     monkeypatch.setattr(history, "FLUSH_SECONDS", 0.0)
     writer.open(P, "", 1, 0)
     writer.append(P, 0, 10, batch(0, 10))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not offsets(path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert offsets(path) == list(range(10))

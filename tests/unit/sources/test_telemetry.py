@@ -32,7 +32,7 @@ def acquire(source, offset=None):
 
 def collect(source, count):
     found = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(found) < count and time.monotonic() < deadline:
         found += source.poll(10, 1.0).records
     return found
