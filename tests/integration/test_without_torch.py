@@ -101,7 +101,7 @@ def test_what_trains_says_what_is_missing(shell):
     assert shell.json("jobs", "list") == []
     assert shell.run("worker", "--scheduler", "tcp://127.0.0.1:1", code=2).stderr.splitlines() == [NEEDS]
     queued = shell.run("train", "forewatch.yaml", "-s", "plant").stderr.splitlines()
-    assert queued[-1] == f"not a daemon of this installation, though: {NEEDS}"
+    assert queued[-1] == f"a daemon of this installation cannot run it: {NEEDS}"
 
 
 def test_a_forecaster_is_no_detector_here_either(shell):

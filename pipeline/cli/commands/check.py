@@ -44,7 +44,7 @@ def check(
         raise typer.Exit(error.exit_code) from None
     if not json:
         for warning in _warnings(loaded):
-            note(f"{config}: warning: {warning}")
+            print_note(f"{config}: warning: {warning}")
     if connect:
         _connect(config.name, loaded, json)
     elif json:
