@@ -1,5 +1,6 @@
-"""Which rung of the ladder guards a series, why, and what comes next: found by running the champion over the
-stored points of the series.
+"""The forecaster status of a series: the active forecaster, the reason, and the next candidate.
+
+The champion is run over the stored points of the series.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from storage.sql.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """How one channel of a series is guarded.
+class ChannelStatus:
+    """Forecaster status of one channel.
 
-    errors: recent mean error of each rung in steps of the series, None where it has no forecast.
+    errors: recent mean error of each forecaster in steps of the series; None without a forecast.
     """
 
     channel: str
@@ -35,37 +36,47 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
-    """How a series is guarded; ``forecaster`` is that of its last verdict."""
+class SeriesStatus:
+    """Forecaster status of a series; ``forecaster`` is that of its last verdict."""
 
     stream: str
     series: str
     forecaster: str
     model_version: str
     last_ns: int
-    channels: list[Rung]
+    channels: list[ChannelStatus]
 
 
-def guarded(config: Config, database: Database, stream: str, series: str) -> Guarded:
-    """Raises InputError where the history does not know the series."""
+def series_status(config: Config, database: Database, stream: str, series: str) -> SeriesStatus:
+    """Return the forecaster status of ``series``.
+
+    Raises:
+        InputError: the history does not have the series, or its detector does not select a forecaster.
+    """
     champion = champion_of(database, stream, config.streams[stream])
     table = HistoryReader(config.history_path).read(stream, series=series)
     if not table.num_rows:
         raise InputError(
-            f"the history of stream {stream} has no series {series!r}; its name must be whole, as `forewatch anomalies list` shows it"
+            f"the history of stream {stream} has no series {series!r}; give the complete name, as `forewatch anomalies list` shows it"
         )
     channels = list(config.streams[stream].channels)
     points = points_of(table, channels)
     state = initial_states(database, champion, config.streams[stream], {series: int(points.time[0])})
     state, verdicts = champion.detector.step(state, points)
     if "ladder.error" not in state:
-        raise InputError(f"the detector {config.streams[stream].detector} of stream {stream} has no ladder")
+        raise InputError(
+            f"the detector {config.streams[stream].detector} of stream {stream} does not select a forecaster"
+        )
     last = FORECASTERS[int(verdicts.forecaster[-1])]
-    rungs = [_rung(state, place, channel, last) for place, channel in enumerate(channels)]
-    return Guarded(stream, series, last, champion.provenance.model_version, int(points.time[-1]), rungs)
+    channel_statuses = [
+        _channel_status(state, place, channel, last) for place, channel in enumerate(channels)
+    ]
+    return SeriesStatus(
+        stream, series, last, champion.provenance.model_version, int(points.time[-1]), channel_statuses
+    )
 
 
-def _rung(state: State, place: int, channel: str, last: str) -> Rung:
+def _channel_status(state: State, place: int, channel: str, last: str) -> ChannelStatus:
     points, recent = (
         int(state["ladder.gauss"][0, place, COL_ROWS]),
         state["ladder.error"][0, place, : len(FORECASTERS) - 1],
@@ -79,7 +90,7 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
     known = {name: error for name, error in errors.items() if error is not None}
     if points < MIN_ROWS_BEFORE_SELECTION:
         forecaster = FORECASTERS[1] if points else FORECASTERS[0]
-        return Rung(
+        return ChannelStatus(
             channel,
             forecaster,
             points,
@@ -88,26 +99,26 @@ def _rung(state: State, place: int, channel: str, last: str) -> Rung:
             f"seasonal, gaussian in {MIN_ROWS_BEFORE_SELECTION - points} points",
         )
     if not known:
-        return Rung(
+        return ChannelStatus(
             channel,
             last,
             points,
             errors,
-            "no forecast has erred yet: it never changed",
+            "no forecaster has had an error: the value has never changed",
             _next(last, clock is not None, seen),
         )
     forecaster = min(known, key=lambda name: (known[name], -FORECASTERS.index(name)))
     why = "its recent error is the smallest: " + ", ".join(
         f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])
     )
-    return Rung(channel, forecaster, points, errors, why, _next(forecaster, clock is not None, seen))
+    return ChannelStatus(channel, forecaster, points, errors, why, _next(forecaster, clock is not None, seen))
 
 
 def _next(forecaster: str, has_lstm: bool, seen: int) -> str:
     if forecaster == FORECASTERS[FORECASTER_LSTM]:
-        return "nothing is above it"
+        return "none: lstm is the last candidate"
     if not has_lstm:
-        return "this detector has no LSTM; standard and strong have"
+        return "none: this detector has no LSTM (standard and strong have one)"
     if seen < MIN_ROWS_BEFORE_FIT:
         return f"lstm in {MIN_ROWS_BEFORE_FIT - seen} points at the earliest"
     return "lstm, once its recent error is the smallest"

@@ -427,7 +427,7 @@ def test_people_keep_ranges_out_of_training(database, database_url, tmp_path):
         run("quarantine", "add", "--stream", "plant", *span[2:], "--from", "2025-10-10", "-c", file)
 
 
-def test_how_a_series_is_guarded(database, database_url, tmp_path):
+def test_series_show_prints_the_forecaster_status(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path)
     file = write_config(config, tmp_path / "f.yaml")
     write_history(config, {"old": tide(600), "young": tide(5), "flat": np.full(100, 7.0)})
@@ -442,6 +442,6 @@ def test_how_a_series_is_guarded(database, database_url, tmp_path):
     )
     flat = json.loads(run("series", "show", "flat", "--stream", "plant", "-c", file, "--json").stdout)
     assert flat["channels"][0]["forecaster"] == flat["forecaster"]
-    assert flat["channels"][0]["why"] == "no forecast has erred yet: it never changed"
+    assert flat["channels"][0]["why"] == "no forecaster has had an error: the value has never changed"
     with pytest.raises(InputError, match="no series 'gone'"):
         run("series", "show", "gone", "--stream", "plant", "-c", file)

@@ -110,8 +110,8 @@ def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path,
     }
 
 
-def test_the_rungs_that_guard_a_stream_are_counted():
-    """A new series is guarded by the lower rungs, later by the LSTM; each verdict counts once."""
+def test_verdicts_are_counted_by_forecaster():
+    """A new series begins without the LSTM and takes it later; each verdict counts once."""
     metrics, stream = Metrics(), STREAM.model_copy(update={"detector": "standard"})
     live, sink, points = scorer(stream), ForecasterUsageSink(metrics, "plant"), 0
     for records in batches(sensors(2, 3)):

@@ -19,7 +19,7 @@ from pipeline.engine.warm_start import read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.services.backfill import run_backfill
 from pipeline.services.explain import explain
-from pipeline.services.forecaster_status import guarded
+from pipeline.services.forecaster_status import series_status
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import second_reader
 from storage.history.history import HistoryReader
@@ -99,7 +99,7 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     with database.read() as connection:
         known = anomalies.query(connection, stream="plant")
     assert [explain(live, database, one).verdict for one in known] == ["holds"] * len(known)
-    shown = guarded(live, database, "plant", "a")
+    shown = series_status(live, database, "plant", "a")
     assert shown.channels[0].points > LIVE_S, "with those of the past"
     database.close()
     found = []

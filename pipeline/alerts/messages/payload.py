@@ -84,9 +84,11 @@ class AnomalyView(msgspec.Struct, frozen=True):
     # A stored message of 0.1.0 lacks both.
     forecaster: Annotated[
         str,
-        Meta(description="whose forecast it was: none, static, last_value, seasonal, gaussian or lstm"),
+        Meta(
+            description="forecaster of the expected value: none, static, last_value, seasonal, gaussian or lstm"
+        ),
     ] = ""
-    cause: Annotated[str, Meta(description=f"what raised it: none, {', '.join(CAUSE_TEXTS)}")] = ""
+    cause: Annotated[str, Meta(description=f"cause of the anomaly: none, {', '.join(CAUSE_TEXTS)}")] = ""
 
 
 class FaultView(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""``series show``: how one series is guarded."""
+"""``series show``: the forecaster status of a series."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.cli.output import show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.verdict_words import former_forecaster
 
-app = typer.Typer(no_args_is_help=True, help="How a series is guarded.")
+app = typer.Typer(no_args_is_help=True, help="Show the forecaster status of a series.")
 
 
 @app.command()
@@ -31,18 +31,18 @@ def show(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Show which rung guards a series, why, and what comes next.
+    """Show the forecaster of a series and the next candidate.
 
-    The rungs are static, last_value, seasonal, gaussian, lstm. It is computed from the stored points of the
-    series.
+    Forecasters are static, last_value, seasonal, gaussian and lstm. The status is computed from the stored
+    points of the series.
     """
     from dataclasses import asdict
 
-    from pipeline.services.forecaster_status import guarded
+    from pipeline.services.forecaster_status import series_status
 
     with config_and_database(config) as (loaded, database):
         require_stream(loaded, stream)
-        found = guarded(loaded, database, stream, series)
+        found = series_status(loaded, database, stream, series)
     if json:
         shown = asdict(found) | {"last": show_time(found.last_ns)}
         for one in (shown, *shown["channels"]):
