@@ -1,6 +1,4 @@
-"""A local receiver of webhooks for people: verifies every signature and prints what arrives (`forewatch hooks
-listen`).
-"""
+"""Local receiver of webhooks that verifies signatures and prints payloads (`forewatch hooks listen`)."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ from starlette.routing import Route
 from pipeline.alerts.messages import text
 from pipeline.alerts.messages.payload import Payload, decode
 
-_MOST = 1 << 20
+MAX_BODY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A payload that arrived.
 
-    ``signed``: a signature was verified; ``repeated``: this ``webhook-id`` was here before.
+    ``signed``: a signature was verified; ``repeated``: the ``webhook-id`` arrived before.
     """
 
     payload: Payload
@@ -35,17 +33,18 @@ class Arrival:
         return ", ".join(
             [
                 "signature verified" if self.signed else "not verified",
-                *(["a repetition of the same id"] if self.repeated else []),
+                *(["repetition of an earlier id"] if self.repeated else []),
             ]
         )
 
 
 def in_full(arrival: Arrival) -> str:
-    """Everything that the payload says, for a terminal."""
+    """Return all lines of the payload, for a terminal."""
     payload = arrival.payload
     head = f"{payload.type}  {payload.timestamp}  {text.clean(arrival.identity)}  ({arrival.marks})"
     rows = [
-        f"  {label:<17}{value}" for label, value in [*text.lines(payload.data), *text.commands(payload.data)]
+        f"  {label + ':':<31}{value}"
+        for label, value in [*text.lines(payload.data), *text.commands(payload.data)]
     ]
     return "\n".join([head, f"  {text.clean(payload.data.title)}", *rows, ""])
 
@@ -56,9 +55,13 @@ def hook_routes(
     answer: int = 200,
     words: Callable[[Arrival], str] = in_full,
 ) -> list[Route]:
-    """Routes that take webhooks at any path.
+    """Return routes that receive webhooks at any path.
 
-    Without ``secrets`` nothing is verified; ``answer`` is the status given to what verifies.
+    Args:
+        secrets: Secrets of which one must verify a request; without any, nothing is verified.
+        show: Called with the text of each request.
+        answer: Status of the answer to a verified request.
+        words: Returns the text of a payload.
     """
     seen: set[str] = set()
 
@@ -66,7 +69,7 @@ def hook_routes(
         body = b""
         async for chunk in request.stream():
             body += chunk
-            if len(body) > _MOST:
+            if len(body) > MAX_BODY_BYTES:
                 return Response("too large", status_code=413)
         identity = request.headers.get("webhook-id", "")
         problem = _problem(secrets, body, dict(request.headers))
@@ -84,13 +87,13 @@ def hook_routes(
 
 
 def _problem(secrets: Sequence[str], body: bytes, headers: dict[str, str]) -> str | None:
-    """Why none of the secrets verifies the request; None if one does, or if there are none."""
+    """Return why no secret verifies the request; None if one does, or if there are none."""
     problem = None
     for secret in secrets:
         try:
             Webhook(secret).verify(body, headers, json_parse=False)
         except (WebhookVerificationError, ValueError) as error:
-            problem = f"the signature does not verify: {error}"
+            problem = f"signature not verified: {error}"
         else:
             return None
     return problem

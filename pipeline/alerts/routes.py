@@ -1,4 +1,4 @@
-"""What the links of messages lead to: ``/alerts/ID`` and ``/alerts/ID.png`` of the daemon's HTTP server."""
+"""Pages behind the links of messages: ``/alerts/ID`` and ``/alerts/ID.png`` of the HTTP server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.core.errors import StorageError
 from pipeline.database import database_of
 from storage.alerting import deliveries
 
-#: What an alert says comes from outside; a page of it may load nothing but its own picture, and run nothing.
+#: The text of an alert comes from outside: its page may load only its own chart, and run no script.
 _POLICY = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'",
     "cache-control": "no-store",
@@ -22,8 +22,8 @@ _POLICY = {
 
 
 def alert_routes(config: Config) -> list[Route]:
-    """The last message about an alert, and its picture."""
-    # Connects at the first request; the daemon's own connection belongs to its loop.
+    """Return the routes of the last message about an alert, and of its chart."""
+    # A database of its own, connected at the first request: the connection of the daemon belongs to its loop.
     database, draw = database_of(config), chart_renderer(config)
 
     def last(request: Request) -> Payload | None:
@@ -32,19 +32,19 @@ def alert_routes(config: Config) -> list[Route]:
         return None if body is None else decode(body)
 
     def answer(request: Request) -> Response:
-        drawn = request.url.path.endswith(".png")
+        is_chart = request.url.path.endswith(".png")
         try:
             payload = last(request)
         except StorageError as error:
-            return Response(f"the database does not answer: {error}", status_code=503)
+            return Response(f"database unavailable: {error}", status_code=503)
         if payload is None:
-            return Response("there is no message about such an alert (any more)", status_code=404)
-        if not drawn:
+            return Response("no message about this alert is stored", status_code=404)
+        if not is_chart:
             picture = f"/alerts/{request.path_params['alert']}.png" if payload.data.anomalies else None
             return HTMLResponse(html_of(payload.data, picture), headers=_POLICY)
         png = draw(payload)
         return (
-            Response("there is no history to draw", status_code=404)
+            Response("no recorded history to draw", status_code=404)
             if png is None
             else Response(png, media_type="image/png")
         )

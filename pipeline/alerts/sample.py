@@ -1,6 +1,4 @@
-"""A test message: complete, so that a receiver can show what it would make of a real one, and plainly marked
-as a test.
-"""
+"""Complete test message, marked as a test, that a receiver can treat like a real one."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from storage.alerting.states import AlertKind, MemberState
 
 
 def sample_payload() -> Payload:
-    """A message of the kind ``test`` about an anomaly that never was."""
+    """Return a message of the kind ``test`` about an invented anomaly."""
     now = time.time_ns()
     labels = {"site": "test", "note": "sent by forewatch endpoints ping"}
     anomaly = Anomaly(

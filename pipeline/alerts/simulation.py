@@ -1,8 +1,7 @@
-"""`forewatch alerts test`: past anomalies go through the rules again, on a clock of their own, and nothing is
-sent.
+"""Simulation of the alerts of past anomalies (`forewatch alerts test`); nothing is sent.
 
-The router that runs is the real one, on a database of its own in a temporary folder: what it queues there is
-what would have been sent.
+The router runs with a simulated clock on a temporary database. The deliveries that it queues there are those
+that would have been sent.
 """
 
 from __future__ import annotations
@@ -23,26 +22,29 @@ from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Fault
 from storage.alerting import alerts, deliveries, outbox
+from storage.alerting.states import AlertKind, EventKind, SuppressionReason, Urgency
 from storage.results import faults
 from storage.sql.database import Database
 
-_DAY = 86_400 * SECOND_NS
+_DAY_NS = 86_400 * SECOND_NS
 
 
 @dataclass(slots=True)
 class StreamReport:
-    """What the rules would have made of one stream. ``event_results``: what became of its events."""
+    """Simulated counts of one stream; ``event_results`` are its events by state or reason."""
 
     anomalies: int = 0
     event_results: Counter[str] = field(default_factory=Counter)
     pages: int = 0
-    pages_per_day: float | None = None  # the budget
+    budget_per_day: float | None = None
 
 
 @dataclass(slots=True)
 class SimulationReport:
-    """``sent``: (endpoint, when, payload); ``dropped``: (when, why, anomaly) of those that nobody was told
-    of; both in order of time.
+    """Result of a simulation, in order of time.
+
+    ``sent``: (endpoint, time in ns, payload). ``dropped``: (time in ns, reason, anomaly) of anomalies in no
+    message.
     """
 
     days: float
@@ -54,27 +56,34 @@ class SimulationReport:
 def simulate(
     config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int
 ) -> SimulationReport:
-    """Route what happened between two times anew.
+    """Route the anomalies and faults between two times again.
 
-    An anomaly begins with its first flagged point, is at its worst at its peak and is over with its last;
-    that the router heard of it a batch later then does not matter here.
+    An anomaly is opened at its peak and closed at its last flagged point. The delay until its batch was
+    committed is not simulated.
+
+    Args:
+        config: Configuration whose rules are simulated.
+        anomalies: Anomalies of its streams.
+        past_faults: Faults of its streams.
+        since_ns: Beginning of the simulated time.
+        until_ns: End of the simulated time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{Path(folder)}/rehearsal.db")
+        database = Database(f"sqlite:///{Path(folder)}/simulation.db")
         database.upgrade()
         try:
-            stage = _Stage(config, database)
-            stage.play(sorted(_happenings(anomalies, past_faults), key=lambda h: h[0]), until_ns)
-            return stage.report(anomalies, since_ns, until_ns)
+            simulator = _Simulator(config, database)
+            simulator.run(sorted(_timed_records(anomalies, past_faults), key=lambda h: h[0]), until_ns)
+            return simulator.report(anomalies, since_ns, until_ns)
         finally:
             database.close()
 
 
-def _happenings(
+def _timed_records(
     anomalies: Iterable[Anomaly], past_faults: Iterable[Fault]
 ) -> Iterable[tuple[int, Anomaly | Fault]]:
     for anomaly in anomalies:
-        # What was known at the beginning is not kept; that it was at least as severe as to be flagged is.
+        # The state at the beginning is not stored; that of the peak is.
         yield anomaly.peak_ns, replace(anomaly, state=AnomalyState.OPEN, revision=1, end_ns=anomaly.peak_ns)
         if anomaly.state is AnomalyState.CLOSED:
             yield anomaly.end_ns, replace(anomaly, revision=2)
@@ -84,47 +93,49 @@ def _happenings(
             yield fault.ended_ns, fault
 
 
-class _Stage:
+class _Simulator:
+    """Router on a temporary database with a simulated clock."""
+
     def __init__(self, config: Config, database: Database) -> None:
         self._config = config
         self._database = database
         self._router = router_of(config)
-        self._outboxes = {stream: OutboxWriter(stream, enabled=True) for stream in config.streams}
+        self._writers = {stream: OutboxWriter(stream, enabled=True) for stream in config.streams}
         with database.begin() as connection:
             outbox.ensure_streams(connection, self._router.streams)
 
-    def play(self, happenings: Sequence[tuple[int, Anomaly | Fault]], until_ns: int) -> None:
-        """Let everything happen at its time, and timers run out in between; all in one transaction, for
-        speed."""
+    def run(self, records: Sequence[tuple[int, Anomaly | Fault]], until_ns: int) -> None:
+        """Route (time, record) in order, and the timers between them, in one transaction for speed."""
         with self._database.begin() as connection:
-            for now_ns, record in happenings:
-                self._wait_until(connection, now_ns)
-                outbox = self._outboxes[record.stream]
+            for now_ns, record in records:
+                self._route_timers_until(connection, now_ns)
+                writer = self._writers[record.stream]
                 if isinstance(record, Fault):
                     faults.save(connection, record)
-                    outbox.on_faults(connection, [record], now_ns)
+                    writer.on_faults(connection, [record], now_ns)
                 else:
-                    outbox.on_changes(connection, [record], now_ns)
+                    writer.on_changes(connection, [record], now_ns)
                 self._router.route(connection, record.stream, now_ns)
-            self._wait_until(connection, until_ns)
+            self._route_timers_until(connection, until_ns)
 
-    def _wait_until(self, connection: Connection, now_ns: int) -> None:
+    def _route_timers_until(self, connection: Connection, now_ns: int) -> None:
         while (timer := alerts.next_timer(connection)) is not None and timer[0] <= now_ns:
             self._router.route(connection, timer[1], timer[0])
 
     def report(self, anomalies: Sequence[Anomaly], since_ns: int, until_ns: int) -> SimulationReport:
+        """Return the counts, messages and dropped anomalies of the simulation."""
         streams = {name: StreamReport() for name in self._config.streams}
         for anomaly in anomalies:
             streams[anomaly.stream].anomalies += 1
         with self._database.read() as connection:
-            for (stream, fate), count in outbox.count_by_stream(connection).items():
+            for (stream, result), count in outbox.count_by_stream(connection).items():
                 if stream in streams:
-                    streams[stream].event_results[fate] += count
+                    streams[stream].event_results[result] += count
             for alert in alerts.query(connection):
                 if (
                     alert.stream in streams
-                    and alert.urgency == "page"
-                    and alert.kind == "data"
+                    and alert.urgency == Urgency.PAGE
+                    and alert.kind == AlertKind.DATA
                     and alert.sent_ns is not None
                 ):
                     streams[alert.stream].pages += 1
@@ -135,11 +146,11 @@ class _Stage:
             ]
             dropped = _dropped(connection)
         for name, configured in self._config.streams.items():
-            streams[name].pages_per_day = (
+            streams[name].budget_per_day = (
                 configured.alerts.budget.per_day if configured.alerts.budget is not None else None
             )
         return SimulationReport(
-            max(until_ns - since_ns, 1) / _DAY,
+            max(until_ns - since_ns, 1) / _DAY_NS,
             streams,
             sorted(sent, key=lambda s: (s[1], s[0], s[2].data.sequence)),
             dropped,
@@ -147,12 +158,9 @@ class _Stage:
 
 
 def _dropped(connection: Connection) -> list[tuple[int, str, Anomaly]]:
-    """Each anomaly once: the first of its events that was not sent says why.
-
-    What became part of an alert that spoke is not among them.
-    """
+    """Return each anomaly in no message once, with the reason of its first suppressed event."""
     found: dict[UUID, tuple[int, str, Anomaly]] = {}
     for event, reason in outbox.suppressed(connection):
-        if event.kind == "anomaly" and reason != "unchanged":
+        if event.kind == EventKind.ANOMALY and reason != SuppressionReason.UNCHANGED:
             found.setdefault(event.subject, (event.created_ns, reason, decode_anomaly(event.body)))
     return list(found.values())

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.messages.payload import Payload
-from pipeline.alerts.transport.base import ANSWER_KEPT, DeliveryResult
+from pipeline.alerts.transport.base import MAX_ANSWER_CHARACTERS_KEPT, DeliveryResult
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import EndpointBase
@@ -102,7 +102,7 @@ def test_a_giant_answer_is_not_read_to_its_end():
         (outcome,) = send(json_endpoint(receiver.url), payload("opened"))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert (outcome.status, len(outcome.answer)) == (500, ANSWER_KEPT)
+    assert (outcome.status, len(outcome.answer)) == (500, MAX_ANSWER_CHARACTERS_KEPT)
     assert sent < 100_000_000
     assert peak < 20_000_000
 

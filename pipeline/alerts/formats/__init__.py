@@ -1,9 +1,9 @@
-"""The formats of alerts for HTTP receivers: one module each, registered here. To add one: write ``render``
-and ``secrets``, add a line.
+"""Formats of alerts for HTTP receivers, one module each, registered here.
 
-``render(endpoint, message)`` makes the request, ``secrets(endpoint)`` names what must never be shown. Both
-read secrets anew each time, so that one that was exchanged on disk is used at once.
-``tests/contract/test_alerts_formats.py`` says when a format is done.
+A new format has the functions ``render`` and ``secrets`` and a line in ``FORMATS``. ``render(endpoint, message)``
+returns the request, ``secrets(endpoint)`` the texts that must not be shown. Both read secrets in every call, so
+that a secret that was replaced on disk is used at once. ``tests/contract/test_alerts_formats.py`` is the test
+that a format must pass.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from pipeline.alerts.formats import alertmanager, opsgenie, pagerduty, plain, sl
 from pipeline.alerts.transport.base import Call, Message
 
 
-class Format(NamedTuple):
+class AlertFormat(NamedTuple):
+    """Functions of one format."""
+
     render: Callable[[Any, Message], Call]
     secrets: Callable[[Any], list[str]]
 
 
-FORMATS: dict[str, Format] = {
-    "webhook": Format(webhook.render, webhook.secrets),
-    "json": Format(plain.render, plain.secrets),
-    "slack": Format(slack.render, slack.secrets),
-    "teams": Format(teams.render, teams.secrets),
-    "pagerduty": Format(pagerduty.render, pagerduty.secrets),
-    "opsgenie": Format(opsgenie.render, opsgenie.secrets),
-    "alertmanager": Format(alertmanager.render, alertmanager.secrets),
+FORMATS: dict[str, AlertFormat] = {
+    "webhook": AlertFormat(webhook.render, webhook.secrets),
+    "json": AlertFormat(plain.render, plain.secrets),
+    "slack": AlertFormat(slack.render, slack.secrets),
+    "teams": AlertFormat(teams.render, teams.secrets),
+    "pagerduty": AlertFormat(pagerduty.render, pagerduty.secrets),
+    "opsgenie": AlertFormat(opsgenie.render, opsgenie.secrets),
+    "alertmanager": AlertFormat(alertmanager.render, alertmanager.secrets),
 }

@@ -19,16 +19,18 @@ _RESERVED = {"alertname", "severity", "stream", "alert_id", "channel", "urgency"
 
 
 def render(endpoint: AlertmanagerEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     alert = message.payload.data
-    over = alert.status in ("resolved", "retracted")
+    ended = alert.status in ("resolved", "retracted")
     posted = [
-        _alert(alert, s, message.payload.timestamp if over or s != alert.severity else None)
+        _alert(alert, s, message.payload.timestamp if ended or s != alert.severity else None)
         for s in alert.severities
     ]
     return Call(address(endpoint).rstrip("/") + "/api/v2/alerts", dumps(posted), [JSON, *headers(endpoint)])
 
 
 def secrets(endpoint: AlertmanagerEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return http_secrets(endpoint)
 
 
@@ -54,7 +56,7 @@ def _alert(alert: Alert, severity: str, ended: str | None) -> dict[str, Any]:
 
 
 def _label(name: str) -> str:
-    """A label name as Prometheus allows it, which never hides one of ours."""
+    """Return a label name that Prometheus allows and that replaces none of forewatch."""
     safe = re.sub(r"[^a-zA-Z0-9_]", "_", name)
     safe = f"_{safe}" if not safe or safe[0].isdigit() else safe
     return f"label_{safe}" if safe in _RESERVED or safe.startswith("__") else safe

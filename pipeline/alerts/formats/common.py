@@ -1,4 +1,4 @@
-"""What the formats share: addresses and headers that may be secrets, and texts of bounded length."""
+"""Parts of all formats: addresses and headers that may be secrets, and texts of limited length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JSON = ("content-type", "application/json")
 
 
 def address(endpoint: HttpEndpoint) -> str:
-    """The address to call. Raises ValueError if it is a secret that is missing or may not be called."""
+    """Return the address to call. Raises ValueError if it is a secret that is missing or may not be called."""
     if isinstance(endpoint.url, str):
         return endpoint.url
     url = endpoint.url.reveal().get_secret_value()
@@ -21,7 +21,7 @@ def address(endpoint: HttpEndpoint) -> str:
 
 
 def headers(endpoint: HttpEndpoint) -> list[tuple[str, str]]:
-    """The user's own headers. Raises ValueError if a secret is missing or cannot be sent as a header."""
+    """Return the user's own headers. Raises ValueError if a secret is missing or cannot be sent as a header."""
     found = []
     for name, value in endpoint.headers.items():
         text = value if isinstance(value, str) else value.reveal().get_secret_value()
@@ -31,14 +31,16 @@ def headers(endpoint: HttpEndpoint) -> list[tuple[str, str]]:
 
 
 def http_secrets(endpoint: HttpEndpoint) -> list[str]:
-    """Secret address and secret headers."""
+    """Return the secret address and secret headers."""
     hidden = [endpoint.url, *endpoint.headers.values()]
     return [s.reveal().get_secret_value() for s in hidden if isinstance(s, Secret)]
 
 
 def dumps(value: Any) -> bytes:
+    """Return compact JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def cut(text: str, limit: int) -> str:
+    """Return at most ``limit`` characters of a text."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -14,6 +14,7 @@ _PRIORITY = {"info": "P4", "warning": "P3", "major": "P2", "critical": "P1"}
 
 
 def render(endpoint: OpsgenieEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     alert, base = message.payload.data, address(endpoint).rstrip("/")
     key = ("authorization", f"GenieKey {endpoint.key.reveal().get_secret_value()}")
     action = {"acknowledged": "acknowledge", "resolved": "close", "retracted": "close"}.get(
@@ -38,11 +39,12 @@ def render(endpoint: OpsgenieEndpoint, message: Message) -> Call:
 
 
 def secrets(endpoint: OpsgenieEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return [endpoint.key.reveal().get_secret_value(), *http_secrets(endpoint)]
 
 
 def _details(message: Message) -> dict[str, str]:
-    """Strings only: Opsgenie refuses other values."""
+    """Return the details, all strings: Opsgenie refuses other values."""
     alert = message.payload.data
     known = {
         "rule": alert.rule,

@@ -16,10 +16,11 @@ _SEVERITY = {"info": "info", "warning": "warning", "major": "error", "critical":
 
 
 def render(endpoint: PagerDutyEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     payload = message.payload
     alert = payload.data
-    over = alert.status in ("resolved", "retracted")
-    action = "acknowledge" if payload.kind == "acknowledged" else "resolve" if over else "trigger"
+    ended = alert.status in ("resolved", "retracted")
+    action = "acknowledge" if payload.kind == "acknowledged" else "resolve" if ended else "trigger"
     key = endpoint.key.reveal().get_secret_value()
     event: dict[str, Any] = {"routing_key": key, "event_action": action, "dedup_key": alert.alert_id}
     if action == "trigger":
@@ -28,6 +29,7 @@ def render(endpoint: PagerDutyEndpoint, message: Message) -> Call:
 
 
 def secrets(endpoint: PagerDutyEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return [endpoint.key.reveal().get_secret_value(), *http_secrets(endpoint)]
 
 
@@ -52,5 +54,5 @@ def _trigger(alert: Alert, timestamp: str) -> dict[str, Any]:
         event["client_url"] = alert.link
         event["links"] = [{"href": alert.link, "text": "Open in forewatch"}]
     if alert.picture is not None:
-        event["images"] = [{"src": alert.picture, "alt": "the series with its expected band"}]
+        event["images"] = [{"src": alert.picture, "alt": "Chart of the series with its expected band"}]
     return event

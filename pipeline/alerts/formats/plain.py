@@ -1,4 +1,4 @@
-"""The payload of a webhook as plain JSON, without a signature; ``webhook-id`` still tells repetitions."""
+"""Payload of a webhook as plain JSON without a signature; ``webhook-id`` still identifies repetitions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pipeline.config.endpoints import JsonEndpoint
 
 
 def render(endpoint: JsonEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     return Call(
         address(endpoint),
         message.body,
@@ -17,4 +18,5 @@ def render(endpoint: JsonEndpoint, message: Message) -> Call:
 
 
 def secrets(endpoint: JsonEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return http_secrets(endpoint)

@@ -1,7 +1,7 @@
 """Slack: an incoming webhook with Block Kit blocks (https://docs.slack.dev/reference/block-kit/blocks).
 
-Texts from outside stand in ``plain_text`` and ``rich_text``, which Slack shows as they are: no mentions,
-links or markup can be smuggled in. The fallback ``text`` is markup, so its &, < and > are escaped.
+Texts from outside are ``plain_text`` and ``rich_text``, which Slack shows as they are, so that they cannot
+contain mentions, links or markup. The fallback ``text`` is markup, so its &, < and > are escaped.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ _SIGN = {"info": "🔵", "warning": "🟡", "major": "🟠", "critical": "🔴"}
 
 
 def render(endpoint: SlackEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     alert = message.payload.data
-    over = alert.status in ("resolved", "retracted")
-    sign = "🟢" if over else _SIGN.get(alert.severity, "⚪")
+    ended = alert.status in ("resolved", "retracted")
+    sign = "🟢" if ended else _SIGN.get(alert.severity, "⚪")
     body = {
         "text": _escaped(cut(f"{sign} {alert.title}", 3000)),
         "attachments": [
             {
-                "color": RESOLVED_COLOUR if over else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR),
+                "color": RESOLVED_COLOUR if ended else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR),
                 "blocks": _blocks(alert, sign),
             }
         ],
@@ -35,6 +36,7 @@ def render(endpoint: SlackEndpoint, message: Message) -> Call:
 
 
 def secrets(endpoint: SlackEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return http_secrets(endpoint)
 
 

@@ -1,7 +1,7 @@
 """Microsoft Teams: a workflow with the trigger "when a Teams webhook request is received" takes a message
 with an Adaptive Card 1.4.
 
-Texts from outside stand in text runs, which know no Markdown. A message may have 28 KB.
+Texts from outside are text runs, in which Markdown has no effect. A message has at most 28 KB.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _COLOUR = {"info": "accent", "warning": "warning", "major": "warning", "critical
 
 
 def render(endpoint: TeamsEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     card = _card(message.payload.data)
     attachment = {
         "contentType": "application/vnd.microsoft.card.adaptive",
@@ -30,12 +31,13 @@ def render(endpoint: TeamsEndpoint, message: Message) -> Call:
 
 
 def secrets(endpoint: TeamsEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     return http_secrets(endpoint)
 
 
 def _card(alert: Alert) -> dict[str, Any]:
-    over = alert.status in ("resolved", "retracted")
-    colour = "good" if over else _COLOUR.get(alert.severity, "default")
+    ended = alert.status in ("resolved", "retracted")
+    colour = "good" if ended else _COLOUR.get(alert.severity, "default")
     heading = _run(alert.title, weight="bolder", size="medium", color=colour)
     body = [_block(heading)]
     body += [_block(_run(f"{line.label}  ", weight="bolder"), _run(line.text)) for line in text.lines(alert)]

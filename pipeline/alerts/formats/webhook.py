@@ -1,4 +1,4 @@
-"""Standard Webhooks 1.0: the stored payload, signed with one secret or, while it is exchanged, with two."""
+"""Standard Webhooks 1.0: the stored payload, signed with one secret, or two while it is replaced."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pipeline.config.endpoints import WebhookEndpoint
 
 
 def render(endpoint: WebhookEndpoint, message: Message) -> Call:
+    """Return the request of a message. Raises ValueError if a secret is missing."""
     keys = [check_secret(s.reveal().get_secret_value()) for s in endpoint.secrets]
     signed = signed_headers(keys, message.delivery, message.attempted, message.body)
     return Call(address(endpoint), message.body, [JSON, *signed, *headers(endpoint)])
 
 
 def secrets(endpoint: WebhookEndpoint) -> list[str]:
+    """Return the texts that must not be shown."""
     keys = [s.reveal().get_secret_value() for s in endpoint.secrets]
     return [*keys, *(k.removeprefix("whsec_") for k in keys), *http_secrets(endpoint)]

@@ -1,1 +1,1 @@
-"""What a message says: payload, text, HTML, chart."""
+"""Content of messages: payload, text, HTML, chart."""

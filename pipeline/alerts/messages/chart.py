@@ -1,6 +1,4 @@
-"""A small picture of an anomaly: the series, what was expected, the band in which nothing would have been
-flagged.
-"""
+"""Chart of an anomaly: the series, the expected values, and the band in which no point is flagged."""
 
 from __future__ import annotations
 
@@ -20,21 +18,21 @@ from pipeline.core.durations import SECOND_NS, to_nanoseconds
 
 log = structlog.get_logger(__name__)
 
-#: How far back to look for enough points: sensors have them within hours, stocks within years.
-_PAST = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
-_ENOUGH = 60
-_MOST = 240
-_AFTER = to_nanoseconds(timedelta(hours=6))
+#: Spans that are read until there are enough points: sensors have them in hours, daily prices in a year.
+_SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
+MIN_POINTS = 60
+MAX_POINTS = 240
+_SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
 #: its arguments in a row.
-Read = Callable[[str, str, int, int, list[str]], Any]
+ReadHistory = Callable[[str, str, int, int, list[str]], Any]
 
 
 class ChartRenderer:
-    """Draws what a payload is about. None where the history has no points, or cannot be read."""
+    """Draws the first anomaly of a payload; None if its points are not recorded or cannot be read."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: ReadHistory) -> None:
         self._read = read
 
     def __call__(self, payload: Payload) -> bytes | None:
@@ -43,11 +41,11 @@ class ChartRenderer:
         return self.draw(payload.data.stream, payload.data.anomalies[0])
 
     def draw(self, stream: str, anomaly: AnomalyView) -> bytes | None:
-        """PNG, 600 by 240 pixels."""
+        """Return a PNG of 600 by 240 pixels."""
         try:
             points = self._points(stream, anomaly)
         except (OSError, ValueError, KeyError) as error:
-            log.warning("no picture: the history cannot be read", stream=stream, error=str(error))
+            log.warning("no chart: recorded history cannot be read", stream=stream, error=str(error))
             return None
         return None if points is None else _draw(anomaly, points)
 
@@ -55,16 +53,16 @@ class ChartRenderer:
         channel = leading(anomaly).name
         columns = ["flag", *(f"{kind}:{channel}" for kind in ("value", "expected", "lower", "upper"))]
         start, end = (round(moment(t).timestamp() * SECOND_NS) for t in (anomaly.start, anomaly.end))
-        for past in _PAST:
-            table = self._read(stream, anomaly.series, start - past, end + _AFTER, columns)
-            if table.num_rows >= _ENOUGH:
+        for past in _SPANS_NS:
+            table = self._read(stream, anomaly.series, start - past, end + _SPAN_AFTER_NS, columns)
+            if table.num_rows >= MIN_POINTS:
                 break
         if table.num_rows == 0:
             return None
         time = table.column("time").to_numpy()
-        # Most of the picture is the past; what came after the end shows whether it is over.
-        last = min(int(np.searchsorted(time, end, "right")) + _MOST // 6, len(time))
-        first = max(min(last - _MOST, int(np.searchsorted(time, start)) - _ENOUGH), 0)
+        # Most of the chart shows the past; the points after the end show whether the anomaly has ended.
+        last = min(int(np.searchsorted(time, end, "right")) + MAX_POINTS // 6, len(time))
+        first = max(min(last - MAX_POINTS, int(np.searchsorted(time, start)) - MIN_POINTS), 0)
         shown = {name: table.column(name).to_numpy()[first:last] for name in columns}
         return {"time": time[first:last], "flag": shown.pop("flag")} | {
             name.partition(":")[0]: v for name, v in shown.items()
@@ -116,7 +114,7 @@ def _date_axis(axes: Any, dates: Any) -> None:
 
 
 def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
-    """A band that was still wide when the series was young must not flatten what is to be seen."""
+    """Limit the axis to the values and most of the band: a young series has a very wide band."""
     seen = points["value"][np.isfinite(points["value"])]
     band = np.concatenate([points["lower"], points["upper"]])
     band = band[np.isfinite(band)]
@@ -130,5 +128,5 @@ def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
 
 
 def _literal(text: str) -> str:
-    """matplotlib reads text between dollar signs as a formula."""
+    """Escape dollar signs, between which matplotlib reads a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""An alert as a page of HTML: the body of a mail, and what stands behind the link of a message."""
+"""HTML page of an alert: the body of a mail, and the page behind the link of a message."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from pipeline.alerts.messages.style import RESOLVED_COLOUR, SEVERITY_COLOURS
 
 
 def html_of(alert: Alert, picture: str | None) -> str:
-    """``picture`` is the address of an image: one inside of the mail (cid:), or one on this server."""
-    over = alert.status in ("resolved", "retracted")
-    colour = RESOLVED_COLOUR if over else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR)
+    """Return the page of an alert.
+
+    ``picture`` is the address of the chart: inside the mail (cid:) or on this server.
+    """
+    ended = alert.status in ("resolved", "retracted")
+    colour = RESOLVED_COLOUR if ended else SEVERITY_COLOURS.get(alert.severity, RESOLVED_COLOUR)
     rows = "".join(
         f'<tr><td style="padding:3px 14px 3px 0;color:#666;vertical-align:top;white-space:nowrap">{_escape(line.label)}</td>'
         f'<td style="padding:3px 0">{_escape(line.text)}</td></tr>'
         for line in text.lines(alert)
     )
     commands = "\n".join(_escape(line.text) for line in text.commands(alert))
-    alt = "the series with its expected band"
+    alt = "Chart of the series with its expected band"
     image = (
         f'<img src="{_escape(picture)}" alt="{alt}" width="600" style="margin:14px 0">'
         if picture is not None

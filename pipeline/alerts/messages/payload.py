@@ -1,8 +1,7 @@
-"""What is sent: one payload for every receiver, published as ``docs/reference/alert-payload.schema.json``; the other
-formats are made from it.
+"""Payload of a message, from which every format is made.
 
-Times are RFC 3339 in UTC with microseconds. The type names carry the version of the schema: a change that a
-receiver could trip over gets a new one.
+Its schema is published as ``docs/reference/alert-payload.schema.json``. Times are RFC 3339 in UTC with
+microseconds. The type contains the version of the schema; an incompatible change gets a new version.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where the records lie that the anomaly was seen in."""
+    """Position of the records of the anomaly."""
 
     topic: str
     partition: int
@@ -49,7 +48,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class AnomalyView(msgspec.Struct, frozen=True):
-    """One interval of one series."""
+    """One anomaly: an interval of one series."""
 
     id: str
     series: str
@@ -59,7 +58,7 @@ class AnomalyView(msgspec.Struct, frozen=True):
     direction: Annotated[str, Meta(description="up, down or mixed")]
     start: str
     peak: str
-    end: Annotated[str, Meta(description="time of the last flagged point so far")]
+    end: Annotated[str, Meta(description="time of the last flagged point until now")]
     points: Annotated[int, Meta(description="flagged points")]
     score: Annotated[float, Meta(description="1 minus the tail probability of the peak")]
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
@@ -92,7 +91,7 @@ class AnomalyView(msgspec.Struct, frozen=True):
 
 
 class FaultView(msgspec.Struct, frozen=True):
-    """Something that is wrong with the watching, not with the watched."""
+    """A fault of the pipeline, not of the data."""
 
     kind: str
     message: str
@@ -107,23 +106,23 @@ class Hint(msgspec.Struct, frozen=True):
     series: str
     started: str
     together: Annotated[int, Meta(description="past alerts in which it was anomalous together with others")]
-    first: Annotated[int, Meta(description="those in which it was the first")]
+    first: Annotated[int, Meta(description="those of them in which it was the first")]
 
 
 class BudgetView(msgspec.Struct, frozen=True):
-    """Why this alert pages or not."""
+    """Budget of pages at the time of the message, and the p-value of the alert."""
 
     pages_per_day: float
     p_value: Annotated[
         float,
-        Meta(description="chance that an undisturbed candidate of the stream is at least as surprising"),
+        Meta(description="probability that an undisturbed candidate of the stream is at least as surprising"),
     ]
-    threshold: Annotated[float, Meta(description="p-values up to this one page")]
+    threshold: Annotated[float, Meta(description="alerts with p-values up to this one page")]
     used: Annotated[float, Meta(description="pages of the last 24 hours")]
 
 
 class Commands(msgspec.Struct, frozen=True):
-    """What to type next."""
+    """Commands for the next steps."""
 
     explain: str | None
     acknowledge: str
@@ -132,15 +131,15 @@ class Commands(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One alert: one series, or several that were grouped."""
+    """One alert, of one series or of several that are grouped."""
 
-    alert_id: Annotated[str, Meta(description="the same from opened to resolved")]
+    alert_id: Annotated[str, Meta(description="the same in all messages of the alert")]
     dedup_key: Annotated[
         str,
         Meta(description="the same for every alert_id of this series or group: forewatch/stream/rule/group"),
     ]
     sequence: Annotated[
-        int, Meta(description="counts the messages of this series or group; a lower one is older")
+        int, Meta(description="number of the message of this series or group; a lower one is older")
     ]
     stream: str
     class_: Literal["data", "fault"] = msgspec.field(name="class")
@@ -156,27 +155,27 @@ class Alert(msgspec.Struct, frozen=True):
     labels: Annotated[dict[str, str], Meta(description="labels that all its series have in common")]
     opened: str
     resolved: str | None
-    expires: Annotated[str, Meta(description="if nothing newer came by then, consider it over")]
+    expires: Annotated[str, Meta(description="without a newer message by then, consider the alert ended")]
     flapping: bool
     count: Annotated[int, Meta(description="anomalies in this alert, listed or not")]
-    open_count: Annotated[int, Meta(description="those that last")]
+    open_count: Annotated[int, Meta(description="anomalies that have not ended")]
     anomalies: Annotated[list[AnomalyView], Meta(description=f"the {LISTED} most surprising ones")]
     fault: FaultView | None
     root_cause: list[Hint]
     elsewhere: Annotated[
-        list[str], Meta(description="other series that broke at the same time, not part of this alert")
+        list[str], Meta(description="other series with an anomaly at the same time, not part of this alert")
     ]
     budget: BudgetView | None
     commands: Commands
     link: str | None
-    picture: Annotated[str | None, Meta(description="address of a PNG of the series with its band")]
+    picture: Annotated[str | None, Meta(description="address of a PNG chart of the series with its band")]
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """The body of a message: Standard Webhooks' type, timestamp, data."""
+    """Body of a message: type, timestamp and data as in Standard Webhooks."""
 
     type: Annotated[str, Meta(pattern=r"^alert\.[a-z]+\.v1$")]
-    timestamp: Annotated[str, Meta(description="when it happened, not when it was sent")]
+    timestamp: Annotated[str, Meta(description="time of the event, not of the delivery")]
     data: Alert
 
     @property
@@ -185,15 +184,17 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 def encode(payload: Payload) -> bytes:
+    """Return the JSON of a payload."""
     return msgspec.json.encode(payload)
 
 
 def decode(body: bytes | str) -> Payload:
+    """Return the payload of its JSON. Raises ValueError if it is not one."""
     return msgspec.json.decode(body, type=Payload)
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the payload."""
+    """Return the JSON Schema (draft 2020-12) of the payload."""
     (top,), definitions = msgspec.json.schema_components([Payload], ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -204,28 +205,27 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The text of ``docs/reference/alert-payload.schema.json``."""
+    """Return the text of ``docs/reference/alert-payload.schema.json``."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def stamp(time_ns: int) -> str:
-    """ns since the epoch → RFC 3339 in UTC."""
+    """Return ns since the epoch as RFC 3339 in UTC."""
     return (_EPOCH + timedelta(microseconds=time_ns // 1000)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def moment(text: str) -> datetime:
-    """The inverse of ``stamp``, as an aware datetime."""
+    """Return the aware datetime of a text of ``stamp``."""
     return datetime.fromisoformat(text)
 
 
 def number(value: float) -> float | None:
+    """Return a finite value, or None, which JSON has."""
     return value if math.isfinite(value) else None
 
 
 def leading_name(alert: Alert) -> str:
-    """Name of the channel that contributes most to the most surprising anomaly; the kind of fault where
-    there is none.
-    """
+    """Return the leading channel of the most surprising anomaly, or the kind of the fault."""
     if alert.fault is not None:
         return alert.fault.kind
     if not alert.anomalies:

@@ -1,18 +1,18 @@
-"""An alert in words: one title and a few labelled lines, from which every format for people is made."""
+"""Text of an alert: a title and labelled lines, from which every format for people is made."""
 
 from __future__ import annotations
 
+import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
-#: Control and bidirectional characters can forge lines, headers and reading direction wherever text from
-#: outside is shown.
+#: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-_WENT = {"up": "too high", "down": "too low", "mixed": "off"}
+_DIRECTION = {"up": "too high", "down": "too low", "mixed": "abnormal"}
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
 
 
@@ -24,33 +24,51 @@ class Line(NamedTuple):
 
 
 def clean(text: str, limit: int = 200) -> str:
-    """``text`` from outside on one line, without control characters, at most ``limit`` characters."""
+    """Return text from outside on one line, without control characters, at most ``limit`` characters."""
     flat = _UNSAFE.sub(" ", text).strip()
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 def quantity(value: float | None, unit: str | None) -> str:
+    """Return a value with four digits and its unit."""
     if value is None:
-        return "nothing"
+        return "no value"
     shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     return shown if not unit else f"{shown} {clean(unit, 20)}"
 
 
 def duration(span: timedelta) -> str:
-    """The two largest units: 3 h 20 min."""
+    """Return a duration in its two largest units: 3 h 20 min."""
     rest = max(int(span.total_seconds()), 0)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "a moment"
+    return " ".join(parts[:2]) or "less than 1 s"
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count and its noun: 1 page, 2 pages."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def group_text(key: str) -> str:
+    """Return a stored group key or queue in words: labels as ``site=b2, sensor=t1``."""
+    head, brace, rest = key.partition("{")
+    if brace:
+        try:
+            labels = json.loads(brace + rest)
+        except ValueError:
+            return key  # a long key was replaced by its beginning and a hash
+        return head + (", ".join(f"{name}={value}" for name, value in labels.items()) or "all series")
+    return key.replace("*storm*", "storm of new alerts")
 
 
 def rarity(surprise: float) -> str:
-    """How rare a value is that is this surprising (−log10 of its probability)."""
+    """Return the rarity of a surprise (−log10 of its probability) in words."""
     if surprise >= 12:
-        return "practically impossible in this series' own past"
+        return "less than 1 in 1,000 billion points of this series"
     times = 10.0 ** max(surprise, 0.0)
     for size, word in ((1e9, " billion"), (1e6, " million"), (1, "")):
         if times >= size:
@@ -59,11 +77,12 @@ def rarity(surprise: float) -> str:
 
 
 def where(labels: dict[str, str], series: str) -> str:
+    """Return labels as ``site=b2, sensor=t1``, or the name of the series if there are none."""
     return clean(", ".join(f"{k}={v}" for k, v in labels.items()) or series)
 
 
 def title(alert: Alert) -> str:
-    """One line: severity, what, where; at most 200 characters."""
+    """Return one line with severity, value and place; at most 200 characters."""
     status = _STATUS.get(alert.status)
     head = status if status else alert.severity.capitalize()
     if alert.fault is not None:
@@ -79,31 +98,24 @@ def title(alert: Alert) -> str:
 
 
 def lines(alert: Alert) -> list[Line]:
-    """What, where, since when, how rare, which channels, what else, who says so, what to do."""
+    """Return the labelled lines of an alert."""
     found = [*(_fault(alert) if alert.fault is not None else _data(alert))]
     if alert.flapping:
-        found.append(
-            Line(
-                "Flapping",
-                "this series opens and closes again and again; the next message comes when it is quiet",
-            )
-        )
+        flapping = "the series opens and closes repeatedly; the next message is sent when it has been quiet"
+        found.append(Line("Flapping", flapping))
     if alert.budget is not None:
-        found.append(
-            Line(
-                "Budget",
-                f"{alert.budget.used:.0f} pages in 24 h, {alert.budget.pages_per_day:g} a day are planned",
-            )
-        )
+        used = counted(round(alert.budget.used), "page")
+        planned = f"{alert.budget.pages_per_day:g} per day"
+        found.append(Line("Budget", f"{used} in the last 24 h; the budget is {planned}"))
     if alert.link is not None:
         found.append(Line("Link", alert.link))
     return found
 
 
 def commands(alert: Alert) -> list[Line]:
-    """The commands for what a reader may want to do next."""
-    known, over = alert.commands, alert.status in ("resolved", "retracted")
-    acknowledge, silence = (None, None) if over else (known.acknowledge, known.silence)
+    """Return the commands that a reader may want to run next."""
+    known, ended = alert.commands, alert.status in ("resolved", "retracted")
+    acknowledge, silence = (None, None) if ended else (known.acknowledge, known.silence)
     pairs = (
         ("Explain", known.explain),
         ("Acknowledge", acknowledge),
@@ -114,12 +126,12 @@ def commands(alert: Alert) -> list[Line]:
 
 
 def body(alert: Alert) -> str:
-    """All lines as plain text."""
+    """Return all lines as plain text."""
     return "\n".join(f"{label}: {text}" for label, text in [*lines(alert), *commands(alert)])
 
 
 def leading(anomaly: AnomalyView) -> Channel:
-    """The channel that contributes most."""
+    """Return the channel that contributes most."""
     return max(anomaly.channels, key=lambda c: c.contribution or 0.0)
 
 
@@ -129,39 +141,30 @@ def _data(alert: Alert) -> list[Line]:
     worst = alert.anomalies[0]
     top, place = leading(worst), where(worst.labels, worst.series)
     verb = "is" if alert.open_count else "was"
-    what = f"{top.name} {verb} {_WENT.get(worst.direction, 'off')}: {_observed(top)}"
+    what = f"{top.name} {verb} {_DIRECTION.get(worst.direction, 'abnormal')}: {_observed(top)}"
     if alert.count > 1:
         found = [
-            Line(
-                "What", f"{alert.count} anomalies, {_how_many(alert)}; the most surprising at {place}: {what}"
-            )
+            Line("What", f"{alert.count} anomalies, {_open_count(alert)}. Most surprising: {place}, {what}"),
+            Line("Where", f"{alert.stream}: {where(alert.labels, 'several series')}"),
         ]
-        found.append(Line("Where", f"{alert.stream}: {where(alert.labels, 'several places')}"))
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
     cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if cause in CAUSE_TEXTS:
-        found.append(Line("Raised by", CAUSE_TEXTS[cause]))
+        found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(Line("Since", _since(alert)))
-    found.append(Line("How rare", rarity(worst.surprise)))
+    found.append(Line("Rarity", rarity(worst.surprise)))
     if len(worst.channels) > 1:
-        shares = sorted(worst.channels, key=lambda c: -(c.contribution or 0.0))[:5]
-        found.append(
-            Line(
-                "Channels",
-                "; ".join(
-                    f"{clean(c.name, 60)} {c.contribution or 0.0:.0%} ({_observed(c)})" for c in shares
-                ),
-            )
-        )
+        shown = sorted(worst.channels, key=lambda c: -(c.contribution or 0.0))[:5]
+        found.append(Line("Channels", "; ".join(_channel(c) for c in shown)))
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
-        found.append(Line("Look first at", "; ".join(_hint(h) for h in alert.root_cause)))
+        found.append(Line("Possible root cause", "; ".join(_hint(h) for h in alert.root_cause)))
     if alert.elsewhere:
-        found.append(Line("At the same time", clean(", ".join(alert.elsewhere), 400)))
+        found.append(Line("Other series at the same time", clean(", ".join(alert.elsewhere), 400)))
     forecaster = worst.forecaster or current_forecaster(worst.guard)
-    found.append(Line("Decided by", f"{forecaster}, model {worst.model_version[:40]}"))
+    found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
     return found
 
 
@@ -172,47 +175,58 @@ def _fault(alert: Alert) -> list[Line]:
     return [Line("What", clean(fault.message, 500)), Line("Where", where_), Line("Since", _since(alert))]
 
 
+def _channel(channel: Channel) -> str:
+    share = 100 * (channel.contribution or 0.0)
+    return f"{clean(channel.name, 60)} (contribution {share:.0f} %): {_observed(channel)}"
+
+
 def _observed(channel: Channel) -> str:
-    text = f"{quantity(channel.observed, channel.unit)} observed"
+    text = f"observed {quantity(channel.observed, channel.unit)}"
     if channel.expected is None:
         return text
-    text += f", {quantity(channel.expected, channel.unit)} expected"
+    text += f", expected {quantity(channel.expected, channel.unit)}"
     if channel.lower is None or channel.upper is None:
         return text
-    return f"{text} ({quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
+    return f"{text} (band {quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
 
 
 def _since(alert: Alert) -> str:
     began = moment(alert.opened)
-    shown = f"{began:%Y-%m-%d %H:%M:%S} UTC"
+    shown = _utc(began)
     if alert.resolved is not None:
-        return f"{shown}, over after {duration(moment(alert.resolved) - began)}"
+        ended = moment(alert.resolved)
+        return f"{shown}, ended {_utc(ended)} ({duration(ended - began)})"
     ends = [moment(a.end) for a in alert.anomalies]
     lasted = max(ends) - began if ends else timedelta(0)
-    return f"{shown}, for {duration(lasted)} so far" if lasted else shown
+    return f"{shown} ({duration(lasted)} so far)" if lasted else shown
 
 
 def _listed(alert: Alert) -> str:
     names = dict.fromkeys(where(a.labels, a.series) for a in alert.anomalies)
     more = alert.count - len(alert.anomalies)
-    return clean("; ".join(names), 600) + (f"; and {more} more anomalies" if more > 0 else "")
+    rest = f"; and {counted(more, 'more anomaly', 'more anomalies')}" if more > 0 else ""
+    return clean("; ".join(names), 600) + rest
 
 
-def _how_many(alert: Alert) -> str:
+def _open_count(alert: Alert) -> str:
     return (
-        "all lasting"
+        "all open"
         if alert.open_count == alert.count
-        else f"{alert.open_count} lasting"
+        else f"{alert.open_count} open"
         if alert.open_count
-        else "all over"
+        else "all ended"
     )
 
 
 def _hint(hint: Hint) -> str:
-    past = f", first in {hint.first} of {hint.together} such alerts before" if hint.together else ""
-    return f"{clean(hint.series, 80)} (since {moment(hint.started):%H:%M:%S}{past})"
+    past = f"; first in {hint.first} of {hint.together} earlier shared alerts" if hint.together else ""
+    return f"{clean(hint.series, 80)} (began {_utc(moment(hint.started))}{past})"
+
+
+def _utc(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _round(value: float) -> int:
-    """Two significant digits."""
+    """Round to two significant digits."""
     return round(float(f"{value:.2g}"))

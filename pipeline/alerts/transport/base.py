@@ -1,4 +1,4 @@
-"""What a format makes of a message, and what came of sending it."""
+"""Messages, HTTP calls and delivery results: types of all senders."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from uuid import UUID
 
 from pipeline.alerts.messages.payload import Payload
 
-#: Of an answer this much is read, and this much is kept.
-ANSWER_READ = 65_536
-ANSWER_KEPT = 300
+MAX_ANSWER_BYTES_READ = 65_536
+MAX_ANSWER_CHARACTERS_KEPT = 300
 
 DrawChart = Callable[[Payload], bytes | None]
 
@@ -44,11 +43,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """What came of one attempt.
+    """Result of one attempt.
 
-    ``answer`` holds the first characters of the answer, or what went wrong, without secrets. ``gone``: the
-    receiver wants no more (410). ``unanswered``: the message may have arrived, the answer did not; the next
-    attempt may be a repetition for the receiver.
+    ``answer`` holds the first characters of the answer, or the error, without secrets. ``gone``: the receiver
+    answered 410. ``unanswered``: the message may have arrived, the answer did not, so the next attempt may be
+    a repetition for the receiver.
     """
 
     delivered: bool
@@ -60,21 +59,20 @@ class DeliveryResult:
 
 
 class Sender(Protocol):
-    """One endpoint's way out. Several messages may be on their way at once."""
+    """Sender of one endpoint; several messages may be in flight."""
 
     async def send(self, message: Message) -> DeliveryResult:
-        """Try once.
-
-        Everything that a receiver or a network can do wrong is an Outcome, never an exception.
-        """
+        """Make one attempt; errors of the receiver and the network are results, not exceptions."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close connections."""
+        ...
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """``text`` without control characters and without any of the ``secrets``, cut to what is kept."""
+    """Return the first characters of ``text`` without control characters and ``secrets``."""
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, "***")
-    return "".join(c if c.isprintable() else " " for c in text)[:ANSWER_KEPT].strip()
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_ANSWER_CHARACTERS_KEPT].strip()

@@ -1,4 +1,4 @@
-"""Mail over SMTP: one message as plain text and HTML with the picture inside, threaded by alert."""
+"""Mail sender: messages as plain text and HTML with the chart, threaded by alert."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.config.endpoints import EmailEndpoint
 
 
 class EmailSender:
-    """smtplib blocks, so every mail in flight has a thread.
+    """Sender of mail over SMTP, with a thread for each mail in flight because smtplib blocks.
 
     A code of 4xx or 5xx from the server is a failed attempt.
     """
@@ -75,7 +75,8 @@ class EmailSender:
         server = _FilteredSmtp(endpoint)
         server.connect(endpoint.host, endpoint.port)
         if endpoint.security == "starttls":
-            # Without this check a man in the middle could take STARTTLS out of the answer and read the mail.
+            # Without this check an attacker on the network could remove STARTTLS from the answer and read the
+            # mail.
             server.ehlo_or_helo_if_needed()
             if not server.has_extn("starttls"):
                 server.close()
@@ -85,13 +86,15 @@ class EmailSender:
 
 
 class _FilteredSmtp(smtplib.SMTP):
+    """SMTP connection behind the SSRF filter."""
+
     def __init__(self, endpoint: EmailEndpoint) -> None:
         super().__init__(timeout=endpoint.timeout.total_seconds(), local_hostname="forewatch")
         self._endpoint = endpoint
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket | ssl.SSLSocket:
         self._host = host  # the name that STARTTLS verifies
-        plain = ssrf.connect(host, port, ssrf.allowed_networks(self._endpoint.allow), timeout)
+        plain = ssrf.connect_allowed(host, port, ssrf.allowed_networks(self._endpoint.allow), timeout)
         return (
             tls(self._endpoint.ca).wrap_socket(plain, server_hostname=host)
             if self._endpoint.security == "tls"
@@ -100,7 +103,10 @@ class _FilteredSmtp(smtplib.SMTP):
 
 
 def mail(endpoint: EmailEndpoint, message: Message, picture: bytes | None) -> EmailMessage:
-    """The mail of a message. Repetitions have one Message-ID, and all mails of an alert are one thread."""
+    """Return the mail of a message.
+
+    Repetitions have the same Message-ID, and all mails of an alert are one thread.
+    """
     alert = message.payload.data
     letter = EmailMessage()
     letter["Subject"] = text.clean(alert.title)

@@ -1,8 +1,7 @@
-"""The network below the HTTP client: connects to judged addresses only, and is nothing but asyncio's own
-streams.
+"""Network backend of the HTTP client that connects only to addresses that the SSRF filter allows.
 
-httpcore's own backend goes through anyio, whose checkpoints cost a third of a call. Timeouts of single
-operations are left out: ``HttpSender`` has one around the whole call.
+It uses the streams of asyncio. The backend of httpcore goes through anyio, whose checkpoints cost a third of a
+call. There are no timeouts of single operations, because ``HttpSender`` has one for the whole call.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, r
 
 
 class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
-    """TLS still verifies the name, not the address."""
+    """Backend of httpcore behind the SSRF filter; TLS verifies the name, not the address."""
 
     def __init__(self, allow: Iterable[str]) -> None:
         self._allowed = allowed_networks(allow)
@@ -38,7 +37,7 @@ class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
         failure: OSError | None = None
         for address in addresses:
             try:
-                return Stream(*await asyncio.open_connection(address, port))
+                return AsyncioStream(*await asyncio.open_connection(address, port))
             except OSError as error:
                 failure = error
         raise httpcore.ConnectError(str(failure)) from None
@@ -49,13 +48,13 @@ class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        raise ForbiddenAddress("unix sockets are never called")
+        raise ForbiddenAddress("unix sockets are not allowed")
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-class Stream(httpcore.AsyncNetworkStream):
+class AsyncioStream(httpcore.AsyncNetworkStream):
     """One connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,6 +88,6 @@ class Stream(httpcore.AsyncNetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # of an idle connection: the other side has closed it
+        if info == "is_readable":  # an idle connection is readable if the other side has closed it
             return self._reader.at_eof() or self._reader.exception() is not None or self._writer.is_closing()
         return self._writer.get_extra_info(info)

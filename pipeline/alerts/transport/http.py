@@ -1,9 +1,9 @@
-"""Sending over HTTP: one connection for each call in flight, kept open for the next; guarded, bounded in time
-and in what is read.
+"""HTTP sender: one connection for each call in flight, kept open for the next call.
 
-httpcore is the transport below httpx: it knows no redirects, no cookies and no proxies of the environment,
-which is what is wanted here. Its connection pool is left out because its cost grows with the square of the
-connections (64 of them: 7 ms a call against .25 ms).
+Addresses pass the SSRF filter; time and the size of the answer are limited. httpcore is the transport below
+httpx: it has no redirects, no cookies and no proxies of the environment, none of which are wanted here. Its
+connection pool is not used because its cost grows with the square of the connections (64 of them: 7 ms a call
+against .25 ms).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from pipeline.alerts.transport.base import ANSWER_READ, Call, DeliveryResult, Message, redacted
+from pipeline.alerts.transport.base import MAX_ANSWER_BYTES_READ, Call, DeliveryResult, Message, redacted
 from pipeline.alerts.transport.filtered_network import SsrfFilterBackend
 from pipeline.alerts.transport.ssrf import ForbiddenAddress
 
@@ -29,8 +29,10 @@ _AGENT = ("user-agent", "forewatch/0.1 (Standard-Webhooks)")
 
 
 class HttpSender:
-    """``render`` makes the request of a message (it may raise ValueError: a secret that is missing, say);
-    ``secrets`` are kept out of answers.
+    """Sender of HTTP calls.
+
+    ``render`` returns the request of a message, or raises ValueError, for example for a missing secret.
+    ``secrets`` are removed from answers.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class HttpSender:
             return DeliveryResult(False, f"refused: {error}")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
             lost = isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError))
-            return DeliveryResult(False, redacted(_words(error), self._secrets_or_none()), unanswered=lost)
+            return DeliveryResult(
+                False, redacted(_error_text(error), self._secrets_or_none()), unanswered=lost
+            )
 
     async def close(self) -> None:
         for connections in self._idle.values():
@@ -130,19 +134,20 @@ class HttpSender:
 
 
 async def _read(response: httpcore.Response) -> tuple[bytes, bool]:
-    """The beginning of the body, and whether that was all of it."""
+    """Return the beginning of the body, and whether it is complete."""
     read = bytearray()
     async for chunk in response.aiter_stream():
         read += chunk
-        if len(read) > ANSWER_READ:
-            return bytes(read[:ANSWER_READ]), False
+        if len(read) > MAX_ANSWER_BYTES_READ:
+            return bytes(read[:MAX_ANSWER_BYTES_READ]), False
     return bytes(read), True
 
 
 @lru_cache
 def tls(ca: Path | None) -> ssl.SSLContext:
-    """Verifies names and chains against the system's authorities and certifi's, or besides the system's
-    against ``ca``.
+    """Return a TLS context that verifies names and certificate chains.
+
+    It trusts the authorities of the system, and those of ``ca`` or else of certifi.
     """
     import certifi
 
@@ -151,14 +156,14 @@ def tls(ca: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110 10.2.3): a number or a date.
+    """Return the seconds of a ``Retry-After`` header (RFC 9110 10.2.3), a number or a date.
 
-    None if it says nothing usable.
+    None if the header is missing or not readable.
     """
     if value is None:
         return None

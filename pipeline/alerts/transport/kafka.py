@@ -1,6 +1,4 @@
-"""A Kafka topic as receiver: the key is the series, so that its messages stay in order; the value is the
-payload of a webhook.
-"""
+"""Kafka sender: the key is the queue, so that its messages stay in order, the value the payload."""
 
 from __future__ import annotations
 
@@ -14,9 +12,9 @@ from pipeline.config.endpoints import KafkaEndpoint
 
 
 class KafkaSender:
-    """One idempotent producer that waits for all in-sync replicas.
+    """Sender with one idempotent producer that waits for all in-sync replicas.
 
-    It is made at the first message, in a thread: it may block.
+    The producer is made at the first message, in a thread because that may block.
     """
 
     def __init__(self, endpoint: KafkaEndpoint) -> None:
@@ -45,7 +43,7 @@ class KafkaSender:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Any] = loop.create_future()
         try:
-            sent = await loop.run_in_executor(self._thread, self._hand_over, message)
+            sent = await loop.run_in_executor(self._thread, self._produce_blocking, message)
             sent.add_both(lambda *_: loop.call_soon_threadsafe(_finish, answered))
             await answered
             record = sent.get(timeout=0)
@@ -53,7 +51,7 @@ class KafkaSender:
             return DeliveryResult(False, redacted(f"{type(error).__name__}: {error}", self._secrets()))
         return DeliveryResult(True, f"partition {record.partition}, offset {record.offset}")
 
-    def _hand_over(self, message: Message) -> Any:
+    def _produce_blocking(self, message: Message) -> Any:
         if self._producer is None:
             from kafka import KafkaProducer
 

@@ -1,5 +1,6 @@
-"""Signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com): HMAC-SHA256 over id, time of the
-attempt and body.
+"""Signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com).
+
+A signature is the HMAC-SHA256 of id, time of the attempt and body.
 """
 
 from __future__ import annotations
@@ -14,23 +15,26 @@ _PREFIX = "whsec_"
 
 
 def message_id(delivery: UUID) -> str:
-    """The ``webhook-id`` of a delivery: the same for every attempt, so that a receiver can tell a repetition."""
+    """Return the ``webhook-id`` of a delivery, the same for every attempt."""
     return f"msg_{delivery.hex}"
 
 
 def check_secret(secret: str) -> str:
-    """``secret`` as it is, if it can sign. Raises ValueError, which never shows it."""
+    """Return ``secret`` if it can sign. Raises ValueError, whose text does not contain it."""
     if not secret.startswith(_PREFIX):
-        raise ValueError("a webhook secret begins with whsec_; `forewatch endpoints secret` makes one")
+        raise ValueError(
+            "a webhook secret must begin with whsec_; `forewatch endpoints secret` generates one"
+        )
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
         raise ValueError(
-            "what follows whsec_ in a webhook secret is base64; `forewatch endpoints secret` makes one"
+            "a webhook secret must be whsec_ and base64; `forewatch endpoints secret` generates one"
         ) from None
     if not 24 <= len(key) <= 64:
         raise ValueError(
-            f"a webhook secret has 24 to 64 bytes, this one has {len(key)}; `forewatch endpoints secret` makes one"
+            f"a webhook secret must have 24 to 64 bytes, this one has {len(key)}; "
+            "`forewatch endpoints secret` generates one"
         )
     return secret
 
@@ -38,7 +42,14 @@ def check_secret(secret: str) -> str:
 def signed_headers(
     secrets: Sequence[str], delivery: UUID, attempt: datetime, body: bytes
 ) -> list[tuple[str, str]]:
-    """The three headers, one signature per secret. ``attempt`` (aware) is when this attempt is made."""
+    """Return the three headers, with one signature for each secret.
+
+    Args:
+        secrets: Secrets that begin with whsec_.
+        delivery: Id of the delivery.
+        attempt: Aware time of this attempt.
+        body: The payload, byte for byte.
+    """
     from standardwebhooks import Webhook
 
     identity, text = message_id(delivery), body.decode()
@@ -51,7 +62,7 @@ def signed_headers(
 
 
 def new_secret() -> str:
-    """A secret of 32 random bytes."""
+    """Return a secret of 32 random bytes."""
     import secrets
 
     return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -1,10 +1,9 @@
-"""The SSRF guard: which addresses an alert may be sent to, decided on the resolved address at the moment of
-connecting.
+"""SSRF filter: addresses to which alerts may be sent, checked after resolution, before each connection.
 
-Whoever can put an address into the configuration (or into the DNS) must not be able to make this process call
-its own machine, the network around it or the metadata service of its cloud. A name is resolved once, every
-address of the answer is judged, and the connection goes to the very address that was judged: there is no
-second look-up that could answer differently (DNS rebinding).
+A person who can write an address into the configuration (or into the DNS) must not be able to make this
+process call its own machine, the network around it or the metadata service of its cloud. A name is resolved
+once, every address of the answer is checked, and the connection goes to a checked address. A second look-up,
+which could answer differently (DNS rebinding), does not happen.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from pipeline.config.endpoints import NETWORKS
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Never, whatever ``allow`` says: link-local (with the metadata services of AWS, GCP, Azure), multicast,
-#: "this network", reserved.
-_NEVER = [
+#: Forbidden whatever ``allow`` contains: link-local (with the metadata services of AWS, GCP, Azure),
+#: multicast, "this network", reserved.
+_FORBIDDEN_NETWORKS = [
     ipaddress.ip_network(n)
     for n in (
         "0.0.0.0/8",
@@ -38,53 +37,56 @@ _NEVER = [
     )
 ]
 
-#: IPv6 addresses that carry an IPv4 address where a gateway would take them: the answer is no, the plain
-#: address can be written instead.
-_TUNNELS = [
+#: IPv6 addresses with an IPv4 address inside, which a gateway would call: the plain address can be used
+#: instead.
+_TUNNEL_NETWORKS = [
     ipaddress.ip_network(n)
     for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96", "::/96")
 ]
 
 
 class ForbiddenAddress(Exception):
-    """The address may not be called. The message says which, and how an internal receiver is allowed."""
+    """Raised for an address that may not be called; the message says how to allow an internal receiver."""
 
 
 def allowed_networks(allow: Iterable[str]) -> tuple[Network, ...]:
-    """The networks that an ``allow`` list names."""
+    """Return the networks of an ``allow`` list."""
     return tuple(ipaddress.ip_network(n) for entry in allow for n in NETWORKS.get(entry, (entry,)))
 
 
 def check_address(address: str, allowed: Sequence[Network]) -> Address:
-    """``address`` (as getaddrinfo gives it) if it may be called; raises Forbidden.
+    """Return ``address`` (as getaddrinfo gives it) if it may be called.
 
-    Public addresses may always; addresses inside if ``allowed`` holds them; link-local, metadata, multicast
-    and tunnelled ones never.
+    Public addresses are always allowed, internal ones if ``allowed`` contains them, link-local, metadata,
+    multicast and tunnelled ones never.
+
+    Raises:
+        ForbiddenAddress: the address may not be called.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    if "%" in address or _within(ip, _NEVER):
+    if "%" in address or _within(ip, _FORBIDDEN_NETWORKS):
         raise ForbiddenAddress(
-            f"{ip} is a link-local, metadata, multicast or reserved address, which is never called"
+            f"{ip} is a link-local, metadata, multicast or reserved address, which is never allowed"
         )
     if _within(ip, allowed):
         return ip
-    if _within(ip, _TUNNELS):
+    if _within(ip, _TUNNEL_NETWORKS):
         raise ForbiddenAddress(
-            f"{ip} hides an IPv4 address behind a gateway, which is never called; write the address itself"
+            f"{ip} contains an IPv4 address behind a gateway, which is never allowed; write the IPv4 address"
         )
     if not ip.is_global:
         raise ForbiddenAddress(
-            f"{ip} is not a public address; if the receiver is inside, name its network: allow: [{ip}/{ip.max_prefixlen}]"
+            f"{ip} is not a public address; if the receiver is internal, allow its network: allow: [{ip}/{ip.max_prefixlen}]"
         )
     return ip
 
 
 def check_addresses(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
-    """The addresses to try, in the order of the answer.
+    """Return the addresses to try, in the order of the answer.
 
-    One forbidden address condemns the whole answer of a name.
+    One forbidden address forbids the whole answer of a name.
     """
     try:
         return [str(check_address(a, allowed)) for a in answers]
@@ -93,13 +95,24 @@ def check_addresses(host: str, answers: Sequence[str], allowed: Sequence[Network
 
 
 async def resolve_allowed(host: str, port: int, allowed: Sequence[Network]) -> list[str]:
-    """Resolve and judge. Raises OSError (no answer) and Forbidden."""
+    """Resolve and check. Raises OSError (no answer) and ForbiddenAddress."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
 
 
-def connect(host: str, port: int, allowed: Sequence[Network], timeout: float) -> socket.socket:
-    """A blocking connection to a judged address. Raises OSError and Forbidden."""
+def connect_allowed(host: str, port: int, allowed: Sequence[Network], timeout: float) -> socket.socket:
+    """Open a blocking connection to a checked address.
+
+    Args:
+        host: Name or address.
+        port: TCP port.
+        allowed: Networks that may be called besides public ones.
+        timeout: Seconds for each address.
+
+    Raises:
+        OSError: no address answers.
+        ForbiddenAddress: an address may not be called.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
     for address in addresses[:-1]:
