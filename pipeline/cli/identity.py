@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
 
 def author_name(given: str | None) -> str:
     """The name that was given, or that of the user who is logged in."""
@@ -23,3 +28,25 @@ def hex_prefix(text: str) -> str:
     if not 1 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
         raise InputError(f"{text!r} is not an id: give at least its first characters, as the list shows it")
     return digits
+
+
+def only_match(found: Sequence[Row], ids: Sequence[str], text: str, noun: str, command: str) -> Row:
+    """Return the only row whose id begins with ``text``.
+
+    Args:
+        found: Rows whose id begins with it.
+        ids: Ids of these rows.
+        text: Beginning of an id as it was typed.
+        noun: Name of the kind of row, for messages.
+        command: Command that lists the rows.
+
+    Raises:
+        InputError: there is no such row, or more than one.
+    """
+    from pipeline.core.errors import InputError
+
+    if not found:
+        raise InputError(f"there is no {noun} {text}; `{command}` lists them")
+    if len(found) > 1:
+        raise InputError(f"several ids begin with {text}: {', '.join(ids)}; give more characters")
+    return found[0]

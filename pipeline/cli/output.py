@@ -41,6 +41,30 @@ def show_table(
         print_note(empty)
 
 
+def show_list(
+    json: bool,
+    values: Iterable[Any],
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    empty: str,
+    wrap: Sequence[str] = (),
+) -> None:
+    """Print the result of a list command, as JSON or as a table.
+
+    Args:
+        json: Print JSON.
+        values: Values of the JSON list.
+        columns: Headings of the table.
+        rows: Rows of the table.
+        empty: Text on stderr if the table has no rows.
+        wrap: Columns that wrap on a narrow terminal.
+    """
+    if json:
+        show_json(list(values))
+    else:
+        show_table(columns, rows, empty, wrap)
+
+
 def show_fields(fields: Mapping[str, Any]) -> None:
     """Print one thing: a line for each of its fields."""
     from rich.table import Table

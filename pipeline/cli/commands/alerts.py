@@ -1,4 +1,4 @@
-"""``alerts list|show|test|ack|label|ledger``: what became of anomalies, and what would become of them."""
+"""Commands ``alerts list|show|test|ack|label|ledger``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     StreamOption,
     config_and_database,
 )
-from pipeline.cli.output import print_note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
 if TYPE_CHECKING:
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from pipeline.alerts.simulation import SimulationReport, StreamReport
     from storage.alerting.alerts import AlertRecord
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: list, show, acknowledge, label, try out rules.")
+app = typer.Typer(no_args_is_help=True, help="List, show, acknowledge and label alerts; try out rules.")
 
 #: Keys of --json that differ from the attributes.
 _JSON_KEYS = {"queue": "lane", "suppressed_by": "held_by", "notified": "told"}
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the alert; the first characters are enough.")]
 
 
-class Truth(StrEnum):
+class ReviewLabel(StrEnum):
+    """Label that a person gives an anomaly."""
+
     TRUE = "true"
     FALSE = "false"
     MAINTENANCE = "maintenance"
@@ -46,12 +48,13 @@ class Truth(StrEnum):
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also closed alerts.")] = False,
     since: FromOption = None,
     limit: LimitOption = 50,
     json: JsonOption = False,
 ) -> None:
-    """List alerts that last, newest first; silenced ones, too."""
+    """List alerts that are not closed, newest first, including silenced ones."""
+    from pipeline.alerts.messages.text import group_text
     from storage.alerting import alerts
     from storage.alerting.states import AlertState
 
@@ -63,15 +66,12 @@ def list_(
             since_ns=since,
             limit=limit,
         )
-    if json:
-        show_json([_as_dict(alert) for alert in found])
-        return
     rows = (
         (
             str(a.alert_id)[:13],
             show_second(a.opened_ns),
             a.stream,
-            a.group_key,
+            group_text(a.group_key),
             a.severity,
             a.urgency,
             f"{a.open_count} of {a.count}",
@@ -79,8 +79,10 @@ def list_(
         )
         for a in found
     )
-    show_table(
-        ("id", "since", "stream", "series or group", "severity", "urgency", "open", "state"),
+    show_list(
+        json,
+        (_as_dict(alert) for alert in found),
+        ("id", "since", "stream", "series or group", "severity", "urgency", "open anomalies", "state"),
         rows,
         "no alerts",
     )
@@ -88,7 +90,7 @@ def list_(
 
 @app.command()
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show one alert: its anomalies, and what was sent to whom."""
+    """Show one alert with its anomalies and deliveries."""
     from storage.alerting import alerts, deliveries
 
     with config_and_database(config) as (_, database), database.read() as connection:
@@ -101,7 +103,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
             | {"anomalies": [str(m.subject) for m in members], "deliveries": [str(d.id) for d in sent]}
         )
         return
-    show_fields(_as_dict(alert))
+    show_fields(_fields(alert))
     print()
     rows = [
         (str(m.subject)[:13], m.series, m.state, m.severity, show_second(m.start_ns), show_second(m.end_ns))
@@ -109,23 +111,20 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     ]
     show_table(("anomaly", "series", "state", "severity", "from", "to"), rows, "no anomalies")
     print()
-    notified = [
+    queued = [
         (d.id.hex[:8], show_second(d.created_ns), d.endpoint, d.kind, d.state, d.reason, d.attempts)
         for d in sent
     ]
     show_table(
         ("delivery", "created", "endpoint", "kind", "state", "reason", "attempts"),
-        notified,
-        "nothing was sent",
+        queued,
+        "no deliveries",
     )
 
 
 @app.command()
 def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
-    """Say that somebody looks after an alert.
-
-    It is not repeated, and its receivers are told.
-    """
+    """Acknowledge an alert: its receivers are notified, and it is not repeated."""
     from time import time_ns
     from uuid import uuid4
 
@@ -137,7 +136,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     with config_and_database(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
         if alert.state != "open":
-            raise InputError(f"alert {id_} is {_state(alert)}: there is nothing to acknowledge")
+            raise InputError(f"alert {id_} is {_state(alert)} and cannot be acknowledged")
         outbox.add_events(
             connection,
             [
@@ -155,20 +154,20 @@ def label(
         str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")
     ],
     label: Annotated[
-        Truth,
+        ReviewLabel,
         typer.Argument(
-            metavar="TRUTH",
-            help="true: it was one. false: it was none; who was told is told so. maintenance: known work.",
+            metavar="LABEL",
+            help="true: a real anomaly. false: no anomaly; its alert is retracted. maintenance: known work.",
         ),
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
     by: ByOption = None,
 ) -> None:
-    """Say whether an anomaly was one.
+    """Label an anomaly as true, false or maintenance.
 
-    A true one and maintenance are kept out of training, a false one goes back into it, and an alert about it
-    is retracted.
+    True anomalies and maintenance are excluded from training. A false one is used for training again, and its
+    alert is retracted.
     """
     from dataclasses import replace
     from time import time_ns
@@ -182,7 +181,7 @@ def label(
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
         labels.put(connection, anomaly.id, label.value, author_name(by), comment, now_ns)
-        if label is Truth.FALSE:
+        if label is ReviewLabel.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
             OutboxWriter(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
                 connection, [retracted], now_ns
@@ -195,22 +194,23 @@ def try_out(
     config: ConfigArgument = DEFAULT_CONFIG,
     last: Annotated[
         Any,
-        typer.Option("--last", parser=parse_time, metavar="DURATION", help="How much of the past: 24h, 7d."),
+        typer.Option(
+            "--last", parser=parse_time, metavar="DURATION", help="Length of the past to simulate: 24h, 7d."
+        ),
     ] = "7d",
     stream: StreamOption = None,
     show_all: Annotated[
         bool,
         typer.Option(
             "--show",
-            help="Also every message that would have been sent and every anomaly that was dropped, and when.",
+            help="Also list the messages that would be sent and the anomalies that are dropped, with times.",
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Try the rules on the anomalies of the past.
+    """Simulate the current rules on past anomalies; nothing is sent.
 
-    They go through the rules as they are now; the report says who would have been told what, and what was
-    dropped by which rule. Nothing is sent.
+    The report counts messages by endpoint and events by result, and compares pages with the budget.
     """
     from time import time_ns
 
@@ -221,28 +221,28 @@ def try_out(
     now_ns = time_ns()
     with config_and_database(config, stream) as (loaded, database):
         if not loaded.endpoints:
-            raise InputError(f"{config} has no endpoints: there is nobody to tell")
+            raise InputError(f"{config} has no endpoints; add one under `endpoints` to simulate alerts")
         with database.read() as connection:
             found = [
                 a
                 for a in anomalies.query(connection, stream=stream, since_ns=last)
                 if a.stream in loaded.streams
             ]
-            troubles = [
+            past_faults = [
                 f
                 for f in faults.query(connection, stream=stream, since_ns=last)
                 if f.stream in loaded.streams
             ]
-    rehearsal = simulate(loaded, found, troubles, last, now_ns)
+    report = simulate(loaded, found, past_faults, last, now_ns)
     if json:
-        show_json(_report(rehearsal, loaded.endpoints))
+        show_json(_report(report, loaded.endpoints))
     else:
-        _print(rehearsal, list(loaded.endpoints), show_all)
+        _print(report, list(loaded.endpoints), show_all)
 
 
 @app.command()
 def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Account for every event and every delivery."""
+    """Count all events and deliveries by state and reason."""
     from storage.alerting import deliveries, outbox
 
     with config_and_database(config) as (_, database), database.read() as connection:
@@ -254,36 +254,55 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
         ("deliveries", endpoint, state, reason, count)
         for (endpoint, state, reason), count in sorted(sent.items(), key=str)
     ]
-    if json:
-        show_json(
-            [dict(zip(("what", "endpoint", "state", "reason", "count"), row, strict=True)) for row in rows]
-        )
-        return
-    show_table(("what", "endpoint", "state", "reason", "count"), rows, "nothing has happened yet")
-    print_note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in all")
+    columns = ("what", "endpoint", "state", "reason", "count")
+    values = (dict(zip(columns, row, strict=True)) for row in rows)
+    show_list(json, values, columns, rows, "no events yet")
+    if not json:
+        print_note(f"{sum(events.values())} events and {sum(sent.values())} deliveries in total")
 
 
 def _alert(connection: Connection, text: str) -> AlertRecord:
-    from pipeline.cli.identity import hex_prefix
-    from pipeline.core.errors import InputError
+    from pipeline.cli.identity import hex_prefix, only_match
     from storage.alerting import alerts
 
     found = alerts.with_prefix(connection, hex_prefix(text))
-    if not found:
-        raise InputError(f"there is no alert {text}; `forewatch alerts list --all` shows those there are")
-    if len(found) > 1:
-        raise InputError(
-            f"{text} is the beginning of several alerts: {', '.join(str(a.alert_id)[:18] for a in found)}; give more of it"
-        )
-    return found[0]
+    ids = [str(a.alert_id)[:18] for a in found]
+    return only_match(found, ids, text, "alert", "forewatch alerts list --all")
 
 
 def _state(alert: AlertRecord) -> str:
     if alert.state == "closed":
         return alert.outcome or "closed"
     if alert.suppressed_by is not None:
-        return f"held by {alert.suppressed_by}"
+        return f"suppressed by {alert.suppressed_by}"
     return "acknowledged" if alert.acked_ns is not None else alert.state
+
+
+def _fields(alert: AlertRecord) -> dict[str, Any]:
+    """Return the fields of an alert for people."""
+    from pipeline.alerts.messages.text import group_text, where
+
+    return {
+        "id": alert.alert_id,
+        "stream": alert.stream,
+        "series or group": group_text(alert.group_key),
+        "labels": where(alert.labels, "") or None,
+        "kind": alert.kind,
+        "rule": alert.rule,
+        "state": _state(alert),
+        "urgency": alert.urgency,
+        "severity": alert.severity,
+        "surprise": alert.surprise,
+        "anomalies": f"{alert.count}, {alert.open_count} open",
+        "flapping": "yes" if alert.flapping else "no",
+        "opened": show_time(alert.opened_ns),
+        "resolved": show_time(alert.resolved_ns),
+        "last notification": show_time(alert.sent_ns),
+        "next evaluation": show_time(alert.flush_ns),
+        "acknowledged": show_time(alert.acked_ns),
+        "acknowledged by": alert.acked_by,
+        "notified endpoints": ", ".join(alert.notified) or None,
+    }
 
 
 def _as_dict(alert: AlertRecord) -> dict[str, Any]:
@@ -293,11 +312,19 @@ def _as_dict(alert: AlertRecord) -> dict[str, Any]:
     return known | {name: show_time(getattr(alert, f"{name}_ns")) for name in times}
 
 
-def _report(rehearsal: SimulationReport, endpoints: Any) -> dict[str, Any]:
+def _report(report: SimulationReport, endpoints: Any) -> dict[str, Any]:
     return {
-        "days": rehearsal.days,
-        "streams": {name: asdict(report) for name, report in rehearsal.streams.items()},
-        "endpoints": {name: sum(e == name for e, _, _ in rehearsal.sent) for name in endpoints},
+        "days": report.days,
+        "streams": {
+            name: {
+                "anomalies": stream.anomalies,
+                "fates": stream.event_results,
+                "pages": stream.pages,
+                "pages_per_day": stream.budget_per_day,
+            }
+            for name, stream in report.streams.items()
+        },
+        "endpoints": {name: sum(e == name for e, _, _ in report.sent) for name in endpoints},
         "messages": [
             {
                 "at": show_time(at_ns),
@@ -307,7 +334,7 @@ def _report(rehearsal: SimulationReport, endpoints: Any) -> dict[str, Any]:
                 "rule": p.data.rule,
                 "urgency": p.data.urgency,
             }
-            for endpoint, at_ns, p in rehearsal.sent
+            for endpoint, at_ns, p in report.sent
         ],
         "dropped": [
             {
@@ -318,56 +345,62 @@ def _report(rehearsal: SimulationReport, endpoints: Any) -> dict[str, Any]:
                 "severity": a.severity,
                 "anomaly": str(a.id),
             }
-            for at_ns, why, a in rehearsal.dropped
+            for at_ns, why, a in report.dropped
         ],
     }
 
 
-def _print(rehearsal: SimulationReport, endpoints: list[str], show_all: bool) -> None:
+def _print(report: SimulationReport, endpoints: list[str], show_all: bool) -> None:
     kinds = ("opened", "updated", "repeated", "resolved", "revised", "retracted")
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name in endpoints:
-        mine = [(at_ns, p) for endpoint, at_ns, p in rehearsal.sent if endpoint == name]
-        counts = [sum(p.kind == kind for _, p in mine) for kind in kinds]
-        opened = sum(p.kind == "opened" for _, p in mine)
-        rows.append((name, len(mine), *counts, f"{opened / rehearsal.days:.1f}"))
-    show_table(("endpoint", "messages", *kinds, "alerts a day"), rows, "no endpoints")
+        sent = [p.kind for endpoint, _, p in report.sent if endpoint == name]
+        counts = [sent.count(kind) for kind in kinds]
+        rows.append((name, len(sent), *counts, f"{sent.count('opened') / report.days:.1f}"))
+    show_table(("endpoint", "messages", *kinds, "alerts per day"), rows, "no endpoints")
     print()
-    event_results = [
-        (name, r.anomalies, fate, count)
-        for name, r in rehearsal.streams.items()
-        for fate, count in sorted(r.event_results.items())
+    rows = [
+        (name, stream.anomalies, result, count)
+        for name, stream in report.streams.items()
+        for result, count in sorted(stream.event_results.items())
     ]
-    show_table(
-        ("stream", "anomalies", "what became of their events", "events"),
-        event_results,
-        "no anomalies in this time",
-    )
-    for name, report in rehearsal.streams.items():
-        print(_budget_line(name, report, rehearsal.days))
+    show_table(("stream", "anomalies", "result of events", "events"), rows, "no anomalies in this time")
+    for name, stream in report.streams.items():
+        print(_budget_line(name, stream, report.days))
     if show_all:
-        print()
-        notified = [
-            (show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title)
-            for endpoint, at_ns, p in rehearsal.sent
-        ]
-        show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), notified, "no messages")
-        print()
-        lost = [
-            (show_second(at_ns), why, a.stream, a.series, a.severity, str(a.id)[:13])
-            for at_ns, why, a in rehearsal.dropped
-        ]
-        show_table(
-            ("at", "dropped by", "stream", "series", "severity", "anomaly"), lost, "nothing was dropped"
-        )
+        _print_messages(report)
 
 
-def _budget_line(name: str, report: StreamReport, days: float) -> str:
-    a_day = report.pages / days
-    line = f"{name}: {report.pages} pages in {days:.1f} days, {a_day:.2f} a day"
-    if report.pages_per_day is None:
+def _print_messages(report: SimulationReport) -> None:
+    print()
+    messages = [
+        (show_second(at_ns), endpoint, p.kind, p.data.urgency, p.data.rule, p.data.title)
+        for endpoint, at_ns, p in report.sent
+    ]
+    show_table(("at", "endpoint", "kind", "urgency", "rule", "title"), messages, "no messages")
+    print()
+    dropped = [
+        (show_second(at_ns), reason, a.stream, a.series, a.severity, str(a.id)[:13])
+        for at_ns, reason, a in report.dropped
+    ]
+    columns = ("at", "reason", "stream", "series", "severity", "anomaly")
+    show_table(columns, dropped, "no anomalies were dropped")
+
+
+def _budget_line(name: str, stream: StreamReport, days: float) -> str:
+    from datetime import timedelta
+
+    from pipeline.alerts.messages.text import counted, duration
+
+    per_day = stream.pages / days
+    line = (
+        f"{name}: {counted(stream.pages, 'page')} in {duration(timedelta(days=days))} ({per_day:.2g} per day)"
+    )
+    if stream.budget_per_day is None:
         return f"{line}; no budget"
-    line += f"; the budget is {report.pages_per_day:g} a day"
-    if a_day >= 0.8 * report.pages_per_day:
+    line += f"; the budget is {stream.budget_per_day:g} per day"
+    if per_day >= 0.8 * stream.budget_per_day:
         return line
-    return f"{line}: fewer anomalies came than it would bear; a higher alarm_rate of the stream finds smaller ones, too"
+    return (
+        f"{line}. The budget is not used up: a higher alarm_rate of the stream would find smaller anomalies"
+    )

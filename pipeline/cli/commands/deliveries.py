@@ -1,9 +1,8 @@
-"""``deliveries list|show|redeliver`` and ``deliver``: what was sent, what was not, and sending it."""
+"""Commands ``deliveries list|show|redeliver`` and ``deliver``."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,59 +15,53 @@ from pipeline.cli.options import (
     LimitOption,
     config_and_database,
 )
-from pipeline.cli.output import print_note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
+from storage.alerting.states import DeliveryState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from storage.alerting.deliveries import Delivery
 
-app = typer.Typer(no_args_is_help=True, help="Messages on their way: list, show, send again.")
+app = typer.Typer(no_args_is_help=True, help="List, show and repeat deliveries of messages to endpoints.")
 
 #: Keys of --json that differ from the attributes.
 _JSON_KEYS = {"queue": "lane", "notification_id": "notice_id"}
 
 EndpointOption = Annotated[
-    str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only those of this endpoint.")
+    str | None, typer.Option("--endpoint", "-e", metavar="NAME", help="Only deliveries to this endpoint.")
 ]
 SinceOption = Annotated[
     Any,
-    typer.Option("--since", parser=parse_time, metavar="TIME", help="Only newer ones: 2h, 7d, or ISO 8601."),
+    typer.Option(
+        "--since", parser=parse_time, metavar="TIME", help="Only newer deliveries: 2h, 7d, or ISO 8601."
+    ),
 ]
-
-
-class State(StrEnum):
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    SUPPRESSED = "suppressed"
 
 
 @app.command("list")
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     endpoint: EndpointOption = None,
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="Only deliveries in this state.")] = None,
     since: SinceOption = None,
     limit: LimitOption = 50,
     json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
+    from pipeline.alerts.messages.text import group_text
     from storage.alerting import deliveries
 
     with config_and_database(config) as (_, database), database.read() as connection:
         found = deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since, limit=limit)
-    if json:
-        show_json([_as_dict(one) for one in found])
-        return
     rows = (
         (
             d.id.hex[:8],
             show_second(d.created_ns),
             d.endpoint,
             d.kind,
-            d.queue,
+            group_text(d.queue),
             d.state,
             d.reason,
             d.attempts,
@@ -76,7 +69,9 @@ def list_(
         )
         for d in found
     )
-    show_table(
+    show_list(
+        json,
+        (_as_dict(one) for one in found),
         ("id", "created", "endpoint", "kind", "series or group", "state", "reason", "attempts", "finished"),
         rows,
         "no deliveries",
@@ -86,7 +81,10 @@ def list_(
 @app.command()
 def show(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="Its id, or the webhook-id; the first characters are enough.")
+        str,
+        typer.Argument(
+            metavar="ID", help="Id of the delivery, or the webhook-id; the first characters are enough."
+        ),
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
@@ -118,20 +116,26 @@ def show(
 def redeliver(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False),
+        typer.Argument(
+            metavar="ID",
+            help="Ids of deliveries; without any: all that match the options.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     endpoint: EndpointOption = None,
     since: SinceOption = None,
-    state: Annotated[State, typer.Option(help="What is sent again where no id is given.")] = State.DEAD,
+    state: Annotated[
+        DeliveryState, typer.Option(help="State of the deliveries that are sent again, if no id is given.")
+    ] = DeliveryState.DEAD,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what was overtaken by something newer about the same alert.")
+        bool, typer.Option("--force", help="Also deliveries whose alert has delivered a newer message.")
     ] = False,
 ) -> None:
-    """Send deliveries again, with the same id and a fresh schedule.
+    """Send deliveries again, with the same id and a new schedule.
 
-    Without ids these are the dead letters. One whose alert has delivered something newer since stays as it
-    is.
+    Without ids, dead deliveries are sent again. A delivery is skipped if its alert has delivered a newer
+    message since.
     """
     from time import time_ns
 
@@ -139,7 +143,7 @@ def redeliver(
     from storage.alerting import deliveries, delivery_queue
 
     if not ids and endpoint is None and since is None:
-        raise InputError("say which: ids, --endpoint NAME or --since TIME")
+        raise InputError("give ids, --endpoint NAME or --since TIME")
     with config_and_database(config) as (_, database), database.begin() as connection:
         if ids:
             wanted = [_one(connection, one).id for one in ids]
@@ -148,18 +152,18 @@ def redeliver(
                 d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
             ]
         queued = delivery_queue.redeliver(connection, wanted, time_ns(), force=force)
-    print(f"{len(queued)} of {len(wanted)} are queued again")
+    print(f"{len(queued)} of {len(wanted)} deliveries are queued again")
     if len(queued) < len(wanted):
         print_note(
-            "the others are on their way, or something newer about their alert was delivered since (--force sends them all the same)"
+            "the others are pending, or their alert has delivered a newer message (--force sends these too)"
         )
 
 
 def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
-    """Deliver alerts in a process of its own until SIGTERM.
+    """Deliver alerts in a separate process until SIGTERM.
 
-    Any number of them may run beside the daemons, which deliver by themselves, too. This is for PostgreSQL,
-    where deliveries should not share a process with scoring; a SQLite database serves one process at a time.
+    Any number of these processes may run beside the daemons, which deliver too. Use it with PostgreSQL, to
+    separate deliveries from scoring; a SQLite database serves one process at a time.
     """
     import signal
 
@@ -171,7 +175,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
     loaded = load_config(config)
     if not loaded.endpoints:
-        raise InputError(f"{config} has no endpoints: there is nobody to deliver to")
+        raise InputError(f"{config} has no endpoints; add one under `endpoints`")
     with open_database(loaded) as database:
         service = AlertService(loaded, database, Metrics())
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -180,18 +184,12 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
 
 def _one(connection: Connection, text: str) -> Delivery:
-    from pipeline.cli.identity import hex_prefix
-    from pipeline.core.errors import InputError
+    from pipeline.cli.identity import hex_prefix, only_match
     from storage.alerting import deliveries
 
     found = deliveries.with_prefix(connection, hex_prefix(text))
-    if not found:
-        raise InputError(f"there is no delivery {text}; `forewatch deliveries list` shows those there are")
-    if len(found) > 1:
-        raise InputError(
-            f"{text} is the beginning of several deliveries: {', '.join(d.id.hex[:13] for d in found)}; give more of it"
-        )
-    return found[0]
+    ids = [d.id.hex[:13] for d in found]
+    return only_match(found, ids, text, "delivery", "forewatch deliveries list")
 
 
 def _as_dict(delivery: Delivery) -> dict[str, Any]:
@@ -217,6 +215,6 @@ def _message(body: str | None) -> str:
     from pipeline.alerts.messages.payload import decode
 
     if body is None:
-        return "the message is no longer kept"
+        return "the message is no longer stored"
     payload = decode(body)
     return f"{payload.type}: {payload.data.title}\n\n{payload.data.text}"

@@ -1,4 +1,4 @@
-"""``endpoints list|ping|enable|secret``: the receivers of alerts."""
+"""Commands ``endpoints list|ping|enable|secret``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
-from pipeline.cli.output import print_note, show_json, show_table
+from pipeline.cli.output import print_note, show_json, show_list
 from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pipeline.config.endpoints import EndpointBase
     from pipeline.config.schema import Config
 
-app = typer.Typer(no_args_is_help=True, help="The receivers of alerts: list, test, enable again.")
+app = typer.Typer(no_args_is_help=True, help="List, test and enable endpoints, the receivers of alerts.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in the config.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the endpoint in the config.")]
 
 
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """List the endpoints: state, and what waits for them."""
+    """List the endpoints with their state and pending deliveries."""
     from storage.alerting import deliveries, endpoints
     from storage.alerting.endpoints import EndpointState
 
@@ -43,19 +43,17 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
                 "reason": state.reason,
             }
         )
-    if json:
-        show_json(found)
-    else:
-        columns = ("name", "type", "takes", "state", "since", "pending", "last delivery", "reason")
-        show_table(columns, [tuple(row.values()) for row in found], "no endpoints in the config")
+    columns = ("name", "type", "takes", "state", "since", "pending", "last delivery", "reason")
+    rows = [tuple(row.values()) for row in found]
+    show_list(json, found, columns, rows, "the config has no endpoints")
 
 
 @app.command()
 def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Send a test message and say what was answered.
+    """Send a test message and print the answer.
 
-    It goes the way of a real one, signature and all. Nothing is written to the database. The exit code tells
-    whether it was accepted.
+    The message is signed and sent like a real one, and nothing is written to the database. The exit code is 0
+    if the receiver accepted it.
     """
     import asyncio
     import time
@@ -64,29 +62,28 @@ def ping(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 
     endpoint = _endpoint(load_config(config), name)
     began = time.perf_counter()
-    outcome = asyncio.run(_ping(endpoint))
+    result = asyncio.run(_ping(endpoint))
     seconds = time.perf_counter() - began
     fields: dict[str, Any] = {
-        "delivered": outcome.delivered,
-        "status": outcome.status,
-        "answer": outcome.answer,
+        "delivered": result.delivered,
+        "status": result.status,
+        "answer": result.answer,
         "seconds": round(seconds, 3),
     }
     if json:
         show_json(fields)
     else:
-        print(
-            f"{name}: {'accepted' if outcome.delivered else 'not accepted'}, {outcome.status or 'no status'} in {seconds:.3f} s: {outcome.answer}"
-        )
-    raise typer.Exit(0 if outcome.delivered else 1)
+        accepted = "accepted" if result.delivered else "not accepted"
+        print(f"{name}: {accepted}, {result.status or 'no status'} in {seconds:.3f} s: {result.answer}")
+    raise typer.Exit(0 if result.delivered else 1)
 
 
 @app.command()
 def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Send to an endpoint again that was disabled.
+    """Enable an endpoint that was disabled.
 
-    That is one that only failed, or that answered 410. What became a dead letter meanwhile is sent by
-    `forewatch deliveries redeliver`.
+    An endpoint is disabled if every attempt failed for long, or if it answered 410. `forewatch deliveries
+    redeliver` sends the deliveries that are dead since.
     """
     from storage.alerting import endpoints
 
@@ -99,15 +96,15 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def secret() -> None:
-    """Make a secret for a webhook.
+    """Generate a secret for a webhook.
 
-    Give it to the receiver, and to forewatch in a file or a variable.
+    Give it to the receiver, and to forewatch in a file or an environment variable.
     """
     from pipeline.alerts.transport.signing import new_secret
 
     print(new_secret())
     print_note(
-        "keep it in a file that only forewatch can read, and write in the config: secret: {file: PATH}"
+        "store it in a file that only forewatch can read, and write in the config: secret: {file: PATH}"
     )
 
 
@@ -121,11 +118,11 @@ async def _ping(endpoint: EndpointBase) -> DeliveryResult:
     from pipeline.alerts.transport.base import Message
 
     payload, sender = sample_payload(), sender_of(endpoint, lambda _: None)
-    outcome = await sender.send(
+    result = await sender.send(
         Message(uuid4(), "forewatch/test", encode(payload), payload, datetime.now(UTC))
     )
     await sender.close()
-    return outcome
+    return result
 
 
 def _endpoint(config: Config, name: str) -> EndpointBase:

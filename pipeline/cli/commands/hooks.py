@@ -1,4 +1,4 @@
-"""``hooks listen``: a local receiver that verifies signatures and prints what arrives."""
+"""Command ``hooks listen``: a local receiver that verifies signatures and prints webhooks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks at the other end: receive and verify them here.")
+app = typer.Typer(no_args_is_help=True, help="Receive and verify webhooks on this machine.")
 
 
 @app.callback()
 def hooks() -> None:
-    """Webhooks at the other end: receive and verify them here."""
+    """Receive and verify webhooks on this machine."""
 
 
 @app.command()
@@ -25,19 +25,19 @@ def listen(
     secret_file: Annotated[
         list[Path] | None,
         typer.Option(
-            "--secret-file", metavar="FILE", help="File with the secret, whsec_...; may be given twice."
+            "--secret-file", metavar="FILE", help="File with a secret, whsec_...; may be given twice."
         ),
     ] = None,
     secret_env: Annotated[
-        str, typer.Option("--secret-env", metavar="NAME", help="Variable with the secret.")
+        str, typer.Option("--secret-env", metavar="NAME", help="Environment variable with the secret.")
     ] = "FOREWATCH_HOOK_SECRET",
     answer: Annotated[
-        int, typer.Option(min=200, max=599, help="Status to answer with, to see what forewatch does then.")
+        int, typer.Option(min=200, max=599, help="Status of the answer, to test the reaction of forewatch.")
     ] = 200,
 ) -> None:
     """Receive webhooks, verify and print them until Ctrl-C.
 
-    Without a secret everything is printed and nothing is verified.
+    Without a secret, webhooks are printed without verification.
     """
     from pipeline.alerts.receiver import hook_routes
     from pipeline.alerts.transport.signing import check_secret
@@ -51,9 +51,8 @@ def listen(
         raise InputError(str(error)) from None
     server = HttpServer(host, port, hook_routes(secrets, lambda line: print(line, flush=True), answer))
     server.start()
-    print_note(
-        f"listening on {server.url}/hook, {'signatures are verified' if secrets else 'without a secret: nothing is verified'}; Ctrl-C ends"
-    )
+    verified = "signatures are verified" if secrets else "no secret is given, signatures are not verified"
+    print_note(f"listening on {server.url}/hook; {verified}; stop with Ctrl-C")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -72,6 +71,6 @@ def _secrets(files: list[Path], variable: str) -> list[str]:
             found.append(path.read_text().strip())
         except OSError as error:
             raise InputError(
-                f"--secret-file {path}: {error.strerror}; `forewatch endpoints secret` makes a secret"
+                f"--secret-file {path}: {error.strerror}; `forewatch endpoints secret` generates a secret"
             ) from None
     return found

@@ -1,4 +1,4 @@
-"""``silences add|list|expire``: alerts that are kept, but not sent."""
+"""Commands ``silences add|list|expire``."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ from pipeline.cli.options import (
     config_and_database,
     require_stream,
 )
-from pipeline.cli.output import print_note, show_json, show_table
+from pipeline.cli.output import print_note, show_list
 from pipeline.cli.times import parse_time, show_second
 
-app = typer.Typer(no_args_is_help=True, help="Keep alerts, but do not send them for a while.")
+app = typer.Typer(
+    no_args_is_help=True, help="Add, list and end silences: times in which matching alerts are not sent."
+)
 
-_UNTIL = "Until then: ISO 8601 (UTC unless it names a zone)."
+_UNTIL = "End of the silence: ISO 8601 (UTC unless it names a zone)."
 
 
 @app.command()
 def add(
     match: Annotated[
         list[str] | None,
-        typer.Option("--match", "-m", metavar="LABEL=GLOB", help="What it is about; several must all match."),
+        typer.Option(
+            "--match", "-m", metavar="LABEL=GLOB", help="Matched label or property; repeated: all must match."
+        ),
     ] = None,
     stream: StreamOption = None,
     for_: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h, 3d.")
+        str | None, typer.Option("--for", metavar="DURATION", help="Length of the silence: 30m, 2h, 3d.")
     ] = None,
     until: Annotated[Any, typer.Option("--until", parser=parse_time, metavar="TIME", help=_UNTIL)] = None,
-    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    comment: Annotated[str, typer.Option(help="Reason, stored with the silence.")] = "",
     by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Silence what matches, from now on.
+    """Silence matching alerts from now on.
 
-    Alerts are kept and shown as silenced. One that still lasts at the end is sent then; the end of one that
-    was sent before is sent at once.
+    Silenced alerts are kept and listed. An alert that is still open at the end of the silence is sent then. The
+    end of an alert that was sent before is always sent.
     """
     from time import time_ns
     from uuid import uuid4
@@ -55,7 +59,7 @@ def add(
     if until is not None and for_ is not None:
         raise InputError("give --for or --until, not both")
     if ends_ns <= now_ns:
-        raise InputError("the silence would be over already; give a time that lies ahead")
+        raise InputError("the end of the silence is in the past; give a future time")
     with config_and_database(config) as (loaded, database):
         if stream is not None:
             require_stream(loaded, stream)
@@ -65,18 +69,17 @@ def add(
         with database.begin() as connection:
             silences.add(connection, silence)
     print(silence.id)
-    print_note(
-        f"silenced until {show_second(ends_ns)}; forewatch silences expire {silence.id.hex[:8]} ends it sooner"
-    )
+    expire = f"forewatch silences expire {silence.id.hex[:8]}"
+    print_note(f"silenced until {show_second(ends_ns)}; `{expire}` ends it earlier")
 
 
 @app.command("list")
 def list_(
-    all_: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also silences that have ended.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """List silences: set by hand, and planned ones that hold now."""
+    """List silences: those added by hand, and planned ones that are in force now."""
     from dataclasses import asdict
     from time import time_ns
 
@@ -87,13 +90,10 @@ def list_(
     with config_and_database(config) as (loaded, database), database.read() as connection:
         manual = silences.query(connection, now_ns=None if all_ else now_ns)
     planned = [
-        (n, held)
+        (n, silence)
         for n, stream in loaded.streams.items()
-        for held in PlannedSilences(stream.alerts).in_force(now_ns)
+        for silence in PlannedSilences(stream.alerts).in_force(now_ns)
     ]
-    if json:
-        show_json([asdict(s) for s in manual])
-        return
     rows = [
         (
             s.id.hex[:8],
@@ -107,18 +107,21 @@ def list_(
         for s in manual
     ]
     rows += [
-        (held.name, name, "as configured", "", show_second(held.until_ns), "config", "")
-        for name, held in planned
+        (silence.name, name, "as configured", "", show_second(silence.until_ns), "config", "")
+        for name, silence in planned
     ]
-    show_table(("id", "stream", "match", "from", "until", "by", "comment"), rows, "no silences")
+    columns = ("id", "stream", "match", "from", "until", "by", "comment")
+    show_list(json, (asdict(s) for s in manual), columns, rows, "no silences")
 
 
 @app.command()
 def expire(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")],
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the silence; the first characters are enough.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """End a silence now. What still lasts is sent."""
+    """End a silence now; alerts that are still open are sent."""
     from time import time_ns
 
     from pipeline.cli.identity import hex_prefix
@@ -128,7 +131,7 @@ def expire(
     with config_and_database(config) as (_, database), database.begin() as connection:
         ended = silences.expire(connection, hex_prefix(id_), time_ns())
     if not ended:
-        raise InputError(f"no silence {id_} holds; `forewatch silences list` shows those that do")
+        raise InputError(f"no silence {id_} is in force; `forewatch silences list` lists those in force")
     for one in ended:
         print(one)
 
@@ -140,7 +143,7 @@ def _span(text: str | None) -> int:
     from pipeline.core.errors import InputError
 
     if text is None:
-        raise InputError("say how long: --for 2h, or --until TIME")
+        raise InputError("give --for DURATION, for example --for 2h, or --until TIME")
     try:
         span: timedelta = parse_duration(text)
     except ValueError as error:
