@@ -137,12 +137,14 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -
     from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics
     from pipeline.alerts.routing.router import Router
-    from pipeline.config.alerts import Alerts
+    from pipeline.config.alerts import AlertsConfig
     from pipeline.observability.metrics import Metrics
     from storage.sql.database import Database
 
     ends = endpoints_of(port, in_flight)
-    router = Router({"plant": Alerts.model_validate(rules(fan_out)), OPERATIONS_STREAM: Alerts()}, ends)
+    router = Router(
+        {"plant": AlertsConfig.model_validate(rules(fan_out)), OPERATIONS_STREAM: AlertsConfig()}, ends
+    )
     loop = DeliveryLoop(Database(url), router, ends, AlertMetrics(Metrics()))
     notified.put("up")
     loop.run(threading.Event())

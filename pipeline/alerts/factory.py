@@ -9,7 +9,7 @@ from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
-from pipeline.config.alerts import Alerts, FaultAlerts
+from pipeline.config.alerts import AlertsConfig, FaultAlertsConfig
 from pipeline.config.schema import Config
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
@@ -26,7 +26,8 @@ def router_of(config: Config) -> Router:
         None if None in chosen else list(dict.fromkeys(name for to in chosen for name in to or ()))
     )
     return Router(
-        streams | {OPERATIONS_STREAM: Alerts(faults=FaultAlerts(to=all_receivers))}, config.endpoints
+        streams | {OPERATIONS_STREAM: AlertsConfig(faults=FaultAlertsConfig(to=all_receivers))},
+        config.endpoints,
     )
 
 

@@ -9,7 +9,7 @@ from pipeline.alerts.messages.payload import Payload
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from storage.alerting.alerts import AlertMember, AlertRecord
@@ -75,7 +75,7 @@ def sample_payload() -> Payload:
         "info",
         count=1,
     )
-    rules = StreamRules(anomaly.stream, Alerts(), ())
+    rules = StreamRules(anomaly.stream, AlertsConfig(), ())
     return compose(
         alert, "test", 1, NotificationContext([member], 1, 1), rules.behaviour("default"), rules.config, now
     )

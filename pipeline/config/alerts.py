@@ -1,6 +1,6 @@
-"""What a user writes about alerts: ``alerts`` of a stream.
+"""Configuration of the alerts of a stream (``alerts``).
 
-The receivers (``endpoints`` of the file) are in ``endpoint_config``.
+The receivers (``endpoints``) are in ``pipeline.config.endpoints``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.core.types import Severity
 
 
 def _percent(value: Any) -> Any:
-    """``5%`` → 0.05."""
+    """Convert ``5%`` to 0.05."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)):
         return float(found[1]) / 100
     return value
@@ -33,7 +33,7 @@ Ratio = Annotated[
     ),
 ]
 
-Level = Annotated[Severity, WithJsonSchema({"enum": [level.value for level in Severity]})]
+SeverityLevel = Annotated[Severity, WithJsonSchema({"enum": [level.value for level in Severity]})]
 
 #: label or property → glob, or any of several globs; a leading ``!`` negates.
 Match = dict[str, str | list[str]]
@@ -41,10 +41,8 @@ Match = dict[str, str | list[str]]
 _PER = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 
-class Budget(ConfigModel):
-    """How many pages the people on call are willing to get while nothing is wrong; the threshold of a page
-    follows from it.
-    """
+class BudgetConfig(ConfigModel):
+    """Rate of pages that undisturbed data may cause; the threshold of a page follows from it."""
 
     pages: float = Field(gt=0, description="pages in each period")
     per: Duration = Field(timedelta(days=1), description="the period")
@@ -56,7 +54,7 @@ class Budget(ConfigModel):
 
 
 def _budget(value: Any) -> Any:
-    """``5 per day`` → {pages: 5, per: 1d}."""
+    """Convert ``5 per day`` to {pages: 5, per: 1d}."""
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s+per\s+(hour|day|week)\s*", value)
@@ -74,97 +72,100 @@ def _or_text(schema: dict[str, Any]) -> None:
     schema["anyOf"].append(_BUDGET_TEXT)
 
 
-class Urgencies(ConfigModel):
-    """The least severity of each urgency.
+class UrgencyConfig(ConfigModel):
+    """Least severity of each urgency.
 
-    Below ``notice`` nothing is sent; with a budget it is the budget that decides what pages.
+    Anomalies below ``notice`` are not sent. With a budget, the budget decides which anomalies page.
     """
 
-    page: Level = Field(Severity.CRITICAL, description="anomalies from this severity on page people")
-    notice: Level = Field(
-        Severity.INFO, description="anomalies from this severity on are sent to endpoints that take notices"
+    page: SeverityLevel = Field(
+        Severity.CRITICAL, description="anomalies of this severity or higher page people"
+    )
+    notice: SeverityLevel = Field(
+        Severity.INFO,
+        description="anomalies of this severity or higher are sent to endpoints that accept notices",
     )
 
     @model_validator(mode="after")
-    def _order(self) -> Urgencies:
+    def _order(self) -> UrgencyConfig:
         levels = list(Severity)
         if levels.index(self.page) < levels.index(self.notice):
-            raise ValueError(f"page ({self.page}) is below notice ({self.notice}); exchange them")
+            raise ValueError(
+                f"page ({self.page}) is below notice ({self.notice}); page must be at least notice"
+            )
         return self
 
 
-class Grouping(ConfigModel):
-    """Which series make one alert together, and how often it may speak."""
+class GroupingConfig(ConfigModel):
+    """Grouping of series into one alert, and the frequency of its messages."""
 
     by: list[str] | None = Field(
-        None, description="labels; series that agree in them share an alert. Left out: each series by itself"
+        None,
+        description="labels; series with the same values of them share an alert. Default: one alert for each series",
     )
     wait: Duration = Field(
-        timedelta(0), description="time from the first anomaly to the first message, so that others can join"
+        timedelta(0),
+        description="time from the first anomaly to the first message, in which other anomalies can join",
     )
-    interval: Duration = Field(
-        timedelta(0), description="least time between two messages of one alert that is still open"
-    )
+    interval: Duration = Field(timedelta(0), description="minimum time between two messages of an open alert")
     repeat: Duration | None = Field(
-        timedelta(hours=4), description="an open alert that nobody acknowledged is sent again; null: never"
+        timedelta(hours=4),
+        description="time after which an open alert that is not acknowledged is sent again; null: never",
     )
 
 
-class Flapping(ConfigModel):
-    """A series that opens again and again is one alert that ends when it has been quiet for ``within``."""
+class FlappingConfig(ConfigModel):
+    """Flapping: a series that opens repeatedly is one alert, which ends after ``within`` without anomalies."""
 
-    changes: int = Field(4, ge=2, description="this many anomalies of a series ...")
-    within: Duration = Field(timedelta(hours=1), description="... in this time are flapping")
+    changes: int = Field(4, ge=2, description="number of anomalies of a series ...")
+    within: Duration = Field(timedelta(hours=1), description="... in this time that count as flapping")
 
 
-class Policy(ConfigModel):
-    """How an alert behaves. A rule's keys replace those of the stream."""
+class AlertPolicyConfig(ConfigModel):
+    """Behaviour of alerts. The keys of a rule replace those of the stream."""
 
-    to: list[str] | None = Field(None, description="endpoints; left out: all of them")
-    group: Grouping | None = Field(None, description="which series share an alert")
+    to: list[str] | None = Field(None, description="names of endpoints; default: all of them")
+    group: GroupingConfig | None = Field(None, description="grouping of series into one alert")
     recover_after: Duration | None = Field(
-        None, description="how long a series must be normal before its alert is resolved"
+        None, description="time that a series must be normal before its alert is resolved"
     )
     cooldown: Duration | None = Field(
-        None, description="how long after the end of an alert a short anomaly of the same series stays silent"
+        None,
+        description="time after the end of an alert in which short anomalies of the same series are not sent",
     )
-    flapping: Flapping | None = Field(None, description="when a series counts as flapping")
+    flapping: FlappingConfig | None = Field(None, description="condition for a series to count as flapping")
     min_deviation: Ratio | None = Field(
-        None, ge=0, description="smaller deviations, relative to what was expected, are not sent"
+        None,
+        ge=0,
+        description="anomalies with a smaller deviation, relative to the expected value, are not sent",
     )
-    min_severity: Level | None = Field(None, description="anomalies below it are not sent")
-    lasts: Duration | None = Field(None, description="anomalies that are over sooner are not sent")
+    min_severity: SeverityLevel | None = Field(None, description="anomalies of a lower severity are not sent")
+    lasts: Duration | None = Field(None, description="anomalies that last less than this are not sent")
 
 
-class Rule(Policy):
-    """The first rule that matches an anomaly decides what becomes of it; without one the stream's own keys
-    do."""
+class AlertRuleConfig(AlertPolicyConfig):
+    """Rule: the first one that matches an anomaly applies; without one the keys of the stream apply."""
 
-    name: str | None = Field(
-        None, description="how the rule is called in reports; left out: rule-1, rule-2, ..."
-    )
+    name: str | None = Field(None, description="name of the rule in reports; default: rule-1, rule-2, ...")
     match: Match = Field(
         default_factory=dict,
         description="label → glob or list of globs (`!` negates); also stream, series, channel, direction, severity, forecaster, cause (deprecated: guard)",
     )
-    drop: bool = Field(False, description="never send what matches")
+    drop: bool = Field(False, description="do not send matching anomalies")
 
 
-class Silence(ConfigModel):
+class SilenceConfig(ConfigModel):
     """A planned time in which matching alerts are kept but not sent: recurring (cron), or from a calendar."""
 
-    match: Match = Field(
-        default_factory=dict, description="as in a rule; left out: everything of this stream"
-    )
-    cron: str | None = Field(None, description="when it begins: minute hour day month weekday")
-    for_: Duration | None = Field(
-        None, alias="for", description="how long it lasts from each beginning (with cron)"
-    )
+    match: Match = Field(default_factory=dict, description="as in a rule; default: everything of this stream")
+    cron: str | None = Field(None, description="beginning: minute hour day month weekday")
+    for_: Duration | None = Field(None, alias="for", description="length from each beginning (with cron)")
     calendar: Path | None = Field(
-        None, description="iCalendar file: its events are the silences (holidays, maintenance)"
+        None, description="iCalendar file whose events are the silences (holidays, maintenance)"
     )
     timezone: str = Field(
-        "UTC", description="zone of the cron expression and of whole-day or floating events of the calendar"
+        "UTC",
+        description="time zone of the cron expression and of whole-day or floating events of the calendar",
     )
 
     @field_validator("timezone")
@@ -179,50 +180,54 @@ class Silence(ConfigModel):
         return value
 
     @model_validator(mode="after")
-    def _one(self) -> Silence:
+    def _one(self) -> SilenceConfig:
         if (self.cron is None) == (self.calendar is None):
             raise ValueError("give exactly one of cron and calendar")
         if (self.cron is None) != (self.for_ is None):
-            raise ValueError("cron and for belong together: cron says when it begins, for how long it lasts")
+            raise ValueError("cron needs for: cron is the beginning of the silence, for its length")
         if self.cron is not None:
             check_cron(self.cron)
         return self
 
 
-class FaultAlerts(ConfigModel):
-    """Alerts about the pipeline itself: a source that is away, a gap, an endpoint that only fails."""
+class FaultAlertsConfig(ConfigModel):
+    """Alerts about the pipeline itself: an unavailable source, a gap, an endpoint that always fails."""
 
-    to: list[str] | None = Field(None, description="endpoints; left out: those of the stream")
+    to: list[str] | None = Field(None, description="names of endpoints; default: those of the stream")
     hold: bool = Field(
-        True, description="while a source is at fault, hold the alerts about data that began after the fault"
+        True, description="while a source has a fault, suppress alerts about data that began after the fault"
     )
 
 
-class Alerts(Policy):
-    """What becomes of the anomalies of a stream."""
+class AlertsConfig(AlertPolicyConfig):
+    """Alerts of a stream."""
 
-    budget: Annotated[Budget | None, BeforeValidator(_budget)] = Field(
-        None, description="wanted pages, for example `5 per day`", json_schema_extra=_or_text
+    budget: Annotated[BudgetConfig | None, BeforeValidator(_budget)] = Field(
+        None, description="rate of pages, for example `5 per day`", json_schema_extra=_or_text
     )
-    severity: Urgencies = Field(
-        default_factory=Urgencies, description="least severity of a page and of a notice"
+    severity: UrgencyConfig = Field(
+        default_factory=UrgencyConfig, description="least severity of a page and of a notice"
     )
-    rules: list[Rule] = Field(default_factory=list, description="exceptions, read from the top")
-    silences: dict[str, Silence] = Field(default_factory=dict, description="name → planned silence")
+    rules: list[AlertRuleConfig] = Field(
+        default_factory=list, description="rules; the first that matches applies"
+    )
+    silences: dict[str, SilenceConfig] = Field(default_factory=dict, description="name → planned silence")
     max_age: Duration | None = Field(
         None,
-        description="anomalies that were over for longer than this when they are seen (a backlog, old data) are not sent; null: all are",
+        description="anomalies that ended longer ago than this (a backlog, old data) are not sent; null: no limit",
     )
     storm: int | None = Field(
         50,
         ge=2,
         description="more new alerts than this in a minute become one alert with a list; null: no limit",
     )
-    faults: FaultAlerts = Field(default_factory=FaultAlerts, description="alerts about the pipeline itself")
+    faults: FaultAlertsConfig = Field(
+        default_factory=FaultAlertsConfig, description="alerts about the pipeline itself"
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="address under which people reach this forewatch's HTTP server, for links and pictures",
+        description="address of the HTTP server of forewatch for people, used in links and pictures",
     )
     units: dict[str, str] = Field(
         default_factory=dict, description="channel → unit, for messages: {temperature: °C}"
@@ -230,8 +235,8 @@ class Alerts(Policy):
 
     @field_validator("rules")
     @classmethod
-    def _named(cls, rules: list[Rule]) -> list[Rule]:
-        """Every rule has a name, and no two the same."""
+    def _named(cls, rules: list[AlertRuleConfig]) -> list[AlertRuleConfig]:
+        """Name every rule, and refuse equal names."""
         named = [r if r.name else r.model_copy(update={"name": f"rule-{i}"}) for i, r in enumerate(rules, 1)]
         names = [r.name for r in named]
         if twice := {n for n in names if names.count(n) > 1} | ({"default", "storm"} & set(names)):

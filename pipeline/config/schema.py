@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from sqlalchemy import make_url
 
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.types import ConfigModel, Duration, Secret, format_duration
@@ -268,8 +268,9 @@ class Stream(ConfigModel):
         timedelta(days=7),
         description="a series silent for this long leaves memory; it comes back with its state",
     )
-    alerts: Alerts = Field(
-        default_factory=Alerts, description="what becomes of the anomalies: rules, groups, silences, budget"
+    alerts: AlertsConfig = Field(
+        default_factory=AlertsConfig,
+        description="what becomes of the anomalies: rules, groups, silences, budget",
     )
     retraining: Retraining = Field(
         default_factory=Retraining,

@@ -17,7 +17,7 @@ from detectors.composite.warmup import compile_kernels
 from pipeline.alerts.outbox import outbox_of
 from pipeline.alerts.routes import alert_routes
 from pipeline.alerts.service import AlertService
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.config.loader import load_config
 from pipeline.config.retraining import Retraining
 from pipeline.config.schema import Config, Stream
@@ -237,7 +237,7 @@ def _of_engine(config: Config, name: str) -> Stream | None:
         None
         if stream is None
         else stream.model_copy(
-            update={"alerts": Alerts(), "retraining": Retraining(on_drift=stream.retraining.on_drift)}
+            update={"alerts": AlertsConfig(), "retraining": Retraining(on_drift=stream.retraining.on_drift)}
         )
     )
 

@@ -22,8 +22,8 @@ from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.alerts.transport.base import Call, Message
-from pipeline.config.alerts import Alerts
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.alerts import AlertsConfig
+from pipeline.config.endpoints import EndpointConfig
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import Urgency
 from tests.support import alert_services as services
@@ -44,7 +44,7 @@ KINDS: tuple[Kind, ...] = (
     "retracted",
     "test",
 )
-CONFIG = Alerts.model_validate(
+CONFIG = AlertsConfig.model_validate(
     {"units": {"temperature": "°C", "pressure": "bar"}, "public_url": "https://watch.example"}
 )
 SERVICES = {
@@ -119,7 +119,7 @@ def message(of: Payload) -> Message:
     return Message(delivery, "plant/b2/t1", encode(of), of, datetime(2026, 3, 2, 12, 1, 30, tzinfo=UTC))
 
 
-def configured(kind: str, url: str, folder: Path) -> EndpointBase:
+def configured(kind: str, url: str, folder: Path) -> EndpointConfig:
     """An endpoint of each type, its secrets in files."""
     (folder / "secret").write_text(SECRET)
     (folder / "key").write_text(KEY)

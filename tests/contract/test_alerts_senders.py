@@ -18,7 +18,7 @@ from pipeline.alerts.messages.payload import Payload
 from pipeline.alerts.transport.base import MAX_ANSWER_CHARACTERS_KEPT, DeliveryResult
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.signing import message_id
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.endpoints import EndpointConfig
 from tests.contract.test_alerts_formats import HOSTILE, _now, payload
 from tests.support.alerting import endpoint, json_endpoint
 from tests.support.certificates import Authority
@@ -29,7 +29,7 @@ from tests.support.receiver import Received, Receiver, answer
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 
 
-def send(config: EndpointBase, *payloads: Payload, picture: bytes | None = None) -> list[DeliveryResult]:
+def send(config: EndpointConfig, *payloads: Payload, picture: bytes | None = None) -> list[DeliveryResult]:
     """Each payload in turn, through one sender."""
 
     async def scenario() -> list[DeliveryResult]:
@@ -194,7 +194,7 @@ def test_a_missing_secret_is_a_failure_that_names_the_variable(monkeypatch: pyte
 # --------------------------------------------------------------------------------------------------------------- mail
 
 
-def mail_endpoint(port: int, **keys: Any) -> EndpointBase:
+def mail_endpoint(port: int, **keys: Any) -> EndpointConfig:
     given = {
         "host": "localhost",
         "port": port,

@@ -17,7 +17,7 @@ from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.http import HttpSender
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
 from tests.support.alerting import json_endpoint
@@ -28,7 +28,7 @@ def main() -> None:
     if die:
         _die(die)
     ends = {"hook": json_endpoint(receiver, timeout="5s")}
-    router = Router({"plant": Alerts(storm=None), OPERATIONS_STREAM: Alerts()}, ends)
+    router = Router({"plant": AlertsConfig(storm=None), OPERATIONS_STREAM: AlertsConfig()}, ends)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     print("up", flush=True)

@@ -30,7 +30,7 @@ from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.observability.metrics import Metrics
 from storage.alerting import deliveries, delivery_queue, outbox
 from storage.sql.database import Database
@@ -332,7 +332,7 @@ def test_events_against_a_dead_endpoint_need_no_memory_and_delay_no_other(tmp_pa
 
     async def scenario() -> tuple[int, float]:
         ends = {"dead": json_endpoint("http://127.0.0.1:1/x"), "well": json_endpoint(well.url)}
-        router = Router({"plant": Alerts(storm=None), OPERATIONS_STREAM: Alerts()}, ends)
+        router = Router({"plant": AlertsConfig(storm=None), OPERATIONS_STREAM: AlertsConfig()}, ends)
         loop = DeliveryLoop(database, router, ends, AlertMetrics(Metrics()))
         bench = RouterBench(database, {"storm": None}, ends)
         await loop.run_cycle()

@@ -23,8 +23,8 @@ from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.signing import new_secret
-from pipeline.config.alerts import Alerts
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.alerts import AlertsConfig
+from pipeline.config.endpoints import EndpointConfig
 from pipeline.observability.metrics import Metrics
 from storage.alerting import alerts, deliveries, delivery_queue, endpoints
 from storage.sql.database import Database
@@ -34,7 +34,7 @@ from tests.support.receiver import Received, Receiver, answer
 
 
 @contextlib.contextmanager
-def running(bench: RouterBench, ends: dict[str, EndpointBase]) -> Iterator[DeliveryLoop]:
+def running(bench: RouterBench, ends: dict[str, EndpointConfig]) -> Iterator[DeliveryLoop]:
     """A delivery loop in a thread, as in the daemon."""
     stop = threading.Event()
     loop = DeliveryLoop(bench.database, router_of(ends), ends, AlertMetrics(Metrics()))
@@ -48,15 +48,17 @@ def running(bench: RouterBench, ends: dict[str, EndpointBase]) -> Iterator[Deliv
         assert not thread.is_alive()
 
 
-def router_of(ends: dict[str, EndpointBase], config: dict[str, Any] | None = None) -> Router:
-    return Router({"plant": Alerts.model_validate(config or {}), OPERATIONS_STREAM: Alerts()}, ends)
+def router_of(ends: dict[str, EndpointConfig], config: dict[str, Any] | None = None) -> Router:
+    return Router(
+        {"plant": AlertsConfig.model_validate(config or {}), OPERATIONS_STREAM: AlertsConfig()}, ends
+    )
 
 
 class Driven:
     """A delivery loop that is turned by hand, on the bench's clock."""
 
     def __init__(
-        self, bench: RouterBench, ends: dict[str, EndpointBase], config: dict[str, Any] | None = None
+        self, bench: RouterBench, ends: dict[str, EndpointConfig], config: dict[str, Any] | None = None
     ) -> None:
         self.bench = bench
         self.loop = DeliveryLoop(

@@ -129,11 +129,11 @@ def test_a_signed_webhook_arrives_within_a_second_of_the_anomaly_and_the_resolve
         )
         resolved, _ = listener.line("alert.resolved.v1")
         assert "signature verified" in resolved
-        notified(shell)
+        check_listings(shell)
 
 
-def notified(shell: Shell) -> None:
-    """What the commands say of it afterwards."""
+def check_listings(shell: Shell) -> None:
+    """Check what the list commands print afterwards."""
     alerts, sent, ledger = shell.json_of_each(
         [("alerts", "list", "--all"), ("deliveries", "list", "--endpoint", "hook"), ("alerts", "ledger")]
     )

@@ -13,8 +13,8 @@ import pydantic
 from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.alerts.outbox import OutboxWriter
 from pipeline.alerts.routing.router import Router, RoutingResult
-from pipeline.config.alerts import Alerts
-from pipeline.config.endpoints import Endpoint, EndpointBase
+from pipeline.config.alerts import AlertsConfig
+from pipeline.config.endpoints import Endpoint, EndpointConfig
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
 from storage.alerting import alerts, deliveries, outbox
 from storage.sql.database import Database
@@ -67,13 +67,13 @@ def closed(opened: Anomaly, **changed: Any) -> Anomaly:
     return replace(opened, state=AnomalyState.CLOSED, revision=opened.revision + 1, **changed)
 
 
-def endpoint(**keys: Any) -> EndpointBase:
+def endpoint(**keys: Any) -> EndpointConfig:
     """An endpoint as the configuration would make it."""
-    made: EndpointBase = _ENDPOINT.validate_python(keys)
+    made: EndpointConfig = _ENDPOINT.validate_python(keys)
     return made
 
 
-def json_endpoint(url: str = "http://127.0.0.1:9/hook", **keys: Any) -> EndpointBase:
+def json_endpoint(url: str = "http://127.0.0.1:9/hook", **keys: Any) -> EndpointConfig:
     return endpoint(type="json", url=url, allow=["loopback"], **keys)
 
 
@@ -84,7 +84,7 @@ class RouterBench:
         self,
         database: Database,
         config: Mapping[str, Any] | None = None,
-        endpoints: Mapping[str, EndpointBase] | None = None,
+        endpoints: Mapping[str, EndpointConfig] | None = None,
     ) -> None:
         self.database = database
         self.now_ns = NOON
@@ -93,8 +93,8 @@ class RouterBench:
         with database.begin() as connection:
             outbox.ensure_streams(connection, self.router.streams)
 
-    def configure(self, config: Mapping[str, Any], endpoints: Mapping[str, EndpointBase]) -> None:
-        self.router = Router({"plant": Alerts.model_validate(config)}, endpoints)
+    def configure(self, config: Mapping[str, Any], endpoints: Mapping[str, EndpointConfig]) -> None:
+        self.router = Router({"plant": AlertsConfig.model_validate(config)}, endpoints)
 
     def happen(self, *changes: Anomaly | Fault) -> None:
         """The engine commits changes."""

@@ -14,7 +14,7 @@ from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.outbox import OutboxWriter, fault_id
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.base import DeliveryResult
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.endpoints import EndpointConfig
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind
 from storage.alerting import deliveries, delivery_queue, endpoints, outbox
@@ -40,7 +40,7 @@ class DeliveryLog:
         self,
         database: Database,
         router: Router,
-        configured: Mapping[str, EndpointBase],
+        configured: Mapping[str, EndpointConfig],
         health: dict[str, EndpointHealth],
         worker: str,
         metrics: AlertMetrics,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pipeline.alerts.delivery.retry import MAX_PAUSE_SECONDS
 from pipeline.alerts.transport.base import DeliveryResult
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.endpoints import EndpointConfig
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.alerting.endpoints import EndpointState
 
@@ -23,7 +23,7 @@ _SAVE_INTERVAL_NS = to_nanoseconds(timedelta(minutes=1))
 class EndpointHealth:
     """Health of one endpoint: ``state`` is shared by all processes, the rest belongs to this worker."""
 
-    config: EndpointBase
+    config: EndpointConfig
     state: EndpointState
     in_flight: int = 0
     failures: int = 0

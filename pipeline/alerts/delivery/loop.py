@@ -28,7 +28,7 @@ from pipeline.alerts.messages.payload import decode
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.base import DeliveryResult, DrawChart, Message, Sender
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.endpoints import EndpointConfig
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import StorageUnavailable
 from storage.alerting import delivery_queue, outbox
@@ -53,12 +53,12 @@ class DeliveryLoop:
         self,
         database: Database,
         router: Router,
-        endpoints: Mapping[str, EndpointBase],
+        endpoints: Mapping[str, EndpointConfig],
         metrics: AlertMetrics,
         *,
         picture: DrawChart = lambda _: None,
         clock: Callable[[], int] = time.time_ns,
-        sender: Callable[[EndpointBase, DrawChart], Sender] = sender_of,
+        sender: Callable[[EndpointConfig, DrawChart], Sender] = sender_of,
     ) -> None:
         self._database = database
         self._metrics = metrics
@@ -70,12 +70,12 @@ class DeliveryLoop:
         self._results: list[tuple[ClaimedDelivery, DeliveryAttempt, DeliveryResult]] = []
         self._senders: dict[str, Sender] = {}
         self._router, self._endpoints = router, dict(endpoints)
-        self._next: tuple[Router, Mapping[str, EndpointBase]] | None = (router, endpoints)
+        self._next: tuple[Router, Mapping[str, EndpointConfig]] | None = (router, endpoints)
         self._delivery_log: DeliveryLog | None = None
         self._health: dict[str, EndpointHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def configure(self, router: Router, endpoints: Mapping[str, EndpointBase], picture: DrawChart) -> None:
+    def configure(self, router: Router, endpoints: Mapping[str, EndpointConfig], picture: DrawChart) -> None:
         """Use another configuration from the next cycle on.
 
         Pending deliveries to an endpoint that was removed are suppressed.
@@ -154,7 +154,7 @@ class DeliveryLoop:
                 "database unavailable; another process will free the claimed deliveries", error=str(error)
             )
 
-    async def _apply_configuration(self, router: Router, endpoints: Mapping[str, EndpointBase]) -> None:
+    async def _apply_configuration(self, router: Router, endpoints: Mapping[str, EndpointConfig]) -> None:
         for name in [
             name
             for name, config in self._endpoints.items()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pipeline.alerts.formats import FORMATS
 from pipeline.alerts.transport.base import DrawChart, Sender
 from pipeline.alerts.transport.http import HttpSender
-from pipeline.config.endpoints import EmailEndpoint, EndpointBase, HttpEndpoint, KafkaEndpoint
+from pipeline.config.endpoints import EmailEndpoint, EndpointConfig, HttpEndpoint, KafkaEndpoint
 
 
-def sender_of(endpoint: EndpointBase, picture: DrawChart) -> Sender:
+def sender_of(endpoint: EndpointConfig, picture: DrawChart) -> Sender:
     """Return the sender of one configured endpoint; it is not connected yet."""
     if isinstance(endpoint, EmailEndpoint):
         from pipeline.alerts.transport.email import EmailSender

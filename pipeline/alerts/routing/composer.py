@@ -30,7 +30,7 @@ from pipeline.alerts.messages.payload import (
 )
 from pipeline.alerts.outbox import decode_anomaly, decode_fault
 from pipeline.alerts.routing.rules import Behaviour
-from pipeline.config.alerts import Alerts
+from pipeline.config.alerts import AlertsConfig
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
@@ -65,7 +65,7 @@ def compose(
     sequence: int,
     context: NotificationContext,
     behaviour: Behaviour,
-    config: Alerts,
+    config: AlertsConfig,
     now_ns: int,
 ) -> Payload:
     """Return the payload of one notification.

@@ -20,8 +20,8 @@ from pipeline.alerts.routing.page_budget import AlertBudget
 from pipeline.alerts.routing.routing_session import PendingChange, RoutingContext, RoutingSession
 from pipeline.alerts.routing.rules import STORM, StreamRules
 from pipeline.alerts.routing.silencing import PlannedSilences, Silencing
-from pipeline.config.alerts import Alerts
-from pipeline.config.endpoints import EndpointBase
+from pipeline.config.alerts import AlertsConfig
+from pipeline.config.endpoints import EndpointConfig
 from storage.alerting import alerts, outbox, silences
 from storage.alerting.outbox import OutboxEvent
 from storage.alerting.states import AlertState, DeliveryState, EventKind, SuppressionReason, Urgency
@@ -52,7 +52,7 @@ class Router:
     ``streams``: name → its ``alerts``; ``endpoints``: name → receiver.
     """
 
-    def __init__(self, streams: Mapping[str, Alerts], endpoints: Mapping[str, EndpointBase]) -> None:
+    def __init__(self, streams: Mapping[str, AlertsConfig], endpoints: Mapping[str, EndpointConfig]) -> None:
         names = tuple(endpoints)
         self._rules = {name: StreamRules(name, config, names) for name, config in streams.items()}
         self._planned = {name: PlannedSilences(config) for name, config in streams.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.alerts.routing.matchers import compile_matcher, match_fields, relative_deviation
-from pipeline.config.alerts import Alerts, Flapping, Grouping, Policy
+from pipeline.config.alerts import AlertPolicyConfig, AlertsConfig, FlappingConfig, GroupingConfig
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Anomaly, Severity
 from storage.alerting.states import SuppressionReason
@@ -45,7 +45,7 @@ class StreamRules:
     ``endpoints`` are all configured ones; a rule that names none sends to all of them.
     """
 
-    def __init__(self, stream: str, config: Alerts, endpoints: tuple[str, ...]) -> None:
+    def __init__(self, stream: str, config: AlertsConfig, endpoints: tuple[str, ...]) -> None:
         self.stream = stream
         self.config = config
         self._rules = [
@@ -54,7 +54,7 @@ class StreamRules:
         ]
         self._default = _behaviour(DEFAULT, config, config, endpoints)
         self._by_name = {b.rule: b for _, _, b in self._rules} | {DEFAULT: self._default}
-        self.faults = _behaviour("faults", Policy(to=config.faults.to), config, endpoints)
+        self.faults = _behaviour("faults", AlertPolicyConfig(to=config.faults.to), config, endpoints)
 
     def evaluate(self, anomaly: Anomaly, now_ns: int) -> tuple[Behaviour, str | None]:
         """Return the behaviour of the first rule that matches, and why the anomaly is dropped or None."""
@@ -81,16 +81,18 @@ class StreamRules:
         return None
 
 
-def _behaviour(name: str, policy: Policy, stream: Alerts, endpoints: tuple[str, ...]) -> Behaviour:
+def _behaviour(
+    name: str, policy: AlertPolicyConfig, stream: AlertsConfig, endpoints: tuple[str, ...]
+) -> Behaviour:
     """Return the behaviour of ``policy``, whose missing keys are taken from the stream."""
 
     def pick(key: str) -> object:
         own = getattr(policy, key)
         return own if own is not None else getattr(stream, key)
 
-    group, flapping = pick("group") or Grouping(), pick("flapping")
-    assert isinstance(group, Grouping)
-    assert flapping is None or isinstance(flapping, Flapping)
+    group, flapping = pick("group") or GroupingConfig(), pick("flapping")
+    assert isinstance(group, GroupingConfig)
+    assert flapping is None or isinstance(flapping, FlappingConfig)
     to, recover, cooldown, lasts = pick("to"), pick("recover_after"), pick("cooldown"), pick("lasts")
     severity, deviation_ = pick("min_severity"), pick("min_deviation")
     return Behaviour(

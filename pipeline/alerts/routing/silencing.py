@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.alerts.routing.matchers import Matcher, compile_matcher
 from pipeline.alerts.routing.silence_calendar import SilenceCalendar, SilenceWindow, cron_window
-from pipeline.config.alerts import Alerts, Silence
+from pipeline.config.alerts import AlertsConfig, SilenceConfig
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.alerting import silences
@@ -47,7 +47,7 @@ class _InForce(NamedTuple):
 class PlannedSilences:
     """Silences of a stream's configuration, evaluated at most every five seconds."""
 
-    def __init__(self, config: Alerts) -> None:
+    def __init__(self, config: AlertsConfig) -> None:
         self._planned = {
             name: (s, compile_matcher(s.match), _calendar(s)) for name, s in config.silences.items()
         }
@@ -102,11 +102,11 @@ class Silencing:
         return None
 
 
-def _calendar(silence: Silence) -> SilenceCalendar | None:
+def _calendar(silence: SilenceConfig) -> SilenceCalendar | None:
     return None if silence.calendar is None else SilenceCalendar(silence.calendar, ZoneInfo(silence.timezone))
 
 
-def _window(silence: Silence, calendar: SilenceCalendar | None, now: datetime) -> SilenceWindow | None:
+def _window(silence: SilenceConfig, calendar: SilenceCalendar | None, now: datetime) -> SilenceWindow | None:
     if calendar is not None:
         return calendar.window(now)
     assert silence.cron is not None

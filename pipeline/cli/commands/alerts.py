@@ -53,7 +53,10 @@ def list_(
     limit: LimitOption = 50,
     json: JsonOption = False,
 ) -> None:
-    """List alerts that are not closed, newest first, including silenced ones."""
+    """List alerts that are not closed, newest first.
+
+    Silenced alerts are included.
+    """
     from pipeline.alerts.messages.text import group_text
     from storage.alerting import alerts
     from storage.alerting.states import AlertState
@@ -124,7 +127,10 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 @app.command()
 def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> None:
-    """Acknowledge an alert: its receivers are notified, and it is not repeated."""
+    """Acknowledge an alert.
+
+    Its receivers are notified, and it is not repeated.
+    """
     from time import time_ns
     from uuid import uuid4
 
@@ -208,9 +214,9 @@ def try_out(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Simulate the current rules on past anomalies; nothing is sent.
+    """Simulate the current rules on past anomalies.
 
-    The report counts messages by endpoint and events by result, and compares pages with the budget.
+    Nothing is sent. The report counts messages by endpoint and events by result, and compares pages with the budget.
     """
     from time import time_ns
 

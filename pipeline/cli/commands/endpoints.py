@@ -12,7 +12,7 @@ from pipeline.cli.times import show_second
 
 if TYPE_CHECKING:
     from pipeline.alerts.transport.base import DeliveryResult
-    from pipeline.config.endpoints import EndpointBase
+    from pipeline.config.endpoints import EndpointConfig
     from pipeline.config.schema import Config
 
 app = typer.Typer(no_args_is_help=True, help="List, test and enable endpoints, the receivers of alerts.")
@@ -108,7 +108,7 @@ def secret() -> None:
     )
 
 
-async def _ping(endpoint: EndpointBase) -> DeliveryResult:
+async def _ping(endpoint: EndpointConfig) -> DeliveryResult:
     from datetime import UTC, datetime
     from uuid import uuid4
 
@@ -125,7 +125,7 @@ async def _ping(endpoint: EndpointBase) -> DeliveryResult:
     return result
 
 
-def _endpoint(config: Config, name: str) -> EndpointBase:
+def _endpoint(config: Config, name: str) -> EndpointConfig:
     from pipeline.config.diagnostics import closest
     from pipeline.core.errors import InputError
 

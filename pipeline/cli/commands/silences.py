@@ -18,9 +18,7 @@ from pipeline.cli.options import (
 from pipeline.cli.output import print_note, show_list
 from pipeline.cli.times import parse_time, show_second
 
-app = typer.Typer(
-    no_args_is_help=True, help="Add, list and end silences: times in which matching alerts are not sent."
-)
+app = typer.Typer(no_args_is_help=True, help="Add, list and end silences of alerts.")
 
 _UNTIL = "End of the silence: ISO 8601 (UTC unless it names a zone)."
 
@@ -79,7 +77,10 @@ def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """List silences: those added by hand, and planned ones that are in force now."""
+    """List silences.
+
+    These are silences added by hand, and planned ones that are in force now.
+    """
     from dataclasses import asdict
     from time import time_ns
 
