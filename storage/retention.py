@@ -1,4 +1,4 @@
-"""Old rows and files go, a little at a time, so that scoring never waits long for it."""
+"""Deletion of old rows and files, in small steps so that scoring never waits long."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from storage.results import anomalies, dead_letters, faults, late_records
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series
 
-CHUNK = 1000  # rows of one transaction
-#: A file that is half written for longer than this was left by a process that died.
-_PARTIAL_S = 86_400
+ROWS_PER_TRANSACTION = 1000
+#: Age from which a half-written file belongs to a process that stopped.
+_PARTIAL_FILE_SECONDS = 86_400
 
 
 class RetentionPolicy(Protocol):
-    """What of ``pipeline.config.schema.Storage`` says how much is kept."""
+    """Retention settings of ``pipeline.config.schema.Storage``."""
 
     @property
     def keep_anomalies(self) -> timedelta: ...
@@ -36,10 +36,10 @@ class RetentionPolicy(Protocol):
 
 
 def prune(database: Database, policy: RetentionPolicy) -> dict[str, int]:
-    """Delete rows older than ``policy`` allows; returns how many of each table.
+    """Delete rows older than ``policy`` allows, and return the number of rows by table.
 
-    Ages are those of the wall clock. State of idle series, ended faults, alerts, jobs and what the eyes on
-    power and drift know are kept as long as anomalies. Raises StorageUnavailable.
+    Ages are those of the wall clock. Offloaded series, ended faults, alerts, jobs and the states of drift and
+    detection power are kept as long as anomalies. Raises StorageUnavailable.
     """
     old = _before(policy.keep_anomalies)
     undecoded = _before(policy.keep_dead_letters)
@@ -59,14 +59,15 @@ def prune(database: Database, policy: RetentionPolicy) -> dict[str, int]:
 
 
 def prune_history(path: str, policy: RetentionPolicy) -> int:
-    """Delete history segments by age, then the oldest while there are too many bytes; returns how many files.
-    Raises as fsspec does.
+    """Delete segments of recorded history by age, then the oldest while there are too many bytes.
+
+    Return the number of deleted files. Raises as fsspec does.
     """
     store = SegmentStore(path)
     oldest_s = _before(policy.keep_history) // SECOND_NS
     listed = store.list()
     current = set(valid(listed))
-    # What is superseded counts for nothing, whatever its age.
+    # Superseded segments are deleted whatever their age.
     kept = sorted((s for s in current if s.written_s >= oldest_s), key=lambda s: (s.written_s, s.first))
     total = sum(segment.size_bytes for segment in kept)
     while policy.keep_history_bytes is not None and total > policy.keep_history_bytes:
@@ -74,7 +75,7 @@ def prune_history(path: str, policy: RetentionPolicy) -> int:
     gone = set(listed) - set(kept)
     for segment in gone:
         store.delete(segment)
-    return len(gone) + store.sweep(time.time() - _PARTIAL_S)
+    return len(gone) + store.sweep(time.time() - _PARTIAL_FILE_SECONDS)
 
 
 def _before(keep: timedelta) -> int:
@@ -85,7 +86,7 @@ def _in_chunks(database: Database, delete: Callable[[Connection, int, int], int]
     total = 0
     while True:
         with database.begin() as connection:
-            deleted = delete(connection, before_ns, CHUNK)
+            deleted = delete(connection, before_ns, ROWS_PER_TRANSACTION)
         total += deleted
-        if deleted < CHUNK:
+        if deleted < ROWS_PER_TRANSACTION:
             return total

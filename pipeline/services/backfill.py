@@ -1,9 +1,8 @@
-"""Backfill: the engine over history, in files or in a stretch of the stream's own log.
+"""Backfill: the engine over files, or over a range of the stream's own log.
 
-Its positions and snapshots have a ledger of their own, which goes when it is done; its anomalies are the
-stream's, under the ids that the daemon would give them, so that running it twice, or beside what the daemon
-found, changes nothing as long as the same model decides; under another one an anomaly is told anew as that
-one sees it, and names it.
+Its positions and snapshots have a reader name of their own and are deleted at the end. Its anomalies belong to
+the stream and have the ids that the daemon would give them: with the same model a second run changes nothing.
+With another model an anomaly is written again as that model sees it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from storage.stream_state import reader as stored_readers
 
 @dataclass(slots=True)
 class BackfillReport:
-    """What a backfill did. ``counts`` add up to the records that were read."""
+    """Result of a backfill. ``counts`` add up to the records that were read."""
 
     stream: str
     counts: Counts
@@ -54,7 +53,7 @@ class BackfillReport:
 
 
 class _Tally:
-    """A sink that counts what the progress bar and the report want to know."""
+    """Sink that counts for the progress bar and the report."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -79,16 +78,24 @@ def run_backfill(
     scores: Path | None,
     progress: Progress,
 ) -> BackfillReport:
-    """Run ``stream`` over ``inputs`` (CSV or Parquet), or over the time range of its own source, and write
-    ``scores`` if asked to.
+    """Run ``stream`` over files, or over a time range of its own source.
 
-    Raises InputError and SourceError for what cannot be read, StorageError when the database is in use or
-    cannot be used.
+    Raises InputError and SourceError for input that cannot be read, StorageError when the database is in use
+    or cannot be used.
+
+    Args:
+        config: The whole configuration.
+        stream: Name of the stream.
+        inputs: CSV or Parquet files, None to read the stream's own source.
+        start_ns: First timestamp of the range, None for the beginning.
+        end_ns: Timestamp at which the range ends, None for the end.
+        scores: File that receives every point with its verdict, None to write none.
+        progress: Progress bar.
     """
     read = (
         partial(_files, config, stream, inputs)
         if inputs
-        else partial(_span, config, stream, start_ns, end_ns)
+        else partial(_range, config, stream, start_ns, end_ns)
     )
     source = read()
     reader = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
@@ -107,7 +114,7 @@ def run_backfill(
         )
         stack.callback(engine.close)
         for _ in read_warm_start(database, owner_name(), reader, engine.parts.scorer, read):
-            pass  # a series begins with what it would begin with in a daemon
+            pass  # series start with the same state as in a daemon
         while not engine.done:
             engine.turn(0.1)
             if fault := next(iter(engine.parts.faults.current), None):
@@ -131,7 +138,7 @@ def _files(config: Config, stream: str, inputs: Sequence[Path]) -> Source:
     return make_source(stream, files, config.streams[stream].format)
 
 
-def _span(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> Source:
+def _range(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> Source:
     chosen = config.streams[stream].source
     if chosen.kafka is None:
         raise InputError(

@@ -1,9 +1,7 @@
-"""Dead letters are put in again: decoded with the config as it is now, and what decodes is written to the end
-of its Kafka topic.
+"""Replay of dead letters: those that decode with the current config are written to their Kafka topic again.
 
-They go the way of every record, through the log: the position, the accounting and a backfill see them like
-any other. A record that was written twice (the process died before it was marked) is dropped as a duplicate
-of its time.
+They pass through the log like any record, so positions, counts and backfills include them. A record that is
+written twice, because the process stopped before it was marked, is dropped as a duplicate of its time.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 from storage.sql.database import Database
 
-#: Added to each record that is written again: where it came from.
-HEADER = "forewatch-replay"
-_TIMEOUT = 30.0
+#: Header of each record that is written again: its original offset.
+REPLAY_HEADER = "forewatch-replay"
+_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What became of the dead letters; ``refused`` counts those that still do not decode, by reason."""
+    """Counts of a replay; ``refused`` counts those that still do not decode, by reason."""
 
     considered: int = 0
     decodable: int = 0
@@ -57,9 +55,17 @@ def replay(
     reason: str | None = None,
     dry_run: bool = False,
 ) -> ReplayReport:
-    """Put dead letters in again that were not yet: those of ``ids``, or all that match.
+    """Replay dead letters that were not replayed yet: those of ``ids``, or all that match.
 
-    Raises InputError for streams that have no log to write to, SourceUnavailable when Kafka is away.
+    Raises InputError for streams without a log to write to, SourceUnavailable when Kafka does not answer.
+
+    Args:
+        config: The current configuration.
+        database: Holds the dead letters.
+        ids: Dead letters to replay, None for all that match.
+        stream: Only those of this stream.
+        reason: Only those with this reason.
+        dry_run: Only count, write nothing.
     """
     with database.read() as connection:
         if ids is not None:
@@ -81,9 +87,9 @@ def replay(
 
 
 def _decodable(config: Config, stream: str, letters: list[Kept], refused: Counter[str]) -> Iterable[Kept]:
-    """Those that decode now, in the order of their log."""
+    """Yield those that decode now, in the order of their log."""
     if stream not in config.streams:
-        raise InputError(f"the config has no stream {stream!r} any more; give another one with --stream")
+        raise InputError(f"the config has no stream {stream!r} now; name another one with --stream")
     decoder = make_decoder(stream, config.streams[stream])
     ordered = sorted(letters, key=lambda kept: (kept.letter.partition, kept.letter.offset))
     for partition, group in groupby(ordered, key=lambda kept: kept.letter.partition):
@@ -112,30 +118,32 @@ def _kafka_of(config: Config, stream: str) -> KafkaSourceConfig:
     kafka = config.streams[stream].source.kafka
     if kafka is None:
         raise InputError(
-            f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and backfill it"
+            f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and run a backfill"
         )
     return kafka
 
 
 def _write(kafka: KafkaSourceConfig, database: Database, letters: list[Kept]) -> None:
-    """Produce them and mark those that the brokers have, also when not all of them went through."""
+    """Produce records and mark those that the brokers acknowledged, also if some fail."""
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
     from pipeline.sources.kafka.client import connect
 
     password = {"sasl_plain_password": kafka.password.reveal().get_secret_value()} if kafka.password else {}
-    producer: Any = connect(KafkaProducer, kafka.brokers, _TIMEOUT, acks="all", **kafka.security, **password)
+    producer: Any = connect(
+        KafkaProducer, kafka.brokers, _TIMEOUT_SECONDS, acks="all", **kafka.security, **password
+    )
     written: list[int] = []
     try:
         sent = [(kept.id, producer.send(**_message(kept.letter))) for kept in letters]
-        producer.flush(timeout=_TIMEOUT)
+        producer.flush(timeout=_TIMEOUT_SECONDS)
         for id_, future in sent:
-            future.get(timeout=_TIMEOUT)
+            future.get(timeout=_TIMEOUT_SECONDS)
             written.append(id_)
     except KafkaError as error:
         raise SourceUnavailable(
-            f"Kafka took {len(written)} of {len(letters)} records, then: {error!r}; run it again for the others"
+            f"Kafka accepted {len(written)} of {len(letters)} records, then failed: {error!r}; run the command again for the others"
         ) from error
     finally:
         producer.close(timeout=5)
@@ -150,6 +158,6 @@ def _message(letter: DeadLetter) -> dict[str, Any]:
         "partition": letter.partition.number,
         "key": letter.key,
         "value": letter.value,
-        "headers": [*letter.headers, (HEADER, origin)],
+        "headers": [*letter.headers, (REPLAY_HEADER, origin)],
         "timestamp_ms": letter.timestamp_ns // 1_000_000 if letter.timestamp_ns >= 0 else None,
     }

@@ -1,4 +1,4 @@
-"""Every point with its verdict, to a CSV or Parquet file: what ``backfill --scores`` writes."""
+"""File of every point with its verdict (CSV or Parquet), for ``backfill --scores``."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def _words(codes: NDArray[np.uint8], words: Sequence[str]) -> pa.DictionaryArray
 
 
 class ScoresWriter:
-    """A sink that writes ``path``; the ending says how. The file is complete once it is closed; where nothing
-    was scored there is none.
+    """Sink that writes ``path`` in the format of its ending.
 
-    Raises InputError, at once and later, where it cannot be written.
+    The file is complete once the sink is closed. Without a scored point there is no file. Raises InputError,
+    at once or later, if it cannot be written.
     """
 
     def __init__(self, path: Path, scorer: StreamScorer) -> None:

@@ -1,1 +1,1 @@
-"""What a stream found and what it could not use."""
+"""Results of streams: anomalies, faults, dead letters, late records, labels."""

@@ -1,4 +1,4 @@
-"""Anomalies: intervals of one series, written with the batch that changed them, found again by whoever looks."""
+"""Anomalies: intervals of one series, written with the batch that changed them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ _COLUMNS = [column for column in AnomalyRow.__table__.columns if column.name != 
 
 
 def upsert(connection: Connection, anomalies: Sequence[Anomaly]) -> None:
-    """Write each anomaly as it is now.
+    """Write each anomaly in its current revision.
 
-    The same one twice is one row; an older revision never replaces a newer one.
+    An anomaly is one row, and an older revision never replaces a newer one.
     """
     if not anomalies:
         return
     now = time.time_ns()
-    # PostgreSQL refuses to touch a row twice in one statement, and the last state of an anomaly is the one
-    # that counts.
+    # PostgreSQL does not change a row twice in one statement, and only the last revision counts.
     latest = {anomaly.id: anomaly for anomaly in anomalies}
     connection.execute(
         _upsert(connection.dialect.name),
@@ -43,7 +42,7 @@ def upsert(connection: Connection, anomalies: Sequence[Anomaly]) -> None:
 
 
 def open_of(connection: Connection, stream: str, partition: Partition) -> list[Anomaly]:
-    """The anomalies that a new owner of ``partition`` goes on with."""
+    """Return the open anomalies of a partition, for its new owner."""
     statement = _select().where(AnomalyRow.stream == stream, AnomalyRow.topic == partition.topic)
     statement = statement.where(
         AnomalyRow.partition == partition.number, AnomalyRow.state == AnomalyState.OPEN.value
@@ -62,10 +61,10 @@ def query(
     until_ns: int | None = None,
     limit: int | None = None,
 ) -> list[Anomaly]:
-    """Anomalies by start, newest first.
+    """Return anomalies by start, newest first.
 
-    ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the least that counts; those
-    that touch the time range [since_ns, until_ns) are meant.
+    ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the lowest one. Anomalies that
+    overlap the time range [since_ns, until_ns) are returned.
     """
     statement = _select().order_by(AnomalyRow.start_ns.desc(), AnomalyRow.id)
     if stream is not None:
@@ -89,7 +88,7 @@ def query(
 
 
 def get(connection: Connection, prefix: str) -> Anomaly:
-    """The anomaly whose id begins with ``prefix`` (dashes do not matter).
+    """Return the anomaly whose id starts with ``prefix`` (dashes are ignored).
 
     Raises InputError if there is none, or more than one.
     """
@@ -109,7 +108,7 @@ def get(connection: Connection, prefix: str) -> Anomaly:
 
 
 def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
-    """Those of ``ids`` that there are, by start."""
+    """Return the existing anomalies among ``ids``, by start."""
     statement = _select().order_by(AnomalyRow.start_ns, AnomalyRow.id)
     wanted = list(ids)
     parts = [wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)]
@@ -121,9 +120,9 @@ def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` closed anomalies that nobody has changed since ``before_ns``; returns how many.
+    """Delete up to ``limit`` closed anomalies unchanged since ``before_ns``, and return their number.
 
-    By the wall clock, not by event time: what a backfill found in old data is new to whoever asked for it.
+    The age is that of the wall clock, not of event time, so that results of a backfill over old data are kept.
     """
     old = (
         select(AnomalyRow.id)
@@ -135,7 +134,7 @@ def prune(connection: Connection, before_ns: int, limit: int) -> int:
 
 @cache
 def _upsert(dialect: str) -> Insert:
-    """Made once: putting it together takes longer than the database takes to execute it."""
+    """Build the statement once: building it takes longer than executing it."""
     statement = insert_for(dialect, AnomalyRow)
     return statement.on_conflict_do_update(
         index_elements=["id"],

@@ -1,4 +1,4 @@
-"""Records that could not be decoded, with everything that is needed to put them in again."""
+"""Dead letters: records that could not be decoded, with all that a replay needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.tables.stream import DeadLetterRow
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A dead letter in the database. ``replayed_ns`` is None until it was put in again."""
+    """Dead letter in the database. ``replayed_ns`` is None until it is replayed."""
 
     id: int
     letter: DeadLetter
@@ -43,7 +43,7 @@ def query(
     until_ns: int | None = None,
     limit: int | None = None,
 ) -> list[Kept]:
-    """Dead letters, newest first; the time range is that of their arrival here."""
+    """Return dead letters, newest first; the time range is that of their arrival."""
     statement = select(*DeadLetterRow.__table__.columns).order_by(DeadLetterRow.id.desc()).limit(limit)
     if stream is not None:
         statement = statement.where(DeadLetterRow.stream == stream)
@@ -61,7 +61,7 @@ def query(
 
 
 def get(connection: Connection, id: int) -> Kept:
-    """Raises InputError if there is none of this id."""
+    """Return the dead letter ``id``. Raises InputError if there is none."""
     row = connection.execute(
         select(*DeadLetterRow.__table__.columns).where(DeadLetterRow.id == id)
     ).one_or_none()
@@ -71,7 +71,7 @@ def get(connection: Connection, id: int) -> Kept:
 
 
 def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
-    """Dead letters that were not replayed, by reason."""
+    """Count dead letters that were not replayed, by reason."""
     statement = (
         select(DeadLetterRow.reason, func.count())
         .where(DeadLetterRow.replayed_ns.is_(None))
@@ -83,7 +83,7 @@ def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
 
 
 def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:
-    """These were put in again: they stay visible, but are not offered a second time."""
+    """Mark dead letters as replayed: they stay visible, but are not replayed again."""
     now = time.time_ns()
     for start in range(0, len(ids), 1000):
         chosen = DeadLetterRow.id.in_(ids[start : start + 1000])
@@ -91,7 +91,7 @@ def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` dead letters that came before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` dead letters from before ``before_ns``, and return their number."""
     old = select(DeadLetterRow.id).where(DeadLetterRow.created_ns < before_ns).limit(limit)
     return connection.execute(delete(DeadLetterRow).where(DeadLetterRow.id.in_(old))).rowcount
 

@@ -1,4 +1,4 @@
-"""Pipeline faults: open once while they last, closed when they are over."""
+"""Pipeline faults: opened once while they last, closed when they end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHOLE_STREAM = Partition("", -1)
 def save(connection: Connection, fault: Fault) -> None:
     """Open ``fault``, or close it if it has an end.
 
-    Doing so twice changes nothing, and one that is open is not opened again.
+    It is idempotent: an open fault is not opened again.
     """
     if fault.ended_ns is not None and close(
         connection, fault.stream, fault.kind, fault.partition, fault.ended_ns
@@ -39,7 +39,7 @@ def save(connection: Connection, fault: Fault) -> None:
 def close(
     connection: Connection, stream: str, kind: FaultKind, partition: Partition | None, ended_ns: int
 ) -> bool:
-    """End the open fault of this kind; False if none is open."""
+    """End the open fault of this kind. Return False if none is open."""
     statement = (
         update(FaultRow)
         .where(*_is(stream, kind, partition), FaultRow.ended_ns.is_(None))
@@ -49,7 +49,7 @@ def close(
 
 
 def resolve(connection: Connection, stream: str, partition: Partition, ended_ns: int) -> int:
-    """End every open fault of one partition; returns how many."""
+    """End every open fault of one partition, and return their number."""
     here = (
         FaultRow.stream == stream,
         FaultRow.topic == partition.topic,
@@ -67,7 +67,7 @@ def query(
     since_ns: int | None = None,
     limit: int | None = None,
 ) -> list[Fault]:
-    """Faults by start, newest first."""
+    """Return faults by start, newest first."""
     statement = (
         select(*FaultRow.__table__.columns)
         .order_by(FaultRow.started_ns.desc(), FaultRow.id.desc())
@@ -83,7 +83,7 @@ def query(
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` faults that ended before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` faults that ended before ``before_ns``, and return their number."""
     old = (
         select(FaultRow.id).where(FaultRow.started_ns < before_ns, FaultRow.ended_ns < before_ns).limit(limit)
     )

@@ -1,5 +1,7 @@
-"""What people say of anomalies: true ones and maintenance are kept out of training, false ones go back into
-it."""
+"""Labels of anomalies by reviewers.
+
+Training excludes true anomalies and maintenance, and includes false ones.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ Label = Literal["true", "false", "maintenance"]
 def put(
     connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int
 ) -> None:
-    """The last word on an anomaly counts."""
+    """Set the label of an anomaly; the last one counts."""
     values = {
         "anomaly_id": anomaly_id,
         "label": label,
@@ -35,14 +37,14 @@ def put(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The last word on one anomaly, and whose it is."""
+    """Last label of one anomaly, and its author."""
 
     label: str
     author: str
 
 
 def said(connection: Connection, stream: str) -> dict[UUID, Said]:
-    """Every labelled anomaly of a stream."""
+    """Return every labelled anomaly of a stream."""
     statement = select(LabelRow.anomaly_id, LabelRow.label, LabelRow.author).join(
         AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id
     )
@@ -53,6 +55,6 @@ def said(connection: Connection, stream: str) -> dict[UUID, Said]:
 
 
 def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:
-    """The labels of those that have one."""
+    """Return the labels of those anomalies that have one."""
     statement = select(LabelRow.anomaly_id, LabelRow.label).where(LabelRow.anomaly_id.in_(list(anomalies)))
     return {row.anomaly_id: row.label for row in connection.execute(statement)}

@@ -1,4 +1,4 @@
-"""Points that came after their series had been scored past them."""
+"""Late records: points older than the last scored one of their series."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def query(
     since_ns: int | None = None,
     limit: int | None = None,
 ) -> list[LateRecord]:
-    """Late records, newest arrival first; ``since_ns`` is a time of arrival."""
+    """Return late records, newest arrival first; ``since_ns`` is a time of arrival."""
     statement = select(*LateRow.__table__.columns).order_by(LateRow.id.desc()).limit(limit)
     if stream is not None:
         statement = statement.where(LateRow.stream == stream)
@@ -56,6 +56,6 @@ def query(
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` late records that came before ``before_ns``; returns how many."""
+    """Delete up to ``limit`` late records from before ``before_ns``, and return their number."""
     old = select(LateRow.id).where(LateRow.created_ns < before_ns).limit(limit)
     return connection.execute(delete(LateRow).where(LateRow.id.in_(old))).rowcount

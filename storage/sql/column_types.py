@@ -1,4 +1,4 @@
-"""Column types that both databases store alike, and the little SQL that they spell differently."""
+"""Column types and SQL that work on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class SafeText(TypeDecorator[str]):
-    """Text from outside: PostgreSQL refuses NUL and lone surrogates, and a record must not be able to stop
-    the pipeline.
-    """
+    """Text from outside, without the NUL and lone surrogates that PostgreSQL rejects."""
 
     impl = Text
     cache_ok = True
@@ -43,9 +41,7 @@ class SafeText(TypeDecorator[str]):
 
 
 class Floats(TypeDecorator[list[float]]):
-    """A list of floats as JSON; NaN and the infinities, which JSON lacks, as the strings ``nan``, ``inf`` and
-    ``-inf``.
-    """
+    """List of floats as JSON, with NaN and the infinities as ``nan``, ``inf`` and ``-inf``."""
 
     impl = JSON
     cache_ok = True
@@ -74,23 +70,19 @@ class SafeJson(TypeDecorator[Any]):
 
 
 def short_key(text: str) -> bytes:
-    """A hash of ``text`` that stands for it in a primary key: PostgreSQL's ordered indexes refuse texts of
-    some KB.
-    """
+    """Return a hash of ``text`` for a primary key: PostgreSQL's indexes reject texts of some KB."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def delete_older(connection: Connection, when: InstrumentedAttribute[int], before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` rows of the table whose column ``when`` lies before ``before_ns``; returns how
-    many.
-    """
+    """Delete up to ``limit`` rows with ``when`` before ``before_ns``, and return their number."""
     key = when.class_.__table__.primary_key.columns
     old = select(*key).where(when < before_ns).limit(limit)
     return connection.execute(delete(when.class_).where(tuple_(*key).in_(old))).rowcount
 
 
 def safe(text: str) -> str:
-    """``text`` without what a PostgreSQL text column cannot hold; NUL is shown as ␀."""
+    """Return ``text`` without characters that PostgreSQL cannot store; NUL becomes ␀."""
     return text.replace("\x00", "␀").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -107,19 +99,22 @@ def _safe_tree(value: Any) -> Any:
 
 
 def insert(connection: Connection, table: Any) -> postgresql.Insert:
-    """The database's own INSERT, which knows ON CONFLICT."""
+    """Return the database's own INSERT, which supports ON CONFLICT."""
     return insert_for(connection.dialect.name, table)
 
 
 def insert_for(dialect: str, table: Any) -> postgresql.Insert:
-    """The same for statements that are made once: both databases spell it alike, but SQLAlchemy has a class
-    for each.
+    """Return the INSERT of a dialect, for statements that are built once.
+
+    The SQL is the same in both databases, but SQLAlchemy has a class for each.
     """
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]
 
 
 def matches(column: InstrumentedAttribute[str], glob: str) -> ColumnElement[bool]:
-    """``column`` matches a pattern in which ``*`` stands for any text and ``?`` for one character; case
-    matters."""
+    """Return the condition that ``column`` matches a pattern, case-sensitive.
+
+    ``*`` stands for any text and ``?`` for one character.
+    """
     pattern = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in safe(glob))
     return column.regexp_match(f"(?s)^{pattern}\\Z")

@@ -1,8 +1,8 @@
-"""The database: how to reach it, one transaction at a time, and what its failures mean to the caller.
+"""Database connections, transactions, and the meaning of failures.
 
-SQLite runs in WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` just as well (the log is in the
-kernel's cache), but a power cut could take back the last commits, and not everything that follows a commit
-can be done again: a webhook that was sent, an operator's label, a reading of this machine's own telemetry.
+SQLite runs in WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` too, because the log is in the
+kernel's cache. But a power cut could undo the last commits, and some effects of a commit cannot be repeated:
+a webhook that was sent, an operator's label, a reading of this machine's own telemetry.
 FULL costs one fsync a batch.
 """
 
@@ -29,10 +29,10 @@ from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
 from storage.sql.process_lock import ProcessLock
 
 #: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.
-LOCK_TIMEOUT = 5.0
+LOCK_TIMEOUT_SECONDS = 5.0
 
 _POSTGRES_OPTIONS = {
-    "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
+    "lock_timeout": f"{LOCK_TIMEOUT_SECONDS:.0f}s",
     "statement_timeout": "60s",
     # A process frozen inside its transaction must not keep its row locks for good, even if no successor
     # comes.
@@ -51,18 +51,18 @@ _POSTGRES_ARGS: dict[str, Any] = {
 
 
 class CommitUnknown(StorageUnavailable):
-    """The connection broke while COMMIT was on its way: ask ``positions.confirm``, never assume."""
+    """The connection broke during COMMIT: ``positions.confirm`` tells the outcome."""
 
 
 class RowLocked(StorageUnavailable):
-    """Another transaction kept a row locked for longer than this one wanted to wait."""
+    """Another transaction kept a row locked for longer than the lock timeout."""
 
 
 class Database:
-    """One database, safe to share between threads.
+    """Database that threads may share.
 
-    ``exclusive`` is for processes that own partitions: on SQLite there may be one of them (StorageError
-    otherwise). Commands that only look, or write a row now and then, run beside it without.
+    ``exclusive`` is for processes that own partitions: SQLite allows one of them (StorageError otherwise).
+    Commands that only read, or write single rows, run beside it without.
     """
 
     def __init__(self, url: str, password: str | None = None, *, exclusive: bool = False) -> None:
@@ -80,10 +80,10 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One writing transaction: committed at the end of the block, rolled back on an exception.
+        """Open a writing transaction: committed at the end of the block, rolled back on an exception.
 
-        Raises StorageUnavailable when the database is away (nothing was committed), CommitUnknown when the
-        reply to COMMIT was lost, StorageError when trying again is of no use.
+        Raises StorageUnavailable when the database does not answer (nothing is committed), CommitUnknown when
+        the reply to COMMIT was lost, StorageError when another attempt would fail, too.
         """
         with self._turn(), self._connect() as connection, connection.begin() as transaction:
             yield connection
@@ -94,7 +94,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view, without a write lock. Raises as ``begin`` does."""
+        """Open one consistent view, without a write lock. Raises as ``begin`` does."""
         with self._connect() as connection:
             if self._file is None:
                 connection = connection.execution_options(
@@ -104,7 +104,7 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """Each statement commits on the server by itself, so that a process frozen in between holds no lock."""
+        """Commit each statement by itself, so that a process that freezes in between holds no lock."""
         if self._file is not None:
             # SQLite has no server: the process that commits is this one.
             with self.begin() as connection:
@@ -151,22 +151,24 @@ class Database:
         migrate.require_head(self.current(), str(self))
 
     def close(self) -> None:
-        """Close every connection and give up the lock. Calling it twice is fine."""
+        """Close every connection and release the lock. Calling it twice is allowed."""
         self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """SQLite: threads of this process write in turn.
+        """Let the threads of this process write to SQLite in turn.
 
-        Waiting for its lock is sleeping, longer and longer, and whoever writes seldom starves.
+        SQLite itself waits for its lock by sleeping, longer and longer, so a thread that writes rarely starves.
         """
         if self._file is None:
             yield
             return
-        if not self._writing.acquire(timeout=LOCK_TIMEOUT):
-            raise StorageUnavailable(f"{self}: another thread has been writing for {LOCK_TIMEOUT:.0f} s")
+        if not self._writing.acquire(timeout=LOCK_TIMEOUT_SECONDS):
+            raise StorageUnavailable(
+                f"{self}: another thread has been writing for {LOCK_TIMEOUT_SECONDS:.0f} s"
+            )
         try:
             yield
         finally:
@@ -219,7 +221,7 @@ def _sqlite(file: Path) -> Engine:
     # mode=rw: a misspelt path must not quietly become a new, empty database.
     url = URL.create("sqlite", database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
     engine = create_engine(
-        url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT}, hide_parameters=True
+        url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT_SECONDS}, hide_parameters=True
     )
 
     @event.listens_for(engine, "connect")
@@ -259,7 +261,7 @@ def _postgres(url: URL) -> Engine:
 
 
 def _first_line(error: DBAPIError) -> str:
-    """The driver's own message: no SQL, no parameters, no password."""
+    """Return the driver's own message, without SQL, parameters or password."""
     return str(error.orig).strip().partition("\n")[0]
 
 

@@ -1,5 +1,6 @@
-"""The schema's versions, by Alembic: ``storage/migrations/versions`` holds one file a step, in one line
-without branches.
+"""Versions of the schema, by Alembic.
+
+``storage/migrations/versions`` holds one file per step, without branches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ADVISORY_LOCK = 0x666F7265  # "fore"
 
 
 def config(connection: Connection | None = None) -> Config:
-    """What Alembic needs to work on ``connection``'s database."""
+    """Return the Alembic configuration for the database of ``connection``."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations").replace("%", "%%"))
     made.attributes["connection"] = connection

@@ -1,5 +1,6 @@
-"""One process per SQLite file: SQLite cannot rescue a row lock from a frozen owner, so there must never be a
-second owner.
+"""Lock that allows one owning process per SQLite file.
+
+SQLite cannot release the lock of a frozen process, so there must never be a second owner.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pipeline.core.errors import StorageError
 
 
 class ProcessLock:
-    """An advisory ``flock`` on ``<database file>.lock``, released by the kernel however the process ends.
+    """Advisory ``flock`` on ``<database file>.lock``, released by the kernel however the process ends.
 
     The file stays behind on purpose: deleting it would let two processes lock two different files of one
     name.
@@ -24,8 +25,9 @@ class ProcessLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise StorageError, which names the process that holds it, or says why the file
-        cannot be made.
+        """Take the lock.
+
+        Raises StorageError with the process that holds it, or with the reason why the file cannot be created.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""State of series that were silent for so long that they left memory.
+"""State of offloaded series: those that were silent for so long that they are no longer in memory.
 
-Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it:
-``offload`` and ``forget`` are called in the transaction that saves a snapshot, ``restore`` only reads. A series
-that came back after the snapshot is then still found by the replay.
+Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it.
+``offload`` and ``forget`` run in the transaction that saves a snapshot; ``restore`` only reads, so that a
+replay still finds a series that came back after the snapshot.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from pipeline.core.types import Partition, Position
 from storage.sql.column_types import delete_older, insert, short_key
-from storage.stream_state.positions import hold
+from storage.stream_state.positions import hold_ownership
 from storage.tables.stream import SeriesStateRow
 
 T = TypeVar("T")
 
-CHUNK = 500  # keys of one statement
+KEYS_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
-    """The state of one series as its codec wrote it, and the event time of its last point."""
+    """State of one series as its codec wrote it, and the event time of its last point."""
 
     series: str
     state: bytes
@@ -36,13 +36,13 @@ class SeriesState:
 
 
 def offload(connection: Connection, position: Position, states: Iterable[SeriesState]) -> int:
-    """Store these states of the partition's series; returns how many. Raises Fenced."""
-    hold(connection, position)
+    """Store states of the partition's series, and return their number. Raises Fenced."""
+    hold_ownership(connection, position)
     return store(connection, position.stream, position.partition, states)
 
 
 def store(connection: Connection, stream: str, partition: Partition, states: Iterable[SeriesState]) -> int:
-    """Store these states, replacing older ones, whoever owns the partition; returns how many."""
+    """Store states in place of older ones, without a fence, and return their number."""
     statement = insert(connection, SeriesStateRow)
     changed = {name: statement.excluded[name] for name in ("state", "state_version", "last_ns", "evicted_ns")}
     statement = statement.on_conflict_do_update(
@@ -75,7 +75,7 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
 def restore(
     connection: Connection, stream: str, partition: Partition, keys: Sequence[str]
 ) -> dict[str, SeriesState]:
-    """The stored states of those of ``keys`` that have one. They stay stored until ``forget``."""
+    """Return the stored states among ``keys``. They stay stored until ``forget``."""
     found: dict[str, SeriesState] = {}
     asked = {short_key(key): key for key in keys}
     for some in _chunks(asked):
@@ -93,8 +93,8 @@ def restore(
 
 
 def forget(connection: Connection, position: Position, keys: Sequence[str]) -> None:
-    """These live in memory, and in the snapshot of this transaction, again. Raises Fenced."""
-    hold(connection, position)
+    """Delete states that the snapshot of this transaction contains again. Raises Fenced."""
+    hold_ownership(connection, position)
     for some in _chunks(map(short_key, keys)):
         connection.execute(
             delete(SeriesStateRow).where(
@@ -104,16 +104,14 @@ def forget(connection: Connection, position: Position, keys: Sequence[str]) -> N
 
 
 def count(connection: Connection, stream: str, partition: Partition) -> int:
-    """How many series of the partition are stored."""
+    """Return the number of stored series of the partition."""
     return connection.execute(
         select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))
     ).scalar_one()
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` states that were stored before ``before_ns``: nobody has seen their series
-    since. Returns how many.
-    """
+    """Delete up to ``limit`` states stored before ``before_ns``, and return their number."""
     return delete_older(connection, SeriesStateRow.evicted_ns, before_ns, limit)
 
 
@@ -127,5 +125,5 @@ def _of(stream: str, partition: Partition) -> tuple[ColumnElement[bool], ...]:
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
-    while chunk := list(islice(rest, CHUNK)):
+    while chunk := list(islice(rest, KEYS_PER_STATEMENT)):
         yield chunk

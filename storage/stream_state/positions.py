@@ -1,13 +1,12 @@
-"""Who may commit for a partition, and from where: the fence of every batch.
+"""Positions of partitions, with the fence of every batch.
 
-One row a partition. The owner that takes over raises ``epoch``; every batch begins with a compare-and-set on
-(epoch, next_offset) that must touch exactly one row, so that an owner which was replaced while it slept can
-commit nothing.
+There is one row per partition. Acquiring it increases ``epoch``. Every batch starts with a compare-and-set on
+(epoch, next_offset) that must change exactly one row, so that a replaced owner cannot commit.
 
     acquire ─► advance ─► advance ─► … ─► Fenced (another owner acquired it)
 
 On PostgreSQL an owner that is frozen inside its transaction holds the row's lock. The successor waits for
-``PATIENCE_MS``, then ends that transaction. Which server process that is, is read from the row itself:
+``LOCK_TIMEOUT_MS``, then ends that transaction. Which server process that is, is read from the row itself:
 ``xmax`` names the transaction that has it locked and ``pg_locks`` that transaction's process. (A process id
 recorded by the last commit may be another connection of the owner's pool, or by now somebody else.)
 """
@@ -29,8 +28,8 @@ from storage.tables.stream import PositionRow
 
 T = TypeVar("T")
 
-PATIENCE_MS = 500
-ATTEMPTS = 10
+LOCK_TIMEOUT_MS = 500
+MAX_LOCK_ATTEMPTS = 10
 #: Column → field of ``Counts``. The column of buffered records keeps the name of the first schema.
 _COUNT_COLUMNS = {
     "scored": "scored",
@@ -58,7 +57,7 @@ _LOCK_HOLDERS = text("""
 
 
 class Fenced(Exception):
-    """Another owner has taken ``partition`` over, or has moved it: drop its state, commit nothing."""
+    """Another owner has acquired or moved ``partition``: drop its state, commit nothing."""
 
     def __init__(self, stream: str, partition: Partition) -> None:
         super().__init__(f"stream {stream}: {partition} has another owner now")
@@ -73,10 +72,17 @@ class CommitOutcome(Enum):
 
 
 def acquire(database: Database, stream: str, partition: Partition, owner: str, identity: str) -> Position:
-    """Become the owner of ``partition``: whoever was it before can commit nothing any more.
+    """Become the owner of ``partition``; the former owner cannot commit from then on.
 
-    ``identity`` is kept from the first take-over; the position that comes back holds the stored one, so that
-    the caller can compare. Raises StorageUnavailable.
+    Raises StorageUnavailable.
+
+    Args:
+        database: Holds the positions.
+        stream: Name of the reader.
+        partition: The partition to own.
+        owner: Name of this process, for operators.
+        identity: Identity of the log. Only the first one is stored; the returned position holds the stored
+            one for comparison.
     """
     now = time.time_ns()
     first = dict.fromkeys(_COUNT_COLUMNS, 0) | {
@@ -88,27 +94,33 @@ def acquire(database: Database, stream: str, partition: Partition, owner: str, i
     }
 
     def claim() -> Position:
-        # Autocommit: frozen anywhere in here, this process holds no lock.
+        # Autocommit: if this process freezes in between, it holds no lock.
         with database.autocommit() as connection:
             statement = insert(connection, PositionRow).values(_key(stream, partition) | first)
             upsert = statement.on_conflict_do_update(
                 index_elements=["stream", "topic", "partition"],
                 set_={"epoch": PositionRow.epoch + 1, "owner": owner, "updated_ns": now},
             ).returning(*PositionRow.__table__.columns)
-            return _position(_patiently(connection, upsert))
+            return _position(_execute_with_timeout(connection, upsert))
 
-    return _unblocking(database, stream, partition, claim)
+    return _with_unlocked_row(database, stream, partition, claim)
 
 
 def advance(
     connection: Connection, position: Position, next_offset: int, counts: Counts, watermark_ns: int | None
 ) -> Position:
-    """Move the position; the first statement of a batch's transaction. ``counts`` are the cumulative ones
-    after the batch.
+    """Move the position, as the first statement of a batch's transaction.
 
-    A transaction that advances several partitions does so in the order of (stream, partition), or two of them
-    could deadlock. Advancing a new partition to where it will start, with no counts, pins that start: a crash
-    before the first batch must not move ``latest`` on. Raises Fenced.
+    A transaction that advances several partitions does so in the order of (stream, partition) to avoid
+    deadlocks. A new partition is advanced to its start offset without counts, so that a crash before the first
+    batch does not move ``latest`` on. Raises Fenced.
+
+    Args:
+        connection: The open transaction.
+        position: The position before the batch.
+        next_offset: The next offset to read after the batch.
+        counts: Cumulative counts after the batch.
+        watermark_ns: Watermark after the batch.
     """
     after = advanced(position, next_offset, counts, watermark_ns)
     expected = {"our_epoch": position.epoch, "our_offset": position.next_offset}
@@ -121,9 +133,9 @@ def advance(
 def advanced(
     position: Position, next_offset: int, counts: Counts, watermark_ns: int | None = None
 ) -> Position:
-    """What ``advance`` makes of ``position``, without a database.
+    """Return the position after ``advance``, without a database.
 
-    Offsets read = ``counts.read()``, so that gives the start.
+    The start offset follows from ``counts``, because offsets read = ``counts.read()``.
     """
     start = next_offset - counts.read() if position.start_offset is None else position.start_offset
     return Position(
@@ -142,10 +154,10 @@ def advanced(
 def restart(
     connection: Connection, position: Position, identity: str, next_offset: int, counts: Counts
 ) -> Position:
-    """Go on at another place, or in another log of the same name: a gap that the policy accepts.
+    """Continue at another offset, or in another log of the same name, after a gap.
 
     ``counts`` are carried over (records still buffered); the rest starts at zero at the new offset. A
-    snapshot that belongs to the new place is to be saved in the same transaction. Raises Fenced.
+    snapshot of the new offset must be saved in the same transaction. Raises Fenced.
     """
     moved = Position(
         position.stream,
@@ -159,18 +171,18 @@ def restart(
     return advance(connection, moved, next_offset, counts, position.watermark_ns)
 
 
-def hold(connection: Connection, position: Position) -> None:
-    """Make sure that ``position`` is still ours until the end of this transaction. Raises Fenced."""
+def hold_ownership(connection: Connection, position: Position) -> None:
+    """Keep the ownership of ``position`` until the end of this transaction. Raises Fenced."""
     statement = select(PositionRow.epoch).where(*_is(position.stream, position.partition)).with_for_update()
     if connection.execute(statement).scalar() != position.epoch:
         raise Fenced(position.stream, position.partition)
 
 
 def confirm(database: Database, position: Position, next_offset: int) -> CommitOutcome:
-    """What became of an ``advance(…, position, next_offset, …)`` whose COMMIT was not answered.
+    """Return the outcome of an ``advance(…, position, next_offset, …)`` whose COMMIT had no answer.
 
-    Waits for a transaction that is still open on the server (and ends it if it goes nowhere), so that the
-    answer is final. Raises StorageUnavailable.
+    Waits for a transaction that is still open on the server, and ends it if it makes no progress, so that the
+    outcome is final. Raises StorageUnavailable.
     """
     statement = (
         select(*PositionRow.__table__.columns)
@@ -180,18 +192,18 @@ def confirm(database: Database, position: Position, next_offset: int) -> CommitO
 
     def read() -> CommitOutcome:
         with database.autocommit() as connection:
-            row = _patiently(connection, statement)
+            row = _execute_with_timeout(connection, statement)
         if row.epoch != position.epoch:
             return CommitOutcome.FENCED
         if row.commits == position.commits:
             return CommitOutcome.NOT_COMMITTED
         return CommitOutcome.COMMITTED if row.next_offset == next_offset else CommitOutcome.FENCED
 
-    return _unblocking(database, position.stream, position.partition, read)
+    return _with_unlocked_row(database, position.stream, position.partition, read)
 
 
 def get(connection: Connection, stream: str, partition: Partition) -> Position | None:
-    """The position as committed, for readers; owners use ``acquire``."""
+    """Return the committed position; owners use ``acquire``."""
     row = connection.execute(
         select(*PositionRow.__table__.columns).where(*_is(stream, partition))
     ).one_or_none()
@@ -199,7 +211,7 @@ def get(connection: Connection, stream: str, partition: Partition) -> Position |
 
 
 def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
-    """Every position, or those of one stream, in order."""
+    """Return all positions, or those of one stream, in order."""
     statement = select(*PositionRow.__table__.columns).order_by(
         PositionRow.stream, PositionRow.topic, PositionRow.partition
     )
@@ -208,24 +220,24 @@ def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
     return [_position(row) for row in connection.execute(statement)]
 
 
-def _unblocking(database: Database, stream: str, partition: Partition, action: Callable[[], T]) -> T:
-    for _ in range(ATTEMPTS):
+def _with_unlocked_row(database: Database, stream: str, partition: Partition, action: Callable[[], T]) -> T:
+    for _ in range(MAX_LOCK_ATTEMPTS):
         try:
             return action()
         except RowLocked:
             with database.autocommit() as connection:
                 connection.execute(_LOCK_HOLDERS, _key(stream, partition))
-    raise StorageUnavailable(f"{database}: the row of {partition} in stream {stream} stays locked")
+    raise StorageUnavailable(f"{database}: the row of {partition} in stream {stream} is still locked")
 
 
-def _patiently(connection: Connection, statement: Executable) -> Row[Any]:
-    """Execute a statement that locks one row, waiting for ``PATIENCE_MS`` at most.
+def _execute_with_timeout(connection: Connection, statement: Executable) -> Row[Any]:
+    """Execute a statement that locks one row, waiting for ``LOCK_TIMEOUT_MS`` at most.
 
     Raises RowLocked through ``Database``.
     """
     if connection.dialect.name == "sqlite":
         return connection.execute(statement).one()
-    connection.exec_driver_sql(f"SET lock_timeout = {PATIENCE_MS}")
+    connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     try:
         return connection.execute(statement).one()
     finally:

@@ -1,4 +1,7 @@
-"""All that is kept of a reader of partitions: a stream, or one backfill of it."""
+"""Readers: the names under which positions, snapshots and offloaded series are kept.
+
+A reader is a stream, or one backfill of it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,6 @@ def names(connection: Connection, prefix: str) -> list[str]:
 
 
 def forget(connection: Connection, stream: str) -> None:
-    """Delete positions, snapshots and stored series under this name; anomalies and dead letters stay."""
+    """Delete positions, snapshots and offloaded series of a reader; anomalies and dead letters stay."""
     for table in (SnapshotPageRow, SnapshotRow, SeriesStateRow, PositionRow):
         connection.execute(delete(table).where(table.stream == stream))

@@ -1,6 +1,6 @@
-"""The one snapshot of a partition: all its series' state at one offset, in pages of some MB.
+"""Snapshot of a partition: the state of its series at one offset, in pages of some MB.
 
-Written and read page by page: neither side holds more than one page beside the state itself.
+It is written and read page by page, so that only one page is in memory beside the state itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
 from pipeline.core.types import Partition, Position
-from storage.stream_state.positions import hold
+from storage.stream_state.positions import hold_ownership
 from storage.tables.stream import SnapshotPageRow, SnapshotRow
 
 
@@ -22,7 +22,7 @@ from storage.tables.stream import SnapshotPageRow, SnapshotRow
 class Snapshot:
     """State after every record below ``offset``.
 
-    ``pages`` reads from the database while it is iterated over, once.
+    ``pages`` reads from the database and can be iterated once.
     """
 
     offset: int
@@ -44,8 +44,15 @@ def save(
 ) -> int:
     """Replace the partition's snapshot in this transaction; returns its size in bytes. Raises Fenced.
 
-    Everything below ``offset`` must be durable before this commits: records are never read again from further
-    back.
+    Everything below ``offset`` must be durable before this commits: earlier records are never read again.
+
+    Args:
+        connection: The open transaction.
+        position: The owned position.
+        offset: The state covers every record below it.
+        pages: The state.
+        state_version: Version of the state.
+        meta: Stored with the snapshot, as JSON.
     """
     delete(connection, position)
     key = {
@@ -68,7 +75,7 @@ def save(
 
 
 def load(connection: Connection, stream: str, partition: Partition) -> Snapshot | None:
-    """The snapshot, or None.
+    """Return the snapshot, or None.
 
     Its pages are read through ``connection``: use them before the transaction ends.
     """
@@ -85,7 +92,7 @@ def load(connection: Connection, stream: str, partition: Partition) -> Snapshot 
 
 
 def offsets(connection: Connection, stream: str) -> dict[Partition, int]:
-    """Where the snapshot of each partition lies: nothing below is ever scored again."""
+    """Return the offset of each partition's snapshot; records below it are not scored again."""
     rows = connection.execute(
         select(SnapshotRow.topic, SnapshotRow.partition, SnapshotRow.snapshot_offset).where(
             SnapshotRow.stream == stream
@@ -95,8 +102,8 @@ def offsets(connection: Connection, stream: str) -> dict[Partition, int]:
 
 
 def delete(connection: Connection, position: Position) -> None:
-    """Forget the snapshot: the log it belongs to is gone. Raises Fenced."""
-    hold(connection, position)
+    """Delete the snapshot of a deleted log. Raises Fenced."""
+    hold_ownership(connection, position)
     topic, number = position.partition
     for table in (SnapshotPageRow, SnapshotRow):
         here = (table.stream == position.stream, table.topic == topic, table.partition == number)

@@ -1,5 +1,7 @@
-"""Every table of the main job. A column is called as the field of ``pipeline.core.types`` that it keeps;
-times are ns since the epoch, UTC.
+"""Tables of streams: positions, state and results.
+
+A column has the name of the field of ``pipeline.core.types`` that it stores, with exceptions in the modules
+that write it. Times are ns since the epoch, UTC.
 
 No foreign keys point at ``positions``: they would make its row locks harder to see through (see
 ``positions.acquire``).
@@ -38,7 +40,7 @@ class Base(DeclarativeBase):
 
 
 class OfPartition:
-    """The key of what belongs to one partition of a stream's source."""
+    """Key columns of rows that belong to one partition of a stream's source."""
 
     stream: Mapped[str] = mapped_column(primary_key=True)
     topic: Mapped[str] = mapped_column(primary_key=True)
@@ -46,7 +48,10 @@ class OfPartition:
 
 
 class PositionRow(OfPartition, Base):
-    """Who owns a partition (epoch), where it reads on, and what became of every record so far."""
+    """Owner of a partition (epoch), its next offset, and the outcomes of all records so far.
+
+    ``held`` is the field ``buffered`` of ``Counts``.
+    """
 
     __tablename__ = "positions"
 
@@ -87,7 +92,7 @@ class SnapshotPageRow(OfPartition, Base):
 
 
 class SeriesStateRow(OfPartition, Base):
-    """State of a series that was idle for so long that it left memory.
+    """State of an offloaded series.
 
     ``series_key``: see ``types.short_key``.
     """

@@ -68,10 +68,10 @@ def test_the_former_owner_commits_nothing(database):
         positions.advance(connection, former, 20, Counts(scored=20), None)
     assert caught.value.partition == P
     with pytest.raises(Fenced), database.begin() as connection:
-        positions.hold(connection, former)
+        positions.hold_ownership(connection, former)
     with database.begin() as connection:
         assert positions.get(connection, "plant", P) == successor
-        positions.hold(connection, successor)
+        positions.hold_ownership(connection, successor)
 
 
 def test_the_same_epoch_cannot_commit_from_a_stale_offset(database):

@@ -285,7 +285,7 @@ class Policy:
 
 
 def test_retention_takes_what_is_old_and_over(database, monkeypatch):
-    monkeypatch.setattr(retention, "CHUNK", 7)
+    monkeypatch.setattr(retention, "ROWS_PER_TRANSACTION", 7)
     owned = positions.acquire(database, "plant", P, "me", "")
     with database.begin() as connection:
         anomalies.upsert(

@@ -25,7 +25,7 @@ def logs() -> list[Log]:
 
 @pytest.fixture
 def make(make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
-    monkeypatch.setattr("storage.sql.database.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr("storage.sql.database.LOCK_TIMEOUT_SECONDS", 0.01)
     monkeypatch.setattr("pipeline.engine.engine.RETRY_SECONDS", 0.01)
     return make
 

@@ -45,7 +45,7 @@ def test_a_thread_that_writes_without_a_pause_lets_others_write(database):
 
 
 def test_who_waits_too_long_is_told_and_the_next_one_gets_its_turn(database, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(session, "LOCK_TIMEOUT_SECONDS", 0.05)
     caught: list[Exception] = []
 
     def write() -> None:
