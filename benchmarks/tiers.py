@@ -46,11 +46,11 @@ def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> 
     each."""
     values = waves(np.random.default_rng(SEED), series, rows)
     slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
-    given = contract.points(slot, values, row)
+    given = contract.make_points(slot, values, row)
     state = detector.initial(series)
     used = scored = 0.0
     for start in range(0, len(given), batch * series):
-        part = contract.select(given, slice(start, start + batch * series))
+        part = contract.select_rows(given, slice(start, start + batch * series))
         began = time.process_time()
         state, _ = detector.step(state, part)
         if start >= warm * series:
@@ -82,8 +82,8 @@ def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list
     for kind in KINDS:
         values = undisturbed(np.random.default_rng(SEED), kind, series, rows)
         slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
-        given = contract.points(slot, values, row)
-        flag = contract.run(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(
+        given = contract.make_points(slot, values, row)
+        flag = contract.run_batches(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(
             rows, series
         )
         fresh = flag & ~np.any([np.roll(flag, k, 0) for k in (1, 2, 3)], axis=0)

@@ -1,14 +1,15 @@
-"""One suite that every detector passes: ``check(detector)`` raises ``CheckFailed`` with what is wrong, or
-returns.
+"""The contract suite that every detector passes.
 
-    causality       changing the future moves no verdict of the past
+``check(detector)`` raises ``CheckFailed`` with the first violation:
+
+    causality       a change of the future changes no verdict of the past
     determinism     the same points give the same verdicts
-    batching        cutting the points into batches moves no verdict (but 1e-2 of surprise: a batched LSTM step rounds by the company it is in)
-    round trip      state as bytes and back goes on as if nothing had happened
-    independence    series do not see each other, wherever they lie in the state
+    batching        batch boundaries change no verdict by more than ``TOLERANCE``, the rounding of a batched LSTM step
+    round trip      a state that was stored as bytes continues with the same verdicts
+    independence    series do not influence each other, whatever their rows in the state
     robustness      missing, constant and huge values give finite surprises, scores in [0, 1], contributions that sum to 1 or 0
 
-No label can be seen: ``Points`` has none.
+Labels cannot leak: ``Points`` has none.
 """
 
 from __future__ import annotations
@@ -22,24 +23,26 @@ from safetensors.numpy import load, save
 
 from detectors.base import CAUSES, FORECASTERS, Detector, Points, State, Verdicts
 
-MINUTE = 60_000_000_000
-START = 1_700_000_000_000_000_000
+MINUTE_NS = 60_000_000_000
+START_NS = 1_700_000_000_000_000_000
 TOLERANCE = 1e-2
-ROWS = 700
+EXAMPLE_ROWS = 700
 
 
 class CheckFailed(AssertionError):
     """A detector broke the contract of ``detectors.base.Detector``."""
 
 
-def points(slot: NDArray[np.int32], values: NDArray[np.float64], row: NDArray[np.int64]) -> Points:
-    """Points at a cadence of one minute; ``row`` (N,) numbers the points of each series."""
+def make_points(slot: NDArray[np.int32], values: NDArray[np.float64], row: NDArray[np.int64]) -> Points:
+    """Return points at a cadence of one minute; ``row`` (N,) numbers the points of each series."""
     n = len(slot)
-    return Points(slot, START + row * MINUTE, values, np.zeros(n, np.int32), np.full(n, MINUTE, np.int64))
+    return Points(
+        slot, START_NS + row * MINUTE_NS, values, np.zeros(n, np.int32), np.full(n, MINUTE_NS, np.int64)
+    )
 
 
-def example(channels: int, series: int = 3, rows: int = ROWS, seed: int = 0) -> Points:
-    """Interleaved series with a season, noise, a spike, a level shift, missing values and a stuck stretch."""
+def example_points(channels: int, series: int = 3, rows: int = EXAMPLE_ROWS, seed: int = 0) -> Points:
+    """Return interleaved series with season, noise, spike, level shift, missing values and a flatline."""
     rng = np.random.default_rng(seed)
     t = np.arange(rows)
     x = (
@@ -51,33 +54,53 @@ def example(channels: int, series: int = 3, rows: int = ROWS, seed: int = 0) -> 
     x[rng.random(x.shape) < 0.02] = np.nan
     x[int(rows * 0.85) : int(rows * 0.9)] = 3.0
     slot = np.tile(np.arange(series, dtype=np.int32), rows)
-    return points(slot, x.reshape(-1, channels), np.repeat(t, series))
+    return make_points(slot, x.reshape(-1, channels), np.repeat(t, series))
 
 
-def select(given: Points, rows: NDArray[np.bool_] | slice) -> Points:
+def select_rows(given: Points, rows: NDArray[np.bool_] | slice) -> Points:
+    """Return the given rows of all columns."""
     return Points(*(getattr(given, f.name)[rows] for f in fields(Points)))
 
 
-def run(
+def run_batches(
     detector: Detector, given: Points, cuts: tuple[int, ...] = (), state: State | None = None
 ) -> Verdicts:
-    """Verdicts of ``given`` in batches that end at ``cuts``."""
+    """Return the verdicts of ``given``, taken in batches.
+
+    Args:
+        detector: The detector.
+        given: All points.
+        cuts: Rows at which a batch ends.
+        state: State to begin with; by default that of a new detector.
+    """
     state = detector.initial(int(given.slot.max()) + 1) if state is None else state
     parts, start = [], 0
     for end in (*cuts, len(given)):
-        state, verdicts = detector.step(state, select(given, slice(start, end)))
+        state, verdicts = detector.step(state, select_rows(given, slice(start, end)))
         parts.append(verdicts)
         start = end
     return Verdicts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Verdicts)))
 
 
-def same(
+def require_equal(
     left: Verdicts,
     right: Verdicts,
     what: str,
     rows: slice | NDArray[np.bool_] = slice(None),
     tolerance: float = TOLERANCE,
 ) -> None:
+    """Require equal verdicts.
+
+    Args:
+        left: One run.
+        right: The other run.
+        what: Beginning of the message.
+        rows: Rows to compare.
+        tolerance: Largest difference, relative to 1 + |left|.
+
+    Raises:
+        CheckFailed: at the first difference.
+    """
     for name in ("score", "surprise", "expected", "contribution"):
         a, b = (np.asarray(getattr(v, name), np.float64)[rows] for v in (left, right))
         off = np.abs(a - b) > tolerance * (1 + np.abs(a))
@@ -92,63 +115,79 @@ def same(
 
 
 def causality(detector: Detector) -> None:
-    given = example(len(detector.spec.channels))
+    """Require that a change of the future changes no verdict of the past."""
+    given = example_points(len(detector.spec.channels))
     past = len(given) * 3 // 5
-    changed = select(given, slice(None))
+    changed = select_rows(given, slice(None))
     changed.values = given.values.copy()
     changed.values[past:] = -1000.0 - 3.0 * given.values[past:]
-    same(
-        run(detector, given),
-        run(detector, changed),
-        "the future changed and with it the past",
+    require_equal(
+        run_batches(detector, given),
+        run_batches(detector, changed),
+        "a change of the future changes the past",
         slice(0, past),
         1e-6,
     )
-    cut = select(given, slice(0, past))
-    same(
-        run(detector, given),
-        run(detector, cut),
-        "the past looks different once the future is there",
+    cut = select_rows(given, slice(0, past))
+    require_equal(
+        run_batches(detector, given),
+        run_batches(detector, cut),
+        "later points change the past",
         slice(0, past),
     )
 
 
 def determinism(detector: Detector) -> None:
-    given = example(len(detector.spec.channels))
-    same(run(detector, given), run(detector, given), "two runs over the same points", tolerance=0.0)
+    """Require that two runs over the same points agree."""
+    given = example_points(len(detector.spec.channels))
+    require_equal(
+        run_batches(detector, given),
+        run_batches(detector, given),
+        "two runs over the same points",
+        tolerance=0.0,
+    )
 
 
 def batching(detector: Detector) -> None:
-    given = example(len(detector.spec.channels))
-    whole = run(detector, given)
-    same(whole, run(detector, given, (1, 2, 50, 51, 600, 1111)), "the points cut into batches")
-    same(whole, run(detector, given, tuple(range(97, len(given), 97))), "the points cut into batches of 97")
+    """Require that batch boundaries change no verdict."""
+    given = example_points(len(detector.spec.channels))
+    whole = run_batches(detector, given)
+    require_equal(
+        whole, run_batches(detector, given, (1, 2, 50, 51, 600, 1111)), "the points cut into batches"
+    )
+    require_equal(
+        whole,
+        run_batches(detector, given, tuple(range(97, len(given), 97))),
+        "the points cut into batches of 97",
+    )
 
 
 def round_trip(detector: Detector) -> None:
-    given = example(len(detector.spec.channels))
+    """Require that a state stored as bytes continues with the same verdicts."""
+    given = example_points(len(detector.spec.channels))
     half = len(given) // 2
-    state, _ = detector.step(detector.initial(3), select(given, slice(0, half)))
+    state, _ = detector.step(detector.initial(3), select_rows(given, slice(0, half)))
     again = load(save({name: np.ascontiguousarray(array) for name, array in state.items()}))
-    rest = select(given, slice(half, None))
-    same(
-        run(detector, rest, state=state),
-        run(detector, rest, state=again),
+    rest = select_rows(given, slice(half, None))
+    require_equal(
+        run_batches(detector, rest, state=state),
+        run_batches(detector, rest, state=again),
         "the state after a round trip through bytes",
         tolerance=0.0,
     )
 
 
 def independence(detector: Detector) -> None:
-    given = example(len(detector.spec.channels))
-    together = run(detector, given)
+    """Require that series do not influence each other."""
+    given = example_points(len(detector.spec.channels))
+    together = run_batches(detector, given)
     for series in range(3):
         rows = given.slot == series
-        alone = select(given, rows)
+        alone = select_rows(given, rows)
         alone.slot = np.full(len(alone), 4 - 2 * series % 5, np.int32)
-        same(
+        require_equal(
             Verdicts(*(getattr(together, f.name)[rows] for f in fields(Verdicts))),
-            run(detector, alone),
+            run_batches(detector, alone),
             f"series {series} alone in another slot",
         )
     before = detector.initial(5)
@@ -156,10 +195,11 @@ def independence(detector: Detector) -> None:
     after, _ = detector.step(before, given)
     for name, array in after.items():
         if not np.array_equal(array[3:], kept[name][3:], equal_nan=array.dtype.kind == "f"):
-            raise CheckFailed(f"a step wrote to rows of {name} that no point names")
+            raise CheckFailed(f"a step writes to rows of {name} without a point")
 
 
-def sound(verdicts: Verdicts, what: str) -> None:
+def require_sound(verdicts: Verdicts, what: str) -> None:
+    """Require finite surprises, scores in [0, 1], and contributions that sum to 1 or 0."""
     if not (np.isfinite(verdicts.surprise).all() and (verdicts.surprise >= 0).all()):
         raise CheckFailed(f"{what}: a surprise is negative or not finite")
     if not ((verdicts.score >= 0) & (verdicts.score <= 1)).all():
@@ -178,6 +218,7 @@ def sound(verdicts: Verdicts, what: str) -> None:
 
 
 def robustness(detector: Detector) -> None:
+    """Require sound verdicts on unusual values."""
     channels, rows = len(detector.spec.channels), np.arange(400)
     slot = np.zeros(400, np.int32)
     wave = 100 + np.sin(rows / 5.0)
@@ -192,11 +233,11 @@ def robustness(detector: Detector) -> None:
         "constant, then a step": np.where(rows < 300, 5.0, 6.0),
     }
     for what, x in cases.items():
-        verdicts = run(detector, points(slot, np.repeat(x[:, None], channels, axis=1), rows))
-        sound(verdicts, what)
+        verdicts = run_batches(detector, make_points(slot, np.repeat(x[:, None], channels, axis=1), rows))
+        require_sound(verdicts, what)
         if what in ("constant", "zeros", "all missing") and verdicts.flag.any():
-            raise CheckFailed(f"{what}: nothing happens and row {int(np.argmax(verdicts.flag))} is flagged")
-    sound(run(detector, example(channels)), "the example")
+            raise CheckFailed(f"{what}: no event, and row {int(np.argmax(verdicts.flag))} is flagged")
+    require_sound(run_batches(detector, example_points(channels)), "the example")
 
 
 CHECKS: tuple[Callable[[Detector], None], ...] = (
@@ -210,6 +251,10 @@ CHECKS: tuple[Callable[[Detector], None], ...] = (
 
 
 def check(detector: Detector) -> None:
-    """Run every check. Raises CheckFailed at the first that fails."""
+    """Run every check.
+
+    Raises:
+        CheckFailed: with the first violation.
+    """
     for one in CHECKS:
         one(detector)

@@ -1,6 +1,7 @@
-"""How every hot loop here is compiled: sequential over points, cached on disk, no interpreter lock.
+"""Compilation of the kernels, and fast elementary functions for them.
 
-NaN marks a missing value, so the two fast-math flags that assume its absence stay off.
+Kernels are sequential over points, cached on disk, and release the interpreter lock. NaN marks a missing
+value, so the fast-math flags "nnan" and "ninf" stay off.
 """
 
 from __future__ import annotations
@@ -12,44 +13,47 @@ import numba
 import numpy as np
 
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
-HALF_ROOT = np.int32(0x3F3504F3)  # the bits of √½ as a float32
-MANTISSA = np.int32(23)  # bits of it
+ROOT_HALF_BITS = np.int32(0x3F3504F3)  # √½ as a float32
+MANTISSA_BITS = np.int32(23)
 ONE = np.float32(1)
-#: 2 / ln 2 · 1 / (2 k + 1), the series of log2((1 + t) / (1 − t)) / t in t²
-SERIES = tuple(np.float32(2.8853900817779268 / (2 * k + 1)) for k in range(5))
+#: 2 / ln 2 · 1 / (2 k + 1): the series of log2((1 + t) / (1 − t)) / t in t².
+LOG2_SERIES = tuple(np.float32(2.8853900817779268 / (2 * k + 1)) for k in range(5))
 LOG10_2 = np.float32(0.30102999566398120)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` with numba; the machine code is kept between runs."""
+    """Compile ``function`` with numba and cache the machine code on disk."""
     return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST_MATH)(function)
 
 
 @kernel
 def log2(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """log2 of a normal positive float32, to its last two places: exponent and mantissa apart, the latter in
-    [√½, √2) (the C library's takes four times as long).
+    """Return log2 of a normal positive float32, accurate to its last two places.
+
+    Exponent and mantissa are taken apart, the latter in [√½, √2). The C library takes four times as long.
     """
     bits = np.float32(x).view(np.int32)
-    exponent = np.int32((bits - HALF_ROOT) >> MANTISSA)
-    mantissa = np.int32(bits - (exponent << MANTISSA)).view(np.float32)
+    exponent = np.int32((bits - ROOT_HALF_BITS) >> MANTISSA_BITS)
+    mantissa = np.int32(bits - (exponent << MANTISSA_BITS)).view(np.float32)
     t = (mantissa - ONE) / (mantissa + ONE)
     s = t * t
     return np.float32(exponent) + t * (
-        SERIES[0] + s * (SERIES[1] + s * (SERIES[2] + s * (SERIES[3] + s * SERIES[4])))
+        LOG2_SERIES[0]
+        + s * (LOG2_SERIES[1] + s * (LOG2_SERIES[2] + s * (LOG2_SERIES[3] + s * LOG2_SERIES[4])))
     )
 
 
 @kernel
 def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """log10 of a normal positive float32, by ``log2``."""
+    """Return log10 of a normal positive float32, by ``log2``."""
     return LOG10_2 * log2(x)
 
 
 @kernel
 def tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """A rational approximation, to a few units in the last place (that of Eigen's ``ptanh``): unlike the
-    library's, a loop of it is compiled to vectors.
+    """Return tanh by a rational approximation, accurate to a few units in the last place.
+
+    It is that of Eigen's ``ptanh``. A loop of it is compiled to vectors, unlike one of the C library's.
     """
     x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))
     y = x * x
@@ -67,5 +71,5 @@ def tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @kernel
 def sigmoid(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """1 / (1 + e^−x) of a float32, by ``tanh``."""
+    """Return 1 / (1 + e^−x) of a float32, by ``tanh``."""
     return np.float32(0.5) + np.float32(0.5) * tanh(np.float32(0.5) * x)

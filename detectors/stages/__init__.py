@@ -1,1 +1,1 @@
-"""Steps that every tier shares, each one pass over a batch."""
+"""Stages shared by all tiers, each one pass over a batch."""

@@ -1,5 +1,4 @@
-"""Drift: found where it is, silent where nothing or only an incident happens, and the same numbers as
-river's."""
+"""Drift: detection, silence during incidents, and agreement with river."""
 
 from __future__ import annotations
 

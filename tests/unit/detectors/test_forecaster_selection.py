@@ -33,8 +33,8 @@ def test_the_gaussian_candidate_is_rivers():
 
 def verdicts(tier, values):
     rows = np.arange(len(values))
-    given = contract.points(np.zeros(len(values), np.int32), np.asarray(values, float)[:, None], rows)
-    return contract.run(build(DetectorSpec(tier=tier)), given)
+    given = contract.make_points(np.zeros(len(values), np.int32), np.asarray(values, float)[:, None], rows)
+    return contract.run_batches(build(DetectorSpec(tier=tier)), given)
 
 
 def test_the_mean_forecasts_the_first_points_and_then_the_gaussian():

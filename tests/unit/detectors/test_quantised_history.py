@@ -1,4 +1,4 @@
-"""Values in 16 bits: what is lost, and what one wild value costs."""
+"""Values in 16 bits: loss of precision, and the effect of one outlier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many surprises to one: what a sum is worth on a series where the tracks often speak together."""
+"""Score fusion: sums of tracks relative to their usual sum on a series."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def known(rows, off=np.inf):
 
 
 def surprise(history, last):
-    """Of ``last`` (2,) after the rows of ``history`` (n, 2), in a lane with 10,000 rows before them."""
+    """Return the fused surprise of ``last`` (2,) after ``history`` (n, 2) and 10,000 rows before it."""
     given = np.vstack([history, last]).astype(np.float32)
     fusion, n = ScoreFusion((GROUP,), 4.0), len(given)
     rows = np.arange(10_000, 10_000 + n)
     return fusion.run(fusion.initial(1), np.zeros(n, np.int32), given, known(rows))[0][-1, 0]
 
 
-def test_a_sum_that_is_usual_on_a_series_says_less_there():
+def test_a_sum_that_is_usual_on_a_series_is_weaker_evidence_there():
     rng = np.random.default_rng(0)
     quiet, often = rng.exponential(0.3, (20_000, 2)), rng.exponential(2.0, (20_000, 1)).repeat(2, 1)
     assert surprise(often, (3.0, 3.0)) < 0.6 * surprise(quiet, (3.0, 3.0))
 
 
-def test_rows_that_say_nothing_teach_nothing():
+def test_rows_without_surprise_leave_the_usual_sum_unchanged():
     some = np.random.default_rng(0).exponential(1.0, (2_000, 2))
     assert surprise(np.vstack([some, np.zeros((5_000, 2))]), (3.0, 3.0)) == surprise(some, (3.0, 3.0))
 
 
-def test_what_is_learned_belongs_to_its_lane():
+def test_the_usual_sum_is_kept_per_channel_slot():
     fusion = ScoreFusion((GROUP,), 4.0)
     state, slot = fusion.initial(2), np.zeros(1_000, np.int32)
     loud = np.full((1_000, 2), 3.0, np.float32)

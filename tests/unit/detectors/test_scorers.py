@@ -1,4 +1,4 @@
-"""What single scorers find, and what they leave alone."""
+"""Single scorers: changes they find, and normal data they ignore."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def errors(scorer, given):
 
 
 @pytest.mark.parametrize("period", [6, 24, 100, 288])
-def test_rhythm_finds_the_period(period):
+def test_seasonality_finds_the_period(period):
     rng = np.random.default_rng(0)
     t = np.arange(4_000)
     given = batch_of(
@@ -54,7 +54,7 @@ def test_rhythm_finds_the_period(period):
     assert given.period[-1] == pytest.approx(period, rel=0.05)
 
 
-def test_rhythm_finds_none_in_a_walk():
+def test_seasonality_finds_no_period_in_a_walk():
     given = batch_of(np.random.default_rng(3).normal(size=3_000).cumsum())
     seasonality = Seasonality(256, 2)
     seasonality.run(seasonality.initial(1), given)
@@ -87,7 +87,7 @@ def test_novelty_finds_a_value_between_two_modes():
     assert found["range"][-1] == 0
 
 
-def test_seasonal_knows_the_time_of_day():
+def test_the_seasonal_profile_compares_the_same_time_of_day():
     t = np.arange(24 * 10)
     values = np.where(t % 24 == 3, 50.0, 0.0)
     values[-1] = 50.0  # the right value at the wrong hour
@@ -96,7 +96,7 @@ def test_seasonal_knows_the_time_of_day():
     assert found[-1] == 50
 
 
-def test_shape_finds_the_one_odd_period():
+def test_the_discord_is_the_one_odd_period():
     t = np.arange(4_000)
     values = np.sin(2 * np.pi * t / 50)
     values[3_000:3_050] = np.abs(values[3_000:3_050])
@@ -104,7 +104,7 @@ def test_shape_finds_the_one_odd_period():
     assert 3_020 <= np.nanargmax(np.where(t > 500, found, 0)) < 3_110
 
 
-def test_stuck_waits_longer_than_ever_before():
+def test_a_flatline_must_last_longer_than_any_run_before():
     rng = np.random.default_rng(0)
     quick = np.r_[rng.normal(size=500), np.full(10, 1.0)]
     assert errors(Flatline(), batch_of(quick))["frozen"][-1] > 0
@@ -127,8 +127,8 @@ def test_a_split_is_not_a_crash(ratio):
 
 def flags(values, **spec):
     values = np.asarray(values, float).reshape(len(values), -1)
-    given = contract.points(np.zeros(len(values), np.int32), values, np.arange(len(values)))
-    return contract.run(build(DetectorSpec(**spec)), given)
+    given = contract.make_points(np.zeros(len(values), np.int32), values, np.arange(len(values)))
+    return contract.run_batches(build(DetectorSpec(**spec)), given)
 
 
 def test_static_limits_guard_from_the_first_point():
@@ -178,7 +178,7 @@ def test_the_joint_alarm_needs_the_joint_term():
     assert not flags(values, tier="standard").flag[2_900:2_912].any()
 
 
-def settled(values):
+def steady_state(values):
     given = batch_of(values)
     return SteadyState().run(SteadyState().initial(1), given)
 
@@ -187,16 +187,16 @@ def test_a_new_level_of_a_settled_channel_stays_an_error_and_a_walk_never_settle
     rng = np.random.default_rng(0)
     noise = rng.normal(size=1_200)
     shifted = noise + np.where(np.arange(1_200) >= 900, 4.0, 0.0)
-    assert (settled(noise)[3:99] == 1).all()
-    assert settled(noise)[300:].max() < 2.5
-    assert settled(shifted)[920:1_100].min() > 2.5
-    assert np.nanmedian(settled(noise.cumsum())[300:]) < 1.5
+    assert (steady_state(noise)[3:99] == 1).all()
+    assert steady_state(noise)[300:].max() < 2.5
+    assert steady_state(shifted)[920:1_100].min() > 2.5
+    assert np.nanmedian(steady_state(noise.cumsum())[300:]) < 1.5
 
 
 def test_a_settled_channel_is_back_where_it_was_even_after_a_far_larger_level():
     rng = np.random.default_rng(0)
     noise = 5 + rng.normal(size=1_200)
-    assert settled(noise + np.where(np.arange(1_200) // 100 == 9, 1e4, 0.0))[1_060:].max() < 2.5
+    assert steady_state(noise + np.where(np.arange(1_200) // 100 == 9, 1e4, 0.0))[1_060:].max() < 2.5
 
 
 def test_an_event_is_over_when_little_of_it_is_left():

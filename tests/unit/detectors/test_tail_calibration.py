@@ -1,4 +1,4 @@
-"""The decayed histogram against exact ranks and exact tails."""
+"""Tail calibration: the decayed histogram against exact ranks and exact tails."""
 
 from __future__ import annotations
 
