@@ -1,5 +1,4 @@
-"""The whole accuracy table: every open set with one default configuration, beside the two yardsticks and the
-targets.
+"""Accuracy table: every open set with one default configuration, the yardsticks and the targets.
 
     python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out
     FOLDER]
@@ -29,10 +28,8 @@ DATA = ROOT.parent / "shared" / "data"
 
 
 @dataclass(frozen=True)
-class Set:
-    """Where a set comes from, and the figures of it that stand in the table with the target of each (None:
-    context).
-    """
+class BenchmarkSet:
+    """Source of a set, and its figures in the table with the target of each (None: no target)."""
 
     folder: str
     layout: str
@@ -61,27 +58,27 @@ SENSOR_RECALLS = {f"recall, {kind}": None for kind in inject.SENSOR_FAULTS}
 STOCK_FALSE = {"false alarms per 10,000 rows": 2 / 252 * 1e4}
 
 SETS = {
-    "nab": Set("nab", "nab", NAB | EVENTS),
-    "tsb-ad-u-r": Set(
+    "nab": BenchmarkSet("nab", "nab", NAB | EVENTS),
+    "tsb-ad-u-r": BenchmarkSet(
         "tsb-ad-u-r", "labelled", {"VUS-PR": 0.65, "VUS-PR, whole series": None, "AUC-PR": None} | EVENTS
     ),
-    "ucr": Set(
+    "ucr": BenchmarkSet(
         "ucr", "labelled", {"UCR accuracy": 0.8, "UCR accuracy, by recording": None, "VUS-PR": None} | EVENTS
     ),
-    "kpi": Set("kpi", "labelled", RANKING | EVENTS | {"event F1": 0.75, "median delay, rows": 7.0}),
-    "nasa": Set("nasa", "labelled", RANKING | EVENTS),
-    "network": Set("network", "labelled", RANKING | EVENTS, "network"),
-    "flows": Set("network", "labelled", EVENTS, "network", "flows"),
-    "skab": Set(
+    "kpi": BenchmarkSet("kpi", "labelled", RANKING | EVENTS | {"event F1": 0.75, "median delay, rows": 7.0}),
+    "nasa": BenchmarkSet("nasa", "labelled", RANKING | EVENTS),
+    "network": BenchmarkSet("network", "labelled", RANKING | EVENTS, "network"),
+    "flows": BenchmarkSet("network", "labelled", EVENTS, "network", "flows"),
+    "skab": BenchmarkSet(
         "skab", "skab", {"row F1, best at FAR ≤ 10 %": 0.85, "row F1": None, "row FAR": None} | EVENTS
     ),
-    "sensors": Set("skab/anomaly-free", "labelled", SENSOR_RECALLS | EVENTS, "sensor", "sensors"),
-    "stocks": Set("stocks", "labelled", RECALLS | EVENTS | STOCK_FALSE, "stock", "stocks"),
+    "sensors": BenchmarkSet("skab/anomaly-free", "labelled", SENSOR_RECALLS | EVENTS, "sensor", "sensors"),
+    "stocks": BenchmarkSet("stocks", "labelled", RECALLS | EVENTS | STOCK_FALSE, "stock", "stocks"),
 }
 
 
 def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Summary, dict[str, Summary]]:
-    """Run one set; the injected ones are made first."""
+    """Run one set; create the data of an injected one first."""
     chosen = SETS[name]
     folder = options.data / chosen.folder
     if chosen.maker:
@@ -100,7 +97,7 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
 
 
 def rows(name: str, summary: Summary, yardsticks: dict[str, Summary]) -> list[list[str]]:
-    """The lines of one set."""
+    """Return the table lines of one set."""
     lines = []
     for figure, target in SETS[name].figures.items():
         if not any(found.name == figure for found in summary.figures):

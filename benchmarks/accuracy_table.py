@@ -1,4 +1,4 @@
-"""The tables of docs/lab-notes/accuracy.md from what ``benchmarks.accuracy`` printed for each tier.
+"""Tables of docs/lab-notes/accuracy.md from the output of ``benchmarks.accuracy`` for each tier.
 
 for tier in light standard strong; do python -m benchmarks.accuracy --detector $tier > $tier.log; done
 python -m benchmarks.accuracy_table light.log standard.log strong.log
@@ -19,7 +19,7 @@ Runs = dict[str, dict[str, Any]]  # tier → the last line of its log
 
 
 def row(runs: Runs, name: str, figure: str, target: float | None) -> list[str] | None:
-    """Cells of one figure; None where no tier has it."""
+    """Return the cells of one figure, None where no tier has it."""
     found = {tier: run["sets"][name]["metrics"].get(figure) for tier, run in runs.items()}
     if not any(found.values()):
         return None

@@ -1,5 +1,6 @@
-"""What watching for drift costs, beside the scoring of the same points: decode, windows, detector, intervals,
-then the sink.
+"""Cost of drift monitoring relative to the scoring of the same points.
+
+Scoring is decode, windows, detector and intervals; then the drift sink takes the result.
 
     python -m benchmarks.drift [--series 2000] [--points 100] [--rounds 3]
 
@@ -26,7 +27,7 @@ from pipeline.monitoring.drift_sink import DriftSink
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 
-BATCH = 20_000
+BATCH_POINTS = 20_000
 PARTITION = Partition("bench", 0)
 
 
@@ -49,9 +50,7 @@ def main() -> None:
 
 
 def measure(detector: str, series: int, points: int) -> tuple[float, float]:
-    """Microseconds a point of the scoring and of the watching; the first fifth, in which both still find
-    themselves, does not count.
-    """
+    """Return microseconds a point of scoring and of drift monitoring, without the first fifth of the points."""
     shape = {
         "source": {"memory": {}},
         "format": {"json": {"series": "s", "time": "t", "values": "v"}},
@@ -70,7 +69,7 @@ def measure(detector: str, series: int, points: int) -> tuple[float, float]:
         middle = time.process_time()
         sink.append(result)
         end = time.process_time()
-        if number >= series * points // BATCH // 5:
+        if number >= series * points // BATCH_POINTS // 5:
             spent[0] += middle - start
             spent[1] += end - middle
             count += len(records)
@@ -79,8 +78,8 @@ def measure(detector: str, series: int, points: int) -> tuple[float, float]:
 
 def batches(series: int, points: int) -> Iterator[Records]:
     rng = np.random.default_rng(0)
-    for first in range(0, series * points, BATCH):
-        at = np.arange(first, min(first + BATCH, series * points))
+    for first in range(0, series * points, BATCH_POINTS):
+        at = np.arange(first, min(first + BATCH_POINTS, series * points))
         values = 20 + 5 * np.sin(at // series / 30) + rng.normal(0, 0.3, len(at))
         lines = [
             b'{"s":"s%06d","t":%d,"v":%.3f}' % (i % series, 1_700_000_000 + 60 * (i // series), v)

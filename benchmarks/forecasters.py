@@ -1,5 +1,6 @@
-"""The forecasters on the same series: forecast error, cost a point, state, memory length. Prints tables and
-one machine-readable line.
+"""Forecasters on the same series: forecast error, cost a point, state, memory length.
+
+Prints tables and one machine-readable line.
 
     python -m benchmarks.forecasters [--quick] [--only forecasters|detection|shared]
 
@@ -31,8 +32,8 @@ from detectors.training.gradients import reach
 
 SEED = 2026
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-# points of history, the first and the last that are counted
-HISTORY = ((10, 20), (50, 100), (200, 300), (1000, 1500))
+#: Ranges of points of history in which errors are averaged.
+HISTORY_POINTS = ((10, 20), (50, 100), (200, 300), (1000, 1500))
 FORECASTERS = {
     "naive": ("seasonal_naive", {}),
     "ewma": ("exponential", {}),
@@ -60,7 +61,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick", action="store_true", help="few series and epochs: does it run, not what it is worth"
+        "--quick",
+        action="store_true",
+        help="few series and epochs: a check that it runs, without meaningful figures",
     )
     parser.add_argument("--only", choices=("forecasters", "detection", "shared"), help="one of the parts")
     options = parser.parse_args()
@@ -72,8 +75,10 @@ def main() -> None:
 
 
 def forecasters(quick: bool) -> list[dict]:
-    """Each forecaster, one set of weights for all of the same series; error on the held-out last fifth of
-    each."""
+    """Return figures of each forecaster, trained once for all series.
+
+    The error is that on the held-out last fifth of each series.
+    """
     series = synthetic_series.batch(SEED, 12 if quick else 48, 1200)
     series = np.delete(series, list(untrainable(series[:, :960])), 0)
     rows = []
@@ -101,7 +106,7 @@ def forecasters(quick: bool) -> list[dict]:
 
 
 def detecting(quick: bool) -> list[dict]:
-    """What the error of each detects by itself; not of those that see the future."""
+    """Return the detection figures of the error of each causal forecaster."""
     sets, rows = read(DATA, 4 if quick else None), []
     for name, (kind, extra) in FORECASTERS.items():
         forecaster = build(kind, **{"horizon": 4, **extra})
@@ -122,8 +127,10 @@ def detecting(quick: bool) -> list[dict]:
 
 
 def cost(forecaster: Forecaster) -> tuple[float, float | None]:
-    """CPU microseconds a point: 64 series × 64 points in one call; one new point of each of 2,048 series
-    (None where it cannot step).
+    """Return CPU microseconds a point in two shapes of a call.
+
+    The first is 64 series × 64 points, the second one new point of each of 2,048 series (None where the
+    forecaster is not causal).
     """
     few = type(forecaster).__name__ == "Snarimax"
     x = torch.randn(4 if few else 64, 64, 1)
@@ -146,7 +153,7 @@ def cost(forecaster: Forecaster) -> tuple[float, float | None]:
 
 
 def shared_net(quick: bool) -> list[dict]:
-    """The packaged net against seasonal naive and the AR expert at 10, 50, 200 and 1,000 points of history."""
+    """Compare the packaged net with seasonal naive and the AR expert at several lengths of history."""
     module, rows = shared_lstm.load(), []
     sets = {
         "synthetic, held out": synthetic_series.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
@@ -172,9 +179,9 @@ def shared_net(quick: bool) -> list[dict]:
 
 
 def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
-    """Both (T, B), NaN where unknown."""
+    """Return the error relative to the naive one by length of history; both (T, B), NaN where unknown."""
     out: dict[str, float | None] = {}
-    for first, last in HISTORY:
+    for first, last in HISTORY_POINTS:
         size, base = np.nanmean(error[first:last], 0), np.nanmean(naive[first:last], 0)
         moving = base > 1e-3
         out[str(first)] = (
@@ -184,7 +191,7 @@ def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
 
 
 def open_sets(most: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The first 1,500 values of the open series that have them; for evaluation only."""
+    """Yield the first 1,500 values of the open series that have them; for evaluation only."""
     for name, pattern in {
         "tsb-ad-u-r": "*.csv.gz",
         "ucr": "*.csv.gz",

@@ -1,4 +1,5 @@
-"""What each tier costs: bytes a series, points a second of one core, and false alarms where nothing happens.
+"""Cost of each tier: bytes a series, points a second of one core, false alarms on undisturbed series.
+
 Prints a table and a JSON line.
 
     python -m benchmarks.tiers [--quick]
@@ -26,15 +27,16 @@ SEED = 2026
 #: Tier → bytes a series at most, points a second of one core at least (the issue's limits).
 LIMITS = {"light": (1024, 1_000_000), "standard": (8192, 150_000), "strong": (65536, 20_000)}
 KINDS = ("noise", "walk", "season", "autoregression", "heavy tails")
-BATCH = 50_000
+BATCH_POINTS = 50_000
+#: Rows in which false alarms are counted. In the later ones a single point may alarm alone.
 STRETCHES = {
     "first": (0, 10_000),
     "later": (60_000, 80_000),
-}  # rows in which false alarms are counted; by then a single point may speak alone
+}
 
 
 def waves(rng: np.random.Generator, series: int, rows: int) -> NDArray[np.float64]:
-    """(rows · series, 1), the series in turn: seasons of 20 to 200 rows with noise."""
+    """Return seasons of 20 to 200 rows with noise, (rows · series, 1), the series in turn."""
     period = rng.integers(20, 200, series)
     return (
         10 * np.sin(2 * np.pi * np.arange(rows)[:, None] / period) + rng.normal(size=(rows, series))
@@ -42,8 +44,15 @@ def waves(rng: np.random.Generator, series: int, rows: int) -> NDArray[np.float6
 
 
 def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> float:
-    """Points a second over batches of ``batch`` rows of each of ``series`` series, after ``warm`` rows of
-    each."""
+    """Return points a second of CPU time.
+
+    Args:
+        detector: The detector.
+        series: Number of series.
+        rows: Rows of each series.
+        batch: Rows of each series in one batch.
+        warm: First rows of each series that do not count.
+    """
     values = waves(np.random.default_rng(SEED), series, rows)
     slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
     given = contract.make_points(slot, values, row)
@@ -60,7 +69,7 @@ def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> 
 
 
 def undisturbed(rng: np.random.Generator, kind: str, series: int, rows: int) -> NDArray[np.float64]:
-    """(rows · series, 1) values of one kind, the series in turn."""
+    """Return values of one kind, (rows · series, 1), the series in turn."""
     noise = rng.normal(size=(rows, series))
     if kind == "walk":
         return noise.cumsum(0).reshape(-1, 1)
@@ -75,17 +84,18 @@ def undisturbed(rng: np.random.Generator, kind: str, series: int, rows: int) -> 
 
 
 def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list[float]]:
-    """Alarms in 10,000 points of each kind of undisturbed series, by stretch; a flag within three rows of the
-    last belongs to the same alarm.
+    """Return alarms in 10,000 points of each kind of undisturbed series, by stretch.
+
+    A flag within three rows of the last one belongs to the same alarm.
     """
     found, rows = {}, max(end for _, end in STRETCHES.values()) // (20 if quick else 1)
     for kind in KINDS:
         values = undisturbed(np.random.default_rng(SEED), kind, series, rows)
         slot, row = np.tile(np.arange(series, dtype=np.int32), rows), np.repeat(np.arange(rows), series)
         given = contract.make_points(slot, values, row)
-        flag = contract.run_batches(detector, given, tuple(range(BATCH, len(given), BATCH))).flag.reshape(
-            rows, series
-        )
+        flag = contract.run_batches(
+            detector, given, tuple(range(BATCH_POINTS, len(given), BATCH_POINTS))
+        ).flag.reshape(rows, series)
         fresh = flag & ~np.any([np.roll(flag, k, 0) for k in (1, 2, 3)], axis=0)
         found[kind] = [
             round(1e4 * float(fresh[start:end].mean()), 2)
@@ -96,7 +106,7 @@ def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list
 
 
 def measure(tier: str, quick: bool) -> dict[str, object]:
-    """All figures of one tier."""
+    """Return all figures of one tier."""
     detector = build(DetectorSpec(tier=tier))
     size = sum(array.nbytes for array in detector.initial(1).values())
     speed(detector, 4, 64, 32, 0)  # compiles
@@ -115,7 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few rows: does it run, not what it is worth")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rows: a check that it runs, without meaningful figures"
+    )
     rows = [measure(tier, parser.parse_args().quick) for tier in LIMITS]
     table = Table("tier", "bytes a series", "limit", "points/s, backfill", "limit", "points/s, live", *KINDS)
     for row in rows:
