@@ -1,4 +1,7 @@
-"""The command line. Nothing heavy is imported before a command runs: ``forewatch --help`` answers at once."""
+"""The command line.
+
+Commands import what they need when they run, so that ``forewatch --help`` is fast.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from pipeline.core.errors import ForewatchError
 
 
 def main() -> None:
-    """Entry point of the command ``forewatch``: a mistake of the user is one message and an exit code, never
-    a traceback.
+    """Run the command ``forewatch``.
+
+    An error of the user is printed as one message with an exit code, without a traceback.
     """
     from pipeline.cli.app import app
 

@@ -1,4 +1,7 @@
-"""All commands put together. A new command group is one module here and one line below."""
+"""The command line application.
+
+A new group of commands is one module in ``commands`` and one line below.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from pipeline.cli.exit_codes import epilog
 
 
 class LogLevel(StrEnum):
-    """How much is logged."""
+    """Lowest level of the log lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -52,13 +55,18 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(
+def main_options(
     level: Annotated[
         LogLevel,
-        typer.Option("--log-level", envvar="FOREWATCH_LOG_LEVEL", help="How much is logged on stderr."),
+        typer.Option(
+            "--log-level", envvar="FOREWATCH_LOG_LEVEL", help="Lowest level of the log lines on stderr."
+        ),
     ] = LogLevel.INFO,
 ) -> None:
-    """Streaming anomaly detection: Kafka in, calibrated and explained verdicts out, nothing lost on a crash."""
+    """Detect anomalies in streams of time series, from Kafka or files.
+
+    Every verdict has a calibrated score and an explanation. Processing resumes without loss after a crash.
+    """
     from pipeline.observability.log_setup import configure_logs
 
     configure_logs(level.value)

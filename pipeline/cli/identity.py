@@ -1,4 +1,4 @@
-"""Who gives a command, and ids as people type them."""
+"""The author of a command, and abbreviated ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = TypeVar("Row")
 
 
 def author_name(given: str | None) -> str:
-    """The name that was given, or that of the user who is logged in."""
+    """Return the given name, or the name of the user who is logged in."""
     if given is not None:
         return given
     import getpass
@@ -21,12 +21,16 @@ def author_name(given: str | None) -> str:
 
 
 def hex_prefix(text: str) -> str:
-    """The digits of the beginning of an id. Raises InputError."""
+    """Return the hexadecimal digits of the beginning of an id.
+
+    Raises:
+        InputError: The text is not the beginning of an id.
+    """
     from pipeline.core.errors import InputError
 
     digits = text.replace("-", "").lower().removeprefix("msg_")
     if not 1 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
-        raise InputError(f"{text!r} is not an id: give at least its first characters, as the list shows it")
+        raise InputError(f"{text!r} is not an id: give the first characters of an id from the list")
     return digits
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: one name, one meaning, one help text."""
+"""Options that several commands share, each with one name and one help text."""
 
 from __future__ import annotations
 
@@ -28,28 +28,37 @@ FromOption = Annotated[
         "--from",
         parser=parse_time,
         metavar="TIME",
-        help="Begin here: ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d.",
+        help="Start of the time range: ISO 8601 (UTC by default), or an age such as 2h or 7d.",
     ),
 ]
 ToOption = Annotated[
-    Any, typer.Option("--to", parser=parse_time, metavar="TIME", help="End before this; written like --from.")
+    Any,
+    typer.Option(
+        "--to",
+        parser=parse_time,
+        metavar="TIME",
+        help="End of the time range (exclusive), in the format of --from.",
+    ),
 ]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, the newest.")]
+LimitOption = Annotated[
+    int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows; the newest are shown.")
+]
 ByOption = Annotated[
-    str | None, typer.Option("--by", metavar="NAME", help="Who; left out: the user that is logged in.")
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Author of the change (default: the user who is logged in)."),
 ]
-WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason of the change; it is stored.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 DEFAULT_CONFIG = Path("forewatch.yaml")
 
 
 @contextmanager
 def config_and_database(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
-    """The config and its database, for commands that look into it; it is closed at the end of the block.
+    """Load a config and connect to its database for the duration of the block.
 
-    A ``stream`` that the config does not know is no mistake, for the database keeps what an earlier config
-    named; but it may be a slip of the pen.
+    A ``stream`` that the config does not name is only reported on stderr: the database keeps the streams of
+    earlier configs.
     """
     from pipeline.config.diagnostics import closest
     from pipeline.config.loader import load_config
@@ -66,7 +75,11 @@ def config_and_database(file: Path, stream: str | None = None) -> Iterator[tuple
 
 
 def require_stream(config: Config, name: str) -> Stream:
-    """The stream called ``name``. Raises InputError with the names that there are."""
+    """Return the stream called ``name``.
+
+    Raises:
+        InputError: The config has no such stream; the message lists the names.
+    """
     from pipeline.config.diagnostics import closest
     from pipeline.core.errors import InputError
 

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs.
+"""Output of commands: tables for people, JSON for programs.
 
 Data goes to stdout, everything else to stderr.
 """
@@ -11,21 +11,25 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-#: Wide enough that no column of a table is cut where it is piped into a file.
-_PIPE_WIDTH = 400
+#: Wide enough that no column is cut when the output is piped into a file.
+_PIPE_WIDTH_CHARACTERS = 400
 
 
 def show_json(value: Any) -> None:
-    """Print ``value`` as JSON (NaN and infinity, which JSON lacks, as null)."""
+    """Print a value as JSON, with null for NaN and infinity."""
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
 
 
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str, wrap: Sequence[str] = ()
 ) -> None:
-    """Print rows under headings; ``empty`` (on stderr) where there are none.
+    """Print rows under headings.
 
-    Columns of ``wrap`` give way on a narrow terminal.
+    Args:
+        columns: Headings, one for each cell of a row.
+        rows: Cells, row by row.
+        empty: Text that is printed on stderr when there are no rows.
+        wrap: Columns whose text is wrapped on a narrow terminal.
     """
     from rich.table import Table
     from rich.text import Text
@@ -66,7 +70,7 @@ def show_list(
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:
-    """Print one thing: a line for each of its fields."""
+    """Print one object, a line for each of its fields."""
     from rich.table import Table
     from rich.text import Text
 
@@ -79,7 +83,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 
 def print_note(text: str) -> None:
-    """Say something that is no data."""
+    """Print a message on stderr."""
     print(text, file=sys.stderr)
 
 
@@ -89,19 +93,19 @@ def _print(table: Any) -> None:
     if sys.stdout.isatty():
         Console().print(table)
         return
-    console = Console(width=_PIPE_WIDTH)
+    console = Console(width=_PIPE_WIDTH_CHARACTERS)
     with console.capture() as lines:
         console.print(table)
     print("\n".join(line.rstrip() for line in lines.get().splitlines()))
 
 
 def format_number(value: float) -> str:
-    """Six significant digits are more than a person compares."""
+    """Format a number with six significant digits; NaN is a missing value."""
     return "missing" if math.isnan(value) else f"{value:.6g}"
 
 
 def _text(cell: Any) -> str:
-    """Control characters escaped: a record may hold any, and a terminal hides or obeys them."""
+    """Return the text of a cell with control characters escaped: a terminal would hide or obey them."""
     if cell is None:
         return "-"
     if isinstance(cell, float):

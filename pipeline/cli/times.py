@@ -1,4 +1,4 @@
-"""Times on the command line: ISO 8601 or relative in, ISO 8601 in UTC out."""
+"""Times on the command line: read as ISO 8601 or as an age, printed as ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _RELATIVE = re.compile(r"-?((?:\d+(?:\.\d+)?[smhdw])+)(?: ago)?")
 
 
 def parse_time(text: str) -> int:
-    """``2025-01-31``, ``2025-01-31T12:00:00+01:00``, ``-2h``, ``7d`` (both: ago), ``now`` → ns since the
-    epoch; a time without a zone is UTC.
+    """Return a time in nanoseconds since the epoch; without a zone it is UTC.
+
+    Forms: ``2025-01-31``, ``2025-01-31T12:00:00+01:00``, ``now``, and ages such as ``2h``, ``-2h`` and ``7d``.
     """
     if text == "now":
         return time.time_ns()
@@ -27,13 +28,13 @@ def parse_time(text: str) -> int:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; write 2025-01-31, 2025-01-31T12:00:00Z, or how long ago: 2h, 7d"
+            f"{text!r} is not a time; write 2025-01-31, 2025-01-31T12:00:00Z, or an age such as 2h or 7d"
         ) from None
     return _ns((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def show_time(ns: int | None) -> str | None:
-    """``2025-01-31T12:00:00Z``, with a fraction where there is one."""
+    """Format nanoseconds as ``2025-01-31T12:00:00Z``, with a fraction unless it is zero."""
     if ns is None:
         return None
     seconds, fraction = divmod(ns, 1_000_000_000)
@@ -42,10 +43,10 @@ def show_time(ns: int | None) -> str | None:
 
 
 def show_second(ns: int | None) -> str | None:
-    """The same for people: whole seconds."""
+    """Format nanoseconds as ISO 8601 in whole seconds."""
     return None if ns is None else show_time(ns // 1_000_000_000 * 1_000_000_000)
 
 
 def _ns(span: timedelta) -> int:
-    """Exactly, which ``total_seconds`` is not."""
+    """Convert without the rounding error of ``total_seconds``."""
     return (span // timedelta(microseconds=1)) * 1000

@@ -164,7 +164,7 @@ def test_usage_mistakes(shell):
         ("check", "none.yaml"): "no such file — `forewatch init` writes one",
         ("nope",): "No such command 'nope'",
         ("backfill", "forewatch.yaml"): "Missing option '--stream'",
-        ("anomalies", "list", "--from", "soon"): "'soon' is no time; write",
+        ("anomalies", "list", "--from", "soon"): "'soon' is not a time; write",
         ("anomalies", "list", "--severity", "terrible"): "'terrible' is not one of",
         ("init", "no/such/folder/x.yaml"): "cannot be written",
     }

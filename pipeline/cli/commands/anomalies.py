@@ -1,4 +1,4 @@
-"""``anomalies list|show|explain``: what was found, and why."""
+"""Commands ``anomalies list``, ``show`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.cli.options import (
     ToOption,
     config_and_database,
 )
-from pipeline.cli.output import format_number, show_fields, show_json, show_table
+from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
 from pipeline.core.verdict_words import former_cause, former_forecaster
 
-app = typer.Typer(no_args_is_help=True, help="What was found: list, look at one, explain one.")
+app = typer.Typer(no_args_is_help=True, help="List, show and explain anomalies.")
 
-#: Keys of ``as_dict`` that ``show`` prints as tables of their own, or that only programs read.
+#: Keys of ``as_dict`` that ``show`` prints in a table of their own, or that are kept for programs only.
 _NOT_SHOWN = ("channels", "labels", "guard", "evidence")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id; the first characters are enough.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the anomaly, or its first characters.")]
 
 
 @app.command("list")
@@ -38,11 +38,14 @@ def list_(
     series: Annotated[
         str | None,
         typer.Option(
-            metavar="PATTERN", help="Only series like this; * stands for any text, ? for one character."
+            metavar="PATTERN",
+            help="Only series whose name matches; * is any text, ? is one character.",
         ),
     ] = None,
-    severity: Annotated[Severity | None, typer.Option(help="Only this severe, or worse.")] = None,
-    state: Annotated[AnomalyState | None, typer.Option(help="Only open or only closed ones.")] = None,
+    severity: Annotated[
+        Severity | None, typer.Option(help="Only anomalies of this severity or above.")
+    ] = None,
+    state: Annotated[AnomalyState | None, typer.Option(help="Only anomalies in this state.")] = None,
     since: FromOption = None,
     until: ToOption = None,
     limit: LimitOption = 50,
@@ -62,20 +65,24 @@ def list_(
             until_ns=until,
             limit=limit,
         )
-    if json:
-        show_json([as_dict(anomaly) for anomaly in found])
-        return
-    show_table(
-        ("id", "start", "lasted", "severity", "series", "what"),
-        map(_row, found),
-        "no anomalies",
-        wrap=("series", "what"),
+    columns = ("id", "start", "lasted", "severity", "series", "what")
+    rows = (
+        (
+            str(a.id)[:8],
+            show_second(a.start_ns),
+            _duration(a),
+            a.severity.value,
+            f"{a.stream}/{a.series}",
+            _largest_deviation(a),
+        )
+        for a in found
     )
+    show_list(json, map(as_dict, found), columns, rows, empty="no anomalies", wrap=("series", "what"))
 
 
 @app.command()
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show one anomaly with all that is stored of it."""
+    """Show one anomaly with all its stored fields."""
     from storage.results import anomalies
 
     with config_and_database(config) as (_, database), database.read() as connection:
@@ -92,9 +99,9 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 @app.command()
 def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Say why a verdict was given, and whether it still holds.
+    """Explain the verdict of an anomaly and check that it can be reproduced.
 
-    It is computed again from the stored points.
+    The verdict is recomputed from the recorded history.
     """
     from pipeline.services.explain import explain as recompute
     from storage.results import anomalies
@@ -110,7 +117,7 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 
 
 def as_dict(anomaly: Anomaly) -> dict[str, Any]:
-    """An anomaly for programs: times in ISO 8601, one object a channel."""
+    """Return the JSON object of an anomaly: times in ISO 8601, one object for each channel."""
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
@@ -155,18 +162,17 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _row(anomaly: Anomaly) -> tuple[Any, ...]:
-    """One line: the channel that contributed most speaks for the anomaly."""
+def _duration(anomaly: Anomaly) -> str:
+    """Return the time from the first to the last flagged point, and whether the anomaly is open."""
     from pipeline.config.types import format_duration
 
-    most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))
+    return f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted
+
+
+def _largest_deviation(anomaly: Anomaly) -> str:
+    """Describe the channel that contributed most: observed, expected and band."""
+    most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"
-    return (
-        str(anomaly.id)[:8],
-        show_second(anomaly.start_ns),
-        f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted,
-        anomaly.severity.value,
-        f"{anomaly.stream}/{anomaly.series}",
-        f"{most['channel']} {format_number(most['observed'])} instead of {format_number(most['expected'])} {band}",
-    )
+    observed, expected = format_number(most["observed"]), format_number(most["expected"])
+    return f"{most['channel']} {observed} instead of {expected} {band}"

@@ -1,4 +1,4 @@
-"""``check``: is the config right, and with ``--connect``, does everything that it names answer."""
+"""Command ``check``: validate a config and, with ``--connect``, the systems that it names."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also try it: database, source, and whether a sample of real records decodes. Changes nothing.",
+            help="Also connect to the database and the sources, and decode a sample of records. Read-only.",
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check a config.
+    """Validate a config.
 
-    Every mistake is named with its line, its key and what to do about it.
+    Each error is shown with its line, its key and a remedy.
     """
     from pipeline.config.loader import ConfigFileError, load_config
 
@@ -131,9 +131,9 @@ def _show_stream(one: StreamProbe) -> None:
         return
     print(f"stream {one.stream}: {one.partitions} partitions, {one.read} records read, {one.decoded} decoded")
     if one.read and not one.decoded:
-        print("  none of them fits the format")
+        print("  none of them matches the format")
     if one.read == 0:
-        print("  there is no record to try the format on yet")
+        print("  no records to check the format with")
     if one.samples:
         columns = ("series", "time", *one.samples[0].values)
         show_table(

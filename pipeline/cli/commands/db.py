@@ -1,4 +1,4 @@
-"""``db upgrade|current``: the schema of the database."""
+"""Commands ``db upgrade`` and ``current``: the schema of the database."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import typer
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
 from pipeline.cli.output import print_note, show_fields, show_json
 
-app = typer.Typer(no_args_is_help=True, help="The tables of the database, and their version.")
+app = typer.Typer(no_args_is_help=True, help="Create or upgrade the database schema.")
 
 
 @app.command()
 def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Create the tables, or bring them to this version.
+    """Create the tables, or upgrade them to the schema version that this release needs.
 
-    Safe to repeat; what is in them stays.
+    The data is kept. Running it again changes nothing.
     """
     with config_and_database(config) as (_, database):
         before = database.current()
@@ -28,7 +28,7 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def current(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show the version of the tables, and the one needed."""
+    """Show the schema version of the database and the version that is needed."""
     with config_and_database(config) as (_, database):
         found = {"database": str(database), "current": database.current(), "needed": database.head()}
     if json:

@@ -1,4 +1,4 @@
-"""``deadletters list|show|replay``: records that could not be decoded, kept with their original bytes."""
+"""Commands ``deadletters list``, ``show`` and ``replay``: records that could not be decoded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from pipeline.cli.options import (
     config_and_database,
     require_stream,
 )
-from pipeline.cli.output import print_note, show_fields, show_json, show_table
+from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
     from storage.results.dead_letters import Kept
 
-app = typer.Typer(no_args_is_help=True, help="Records that could not be decoded.")
+app = typer.Typer(no_args_is_help=True, help="Records that could not be decoded, with their original bytes.")
 
-ReasonOption = Annotated[str | None, typer.Option(metavar="REASON", help="Only those with this reason.")]
+ReasonOption = Annotated[
+    str | None, typer.Option(metavar="REASON", help="Only dead letters with this reason.")
+]
 
 
 @app.command("list")
@@ -33,7 +35,7 @@ def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
     reason: ReasonOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also those that were put in again.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also dead letters that have been replayed.")] = False,
     since: FromOption = None,
     until: ToOption = None,
     limit: LimitOption = 50,
@@ -53,9 +55,7 @@ def list_(
             until_ns=until,
             limit=limit,
         )
-    if json:
-        show_json([as_dict(kept) for kept in found])
-        return
+    columns = ("id", "stored", "stream", "partition", "offset", "reason", "detail")
     rows = (
         (
             k.id,
@@ -68,17 +68,14 @@ def list_(
         )
         for k in found
     )
-    show_table(
-        ("id", "kept", "stream", "partition", "offset", "reason", "detail"),
-        rows,
-        "no dead letters",
-        wrap=("detail",),
-    )
+    show_list(json, map(as_dict, found), columns, rows, empty="no dead letters", wrap=("detail",))
 
 
 @app.command()
 def show(
-    id_: Annotated[int, typer.Argument(metavar="ID", help="Its number in the list.")],
+    id_: Annotated[
+        int, typer.Argument(metavar="ID", help="Number of the dead letter, as the list shows it.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
@@ -99,41 +96,45 @@ def show(
 def replay(
     ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="ID", help="These; none: all that match.", show_default=False),
+        typer.Argument(
+            metavar="ID", help="Numbers of dead letters (default: all that match).", show_default=False
+        ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
     reason: ReasonOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of them.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be replayed without writing anything.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Put dead letters in again.
+    """Replay dead letters into their Kafka topic.
 
-    They are decoded anew with the config as it is now, and those that decode are written to the end of their
-    Kafka topic. The daemon then reads them like any record: points that are older than what their series was
-    scored up to count as late.
+    Dead letters are decoded with the current config. Those that can be decoded are appended to their topic,
+    and the daemon reads them like any other record. A point that is older than the last scored point of its
+    series is counted as late.
     """
-    from pipeline.services.dead_letter_replay import replay as put_in_again
+    from pipeline.services.dead_letter_replay import replay as replay_dead_letters
 
     with config_and_database(config) as (loaded, database):
         if stream is not None:
             require_stream(loaded, stream)
-        report = put_in_again(
+        report = replay_dead_letters(
             loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run
         )
     if json:
         show_json(report.as_dict())
         return
     print_note(
-        f"{report.decodable} of {report.considered} decode now"
-        + ("; nothing was written" if dry_run else f", {report.replayed} were written again")
+        f"{report.decodable} of {report.considered} can be decoded"
+        + ("; nothing was written" if dry_run else f"; {report.replayed} were written to their topic")
     )
     if report.refused:
-        show_table(("still refused because", "records"), sorted(report.refused.items()), "")
+        show_table(("still cannot be decoded: reason", "records"), sorted(report.refused.items()), "")
 
 
 def as_dict(kept: Kept) -> dict[str, Any]:
-    """A dead letter for programs: bytes as text where they are text, else with escapes."""
+    """Return the JSON object of a dead letter; bytes that are not UTF-8 are escaped."""
     letter = kept.letter
     return {
         "id": kept.id,

@@ -1,4 +1,4 @@
-"""``demo``: everything at once, on this machine, in one command."""
+"""Command ``demo``: the whole pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import typer
 
 def demo(
     kafka: Annotated[
-        bool, typer.Option("--kafka/--no-kafka", help="A real local Apache Kafka, or an embedded log.")
+        bool, typer.Option("--kafka/--no-kafka", help="Use a local Apache Kafka, or an in-process log.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated inputs and of the faults in them.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated data and of the injected faults.")] = 7,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Stop after so long; left out: until Ctrl-C or q.")
+        float | None, typer.Option(min=1, help="Duration of the demo (default: until Ctrl-C or q).")
     ] = None,
 ) -> None:
-    """See it work.
+    """Run a demonstration on this machine.
 
-    Simulated plant sensors, network flows and stock ticks with faults injected, and this machine's own
-    telemetry, go through a real broker; each anomaly is explained on the terminal, and its alert arrives
-    there as a signed webhook.
+    Four streams go through a local Kafka broker: simulated plant sensors, network flows and stock prices with
+    injected faults, and the telemetry of this machine. Each anomaly is explained on the terminal, and its
+    alert arrives there as a signed webhook.
     """
     from pipeline.demo.run import run_demo
     from pipeline.observability.log_setup import configure_logs
 
-    configure_logs("warning")  # the story is told on stdout
+    configure_logs("warning")  # the demo reports on stdout
     told = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
     print(
         f"{told.anomalies} anomalies shown; {told.webhooks} signed webhooks arrived and were verified, {told.resolved} of them to say that it "

@@ -1,4 +1,4 @@
-"""``evaluate``: how good a detector is on labelled series, and which of two is better."""
+"""Command ``evaluate``: accuracy of a detector on labelled series, and comparison of two detectors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pipeline.evaluate.runner import Run, Task
     from pipeline.evaluate.set_metrics import Summary
 
-#: A clock that is put back repeats a few times; a larger share than this says that the file is not in order.
-_MANY_DROPPED = 0.01
+#: A clock change repeats a few timestamps; a larger share of dropped rows means that the file is not sorted.
+_MAX_DROPPED_RATIO = 0.01
 
 
 def evaluate(
     dataset: Annotated[
-        Path | None, typer.Argument(metavar="DATASET", help="Folder of the labelled series.")
+        Path | None, typer.Argument(metavar="DATASET", help="Folder with the labelled series.")
     ] = None,
     layout: Annotated[
         str,
@@ -33,47 +33,43 @@ def evaluate(
     detector: Annotated[
         str, typer.Option(help="light, standard, strong, or the name of a registered detector.")
     ] = "standard",
-    preset: Annotated[
-        str, typer.Option(help="What kind of numbers these are: sensor, network or stock.")
-    ] = "sensor",
+    preset: Annotated[str, typer.Option(help="Kind of time series: sensor, network or stock.")] = "sensor",
     threshold: Annotated[
         str,
         typer.Option(
-            help="What is an alarm: static (the alarm rate), quantile, spot, dspot or conformal (learned by each series)."
+            help="Threshold of an alarm: static (the alarm rate), or learned by each series: quantile, spot, dspot, conformal."
         ),
     ] = "static",
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(
             metavar="A B",
-            help="Two detectors side by side on DATASET, or two JSON reports; with a paired test over the series.",
+            help="Compare two detectors on DATASET, or two JSON reports, with a paired test over the series.",
         ),
     ] = None,
     scores: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the score of every row there; what is there already is not scored again.",
+            help="Write the score of every row into this folder; series that are already there are not scored again.",
         ),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write a report: .html for people, .json for programs (with --compare one a detector: FILE-A, FILE-B).",
+            help="Write a report, .html or .json (with --compare one for each detector: FILE-A, FILE-B).",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Only the first N series, by name.")
+        int | None, typer.Option("--limit", "-n", min=1, help="Use only the first N series, sorted by name.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="JSON for programs instead of a table for people.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure a detector on labelled series.
+    """Measure the accuracy of a detector on labelled series.
 
-    Each is scored in one causal pass, by the very path that the daemon runs.
+    Each series is scored in one causal pass, with the same code as in the daemon.
     """
     if report is not None and report.suffix not in (".json", ".html"):
         raise InputError(f"--report {report}: name a file that ends in .json or .html")
@@ -86,7 +82,7 @@ def evaluate(
         raise InputError(f"--compare {' '.join(compare)}: name two detectors or two JSON reports")
     if dataset is None:
         raise InputError(
-            "name the DATASET to evaluate on, a folder (only two JSON reports can be compared without one)"
+            "DATASET is missing: give the folder with the labelled series (only two JSON reports need none)"
         )
     from pipeline.evaluate.runner import Task, check_names
 
@@ -103,7 +99,7 @@ def evaluate(
 
 
 def _writable(report: Path) -> None:
-    """Refuse a report that cannot be written before the work, not after it."""
+    """Raise InputError now if the report could not be written after the evaluation."""
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
         if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
@@ -149,7 +145,7 @@ def _show(made: dict[str, Any]) -> None:
         )
         for name, figure in made["metrics"].items()
     ]
-    show_table(("metric", "all", "half a", "half b", *others), rows, "nothing could be measured")
+    show_table(("metric", "all", "half a", "half b", *others), rows, "no metric could be computed")
     print()
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
@@ -163,16 +159,18 @@ def _show(made: dict[str, Any]) -> None:
 
 def _note_dropped(made: dict[str, Any]) -> None:
     for series in made["series"]:
-        if series["dropped"] > _MANY_DROPPED * series["rows"]:
-            share = f"{series['dropped']:,} of {series['rows']:,} rows are late or repeat a time and were not scored"
-            print_note(f"{series['name']}: {share}; sort the file by time, with one row a time")
+        if series["dropped"] > _MAX_DROPPED_RATIO * series["rows"]:
+            share = f"{series['dropped']:,} of {series['rows']:,} rows are out of order or repeat a timestamp and were not scored"
+            print_note(
+                f"{series['name']}: {share}; sort the file by time and keep one row for each timestamp"
+            )
 
 
 def _fail_on_errors(made: dict[str, Any]) -> None:
     if made["errors"]:
         for name, message in made["errors"].items():
             print_note(f"{name}: {message}")
-        print_note(f"{len(made['errors'])} series failed and are left out of the figures")
+        print_note(f"{len(made['errors'])} series failed and are not part of the metrics")
         raise typer.Exit(1)
 
 
@@ -222,7 +220,7 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
         first, second = figure["all"], b["metrics"].get(name, {}).get("all")
         change = second - first if first is not None and second is not None else None
         rows.append((name, number(first), number(second), number(change)))
-    show_table(("metric of the set", *names, "change"), rows, "nothing could be measured")
+    show_table(("metric of the set", *names, "change"), rows, "no metric could be computed")
     print()
     paired = [
         (
@@ -243,7 +241,7 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
         *(f"{name} wins" for name in names),
         "p",
     )
-    show_table(columns, paired, "no metric that both have")
+    show_table(columns, paired, "the reports have no metric in common")
     print_note(
-        "p: two-sided paired sign-flip test over the series; a small one says that the difference is more than the luck of these series"
+        "p: p-value of a two-sided paired sign-flip test over the series; a small value means that the difference is significant"
     )

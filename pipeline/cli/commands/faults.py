@@ -1,9 +1,9 @@
-"""``faults list``: what is or was wrong with the watching, not with the watched."""
+"""Command ``faults list``: pipeline faults, such as a database or source that does not answer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,22 +16,25 @@ from pipeline.cli.options import (
     StreamOption,
     config_and_database,
 )
-from pipeline.cli.output import show_json, show_table
+from pipeline.cli.output import show_list
 from pipeline.cli.times import show_second, show_time
+from pipeline.core.types import Fault
 
-app = typer.Typer(no_args_is_help=True, help="What was wrong with the watching itself.")
+app = typer.Typer(
+    no_args_is_help=True, help="Pipeline faults: problems of the monitoring itself, not of the data."
+)
 
 
 @app.callback()
 def group() -> None:
-    """A group of one command keeps its name."""
+    """Keep the name of the group although it has one command."""
 
 
 @app.command("list")
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
-    open_only: Annotated[bool, typer.Option("--open", help="Only those that last.")] = False,
+    open_only: Annotated[bool, typer.Option("--open", help="Only faults that are open now.")] = False,
     since: FromOption = None,
     limit: LimitOption = 50,
     json: JsonOption = False,
@@ -41,18 +44,11 @@ def list_(
 
     with config_and_database(config, stream) as (_, database), database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)
-    if json:
-        show_json(
-            [
-                asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)}
-                for fault in found
-            ]
-        )
-        return
+    columns = ("started", "ended", "stream", "kind", "partition", "message")
     rows = (
         (
             show_second(f.started_ns),
-            show_second(f.ended_ns) or "lasts",
+            show_second(f.ended_ns) or "open",
             f.stream,
             f.kind.value,
             f.partition,
@@ -60,9 +56,9 @@ def list_(
         )
         for f in found
     )
-    show_table(
-        ("started", "ended", "stream", "kind", "partition", "what to know"),
-        rows,
-        "no faults",
-        wrap=("what to know",),
-    )
+    show_list(json, map(_as_dict, found), columns, rows, empty="no faults", wrap=("message",))
+
+
+def _as_dict(fault: Fault) -> dict[str, Any]:
+    """Return the JSON object of a fault."""
+    return asdict(fault) | {"started": show_time(fault.started_ns), "ended": show_time(fault.ended_ns)}

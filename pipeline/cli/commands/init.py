@@ -1,4 +1,4 @@
-"""``init``, ``schema``, ``version``: what a new user begins with."""
+"""Commands ``init``, ``schema`` and ``version``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.cli.output import print_note
 
 
 class Preset(StrEnum):
-    """What kind of numbers the first stream carries."""
+    """Kind of time series of the example stream."""
 
     SENSOR = "sensor"
     NETWORK = "network"
@@ -22,13 +22,13 @@ class Preset(StrEnum):
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = DEFAULT_CONFIG,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the new file.")] = DEFAULT_CONFIG,
     preset: Annotated[
-        Preset, typer.Option(help="What kind of numbers the example is about.")
+        Preset, typer.Option(help="Kind of time series of the example stream.")
     ] = Preset.SENSOR,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented config to begin with."""
+    """Write a commented example config."""
     from pipeline.config.template import template
     from pipeline.core.errors import InputError
 
@@ -36,23 +36,25 @@ def init(
         with file.open("w" if force else "x", encoding="utf-8") as out:
             out.write(template(preset.value))
     except FileExistsError:
-        raise InputError(f"{file} is there already; give another name, or --force to overwrite it") from None
+        raise InputError(
+            f"{file} already exists; give another name, or use --force to overwrite it"
+        ) from None
     except OSError as error:
         raise InputError(
             f"{file} cannot be written: {error.strerror}; give a path in a folder that exists"
         ) from None
-    print_note(f"wrote {file}; edit it, then: forewatch check {file}")
+    print_note(f"wrote {file}; edit it, then run: forewatch check {file}")
 
 
 def schema() -> None:
-    """Print the JSON Schema of the config, for editors."""
+    """Print the JSON Schema of the config, which gives editors completion."""
     from pipeline.config.reference import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version of forewatch."""
     from importlib.metadata import version as installed
 
     print(installed("forewatch"))

@@ -1,4 +1,4 @@
-"""``kafka up|down|status``: a real Apache Kafka on this machine, for trying things out."""
+"""Commands ``kafka up``, ``down`` and ``status``: a local Apache Kafka broker for evaluation and tests."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ import typer
 from pipeline.cli.options import JsonOption
 from pipeline.cli.output import print_note, show_fields, show_json
 
-app = typer.Typer(no_args_is_help=True, help="A local Apache Kafka, without Docker or Java.")
+app = typer.Typer(
+    no_args_is_help=True, help="A local Apache Kafka broker; needs neither Docker nor an installed Java."
+)
 
 _DEFAULT_DIR = Path(".forewatch") / "kafka"
-Folder = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder of its data and log.")]
+Folder = Annotated[
+    Path, typer.Option("--dir", metavar="FOLDER", help="Folder of the data and the log of the broker.")
+]
 
 
 @app.command()
 def up(
     folder: Folder = _DEFAULT_DIR,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: the one it had, or a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of the broker; 0 reuses its last port or takes a free one."
+        ),
     ] = 0,
 ) -> None:
-    """Start it (unless it runs) and print its address. The first start downloads Kafka."""
+    """Start the broker unless it is running, and print its address.
+
+    The first start downloads Apache Kafka.
+    """
     from pipeline.local_kafka.broker import LocalBroker
 
     print(LocalBroker(folder, port, announce=print_note).up())
@@ -31,16 +41,19 @@ def up(
 
 @app.command()
 def down(folder: Folder = _DEFAULT_DIR) -> None:
-    """Stop it; its data stay."""
+    """Stop the broker; its data is kept."""
     from pipeline.local_kafka.broker import LocalBroker
 
     stopped = LocalBroker(folder, announce=print_note).down()
-    print_note("stopped" if stopped else f"no broker runs in {folder}")
+    print_note("stopped" if stopped else f"no broker is running in {folder}")
 
 
 @app.command()
 def status(folder: Folder = _DEFAULT_DIR, json: JsonOption = False) -> None:
-    """Show whether it runs and answers. Exit code 3 if it does not."""
+    """Show whether the broker is running and answers.
+
+    The exit code is 3 if it does not answer.
+    """
     from pipeline.local_kafka.broker import LocalBroker
 
     found = LocalBroker(folder, announce=print_note).status()

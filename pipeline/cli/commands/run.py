@@ -1,4 +1,4 @@
-"""``run`` and ``backfill``: the same pipeline over the live log and over history."""
+"""Commands ``run`` and ``backfill``: the pipeline over live and over historical records."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from pipeline.cli.options import (
 def run(
     config: ConfigArgument = DEFAULT_CONFIG,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Take a changed config by itself (SIGHUP always does).")
+        bool,
+        typer.Option(
+            "--watch", help="Reload the config when its file changes (SIGHUP reloads it in any case)."
+        ),
     ] = False,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
-    It then finishes its batch, commits, and leaves its partitions to others.
+    On shutdown it finishes the current batch, commits it and releases its partitions.
     """
     from pipeline.daemon.daemon import run_daemon
 
@@ -36,7 +39,7 @@ def run(
 def backfill(
     config: ConfigArgument,
     stream: Annotated[
-        str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose records these are.")
+        str, typer.Option("--stream", "-s", metavar="NAME", help="Stream that the records belong to.")
     ],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILES", help="More input files.", show_default=False)
@@ -47,21 +50,23 @@ def backfill(
             "--input",
             "-i",
             metavar="FILE",
-            help="Read these files (CSV or Parquet; patterns work) instead of the stream's source.",
+            help="CSV or Parquet files (or glob patterns) to read instead of the source of the stream.",
         ),
     ] = None,
     start: FromOption = None,
     end: ToOption = None,
     scores: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write every point with its verdict here: .csv or .parquet."),
+        typer.Option(
+            metavar="FILE", help="Write every point with its verdict to this file (.csv or .parquet)."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a stream over history.
+    """Score historical records of a stream.
 
-    The history is in files, or in a time range of the stream's own source. The verdicts are those that the
-    daemon would give.
+    The records come from files, or from a time range of the source of the stream. The verdicts are the same
+    as those of the daemon.
     """
     from pipeline.cli.output import show_fields, show_json
     from pipeline.config.loader import load_config
@@ -71,18 +76,20 @@ def backfill(
     require_stream(loaded, stream)
     paths = _files([*(inputs or ()), *(files or ())])
     if paths and (start is not None or end is not None):
-        raise InputError("--input or a time range, not both: files are read whole")
+        raise InputError(
+            "--input and a time range cannot be combined: files are read completely; leave out one of them"
+        )
     if not paths and start is None and end is None:
         raise InputError(
-            "backfill what? Name files with --input, or a time range of the stream's own source with --from and --to"
+            "no records are selected; name files with --input, or a time range of the source with --from and --to"
         )
     if start is not None and end is not None and start >= end:
-        raise InputError("--from is not before --to: the range is empty")
+        raise InputError("the time range is empty: --from must be before --to")
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--scores {scores}: the ending says the format; give .csv or .parquet")
+        raise InputError(f"--scores {scores}: unknown file format; the name must end in .csv or .parquet")
     from pipeline.observability.progress_bar import progress
 
-    # imports the detectors: mistakes are told before that
+    # This import loads the detectors, so errors of the arguments are reported first.
     from pipeline.services.backfill import run_backfill
 
     with progress("backfill") as shown:
@@ -95,13 +102,17 @@ def backfill(
 
 
 def _files(patterns: list[str]) -> list[Path]:
-    """The files that the patterns name, in their order. Raises InputError where one names none."""
+    """Return the files that match the patterns, in their order.
+
+    Raises:
+        InputError: A pattern matches no file.
+    """
     from pipeline.core.errors import InputError
 
     found: list[Path] = []
     for pattern in patterns:
         matches = sorted(glob(pattern, recursive=True)) or ([pattern] if Path(pattern).is_file() else [])
         if not matches:
-            raise InputError(f"--input {pattern}: no such file")
+            raise InputError(f"--input {pattern}: no such file; check the path")
         found += [Path(match) for match in matches]
     return found

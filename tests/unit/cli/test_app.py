@@ -109,7 +109,7 @@ def test_relative_times_are_ago(text, hours):
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2025-13-01", "5", "2y", "h", "12:00"])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(typer.BadParameter, match="is no time; write"):
+    with pytest.raises(typer.BadParameter, match="is not a time; write"):
         parse_time(text)
 
 
