@@ -130,7 +130,7 @@ def test_a_new_user_gets_a_config_that_is_valid(shell):
         "temperature,",
         "pressure",
     ]
-    assert "is there already" in shell.run("init", code=2).stderr
+    assert "already exists" in shell.run("init", code=2).stderr
     shell.run("init", "--force", "--preset", "stock")
     assert shell.json("check") == {"file": "forewatch.yaml", "valid": True, "problems": [], "warnings": []}
 
@@ -178,10 +178,10 @@ def test_backfill_mistakes(shell):
     said = {
         ("--stream", "plan", "--input", "x.csv"): "no stream 'plan': did you mean plant?",
         ("--input", "x.csv"): "--input x.csv: no such file",
-        ("--input", "forewatch.yaml", "--from", "1h"): "not both",
-        (): "backfill what?",
-        ("--from", "1h", "--to", "2h"): "--from is not before --to",
-        ("--from", "1h", "--scores", "x.json"): "give .csv or .parquet",
+        ("--input", "forewatch.yaml", "--from", "1h"): "cannot be combined",
+        (): "no records are selected; name files",
+        ("--from", "1h", "--to", "2h"): "--from must be before --to",
+        ("--from", "1h", "--scores", "x.json"): "must end in .csv or .parquet",
     }
     commands = (("backfill", "forewatch.yaml", "--stream", "plant", *options) for options in said)
     for done, message in zip(shell.each(*commands, code=2), said.values(), strict=True):

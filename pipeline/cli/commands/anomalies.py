@@ -99,9 +99,9 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 @app.command()
 def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Explain the verdict of an anomaly and check that it can be reproduced.
+    """Explain the verdict of an anomaly.
 
-    The verdict is recomputed from the recorded history.
+    The verdict is recomputed from the recorded history, and differences from the stored one are shown.
     """
     from pipeline.services.explain import explain as recompute
     from storage.results import anomalies

@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Create or upgrade the database sch
 
 @app.command()
 def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Create the tables, or upgrade them to the schema version that this release needs.
+    """Create the tables, or upgrade their schema.
 
     The data is kept. Running it again changes nothing.
     """
@@ -28,7 +28,7 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def current(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show the schema version of the database and the version that is needed."""
+    """Show the current and the needed version of the schema."""
     with config_and_database(config) as (_, database):
         found = {"database": str(database), "current": database.current(), "needed": database.head()}
     if json:

@@ -20,9 +20,7 @@ from pipeline.cli.output import show_list
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Fault
 
-app = typer.Typer(
-    no_args_is_help=True, help="Pipeline faults: problems of the monitoring itself, not of the data."
-)
+app = typer.Typer(no_args_is_help=True, help="Pipeline faults: problems of the monitoring itself.")
 
 
 @app.callback()

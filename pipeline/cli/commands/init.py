@@ -47,7 +47,10 @@ def init(
 
 
 def schema() -> None:
-    """Print the JSON Schema of the config, which gives editors completion."""
+    """Print the JSON Schema of the config.
+
+    Editors use it for completion and validation.
+    """
     from pipeline.config.reference import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

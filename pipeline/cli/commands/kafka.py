@@ -10,9 +10,7 @@ import typer
 from pipeline.cli.options import JsonOption
 from pipeline.cli.output import print_note, show_fields, show_json
 
-app = typer.Typer(
-    no_args_is_help=True, help="A local Apache Kafka broker; needs neither Docker nor an installed Java."
-)
+app = typer.Typer(no_args_is_help=True, help="A local Apache Kafka broker, without Docker or Java.")
 
 _DEFAULT_DIR = Path(".forewatch") / "kafka"
 Folder = Annotated[
