@@ -20,7 +20,8 @@ from detectors import build
 from detectors.base import DetectorSpec, Points, Verdicts
 from detectors.composite.tiers import TIERS
 from detectors.forecasters.shared_lstm import network
-from detectors.training.finetune import FinetuneSettings, finetune, stacked
+from detectors.training.finetune import finetune
+from detectors.training.sequences import FinetuneSettings, stacked
 from detectors.training.synthetic_series import batch
 
 MINUTE = 60_000_000_000

@@ -25,7 +25,8 @@ from rich.table import Table
 
 from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
 from detectors.training.batched_finetune import finetune_batched
-from detectors.training.finetune import FinetuneSettings, finetune, stacked
+from detectors.training.finetune import finetune
+from detectors.training.sequences import FinetuneSettings, stacked
 
 console = Console(width=140)
 

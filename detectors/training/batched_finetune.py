@@ -1,10 +1,8 @@
-"""Networks of their own for many series or groups of series, fine-tuned together: the networks are the batch
-of every matrix product.
+"""Batched fine-tuning: per-group LSTMs trained in one computation.
 
-Each begins as the shared LSTM and gets just what a loop of ``finetune`` over them would do to it: its own
-clipping, Adam moments, best epoch. What is shared is the call: their weights are stacked, and a series that
-is alone is also cut in stretches that run side by side. The recurrence has its own backward pass, because
-autograd over T small steps would cost more than the arithmetic.
+Each network starts as the shared LSTM and gets what ``finetune`` would give it: its own clipping, Adam
+moments and best epoch. Their weights are stacked, so that the network is the batch axis of every matrix
+product. A network with few sequences cuts them in pieces that run side by side.
 """
 
 from __future__ import annotations
@@ -21,39 +19,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.artifacts import Checkpoints
-from detectors.forecasters import shared_lstm
 from detectors.forecasters.shared_lstm import SharedLSTM
-from detectors.training.finetune import (
-    FinetuneSettings,
-    TrainingSequences,
-    batch_of,
-    digest_of,
-    halve_on_out_of_memory,
-    untrainable,
-)
+from detectors.training.finetune import halve_on_out_of_memory
 from detectors.training.fit import TrainingStatus
 from detectors.training.gradients import cosine
 from detectors.training.pretrain import losses_of
+from detectors.training.sequences import FinetuneSettings, TrainingSequences, batch_of, digest_of, untrainable
+from detectors.training.stacked_lstm import Weights, forward
 
-TOGETHER: Final = 64  # networks that are trained in one go: their weights stay in the cache of a CPU core
-TOGETHER_ON_GPU: Final = 4096  # there a call costs the same for one network as for thousands
-CELLS: Final = 1 << 20  # rows of all lanes that are trained in one go, on a GPU sixteen times as many
-# lanes of a network that run side by side; fewer are cut, each chunk so much shorter: as many updates as
-# uncut
-STRETCHES: Final = 16
-SHORTEST: Final = 64  # rows of a stretch at the least
-WARM: Final = 128  # rows before the held-out part on which the state finds itself
-
-Weights = dict[str, Tensor]
+# Of one batch. On a CPU the weights must fit the cache of a core. On a GPU a call for thousands of networks
+# costs as much as a call for one.
+MAX_NETWORKS_ON_CPU: Final = 64
+MAX_NETWORKS_ON_GPU: Final = 4096
+MAX_ROWS_ON_CPU: Final = 1 << 20  # of all sequences of a batch, 16 times as many on a GPU
+# A network with fewer parallel sequences cuts them in pieces. Its chunks are shorter by the same factor, so
+# that the number of updates stays the same.
+MIN_PARALLEL_SEQUENCES: Final = 16
+MIN_PIECE_ROWS: Final = 64
+WARM_UP_ROWS: Final = 128  # before the held-out part, to bring the state up
 
 
 @dataclass(slots=True)
 class BatchedResult:
-    """S networks. ``weights[name][i]`` is the state dict of network i, loadable into ``SharedLSTM``.
+    """S networks; ``weights[name][i]`` of network i can be loaded into ``SharedLSTM``.
 
-    status: how it ended, or why a network has nothing to learn from (then all its figures are NaN). All
-    figures are of the held-out part: scores (what is minimised) and mean absolute errors one step ahead in
-    units, of the shared LSTM (``before``) and of the network.
+    status: how the training ended, or why there is nothing to train on (all figures are NaN then). The
+    figures are of the held-out part: scores (the minimised loss) and mean absolute errors one step ahead in
+    units, of the shared LSTM (``before``, ``shared_error``) and of the network.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -67,7 +59,7 @@ class BatchedResult:
 
 @dataclass(slots=True)
 class BatchedProgress:
-    """What a callback is told before the first portion and after each: how many of the networks are done."""
+    """Progress after each batch: ``networks`` of ``of`` are done."""
 
     networks: int
     of: int
@@ -77,22 +69,29 @@ class BatchedProgress:
 
 def finetune_batched(
     module: SharedLSTM,
-    lanes: TrainingSequences,
+    sequences: TrainingSequences,
     owner: NDArray[np.int32],
     tuning: FinetuneSettings | None = None,
     progress: Callable[[BatchedProgress], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> BatchedResult:
-    """Train one network a value of ``owner`` (L,): whose lane it is, 0 … S − 1, or −1. ``module`` is not
-    changed.
+    """Train one network for each value of ``owner``; ``module`` is not changed.
 
-    A network learns from at most ``tuning.batch`` of its lanes, drawn by the seed. What is done is kept at
-    ``checkpoint`` as the training goes on. Raises torch.cuda.OutOfMemoryError where one network alone does
-    not fit.
+    A network trains on at most ``tuning.batch`` of its sequences, drawn by the seed. Raises
+    torch.cuda.OutOfMemoryError if one network alone does not fit.
+
+    Args:
+        module: the shared LSTM.
+        sequences: the training data (L sequences).
+        owner: network of each sequence (L,), 0 … S − 1, or −1.
+        tuning: how to fine-tune.
+        progress: called before the first batch and after each.
+        cancelled: polled before every chunk.
+        checkpoint: path at which finished networks are kept.
     """
     tuning = tuning or FinetuneSettings()
-    members, status = _members(lanes, owner, tuning)
+    members, status = _members(sequences, owner, tuning)
     first = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
     s = len(members)
     figures = [np.full(s, np.nan) for _ in range(4)]
@@ -103,27 +102,29 @@ def finetune_batched(
         *figures,
     )
     recipe = (
-        {"tuning": asdict(tuning), "data": lanes.digest(), "from": digest_of(first)} if checkpoint else {}
+        {"tuning": asdict(tuning), "data": sequences.digest(), "from": digest_of(first)} if checkpoint else {}
     )
-    portions = _portions(lanes, members, tuning.device)
+    batches = _plan_batches(sequences, members, tuning.device)
 
-    def train(portion: NDArray[np.int64]) -> None:
+    def train(batch_members: NDArray[np.int64]) -> None:
         kept = (
-            Checkpoints(f"{checkpoint}-{portion[0]}", recipe | {"networks": portion.tolist()})
+            Checkpoints(f"{checkpoint}-{batch_members[0]}", recipe | {"networks": batch_members.tolist()})
             if checkpoint
             else None
         )
         saved = kept.latest() if kept else None
         if saved is not None:
-            _put(out, portion, saved.tensors, saved.manifest["status"])
+            _store_result(out, batch_members, saved.tensors, saved.manifest["status"])
             return
-        found, how = _Together(module, lanes, [members[i] for i in portion], tuning, cancelled).run()
-        _put(out, portion, found, how)
+        found, how = _NetworkBatch(
+            module, sequences, [members[i] for i in batch_members], tuning, cancelled
+        ).run()
+        _store_result(out, batch_members, found, how)
         if kept and TrainingStatus.CANCELLED not in how:
             kept.save(1, found, {"status": how})
 
-    size = max((len(portion) for portion in portions), default=0)
-    done, total, started = 0, sum(map(len, portions)), time.monotonic()
+    size = max((len(batch_members) for batch_members in batches), default=0)
+    done, total, started = 0, sum(map(len, batches)), time.monotonic()
 
     def tell() -> None:
         if progress:
@@ -138,83 +139,90 @@ def finetune_batched(
         size = min(size, smaller)
 
     tell()
-    for portion in portions:
+    for batch_members in batches:
         if cancelled():
             break
-        for at in range(0, len(portion), step := size):
-            halve_on_out_of_memory(portion[at : at + step], train, shrink)
-        done += len(portion)
+        for at in range(0, len(batch_members), step := size):
+            halve_on_out_of_memory(batch_members[at : at + step], train, shrink)
+        done += len(batch_members)
         tell()
     return out
 
 
 def _members(
-    lanes: TrainingSequences, owner: NDArray[np.int32], tuning: FinetuneSettings
+    sequences: TrainingSequences, owner: NDArray[np.int32], tuning: FinetuneSettings
 ) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """The lanes that each network learns from, and why one has none."""
-    why = {int(lane): reason for reason, rows in untrainable(lanes).items() for lane in rows}
+    """Return the sequences of each network, and a status for each."""
+    why = {int(sequence): reason for reason, rows in untrainable(sequences).items() for sequence in rows}
     rng = np.random.default_rng(tuning.seed)
     members, status = [], []
     by_owner = np.argsort(owner, kind="stable")
     edges = np.searchsorted(owner[by_owner], np.arange(int(owner.max(initial=-1)) + 2))
     for begin, end in pairwise(edges.tolist()):
         mine = by_owner[begin:end]
-        good = np.array([lane for lane in mine.tolist() if lane not in why], np.int64)
+        good = np.array([sequence for sequence in mine.tolist() if sequence not in why], np.int64)
         members.append(np.sort(rng.permutation(good)[: tuning.batch]))
         status.append(
-            TrainingStatus.CANCELLED if len(good) else why[int(mine[0])] if len(mine) else "no lanes"
+            TrainingStatus.CANCELLED if len(good) else why[int(mine[0])] if len(mine) else "no sequences"
         )
     return members, status
 
 
-def _portions(
-    lanes: TrainingSequences, members: list[NDArray[np.int64]], device: str
+def _plan_batches(
+    sequences: TrainingSequences, members: list[NDArray[np.int64]], device: str
 ) -> list[NDArray[np.int64]]:
-    """Networks that are trained in one go: alike in number and length of their lanes, and not too much
-    together."""
-    length = np.diff(lanes.first)
-    most, cells = (TOGETHER, CELLS) if device == "cpu" else (TOGETHER_ON_GPU, 16 * CELLS)
+    """Group the networks into batches by number and length of their sequences.
+
+    The size of a batch is bounded by its networks and rows.
+    """
+    length = np.diff(sequences.first)
+    most, cells = (
+        (MAX_NETWORKS_ON_CPU, MAX_ROWS_ON_CPU)
+        if device == "cpu"
+        else (MAX_NETWORKS_ON_GPU, 16 * MAX_ROWS_ON_CPU)
+    )
     shape = {i: (len(mine), int(length[mine].max())) for i, mine in enumerate(members) if len(mine)}
-    portions: list[list[int]] = []
+    batches: list[list[int]] = []
     for i in sorted(shape, key=lambda i: (*shape[i], i)):
         count, longest = shape[i]  # the largest of the portion so far
-        last = portions[-1] if portions else []
+        last = batches[-1] if batches else []
         widest = max([longest, *(shape[other][1] for other in last)])
         if not last or len(last) >= most or (len(last) + 1) * count * widest > cells:
-            portions.append([i])
+            batches.append([i])
         else:
             last.append(i)
-    return [np.array(portion, np.int64) for portion in portions]
+    return [np.array(batch_members, np.int64) for batch_members in batches]
 
 
-def _put(
-    out: BatchedResult, portion: NDArray[np.int64], found: dict[str, NDArray[Any]], status: list[str]
+def _store_result(
+    out: BatchedResult, batch_members: NDArray[np.int64], found: dict[str, NDArray[Any]], status: list[str]
 ) -> None:
     for name, value in out.weights.items():
-        value[portion] = found[name]
+        value[batch_members] = found[name]
     for field in fields(BatchedResult)[2:]:
-        getattr(out, field.name)[portion] = found[field.name]
-    for i, how in zip(portion, status, strict=True):
+        getattr(out, field.name)[batch_members] = found[field.name]
+    for i, how in zip(batch_members, status, strict=True):
         out.status[i] = how
 
 
-class _Together:
-    """One portion: tensors with the network as second axis, S; B lanes each, those that a network lacks have
-    no targets.
+class _NetworkBatch:
+    """One batch of networks; the second axis of each tensor is the network, S.
+
+    Each network has B sequences; missing ones have no targets.
     """
 
     def __init__(
         self,
         module: SharedLSTM,
-        lanes: TrainingSequences,
+        sequences: TrainingSequences,
         members: list[NDArray[np.int64]],
         tuning: FinetuneSettings,
         cancelled: Callable[[], bool],
     ) -> None:
         self.tuning, self.cancelled = tuning, cancelled
-        data = batch_of(lanes, np.concatenate(members), tuning)
+        data = batch_of(sequences, np.concatenate(members), tuning)
         most, s = max(map(len, members)), len(members)
-        place = np.full((s, most), data.inputs.shape[1])  # the lane behind the last: nothing is known of it
+        place = np.full((s, most), data.inputs.shape[1])  # the blank sequence after the last one
         count = np.cumsum([0, *map(len, members)])
         for i, mine in enumerate(members):
             place[i, : len(mine)] = np.arange(count[i], count[i] + len(mine))
@@ -226,9 +234,9 @@ class _Together:
                 (data.inputs, torch.zeros_like(data.inputs[:, :1])), (data.target, blank), (data.held_out, blank),
             )
         )  # fmt: skip
-        length = np.diff(lanes.first)[np.concatenate(members)]
+        length = np.diff(sequences.first)[np.concatenate(members)]
         cuts = length - np.round(tuning.held_out * length).astype(np.int64)
-        self.until, self.judged = int(cuts.max()), max(0, int(cuts.min()) - WARM)
+        self.until, self.first_scored_row = int(cuts.max()), max(0, int(cuts.min()) - WARM_UP_ROWS)
         first = {name: value.detach().to(tuning.device) for name, value in module.state_dict().items()}
         self.weights: Weights = {
             name: value.repeat(s, *[1] * value.ndim).requires_grad_() for name, value in first.items()
@@ -236,15 +244,15 @@ class _Together:
         self.best: Weights = {name: value.detach().clone() for name, value in self.weights.items()}
         self.best_epoch = torch.full((s,), -1.0, device=tuning.device)
         self.broken = torch.zeros(s, dtype=torch.bool, device=tuning.device)
-        self.pieces = max(1, min(STRETCHES // most, self.until // SHORTEST))
+        self.pieces = max(1, min(MIN_PARALLEL_SEQUENCES // most, self.until // MIN_PIECE_ROWS))
         self.chunk = max(8, tuning.chunk // self.pieces)
         steps = tuning.epochs * -(-(self.until // self.pieces) // self.chunk)
         self.optimiser = torch.optim.Adam(self.weights.values(), tuning.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
     def run(self) -> tuple[dict[str, NDArray[Any]], list[str]]:
-        """Best weights and figures by name (see ``BatchedResult``), and how each network ended."""
-        before, shared_error, known = self._judge()
+        """Return the best weights and figures by name, and the status of each network."""
+        before, shared_error, known = self._held_out_scores()
         self.score = before.clone()
         epoch, cancelled = -1, False
         for epoch in range(self.tuning.epochs):
@@ -257,7 +265,7 @@ class _Together:
         with torch.no_grad():
             for name, value in self.weights.items():
                 value.copy_(self.best[name])
-        held_out, error, _ = self._judge()
+        held_out, error, _ = self._held_out_scores()
         figures = {
             "known": known,
             "before": before,
@@ -276,7 +284,7 @@ class _Together:
         return found, [TrainingStatus.DIVERGED if broken else usual for broken in self.broken.tolist()]
 
     def _epoch(self) -> bool:
-        """All chunks of the training part, its stretches side by side; False: cancelled."""
+        """Train on all chunks, the pieces side by side; return False if cancelled."""
         length = self.until // self.pieces
         begin = self.until - self.pieces * length
         x, y = (self._cut(part[begin : self.until], length) for part in (self.inputs, self.target))
@@ -298,7 +306,10 @@ class _Together:
         return part.reshape(self.pieces, length, *part.shape[1:]).permute(1, 2, 3, 0, 4).flatten(2, 3)
 
     def _step(self, loss: Tensor) -> None:
-        """``loss`` (S,): one Adam step of every network that still has numbers, each clipped by its own norm."""
+        """Make one Adam step of every network with a finite loss (S,).
+
+        The gradient of each network is clipped by its own norm.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         gradients = [value.grad for value in self.weights.values() if value.grad is not None]
@@ -311,8 +322,8 @@ class _Together:
         self.schedule.step()
 
     def _keep(self, epoch: int) -> None:
-        """The weights of those that are better than ever."""
-        score, _, _ = self._judge()
+        """Keep the weights of the networks whose score is the best so far."""
+        score, _, _ = self._held_out_scores()
         better = (score < self.score) & ~self.broken
         self.score = torch.where(better, score, self.score)
         self.best_epoch = torch.where(better, float(epoch), self.best_epoch)
@@ -321,9 +332,9 @@ class _Together:
             self.best[name] = torch.where(mask, value.detach(), self.best[name])
 
     @torch.no_grad()
-    def _judge(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Score, error and number of targets of the held-out part, (S,) each."""
-        x, y = self.inputs[self.judged :], self.held_out[self.judged :]
+    def _held_out_scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return score, error and number of targets of the held-out part, (S,) each."""
+        x, y = self.inputs[self.first_scored_row :], self.held_out[self.first_scored_row :]
         losses, errors, state = [], [], None
         for part, target in zip(
             torch.split(x, self.tuning.chunk), torch.split(y, self.tuning.chunk), strict=True
@@ -340,83 +351,5 @@ class _Together:
 
 
 def _means(values: Tensor, known: Tensor) -> Tensor:
-    """(L, S, B, K), 0 where not ``known`` → the mean of each network (S,)."""
+    """Return the mean of each network (S,) over the known values (L, S, B, K)."""
     return values.sum((0, 2, 3)) / known.sum((0, 2, 3)).clamp(min=1)
-
-
-def forward(
-    weights: Weights, x: Tensor, state: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """``x`` (L, S, B, F), state (S, B, H) twice → location and log scale (L, S, B, K), and the state after;
-    each network by its own weights.
-    """
-    length, s, b, _ = x.shape
-    bias = weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]  # (S, 4H)
-    flat = x.permute(1, 0, 2, 3).reshape(s, length * b, -1)
-    drive = torch.baddbmm(bias[:, None], flat, weights["lstm.weight_ih_l0"].transpose(1, 2)).view(
-        s, length, b, -1
-    )
-    h, c = (
-        state
-        if state is not None
-        else (x.new_zeros(s, b, weights["head.weight"].shape[-1]) for _ in range(2))
-    )
-    hidden, c = StackedLSTM.apply(
-        drive.transpose(0, 1).contiguous(), weights["lstm.weight_hh_l0"].transpose(1, 2), h, c
-    )
-    out = torch.baddbmm(
-        weights["head.bias"][:, None],
-        hidden.transpose(0, 1).reshape(s, length * b, -1),
-        weights["head.weight"].transpose(1, 2),
-    )
-    location, log_scale = shared_lstm.mixed(out.view(s, length, b, -1).transpose(0, 1), x)
-    return location, log_scale, (hidden[-1].detach(), c.detach())
-
-
-class StackedLSTM(torch.autograd.Function):
-    """S LSTMs side by side: drive (L, S, B, 4H), recurrent weights (S, H, 4H), state (S, B, H) twice → hidden
-    (L, S, B, H), last cell (S, B, H).
-
-    Gates in PyTorch's order: input, forget, cell, output. The state that comes in gets no gradient (truncated
-    BPTT).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, drive: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        steps, size = len(drive), drive.shape[-1] // 4
-        gates, squashed = torch.empty_like(drive), drive.new_empty(*drive.shape[:-1], size)
-        hidden, cell = (drive.new_empty(steps + 1, *h.shape) for _ in range(2))
-        hidden[0], cell[0] = h, c
-        for t in range(steps):
-            gate = torch.baddbmm(drive[t], hidden[t], weight, out=gates[t])
-            gate[..., : 2 * size].sigmoid_()
-            gate[..., 2 * size : 3 * size].tanh_()
-            gate[..., 3 * size :].sigmoid_()
-            i, f, z, o = torch.split(gate, size, -1)
-            torch.mul(f, cell[t], out=cell[t + 1]).addcmul_(i, z)
-            torch.mul(o, torch.tanh(cell[t + 1], out=squashed[t]), out=hidden[t + 1])
-        ctx.save_for_backward(gates, hidden, cell, squashed, weight)
-        last = cell[steps].clone()
-        ctx.mark_non_differentiable(last)
-        return hidden[1:], last
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gates, hidden, cell, squashed, weight = ctx.saved_tensors
-        steps, s, b, width = gates.shape
-        size = width // 4
-        out, back = torch.empty_like(gates), weight.transpose(1, 2)
-        dc = torch.zeros_like(cell[0])
-        dh = gradients[0][-1]
-        for t in range(steps - 1, -1, -1):
-            i, f, z, o = torch.split(gates[t], size, -1)
-            slope = gates[t] * (1 - gates[t])  # of the sigmoids
-            slope[..., 2 * size : 3 * size] = 1 - z * z
-            dc.addcmul_(dh * o, 1 - squashed[t] ** 2)
-            torch.cat((dc * z, dc * cell[t], dc * i, dh * squashed[t]), -1, out=out[t])
-            out[t].mul_(slope)
-            dc.mul_(f)
-            if t:
-                dh = torch.baddbmm(gradients[0][t - 1], out[t], back)
-        before = hidden[:-1].permute(1, 3, 0, 2).reshape(s, size, steps * b)
-        return out, torch.bmm(before, out.permute(1, 0, 2, 3).reshape(s, steps * b, width)), None, None

@@ -24,7 +24,7 @@ from detectors.artifacts import Checkpoints
 from detectors.forecasters.base import Forecaster
 from detectors.training.gradients import Diverged, Reach, Stepper, reach
 
-LEAST = 32  # points of a series to train on
+MIN_TRAINING_POINTS = 32  # points of a series to train on
 
 
 class Untrainable(Exception):
@@ -114,10 +114,12 @@ def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
     """Row of ``series`` (S, T) → why nothing can be learnt from it: fewer than ``LEAST`` points, or constant."""
     there = np.isfinite(series).sum(1)
     reasons = {
-        int(row): f"has {there[row]} points to train on, at least {LEAST} are needed: wait for more history"
-        for row in np.flatnonzero(there < LEAST)
+        int(
+            row
+        ): f"has {there[row]} points to train on, at least {MIN_TRAINING_POINTS} are needed: wait for more history"
+        for row in np.flatnonzero(there < MIN_TRAINING_POINTS)
     }
-    rest = np.flatnonzero(there >= LEAST)
+    rest = np.flatnonzero(there >= MIN_TRAINING_POINTS)
     location, scale = _spread(series[rest])
     flat = rest[~(scale > 1e-12 * (1.0 + np.abs(location)))]
     return reasons | {int(row): "is constant: there is nothing to learn from it" for row in flat}

@@ -83,8 +83,8 @@ def run_task(task: Task, report: ReportProgress, cancelled: IsCancelled) -> Task
 
 def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
     """Train a new version without the quarantine, backtest it and store its files."""
-    from detectors.training.finetune import FinetuneSettings
     from detectors.training.fit import TrainingStatus
+    from detectors.training.sequences import FinetuneSettings
     from pipeline.models import registry
     from pipeline.models.champion import detector_spec
     from pipeline.training.trainer import TrainConfig, train_stream

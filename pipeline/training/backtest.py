@@ -1,10 +1,9 @@
-"""A version on the recent past that it did not learn from: what it would have forecast, flagged, caught and
-missed, by the real detector.
+"""The backtest of a version on the recent past that its training did not use.
 
-The challenger begins with what its series' history teaches without the quarantine (as it would after a
-promotion), the champion with all that it has seen (as it lives). Both then take the held-out end as it came,
-incidents and all; what is in quarantine there is scored, but no forecast error, calibration or alarm of it
-counts.
+It runs the real detector. The challenger begins with the state that its series' history gives without the
+quarantine, as after a promotion. The champion begins with everything that it has seen, as it does live. Both
+then score the held-out end as it was received, incidents included. Points in quarantine are scored there, but
+their forecast errors, calibration and alarms do not count.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from pipeline.training.quarantine import DAY_NS, MAX_GAP_ROWS, ExcludedInterval,
 from pipeline.training.state_fitting import fit_state, row_batches
 from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, probe, robust_deviation
 
-LEVELS: Final = (1, 2, 3)  # decades of tail probability at which the calibration is looked at
-RECENT: Final = 500  # rows that say how far a series spreads
+TAIL_DECADES: Final = (1, 2, 3)  # tail probabilities at which the calibration is measured
+DEVIATION_ROWS: Final = 500  # of the robust standard deviation of a series
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestConfig:
-    """held_out: share of each series at its end.
+    """How much to backtest.
 
-    More than ``most_series`` are a seeded sample (those with labels always count).
+    held_out: share of each series at its end. Of more than ``most_series`` a seeded sample is drawn, which
+    prefers series with labels.
     """
 
     held_out: float = HELD_BACK
@@ -44,15 +44,15 @@ class BacktestConfig:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """One version on the held-out end.
+    """The figures of one version on the held-out end.
 
     mase: median over series of the mean absolute error one step ahead, in mean steps |x_t − x_(t−1)| of the
-    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points whose surprise
-    is at least 1, 2 and 3 (wanted .1, .01, .001); covered: share inside the band; alarms: stretches of
-    flagged points among the ``points`` that no person took out; caught, missed: labelled-true stretches;
-    repeated: labelled-false ones that are flagged again; power: by kind, the share of synthetic changes that
-    is caught; smallest: by kind, the median smallest size, in spreads (None: at least half of the series
-    catch none); microseconds: a point.
+    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points whose surprisal
+    is at least 1, 2 and 3 (nominal .1, .01, .001); covered: share inside the band; alarms: runs of flagged
+    points among the ``points`` that no person excluded; detected, missed: intervals labelled true; repeated:
+    intervals labelled false that are flagged again; power: detected share of the synthetic changes by kind;
+    minimum_size: median minimum detectable size by kind, in robust standard deviations (None: at least half
+    of the series detect no size); microseconds: per point.
     """
 
     version: str
@@ -72,7 +72,7 @@ class Backtest:
 
 @dataclass(slots=True)
 class Trial:
-    """The data of one comparison: what all versions are judged on."""
+    """The data of one comparison, on which every version is judged."""
 
     data: TrainingData
     spec: DetectorSpec
@@ -89,18 +89,18 @@ class Trial:
         )
 
     def run(self, weights: Mapping[str, NDArray[Any]] | None, *, lived: bool) -> Backtest:
-        """Judge the version with ``weights`` (None: those of the package).
+        """Backtest the version with ``weights`` (None: the packaged ones).
 
-        ``lived``: it has seen what is in quarantine, too (the champion).
+        ``lived``: it has seen what is in quarantine, as the champion has.
         """
         detector = build(self.spec, weights)
         state = fit_state(detector, self.data, self.until, clean=not lived)
         power = self._power(detector, state)
-        points, step = self.data.points(clean=False), _spread_steps(self.data, self.until)
+        points, step = self.data.points(clean=False), _mean_steps(self.data, self.until)
         flags = self.data.flagged.copy() if lived else np.zeros(len(self.data), np.bool_)
         errors, surprise, inside = (np.full(len(self.data), np.nan) for _ in range(3))
         spent = time.thread_time()
-        for rows in _in_parts(self.data, self.until):
+        for rows in _held_out_batches(self.data, self.until):
             state, verdicts = detector.step(state, take_points(points, rows))
             flags[rows], surprise[rows] = verdicts.flag, verdicts.surprise
             off = np.abs(points.values[rows] - verdicts.expected) / step[points.slot[rows]]
@@ -123,8 +123,8 @@ class Trial:
         microseconds: float,
     ) -> Backtest:
         fair = self.rows[self.data.allowed[self.rows]]
-        # what only the detector took out is where its alarms are
-        quiet = self.rows[_unnamed(self.data)[self.rows]]
+        # Alarms lie in rows that only the detector excluded.
+        quiet = self.rows[_not_excluded_by_people(self.data)[self.rows]]
         by_series = series_means(self.data, errors, fair)
         detected, missed = self._labelled(flags, ExclusionReason.ANOMALY)
         normal = [one for one in self.review_labels if one.reason is ExclusionReason.NORMAL]
@@ -135,12 +135,13 @@ class Trial:
             errors=by_series,
             covered=_mean(inside[fair]),
             tails={
-                str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet)) for level in LEVELS
+                str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet))
+                for level in TAIL_DECADES
             },
             alarms=alarms(self.data, flags, quiet),
             detected=detected,
             missed=missed,
-            repeated=[_name(one) for one in normal if _hit(self.data, flags, one, self.rows)],
+            repeated=[_name(one) for one in normal if _is_flagged(self.data, flags, one, self.rows)],
             power={kind: float(np.mean([p.detected for p in power if p.kind == kind])) for kind in KINDS}
             if power
             else {},
@@ -151,15 +152,18 @@ class Trial:
         )
 
     def _labelled(self, flags: NDArray[np.bool_], reason: ExclusionReason) -> tuple[list[str], list[str]]:
-        """Stretches that reach into the held-out end: flagged in it (by a champion also before), or not."""
+        """Return the labelled intervals of the held-out end: flagged ones, missed ones.
+
+        A flag of the champion before the held-out end counts too.
+        """
         found: tuple[list[str], list[str]] = ([], [])
         for one in self.data.excluded:
             if one.reason is reason and len(_within(self.data, one, self.rows)):
-                found[0 if _hit(self.data, flags, one) else 1].append(_name(one))
+                found[0 if _is_flagged(self.data, flags, one) else 1].append(_name(one))
         return found
 
     def _power(self, detector: Detector, state: State) -> list[Power]:
-        """Synthetic changes at the beginning of the held-out end of some series."""
+        """Measure detection power at the beginning of the held-out end of some series."""
         rng = np.random.default_rng(self.config.seed)
         found: list[Power] = []
         points = self.data.points(clean=True)
@@ -169,7 +173,10 @@ class Trial:
             if len(rows) <= LEAD:
                 continue
             deviation = np.array(
-                [robust_deviation(column) for column in points.values[max(begin, cut - RECENT) : cut].T]
+                [
+                    robust_deviation(column)
+                    for column in points.values[max(begin, cut - DEVIATION_ROWS) : cut].T
+                ]
             )
             part = take_points(points, rows)
             found += probe(
@@ -178,8 +185,8 @@ class Trial:
         return found
 
 
-def chosen(data: TrainingData, config: BacktestConfig) -> TrainingData:
-    """At most ``most_series`` of the data, those with something labelled true first."""
+def choose_series(data: TrainingData, config: BacktestConfig) -> TrainingData:
+    """Return at most ``most_series`` of the data, those labelled true first."""
     if len(data.series) <= config.most_series:
         return data
     labelled = {one.series for one in data.excluded if one.reason is ExclusionReason.ANOMALY}
@@ -189,10 +196,11 @@ def chosen(data: TrainingData, config: BacktestConfig) -> TrainingData:
 
 
 def seasonal_naive(data: TrainingData, until: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[str, float]:
-    """MASE by series of "as one season ago" on ``rows``; the season (a row, a day, a week) is the one that
-    fits the series' own past best.
+    """Return the MASE by series of the seasonal naive forecast on ``rows``.
+
+    The season is a row, a day or a week, whichever fits the series' own past best.
     """
-    step, out = _spread_steps(data, until), np.full(len(data), np.nan)
+    step, out = _mean_steps(data, until), np.full(len(data), np.nan)
     for place, (begin, end) in enumerate(zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True)):
         x, usual = data.clean[begin:end], float(np.median(data.every[begin:end]))
         seasons = {1, *(round(days * DAY_NS / usual) for days in (1, 7) if usual > 0)}
@@ -218,7 +226,7 @@ def _season_error(x: NDArray[np.float64], season: int) -> NDArray[np.float64]:
 def series_means(
     data: TrainingData, errors: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Mean of ``errors`` (N,) over ``rows`` by series, where there is any."""
+    """Return the mean of ``errors`` (N,) over ``rows`` by series."""
     rows = rows[np.isfinite(errors[rows])]
     owner = data.owner[rows]
     count = np.bincount(owner, minlength=len(data.series))
@@ -227,7 +235,7 @@ def series_means(
 
 
 def alarms(data: TrainingData, flags: NDArray[np.bool_], rows: NDArray[np.int64]) -> int:
-    """Stretches of flagged rows among ``rows``; as in an anomaly, ``CLOSE`` rows without a flag end one."""
+    """Count the runs of flagged rows; ``MAX_GAP_ROWS`` rows without a flag end one."""
     hits = rows[flags[rows]]
     if not len(hits):
         return 0
@@ -235,15 +243,18 @@ def alarms(data: TrainingData, flags: NDArray[np.bool_], rows: NDArray[np.int64]
     return int(1 + ((np.diff(hits) > MAX_GAP_ROWS) | (np.diff(owner) != 0)).sum())
 
 
-def _in_parts(data: TrainingData, until: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows from ``until`` on, in portions."""
+def _held_out_batches(data: TrainingData, until: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the rows from ``until`` on, in batches."""
     length = np.diff(data.first)
     late = np.arange(len(data)) - np.repeat(data.first[:-1], length) >= np.repeat(until, length)
     return [rows[late[rows]] for rows in row_batches(data) if late[rows].any()]
 
 
-def _spread_steps(data: TrainingData, until: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(S, C) mean |x_t − x_(t−1)| of each series' past; NaN where it never moved."""
+def _mean_steps(data: TrainingData, until: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean |x_t − x_(t−1)| of each series' past (S, C).
+
+    It is NaN for a channel that never changed.
+    """
     length = np.diff(data.first)
     inside = np.arange(len(data)) - np.repeat(data.first[:-1], length) < np.repeat(until, length)
     owner, clean = data.owner, data.clean
@@ -258,8 +269,11 @@ def _spread_steps(data: TrainingData, until: NDArray[np.int64]) -> NDArray[np.fl
     return out
 
 
-def _unnamed(data: TrainingData) -> NDArray[np.bool_]:
-    """Rows (N,) that nobody but the detector took out: an alarm there counts as an alarm."""
+def _not_excluded_by_people(data: TrainingData) -> NDArray[np.bool_]:
+    """Return a mask (N,) of rows that only the detector excluded.
+
+    An alarm there counts as an alarm.
+    """
     named = np.zeros(len(data), np.bool_)
     for one in data.excluded:
         if one.reason is not ExclusionReason.FLAGGED:
@@ -270,8 +284,8 @@ def _unnamed(data: TrainingData) -> NDArray[np.bool_]:
 def _within(
     data: TrainingData, one: ExcludedInterval | ReviewLabel, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """The rows of a stretch."""
-    if one.series not in data.series:  # gone, or all series: then it is nobody's anomaly
+    """Return the rows of an interval."""
+    if one.series not in data.series:  # a removed series, or all series
         return np.empty(0, np.int64)
     place = data.series.index(one.series)
     begin, end = data.first[place : place + 2].tolist()
@@ -280,7 +294,7 @@ def _within(
     return found if rows is None else found[np.isin(found, rows)]
 
 
-def _hit(
+def _is_flagged(
     data: TrainingData,
     flags: NDArray[np.bool_],
     one: ExcludedInterval | ReviewLabel,
@@ -294,7 +308,7 @@ def _name(one: ExcludedInterval | ReviewLabel) -> str:
 
 
 def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the channels that are there (N,), NaN where none is."""
+    """Return the mean over the known channels (N,), NaN if there is none."""
     there = np.isfinite(values)
     count = there.sum(1)
     return np.divide(
@@ -312,7 +326,7 @@ def _mean_of(values: NDArray[np.float64]) -> float:
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    """Median where None is larger than all."""
+    """Return the median; None counts as larger than every number."""
     middle = (
         sorted(np.inf if value is None else value for value in values)[len(values) // 2] if values else np.inf
     )

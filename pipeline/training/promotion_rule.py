@@ -1,14 +1,16 @@
-"""The evidence card: a challenger beside the champion and seasonal naive on what neither learnt from, and the
-rule that decides.
+"""The evidence card of a challenger, and the promotion rule.
 
-The rule (``decide``): a challenger is promoted if nothing speaks against it and something speaks for it.
+The card compares challenger, champion and the seasonal naive forecast on data that no training used. The rule
+(``decide_promotion``) promotes a challenger if no objection holds and at least one gain does.
 
-Against it: it forecasts worse than seasonal naive; or worse than the champion by more than ``TOLERATED``; it
-raises clearly more alarms on what nobody called an anomaly; it misses a labelled anomaly that the champion
-caught; it repeats an alarm that was labelled false and the champion does not; its tail probabilities are
-further from the truth; it catches fewer synthetic changes; it is much slower. For it: it forecasts better by
-at least ``GAIN``, on significantly more than half of the series where there are enough to tell; or it catches
-labelled anomalies that the champion misses; or it no longer repeats alarms that were labelled false.
+Objections: it forecasts worse than seasonal naive, or worse than the champion by more than
+``MAX_ERROR_INCREASE``; it raises clearly more alarms outside of labelled anomalies; it misses a labelled
+anomaly that the champion detected; it repeats an alarm labelled false and the champion does not; its tail
+probabilities are further from the nominal ones; it detects fewer synthetic changes; it is much slower.
+
+Gains: its forecast error is smaller by at least ``MIN_ERROR_REDUCTION``, on significantly more than half of
+the series where there are enough for a test; it detects labelled anomalies that the champion misses; it no
+longer repeats alarms labelled false.
 """
 
 from __future__ import annotations
@@ -24,26 +26,29 @@ from scipy.stats import binomtest
 
 from detectors.base import DetectorSpec
 from pipeline.core.errors import InputError
-from pipeline.training.backtest import Backtest, BacktestConfig, Trial, chosen, seasonal_naive
+from pipeline.training.backtest import Backtest, BacktestConfig, Trial, choose_series, seasonal_naive
 from pipeline.training.dataset import TrainingData
 from pipeline.training.post_promotion_check import MAX_TIME_RATIO
 from pipeline.training.quarantine import ReviewLabel
 
-GAIN: Final = 0.01  # of the champion's error
-TOLERATED: Final = 0.01
-SIGNIFICANT: Final = 0.05  # of the one-sided sign test over series
-ENOUGH: Final = 6  # series for that test
-MORE_ALARMS: Final = 1.5  # times the champion's, and more than ``SPARE`` more
-SPARE: Final = 2
-WORSE_TAIL: Final = 0.3  # decades further from the truth at one in a hundred
-LESS_POWER: Final = 0.05  # of the share of synthetic changes
+MIN_ERROR_REDUCTION: Final = 0.01  # of the champion's error
+MAX_ERROR_INCREASE: Final = 0.01
+SIGNIFICANCE: Final = 0.05  # of the one-sided sign test over series
+MIN_SERIES_FOR_TEST: Final = 6  # series for that test
+MAX_ALARM_RATIO: Final = 1.5  # times the champion's, and more than ``SPARE`` more
+MAX_EXTRA_ALARMS: Final = 2
+MAX_TAIL_DECADES: Final = 0.3  # decades further from the truth at one in a hundred
+MAX_POWER_LOSS: Final = 0.05  # of the share of synthetic changes
 
 Weights = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionDecision:
-    """``promote``, and why: what speaks ``against`` (each alone is enough to refuse) and what ``in_favour``."""
+    """The decision of the rule.
+
+    ``against``: objections, each of which alone rejects; ``in_favour``: gains.
+    """
 
     promote: bool
     against: tuple[str, ...]
@@ -51,7 +56,7 @@ class PromotionDecision:
 
     @property
     def reason(self) -> str:
-        """One sentence."""
+        """The decision in one sentence."""
         if self.against:
             return "rejected: " + "; ".join(self.against)
         return (
@@ -63,10 +68,9 @@ class PromotionDecision:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceCard:
-    """What is known of a challenger.
+    """The evidence about a challenger, all of the held-out end.
 
-    naive: MASE of seasonal naive by series, ``naive_mase`` its median; times in ns; all figures of the
-    held-out end.
+    naive: MASE of seasonal naive by series, ``naive_mase`` its median; times in ns.
     """
 
     stream: str
@@ -80,9 +84,9 @@ class EvidenceCard:
     naive: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON: the figures, the rule's decision and its reason.
+        """Return the figures, the decision and its reason as plain JSON.
 
-        Series' own errors stay out: there may be thousands.
+        The errors by series are left out: there may be thousands.
         """
         card = asdict(self)
         for part in (card["challenger"], card["champion"]):
@@ -97,7 +101,7 @@ class EvidenceCard:
         return found
 
     def text(self) -> str:
-        """For people: a table of both, the baseline, and the decision."""
+        """Return a table of both versions, the baseline and the decision, for people."""
         return "\n".join(
             [
                 *_head(self),
@@ -116,14 +120,20 @@ def make_evidence_card(
     config: BacktestConfig | None = None,
     review_labels: Sequence[ReviewLabel] = (),
 ) -> EvidenceCard:
-    """Backtest both (None: the weights of the package) on the end of ``data``, which must reach beyond what
-    the challenger was trained on.
+    """Backtest challenger and champion on the end of ``data``.
 
-    ``review_labels`` are those that ``data`` were made with. Raises InputError where no series has a held-out end
-    to be judged on.
+    The data must reach beyond the challenger's training. Raises InputError if no series has a held-out end.
+
+    Args:
+        data: the data, made with ``review_labels``.
+        spec: specification of the detector.
+        challenger: weights of the challenger; None for the packaged ones.
+        champion: weights of the champion; None for the packaged ones.
+        config: how much to backtest.
+        review_labels: reviews of the stream.
     """
     config = config or BacktestConfig()
-    data = chosen(data, config)
+    data = choose_series(data, config)
     trial = Trial(data, spec, config, review_labels)
     if not data.allowed[trial.rows].any():
         raise InputError(
@@ -145,7 +155,7 @@ def make_evidence_card(
 
 
 def decide_promotion(card: EvidenceCard) -> PromotionDecision:
-    """The rule at the head of this module."""
+    """Apply the rule of this module to a card."""
     new, old = card.challenger, card.champion
     against = [text for wrong, text in _objections(card) if wrong]
     in_favour = []
@@ -154,14 +164,17 @@ def decide_promotion(card: EvidenceCard) -> PromotionDecision:
         for name in new.errors.keys() & old.errors.keys()
         if new.errors[name] != old.errors[name]
     ]
-    sure = len(wins) < ENOUGH or binomtest(sum(wins), len(wins), alternative="greater").pvalue < SIGNIFICANT
-    if new.mase <= (1 - GAIN) * old.mase and sure:
+    sure = (
+        len(wins) < MIN_SERIES_FOR_TEST
+        or binomtest(sum(wins), len(wins), alternative="greater").pvalue < SIGNIFICANCE
+    )
+    if new.mase <= (1 - MIN_ERROR_REDUCTION) * old.mase and sure:
         in_favour.append(
             f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of {len(wins)} series"
         )
     if more := sorted(set(new.detected) - set(old.detected)):
         in_favour.append(
-            f"it catches {len(more)} labelled anomalies that the champion misses ({', '.join(more[:3])})"
+            f"it detects {len(more)} labelled anomalies that the champion misses ({', '.join(more[:3])})"
         )
     if fewer := sorted(set(old.repeated) - set(new.repeated)):
         in_favour.append(
@@ -180,28 +193,28 @@ def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
         (not math.isfinite(new.mase), "it forecasts nothing"),
         (new.mase >= naive, f"seasonal naive forecasts as well ({naive:.3f} against its {new.mase:.3f})"),
         (
-            new.mase > (1 + TOLERATED) * old.mase,
+            new.mase > (1 + MAX_ERROR_INCREASE) * old.mase,
             f"its forecast error is {new.mase / old.mase - 1 if old.mase else math.inf:.1%} larger",
         ),
         (
-            new.alarms > max(MORE_ALARMS * old.alarms, old.alarms + SPARE),
+            new.alarms > max(MAX_ALARM_RATIO * old.alarms, old.alarms + MAX_EXTRA_ALARMS),
             f"it would have raised {new.alarms} alarms, the champion {old.alarms}",
         ),
         (
             bool(missed),
-            f"it misses {len(missed)} labelled anomalies that the champion caught ({', '.join(missed[:3])})",
+            f"it misses {len(missed)} labelled anomalies that the champion detected ({', '.join(missed[:3])})",
         ),
         (
             bool(repeated),
             f"it repeats {len(repeated)} alarms that were labelled false ({', '.join(repeated[:3])})",
         ),
         (
-            _off(new) > _off(old) + WORSE_TAIL,
+            _tail_error(new) > _tail_error(old) + MAX_TAIL_DECADES,
             f"one in a hundred is {new.tails['2']:.2%} with it, {old.tails['2']:.2%} with the champion",
         ),
         (
-            mean_power[0] < mean_power[1] - LESS_POWER,
-            f"it catches {mean_power[0]:.0%} of the synthetic changes, the champion {mean_power[1]:.0%}",
+            mean_power[0] < mean_power[1] - MAX_POWER_LOSS,
+            f"it detects {mean_power[0]:.0%} of the synthetic changes, the champion {mean_power[1]:.0%}",
         ),
         (
             new.microseconds > MAX_TIME_RATIO * old.microseconds,
@@ -210,9 +223,10 @@ def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
     ]
 
 
-def _off(one: Backtest) -> float:
-    """Decades between the share of points beyond "one in a hundred" and a hundredth; fewer than that is no
-    fault.
+def _tail_error(one: Backtest) -> float:
+    """Return the excess of points beyond one in a hundred, in decades.
+
+    A deficit counts as 0.
     """
     return max(0.0, math.log10(max(one.tails["2"], 1e-6) / 0.01))
 
@@ -234,10 +248,10 @@ def _table(card: EvidenceCard) -> list[str]:
         ("inside the band", f"{new.covered:.2%}", f"{old.covered:.2%}", "most"),
         *((f"p ≤ 10^-{level}", f"{new.tails[level]:.3%}", f"{old.tails[level]:.3%}", f"{10.0 ** -int(level):.1%}") for level in new.tails),
         ("alarms", str(new.alarms), str(old.alarms), "few"),
-        ("labelled true: caught", _of(new), _of(old), "all"),
+        ("labelled true: detected", _detected_of_labelled(new), _detected_of_labelled(old), "all"),
         ("labelled false: repeated", str(len(new.repeated)), str(len(old.repeated)), "0"),
         *(
-            (f"synthetic {kind}: caught", _caught(new, kind), _caught(old, kind), "more")
+            (f"synthetic {kind}: detected", _detected_share(new, kind), _detected_share(old, kind), "more")
             for kind in new.power
         ),
         ("µs a point", f"{new.microseconds:.1f}", f"{old.microseconds:.1f}", "few"),
@@ -248,24 +262,24 @@ def _table(card: EvidenceCard) -> list[str]:
     ]
 
 
-def _of(one: Backtest) -> str:
+def _detected_of_labelled(one: Backtest) -> str:
     return f"{len(one.detected)} of {len(one.detected) + len(one.missed)}"
 
 
-def _caught(one: Backtest, kind: str) -> str:
+def _detected_share(one: Backtest, kind: str) -> str:
     minimum_size = one.minimum_size.get(kind)
     size = (
         ""
         if kind == "flat"
-        else f", from {minimum_size:g} spreads"
+        else f", from {minimum_size:g} deviations"
         if minimum_size is not None
-        else ", none surely"
+        else ", at no size reliably"
     )
     return f"{one.power.get(kind, 0.0):.0%}{size}"
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no tuples."""
+    """Replace NaN by None and tuples by lists, because JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

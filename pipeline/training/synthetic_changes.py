@@ -1,10 +1,11 @@
-"""What a detector would catch: copies of series with a change of known kind and size, scored on copies of
-their state.
+"""Detection power from synthetic changes on copies of series.
 
-Sizes are in *spreads* of the series (robust standard deviation of its last values), so that all series are
-disturbed alike. Everything that is tried on a series runs in one step of the detector, each trial in a slot
-of its own, beside a copy that is not disturbed. (Kept apart from ``pipeline.evaluate.inject``, whose faults
-are fixed and labelled, and from the detectors: nothing there knows these changes.)
+A copy of a series gets a change of known kind and size and is scored from a copy of the series' state. Sizes
+are in robust standard deviations of the series' last values, so that all series are disturbed alike. All
+trials of a series run in one step of the detector, each in its own slot, beside an undisturbed copy.
+
+This module is kept apart from ``pipeline.evaluate.inject``, whose faults are fixed and labelled, and from the
+detectors, which must not depend on these changes.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from pipeline.core.types import Power
 
 KINDS: Final = ("spike", "dip", "shift", "drift", "flat")
 SIZES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-ROWS: Final = 48  # of a trial
+ROWS: Final = 48  # of one trial
 LEAD: Final = 8  # undisturbed rows at its beginning
-RAMP: Final = 20  # rows over which a drift grows to its size
-SUDDEN: Final = 3  # rows within which a spike or a dip must be flagged to count as caught
+DRIFT_RAMP_ROWS: Final = 20  # a drift grows to its size over them
+MAX_SUDDEN_DELAY_ROWS: Final = 3  # a spike or a dip must be flagged within them
 
 
 def disturb(x: NDArray[np.float64], kind: str, size: float, row: int) -> NDArray[np.float64]:
-    """``x`` (T,) with a change of ``size`` (units of x; its sign is the direction) from ``row`` on."""
+    """Return ``x`` (T,) with a change from ``row`` on.
+
+    Args:
+        x: values (T,).
+        kind: one of ``KINDS``.
+        size: size in units of x; its sign is the direction.
+        row: first changed row.
+    """
     out = x.copy()
     if kind in ("spike", "dip"):
         out[row] += size if kind == "spike" else -size
     elif kind == "shift":
         out[row:] += size
     elif kind == "drift":
-        out[row:] += size * np.minimum(np.arange(1, len(x) - row + 1) / RAMP, 1.0)
+        out[row:] += size * np.minimum(np.arange(1, len(x) - row + 1) / DRIFT_RAMP_ROWS, 1.0)
     elif kind == "flat":
         out[row:] = out[row - 1] if row else out[0]
     else:
@@ -43,7 +51,7 @@ def disturb(x: NDArray[np.float64], kind: str, size: float, row: int) -> NDArray
 
 
 def robust_deviation(x: NDArray[np.float64]) -> float:
-    """Robust standard deviation of ``x`` (T,), missing values apart; 0 where nothing moves."""
+    """Return the robust standard deviation of ``x`` (T,); 0 for a constant series."""
     x = x[np.isfinite(x)]
     if not len(x):
         return 0.0
@@ -61,12 +69,19 @@ def probe(
     deviation: NDArray[np.float64],
     seed: int,
 ) -> list[Power]:
-    """Try every kind and size on one series: ``state`` holds its row ``slot``, ``points`` are what came next
-    (all of this series), ``spread`` (C,).
+    """Try every kind and size of change on one series.
 
-    ``state`` and ``points`` are left as they are. The channel is drawn by ``seed``, and so is the direction
-    of shifts and drifts. A size at which the undisturbed copy is flagged, too, says nothing and counts as not
-    caught.
+    ``state`` and ``points`` are not modified. The channel and the direction of shifts and drifts are drawn by
+    ``seed``. A size at which the undisturbed copy is flagged too counts as not detected.
+
+    Args:
+        detector: the detector.
+        state: state that holds the series.
+        slot: slot of the series in ``state``.
+        points: the next points, all of this series.
+        name: name of the series.
+        deviation: robust standard deviation by channel (C,).
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     channel = int(rng.choice(np.flatnonzero(deviation > 0))) if (deviation > 0).any() else -1
@@ -85,7 +100,7 @@ def probe(
     flags[1:, :LEAD] = False
     found = []
     for kind in KINDS:
-        reach = LEAD + SUDDEN if kind in ("spike", "dip") else len(points)
+        reach = LEAD + MAX_SUDDEN_DELAY_ROWS if kind in ("spike", "dip") else len(points)
         rows = [i + 1 for i, (other, _) in enumerate(trials) if other == kind]
         delays = [_delay(flags[i], flags[0], reach) for i in rows]
         found.append(
@@ -104,7 +119,7 @@ def probe(
 def _flags(
     detector: Detector, row: State, points: Points, values: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.bool_]:
-    """(V, T) flags of V versions of the same points, each from a copy of the same state."""
+    """Return the flags (V, T) of V versions of the points, each from the same state."""
     count, length = len(values), len(points)
     state = {key: np.repeat(array, count, axis=0) for key, array in row.items()}
     slot = np.repeat(np.arange(count, dtype=np.int32), length)
@@ -119,7 +134,7 @@ def _flags(
 
 
 def _delay(flags: NDArray[np.bool_], plain: NDArray[np.bool_], reach: int) -> int | None:
-    """Rows from the change to the first flag that the undisturbed copy does not have; None: not caught."""
+    """Return the rows from the change to the first flag that it caused, or None."""
     hits = np.flatnonzero(flags[LEAD:reach] & ~plain[LEAD:reach])
     return int(hits[0]) if len(hits) else None
 

@@ -1,9 +1,9 @@
-"""One training of one stream: its data in, the weights of a challenger out, with what they cost. It knows no
-database and no registry.
+"""One training of one stream: data in, weights and their cost out.
 
-A model is two things. The *weights* of the shared LSTM are learnt here by gradient. What each series knows of
-itself (scale, rhythm, readout, calibration) is learnt in closed form by running the detector over the series'
-history, without what is in quarantine: ``pipeline.training.state_fitting``.
+A model has two parts. The *weights* of the shared LSTM are learned here by gradient. The state of each
+series (scale, season, readout, calibration) is fitted in closed form by running the detector over the
+series' history without the quarantine: ``pipeline.training.state_fitting``. This module uses no database
+and no registry.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS
 from detectors.forecasters.shared_lstm import network
 from detectors.training.batched_finetune import BatchedProgress
-from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune
+from detectors.training.finetune import finetune
 from detectors.training.fit import EpochProgress, TrainingStatus
+from detectors.training.sequences import FinetuneSettings, TrainingSequences
 from pipeline.training.dataset import TrainingData
 from pipeline.training.per_group_lstm import SeriesGroups, train_group_networks
 
@@ -39,10 +40,10 @@ USABLE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How to train; ``start`` are the weights to begin with (None: those of the package).
+    """How to train.
 
-    ``groups``: series, by their place in the data, for which a network of their own is tried, too. The
-    tuning's ``memory`` is that of the detector.
+    start: initial weights (None: the packaged ones). groups: series, by their place in the data, for which a
+    per-group LSTM is tried. The tuning's ``memory`` is replaced by that of the detector.
     """
 
     spec: DetectorSpec
@@ -53,9 +54,9 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a training took.
+    """Time and memory of a training.
 
-    gpu_seconds: wall time with a GPU in use; peak_bytes: of this process, or of the GPU where there was one.
+    gpu_seconds: wall time with a GPU in use; peak_bytes: of this process, or of the GPU if one was used.
     """
 
     wall_seconds: float
@@ -67,11 +68,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training came to. ``usable``: there are weights to put to the test; otherwise ``reason`` says
-    why not, and the champion stays.
+    """The result of a training.
 
-    weights: those of the shared LSTM by name ({} for a detector that has none), and of networks that groups
-    have of their own; metrics: for the manifest, plain JSON.
+    weights: of the shared LSTM by name ({} for a detector without weights) and of per-group LSTMs; metrics:
+    plain JSON for the manifest; ``reason`` explains the status.
     """
 
     status: TrainingStatus
@@ -83,6 +83,7 @@ class Trained:
 
     @property
     def usable(self) -> bool:
+        """Whether there are weights to backtest; otherwise the champion stays."""
         return self.status in USABLE
 
 
@@ -93,13 +94,19 @@ def train_stream(
     checkpoint_dir: str | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Fine-tune the shared LSTM of the stream's detector on ``data``, then what some groups may have of their
-    own; on the CPU the same data, config and thread count give the same weights.
+    """Fine-tune the shared LSTM on ``data``, then the per-group LSTMs of the config.
 
-    The last ``data.HELD_BACK`` of each series is not looked at: the backtest judges on it. Of the rest the
-    end decides when to stop. ``checkpoint_dir`` (any fsspec path) lets a killed training go on after its last
-    whole epoch. Raises ValueError for a detector that does not exist, ArtifactError where the checkpoint
-    cannot be written; what the data or the memory are like, ``status`` says.
+    On the CPU the same data, config and thread count give the same weights. The last ``HELD_BACK`` of each
+    series is left to the backtest; the end of the rest decides when to stop. Raises ValueError for an unknown
+    detector, ArtifactError if a checkpoint cannot be written. Unsuitable data and lack of memory are a
+    ``status``.
+
+    Args:
+        data: the training data.
+        config: how to train.
+        progress: called after each epoch or batch of networks.
+        checkpoint_dir: any fsspec path; a killed training resumes there after its last whole epoch.
+        cancelled: polled; the training ends soon after it returns True.
     """
     meter = _Meter(config.tuning.device)
     tier = TIERS.get(config.spec.tier)
@@ -107,17 +114,17 @@ def train_stream(
     if tier is None or not tier.lags:
         reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
         return Trained(TrainingStatus.FINISHED, reason, {}, {}, meter.cost(len(data)), excluded_rows)
-    lanes = TrainingSequences(*_lanes(data.head(), config.spec.preset))
+    sequences = TrainingSequences(*_as_sequences(data.head(), config.spec.preset))
     tuning = replace(config.tuning, memory=tier.input_memory_rows)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
-    tuned = finetune(network(config.start), lanes, tuning, progress, cancelled, checkpoint)
+    tuned = finetune(network(config.start), sequences, tuning, progress, cancelled, checkpoint)
     metrics = {
         "losses": tuned.losses,
         "held_out": tuned.held_out,
         "held_out_before": None if np.isnan(tuned.before) else tuned.before,
         "gradient": tuned.gradient,
         "batch": tuned.batch,
-        "lanes": list(tuned.lanes),
+        "lanes": list(tuned.sequences),
         "rows": tuned.rows,
         "tuning": asdict(tuning),
     }
@@ -125,17 +132,20 @@ def train_stream(
     if config.groups and weights and tuned.status is not TrainingStatus.CANCELLED:
         where = f"{checkpoint}-own" if checkpoint else None
         more, metrics["own"] = train_group_networks(
-            weights, lanes, data.series, config.groups, tuning, progress, cancelled, where
+            weights, sequences, data.series, config.groups, tuning, progress, cancelled, where
         )
         weights = weights | more
     status = TrainingStatus.CANCELLED if cancelled() else tuned.status
     return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), excluded_rows)
 
 
-def _lanes(
+def _as_sequences(
     data: TrainingData, preset: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
-    """Every channel of every series is a lane, in working units; what is in quarantine is missing."""
+    """Make a sequence of every channel of every series, in working units.
+
+    Rows in quarantine are missing.
+    """
     values = PRESETS[preset]().forward(data.clean)
     channels = values.shape[1]
     if channels == 1:
@@ -150,7 +160,7 @@ def _lanes(
 
 
 class _Meter:
-    """Time and memory of a training."""
+    """Clock and memory counter of a training."""
 
     def __init__(self, device: str) -> None:
         self._device = device

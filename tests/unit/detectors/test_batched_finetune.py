@@ -13,8 +13,9 @@ import torch
 from detectors.forecasters.shared_lstm import network
 from detectors.training import batched_finetune
 from detectors.training.batched_finetune import BatchedResult, finetune_batched
-from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune, stacked
+from detectors.training.finetune import finetune
 from detectors.training.fit import TrainingStatus
+from detectors.training.sequences import FinetuneSettings, TrainingSequences, stacked
 
 QUICK = FinetuneSettings(epochs=3, chunk=64, memory=128)
 
@@ -62,7 +63,7 @@ def test_they_do_not_feel_each_other() -> None:
 def test_one_that_has_nothing_to_learn_from_says_so_and_the_others_are_trained() -> None:
     lanes = [*waves(2), np.full(400, 3.0), np.full(400, np.nan)]
     found = trained(stacked(lanes), [0, 1, 2, 4])
-    assert found.status[2:] == ["constant", "no lanes", "fewer than 32 points"]
+    assert found.status[2:] == ["constant", "no sequences", "fewer than 32 points"]
     assert np.isfinite(found.error[:2]).all()
     assert np.isnan(found.error[2:]).all()
     assert trained(stacked(waves(2)), [-1, -1]).status == []
@@ -90,7 +91,7 @@ def test_it_can_be_cancelled() -> None:
 
 
 def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched_finetune, "TOGETHER", 2)
+    monkeypatch.setattr(batched_finetune, "MAX_NETWORKS_ON_CPU", 2)
     lanes, checkpoint = stacked(waves(6)), str(tmp_path / "plant")
     whole = trained(lanes, [0, 1, 2, 3, 4, 5])
     seen: list[int] = []
@@ -103,8 +104,8 @@ def test_what_is_done_is_not_done_again_after_a_kill(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=killed)
     runs: list[int] = []
-    real = batched_finetune._Together.run
-    monkeypatch.setattr(batched_finetune._Together, "run", lambda self: runs.append(1) or real(self))
+    real = batched_finetune._NetworkBatch.run
+    monkeypatch.setattr(batched_finetune._NetworkBatch, "run", lambda self: runs.append(1) or real(self))
     told: list[batched_finetune.BatchedProgress] = []
     again = trained(lanes, [0, 1, 2, 3, 4, 5], checkpoint=checkpoint, progress=told.append)
     assert seen == [0, 2, 4]

@@ -11,7 +11,8 @@ import torch
 from detectors.forecasters.shared_lstm import network
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM, read
 from detectors.training.batched_finetune import finetune_batched
-from detectors.training.finetune import FinetuneSettings, batch_of, finetune, stacked
+from detectors.training.finetune import finetune
+from detectors.training.sequences import FinetuneSettings, batch_of, stacked
 from pipeline.jobs import tasks
 from tests.support.trainings import tide
 

@@ -19,9 +19,10 @@ from detectors import build
 from detectors.base import DetectorSpec
 from detectors.forecasters.shared_lstm import network
 from detectors.training import finetune
-from detectors.training.finetune import FinetuneResult, FinetuneSettings, TrainingSequences, stacked
+from detectors.training.finetune import FinetuneResult
 from detectors.training.fit import EpochProgress, TrainingStatus
 from detectors.training.gradients import Stepper
+from detectors.training.sequences import FinetuneSettings, TrainingSequences, stacked
 from pipeline.training.dataset import TrainingData
 from pipeline.training.trainer import TrainConfig, train_stream
 from tests.support.retraining import lived, sensors
@@ -100,7 +101,7 @@ def test_half_precision_comes_to_about_the_same_and_its_weights_are_float32(
 ) -> None:
     """As on CUDA, but with the CPU's bfloat16."""
     whole = tuned(bursts())
-    monkeypatch.setattr(finetune, "MIXED", ("cpu",))
+    monkeypatch.setattr(finetune, "HALF_PRECISION_DEVICES", ("cpu",))
     mixed = tuned(bursts())
     assert mixed.before == whole.before, "the held-out score is always that of full precision"
     assert mixed.losses != whole.losses
@@ -181,7 +182,8 @@ def test_it_can_be_cancelled_and_tells_its_progress() -> None:
 SCRIPT = """
 import sys
 import numpy as np
-from detectors.training.finetune import FinetuneSettings, TrainingSequences, finetune
+from detectors.training.finetune import finetune
+from detectors.training.sequences import FinetuneSettings, TrainingSequences
 from detectors.forecasters.shared_lstm import network
 with np.load(sys.argv[1]) as given:
     lanes = TrainingSequences(given["first"], given["x"], given["missed"])
@@ -222,7 +224,7 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
 
 def test_more_series_than_wanted_are_a_seeded_sample() -> None:
     found = tuned(bursts(), FinetuneSettings(epochs=1, batch=4, chunk=64, most_rows=700))
-    assert found.lanes[0] < found.lanes[1] == 6
+    assert found.sequences[0] < found.sequences[1] == 6
     assert found.rows <= 700
 
 

@@ -11,9 +11,9 @@ import torch
 from detectors.forecasters import build
 from detectors.forecasters.base import Forecaster
 from detectors.training import fit as training
-from detectors.training.batched_finetune import StackedLSTM
 from detectors.training.fit import TrainingSettings, TrainingStatus, Untrainable, fit
 from detectors.training.gradients import Diverged, GradientMonitor, Stepper, reach
+from detectors.training.stacked_lstm import StackedLSTM
 
 
 def waves(n: int = 6, steps: int = 300, seed: int = 0) -> np.ndarray:

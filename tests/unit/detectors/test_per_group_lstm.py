@@ -18,7 +18,7 @@ from detectors.artifacts import CorruptArtifact
 from detectors.base import DetectorSpec
 from detectors.forecasters import lstm_features, per_group_lstm
 from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
-from detectors.training.finetune import FinetuneSettings, stacked
+from detectors.training.sequences import FinetuneSettings, stacked
 from pipeline.models import registry
 from pipeline.training.per_group_lstm import train_group_networks
 from tests.support.retraining import points_of, sensors

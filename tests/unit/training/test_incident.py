@@ -15,7 +15,7 @@ import pytest
 
 from detectors import build
 from detectors.base import DetectorSpec
-from detectors.training.finetune import FinetuneSettings
+from detectors.training.sequences import FinetuneSettings
 from pipeline.training.dataset import from_history, take_points
 from pipeline.training.quarantine import ExclusionReason, ReviewLabel
 from pipeline.training.state_fitting import fit_state

@@ -14,9 +14,9 @@ import pytest
 from detectors import build
 from detectors.base import DetectorSpec
 from detectors.forecasters.shared_lstm import network
-from detectors.training.finetune import FinetuneSettings
+from detectors.training.sequences import FinetuneSettings
 from pipeline.core.errors import InputError
-from pipeline.training.backtest import Backtest, BacktestConfig, Trial, alarms, chosen, seasonal_naive
+from pipeline.training.backtest import Backtest, BacktestConfig, Trial, alarms, choose_series, seasonal_naive
 from pipeline.training.dataset import TrainingData
 from pipeline.training.promotion_rule import EvidenceCard, decide_promotion, make_evidence_card
 from pipeline.training.quarantine import ExclusionReason, ReviewLabel
@@ -73,7 +73,7 @@ def test_the_card_reads_back_from_json_and_has_the_decision_in_words(card: Evide
     text = card.text()
     assert "Evidence for stream plant" in text
     assert text.splitlines()[-1].startswith("Promoted: its forecast error")
-    assert "synthetic shift: caught" in text
+    assert "synthetic shift: detected" in text
 
 
 def test_synthetic_changes_are_caught_the_surer_the_larger(card: EvidenceCard) -> None:
@@ -162,8 +162,8 @@ def test_alarms_are_stretches(quiet: TrainingData) -> None:
 def test_a_sample_of_many_series_keeps_those_with_labels(tmp_path: Path) -> None:
     label = ReviewLabel("s5", 4 * DAY * STEP, 4 * DAY * STEP, ExclusionReason.ANOMALY, "ann")
     data = lived(tmp_path, build(LIGHT), sensors(7, 5), [label])
-    assert "s5" in chosen(data, BacktestConfig(most_series=2)).series
-    assert len(chosen(data, BacktestConfig(most_series=2)).series) == 2
+    assert "s5" in choose_series(data, BacktestConfig(most_series=2)).series
+    assert len(choose_series(data, BacktestConfig(most_series=2)).series) == 2
 
 
 # ------------------------------------------------------------------------------------------------ the rule
@@ -189,14 +189,14 @@ BETTER = {"mase": 0.7, "errors": {f"s{i}": 0.7 for i in range(10)}}
             False,
             "nothing is better",
         ),
-        ({"detected": ["x", "z"]}, True, "catches 1 labelled anomalies"),
+        ({"detected": ["x", "z"]}, True, "detects 1 labelled anomalies"),
         ({"repeated": []}, True, "no longer repeats 1 alarms"),
         ({"repeated": [], "mase": 0.85}, False, "error is 6.2% larger"),
         (BETTER | {"detected": [], "missed": ["x"]}, False, "misses 1 labelled"),
         (BETTER | {"repeated": ["y", "w"]}, False, "repeats 1 alarms"),
         (BETTER | {"alarms": 5}, False, "raised 5 alarms, the champion 2"),
         (BETTER | {"alarms": 4}, True, "smaller"),
-        (BETTER | {"power": {"spike": 0.7}}, False, "catches 70% of the synthetic changes"),
+        (BETTER | {"power": {"spike": 0.7}}, False, "detects 70% of the synthetic changes"),
         (BETTER | {"tails": {"1": 0.1, "2": 0.03, "3": 0.01}}, False, "one in a hundred is 3.00%"),
         (BETTER | {"microseconds": 11.0}, False, "11.0 µs"),
         ({"mase": 0.95, "errors": {}}, False, "seasonal naive forecasts as well"),

@@ -1,0 +1,139 @@
+"""Ragged training sequences, and batches of them as tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detectors.forecasters import lstm_features
+from detectors.training.fit import MIN_TRAINING_POINTS, TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneSettings(TrainingSettings):
+    """How to fine-tune.
+
+    batch: sequences side by side; memory: points that the inputs remember, as in the detector's tier;
+    most_rows: of an epoch, of more sequences a seeded sample is drawn.
+    """
+
+    epochs: int = 12
+    batch: int = 64
+    chunk: int = 256
+    learning_rate: float = 1e-3
+    held_out: float = 0.15
+    patience: int = 3
+    memory: int = 1024
+    most_rows: int = 2_000_000
+
+
+@dataclass(slots=True)
+class TrainingSequences:
+    """Ragged sequences: sequence i has the rows ``first[i] … first[i + 1]``.
+
+    x (N,) in working units, NaN where missing; missed (N,) as in ``Points``.
+    """
+
+    first: NDArray[np.int64]
+    x: NDArray[np.float64]
+    missed: NDArray[np.int32]
+
+    def digest(self) -> str:
+        """Return a sha256 of the numbers."""
+        digest = hashlib.sha256()
+        for part in (self.first, self.x, self.missed):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+def untrainable(sequences: TrainingSequences) -> dict[str, NDArray[np.int64]]:
+    """Return the untrainable sequences by reason: too few points, or constant."""
+    n = len(sequences.first) - 1
+    owner = np.repeat(np.arange(n), np.diff(sequences.first))
+    there = np.isfinite(sequences.x)
+    count = np.bincount(owner[there], minlength=n)
+    high, low = np.full(n, -np.inf), np.full(n, np.inf)
+    np.maximum.at(high, owner[there], sequences.x[there])
+    np.minimum.at(low, owner[there], sequences.x[there])
+    short = count < MIN_TRAINING_POINTS
+    flat = ~short & ~(high - low > 1e-12 * (1.0 + np.abs(low)))
+    reasons = {
+        f"fewer than {MIN_TRAINING_POINTS} points": np.flatnonzero(short),
+        "constant": np.flatnonzero(flat),
+    }
+    return {why: rows for why, rows in reasons.items() if len(rows)}
+
+
+def stacked(sequences: Sequence[NDArray[np.float64]]) -> TrainingSequences:
+    """Stack separate arrays without missing cadence steps."""
+    first = np.r_[0, np.cumsum([len(sequence) for sequence in sequences])].astype(np.int64)
+    x = (
+        np.concatenate([np.asarray(sequence, np.float64) for sequence in sequences])
+        if sequences
+        else np.empty(0)
+    )
+    return TrainingSequences(first, x, np.zeros(len(x), np.int32))
+
+
+@dataclass(slots=True)
+class SequenceBatch:
+    """Sequences as tensors; NaN where unknown.
+
+    inputs (T, B, F), target (T, B, K) and the targets of the held-out part (T, B, K).
+    """
+
+    inputs: Tensor
+    target: Tensor
+    held_out: Tensor
+
+
+def batch_of(
+    sequences: TrainingSequences, part: NDArray[np.int64], tuning: FinetuneSettings
+) -> SequenceBatch:
+    """Return the sequences ``part`` (B,) as tensors, aligned at their first rows."""
+    length = np.diff(sequences.first)[part]
+    b, t = len(part), int(length.max())
+    at = sequences.first[part][:, None] + np.arange(t)
+    inside = np.arange(t) < length[:, None]  # (B, T)
+    x = np.where(inside, sequences.x[np.where(inside, at, 0)], np.nan)
+    missed = np.where(inside, sequences.missed[np.where(inside, at, 0)], 0).astype(np.int32)
+    slot = np.tile(np.arange(b, dtype=np.int32), t)
+    seen = lstm_features.advance(
+        lstm_features.initial(b, tuning.memory),
+        slot,
+        np.ascontiguousarray(x.T).reshape(-1),
+        missed.T.reshape(-1).copy(),
+    )
+    last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
+    target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
+    held = target.copy()
+    cut = length - np.round(tuning.held_out * length).astype(np.int64)  # (B,)
+    for k, ahead in enumerate(lstm_features.HORIZONS):
+        if ahead >= t:
+            continue
+        move = np.clip(
+            (x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT
+        )
+        late = np.arange(ahead, t)[:, None] >= cut
+        target[:-ahead, :, k] = np.where(late, np.nan, move)
+        held[:-ahead, :, k] = np.where(late, move, np.nan)
+    target[:2] = held[:2] = np.nan  # nothing is known of a series' unit before its third point
+    parts = (
+        torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held)
+    )
+    return SequenceBatch(*parts)
+
+
+def digest_of(weights: Mapping[str, NDArray[Any]]) -> str:
+    """Return a sha256 of weights."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(weights[name].tobytes())
+    return digest.hexdigest()
