@@ -1,1 +1,7 @@
 """The only loop: who owns a partition, and what commits together."""
+
+from pipeline.engine.engine import Engine
+from pipeline.engine.factory import build_engine
+from pipeline.engine.sink import Sink
+
+__all__ = ["Engine", "Sink", "build_engine"]

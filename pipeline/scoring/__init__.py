@@ -1,1 +1,6 @@
 """One stream from records to verdicts and open anomalies."""
+
+from pipeline.scoring.provenance import Provenance
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+
+__all__ = ["BatchResult", "Provenance", "StreamScorer"]

@@ -1,1 +1,5 @@
 """Event time: reordering, late and duplicate points, gaps, aggregation."""
+
+from pipeline.windows.event_time import EventTimeProcessor
+
+__all__ = ["EventTimeProcessor"]
