@@ -29,7 +29,7 @@ SOURCES: dict[type[Any], str] = {
 def make_source(
     stream_name: str, source: schema.SourceConfig, form: schema.FormatConfig | None = None
 ) -> Source:
-    """The source of a stream as configured. Connects at the first poll only. Raises ConfigError.
+    """Make the source of a stream; it connects at the first poll. Raises ConfigError.
 
     ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers
     from labels.

@@ -1,12 +1,12 @@
-"""What every source is: ordered, seekable partitions, read in batches by one thread.
+"""Source protocol: ordered, seekable partitions, read in batches by one thread.
 
 A source is written in one file here and registered in ``pipeline.sources.SOURCES``;
-``tests/contract/test_sources.py`` says when it is done. The engine calls it like this::
+``tests/contract/test_sources.py`` is its contract. The engine calls it like this::
 
     while not stopped:
         poll = source.poll(max_records, timeout)
-        drop(poll.revoked)                      # state of partitions that are no longer ours
-        for partition in poll.assigned:         # they are paused until the engine says where to read
+        drop(poll.revoked)                      # state of partitions that are lost
+        for partition in poll.assigned:         # paused until the engine seeks and resumes them
             source.seek(partition, position)
             source.resume([partition])
         process(poll.records)
@@ -53,11 +53,11 @@ class Records:
         return len(self.offsets)
 
     def until(self, offset: int) -> Self:
-        """The part before ``offset``."""
+        """Return the records before ``offset``."""
         return self._cut(slice(0, int(np.searchsorted(self.offsets, offset))), self.first_offset, offset)
 
     def since(self, offset: int) -> Self:
-        """The part from ``offset`` on."""
+        """Return the records from ``offset`` on."""
         return self._cut(slice(int(np.searchsorted(self.offsets, offset)), None), offset, self.next_offset)
 
     def _cut(self, rows: slice, first_offset: int, next_offset: int) -> Self:
@@ -68,9 +68,9 @@ class Records:
 
 @dataclass(slots=True)
 class TableRecords:
-    """The same for a columnar source (Parquet, CSV, telemetry): row i of ``table`` has offset ``offsets[i]``.
+    """Consecutive records of a columnar source: row i of ``table`` has offset ``offsets[i]``.
 
-    ``rejected`` holds rows that the reader could not even split: (offset, original bytes, why).
+    ``rejected`` holds rows that the reader could not split: (offset, original bytes, reason).
     """
 
     partition: Partition
@@ -85,11 +85,11 @@ class TableRecords:
         return len(self.offsets)
 
     def until(self, offset: int) -> Self:
-        """The part before ``offset``."""
+        """Return the records before ``offset``."""
         return self._cut(slice(0, int(np.searchsorted(self.offsets, offset))), self.first_offset, offset)
 
     def since(self, offset: int) -> Self:
-        """The part from ``offset`` on."""
+        """Return the records from ``offset`` on."""
         return self._cut(
             slice(int(np.searchsorted(self.offsets, offset)), len(self)), offset, self.next_offset
         )
@@ -117,8 +117,9 @@ class OffsetBounds(NamedTuple):
 
 @dataclass(slots=True)
 class Poll:
-    """What one call of ``poll`` brought: at most one batch a partition. ``finished`` is True once a bounded
-    source has given everything.
+    """Result of one ``poll``: at most one batch per partition.
+
+    ``finished`` is True once a bounded source is read to its end.
 
     ``waits_for`` is the reason why the source is not complete yet (its group is not joined, a topic does not
     exist), empty if it is.
@@ -132,48 +133,46 @@ class Poll:
 
 
 class Source(Protocol):
-    """A set of partitions that may grow, shrink and move between members of a group."""
+    """Set of partitions that may grow, shrink and move between members of a group."""
 
     def poll(self, max_records: int, timeout: float) -> Poll:
-        """Wait up to ``timeout`` seconds for something to do.
+        """Wait up to ``timeout`` seconds for records or changes.
 
-        A partition that is newly ``assigned`` is paused: no record of it comes before ``seek`` and
+        A newly ``assigned`` partition is paused: no record of it comes before ``seek`` and
         ``resume``. Raises OffsetOutOfRange (with ``partition``) and SourceUnavailable; both leave the source
         usable.
         """
         ...
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
-        """What each partition holds now."""
+        """Return the offsets that each partition holds now."""
         ...
 
     def start_offset(self, partition: Partition) -> int:
-        """Where to begin when the database knows no position: by the configured start (earliest, latest, a
-        time).
-        """
+        """Return the first offset of a partition without a position, by the configured start."""
         ...
 
     def identity(self, partition: Partition) -> str:
-        """A name of this very log, other once it was deleted and made again ("" if the source cannot tell)."""
+        """Return the identity of the log, which changes when it is recreated ("" if unknown)."""
         ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """The next record of ``partition`` is the first whose offset is ≥ ``offset``."""
+        """Read ``partition`` from the first offset ≥ ``offset``."""
         ...
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """No record of these until ``resume``; polling goes on, so that the group membership stays."""
+        """Return no record of these until ``resume``; polling goes on, so that the group membership stays."""
         ...
 
     def resume(self, partitions: Sequence[Partition]) -> None: ...
 
     def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
-        """Show committed positions where operators look for the lag.
+        """Publish committed offsets for operators, who look there for the lag.
 
-        Never waits; failures are logged only.
+        It never waits, and only logs failures.
         """
         ...
 
     def close(self) -> None:
-        """Leave the group and release everything. Calling it twice is fine."""
+        """Leave the group and release everything. Calling it twice is allowed."""
         ...

@@ -1,9 +1,7 @@
-"""A partitioned log inside this process: for tests, for ``forewatch demo --no-kafka``, and for programs that
-embed the engine.
+"""Partitioned log in this process, for tests, ``forewatch demo --no-kafka`` and embedding programs.
 
-It behaves as Kafka does where the engine can tell: groups that share partitions, cooperative rebalances that
-are learned at the next poll, retention, gaps in the offsets, a log that was made again, and a broker that is
-away.
+It simulates what the engine can observe of Kafka: groups that share partitions, cooperative rebalances at the
+next poll, retention, gaps in the offsets, a recreated log, and an unavailable broker.
 """
 
 from __future__ import annotations
@@ -39,19 +37,19 @@ class _Log:
 
 @dataclass(slots=True)
 class _Group:
-    """Members in the order in which they joined, and who holds what now."""
+    """Members in the order in which they joined, and the owner of each partition."""
 
     members: list[MemorySource] = field(default_factory=list)
     owners: dict[Partition, MemorySource] = field(default_factory=dict)
 
 
 class MemoryLog:
-    """A topic in this process. Any thread may append; sources of it may live in several threads."""
+    """Topic in this process. Any thread may append, and several threads may read it."""
 
     def __init__(self, topic: str = "memory", partitions: int = 1) -> None:
         self.topic = topic
         self.published_offsets: dict[Partition, int] = {}
-        self.unavailable = False  # True: polls raise SourceUnavailable, as if the broker were away
+        self.unavailable = False  # True: polls raise SourceUnavailable
         self._changed = Condition()
         self._identity = str(uuid.uuid4())
         self._finished = False
@@ -103,19 +101,19 @@ class MemoryLog:
             return first
 
     def skip(self, count: int, partition: int = 0) -> None:
-        """Use up offsets without records, as compaction and transaction markers do."""
+        """Skip offsets without records, as compaction and transaction markers do."""
         with self._changed:
             self._logs[partition].end += count
             self._changed.notify_all()
 
     def add_partitions(self, count: int) -> None:
-        """Grow the topic; members learn of it at their next poll."""
+        """Add partitions; members see them at their next poll."""
         with self._changed:
             self._logs += [_Log() for _ in range(count)]
             self._changed.notify_all()
 
     def trim(self, before: int, partition: int = 0) -> None:
-        """Retention: drop the records whose offset is below ``before``."""
+        """Drop the records below offset ``before``, as retention does."""
         with self._changed:
             log = self._logs[partition]
             cut = bisect_left(log.offsets, before)
@@ -125,9 +123,9 @@ class MemoryLog:
             log.end = max(log.end, before)
 
     def recreate(self) -> None:
-        """Delete the topic and make it anew: other identity, no records, offsets from 0.
+        """Recreate the topic: another identity, no records, offsets from 0.
 
-        Every member loses what it held.
+        Every member loses its partitions.
         """
         with self._changed:
             self._identity = str(uuid.uuid4())
@@ -137,14 +135,15 @@ class MemoryLog:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """No more records will come: sources say ``finished`` once they gave everything."""
+        """Declare the end of the log: sources are ``finished`` once they are read to it."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
 
     def expel(self, member: MemorySource) -> None:
-        """End the session of a member that went silent: others take over at once, it learns of it at its next
-        poll.
+        """End the session of a silent member.
+
+        Other members acquire its partitions at once; it sees the loss at its next poll.
         """
         with self._changed:
             group = self._groups[member.group]
@@ -154,7 +153,7 @@ class MemoryLog:
 
 
 class MemorySource:
-    """One member of a group that reads a MemoryLog."""
+    """Member of a group that reads a MemoryLog."""
 
     def __init__(self, log: MemoryLog, group: str = "forewatch", start: str = EARLIEST) -> None:
         self.group = group
@@ -196,7 +195,7 @@ class MemorySource:
     def start_offset(self, partition: Partition) -> int:
         with self._log._changed:
             log = self._log._logs[partition.number]
-            # what a new partition got before we knew it counts as new
+            # Records that a new partition held before it was assigned count as new.
             grown = partition.number >= self._first_seen
             if self._start == EARLIEST or (self._start == LATEST and grown):
                 return log.beginning
@@ -205,7 +204,7 @@ class MemorySource:
         return self.offset_at(partition, int(self._start))
 
     def offset_at(self, partition: Partition, time_ns: int) -> int:
-        """The first offset whose timestamp is at or after ``time_ns``; the end where there is none."""
+        """Return the first offset with a timestamp at or after ``time_ns``, the end if there is none."""
         with self._log._changed:
             log = self._log._logs[partition.number]
             return next(
@@ -239,11 +238,12 @@ class MemorySource:
                 self._log._changed.notify_all()
 
     def _rebalance(self) -> Poll:
-        """Give up what others should have, take what is ours and free: a partition moves only once its owner
-        has let go.
+        """Release partitions of other members, and acquire free ones that belong to this member.
+
+        A partition moves only after its owner has released it.
         """
         group = self._log._groups[self.group]
-        if self not in group.members:  # we were expelled: join again
+        if self not in group.members:  # expelled: join again
             group.members.append(self)
         rank, size = group.members.index(self), len(group.members)
         target = {p for p in self._log.partitions if p.number % size == rank}
@@ -266,15 +266,15 @@ class MemorySource:
         for partition in [p for p in self._next if p not in self._paused]:
             log, first = self._log._logs[partition.number], self._next[partition]
             if not log.beginning <= first <= log.end:
-                if taken:  # these first; the gap is told at the next poll
+                if taken:  # return these first; the next poll raises
                     break
                 self._paused.add(partition)
-                message = f"{partition}: offset {first} is outside of what the log holds ({log.beginning} to {log.end})"
+                message = f"{partition}: offset {first} is outside the log ({log.beginning} to {log.end})"
                 raise OffsetOutOfRange(message, partition, first)
             if first < log.end and room > 0:
                 taken.append(self._slice(partition, log, first, room))
                 room -= len(taken[-1])
-                # to the end of the row: the others come first next time
+                # Move it to the end: the others come first next time.
                 self._next[partition] = self._next.pop(partition)
         return taken
 
@@ -299,12 +299,10 @@ _named: dict[str, MemoryLog] = {}
 
 
 def memory_log(name: str = "memory") -> MemoryLog:
-    """The log of that name in this process, made when first asked for: what ``source: {memory: {name: …}}``
-    reads.
-    """
+    """Return the log of that name in this process, for ``source: {memory: {name: …}}``."""
     return _named.setdefault(name, MemoryLog(name))
 
 
 def from_config(stream_name: str, config: MemorySourceConfig, form: FormatConfig | None) -> MemorySource:
-    """What ``make_source`` calls. Streams that name the same log read it as groups of their own."""
+    """Make the source of a stream. Streams that name the same log read it as separate groups."""
     return MemorySource(memory_log(config.name), group=f"forewatch-{stream_name}")

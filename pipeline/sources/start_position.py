@@ -1,4 +1,4 @@
-"""Where a partition without a stored position begins: ``earliest``, ``latest`` or a time."""
+"""Start of a partition without a stored position: ``earliest``, ``latest`` or a time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ EARLIEST, LATEST = "earliest", "latest"
 
 
 def parse_start(start: str) -> str | int:
-    """``earliest`` and ``latest`` as they are, an ISO 8601 time (UTC where it names no zone) as ns since the
-    epoch. Raises ConfigError.
+    """Return ``earliest`` or ``latest`` unchanged, or an ISO 8601 time as ns since the epoch.
+
+    A time without a zone is UTC. Raises ConfigError.
     """
     if start in (EARLIEST, LATEST):
         return start

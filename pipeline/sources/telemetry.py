@@ -1,4 +1,4 @@
-"""This machine's own readings as a Source: one row each ``every``, a column a measure.
+"""Source of this machine's own readings: one row each ``every``, one column per measure.
 
 ============== =======================================================================
 time           when, aligned to ``every`` (timestamp, UTC)
@@ -14,8 +14,7 @@ net_sent
 ============== =======================================================================
 
 The format for it is ``csv: {series: host, time: time, values: [cpu, memory, …]}``. The offset of a row is its
-time divided by ``every``, so a restart goes on where the clock is: readings that nobody took do not exist,
-and the offsets between are passed over.
+time divided by ``every``, so a restart continues at the current time and skips the offsets in between.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ SCHEMA = pa.schema(
 
 
 class TelemetrySource:
-    """One partition, named after the cadence: another one counts its offsets otherwise.
+    """Source of one partition, named after the cadence, which determines its offsets.
 
-    It cannot be read twice: a seek only says what comes next.
+    It cannot be read twice: a seek only sets the next offset.
     """
 
     def __init__(self, config: models.TelemetrySourceConfig) -> None:
@@ -84,7 +83,7 @@ class TelemetrySource:
         self._paused = self._paused and self._partition not in partitions
 
     def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
-        """There is no log that could lag."""
+        """Do nothing: there is no lag without a log."""
 
     def close(self) -> None:
         self._closed = True
@@ -103,15 +102,15 @@ class TelemetrySource:
 
 
 class Meter:
-    """psutil's readings; counters as rates since the reading before (none at the first)."""
+    """Readings of psutil, with counters as rates since the last reading (none at the first)."""
 
     def __init__(self) -> None:
-        psutil.cpu_percent()  # the first call measures nothing: it begins the interval
+        psutil.cpu_percent()  # the first call starts the interval
         self._counters = _counters()
         self._read_at = time.monotonic()
 
     def read(self) -> dict[str, float | None]:
-        """Column → reading; None where this machine does not tell."""
+        """Return column → reading, None where this machine has none."""
         counters, now = _counters(), time.monotonic()
         elapsed = max(now - self._read_at, 1e-6)
         rates = {
@@ -131,7 +130,7 @@ class Meter:
 
 
 def _counters() -> dict[str, float]:
-    """Totals since the machine started; what it does not tell (a container without disks) is left out."""
+    """Return totals since the start of the machine, without those that it lacks."""
     found: dict[str, float] = {}
     disks = psutil.disk_io_counters()
     if disks is not None:
@@ -148,5 +147,5 @@ def _counters() -> dict[str, float]:
 def from_config(
     stream_name: str, config: models.TelemetrySourceConfig, form: models.FormatConfig | None
 ) -> TelemetrySource:
-    """What ``make_source`` calls."""
+    """Make the source of a stream, for ``make_source``."""
     return TelemetrySource(config)

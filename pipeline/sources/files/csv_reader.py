@@ -1,4 +1,4 @@
-"""A CSV file, plain or gzipped, as rows: read in pieces of whole lines, from any row, also while it grows."""
+"""CSV file, plain or gzipped, read in pieces of whole lines, from any row, also while it grows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pipeline.core.errors import InputError
 from pipeline.sources.files.csv_lines import Layout, parse_lines
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
-PIECE = 1 << 20  # bytes parsed at once
-LONGEST_LINE = 1 << 26
+PIECE_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 26
 _BOM = b"\xef\xbb\xbf"
 
 
 class CsvFile:
-    """``follow``: the last line counts only once its newline is there.
+    """Reader of one CSV file.
 
-    A gzipped file is taken as complete.
+    With ``follow`` the last line counts only once it ends in a newline. A gzipped file counts as complete.
     """
 
     def __init__(self, path: Path, form: CsvFormat | None = None, *, follow: bool = False) -> None:
@@ -35,14 +35,14 @@ class CsvFile:
         self._layout: Layout | None = None
         self._start = 0  # byte of row 0
         self._row = 0
-        # (row, byte) of pieces that were read: a seek begins at one of them
+        # (row, byte) of pieces that were read: a seek starts at one of them
         self._places: list[tuple[int, int]] = []
-        self._buffer = b""  # read, and not given out yet
-        self._skip = 0  # rows to pass over before the next piece
+        self._buffer = b""  # read and not returned yet
+        self._skip = 0  # rows to skip before the next piece
 
     def fingerprint(self) -> str | None:
         with self._open() as stream:
-            head = stream.read(PIECE)
+            head = stream.read(PIECE_BYTES)
         header, start = self._header(head)
         first, newline, _ = head[start:].lstrip(b"\r\n").partition(b"\n")
         if not first or (self._follow and not newline):
@@ -52,9 +52,9 @@ class CsvFile:
     def count(self) -> int:
         lines, last = 0, b"\n"
         with self._open() as stream:
-            _, start = self._header(stream.read(PIECE))
+            _, start = self._header(stream.read(PIECE_BYTES))
             stream.seek(start)
-            while piece := stream.read(PIECE):
+            while piece := stream.read(PIECE_BYTES):
                 lines, last = lines + piece.count(b"\n"), piece[-1:]
         return lines + (last != b"\n" and not self._follow)
 
@@ -96,7 +96,7 @@ class CsvFile:
         if self._stream is None:
             self._stream = self._open()
         if self._layout is None:
-            names, self._start = self._header(self._stream.read(PIECE))
+            names, self._start = self._header(self._stream.read(PIECE_BYTES))
             known = self._form
             numbers = frozenset(known.value_fields.values()) if known else frozenset()
             labels = frozenset(known.label_fields.values()) if known else frozenset()
@@ -128,14 +128,14 @@ class CsvFile:
         """The next whole lines; None where there is none (yet)."""
         assert self._stream is not None
         while (cut := self._buffer.rfind(b"\n")) < 0:
-            more = self._stream.read(PIECE)
+            more = self._stream.read(PIECE_BYTES)
             if not more:
                 text, self._buffer = self._buffer, self._buffer if self._follow else b""
                 return text if text and not self._follow else None
             self._buffer += more
-            if len(self._buffer) > LONGEST_LINE:
+            if len(self._buffer) > MAX_LINE_BYTES:
                 raise InputError(
-                    f"{self._path}: no end of a line within {LONGEST_LINE >> 20} MiB after row {self._row}; is this a CSV file?"
+                    f"{self._path}: no end of a line within {MAX_LINE_BYTES >> 20} MiB after row {self._row}; is this a CSV file?"
                 )
         text, self._buffer = self._buffer[: cut + 1], self._buffer[cut + 1 :]
         self._remember(len(text))

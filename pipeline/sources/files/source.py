@@ -1,9 +1,8 @@
-"""CSV and Parquet files as a Source: each file is a partition, each row a record whose offset is the number
-of the row.
+"""Source of CSV and Parquet files: each file is a partition, each row a record with its number as offset.
 
-Without ``follow`` the files are those that are there at the first poll, one after the other in the order of
-their names, and the source finishes. With it new files and appended rows come too; a file whose content is
-replaced is handed out anew, under another identity.
+Without ``follow`` the source reads the files that exist at the first poll, in the order of their names, and
+finishes. With it, new files and appended rows are read, too. A file whose content is replaced is assigned
+again with another identity.
 """
 
 from __future__ import annotations
@@ -28,9 +27,11 @@ from pipeline.sources.files.csv_reader import CsvFile
 from pipeline.sources.files.parquet_reader import ParquetFile
 from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
 
-SCAN_EVERY = 0.5  # seconds between two looks for new files and changed ones
-NAP = 0.05
-UNFINISHED = 5.0  # seconds without a write after which a Parquet file that is not whole is told of
+#: Time between two scans for new and changed files.
+SCAN_SECONDS = 0.5
+POLL_SLEEP_SECONDS = 0.05
+#: Time without a write after which an incomplete Parquet file is reported.
+INCOMPLETE_SECONDS = 5.0
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 log = logging.getLogger(__name__)
@@ -38,33 +39,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Open:
-    """A file that is read: what it was when last looked at, and where we are in it."""
+    """File that is being read, with its state at the last scan."""
 
     file: TableFile
     identity: str
     stat: tuple[int, int]  # size, modification time in ns
     next: int = 0
     paused: bool = True
-    ended: bool = False  # everything there was, was given
+    ended: bool = False  # all available rows were returned
     rest: TablePart | None = None
 
 
 class FilesSource:
-    """The files that match ``config.paths``.
+    """Source of the files that match ``config.paths``.
 
-    ``form`` gives the delimiter and header of CSV, and says which columns are labels and numbers.
+    ``form`` gives the delimiter and header of CSV, and tells columns of labels from columns of numbers.
     """
 
     def __init__(self, config: models.FilesSourceConfig, form: models.CsvFormat | None = None) -> None:
         self._patterns = [os.path.expanduser(path) for path in config.paths]
         for pattern in self._patterns:
             if not pattern.endswith(ENDINGS):
-                raise InputError(f"{pattern}: the ending must say what it is, one of {', '.join(ENDINGS)}")
+                raise InputError(f"{pattern}: the name must end in one of {', '.join(ENDINGS)}")
         self._follow = config.follow
         self._form = form
         self._open: dict[Partition, _Open] = {}
-        self._unfinished: dict[Partition, tuple[int, int]] = {}  # what was told of, as it was then
-        self._looked: float | None = None
+        self._unfinished: dict[
+            Partition, tuple[int, int]
+        ] = {}  # reported incomplete files, with their state then
+        self._scanned_at: float | None = None
         self._closed = False
 
     def poll(self, max_records: int, timeout: float) -> Poll:
@@ -72,14 +75,14 @@ class FilesSource:
             raise SourceError("this source is closed")
         deadline = time.monotonic() + timeout
         while True:
-            poll = self._look()
+            poll = self._scan()
             poll.records.extend(self._take(max_records))
             poll.finished = (
                 not self._follow and not poll.assigned and all(state.ended for state in self._open.values())
             )
             if poll.records or poll.assigned or poll.revoked or poll.finished or time.monotonic() >= deadline:
                 return poll
-            time.sleep(min(NAP, max(deadline - time.monotonic(), 0.0)))
+            time.sleep(min(POLL_SLEEP_SECONDS, max(deadline - time.monotonic(), 0.0)))
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         return {p: OffsetBounds(0, self._make(Path(p.topic)).count()) for p in partitions}
@@ -111,7 +114,7 @@ class FilesSource:
             state.paused = False
 
     def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
-        """Nobody looks for the lag of a file but in our own metrics."""
+        """Do nothing: the lag of files is in the metrics only."""
 
     def close(self) -> None:
         self._closed = True
@@ -120,12 +123,12 @@ class FilesSource:
 
     # --------------------------------------------------------------------------------------------------------- looking
 
-    def _look(self) -> Poll:
-        """Which files are there: once, or again and again when following."""
+    def _scan(self) -> Poll:
+        """Scan for files: once, or every SCAN_SECONDS when following."""
         now = time.monotonic()
-        if self._looked is not None and (not self._follow or now - self._looked < SCAN_EVERY):
+        if self._scanned_at is not None and (not self._follow or now - self._scanned_at < SCAN_SECONDS):
             return Poll()
-        first, self._looked = self._looked is None, now
+        first, self._scanned_at = self._scanned_at is None, now
         found = {
             Partition(os.path.normpath(p), 0)
             for pattern in self._patterns
@@ -141,12 +144,14 @@ class FilesSource:
             self._open.pop(partition).file.close()
             poll.revoked.append(partition)
         for partition in sorted(found):
-            self._look_at(partition, poll)
+            self._scan_file(partition, poll)
         return poll
 
-    def _look_at(self, partition: Partition, poll: Poll) -> None:
-        """A new file is assigned once it has a row; a replaced one is revoked and assigned; one that grew
-        goes on.
+    def _scan_file(self, partition: Partition, poll: Poll) -> None:
+        """Compare one file with its state at the last scan.
+
+        A new file is assigned once it has a row, a replaced one is revoked and assigned, and a longer one is
+        read on.
         """
         try:
             facts = os.stat(partition.topic)
@@ -168,16 +173,16 @@ class FilesSource:
             self._open[partition] = _Open(file, identity, stat)
             poll.assigned.append(partition)
         elif partition.topic.endswith(".parquet"):
-            self._not_whole(partition, stat)
+            self._report_incomplete(partition, stat)
 
-    def _not_whole(self, partition: Partition, stat: tuple[int, int]) -> None:
-        """While following, somebody may still be writing it."""
-        text = f"{partition.topic} is no Parquet file, or not a whole one"
+    def _report_incomplete(self, partition: Partition, stat: tuple[int, int]) -> None:
+        """Report an incomplete Parquet file; when following, it may still be written."""
+        text = f"{partition.topic} is not a complete Parquet file"
         if not self._follow:
             raise SourceError(text, partition)
-        if time.time() - stat[1] / 1e9 > UNFINISHED and self._unfinished.get(partition) != stat:
+        if time.time() - stat[1] / 1e9 > INCOMPLETE_SECONDS and self._unfinished.get(partition) != stat:
             self._unfinished[partition] = stat
-            log.warning("%s; it is read once it is", text)
+            log.warning("%s; reading starts once it is", text)
 
     def _make(self, path: Path) -> TableFile:
         if path.suffix == ".parquet":
@@ -205,14 +210,14 @@ class FilesSource:
                 taken.append(_to_records(partition, state.next, part))
                 state.next = part.next_row
                 if self._follow:
-                    # to the end of the row, so that a busy file starves no other
+                    # Move it to the end, so that a busy file does not starve the others.
                     self._open[partition] = self._open.pop(partition)
         return taken
 
     def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
-        """The next rows of one file.
+        """Return the next rows of one file.
 
-        What fails is told at once only if nothing was taken: else at the next poll, which tries again.
+        An error is raised at once only if nothing was taken. Otherwise the next poll tries again.
         """
         part, state.rest = state.rest, None
         if part is not None:
@@ -243,12 +248,12 @@ def _to_records(partition: Partition, first: int, part: TablePart) -> TableRecor
 
 
 def open_files(paths: Sequence[str], form: models.CsvFormat | None = None) -> FilesSource:
-    """The files of a command line (``backfill --input``): read once, to their end."""
+    """Return a source that reads files once, to their end."""
     return FilesSource(models.FilesSourceConfig(paths=list(paths)), form)
 
 
 def from_config(
     stream_name: str, config: models.FilesSourceConfig, form: models.FormatConfig | None
 ) -> FilesSource:
-    """What ``make_source`` calls."""
+    """Make the source of a stream, for ``make_source``."""
     return FilesSource(config, form.csv if form else None)

@@ -102,7 +102,7 @@ def test_bytes_that_are_no_text_are_rejected_without_a_traceback():
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Files are read a few lines at a time, so that seams between pieces are everywhere."""
-    monkeypatch.setattr(csv_reader, "PIECE", 64)
+    monkeypatch.setattr(csv_reader, "PIECE_BYTES", 64)
 
 
 def write_csv(path, rows, ending="\n"):
@@ -174,7 +174,7 @@ def test_a_configured_header_stands_for_one_and_is_passed_over_where_it_is_there
 
 
 def test_a_line_without_an_end_is_no_csv(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_reader, "LONGEST_LINE", 4096)
+    monkeypatch.setattr(csv_reader, "MAX_LINE_BYTES", 4096)
     (tmp_path / "x.csv").write_bytes(b"s,t,v\n" + b"x" * 10_000_000)
     with pytest.raises(InputError, match="no end of a line"):
         CsvFile(tmp_path / "x.csv", FORM).read()
@@ -296,7 +296,7 @@ def test_what_is_no_table_is_named(tmp_path, name, content, error):
 
 def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
     """No file, or one that nobody goes on writing: both look like a quiet input otherwise."""
-    monkeypatch.setattr(files, "SCAN_EVERY", 0.0)
+    monkeypatch.setattr(files, "SCAN_SECONDS", 0.0)
     source = FilesSource(FilesSourceConfig(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
     source.poll(10, 0.0)
     source.poll(10, 0.0)
@@ -311,7 +311,7 @@ def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
     source.poll(10, 0.0)
     source.poll(10, 0.0)
     assert [record.message for record in caplog.records][1:] == [
-        f"{torn} is no Parquet file, or not a whole one; it is read once it is"
+        f"{torn} is not a complete Parquet file; reading starts once it is"
     ]
 
 
