@@ -28,11 +28,11 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from pipeline.config.schema import KafkaSource as KafkaConfig
+from pipeline.config.schema import KafkaSourceConfig as KafkaConfig
 from pipeline.sources.kafka import client
 from pipeline.sources.kafka import consumer as source
 from pipeline.sources.kafka import record_batches as batches
-from pipeline.sources.kafka.consumer import KafkaSource
+from pipeline.sources.kafka.client_settings import kafka_python_settings
 
 TOPIC = TopicPartition("topic", 0)
 NOWHERE = "127.0.0.1:1"
@@ -44,7 +44,11 @@ def consumer() -> Iterator[Any]:
     """A consumer with the settings of the source. That the broker's version is given spares it the broker."""
     config = KafkaConfig(brokers=[NOWHERE], topics=["topic"])
     made = client.connect(
-        KafkaConsumer, config.brokers, 1.0, api_version=(3, 9), **KafkaSource(config, "group")._settings()
+        KafkaConsumer,
+        config.brokers,
+        1.0,
+        api_version=(3, 9),
+        **kafka_python_settings(config, "group", 300.0),
     )
     yield made
     made.close(autocommit=False, timeout_ms=100)

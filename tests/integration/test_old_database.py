@@ -140,9 +140,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Pat
         with old.read() as source, database.begin() as connection:
             (model,) = models.query(source)
             models.add(connection, model)
-            models.change(
+            models.record_promotion(
                 connection,
-                models.champion(connection, "boiler"),
+                models.current_champion(connection, "boiler"),
                 "promote",
                 model.version,
                 author="",
@@ -335,7 +335,7 @@ def test_the_commands_of_today_read_what_is_old(left):
             STREAMS, 1
         )
         (model,) = models.query(connection)
-        assert models.champion(connection, "boiler").to_version == model.version
+        assert models.current_champion(connection, "boiler").to_version == model.version
     assert registry.weights_of(model.path, model.sha256)
     assert registry.manifest_of(model.path, model.sha256)["stream"] == "boiler"
     many = ("--limit", 1000)
