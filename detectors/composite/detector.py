@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +56,24 @@ MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
     """Return the scorers whose tracks ``groups`` use, in the order of their tracks."""
     known: list[Scorer] = [
-        Step(), LevelShift(), RobustLevelShift(), Flatline(), Volatility(), SeasonalProfile(tier.profile_bins), Discord(tier.discord_blocks, tier.discord_window_periods),
-        Discord(tier.cycle_discord_blocks, CYCLE_WINDOW_PERIODS, "cycle"), Novelty(tier.novelty_values) if tier.novelty_values else ValueRange(),
-    ]  # fmt: skip
+        Step(),
+        LevelShift(),
+        RobustLevelShift(),
+        Flatline(),
+        Volatility(),
+        SeasonalProfile(tier.profile_bins),
+        Discord(tier.discord_blocks, tier.discord_window_periods),
+        Discord(tier.cycle_discord_blocks, CYCLE_WINDOW_PERIODS, "cycle"),
+        Novelty(tier.novelty_values) if tier.novelty_values else ValueRange(),
+    ]
     wanted = {name for group in groups for name, _ in group.tracks}
     return tuple(scorer for scorer in known if wanted & set(scorer.tracks))
+
+
+class _Stage(Protocol):
+    """A stage with one row of state per series and channel."""
+
+    def initial(self, slots: int, /) -> State: ...
 
 
 class CompositeDetector:
@@ -105,22 +118,14 @@ class CompositeDetector:
             else None
         )
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
-        digest, weights = digest_of(spec, tier), hashlib.sha256()
-        arrays = list(net.tensors.values()) if net is not None else []
-        if own is not None:
-            arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
-        for array in arrays:
-            digest.update(array.tobytes())
-            weights.update(array.tobytes())
-        self.weights = weights.hexdigest()[:12] if net is not None else ""
-        self.version = f"{spec.tier}-{digest.hexdigest()[:12]}"
+        self.version, self.weights = _version_and_weights(spec, tier, net, own)
         self.state_version = (
             f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
         )
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
-        parts: list[Any] = [
+        parts: list[_Stage] = [
             self.scale,
             self.seasonality,
             self.selection,
@@ -179,6 +184,20 @@ class CompositeDetector:
             at += len(scorer.tracks)
         readout = self.forecast.run(state, batch, errors[:, at + 1 :]) if self.forecast else None
         return errors, self.selection.run(state, batch, readout, errors[:, at : at + 1])
+
+
+def _version_and_weights(
+    spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: GroupNetworks | None
+) -> tuple[str, str]:
+    """Return the version of the detector and the hash of its weights; "" without weights."""
+    digest, weights = digest_of(spec, tier), hashlib.sha256()
+    arrays = list(net.tensors.values()) if net is not None else []
+    if own is not None:
+        arrays += [own.weights, own.bias, np.frombuffer(repr(own.network).encode(), np.uint8)]
+    for array in arrays:
+        digest.update(array.tobytes())
+        weights.update(array.tobytes())
+    return f"{spec.tier}-{digest.hexdigest()[:12]}", weights.hexdigest()[:12] if net is not None else ""
 
 
 def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | None) -> CompositeDetector:
