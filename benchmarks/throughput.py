@@ -121,7 +121,7 @@ def engine(
     """
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
-    from pipeline.daemon.daemon import calm_collector
+    from pipeline.daemon.daemon import reduce_garbage_collection
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
@@ -158,7 +158,7 @@ def engine(
         )
         # this and the next line: what the daemon does before its first turn
         compile_kernels(loop.parts.scorer.detector)
-        calm_collector()
+        reduce_garbage_collection()
         positions = loop.parts.ownership.positions
 
         def read() -> int:

@@ -1,4 +1,4 @@
-"""The database that a config names."""
+"""The database of a config."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from storage.sql.database import Database
 
 
 def database_of(config: Config, *, exclusive: bool = False) -> Database:
-    """Its tables are as they are.
+    """Connect to the database of a config without touching its schema.
 
-    ``exclusive`` for a process that owns partitions. Raises ConfigError (also for a missing secret) and
-    StorageError.
+    ``exclusive`` is for a process that owns partitions.
+
+    Raises:
+        ConfigError: The address cannot be used, or the secret is missing.
+        StorageError: The database cannot be used.
     """
     password = (
         config.database_password.reveal().get_secret_value() if config.database_password is not None else None
@@ -25,10 +28,12 @@ def database_of(config: Config, *, exclusive: bool = False) -> Database:
 
 @contextmanager
 def open_database(config: Config) -> Iterator[Database]:
-    """The configured database for a process that writes: schema made if there is none, refused if it is
-    another version's.
+    """Open the database of a config for a process that writes.
 
-    Raises StorageError.
+    The schema is created if there is none.
+
+    Raises:
+        StorageError: The schema has another version, or the database cannot be used.
     """
     database = database_of(config, exclusive=True)
     try:
@@ -41,5 +46,5 @@ def open_database(config: Config) -> Iterator[Database]:
 
 
 def owner_name() -> str:
-    """Who we are in the positions table: host and process."""
+    """Return the owner of this process in the positions table: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""The always-on daemon: every stream of a config, one thread, until SIGTERM."""
+"""The daemon: all streams of a config in one thread, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
-#: How long an idle loop waits for records, in all streams together.
+#: Time that an idle loop waits for records, all streams together.
 IDLE_SECONDS = 0.1
-PRUNE_SECONDS = 3600.0
+PRUNE_INTERVAL_SECONDS = 3600.0
 
 
 class Daemon:
-    """The engines of all streams, turned one after the other."""
+    """The engines of all streams, which run in turn."""
 
     def __init__(
         self,
@@ -70,28 +70,31 @@ class Daemon:
         self._retraining = RetrainingService(config, database, metrics)
         self._stopping = stopping
         self._engines: dict[str, Engine] = {}
-        #: Streams that still read what they begin with.
-        self._past: dict[str, Iterator[int]] = {}
+        #: Streams that are still reading their warm-start files.
+        self._warm_starts: dict[str, Iterator[int]] = {}
         self._begin(self._built(list(config.streams)))
         self._alerts.start()
         self._retraining.start()
         health.ready("daemon")
 
     def stop(self) -> None:
-        """Finish the turn, commit, take a snapshot, leave the group."""
+        """Request the end: the current turn is committed, a snapshot is stored, the group is left."""
         self._stopping.set()
 
     def reloaded(self, result: str) -> None:
-        """Count what became of a changed config file: ``taken`` or ``refused``."""
+        """Count a changed config file as ``taken`` or ``refused``."""
         self._metrics.operation.config_reloads.labels(result).inc()
 
     def take(self, config: Config) -> None:
-        """Go on with another config: only streams that changed begin anew, from their committed positions.
+        """Apply another config: streams that changed restart from their committed positions.
 
-        Raises ConfigError for what cannot be taken; then all goes on as before.
+        Raises:
+            ConfigError: The config cannot be applied; the running one stays in force.
         """
         if (config.database, config.http) != (self._config.database, self._config.http):
-            raise ConfigError("database and http cannot change while the daemon runs; restart it")
+            raise ConfigError(
+                "`database` and `http` cannot change while the daemon runs; restart the daemon to change them"
+            )
         old, self._config = self._config, config
         shared = (old.storage, old.engine, bool(old.endpoints)) != (
             config.storage,
@@ -115,20 +118,20 @@ class Daemon:
         self._retraining.take(config)
 
     def run(self, reload: Callable[[], None]) -> None:
-        """Turn until ``stop`` is called; ``reload`` is called between two turns."""
-        calm_collector()
+        """Run until ``stop`` is called; ``reload`` is called between two turns."""
+        reduce_garbage_collection()
         while not self._stopping.is_set():
             for name, engine in self._engines.items():
-                if name not in self._past:
+                if name not in self._warm_starts:
                     engine.turn(IDLE_SECONDS / len(self._engines))
                     self._report(name, engine)
                 else:
-                    self._read_past(name)
+                    self._advance_warm_start(name)
             self._watchdog.beat()
             reload()
             self._retraining.apply(self._engines)
             if time.monotonic() >= self._prune_at:
-                self._prune_at = time.monotonic() + PRUNE_SECONDS
+                self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()
 
     def _prune(self) -> None:
@@ -143,7 +146,7 @@ class Daemon:
                 self._config.storage.keep_models,
             )
         except (StorageUnavailable, OSError) as error:
-            log.warning("old rows stay for another hour", error=str(error))
+            log.warning("cannot delete expired rows; the next attempt is in an hour", error=str(error))
 
     def close(self) -> None:
         for name in list(self._engines):
@@ -152,7 +155,7 @@ class Daemon:
         self._alerts.stop()
 
     def _built(self, names: Sequence[str]) -> dict[str, Engine]:
-        """Engines that have not polled yet: what cannot be built is known before anything that runs is ended."""
+        """Build engines that have not polled yet, so that errors appear before a running engine is closed."""
         with ExitStack() as unwind:
             engines = {}
             for name in names:
@@ -182,39 +185,41 @@ class Daemon:
             history_writer=writer,
             on_changes=changed,
         )
-        # Before the group is joined: a first compilation takes longer than a session lasts.
+        # This comes before the group is joined, because the first compilation takes longer than the session timeout.
         compile_kernels(engine.parts.scorer.detector)
         log.info("stream started", stream=name)
         return engine
 
     @staticmethod
     def _history_failed(error: Exception) -> None:
-        log.warning("history not written; scoring goes on", error=str(error))
+        log.warning("cannot write recorded history; scoring continues", error=str(error))
 
     def _begin(self, engines: dict[str, Engine]) -> None:
         self._engines |= engines
         for name, engine in engines.items():
             stream = self._config.streams[name]
             peek = partial(second_reader, name, stream.source, stream.format)
-            self._health.wait(f"stream {name}", "starts")
-            self._past[name] = read_warm_start(self._database, owner_name(), name, engine.parts.scorer, peek)
+            self._health.wait(f"stream {name}", "is starting")
+            self._warm_starts[name] = read_warm_start(
+                self._database, owner_name(), name, engine.parts.scorer, peek
+            )
 
-    def _read_past(self, name: str) -> None:
-        """A short step, so that the other streams go on."""
+    def _advance_warm_start(self, name: str) -> None:
+        """Read a small part of the warm-start files, so that the other streams continue."""
         try:
-            rows = next(self._past[name], None)
+            rows = next(self._warm_starts[name], None)
         except (InputError, SourceError) as error:
             log.error(
                 "warm-start files cannot be read; series start without them", stream=name, error=str(error)
             )
             rows = None
         if rows is None:
-            del self._past[name]
+            del self._warm_starts[name]
         else:
             self._health.wait(f"stream {name}", f"reading warm-start files, {rows:,} rows so far")
 
     def _end(self, name: str) -> None:
-        self._past.pop(name, None)
+        self._warm_starts.pop(name, None)
         self._engines.pop(name).close()
         self._health.ready(f"stream {name}")
         log.info("stream stopped", stream=name)
@@ -229,8 +234,9 @@ class Daemon:
 
 
 def _of_engine(config: Config, name: str) -> Stream | None:
-    """What the engine of a stream depends on: alerts, and retraining but for its eye on drift, are others'
-    business.
+    """Return the part of the config of a stream that its engine depends on.
+
+    Alerts do not count, and of retraining only the drift monitor.
     """
     stream = config.streams.get(name)
     return (
@@ -244,9 +250,10 @@ def _of_engine(config: Config, name: str) -> Stream | None:
 
 @contextmanager
 def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
-    """A daemon that is ready to ``run`` until ``stopping`` is set: server, watchdog and database around it.
+    """Yield a daemon with its HTTP server, watchdog and database; ``run`` ends when ``stopping`` is set.
 
-    Raises ForewatchError for what cannot even start.
+    Raises:
+        ForewatchError: A part of the daemon cannot start.
     """
     metrics = Metrics()
     with ExitStack() as stack:
@@ -267,12 +274,11 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
         yield running
 
 
-def calm_collector() -> None:
-    """What is loaded by now stays: walking through it at each collection cost a third of the decoding of
-    small records.
+def reduce_garbage_collection() -> None:
+    """Reduce the work of the garbage collector.
 
-    And collect seldom: a batch makes 20,000 objects that are gone after it (a client's messages, which could
-    hold cycles, as far as Python knows).
+    Objects that exist now are excluded, because traversing them took a third of the time of decoding small
+    records. Collections are rare, because a batch makes 20,000 short-lived objects (the messages of a client).
     """
     gc.collect()
     gc.freeze()
@@ -280,7 +286,7 @@ def calm_collector() -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """Set by SIGTERM and SIGINT from now on, also while a daemon still starts. Main thread only."""
+    """Return an event that SIGTERM and SIGINT set, also while the daemon starts. Main thread only."""
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, frame: stopping.set())
@@ -288,9 +294,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def run_daemon(path: Path, watch: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code.
+    """Run until SIGTERM or SIGINT, and return the exit code.
 
-    Raises ForewatchError for what cannot even start.
+    Raises:
+        ForewatchError: A part of the daemon cannot start.
     """
     stopping = stop_on_signals()
     config = load_config(path)

@@ -1,4 +1,4 @@
-"""A running daemon takes a changed config: on SIGHUP, or whenever the file changes."""
+"""Reload of the config of a running daemon, on SIGHUP or when the file changes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from pipeline.core.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY = 1.0
+_CHECK_INTERVAL_SECONDS = 1.0
 
-Stamp = tuple[int, int, int]
+FileStamp = tuple[int, int, int]
 
 
 class Reloader:
-    """Calls ``take`` with each valid new config; one with mistakes is logged and refused, and everything goes
-    on as before.
+    """Applies each valid new config; one with errors is logged, and the running one stays in force.
 
-    Nothing runs beside the loop: ``poll`` is called between two batches and costs nothing until there is
-    something to do. ``outcome`` is told ``taken`` or ``refused`` (a metric). ``take`` may refuse too, by
-    raising ConfigError.
+    The loop calls ``poll`` between two batches.
+
+    Args:
+        path: The config file.
+        current: The running config.
+        take: Applies a config, or raises ConfigError to refuse it.
+        watch: Also reload when the file changes.
+        outcome: Called with ``taken`` or ``refused`` after each reload.
     """
 
     def __init__(
@@ -45,29 +49,29 @@ class Reloader:
         self._outcome = outcome
         self._watch = watch
         self._hup = False
-        self._seen = self._pending = _stamp(path)
-        self._looked = time.monotonic()
+        self._seen = self._pending = _file_stamp(path)
+        self._checked_at = time.monotonic()
 
     def install(self) -> None:
-        """Listen to SIGHUP. Main thread only."""
+        """Install the handler of SIGHUP. Main thread only."""
         signal.signal(signal.SIGHUP, self._on_hup)
 
     def _on_hup(self, signum: int, frame: FrameType | None) -> None:
         self._hup = True
 
     def poll(self) -> None:
-        """Reload if it was asked for or if the file changed."""
+        """Reload if SIGHUP was received or the file has changed."""
         if self._hup:
             self._hup = False
-            self._seen = self._pending = _stamp(self._path)
+            self._seen = self._pending = _file_stamp(self._path)
             self._reload()
-        elif self._watch and time.monotonic() - self._looked >= _LOOK_EVERY:
-            self._looked = time.monotonic()
-            self._look()
+        elif self._watch and time.monotonic() - self._checked_at >= _CHECK_INTERVAL_SECONDS:
+            self._checked_at = time.monotonic()
+            self._check_file()
 
-    def _look(self) -> None:
-        """An editor may still be writing: a change counts once the file looks the same twice."""
-        now = _stamp(self._path)
+    def _check_file(self) -> None:
+        """Reload a changed file once two checks agree, because an editor may still be writing it."""
+        now = _file_stamp(self._path)
         if now is not None and now == self._pending and now != self._seen:
             self._seen = now
             self._reload()
@@ -82,17 +86,19 @@ class Reloader:
             self._take(config)
         except ConfigError as error:
             log.error(
-                "config refused, the old one stays", file=str(self._path), problems=str(error).splitlines()
+                "config is invalid; the running config stays in force",
+                file=str(self._path),
+                problems=str(error).splitlines(),
             )
             self._outcome("refused")
         else:
             self._current = config
-            log.info("config taken", file=str(self._path))
+            log.info("config reloaded", file=str(self._path))
             self._outcome("taken")
 
 
-def _stamp(path: Path) -> Stamp | None:
-    """Changes with the file, also where a symbolic link is turned to another one (mounted config maps)."""
+def _file_stamp(path: Path) -> FileStamp | None:
+    """Return a value that changes with the file, also when a symbolic link gets another target."""
     try:
         stat = path.stat()
     except OSError:

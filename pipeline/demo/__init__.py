@@ -1,3 +1,1 @@
-"""``forewatch demo``: simulated plant, network and market, and this machine's own telemetry, on a real
-broker, watched by the real daemon.
-"""
+"""The demonstration: simulated streams and the telemetry of this machine, through a broker and the daemon."""

@@ -1,4 +1,4 @@
-"""The demo's receiver of alerts: a program at the other end of a signed webhook, as a user would write one."""
+"""The receiver of alerts in the demo: a small server that verifies signed webhooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.observability.http_server import HttpServer
 
 
 class Receiver:
-    """Tells on the terminal what arrives: the first message in full, then one line each."""
+    """Counts and prints webhooks: the first one in full, then one line for each."""
 
     def __init__(self) -> None:
         self.arrived = self.resolved = 0
@@ -22,21 +22,23 @@ class Receiver:
         self.arrived += 1
         self.resolved += arrival.payload.kind == "resolved"
         if self.arrived == 1:
-            return f"« the first webhook, in full:\n{in_full(arrival)}"
-        return f"« webhook {arrival.payload.kind} ({arrival.marks}): {text.clean(arrival.payload.data.title)}"
+            return f"[webhook] first webhook, shown completely:\n{in_full(arrival)}"
+        return f"[webhook] {arrival.payload.kind} ({arrival.marks}): {text.clean(arrival.payload.data.title)}"
 
 
 @contextmanager
 def receiver(folder: Path, say: Callable[[str], None]) -> Iterator[tuple[Receiver, str, Path]]:
-    """A server on a free port of this machine; yields what it counts, its address, and the file with the
-    secret that it verifies by.
+    """Serve webhooks on a free port of this machine.
+
+    Yields:
+        The receiver, its address, and the file with the secret of the signatures.
     """
-    secret, path, told = new_secret(), folder / "hook.secret", Receiver()
+    secret, path, counter = new_secret(), folder / "hook.secret", Receiver()
     path.touch(mode=0o600)
     path.write_text(secret + "\n")
-    server = HttpServer("127.0.0.1", 0, hook_routes([secret], say, words=told.words))
+    server = HttpServer("127.0.0.1", 0, hook_routes([secret], say, words=counter.words))
     server.start()
     try:
-        yield told, f"{server.url}/hook", path
+        yield counter, f"{server.url}/hook", path
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""The demo: broker, worlds, daemon and a terminal, in one process; Ctrl-C leaves nothing running.
+"""The demo: broker, simulated sources, daemon and terminal in one process.
 
 worlds ─► feeder thread ─► broker (or the embedded log) ─► daemon (main thread) ─► SQLite ─► watcher thread ─►
 terminal
@@ -33,11 +33,11 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the demo showed: anomalies, webhooks whose signature was verified, and those of them that said
-    that an alert is over.
+class DemoSummary:
+    """Counts of a finished demo.
 
-    rolled_back: it lasted long enough to show a training, a promotion, and the way back.
+    ``webhooks`` had a valid signature, ``resolved`` of them closed an alert. ``rolled_back`` is true if the
+    demo lasted long enough to show a training, a promotion and a rollback.
     """
 
     anomalies: int
@@ -46,9 +46,19 @@ class Told:
     rolled_back: bool
 
 
-def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told:
-    """Run until Ctrl-C, ``q``, or for ``seconds``. Raises ForewatchError."""
-    # Until the daemon runs, a signal must unwind the stack, or the broker would stay behind.
+def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> DemoSummary:
+    """Run until Ctrl-C, ``q``, or for ``seconds``.
+
+    Args:
+        kafka: Use a local Apache Kafka instead of an in-process log.
+        seed: Seed of the simulated sources.
+        seconds: Duration; None runs until Ctrl-C or ``q``.
+        say: Function that prints a line.
+
+    Raises:
+        ForewatchError: The broker or the daemon cannot start.
+    """
+    # Before the daemon runs, a signal must unwind the stack, otherwise the broker would keep running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="forewatch-demo-"))
@@ -58,7 +68,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
         path = write_config(folder, brokers, address, secret)
         send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
         feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
-        say("Producing the simulated past, from which the detectors learn the usual …")
+        say("[demo] producing historical records, from which the detectors learn normal behaviour ...")
         feeder.fill()
         config = load_config(path)
         running = stack.enter_context(daemon(config, stop_on_signals()))
@@ -72,9 +82,9 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
             threading.Thread(target=work, args=(stop,))
             for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
         ]
-        say(f"Alerts go as signed webhooks to {address}, which is this terminal, too.")
+        say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
         say(
-            f"Watching; press i to inject a fault, q to quit. In another terminal: forewatch anomalies list -c {path}"
+            f"[demo] running; press i to inject a fault, q to quit; in another terminal: forewatch anomalies list -c {path}"
         )
         try:
             for thread in threads:
@@ -84,13 +94,13 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Told
             stop.set()
             for thread in threads:
                 thread.join()
-    return Told(watcher.shown, hooks.arrived, hooks.resolved, story.rolled_back)
+    return DemoSummary(watcher.shown, hooks.arrived, hooks.resolved, story.rolled_back)
 
 
 @contextmanager
 def _broker(folder: Path, say: Say) -> Iterator[str]:
     broker = LocalBroker(folder / "kafka", announce=say)
-    say(f"Apache Kafka is up at {broker.up()}.")
+    say(f"[demo] Apache Kafka listens on {broker.up()}")
     try:
         yield broker.address
     finally:
@@ -99,7 +109,7 @@ def _broker(folder: Path, say: Say) -> Iterator[str]:
 
 @contextmanager
 def _to_kafka(brokers: str) -> Iterator[Send]:
-    """A producer, with the topics made."""
+    """Create the topics and yield a function that sends a record."""
     from kafka import KafkaProducer
     from kafka.admin import KafkaAdminClient, NewTopic
 

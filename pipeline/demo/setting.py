@@ -1,4 +1,4 @@
-"""The config of the demo, written to a file like any other, so that every command works on it."""
+"""The config of the demo, written to a file so that every command can use it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from pipeline.demo.simulate import Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
-#: The first training of the demo is due after so long, at the next whole minute: the daemon has started by
-#: then.
-SOON_S = 25
+#: The first training is due at the first whole minute after this time; the daemon has started by then.
+FIRST_TRAINING_SECONDS = 25
 
 
-def _soon() -> str:
-    """A schedule of one training an hour, the first of them soon."""
-    return f"{time.gmtime(time.time() + SOON_S + 60).tm_min} * * * *"
+def _training_schedule() -> str:
+    """Return a cron expression of one training an hour, the first of them soon."""
+    return f"{time.gmtime(time.time() + FIRST_TRAINING_SECONDS + 60).tm_min} * * * *"
 
 
 def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
-    """Write ``demo.yaml`` into ``folder``; without brokers the streams read the embedded log.
+    """Write ``demo.yaml``.
 
-    ``hook`` gets the alerts, signed with ``secret``.
+    Args:
+        folder: Folder of the file and of the database.
+        brokers: Address of the broker; None makes the streams read the in-process log.
+        hook: Address of the webhook that receives the alerts.
+        secret: File with the secret of the signatures.
     """
 
     def source(topic: str) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
         stream["alerts"] = {"severity": {"notice": "warning"}}
         stream["retraining"] = {"schedule": None, "on_drift": False}
     streams["plant"]["retraining"] = {
-        "schedule": _soon(),
+        "schedule": _training_schedule(),
         "shadow": "0s",
         "post_promotion_check": "1m",
         "epochs": 12,

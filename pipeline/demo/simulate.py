@@ -1,5 +1,4 @@
-"""Simulated inputs, seeded, with faults to inject. Nothing here knows how the detectors work, nor do they
-know of this.
+"""Simulated sources with a seed and with faults to inject. They share no code with the detectors.
 
 A world advances tick by tick in simulated time and yields (key, JSON) records. ``inject`` begins a fault that
 lasts for some ticks.
@@ -20,11 +19,11 @@ _encode = msgspec.json.encode
 
 
 class World(ABC):
-    """One simulated topic."""
+    """A simulated source of one topic."""
 
     topic: ClassVar[str]
     tick_s: ClassVar[int]  # simulated time between two ticks
-    history_ticks: ClassVar[int]  # produced before the demo goes live, so that the detectors know the usual
+    history_ticks: ClassVar[int]  # produced before the live records, as training data
     targets: ClassVar[tuple[str, ...]]
     faults: ClassVar[dict[str, int]]  # kind → how many ticks it lasts
 
@@ -34,7 +33,7 @@ class World(ABC):
         self._left = 0
 
     def tick(self, time_s: int) -> Iterator[Record]:
-        """The records of one tick."""
+        """Yield the records of one tick."""
         for index, target in enumerate(self.targets):
             yield from self.records(
                 time_s, index, target, self._kind if self._left and target == self._target else ""
@@ -42,7 +41,7 @@ class World(ABC):
         self._left = max(0, self._left - 1)
 
     def inject(self) -> str:
-        """Begin the next fault of the seeded sequence and say, for people, which."""
+        """Start the next fault of the seeded sequence and return its description."""
         self._kind, self._target = str(self.rng.choice(list(self.faults))), str(self.rng.choice(self.targets))
         self._left = self.faults[self._kind]
         return f"{self._kind} at {self._target}"
@@ -54,12 +53,20 @@ class World(ABC):
 
     @abstractmethod
     def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
-        """The records of one target; ``fault`` is what is wrong with it now, "" for nothing."""
+        """Yield the records of one target.
+
+        Args:
+            time_s: Simulated time.
+            index: Place of the target.
+            target: Name of the target.
+            fault: Kind of its current fault, "" for none.
+        """
 
 
 class Plant(World):
-    """Temperature (°C) and pressure (bar) of presses on two sites: an eight-hour shift rhythm, slow drift,
-    sensor noise.
+    """Temperature (°C) and pressure (bar) of presses on two sites.
+
+    The signals have an eight-hour period, slow drift and sensor noise.
     """
 
     topic, tick_s, history_ticks = "demo-sensors", 60, 2880
@@ -102,8 +109,9 @@ class Plant(World):
 
 
 class Network(World):
-    """Flow records of hosts: their number in ten seconds is Poisson with a daily rhythm, their sizes are
-    log-normal.
+    """Flow records of hosts.
+
+    Their number in ten seconds is Poisson distributed with a daily period, their sizes are log-normal.
     """
 
     topic, tick_s, history_ticks = "demo-flows", 10, 1500
@@ -132,7 +140,7 @@ class Network(World):
 
 
 class Market(World):
-    """Minute closes (a geometric random walk with calm and lively hours) and volumes of six tickers."""
+    """Closing prices (a geometric random walk) and volumes of six stocks, one row a minute."""
 
     topic, tick_s, history_ticks = "demo-ticks", 60, 2000
     targets = ("ALPH", "BRAV", "CHAR", "DELT", "ECHO", "FOXT")

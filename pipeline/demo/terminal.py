@@ -1,4 +1,4 @@
-"""The demo's terminal: what was found, in words, and the keys."""
+"""The terminal of the demo: explained anomalies, and keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.sql.database import Database
 
 
 class Watcher:
-    """Shows each anomaly once it is worth a look, reading the database as any other program would."""
+    """Prints each anomaly of severity warning or above, read from the database."""
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
@@ -26,7 +26,7 @@ class Watcher:
         self.shown = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Look every quarter of a second until ``stop`` is set."""
+        """Check every quarter of a second until ``stop`` is set."""
         database = Database(self._config.database)
         try:
             while not stop.wait(0.25):
@@ -34,7 +34,7 @@ class Watcher:
                     with database.read() as connection:
                         found = anomalies.query(connection, severity=Severity.WARNING, limit=50)
                 except StorageError:
-                    continue  # the daemon says what is wrong with it
+                    continue  # The daemon reports the state of the database.
                 for anomaly in reversed(found):
                     if anomaly.id not in self._seen:
                         self._seen.add(anomaly.id)
@@ -45,7 +45,7 @@ class Watcher:
 
 
 class Keys:
-    """i injects a fault, q quits. Without a terminal there are no keys."""
+    """Keys of the demo: i injects a fault, q quits. Without a terminal they are off."""
 
     def __init__(self, inject: Callable[[], None], quit_: Callable[[], None]) -> None:
         self._actions = {"i": inject, "q": quit_}

@@ -1,4 +1,4 @@
-"""What the daemon knows of its own fitness: written by the engine, read by ``/healthz`` and ``/readyz``."""
+"""Health of the daemon: written by the engine, read by ``/healthz`` and ``/readyz``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pipeline.observability.watchdog import Watchdog
 
 
 class Health:
-    """Alive: the loops turn. Ready: nothing is waited for.
+    """Liveness and readiness of a process.
 
-    Not ready from the start; the one who knows calls ``ready("daemon")`` once every stream has said what it
-    waits for.
+    The process is alive while its loops turn, and ready while no condition is pending. It starts with the
+    pending condition ``daemon``, which is cleared once every stream has registered its own conditions.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -20,24 +20,24 @@ class Health:
         self._waiting = {"daemon": "is starting"}
 
     def wait(self, what: str, why: str) -> None:
-        """Not ready because of ``what`` (``stream plant``, ``database``): ``why`` says what is missing."""
+        """Register a pending condition: ``what`` is, for example, ``stream plant``; ``why`` says what is missing."""
         with self._lock:
             self._waiting[what] = why
 
     def ready(self, what: str) -> None:
-        """``what`` is no longer waited for."""
+        """Clear the pending condition ``what``."""
         with self._lock:
             self._waiting.pop(what, None)
 
     def waiting(self) -> dict[str, str]:
-        """What is waited for, and why; empty: ready."""
+        """Return the pending conditions with their reasons; empty means ready."""
         with self._lock:
             return dict(self._waiting)
 
     def alive(self) -> bool:
-        """Every loop turned within half of the time after which the watchdog ends the process."""
+        """Return whether every loop has turned within half of the limit of the watchdog."""
         return self._watchdog.idle() < self._watchdog.limit / 2
 
     def idle(self) -> float:
-        """Seconds since the loop that stands still for longest turned."""
+        """Return the seconds since the last turn of the slowest loop."""
         return self._watchdog.idle()

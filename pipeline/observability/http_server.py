@@ -1,4 +1,4 @@
-"""The daemon's HTTP server: health, readiness and metrics, in a thread of its own."""
+"""HTTP server of the daemon: health, readiness and metrics, in a separate thread."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ from pipeline.core.errors import ConfigError
 from pipeline.observability.health import Health
 from pipeline.observability.metrics import Metrics
 
-_START_TIMEOUT = 10.0
+_START_TIMEOUT_SECONDS = 10.0
 
 
 def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
-    """``/healthz``, ``/readyz`` and ``/metrics``."""
+    """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(request: Request) -> Response:
-        """200: the loops turn. 503: one stands still, and the watchdog will end the process."""
+        """Answer 200 while the loops turn, and 503 when one has stopped and the watchdog will end the process."""
         alive = health.alive()
         return JSONResponse(
             {"alive": alive, "idle_seconds": round(health.idle(), 3)}, status_code=200 if alive else 503
         )
 
     async def readyz(request: Request) -> Response:
-        """200: every partition is taken over, the database and the sources answer.
+        """Answer 200 when all partitions are owned and the database and the sources answer.
 
-        503: ``waiting`` says what is missing.
+        Otherwise answer 503 with the pending conditions in ``waiting``.
         """
         waiting = health.waiting()
         return JSONResponse({"ready": not waiting, "waiting": waiting}, status_code=503 if waiting else 200)
 
     def scrape(request: Request) -> Response:
-        """Metrics in the text format of Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)]
 
 
 class HttpServer:
-    """Serves ``routes`` until ``stop``; the port is taken at once, so that a conflict is an error before
-    anything else starts.
+    """Server of ``routes`` until ``stop``.
+
+    The constructor binds the port, so that a conflict is reported before anything else starts.
     """
 
     def __init__(self, host: str, port: int, routes: Sequence[BaseRoute]) -> None:
@@ -69,14 +70,14 @@ class HttpServer:
         )
 
     def start(self) -> None:
-        """Return once requests are answered."""
+        """Start the thread and wait until requests are answered."""
         self._thread.start()
-        deadline = time.monotonic() + _START_TIMEOUT
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Let requests in flight end (2 s at most), then free the port. Calling it twice is fine."""
+        """Wait up to 2 s for open requests, then free the port; a second call does nothing."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -90,5 +91,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise ConfigError(
-            f"http: cannot listen on {host} port {port}: {why} — choose another `http.port` (0 takes a free one), or `http: null` to serve nothing"
+            f"http: cannot listen on {host} port {port}: {why} — choose another `http.port` (0 takes a free one), or write `http: null` to disable the server"
         ) from None

@@ -1,5 +1,6 @@
-"""Logs on stderr: for people on a terminal, JSON lines otherwise; the same for our own and for the libraries'
-loggers.
+"""Logs on stderr: text on a terminal, JSON lines otherwise.
+
+The loggers of libraries use the same format.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-#: Libraries that tell more than an operator wants to read.
+#: Lowest level of libraries that log more than an operator needs.
 _LIBRARIES = {
-    # it reports every failed attempt to connect as an error; we say once what is away
+    # It logs an error for every failed attempt to connect; the engine reports an outage once.
     "kafka": logging.CRITICAL,
     "sqlalchemy": logging.WARNING,
     "alembic": logging.WARNING,
@@ -49,7 +50,7 @@ _SECRET_TEXT = (
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is now: a progress bar puts itself in its place while it is drawn."""
+    """Writes to the current ``sys.stderr``, which a progress bar replaces while it is drawn."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -60,7 +61,10 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
-    """Set up logging for this process. ``human`` left out: what stderr is decides."""
+    """Configure logging for this process.
+
+    ``human`` selects text instead of JSON lines; by default text is used on a terminal.
+    """
     human = sys.stderr.isatty() if human is None else human
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -101,11 +105,11 @@ def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
 
 
 def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Blacken what looks like a secret, in keys and within texts (messages of drivers, tracebacks)."""
-    return {key: "***" if _SECRET_KEY.search(key) else _blackened(value) for key, value in event.items()}
+    """Replace secrets in keys and in texts (messages of drivers, tracebacks) by ``***``."""
+    return {key: "***" if _SECRET_KEY.search(key) else _redacted(value) for key, value in event.items()}
 
 
-def _blackened(value: object) -> object:
+def _redacted(value: object) -> object:
     if isinstance(value, BaseException):
         value = str(value)
     if isinstance(value, str):
@@ -114,8 +118,8 @@ def _blackened(value: object) -> object:
         return value
     if isinstance(value, dict):
         return {
-            key: "***" if _SECRET_KEY.search(str(key)) else _blackened(item) for key, item in value.items()
+            key: "***" if _SECRET_KEY.search(str(key)) else _redacted(item) for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_blackened(item) for item in value]
+        return [_redacted(item) for item in value]
     return value

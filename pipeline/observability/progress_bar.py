@@ -1,4 +1,4 @@
-"""How far a long job is: a bar with rate and time left on a terminal, a log line every few seconds otherwise."""
+"""Progress of a long job: a bar on a terminal, a log line every few seconds otherwise."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_LINE_EVERY = 5.0
+_LINE_INTERVAL_SECONDS = 5.0
 
 
 class Progress(Protocol):
-    """What a job tells about itself."""
+    """Receiver of the progress of a job."""
 
     def advance(self, count: float) -> None:
-        """``count`` more units are done."""
+        """Report that ``count`` more units are done."""
         ...
 
     def expect(self, total: float) -> None:
-        """There are ``total`` units altogether (it may be known only later, and may change)."""
+        """Set the total number of units; it may be known late and may change."""
         ...
 
 
 @contextmanager
 def progress(title: str, unit: str = "points", total: float | None = None) -> Iterator[Progress]:
-    """Show how far the body is, on stderr."""
+    """Show the progress of the block on stderr."""
     if sys.stderr.isatty():
         with _bar(title, unit, total) as bar:
             yield bar
@@ -41,7 +41,14 @@ def progress(title: str, unit: str = "points", total: float | None = None) -> It
 
 
 def describe(done: float, total: float | None, seconds: float, unit: str) -> str:
-    """``1,200,000 of 5,000,000 points (24 %), 1.1M points/s, 0:00:03 left``"""
+    """Return a text such as ``1,200,000 of 5,000,000 points (24 %), 1.1M points/s, 0:00:03 left``.
+
+    Args:
+        done: Units that are done.
+        total: All units, None if unknown.
+        seconds: Time since the start.
+        unit: Name of the unit.
+    """
     rate = done / seconds if seconds > 0 else 0.0
     text = f"{done:,.0f}"
     if total:
@@ -56,7 +63,7 @@ def describe(done: float, total: float | None, seconds: float, unit: str) -> str
 
 
 def short(number: float) -> str:
-    """1234567 → 1.2M"""
+    """Return a short text such as 1.23M for 1234567."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{letter}"
@@ -71,7 +78,7 @@ class _Lines:
 
     def advance(self, count: float) -> None:
         self._done += count
-        if time.monotonic() - self._shown >= _LINE_EVERY:
+        if time.monotonic() - self._shown >= _LINE_INTERVAL_SECONDS:
             self._show(self._title)
 
     def expect(self, total: float) -> None:

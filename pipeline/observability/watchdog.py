@@ -1,5 +1,6 @@
-"""A thread that ends the process when a loop no longer turns: some blocking calls of client libraries have no
-timeout.
+"""A thread that ends the process when a loop has stopped.
+
+Some blocking calls of client libraries have no timeout.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ EXIT_CODE = 70
 
 
 class Watchdog:
-    """Loops call ``beat``; when one has not for ``limit`` seconds, all stacks are written to stderr and the
-    process exits with 70.
+    """Monitor of the loops of a process.
 
-    A supervisor starts it anew, and the fence in the database makes that safe at any moment.
+    Each loop calls ``beat``. When one has not called it for ``limit`` seconds, all stacks are written to
+    stderr and the process exits with code 70. A supervisor restarts it, which the fence in the database makes
+    safe at any time.
     """
 
     def __init__(self, limit: float) -> None:
@@ -30,20 +32,20 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def beat(self, loop: str = "engine") -> None:
-        """``loop`` turned just now (its first beat makes it known)."""
+        """Record a turn of ``loop``; the first call registers it."""
         with self._lock:
             self._beats[loop] = time.monotonic()
 
     def forget(self, loop: str = "engine") -> None:
-        """``loop`` ended on purpose."""
+        """Unregister ``loop``, which has ended as intended."""
         with self._lock:
             self._beats.pop(loop, None)
 
     def idle(self) -> float:
-        """Seconds since the loop that stands still for longest turned; 0 without any loop."""
-        return self._stillest()[1]
+        """Return the seconds since the last turn of the slowest loop; 0 without loops."""
+        return self._slowest_loop()[1]
 
-    def _stillest(self) -> tuple[str, float]:
+    def _slowest_loop(self) -> tuple[str, float]:
         now = time.monotonic()
         with self._lock:
             return max(
@@ -67,21 +69,21 @@ class Watchdog:
     def _watch(self) -> None:
         before = time.monotonic()
         while not self._stopped.wait(self._tick):
-            # Time in which the whole process was frozen (SIGSTOP, a suspended machine) is nobody's fault: the
-            # loops get it back.
+            # While the whole process is frozen (SIGSTOP, a suspended machine), no loop can turn. That time does
+            # not count.
             now = time.monotonic()
             frozen = now - before - self._tick
             before = now
             if frozen > self._tick:
                 with self._lock:
                     self._beats = {loop: beat + frozen for loop, beat in self._beats.items()}
-            loop, still = self._stillest()
+            loop, still = self._slowest_loop()
             if still > self.limit:
                 self._end(loop, still)
 
     def _end(self, loop: str, still: float) -> None:
         print(
-            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; all stacks follow, then exit code {EXIT_CODE}",
+            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; the process exits with code {EXIT_CODE} after these stacks:",
             file=sys.stderr,
             flush=True,
         )

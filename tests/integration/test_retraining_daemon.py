@@ -171,13 +171,13 @@ def test_the_demo_shows_the_life_of_a_model():
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
     ).stdout
     steps = [
-        "is to be trained again (by schedule)",
+        "is due (trigger: schedule)",
         ": epoch ",
         "succeeded after",
         "Evidence for stream plant",
     ]
     if "succeeded after" in told and ": promoted: " in told:
-        steps += ["≈ promote by job 1", "≈ rollback by demo", "nothing is left running"]
+        steps += ["[model] promote by job 1", "[model] rollback by demo", "nothing is left running"]
     at = [told.find(step) for step in steps]
     assert -1 not in at, (steps, at, told[-3000:])
     assert at == sorted(at)

@@ -26,8 +26,8 @@ def demo(
     from pipeline.observability.log_setup import configure_logs
 
     configure_logs("warning")  # the demo reports on stdout
-    told = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
+    summary = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
     print(
-        f"{told.anomalies} anomalies shown; {told.webhooks} signed webhooks arrived and were verified, {told.resolved} of them to say that it "
-        "is over; nothing is left running."
+        f"[demo] finished: {summary.anomalies} anomalies, {summary.webhooks} webhooks with a valid signature "
+        f"({summary.resolved} of them close an alert); nothing is left running."
     )

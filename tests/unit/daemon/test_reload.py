@@ -38,7 +38,7 @@ class Daemon:
 
 @pytest.fixture
 def daemon(tmp_path, monkeypatch) -> Daemon:
-    monkeypatch.setattr(reload, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(reload, "_CHECK_INTERVAL_SECONDS", 0.0)
     return Daemon(tmp_path / "forewatch.yaml", watch=True)
 
 
