@@ -1,4 +1,6 @@
-"""Accuracy table: every open set with one default configuration, the yardsticks and the targets.
+"""Accuracy table of every open set with one default configuration.
+
+Beside each figure stand those of the yardsticks and the target.
 
     python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out
     FOLDER]
@@ -29,7 +31,10 @@ DATA = ROOT.parent / "shared" / "data"
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """Source of a set, and its figures in the table with the target of each (None: no target)."""
+    """Source and figures of a set.
+
+    ``figures`` maps each figure of the table to its target (None: no target).
+    """
 
     folder: str
     layout: str

@@ -1,4 +1,6 @@
-"""Tables of docs/lab-notes/accuracy.md from the output of ``benchmarks.accuracy`` for each tier.
+"""Tables of docs/lab-notes/accuracy.md.
+
+The input is the output of ``benchmarks.accuracy`` for each tier.
 
 for tier in light standard strong; do python -m benchmarks.accuracy --detector $tier > $tier.log; done
 python -m benchmarks.accuracy_table light.log standard.log strong.log

@@ -50,7 +50,10 @@ def main() -> None:
 
 
 def measure(detector: str, series: int, points: int) -> tuple[float, float]:
-    """Return microseconds a point of scoring and of drift monitoring, without the first fifth of the points."""
+    """Return microseconds a point of scoring and of drift monitoring.
+
+    The first fifth of the points does not count.
+    """
     shape = {
         "source": {"memory": {}},
         "format": {"json": {"series": "s", "time": "t", "values": "v"}},

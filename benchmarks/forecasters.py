@@ -1,4 +1,4 @@
-"""Forecasters on the same series: forecast error, cost a point, state, memory length.
+"""Forecasters on the same series: error, cost, state and memory length.
 
 Prints tables and one machine-readable line.
 
@@ -153,7 +153,10 @@ def cost(forecaster: Forecaster) -> tuple[float, float | None]:
 
 
 def shared_net(quick: bool) -> list[dict]:
-    """Compare the packaged net with seasonal naive and the AR expert at several lengths of history."""
+    """Compare the packaged net with seasonal naive and the AR expert.
+
+    Errors are by length of history.
+    """
     module, rows = shared_lstm.load(), []
     sets = {
         "synthetic, held out": synthetic_series.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
@@ -179,7 +182,10 @@ def shared_net(quick: bool) -> list[dict]:
 
 
 def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
-    """Return the error relative to the naive one by length of history; both (T, B), NaN where unknown."""
+    """Return the error relative to the naive one by length of history.
+
+    Both are (T, B), NaN where unknown.
+    """
     out: dict[str, float | None] = {}
     for first, last in HISTORY_POINTS:
         size, base = np.nanmean(error[first:last], 0), np.nanmean(naive[first:last], 0)
@@ -191,7 +197,10 @@ def at_history(error: np.ndarray, naive: np.ndarray) -> dict[str, float | None]:
 
 
 def open_sets(most: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the first 1,500 values of the open series that have them; for evaluation only."""
+    """Yield the first 1,500 values of the open series that have them.
+
+    They are for evaluation only.
+    """
     for name, pattern in {
         "tsb-ad-u-r": "*.csv.gz",
         "ucr": "*.csv.gz",

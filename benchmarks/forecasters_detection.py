@@ -1,5 +1,6 @@
-"""Detection by the error of each forecaster alone: the part "detection" of ``benchmarks.forecasters``.
+"""Detection by the error of each forecaster alone.
 
+This is the part "detection" of ``benchmarks.forecasters``.
 There is one set of weights a forecaster, fitted to the ends of all training parts, and then one causal pass.
 The score is the error one step ahead, plain and averaged over a period of the training part, each calibrated
 by its own past. No other track and no forecaster selection takes part.
@@ -53,7 +54,10 @@ def read(data: Path, most: int | None) -> dict[str, list[Labelled]]:
 def detection(
     forecaster: Forecaster, sets: dict[str, list[Labelled]], settings: TrainingSettings
 ) -> dict[str, float]:
-    """Return VUS-PR on tsb-ad-u-r and accuracy on UCR, of the plain and the averaged error."""
+    """Return VUS-PR on tsb-ad-u-r and accuracy on UCR.
+
+    Both are of the plain and of the averaged error.
+    """
     fit(forecaster, np.stack([_training_part(one) for series in sets.values() for one in series]), settings)
     figures = {}
     for name, series in sets.items():
@@ -105,7 +109,10 @@ def _scores(
 
 
 def _errors(forecaster: Forecaster, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the absolute error (B, T) of the forecasts one step ahead of ``x`` (B, T), 0 at the first row."""
+    """Return the absolute errors (B, T) of the forecasts one step ahead.
+
+    ``x`` is (B, T); the error of the first row is 0.
+    """
     ahead = np.empty_like(x)
     state = forecaster.initial(len(x))
     with torch.no_grad():

@@ -1,5 +1,6 @@
-"""Cost of each tier: bytes a series, points a second of one core, false alarms on undisturbed series.
+"""Cost and false alarms of each tier.
 
+Costs are bytes a series and points a second of one core.
 Prints a table and a JSON line.
 
     python -m benchmarks.tiers [--quick]
@@ -36,7 +37,10 @@ STRETCHES = {
 
 
 def waves(rng: np.random.Generator, series: int, rows: int) -> NDArray[np.float64]:
-    """Return seasons of 20 to 200 rows with noise, (rows · series, 1), the series in turn."""
+    """Return seasons of 20 to 200 rows with noise.
+
+    Shape: (rows · series, 1), the series in turn.
+    """
     period = rng.integers(20, 200, series)
     return (
         10 * np.sin(2 * np.pi * np.arange(rows)[:, None] / period) + rng.normal(size=(rows, series))

@@ -1,5 +1,6 @@
-"""A batch flattened to channel slots, so that each kernel sees series of one channel.
+"""A batch flattened to channel slots.
 
+Each kernel sees series of one channel only.
 A channel slot is one channel of one series. The number ``series slot * channels + channel`` is its row in
 every state array whose first two axes (series, channels) are flattened.
 """

@@ -34,7 +34,10 @@ class CheckFailed(AssertionError):
 
 
 def make_points(slot: NDArray[np.int32], values: NDArray[np.float64], row: NDArray[np.int64]) -> Points:
-    """Return points at a cadence of one minute; ``row`` (N,) numbers the points of each series."""
+    """Return points at a cadence of one minute.
+
+    ``row`` (N,) numbers the points of each series.
+    """
     n = len(slot)
     return Points(
         slot, START_NS + row * MINUTE_NS, values, np.zeros(n, np.int32), np.full(n, MINUTE_NS, np.int64)
@@ -42,7 +45,10 @@ def make_points(slot: NDArray[np.int32], values: NDArray[np.float64], row: NDArr
 
 
 def example_points(channels: int, series: int = 3, rows: int = EXAMPLE_ROWS, seed: int = 0) -> Points:
-    """Return interleaved series with season, noise, spike, level shift, missing values and a flatline."""
+    """Return interleaved series with the usual disturbances.
+
+    They have a season, noise, a spike, a level shift, missing values and a flatline.
+    """
     rng = np.random.default_rng(seed)
     t = np.arange(rows)
     x = (
@@ -199,7 +205,10 @@ def independence(detector: Detector) -> None:
 
 
 def require_sound(verdicts: Verdicts, what: str) -> None:
-    """Require finite surprises, scores in [0, 1], and contributions that sum to 1 or 0."""
+    """Require finite surprises, scores in [0, 1] and sound contributions.
+
+    Contributions of a point sum to 1 or 0.
+    """
     if not (np.isfinite(verdicts.surprise).all() and (verdicts.surprise >= 0).all()):
         raise CheckFailed(f"{what}: a surprise is negative or not finite")
     if not ((verdicts.score >= 0) & (verdicts.score <= 1)).all():

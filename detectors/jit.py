@@ -51,8 +51,9 @@ def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @kernel
 def tanh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return tanh by a rational approximation, accurate to a few units in the last place.
+    """Return tanh by a rational approximation.
 
+    It is accurate to a few units in the last place.
     It is that of Eigen's ``ptanh``. A loop of it is compiled to vectors, unlike one of the C library's.
     """
     x = min(max(x, np.float32(-7.9053111)), np.float32(7.9053111))

@@ -1,4 +1,4 @@
-"""Drift: a lasting change of a stream in its forecast errors (residuals) or in its values (inputs).
+"""Drift: a lasting change in forecast errors or inputs of a stream.
 
     points + verdicts ─► per series: means of blocks ─► Page–Hinkley ──────────┐
                                    └─► mean over all series ─► ADWIN,          ├─► Drift (evidence), then a cool-down

@@ -1,5 +1,8 @@
 # ruff: noqa: ANN001
-"""Compiled pass over a batch: block means, hourly profiles, and Page–Hinkley of each channel slot."""
+"""Compiled pass over a batch for drift.
+
+It keeps block means, hourly profiles, and Page–Hinkley of each channel slot.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def initial(slots: int) -> State:
 
 
 def not_muted(slots: int) -> NDArray[np.int64]:
-    """Return for each series the end of its muting and the points left of it, (slots, 2)."""
+    """Return the muting of each series (slots, 2): its end and the points left."""
     return np.tile(np.array([NOT_MUTED_NS, 0], np.int64), (slots, 1))
 
 
@@ -156,8 +159,9 @@ def _profile_deviation(p, x, day):  # type: ignore[no-untyped-def]
 
 @kernel
 def page_hinkley(p, since, value, now, kind, begun, around):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """Return the standardised value of one block and the statistic (NaN, 0 while the reference is learned).
+    """Return standardised value and statistic of one block.
 
+    They are NaN and 0 while the reference is learned.
     Residuals are monitored upwards only, inputs in both directions.
 
     Args:

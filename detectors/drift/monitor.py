@@ -1,4 +1,7 @@
-"""The drift monitor of one stream: series that drift, the pool of all series, evidence and cool-down."""
+"""Drift monitor of one stream.
+
+It combines single series, the pool of all series, and the cool-down into evidence.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Scorers: raw errors ≥ 0 of the rows of a batch (NaN: no error known), each channel slot from its own past."""
+"""Scorers: raw errors of the rows of a batch.
+
+Errors are ≥ 0 (NaN: no error known). Each channel slot is judged by its own past.
+"""

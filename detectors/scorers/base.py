@@ -25,5 +25,8 @@ class Scorer(Protocol):
         ...
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        """Fill ``out`` (M, len(tracks)) for the rows in order and advance the state in place."""
+        """Fill ``out`` (M, len(tracks)) and advance the state in place.
+
+        Rows are in the order of time within a channel slot.
+        """
         ...

@@ -90,8 +90,9 @@ def _least_variation(squares, sums, share):  # type: ignore[no-untyped-def]  # n
 
 @kernel
 def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill ``found`` (W,) with the distance of the last m of n blocks to the nearest earlier window.
+    """Fill ``found`` (W,) with distances to the nearest earlier window.
 
+    It is the distance of the last m of n blocks.
     There is one m in ``sizes`` (W,) for each. The distance is the root mean square in quanta, and windows
     that overlap the last m blocks do not count. Windows are compared from their ends backwards, so that the
     sums of the longer ones pass through those of the shorter ones.

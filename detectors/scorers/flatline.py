@@ -16,7 +16,7 @@ NEVER_MOVED = -1.0  # longest run of a series that has had one value only
 
 
 class Flatline:
-    """Rows by which a run of equal values exceeds the longest run before and a patience.
+    """Rows by which a run of equal values exceeds a bound.
 
     The bound is ``LONGEST_RUN_FACTOR`` times the longest run before, plus ``PATIENCE_ROWS`` of the track.
     State: 12 bytes a channel slot.

@@ -14,8 +14,9 @@ COL_ROWS, COL_SHORT_MEAN, COL_LONG_MEAN = range(3)
 
 
 class LevelShift:
-    """Distance of the mean of the last ``SHORT_ROWS`` to the mean of the last ``LONG_ROWS``.
+    """Distance of the short mean to the long mean.
 
+    They are over the last ``SHORT_ROWS`` and ``LONG_ROWS``.
     State: 12 bytes a channel slot.
     """
 

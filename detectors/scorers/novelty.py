@@ -1,4 +1,4 @@
-"""Distance of a value to the range seen so far and to the nearest value seen so far.
+"""Distance of a value to the range and to the nearest value seen so far.
 
 The track ``novelty`` also finds values in a gap between two modes. The values seen are kept as at most
 ``size`` sorted representatives. Where all places are taken, the two closest neighbours become one, so the

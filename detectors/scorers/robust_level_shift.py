@@ -1,5 +1,6 @@
-"""The short mean against the long mean of clipped values: a shift of the bulk of the values.
+"""The short mean against the long mean of clipped values.
 
+It finds a shift of the bulk of the values.
 A value counts at most ``CLIP_DEVIATIONS`` usual deviations from a running median, so spikes neither hide a
 shift nor look like one. The median follows by small steps up or down, a stochastic approximation of the
 quantile (Robbins & Monro 1951).

@@ -1,4 +1,7 @@
-"""The size of a step, |x_t − x_(t−1)|: the simplest residual, and on web metrics one of the best."""
+"""The size of a step, |x_t − x_(t−1)|.
+
+It is the simplest residual, and on web metrics one of the best.
+"""
 
 from __future__ import annotations
 

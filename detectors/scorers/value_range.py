@@ -1,4 +1,7 @@
-"""Distance of a value to the range seen so far: the track ``range`` of ``novelty`` in 8 bytes."""
+"""Distance of a value to the range seen so far.
+
+This is the track ``range`` of ``detectors.scorers.novelty`` in 8 bytes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Returns in units of their recent volatility, and the volatility against its own recent past.
+"""Returns and volatility in units of the recent volatility.
 
 The volatility is the root of an exponentially weighted mean of squared returns (RiskMetrics 1996). A return
 counts as at most ``CLIP_VOLATILITIES``, so one jump does not hide the next. A burst is a mean of absolute
@@ -48,7 +48,10 @@ class Volatility:
 
 @kernel
 def _without_split(move, volatility, splits):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the rest of a move without the nearest split ratio, or the move itself if it is no split."""
+    """Return the rest of a move without the nearest split ratio.
+
+    A move that is no split is returned as it is.
+    """
     if volatility > MAX_SPLIT_VOLATILITY or abs(move) < MIN_SPLIT_VOLATILITIES * volatility:
         return move
     for k in range(len(splits)):

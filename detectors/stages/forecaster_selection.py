@@ -1,5 +1,6 @@
-"""Forecaster selection: each row is judged by the candidate forecaster with the smallest recent error.
+"""Selection of the forecaster of each row.
 
+The candidate with the smallest recent error forecasts the row.
 The candidates are the mean so far (static), the value one period ago (seasonal), a running Gaussian, the
 readout of the LSTM, and the last value. The Gaussian is river's ``anomaly.GaussianScorer`` (its
 ``proba.Gaussian``: Welford's mean and variance) as arrays. river keeps one Python object a series and takes
@@ -50,7 +51,10 @@ class SelectedForecasts(NamedTuple):
 
 
 class ForecasterSelection:
-    """Selects one of the candidates' forecasts for each row. State: 56 bytes a channel slot."""
+    """Selection of one candidate's forecast for each row.
+
+    State: 56 bytes a channel slot.
+    """
 
     tracks: tuple[str, ...] = ("surplus",)
 
@@ -108,7 +112,10 @@ def _best_candidate(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 @kernel
 def _update_errors(e, guesses, best, value, step, age):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Update the recent error of each candidate and the usual error of the selected one."""
+    """Update the recent errors of all candidates and the usual error.
+
+    The usual error is that of the selected candidate.
+    """
     for k in range(len(guesses)):
         if np.isnan(guesses[k]):
             continue

@@ -47,7 +47,10 @@ DISTANCE_GROUPS = (
 
 
 class Multivariate:
-    """State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``SteadyState`` of each channel."""
+    """The two multivariate parts of a detector.
+
+    State: (C² + 4) · 4 bytes a series, three calibrated tracks, and ``SteadyState`` of each channel.
+    """
 
     def __init__(self, channels: int, bins: int, threshold: float, settles: bool) -> None:
         """Configure the stage.
@@ -112,7 +115,10 @@ class Multivariate:
     def _distances(
         self, state: State, series_slot: Ints, batch: ChannelBatch, forecasts: SelectedForecasts
     ) -> tuple[Floats, Floats, Floats]:
-        """Return distance and averaged distance (N, 2), shares (N, C), and earlier rows of the series (N,)."""
+        """Return distances, shares and earlier rows of N points.
+
+        Shapes: distance and averaged distance (N, 2), shares (N, C), earlier rows of the series (N,).
+        """
         n = len(series_slot)
         usual = np.maximum(forecasts.usual_error * batch.unit, 1e-30)
         residual = np.clip(

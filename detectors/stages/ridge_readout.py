@@ -97,8 +97,9 @@ class RidgeReadout:
         return expected
 
     def forget(self, state: State, first: int) -> None:
-        """Forget in place the examples of the first ``first`` features, which have another meaning now.
+        """Forget in place the examples of the first ``first`` features.
 
+        These features have another meaning now.
         The next row solves again without them. The examples of the other features count for at most
         ``TAKEOVER_ROWS_PER_FEATURE`` rows per feature from here on: ten thousand rows without the new
         features would keep the solution at the old ones for as long. The channel slot counts as that young
@@ -146,7 +147,10 @@ def _solve(moments, cross, weights, ridge):  # type: ignore[no-untyped-def]
 
 @kernel
 def _learn(moments, cross, phi, target, weight, k):  # type: ignore[no-untyped-def]
-    """Add one example for horizon number k; those of the first one also feed the shared moments of φ."""
+    """Add one example for horizon number k.
+
+    Those of the first horizon also feed the moments of φ, which all horizons share.
+    """
     at = 0
     for j in range(len(phi)):
         c = weight * phi[j]
@@ -168,7 +172,10 @@ def _relative_error(error, usual, age):  # type: ignore[no-untyped-def]
 
 @kernel
 def _average(ratio, mean, spans, rows, age, out):  # type: ignore[no-untyped-def]
-    """Update the exponentially weighted mean over each span, a plain mean while younger than that."""
+    """Update the exponentially weighted mean over each span.
+
+    It is a plain mean while the readout is younger than the span.
+    """
     for s in range(len(spans)):
         mean[s] += (ratio - mean[s]) / min(max(spans[s] * rows, np.float32(1)), age + np.float32(1))
         out[s] = mean[s]

@@ -1,5 +1,6 @@
-"""Level and scale of a series from its past only: winsorised, exponentially forgetting moments.
+"""Level and scale of a series from its past only.
 
+They are winsorised, exponentially forgetting moments.
 A point counts at most ``CLIP_SCALES``, so one spike cannot inflate the scale (Huber's ψ). A lasting change is
 followed within a fraction of ``FORGETTING_ROWS``.
 """
@@ -23,7 +24,10 @@ COL_ROWS, COL_LEVEL, COL_DEVIATION, COL_STEP, COL_LAST, COL_ANCHOR = range(6)
 
 
 class RobustScale:
-    """First stage of every detector: fills ``v``, ``near``, ``z``, ``unit`` and ``step``."""
+    """First stage of every detector.
+
+    It fills ``v``, ``near``, ``z``, ``unit`` and ``step``.
+    """
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""

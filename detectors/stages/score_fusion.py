@@ -48,7 +48,10 @@ COL_MEAN, COL_VARIANCE = range(2)  # of "combiner.usual"
 
 
 class ForecastErrors(Protocol):
-    """Forecast errors of M rows; see ``detectors.stages.forecaster_selection.SelectedForecasts``."""
+    """Forecast errors of M rows.
+
+    See ``detectors.stages.forecaster_selection.SelectedForecasts``.
+    """
 
     @property
     def usual_error(self) -> Floats: ...
@@ -115,7 +118,13 @@ class ScoreFusion:
     def __init__(
         self, groups: tuple[TrackGroup, ...], threshold: float, band: tuple[tuple[str, float], ...] = ()
     ) -> None:
-        """Configure the stage; ``band`` names further columns, which no group uses but the band needs."""
+        """Configure the stage.
+
+        Args:
+            groups: The groups of tracks.
+            threshold: Surprise from which a row may alarm.
+            band: Further columns to calibrate, which only the band needs.
+        """
         used = [(name, group.quantile) for group in groups for name, _ in group.tracks]
         self.columns = tuple(dict.fromkeys([*used, *band]))
         self.threshold = np.float32(threshold)
@@ -158,7 +167,10 @@ def _rules(group: TrackGroup) -> tuple[float, ...]:
 
 @kernel
 def _weighted_sum(weights, rules, g, surprises, row, error):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the sum of group ``g`` at a row, its certainty factor, and the column with the largest part."""
+    """Return sum, certainty factor and leading column of group ``g`` at a row.
+
+    The leading column has the largest part in the sum.
+    """
     total, most, lead = ZERO, -ONE, 0
     for k in range(weights.shape[1]):
         part = weights[g, k] * min(surprises[row, k], rules[g, RULE_CAP])
@@ -171,7 +183,10 @@ def _weighted_sum(weights, rules, g, surprises, row, error):  # type: ignore[no-
 
 @kernel
 def _usual_divisor(usual, row, own, total, share, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the divisor of this sum by the usual sum, which then learns from it if it is positive."""
+    """Return the divisor of a sum by the usual sum, and update the usual sum.
+
+    The usual sum learns from positive sums only.
+    """
     mean, variance = usual[row, own, COL_MEAN], usual[row, own, COL_VARIANCE]
     if total > 0:
         rate = ONE / min(rows + ONE, USUAL_SUM_ROWS)

@@ -1,5 +1,6 @@
-"""The period of a series from its past only: autocorrelation on a small pyramid of rings.
+"""The period of a series from its past only.
 
+It is found by autocorrelation on a small pyramid of rings.
 Level j holds means of 4^j rows, so three levels of R values see periods up to 16 · R / ``repeats`` rows. The
 period is the best local maximum of the autocorrelation over all levels. It is searched for again each time a
 quarter of a ring is new.
@@ -26,7 +27,10 @@ COL_STRENGTH, COL_LAG = range(2)
 
 
 class Seasonality:
-    """Second stage: fills ``period``, ``cycle`` and ``season``. State: levels · ring · 2 bytes and a few more."""
+    """Second stage: fills ``period``, ``cycle`` and ``season``.
+
+    State: levels · ring · 2 bytes and a few more a channel slot.
+    """
 
     def __init__(self, ring: int, levels: int, repeats: int = 3, recent: int = 0) -> None:
         """Configure the stage.
@@ -60,8 +64,9 @@ class Seasonality:
 
 @kernel
 def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill ``found`` with height and lag of the best local maximum of the autocorrelation.
+    """Fill ``found`` with the best local maximum of the autocorrelation.
 
+    Its columns are height and lag.
     ``values`` (oldest first) must hold the lag ``repeats`` times.
     """
     n = len(values)
@@ -94,7 +99,10 @@ def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: 
 
 @kernel
 def _strongest_lag(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the rows of the best lag over all levels; a higher level must be clearly better."""
+    """Return the rows of the best lag over all levels.
+
+    A higher level must be clearly better than the lower ones.
+    """
     best, rows = np.float32(0), np.float32(0)
     for j in range(len(peak)):
         if peak[j, COL_STRENGTH] > HIGHER_FACTOR * best + HIGHER_MARGIN:
@@ -104,7 +112,10 @@ def _strongest_lag(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _search_period(ring, count, most, span, repeats, peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill ``peak`` with the best lag, in rows, of the last ``most`` values of ``ring``."""
+    """Fill ``peak`` with the best lag of the last ``most`` values of ``ring``.
+
+    The lag is in rows.
+    """
     n = min(count, most)
     ordered = np.empty(n, np.float32)
     for a in range(n):

@@ -1,5 +1,6 @@
-"""Steady-state model of a channel: an AR(3) that is fitted rarely, and never on rows it finds unusual.
+"""Steady-state model of a channel.
 
+It is an AR(3) that is fitted rarely, and never on rows that it finds unusual.
 A forecaster that keeps learning follows a fault within minutes and then calls it normal. This model is
 solved by least squares at 100 rows and then each time the rows have doubled. Once it has learned from
 ``MIN_ROWS_BEFORE_UNUSUAL`` rows, it learns nothing while its averaged error is unusual, for at most as many

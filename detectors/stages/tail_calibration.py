@@ -1,5 +1,6 @@
-"""Tail calibration: a raw error becomes a surprise, −log10 of its tail probability on the series' own past.
+"""Tail calibration: a raw error becomes a surprise.
 
+The surprise is −log10 of the tail probability of the error on the series' own past.
 The tail of the last ~20,000 errors is kept in a decayed logarithmic histogram of ``bins`` counts, with
 ``BINS_PER_OCTAVE``. Its offset moves up, and the lowest bins are merged, when a larger error comes. Exact
 zeros are counted separately, so that a start on zeros does not set the range.
@@ -91,7 +92,10 @@ def _exp_bins(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _tail(counts, row, low, wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the error above which the mass ``wanted`` lies, and the mean excess over it."""
+    """Return the error above which the mass ``wanted`` lies.
+
+    The second value is the mean excess over it.
+    """
     k = counts.shape[1] - 1
     above, moment, count = ZERO, ZERO, counts[row, k]
     while k > 0 and (count == 0 or above + count < wanted):
@@ -118,7 +122,10 @@ def _mass_above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: AN
 
 @kernel
 def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return −log10 P(E ≥ error) by the counts so far, exponential beyond the quantile."""
+    """Return −log10 P(E ≥ error) by the counts so far.
+
+    Beyond the quantile the tail is exponential.
+    """
     mass, low = head[row, COL_MASS], head[row, COL_LOWEST]
     if mass == head[row, COL_ZEROS]:
         return log10(mass + ONE)

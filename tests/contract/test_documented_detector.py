@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import detectors
 from detectors import DetectorSpec, build, contract
 from detectors.base import CAUSES, Points, State, Verdicts
-from detectors.forecasters.base import Config, Forecaster
+from detectors.forecasters.base import Forecaster, ForecasterConfig
 from pipeline import detect
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-scorer.md"
@@ -77,10 +77,10 @@ def test_the_shown_forecaster():
         torch=torch,
         Tensor=torch.Tensor,
         Forecaster=Forecaster,
-        Config=Config,
+        ForecasterConfig=ForecasterConfig,
         State=tuple,
     )
-    forecaster, x = kind(Config(hidden=4, horizon=3)), torch.randn(2, 20, 1)
+    forecaster, x = kind(ForecasterConfig(hidden=4, horizon=3)), torch.randn(2, 20, 1)
     whole, _ = forecaster(x, forecaster.initial(2))
     first, state = forecaster(x[:, :12], forecaster.initial(2))
     rest, _ = forecaster(x[:, 12:], state)

@@ -58,7 +58,7 @@ def evidence_of(
 
 
 def wave(days: int, series: int = 40) -> np.ndarray:
-    """What a perfect forecaster expects of ``sensors``."""
+    """Return the values that a perfect forecaster expects of ``sensors``."""
     t = np.arange(days * DAY)
     return np.array([50 + 10 * np.sin(2 * np.pi * t / DAY + i) for i in range(series)])
 

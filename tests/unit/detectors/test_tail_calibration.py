@@ -59,7 +59,7 @@ def test_the_fast_logarithm_is_the_logarithm(x):
 
 
 def test_only_the_last_rows_are_remembered():
-    """What came before the last 20,000 rows fades: after 60,000 rows a thousand times as large, a row of the
+    """Rows before the last 20,000 fade: after 60,000 rows a thousand times as large, a row of the
     first kind is among the least.
     """
     rng = np.random.default_rng(3)
