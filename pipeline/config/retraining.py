@@ -1,4 +1,4 @@
-"""What a user says about retraining: when, on what, where, and who decides about the result."""
+"""The configuration of retraining, and of the cluster that runs it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ Device = Literal["auto", "cpu", "gpu"]
 
 
 class Retraining(ConfigModel):
-    """When a stream's model is trained again, and what it takes to replace the one that decides."""
+    """When a stream's model is trained again, and how a new version becomes champion."""
 
     schedule: str | None = Field(
-        "0 3 * * *", description="crontab expression: minute hour day month weekday; null: never by the clock"
+        "0 3 * * *", description="crontab expression: minute hour day month weekday; null: no schedule"
     )
     timezone: str = Field("UTC", description="zone of the schedule")
     on_drift: bool = Field(True, description="also train when the stream has drifted")
-    min_interval: Duration = Field(timedelta(hours=6), description="a drift trains at most this often")
-    device: Device = Field(
-        "auto", description="auto takes a GPU worker where there is one; gpu waits for one"
+    min_interval: Duration = Field(
+        timedelta(hours=6), description="shortest time between a training and one after a drift"
     )
+    device: Device = Field("auto", description="auto: a GPU worker if there is one; gpu: wait for one")
     cpu_after: Duration | None = Field(
         timedelta(minutes=30),
-        description="a training that waits for a GPU worker for this long takes the CPU; null: it goes on waiting",
+        description="a training that waited this long for a GPU worker uses the CPU; null: no limit",
     )
-    history: Duration = Field(timedelta(days=30), description="how far back the training data reach")
+    history: Duration = Field(timedelta(days=30), description="time span of the training data")
     most_points: int = Field(
         5_000_000,
         ge=1000,
-        description="rows of history that a training reads at most: the newest, evenly over all series (300 bytes each)",
+        description="maximum number of rows of history that a training reads: the newest, evenly over all series (300 bytes each)",
     )
     shadow: Duration = Field(
         timedelta(hours=24),
-        description="how long a new version is only compared before it may decide; 0s: not at all",
+        description="how long a new version is compared with the champion before it is promoted; 0s: no comparison",
     )
     post_promotion_check: Duration = Field(
         timedelta(hours=24),
@@ -52,27 +52,28 @@ class Retraining(ConfigModel):
     )
     models_by: list[str] = Field(
         [],
-        description="labels of a series: each of their values gets a network of its own where that forecasts better than the shared one (all labels: one a series)",
+        description="labels that group the series: each group gets its own LSTM if that forecasts better than the shared one (all labels: one LSTM per series)",
     )
-    epochs: int = Field(20, ge=1, description="most passes over the data")
-    seed: int = Field(0, ge=0, description="the same data and seed give the same model on a CPU")
+    epochs: int = Field(20, ge=1, description="maximum number of passes over the data")
+    seed: int = Field(0, ge=0, description="on a CPU the same data and seed give the same model")
     lease: Duration = Field(
-        timedelta(seconds=30), description="a job whose worker is silent for this long is given to another"
+        timedelta(seconds=30),
+        description="a job is given to another process when its owner sends no heartbeat for this long",
     )
 
 
 class Tls(ConfigModel):
-    """Certificates for a Dask scheduler whose address begins with tls://."""
+    """Certificates for a Dask scheduler with a tls:// address."""
 
-    ca: Path = Field(description="certificate of the authority that signed those of the cluster")
-    cert: Path = Field(description="our certificate")
-    key: Path = Field(description="its key; a file that only this user may read")
+    ca: Path = Field(description="certificate of the authority that signed the certificates of the cluster")
+    cert: Path = Field(description="certificate of this process")
+    key: Path = Field(description="key of the certificate; only this user may be able to read the file")
 
 
 class Cluster(ConfigModel):
-    """Where trainings run.
+    """The Dask cluster on which trainings run.
 
-    Left out: in a process of their own on this machine, with low priority, started on demand.
+    Left out: in a separate process on this machine, with low priority, started on demand.
     """
 
     scheduler: str | None = Field(

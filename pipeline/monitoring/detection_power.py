@@ -34,7 +34,7 @@ SHARE: Final = 0.015
 AT_ONCE: Final = 8  # series that are watched side by side
 PAST: Final = 64  # rows that say how far a series spreads
 # points that a series must have had: what is caught of a series that has just begun, the next round says
-OLD: Final = 200
+MIN_POINTS: Final = 200
 KEPT: Final = 10_000  # series whose last figures are kept
 STALE_NS: Final = 86_400_000_000_000  # a series silent for this long is given up
 TOLD_SECONDS: Final = 5.0
@@ -88,7 +88,7 @@ def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) 
     lived through what was before them.
     """
     length = np.diff(data.first)
-    good = np.flatnonzero(length >= OLD + ROWS)
+    good = np.flatnonzero(length >= MIN_POINTS + ROWS)
     drawn = np.sort(np.random.default_rng(seed).permutation(good)[:series])
     data = data.only(drawn.tolist())
     until = np.diff(data.first) - ROWS
@@ -233,7 +233,7 @@ class PowerSink:
         while self._round and len(self._watched) < AT_ONCE:
             slot = self._round.pop()
             key = table.by_slot[slot] if slot < len(table.by_slot) else None
-            if key is not None and slot not in busy and table.state["windows"]["seq"][slot] >= OLD:
+            if key is not None and slot not in busy and table.state["windows"]["seq"][slot] >= MIN_POINTS:
                 self._watched.append(
                     _Watched(slot, key, last_ns=int(table.state["windows"]["last_time"][slot]))
                 )

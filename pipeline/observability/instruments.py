@@ -162,14 +162,12 @@ class TrainingInstruments:
     """Training jobs and the models that serve."""
 
     def __init__(self, registry: MetricRegistry) -> None:
-        self.jobs = registry.gauge(
-            "jobs", "Jobs of retraining that wait or run, by state: queued, running", "stream", "state"
-        )
+        self.jobs = registry.gauge("jobs", "Retraining jobs by state: queued, running", "stream", "state")
         self.job_overdue_seconds = registry.gauge(
-            "job_overdue_seconds", "For how long the oldest waiting job is due", "stream"
+            "job_overdue_seconds", "Time since the oldest queued job was due", "stream"
         )
         self.jobs_waiting_gpu = registry.gauge(
-            "jobs_waiting_gpu", "Jobs that wait for a worker with a GPU", "stream"
+            "jobs_waiting_gpu", "Jobs that wait for a GPU worker", "stream"
         )
         self.jobs_ended = registry.counter(
             "jobs_ended",
@@ -178,17 +176,17 @@ class TrainingInstruments:
             "kind",
             "state",
         )
-        self.drifts = registry.counter("drifts", "Times that the stream was found to have drifted", "stream")
-        self.job_cpu_seconds = registry.counter("job_cpu_seconds", "CPU time of jobs that ended", "stream")
+        self.drifts = registry.counter("drifts", "Drifts of the stream that were detected", "stream")
+        self.job_cpu_seconds = registry.counter("job_cpu_seconds", "CPU time of ended jobs", "stream")
         self.model_info = registry.gauge(
-            "model_info", "1 for the model that decides in the stream", "stream", "model"
+            "model_info", "1 for the champion model of the stream", "stream", "model"
         )
         self.model_exchanges = registry.counter(
-            "model_exchanges", "Times that another model took over in this process", "stream"
+            "model_exchanges", "Times that this process replaced the model of the stream", "stream"
         )
         self.model_usable = registry.gauge(
             "model_usable",
-            "1: the promoted model decides, 0: it is refused and another one decides",
+            "1: the promoted model is in use, 0: it is refused and another model is in use",
             "stream",
         )
 
@@ -199,17 +197,20 @@ class DetectionInstruments:
     def __init__(self, registry: MetricRegistry) -> None:
         self.power_smallest = registry.gauge(
             "power_smallest_spreads",
-            "Smallest change of each kind that would be caught now, in robust standard deviations of the series: median over the series tried, "
-            "NaN where fewer than half catch any",
+            "Minimum detectable size of each kind of change, in robust standard deviations of the series: median over the measured series, "
+            "NaN where fewer than half of them detect any",
             "stream",
             "kind",
         )
         self.power_delay = registry.gauge(
-            "power_delay_points", "Points until it would be flagged, median over the series", "stream", "kind"
+            "power_delay_points",
+            "Points until a change of that size is flagged, median over the series",
+            "stream",
+            "kind",
         )
         self.power_blind = registry.gauge(
             "power_blind_ratio",
-            "Share of the series tried in which no size of it would be caught",
+            "Share of the measured series in which no size of the change is detected",
             "stream",
             "kind",
         )
@@ -221,5 +222,7 @@ class DetectionInstruments:
             "guard",
         )
         self.power_seconds = registry.counter(
-            "power_seconds", "Time spent on finding that out; rate() is its share of one core", "stream"
+            "power_seconds",
+            "Time spent on measuring detection power; rate() is its share of one core",
+            "stream",
         )

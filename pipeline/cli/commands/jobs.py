@@ -1,4 +1,4 @@
-"""``train`` and ``jobs list|show|cancel|retry``: trainings asked for by hand, and what became of all of them."""
+"""``train`` and ``jobs list|show|cancel|retry``: request trainings and manage jobs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from storage.model_store.jobs import Job
     from storage.sql.database import Database
 
-app = typer.Typer(no_args_is_help=True, help="Trainings and what follows them: waiting, running, ended.")
+app = typer.Typer(no_args_is_help=True, help="List and manage trainings and the jobs that follow them.")
 
-Id = Annotated[int, typer.Argument(metavar="ID", help="Its number, as the list shows it.")]
+Id = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.")]
 
 
-class State(StrEnum):
+class StateFilter(StrEnum):
     """States of a job."""
 
     QUEUED = "queued"
@@ -47,9 +47,11 @@ class State(StrEnum):
 def train(
     config: ConfigArgument,
     stream: Annotated[
-        str, typer.Option("--stream", "-s", metavar="NAME", help="The stream whose model is trained.")
+        str, typer.Option("--stream", "-s", metavar="NAME", help="Stream whose model is trained.")
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="Do it here and now, and show how it goes.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Run the training in the foreground and show its progress.")
+    ] = False,
     start: FromOption = None,
     end: ToOption = None,
     by: ByOption = None,
@@ -57,9 +59,9 @@ def train(
 ) -> None:
     """Train a stream's model now.
 
-    It learns from the history, or with --from and --to from that stretch of the stream's own Kafka log.
-    Without --wait a running daemon does it. What comes of it is put to the test before it may decide
-    anything.
+    The training data are the recorded history, or with --from and --to a span of the stream's Kafka log.
+    Without --wait a running daemon runs the training. A new version is backtested before it may become
+    champion.
     """
     from time import time_ns
 
@@ -73,7 +75,7 @@ def train(
         chosen = require_stream(loaded, stream)
         if not trainable(chosen):
             raise InputError(
-                f"stream {stream}: the detector {chosen.detector} has no weights to train; standard and strong have"
+                f"stream {stream}: the detector {chosen.detector} has no weights to train; use standard or strong"
             )
         if (start is not None or end is not None) and chosen.source.kafka is None:
             raise InputError(
@@ -98,7 +100,7 @@ def train(
         assert number is not None
         if not wait:
             print(number)
-            print_note(f"queued; a running daemon takes it; follow it with: forewatch jobs show {number}")
+            print_note(f"queued; a running daemon runs it; follow it with: forewatch jobs show {number}")
             if lacks:
                 print_note(f"a daemon of this installation cannot run it: {lacks}")
             return
@@ -112,7 +114,7 @@ def train(
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    state: Annotated[StateFilter | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
@@ -132,7 +134,7 @@ def list_(
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one job.
 
-    How it stands, what it made, what it cost, and why it failed.
+    Print its state, result, cost and error.
     """
     from storage.model_store import jobs
 
@@ -143,28 +145,32 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
 
 @app.command()
 def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Cancel a job that waits or runs."""
+    """Cancel a queued or running job."""
     from time import time_ns
 
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         state = jobs.cancel(connection, id_, time_ns())
-    print(f"job {id_} is cancelled" if state == "cancelled" else f"job {id_} will end before its next step")
+    print(
+        f"job {id_} is cancelled"
+        if state == "cancelled"
+        else f"job {id_} will be cancelled before its next step"
+    )
 
 
 @app.command()
 def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Queue a job once more that failed, was rejected or cancelled."""
+    """Queue a failed, rejected or cancelled job again."""
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         jobs.retry(connection, id_)
-    print(f"job {id_} is queued; a running daemon takes it")
+    print(f"job {id_} is queued; a running daemon runs it")
 
 
 def as_dict(job: Job) -> dict[str, Any]:
-    """A job for programs: times in ISO 8601."""
+    """Return a job as JSON, with times in ISO 8601."""
     times = {
         name: show_time(getattr(job, f"{name}_ns")) for name in ("due", "created", "started", "finished")
     }
@@ -193,7 +199,7 @@ def as_dict(job: Job) -> dict[str, Any]:
 
 
 def _wait(config: Config, database: Database, number: int) -> Job:
-    """Run what is queued until the job has ended, and show its progress."""
+    """Run the queue until the job has ended, and show its progress."""
     import time
 
     from pipeline.jobs.runner_process import RunnerProcess
@@ -252,7 +258,7 @@ def _row(job: Job) -> tuple[Any, ...]:
 
 
 def _step(progress: dict[str, Any]) -> str:
-    """What it does, and how much of that is done."""
+    """Return the phase and its progress."""
     step = progress.get("phase", "")
     at, of = (
         progress.get(name) for name in (("networks", "of") if step == "own networks" else ("epoch", "epochs"))

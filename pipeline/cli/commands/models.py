@@ -1,6 +1,4 @@
-"""``models list|show|diff|promote|rollback|pin|unpin|export|import``: trained versions, and which of them
-decides.
-"""
+"""``models list|show|diff|promote|rollback|pin|unpin|export|import`` of versions."""
 
 from __future__ import annotations
 
@@ -29,11 +27,9 @@ from pipeline.cli.times import show_second, show_time
 if TYPE_CHECKING:
     from storage.model_store.models import ModelVersion, Promotion
 
-app = typer.Typer(no_args_is_help=True, help="Trained versions, and which of them decides.")
+app = typer.Typer(no_args_is_help=True, help="List, promote and exchange trained model versions.")
 
-VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="The version; its first digits are enough.")
-]
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Version, or its first digits.")]
 
 
 @app.command("list")
@@ -41,12 +37,12 @@ def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
     changes: Annotated[
-        bool, typer.Option("--changes", help="Instead: every promotion and rollback, by whom and why.")
+        bool, typer.Option("--changes", help="List promotions and rollbacks instead, with author and reason.")
     ] = False,
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
-    """List versions, newest first; the champion decides."""
+    """List versions, newest first."""
     from storage.model_store import models
 
     with config_and_database(config, stream) as (_, database), database.read() as connection:
@@ -64,14 +60,14 @@ def list_(
     show_table(
         ("version", "stream", "made", "state", "from", "by", "why"),
         rows,
-        "no versions: what came with forewatch decides",
+        "no versions: every stream uses the packaged model",
         wrap=("why",),
     )
 
 
 @app.command()
 def show(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show one version and the evidence for and against it."""
+    """Show one version and its evidence."""
     from storage.model_store import models
 
     with config_and_database(config) as (_, database), database.read() as connection:
@@ -100,7 +96,7 @@ def diff(
 ) -> None:
     """Compare two versions.
 
-    Evidence, training, and how far their weights lie apart.
+    Print the differences of evidence, training and weights.
     """
     from pipeline.models.registry import weight_distances
     from storage.model_store import models
@@ -119,7 +115,7 @@ def diff(
         return
     rows = [(name, left.get(name), right.get(name)) for name in names]
     rows += [
-        (f"weights {name}", None, f"{value:.3g} of its size away") for name, value in apart.items() if value
+        (f"weights {name}", None, f"relative distance {value:.3g}") for name, value in apart.items() if value
     ]
     show_table(("what", *(m.version for m in pair)), rows, "no difference")
 
@@ -131,7 +127,7 @@ def promote(
     config: ConfigOption = DEFAULT_CONFIG,
     by: ByOption = None,
 ) -> None:
-    """Let a version decide. A running daemon takes it between two batches."""
+    """Make a version the champion. A running daemon uses it from the next batch on."""
     _promote(version, why, config, by, pinned=None)
 
 
@@ -139,13 +135,13 @@ def promote(
 def rollback(
     stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
 ) -> None:
-    """Let the version decide again that did before."""
+    """Make the previous champion the champion again."""
     from pipeline.models.promotion import roll_back
 
     after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
     print_note(
-        f"{after.to_version or 'what came with forewatch'} decides in stream {stream}, not {after.from_version}"
+        f"{after.to_version or 'the packaged model'} is the champion of stream {stream} instead of {after.from_version}"
     )
 
 
@@ -156,7 +152,7 @@ def pin(
     config: ConfigOption = DEFAULT_CONFIG,
     by: ByOption = None,
 ) -> None:
-    """Let a version decide until a person says otherwise."""
+    """Make a version the champion until it is unpinned."""
     _promote(version, why, config, by, pinned=True)
 
 
@@ -164,7 +160,7 @@ def pin(
 def unpin(
     stream: StreamName, why: WhyOption = "by hand", config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
 ) -> None:
-    """Let better versions take over by themselves again."""
+    """Allow automatic promotions in a stream again."""
     from pipeline.models import promotion
 
     _changed(promotion.unpin, stream, why, config, by)
@@ -176,15 +172,13 @@ def export(
     version: VersionArgument,
     path: Annotated[
         str,
-        typer.Argument(
-            metavar="PATH", help="Where to: path or URL without an ending; two files are written."
-        ),
+        typer.Argument(metavar="PATH", help="Target path or URL without an ending; two files are written."),
     ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Copy a version out of the registry.
 
-    To keep it, or to import it elsewhere.
+    The copy can be imported elsewhere.
     """
     from pipeline.models.registry import copy_version
     from storage.model_store import models
@@ -198,12 +192,14 @@ def export(
 
 @app.command("import")
 def import_(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The exported version, without an ending.")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Path or URL of the exported version, without an ending.")
+    ],
     stream: StreamName,
     config: ConfigOption = DEFAULT_CONFIG,
     by: ByOption = None,
 ) -> None:
-    """Take a version into the registry as a candidate of a stream."""
+    """Import a version as a candidate of a stream."""
     from time import time_ns
 
     from pipeline.cli.identity import author_name
@@ -220,11 +216,11 @@ def import_(
             delete_files(model)
             raise InputError(f"version {model.version} is in the registry already")
     print(model.version)
-    print_note(f"forewatch models promote {model.version} lets it decide")
+    print_note(f"make it the champion with: forewatch models promote {model.version}")
 
 
 def as_dict(model: ModelVersion) -> dict[str, Any]:
-    """A version for programs: times in ISO 8601."""
+    """Return a version as JSON, with times in ISO 8601."""
     names = ("version", "stream", "state", "reason", "parent", "author", "job_id", "path", "sha256")
     times = {"made": show_time(model.created_ns), "changed": show_time(model.changed_ns)}
     return {name: getattr(model, name) for name in names} | times | {"evidence": model.evidence}
@@ -268,7 +264,7 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
             )
     print(model.version)
     print_note(
-        f"{model.version} decides in stream {model.stream}{' until you unpin it' if pinned else ''}; a running daemon takes it by itself"
+        f"{model.version} is the champion of stream {model.stream}{' until it is unpinned' if pinned else ''}; a running daemon uses it from the next batch on"
     )
 
 
@@ -285,17 +281,17 @@ def _show_changes(changes: list[Promotion], json: bool) -> None:
         (show_second(one.created_ns), one.stream, one.action, *names, one.author, one.reason)
         for one, names in zip(changes, named, strict=True)
     ]
-    show_table(columns, rows, "nothing was ever promoted", wrap=("why",))
+    show_table(columns, rows, "no promotions", wrap=("why",))
 
 
 def _flat(value: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
-    """Nested evidence as dotted names; long lists as how many they hold."""
+    """Flatten nested evidence to dotted names; shorten long lists to their length."""
     rows: list[tuple[str, Any]] = []
     for name, item in value.items():
         if isinstance(item, dict):
             rows += _flat(item, f"{path}{name}.")
         else:
             rows.append(
-                (path + name, f"{len(item)} of them" if isinstance(item, list) and len(item) > 6 else item)
+                (path + name, f"{len(item)} items" if isinstance(item, list) and len(item) > 6 else item)
             )
     return rows

@@ -1,4 +1,4 @@
-"""``power``: what a stream would catch if it happened now, series by series."""
+"""``power``: the detection power of a stream, series by series."""
 
 from __future__ import annotations
 
@@ -14,34 +14,47 @@ if TYPE_CHECKING:
     from pipeline.core.types import Power
     from storage.sql.database import Database
 
-COLUMNS: tuple[str, ...] = ("kind", "series", "smallest", "delay", "blind")
-POINTS = 20_000  # of each series, the newest: what a detector knows is mostly younger
+# Heading → key of the JSON output.
+STREAM_COLUMNS = {
+    "kind": "kind",
+    "series": "series",
+    "minimum_size": "smallest",
+    "delay": "delay",
+    "undetectable": "blind",
+}
+SERIES_COLUMNS = {
+    "series": "series",
+    "channel": "channel",
+    "kind": "kind",
+    "minimum_size": "smallest",
+    "delay": "delay",
+    "detected": "caught",
+    "deviation": "spread",
+}
+POINTS = 20_000  # newest points of each series
 
 
 def power(
-    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="The stream to try.")],
+    stream: Annotated[str, typer.Option("--stream", "-s", metavar="NAME", help="Stream to measure.")],
     config: ConfigOption = DEFAULT_CONFIG,
     series: Annotated[
-        int, typer.Option("--series", "-n", min=1, help="At most this many series, drawn by the seed.")
+        int, typer.Option("--series", "-n", min=1, help="Maximum number of series, drawn by the seed.")
     ] = 16,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Draws the series, the channels and the directions.")
+        int, typer.Option("--seed", min=0, help="Seed for the series, the channels and the directions.")
     ] = 0,
-    details: Annotated[bool, typer.Option("--details", help="Every series instead of the medians.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Show every series instead of medians.")] = False,
     kept: Annotated[
         bool,
-        typer.Option(
-            "--kept", help="Instead: what the daemon found last, of every series that it has tried."
-        ),
+        typer.Option("--kept", help="Show the last figures of the daemon instead of measuring."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find out what a stream would catch now.
+    """Measure which changes a stream would detect now.
 
     Spikes, dips, shifts, drifts and flat lines of growing size are put on copies of the newest points of some
-    series, and scored by the model that decides. Sizes are in spreads: robust standard deviations of the
-    series. A running daemon does the same all the time, series after series (metrics forewatch_power_*), and
-    keeps the last figures of each.
+    series, and scored by the champion. Sizes are in robust standard deviations of the series. A running daemon
+    measures one series after another (metrics forewatch_power_*) and stores the last figures of each.
     """
     from pipeline.monitoring.detection_power import as_rows, stored_power, summaries
 
@@ -53,11 +66,11 @@ def power(
     if json:
         show_json({"stream": stream, "kinds": medians, "series": rows})
         return
-    columns = ("series", "channel", "kind", "smallest", "delay", "caught", "spread") if details else COLUMNS
+    columns = SERIES_COLUMNS if details else STREAM_COLUMNS
     show_table(
-        columns,
-        [[row[name] for name in columns] for row in (rows if details else medians)],
-        "the daemon has tried nothing yet",
+        tuple(columns),
+        [[row[key] for key in columns.values()] for row in (rows if details else medians)],
+        "the daemon has not measured any series yet",
     )
 
 
@@ -66,7 +79,7 @@ def _measured(
 ) -> dict[str, list[Power]]:
     from pipeline.core.errors import InputError
     from pipeline.models.champion import champion_of
-    from pipeline.monitoring.detection_power import OLD, measure
+    from pipeline.monitoring.detection_power import MIN_POINTS, measure
     from pipeline.training.dataset import from_history
     from pipeline.training.synthetic_changes import ROWS
 
@@ -75,7 +88,7 @@ def _measured(
     found = measure(champion_of(database, name, stream).detector, data, series, seed)
     if not found:
         raise InputError(
-            f"stream {name}: no series has {OLD + ROWS} points in the history (there are {len(data.series)} series, {len(data)} points); "
+            f"stream {name}: no series has {MIN_POINTS + ROWS} points in the history (there are {len(data.series)} series, {len(data)} points); "
             "let the daemon run for a while with storage.history on"
         )
     return found

@@ -1,4 +1,4 @@
-"""``quarantine list|add|remove``: what is kept out of training, why, and by whom."""
+"""``quarantine list|add|remove``: intervals that are excluded from training."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pipeline.cli.options import (
 from pipeline.cli.output import print_note, show_json, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
 
-app = typer.Typer(no_args_is_help=True, help="What is kept out of training, why, and by whom.")
+app = typer.Typer(no_args_is_help=True, help="Manage intervals that are excluded from training.")
 
-_TIME = "ISO 8601 (UTC unless it names a zone), or how long ago: 2h, 7d."
+_TIME = "ISO 8601 (UTC unless it has a zone), or an age such as 2h or 7d."
 
 
 @app.command("list")
 def list_(
     config: ConfigOption = DEFAULT_CONFIG,
     stream: StreamOption = None,
-    by_hand: Annotated[bool, typer.Option("--by-hand", help="Only ranges that people took out.")] = False,
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="Only ranges that people excluded.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List what is kept out.
+    """List the intervals that the next training excludes.
 
-    By hand, by labels, and what was flagged.
+    They are ranges added by hand, labelled anomalies and flagged points.
     """
     from pipeline.jobs.requests import excluded_intervals
 
@@ -68,7 +68,7 @@ def list_(
     show_table(
         ("id", "stream", "series", "from", "to", "points", "why", "by"),
         rows,
-        "nothing is kept out",
+        "no excluded intervals",
         wrap=("series", "why"),
     )
 
@@ -76,18 +76,20 @@ def list_(
 @app.command()
 def add(
     stream: StreamName,
-    start: Annotated[Any, typer.Option("--from", parser=parse_time, metavar="TIME", help=f"Begin: {_TIME}")],
+    start: Annotated[
+        Any, typer.Option("--from", parser=parse_time, metavar="TIME", help=f"Beginning: {_TIME}")
+    ],
     end: Annotated[
-        Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, not part of it: {_TIME}")
+        Any, typer.Option("--to", parser=parse_time, metavar="TIME", help=f"End, exclusive: {_TIME}")
     ],
     series: Annotated[
-        str | None, typer.Option(metavar="SERIES", help="Only this series; left out: all of the stream.")
+        str | None, typer.Option(metavar="SERIES", help="Series; left out: all series of the stream.")
     ] = None,
     why: WhyOption = "by hand",
     by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Keep a range of time out of training."""
+    """Exclude a range of time from training."""
     from time import time_ns
 
     from pipeline.cli.identity import author_name
@@ -104,18 +106,16 @@ def add(
                 connection, ExcludedRange(0, stream, series, start, end, why, author_name(by), time_ns())
             )
     print(number)
-    print_note(
-        f"kept out of the next training of {stream}; forewatch quarantine remove {number} takes it back"
-    )
+    print_note(f"excluded from trainings of {stream}; undo with: forewatch quarantine remove {number}")
 
 
 @app.command()
 def remove(
-    id_: Annotated[int, typer.Argument(metavar="ID", help="Its number, as the list shows it.")],
+    id_: Annotated[int, typer.Argument(metavar="ID", help="Number of the range.")],
     by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Let a range back into training."""
+    """Return a range to training."""
     from time import time_ns
 
     from pipeline.cli.identity import author_name
@@ -125,6 +125,6 @@ def remove(
     with config_and_database(config) as (_, database), database.begin() as connection:
         if not quarantine.remove(connection, id_, author_name(by), time_ns()):
             raise InputError(
-                f"there is no range {id_} that is kept out by hand; `forewatch quarantine list --by-hand` shows those there are"
+                f"there is no range {id_}; list the ranges with `forewatch quarantine list --by-hand`"
             )
-    print(f"{id_} is part of training again")
+    print(f"range {id_} is no longer excluded from training")

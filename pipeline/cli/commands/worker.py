@@ -1,4 +1,4 @@
-"""``worker``: does trainings for a Dask scheduler, on the machine with the GPU or on any other."""
+"""``worker``: runs trainings for a Dask scheduler."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ def worker(
     scheduler: Annotated[
         str,
         typer.Option(
-            "--scheduler", metavar="ADDRESS", help="The Dask scheduler: tcp://host:8786 or tls://host:8786."
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Address of the Dask scheduler: tcp://host:8786 or tls://host:8786.",
         ),
     ],
-    gpu: Annotated[bool, typer.Option("--gpu", help="Take what asks for a GPU.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Offer the GPU of this machine.")] = False,
     ca: Annotated[
         Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificate of the cluster's authority.")
     ] = None,
     cert: Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate of this worker.")
     ] = None,
-    key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key.")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="Key of the certificate.")
+    ] = None,
 ) -> None:
-    """Do trainings for a Dask scheduler, until SIGTERM or Ctrl-C.
+    """Run trainings for a Dask scheduler until SIGTERM or Ctrl-C.
 
-    It needs to reach the history and the models (storage.history_path, storage.models_path: the same URLs
-    everywhere), and no database.
+    The worker needs access to the history and the models (storage.history_path, storage.models_path: the same URLs
+    on every machine), but not to the database.
     """
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
@@ -38,7 +42,7 @@ def worker(
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(
-            f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://host:8786 or tls://host:8786"
+            f"--scheduler {scheduler!r} is not an address of a Dask scheduler; write tcp://host:8786 or tls://host:8786"
         )
     given = [file for file in (ca, cert, key) if file is not None]
     if len(given) not in (0, 3) or scheduler.startswith("tls://") != (len(given) == 3):
@@ -50,7 +54,5 @@ def worker(
             raise InputError(f"there is no file {file}; give the path of a PEM file")
     require_training()
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
-    print_note(
-        f"taking work{', also for a GPU,' if gpu else ''} from {scheduler} as long as it is there; Ctrl-C ends this"
-    )
+    print_note(f"running tasks{' and GPU tasks' if gpu else ''} of {scheduler}; stop with Ctrl-C")
     run_worker(scheduler, tls, gpu)

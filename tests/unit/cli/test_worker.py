@@ -12,7 +12,7 @@ from pipeline.core.errors import InputError
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nonsense"], "is no address of a Dask scheduler; write tcp://host:8786"),
+        (["nonsense"], "is not an address of a Dask scheduler; write tcp://host:8786"),
         (["tls://host:8786"], "needs --tls-ca, --tls-cert and --tls-key"),
         (
             ["tcp://host:8786", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"],

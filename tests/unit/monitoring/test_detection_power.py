@@ -250,10 +250,10 @@ def test_the_command_shows_medians_or_every_series(config: Path) -> None:
         "series",
         "channel",
         "kind",
-        "smallest",
+        "minimum_size",
         "delay",
-        "caught",
-        "spread",
+        "detected",
+        "deviation",
     ]
     assert len(table.stdout.splitlines()) == 1 + 2 * len(KINDS)
 
