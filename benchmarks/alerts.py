@@ -132,7 +132,7 @@ def rules(fan_out: bool) -> dict[str, Any]:
 
 
 def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -> None:
-    """What ``forewatch deliver`` runs."""
+    """Return the delivery loop that ``forewatch deliver`` runs."""
     from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
     from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics

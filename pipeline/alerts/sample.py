@@ -18,9 +18,42 @@ from storage.alerting.states import AlertKind, MemberState
 
 def sample_payload() -> Payload:
     """Return a message of the kind ``test`` about an invented anomaly."""
-    now = time.time_ns()
+    now_ns = time.time_ns()
+    anomaly = _sample_anomaly(now_ns)
+    member = AlertMember(
+        subject=anomaly.id,
+        alert_id=anomaly.id,
+        stream=anomaly.stream,
+        series=anomaly.series,
+        state=MemberState.OPEN,
+        severity=anomaly.severity.value,
+        surprise=anomaly.surprise,
+        start_ns=anomaly.start_ns,
+        end_ns=now_ns,
+        body=encode_anomaly(anomaly),
+    )
+    alert = AlertRecord(
+        alert_id=anomaly.id,
+        stream=anomaly.stream,
+        kind=AlertKind.DATA,
+        rule="test",
+        group_key="test",
+        queue="forewatch/test",
+        labels=anomaly.labels,
+        opened_ns=anomaly.start_ns,
+        ended_ns=now_ns,
+        created_ns=now_ns,
+        severity="info",
+        count=1,
+    )
+    rules = StreamRules(anomaly.stream, AlertsConfig(), ())
+    context = NotificationContext([member], 1, 1)
+    return compose(alert, "test", 1, context, rules.behaviour("default"), rules.config, now_ns)
+
+
+def _sample_anomaly(now_ns: int) -> Anomaly:
     labels = {"site": "test", "note": "sent by forewatch endpoints ping"}
-    anomaly = Anomaly(
+    return Anomaly(
         id=uuid4(),
         stream="forewatch-test",
         series="test",
@@ -28,9 +61,9 @@ def sample_payload() -> Payload:
         state=AnomalyState.OPEN,
         severity=Severity.INFO,
         direction="up",
-        start_ns=now - 60 * SECOND_NS,
-        end_ns=now,
-        peak_ns=now - 30 * SECOND_NS,
+        start_ns=now_ns - 60 * SECOND_NS,
+        end_ns=now_ns,
+        peak_ns=now_ns - 30 * SECOND_NS,
         points=2,
         score=0.9999,
         surprise=4.0,
@@ -48,34 +81,4 @@ def sample_payload() -> Payload:
         last_offset=1,
         peak_offset=0,
         last_flag_seq=1,
-    )
-    member = AlertMember(
-        anomaly.id,
-        anomaly.id,
-        anomaly.stream,
-        "test",
-        MemberState.OPEN,
-        "info",
-        4.0,
-        anomaly.start_ns,
-        now,
-        encode_anomaly(anomaly),
-    )
-    alert = AlertRecord(
-        anomaly.id,
-        anomaly.stream,
-        AlertKind.DATA,
-        "test",
-        "test",
-        "forewatch/test",
-        labels,
-        anomaly.start_ns,
-        now,
-        now,
-        "info",
-        count=1,
-    )
-    rules = StreamRules(anomaly.stream, AlertsConfig(), ())
-    return compose(
-        alert, "test", 1, NotificationContext([member], 1, 1), rules.behaviour("default"), rules.config, now
     )

@@ -23,6 +23,7 @@ from pipeline.config.retraining import Retraining
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind
+from pipeline.daemon.background_service import BackgroundService
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.database import open_database, owner_name
@@ -66,15 +67,19 @@ class Daemon:
         self._watchdog = watchdog
         self._config = config
         self._prune_at = time.monotonic()
-        self._alerts = AlertService(config, database, metrics)
         self._retraining = RetrainingService(config, database, metrics)
+        #: Started in this order and stopped in the reverse order.
+        self._services: list[BackgroundService] = [
+            AlertService(config, database, metrics),
+            self._retraining,
+        ]
         self._stopping = stopping
         self._engines: dict[str, Engine] = {}
         #: Streams that are still reading their warm-start files.
         self._warm_starts: dict[str, Iterator[int]] = {}
         self._begin(self._built(list(config.streams)))
-        self._alerts.start()
-        self._retraining.start()
+        for service in self._services:
+            service.start()
         health.ready("daemon")
 
     def stop(self) -> None:
@@ -114,8 +119,8 @@ class Daemon:
         for name in changed & self._engines.keys():
             self._end(name)
         self._begin(built)
-        self._alerts.take(config)
-        self._retraining.take(config)
+        for service in self._services:
+            service.take(config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
@@ -151,8 +156,8 @@ class Daemon:
     def close(self) -> None:
         for name in list(self._engines):
             self._end(name)
-        self._retraining.stop()
-        self._alerts.stop()
+        for service in reversed(self._services):
+            service.stop()
 
     def _built(self, names: Sequence[str]) -> dict[str, Engine]:
         """Build engines that have not polled yet, so that errors appear before a running engine is closed."""

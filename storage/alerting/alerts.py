@@ -81,7 +81,7 @@ class AlertRecord:
 
 @dataclass(slots=True)
 class QueueState:
-    """What is kept of a series or group between its alerts.
+    """State of a series or group between its alerts.
 
     ``sequence`` counts its notifications; ``openings`` are the times of recent beginnings, in ns.
     """

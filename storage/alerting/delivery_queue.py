@@ -8,7 +8,7 @@ lock the row of the queue, so that neither misses the change of the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from storage.alerting.deliveries import Delivery, Notification
-from storage.alerting.states import AttemptOutcome, DeliveryReason, DeliveryState
+from storage.alerting.states import AttemptOutcome, DeliveryState
 from storage.sql.column_types import SafeText, insert
 from storage.sql.statements import in_parts
 from storage.tables.alerting import DeliveryAttemptRow, DeliveryQueueRow, DeliveryRow, NotificationRow
@@ -216,64 +216,6 @@ def reclaim_queues(connection: Connection, owner: str, now_ns: int) -> int:
     return len(heads)
 
 
-def retry_now(connection: Connection, endpoint: str, now_ns: int) -> int:
-    """Make everything due that waits for its next attempt; returns the number of queues."""
-    waiting = (
-        DeliveryQueueRow.endpoint == endpoint,
-        DeliveryQueueRow.owner.is_(None),
-        DeliveryQueueRow.due_ns > now_ns,
-    )
-    return connection.execute(update(DeliveryQueueRow).where(*waiting).values(due_ns=now_ns)).rowcount
-
-
-def finish_pending(
-    connection: Connection,
-    endpoint: str,
-    state: DeliveryState,
-    reason: DeliveryReason,
-    now_ns: int,
-    streams: Collection[str] | None = None,
-) -> int:
-    """Finish the pending deliveries of an endpoint that no worker has claimed; returns how many.
-
-    Args:
-        connection: A transaction.
-        endpoint: Name of the endpoint.
-        state: The state of the deliveries afterwards.
-        reason: Why they are finished.
-        now_ns: The time, ns since the epoch.
-        streams: Only deliveries of these streams; None for all.
-    """
-    claimed_by_worker = exists().where(
-        DeliveryQueueRow.endpoint == DeliveryRow.endpoint,
-        DeliveryQueueRow.queue == DeliveryRow.queue,
-        DeliveryQueueRow.owner.is_not(None),
-    )
-    waiting = [
-        DeliveryRow.endpoint == endpoint,
-        DeliveryRow.state == DeliveryState.PENDING,
-        ~claimed_by_worker,
-    ]
-    if streams is not None:
-        waiting.append(
-            exists().where(
-                NotificationRow.id == DeliveryRow.notification_id, NotificationRow.stream.in_(streams)
-            )
-        )
-    return connection.execute(
-        update(DeliveryRow).where(*waiting).values(state=state, reason=reason, finished_ns=now_ns)
-    ).rowcount
-
-
-def pending_endpoints(connection: Connection) -> list[str]:
-    """Return the endpoints that have queues with something to deliver."""
-    return list(
-        connection.scalars(
-            select(DeliveryQueueRow.endpoint).where(DeliveryQueueRow.due_ns.is_not(None)).distinct()
-        )
-    )
-
-
 def redeliver(connection: Connection, ids: Sequence[UUID], now_ns: int, *, force: bool = False) -> list[UUID]:
     """Queue finished deliveries again, with the same id and a new schedule; returns those that were queued.
 
@@ -375,7 +317,7 @@ def _heads_of(connection: Connection, queues: Sequence[tuple[str, str]]) -> list
 def _lock_owned(
     connection: Connection, owner: str, queues: Sequence[tuple[str, str]]
 ) -> set[tuple[str, str]]:
-    """Of ``queues`` those that are still ``owner``'s, locked until the end of the transaction."""
+    """Return those of ``queues`` that ``owner`` still has, locked until the end of the transaction."""
     key = tuple_(DeliveryQueueRow.endpoint, DeliveryQueueRow.queue)
     found: set[tuple[str, str]] = set()
     for _, part in _grouped(sorted(queues), _same_key):

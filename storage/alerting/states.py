@@ -56,14 +56,14 @@ class Urgency(StrEnum):
 
 
 class Resolution(StrEnum):
-    """How an alert ended that was sent; others end with a ``SuppressionReason``."""
+    """End of an alert that was sent; others end with a ``SuppressionReason``."""
 
     RESOLVED = "resolved"
     RETRACTED = "retracted"
 
 
 class SuppressionReason(StrEnum):
-    """Why an event was not sent.
+    """Reason why an event was not sent.
 
     ``rule:<name>`` (dropped by a rule), ``silence`` and ``fault`` complete the stored values.
     """
@@ -93,7 +93,7 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryReason(StrEnum):
-    """Why a delivery is dead or suppressed."""
+    """Reason why a delivery is dead or suppressed."""
 
     ATTEMPTS_EXHAUSTED = "attempts"
     DISABLED = "disabled"  # when it was queued

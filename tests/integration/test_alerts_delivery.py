@@ -26,7 +26,7 @@ from pipeline.alerts.transport.signing import new_secret
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import EndpointConfig
 from pipeline.observability.metrics import Metrics
-from storage.alerting import alerts, deliveries, delivery_queue, endpoints
+from storage.alerting import alerts, deliveries, delivery_queue, endpoint_queues, endpoints
 from storage.sql.database import Database
 from storage.tables.alerting import DeliveryQueueRow
 from tests.support.alerting import SECOND, RouterBench, anomaly, closed, endpoint, json_endpoint
@@ -236,7 +236,7 @@ def test_an_older_event_is_not_redelivered_after_a_newer_one(database: Database)
             await driven.work()
             with database.begin() as connection:
                 (first,) = deliveries.query(connection)
-                delivery_queue.finish_pending(connection, "hook", "dead", "attempts", driven.bench.now_ns)
+                endpoint_queues.finish_pending(connection, "hook", "dead", "attempts", driven.bench.now_ns)
             receiver.behave = answer()
             driven.bench.happen(closed(anomaly()))
             await driven.work(10)

@@ -26,7 +26,7 @@ Service = Callable[[Received], bytes]
 
 
 class Refused(Exception):
-    """What the service would answer with a 4xx."""
+    """Raised for a request that the service would answer with a 4xx."""
 
 
 def need(condition: object, message: str) -> None:

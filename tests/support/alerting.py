@@ -1,6 +1,4 @@
-"""What the tests of the alerts share: anomalies to order, and a bench on which a router and a clock are
-turned by hand.
-"""
+"""Support of the tests of alerts: anomalies, and a router with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", 
 
 
 def closed(opened: Anomaly, **changed: Any) -> Anomaly:
-    """The same anomaly, over."""
+    """Return the same anomaly, closed."""
     return replace(opened, state=AnomalyState.CLOSED, revision=opened.revision + 1, **changed)
 
 
@@ -78,7 +76,7 @@ def json_endpoint(url: str = "http://127.0.0.1:9/hook", **keys: Any) -> Endpoint
 
 
 class RouterBench:
-    """A database with its outbox, a router, and a clock that stands still until it is told."""
+    """A database with its outbox, a router, and a clock that the test moves."""
 
     def __init__(
         self,
@@ -124,7 +122,7 @@ class RouterBench:
                 if not outbox.streams_with_work(connection, ["plant"], self.now_ns):
                     return
             self.turn()
-        raise AssertionError("the router finds work for ever")
+        raise AssertionError("the router still has work after 1000 transactions")
 
     def later(self, seconds: float) -> None:
         """Time passes, and the router looks whenever a timer runs out."""

@@ -17,7 +17,7 @@ from pipeline.alerts.transport.base import DeliveryResult
 from pipeline.config.endpoints import EndpointConfig
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind
-from storage.alerting import deliveries, delivery_queue, endpoints, outbox
+from storage.alerting import deliveries, delivery_queue, endpoint_queues, endpoints, outbox
 from storage.alerting.delivery_queue import ClaimedDelivery, DeliveryAttempt
 from storage.alerting.endpoints import EndpointState
 from storage.alerting.states import DeliveryReason, DeliveryState
@@ -65,7 +65,7 @@ class DeliveryLog:
                     self._health[name].config = config
                 else:
                     self._health[name] = EndpointHealth(config, known.get(name) or EndpointState(name))
-            for name in set(delivery_queue.pending_endpoints(connection)) - self._endpoints.keys():
+            for name in set(endpoint_queues.pending_endpoints(connection)) - self._endpoints.keys():
                 self._suppress_removed(connection, name, now_ns)
 
     def refresh(self, now_ns: int) -> None:
@@ -125,7 +125,7 @@ class DeliveryLog:
 
         Only for the streams of this configuration: another one on the same database may have the endpoint.
         """
-        count = delivery_queue.finish_pending(
+        count = endpoint_queues.finish_pending(
             connection,
             endpoint,
             DeliveryState.SUPPRESSED,
@@ -146,13 +146,13 @@ class DeliveryLog:
     ) -> None:
         name, was_disabled = health.state.endpoint, health.disabled
         if health.record_result(result, now_ns):
-            count = delivery_queue.retry_now(connection, name, now_ns)
+            count = endpoint_queues.retry_now(connection, name, now_ns)
             endpoints.save(connection, health.state)
             log.info("endpoint recovered; its queues are due now", endpoint=name, queues=count)
         if health.disabled and not was_disabled:
             self._give_up(connection, health, now_ns)
         elif health.disabled:
-            delivery_queue.finish_pending(
+            endpoint_queues.finish_pending(
                 connection, name, DeliveryState.DEAD, DeliveryReason.ENDPOINT_DISABLED, now_ns
             )
 
@@ -161,7 +161,7 @@ class DeliveryLog:
         name, reason = health.state.endpoint, health.state.reason
         endpoints.save(connection, health.state)
         health.unsaved = False
-        count = delivery_queue.finish_pending(
+        count = endpoint_queues.finish_pending(
             connection, name, DeliveryState.DEAD, DeliveryReason.ENDPOINT_DISABLED, now_ns
         )
         message = (

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pipeline.alerts.delivery.retry import MAX_PAUSE_SECONDS
 from pipeline.alerts.transport.base import DeliveryResult
 from pipeline.config.endpoints import EndpointConfig
+from pipeline.config.types import format_duration
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.alerting.endpoints import EndpointState
 
@@ -64,7 +65,8 @@ class EndpointHealth:
             self.config.disable_after
         ):
             self._disable(
-                f"every attempt failed for {self.config.disable_after}; last answer: {result.answer}", now_ns
+                f"every attempt failed for {format_duration(self.config.disable_after)}; last answer: {result.answer}",
+                now_ns,
             )
         return False
 

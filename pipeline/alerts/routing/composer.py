@@ -79,6 +79,22 @@ def compose(
         config: The ``alerts`` of the stream.
         now_ns: The time, ns since the epoch.
     """
+    draft = _untitled(alert, kind, sequence, context, behaviour, config, now_ns)
+    titled = msgspec.structs.replace(draft, title=text.title(draft))
+    return _fitted(
+        Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled)))
+    )
+
+
+def _untitled(
+    alert: AlertRecord,
+    kind: Kind,
+    sequence: int,
+    context: NotificationContext,
+    behaviour: Behaviour,
+    config: AlertsConfig,
+    now_ns: int,
+) -> Alert:
     fault = _fault(context.members[0]) if alert.kind == AlertKind.FAULT and context.members else None
     views = (
         []
@@ -88,7 +104,7 @@ def compose(
     pause = behaviour.repeat if behaviour.repeat is not None else to_nanoseconds(timedelta(days=7))
     base = config.public_url.rstrip("/") if config.public_url is not None else None
     drawn = base is not None and bool(views)
-    draft = Alert(
+    return Alert(
         alert_id=str(alert.alert_id),
         dedup_key=dedup_key(alert),
         sequence=sequence,
@@ -118,10 +134,6 @@ def compose(
         commands=_commands(alert, views),
         link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
-    )
-    titled = msgspec.structs.replace(draft, title=text.title(draft))
-    return _fitted(
-        Payload(f"alert.{kind}.v1", stamp(now_ns), msgspec.structs.replace(titled, text=text.body(titled)))
     )
 
 

@@ -1,10 +1,9 @@
-"""When a planned silence is in force: cron expressions and iCalendar events, in civil time, right across DST
-changes.
+"""Times of planned silences: cron expressions and iCalendar events in civil time, correct across DST changes.
 
-Everything recurs on the wall clock: the rule is evaluated on naive local times and only its result is placed
-on the time line. A beginning in the hour that spring leaves out happens when that hour would have begun; one
-in the hour that autumn repeats happens once, the first time. A silence from cron lasts its length in elapsed
-time; an event of a calendar ends when its own end says.
+Silences recur on the wall clock: a rule is evaluated on naive local times, and its result is converted to UTC.
+A beginning in the hour that is skipped in spring takes place when that hour would have begun; one in the hour
+that is repeated in autumn takes place once, the first time. A silence from cron lasts its length in elapsed
+time; an event of a calendar ends at the end that it states.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from zoneinfo import ZoneInfo
 from pipeline.core.cron import trigger
 from pipeline.core.errors import ConfigError
 
-#: More than any wall clock jumps.
-_JUMP = timedelta(hours=3)
+#: Longer than any change of a wall clock.
+_MAX_CLOCK_CHANGE = timedelta(hours=3)
 
 
 class SilenceWindow(NamedTuple):
@@ -31,14 +30,21 @@ class SilenceWindow(NamedTuple):
 
 
 def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetime) -> SilenceWindow | None:
-    """The window of the recurring silence that holds ``now`` (aware), None outside; of overlapping windows
-    the last to end.
+    """Return the window of a recurring silence that contains ``now``, or None.
+
+    Of overlapping windows it is the last to end.
+
+    Args:
+        expression: Cron expression of the beginnings.
+        length: Length of each window.
+        zone: Time zone of the expression.
+        now: Aware time.
     """
     rule = trigger(expression, "UTC")
     found: SilenceWindow | None = None
     around = now.astimezone(zone).replace(tzinfo=UTC)
-    latest = around + _JUMP
-    wall = rule.get_next_fire_time(None, around - length - _JUMP)
+    latest = around + _MAX_CLOCK_CHANGE
+    wall = rule.get_next_fire_time(None, around - length - _MAX_CLOCK_CHANGE)
     while wall is not None and wall <= latest:
         start = _place(wall.replace(tzinfo=None), zone)
         if start <= now < start + length:
@@ -48,10 +54,9 @@ def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetim
 
 
 class SilenceCalendar:
-    """The events of an iCalendar file (RFC 5545): single and recurring ones, whole days, exceptions and moved
-    instances.
+    """Events of an iCalendar file (RFC 5545), also recurring ones with exceptions and moved instances.
 
-    ``window(now)`` reads the file again when it was changed. Raises ConfigError if it cannot be read.
+    ``window(now)`` reads the file again if it has changed, and raises ConfigError if it cannot be read.
     """
 
     def __init__(self, path: Path, zone: ZoneInfo) -> None:
@@ -61,7 +66,7 @@ class SilenceCalendar:
         self._events: list[Any] = []
 
     def window(self, now: datetime) -> SilenceWindow | None:
-        """The event that holds ``now``, None outside; of overlapping events the last to end."""
+        """Return the event that contains ``now``, or None; of overlapping events the last to end."""
         self._refresh()
         windows = [w for event in self._events for w in self._instances(event, now) if w.start <= now < w.end]
         return max(windows, key=lambda w: w.end, default=None)
@@ -76,13 +81,13 @@ class SilenceCalendar:
                 self._read_at = changed
         except OSError as error:
             raise ConfigError(
-                f"the calendar {self._path} cannot be read: {error.strerror}; check the path and its rights"
+                f"cannot read the calendar {self._path}: {error.strerror}; check the path and its permissions"
             ) from None
         except ValueError as error:
             raise ConfigError(f"{self._path} is not an iCalendar file: {error}") from None
 
     def _instances(self, event: Any, now: datetime) -> Iterator[SilenceWindow]:
-        """Windows of the event that may hold ``now``."""
+        """Yield the windows of the event that may contain ``now``."""
         start, length = self._wall(event["DTSTART"].dt), self._length(event)
         zone = self._zone_of(event["DTSTART"].dt)
         if str(event.get("STATUS", "")).upper() == "CANCELLED":
@@ -93,7 +98,7 @@ class SilenceCalendar:
         moved = self._moved(event)
         around = now.astimezone(zone).replace(tzinfo=None)
         for wall in self._recurrence(event, start, zone).between(
-            around - length - _JUMP, around + _JUMP, inc=True
+            around - length - _MAX_CLOCK_CHANGE, around + _MAX_CLOCK_CHANGE, inc=True
         ):
             if _place(wall, zone) not in moved:
                 yield self._placed(wall, length, zone)
@@ -115,7 +120,7 @@ class SilenceCalendar:
         return occasions
 
     def _moved(self, event: Any) -> set[datetime]:
-        """Instances of a recurring event that stand in the file as events of their own."""
+        """Return the instances of a recurring event that are separate events of the file."""
         uid = event.get("UID")
         return {
             _place(self._wall(e["RECURRENCE-ID"].dt), self._zone_of(e["RECURRENCE-ID"].dt))
@@ -149,7 +154,7 @@ class SilenceCalendar:
 
 
 def _place(wall: datetime, zone: Any) -> datetime:
-    """The moment at which a clock in ``zone`` shows ``wall``, the first of two, in UTC."""
+    """Return the UTC time at which a clock in ``zone`` shows ``wall``; the first if there are two."""
     return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 

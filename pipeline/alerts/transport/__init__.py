@@ -1,1 +1,1 @@
-"""How a message leaves the process: HTTP, e-mail, Kafka, with the guards of each."""
+"""Senders of messages over HTTP, e-mail and Kafka, with the SSRF filter."""

@@ -166,7 +166,7 @@ def test_a_changed_calendar_is_read_again(tmp_path: Path):
 
 
 def test_a_calendar_that_cannot_be_read_says_so(tmp_path: Path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read the calendar"):
         SilenceCalendar(tmp_path / "missing.ics", BERLIN).window(utc("2026-01-01T00:00"))
     (tmp_path / "bad.ics").write_text("no calendar")
     with pytest.raises(ConfigError, match="not an iCalendar file"):
