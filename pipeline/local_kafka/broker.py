@@ -1,11 +1,10 @@
-"""A real Apache Kafka on this machine, without Docker or a system Java: what
-``forewatch kafka up|down|status`` runs.
+"""Local Apache Kafka without Docker or a system Java, for ``forewatch kafka up|down|status``.
 
 One node, broker and controller in one JVM (KRaft), listening on 127.0.0.1 only. Everything lives in one
 folder::
 
     broker.json         ports, cluster id, process id and the time that process started
-    server.properties   written anew at each start
+    server.properties   written at each start
     data/               the log segments; they survive ``down`` and ``up``
     server.log          what the server printed since its last start
 
@@ -35,10 +34,11 @@ from pipeline.local_kafka.distribution import ensure_jars
 
 HOST = "127.0.0.1"
 DEFAULT_DIR = Path(".forewatch") / "kafka"
-STARTS = 3  # a port that was free may be taken before Kafka binds it: then once more with another
+#: Attempts to start: a free port may be taken before Kafka binds it.
+MAX_START_ATTEMPTS = 3
 
-# The last three keep a one-node, rarely idle broker quick: no wait for other members, small internal topics.
-# Retention by time would delete recorded data, whose timestamps are old, under its reader.
+# The last three keep a one-node broker fast: no wait for other members, small internal topics. Retention by
+# time would delete recorded data with old timestamps while it is read.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -67,14 +67,14 @@ Configuration:
 
 
 class BrokerError(ForewatchError):
-    """The local broker did not start, stop or answer as it should."""
+    """The local broker failed to start, stop or answer."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """What ``forewatch kafka status`` prints. ``answers`` is True when a metadata request came back."""
+    """Status for ``forewatch kafka status``. ``answers`` is True if a metadata request was answered."""
 
     running: bool
     answers: bool
@@ -85,7 +85,7 @@ class BrokerStatus:
 
 @dataclass(slots=True)
 class _State:
-    """``broker.json``. A process is ours only if both its id and its start time are."""
+    """Content of ``broker.json``. The process is identified by its id and its start time."""
 
     cluster_id: str
     port: int = 0
@@ -95,11 +95,10 @@ class _State:
 
 
 class LocalBroker:
-    """The broker of one folder. Any process may ask for it to be ``up`` or ``down``; it outlives the one that
-    started it.
+    """Broker of one folder. Any process may start and stop it; it outlives the process that started it.
 
-    ``port`` 0 takes a free port the first time and the same one ever after. ``settings`` are added to
-    server.properties. ``announce`` gets one line where something takes long (the first download).
+    ``port`` 0 takes a free port the first time and the same one later. ``settings`` are added to
+    server.properties. ``announce`` gets one line before a long step (the first download).
     """
 
     def __init__(
@@ -119,14 +118,14 @@ class LocalBroker:
 
     @property
     def address(self) -> str:
-        """``host:port`` for clients. Raises BrokerError where this broker was never up."""
+        """Address ``host:port`` for clients. Raises BrokerError before the first start."""
         state = self._load()
         if not state.port:
             raise BrokerError(f"no broker has run in {self.data_dir} yet; start it with: forewatch kafka up")
         return f"{HOST}:{state.port}"
 
     def process(self) -> psutil.Process | None:
-        """The running server, or None. A process that merely got the same id is not it."""
+        """Return the running server, or None, also if another process has its id now."""
         state = self._load()
         with suppress(psutil.Error):
             process = psutil.Process(state.pid) if state.pid else None
@@ -139,7 +138,7 @@ class LocalBroker:
         return None
 
     def status(self, timeout: float = 3.0) -> BrokerStatus:
-        """Whether the server runs, and whether it answers within ``timeout`` seconds."""
+        """Return whether the server runs, and whether it answers within ``timeout`` seconds."""
         process, state = self.process(), self._load()
         address = f"{HOST}:{state.port}" if state.port else None
         return BrokerStatus(
@@ -157,12 +156,16 @@ class LocalBroker:
         """
         jars = ensure_jars(self._announce)
         with self._locked():
-            for attempt in range(STARTS):
+            for attempt in range(MAX_START_ATTEMPTS):
                 if self.process() is None:
                     self._start(jars)
                 if self._wait(time.monotonic() + timeout):
                     return self.address
-                if self._port or "Address already in use" not in self._log_tail(40) or attempt == STARTS - 1:
+                if (
+                    self._port
+                    or "Address already in use" not in self._log_tail(40)
+                    or attempt == MAX_START_ATTEMPTS - 1
+                ):
                     break
         self.down()
         raise BrokerError(
@@ -172,7 +175,7 @@ class LocalBroker:
     def down(self, timeout: float = 20.0) -> bool:
         """Stop the broker (SIGTERM, then SIGKILL after ``timeout`` seconds).
 
-        False: it was not running. The data stays.
+        Return False if it was not running. The data stays.
         """
         process = self.process()
         if process is None:
@@ -221,7 +224,7 @@ class LocalBroker:
                 [*java, "kafka.Kafka", "server.properties"],
                 cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        # it shall outlive this object: no ResourceWarning, no wait; psutil follows it from here
+        # The process outlives this object: no ResourceWarning and no wait. psutil observes it from here on.
         child.returncode = 0
         state.pid, state.started = child.pid, psutil.Process(child.pid).create_time()
         self._save(state)
@@ -254,8 +257,9 @@ class LocalBroker:
         return False
 
     def _answers(self, timeout: float) -> bool:
-        """Does the cluster of this very folder answer a metadata request? (Another server may have got our
-        port.)
+        """Return True if the cluster of this folder answers a metadata request.
+
+        Another server may use its port now.
         """
         state = self._load()
         with suppress(OSError), socket.create_connection((HOST, state.port), timeout):
@@ -277,7 +281,7 @@ class LocalBroker:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Two processes that ask for ``up`` at once get one broker."""
+        """Lock the folder, so that two processes that start the broker at once get one."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with open(self.data_dir / "up.lock", "w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
@@ -308,7 +312,7 @@ def _free_port() -> int:
 
 
 def _is_free(port: int) -> bool:
-    """Can a server listen on ``port`` now? 0 is no port."""
+    """Return True if a server can listen on ``port`` now. 0 is no port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,8 +1,6 @@
-"""The jars of the local Kafka broker: named with their hashes in ``kafka_jars.json``, fetched once per user,
-by jgo.
+"""Jars of the local Kafka broker, listed with their hashes in ``kafka_jars.json``.
 
-The list is written anew (the second artifact is what Kafka's log goes through; its own distribution adds it,
-too) by
+jgo downloads them once per user. The list is updated (the second artifact is Kafka's logging backend) by
 
     python -m pipeline.local_kafka.distribution
     org.apache.kafka:kafka_2.13:4.2.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3
@@ -30,22 +28,21 @@ PARALLEL_DOWNLOADS = 8
 
 
 class DownloadError(ForewatchError):
-    """The jars of the broker could not be fetched."""
+    """The jars of the broker could not be downloaded."""
 
     exit_code = 3
 
 
 def cache_home() -> Path:
-    """The per-user cache folder: ``$XDG_CACHE_HOME/forewatch``, else ``~/.cache/forewatch``."""
+    """Return the per-user cache folder: ``$XDG_CACHE_HOME/forewatch``, else ``~/.cache/forewatch``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forewatch"
 
 
 def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> Path:
-    """The folder that holds the broker's jars; what is missing is downloaded, which ``announce`` says in one
-    line.
+    """Return the folder with the broker's jars, after a download if they are missing.
 
-    Two processes may ask at once: one downloads, the other waits. The folder appears whole or not at all.
-    Raises DownloadError.
+    ``announce`` gets one line before a download. Of two processes one downloads and the other waits. The folder
+    is complete or absent. Raises DownloadError.
     """
     lock = json.loads(files("pipeline.local_kafka").joinpath(LOCK).read_text())
     digest = hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()[:8]
@@ -91,8 +88,9 @@ def _download(jars: dict[str, str], folder: Path) -> None:
 
 
 def _context(repository: Path) -> Any:
-    """jgo's resolver over a private repository, so that an interrupted download leaves no half file for the
-    next one.
+    """Return jgo's resolver over a private repository.
+
+    So an interrupted download leaves no partial file for the next one.
     """
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL

@@ -1,4 +1,4 @@
-"""Many small segments become few large ones, sorted by series so that one series is read without the others."""
+"""Merging of small segments into large ones, sorted by series so that one series is read alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from storage.history import parquet
 from storage.history.segments import Segment, SegmentStore, valid
 
 TARGET_BYTES = 16 << 20
-FEWEST = 4  # segments that are worth a merge
-DAY_S = 86_400
+MIN_SEGMENTS_TO_MERGE = 4
+DAY_SECONDS = 86_400
 
 
 def compact(store: SegmentStore, folder: str, below: int) -> int:
-    """Merge segments of one log that end at or before ``below``, delete what is superseded; returns how many
-    files fewer there are.
+    """Merge segments of one log that end by ``below``, and delete superseded ones.
 
-    ``below`` is the offset of a committed snapshot: what lies before it is never written again. A merged file
-    is complete before its parts are deleted, and counts instead of them from then on, so a crash in between
-    does no harm.
+    ``below`` is the offset of a committed snapshot: segments before it are never written again. A merged file
+    is complete before its parts are deleted and supersedes them, so that a crash in between has no effect.
+    Return the number of files fewer.
     """
     listed = [segment for segment in store.list(folder) if segment.next <= below]
     current = valid(listed)
@@ -34,13 +33,14 @@ def compact(store: SegmentStore, folder: str, below: int) -> int:
 
 
 def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Adjacent small segments, of one day each so that retention by age keeps its grain."""
+    """Yield runs of adjacent small segments of one day, so that retention by age stays exact to a day."""
     run: list[Segment] = []
     for segment in segments:
         if segment.size_bytes >= TARGET_BYTES // 2:
             continue
         if run and (
-            run[-1].next != segment.first or run[-1].written_s // DAY_S != segment.written_s // DAY_S
+            run[-1].next != segment.first
+            or run[-1].written_s // DAY_SECONDS != segment.written_s // DAY_SECONDS
         ):
             yield run
             run = []
@@ -49,13 +49,17 @@ def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
 
 
 def _worthwhile(run: list[Segment]) -> list[Segment]:
-    """The longest part of a run that may be merged: sizes alike, or a large file would be written again for
-    every few small ones.
+    """Return the longest part of a run with similar sizes.
+
+    Otherwise a large file would be written again for every few small ones.
     """
-    for start in range(len(run) - FEWEST + 1):
+    for start in range(len(run) - MIN_SEGMENTS_TO_MERGE + 1):
         sizes = list(accumulate(segment.size_bytes for segment in run[start:]))
         group = run[start : start + bisect_right(sizes, TARGET_BYTES)]
-        if len(group) >= FEWEST and 2 * max(segment.size_bytes for segment in group) <= sizes[len(group) - 1]:
+        if (
+            len(group) >= MIN_SEGMENTS_TO_MERGE
+            and 2 * max(segment.size_bytes for segment in group) <= sizes[len(group) - 1]
+        ):
             return group
     return []
 

@@ -1,12 +1,11 @@
-"""History: recent points and their verdicts, written in the background and read by ``explain``, training and
-plots.
+"""Recorded history: recent points with their verdicts, for ``explain``, training and plots.
 
     engine ── append ──► queue ──► one thread: a buffer per partition ──► segments on disk ──► merged segments
            ◄─ barrier ── "everything below this offset is on disk"
 
-The owner appends what it has committed. Before a snapshot commits it asks for a ``barrier`` at the snapshot's
-offset; after a crash it replays from there, and so appends again exactly what a buffer in memory may have
-lost. Disk errors cost history, never scoring.
+The owner of a partition appends committed points; a thread writes them. Before a snapshot commits, the owner
+waits for a ``barrier`` at its offset. After a crash it replays from there, and so appends again exactly what
+the buffer in memory has lost. A disk error loses history and never stops scoring.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from storage.history.compaction import compact
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 FLUSH_SECONDS = 10.0
-SEGMENT_BYTES = 8 << 20  # in memory; less than half of that on disk
-MEMORY_BYTES = 128 << 20
-#: How long ``append`` waits for room while the disk keeps up. While writing fails, what has no room is
-#: dropped at once.
-PATIENCE = 5.0
-RETRY_AFTER = (0.1, 0.5, 2.0)
-READ_ATTEMPTS = 5
+#: Size of a segment in memory; it is less than half of that on disk.
+SEGMENT_BYTES = 8 << 20
+MAX_BUFFERED_BYTES = 128 << 20
+#: Time that ``append`` waits for room. While writing fails, rows without room are dropped at once.
+APPEND_TIMEOUT_SECONDS = 5.0
+RETRY_DELAYS_SECONDS = (0.1, 0.5, 2.0)
+MAX_READ_ATTEMPTS = 5
 
 
 @dataclass(slots=True)
 class HistoryStats:
-    """Since the start of the writer. ``dropped_rows`` were scored, but are lost to history."""
+    """Counts since the start of the writer. ``dropped_rows`` were scored but not recorded."""
 
     rows: int = 0
     segments: int = 0
@@ -51,7 +50,7 @@ class HistoryStats:
 
 @dataclass(slots=True)
 class _Buffer:
-    """What one partition has not written yet: the positions [first, next) and the rows that came of them."""
+    """Unwritten part of one partition: the offsets [first, next) and their rows."""
 
     folder: str
     epoch: int
@@ -68,10 +67,10 @@ class _Buffer:
 
 
 class HistoryWriter:
-    """Writes the history of one stream. The engine's thread calls the methods; they wait for the disk only
-    where they say so.
+    """Writer of the recorded history of one stream.
 
-    ``on_error`` is called with every failure, from the writer's threads.
+    The engine's thread calls the methods; only ``barrier`` and ``close`` wait for the disk. ``on_error`` is
+    called with every failure, from the writer's threads.
     """
 
     def __init__(self, path: str, stream: str, on_error: Callable[[Exception], None] | None = None) -> None:
@@ -92,8 +91,9 @@ class HistoryWriter:
         self._merging: dict[str, Future[None]] = {}
 
     def open(self, partition: Partition, identity: str, epoch: int, offset: int) -> None:
-        """We own ``partition`` from ``epoch`` on and append from ``offset`` on (the snapshot's): what older
-        owners wrote behind it goes.
+        """Start appending to an owned partition at ``offset``, which is the snapshot's.
+
+        Segments that former owners wrote after it are superseded.
         """
         folder = self._folders[partition] = folder_of(self._stream, partition, identity)
 
@@ -106,8 +106,9 @@ class HistoryWriter:
         self._do(begin)
 
     def append(self, partition: Partition, first_offset: int, next_offset: int, table: pa.Table) -> None:
-        """Rows (``storage.history.parquet.rows``) that came of reading [first_offset, next_offset), which is
-        committed or is being replayed.
+        """Append the rows (``storage.history.parquet.rows``) of the offsets [first_offset, next_offset).
+
+        They are committed, or being replayed.
         """
         size = 4 * table.num_rows + sum(
             column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type)
@@ -115,18 +116,17 @@ class HistoryWriter:
         if self._reserve(size):
             self._do(lambda: self._keep(self._buffers[partition], first_offset, next_offset, table, size))
         else:
-            self._do(lambda: self._lose(self._buffers[partition], table.num_rows))
+            self._do(lambda: self._count_dropped(self._buffers[partition], table.num_rows))
 
     def flush(self) -> None:
-        """Write soon what is there: called a moment before ``barrier``, it makes that one short."""
+        """Start writing the buffer, so that a ``barrier`` soon after is short."""
         self._do(self._flush)
 
     def barrier(self, partition: Partition, offset: int, timeout: float = 30.0) -> bool:
-        """Wait until everything that was appended to ``partition`` is on disk, in segments that end at
-        ``offset`` or before.
+        """Wait until everything appended to ``partition`` is on disk, in segments that end by ``offset``.
 
-        False: something was lost since the last barrier, or the disk does not keep up; history has a hole,
-        nothing else is wrong.
+        Return False if rows were lost since the last barrier, or if the disk is too slow: the recorded history
+        has a hole, and scoring goes on.
         """
         done = threading.Event()
         whole: list[bool] = []
@@ -142,9 +142,7 @@ class HistoryWriter:
         return done.wait(0 if self._failing else timeout) and whole[0]
 
     def settle(self, partition: Partition, offset: int) -> None:
-        """The snapshot at ``offset`` is committed: what lies before it is final, and small segments of it are
-        merged.
-        """
+        """Merge small segments before ``offset``, where a snapshot is committed: they are final."""
         folder = self._folders[partition]
         if folder not in self._merging or self._merging[folder].done():
             self._merging[folder] = self._merger.submit(
@@ -152,7 +150,7 @@ class HistoryWriter:
             )
 
     def drop(self, partition: Partition) -> None:
-        """The partition is no longer ours: what is not written yet is its new owner's business."""
+        """Drop the buffer of a lost partition; its new owner writes those rows."""
 
         def forget() -> None:
             self._release(self._buffers.pop(partition).bytes)
@@ -161,7 +159,7 @@ class HistoryWriter:
             self._do(forget)
 
     def close(self) -> None:
-        """Write everything and stop the threads. Calling it twice is fine."""
+        """Write everything and stop the threads. Calling it twice is allowed."""
         if self._thread.is_alive():
             self._do(self._flush)
             with self._changed:
@@ -178,13 +176,15 @@ class HistoryWriter:
             self._changed.notify_all()
 
     def _reserve(self, size: int) -> bool:
-        """Room for ``size`` bytes; one batch alone always has it."""
+        """Reserve ``size`` bytes of the buffer; a single batch always fits."""
 
         def room() -> bool:
-            return self._memory == 0 or self._memory + size <= MEMORY_BYTES
+            return self._memory == 0 or self._memory + size <= MAX_BUFFERED_BYTES
 
         with self._changed:
-            granted = self._changed.wait_for(lambda: room() or self._failing, PATIENCE) and room()
+            granted = (
+                self._changed.wait_for(lambda: room() or self._failing, APPEND_TIMEOUT_SECONDS) and room()
+            )
             if granted:
                 self._memory += size
             return granted
@@ -226,12 +226,12 @@ class HistoryWriter:
         buffer.rows += table.num_rows
         buffer.bytes += size
 
-    def _lose(self, buffer: _Buffer, rows: int) -> None:
+    def _count_dropped(self, buffer: _Buffer, rows: int) -> None:
         self.stats.dropped_rows += rows
         buffer.whole = False
 
     def _flush_due(self) -> None:
-        short = self._memory > MEMORY_BYTES // 2
+        short = self._memory > MAX_BUFFERED_BYTES // 2
         now = time.monotonic()
         for buffer in self._buffers.values():
             if buffer.bytes >= SEGMENT_BYTES or (
@@ -252,13 +252,13 @@ class HistoryWriter:
                 buffer.folder, buffer.first, buffer.next, buffer.epoch, times["min"], times["max"], written
             )
             if not self._put(segment, parquet.encode(table), buffer.rows):
-                self._lose(buffer, buffer.rows)
+                self._count_dropped(buffer, buffer.rows)
         size = buffer.bytes
         buffer.clear()
         self._release(size)
 
     def _put(self, segment: Segment, data: bytes, rows: int) -> bool:
-        for delay in (*RETRY_AFTER, None):
+        for delay in (*RETRY_DELAYS_SECONDS, None):
             try:
                 self._store.write(segment, data)
             except Exception as error:
@@ -286,8 +286,7 @@ class HistoryWriter:
 
 
 class HistoryReader:
-    """Reads what writers, also of other processes, have put on disk; the last ``FLUSH_SECONDS`` may be
-    missing."""
+    """Reader of segments that any process wrote; the last ``FLUSH_SECONDS`` may be missing."""
 
     def __init__(self, path: str) -> None:
         self._store = SegmentStore(path)
@@ -301,11 +300,16 @@ class HistoryReader:
         until_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Rows (see ``storage.history.parquet``) with since_ns ≤ time < until_ns, by series and time; each
-        read offset's rows once.
+        """Return rows (see ``storage.history.parquet``) by series and time, those of each offset once.
 
-        ``series`` names one, or several, exactly. ``columns`` chooses further ones beside ``series`` and
-        ``time``; left out: all. Raises OSError, or what the fsspec file system raises.
+        Raises OSError, or what the fsspec file system raises.
+
+        Args:
+            stream: Name of the stream.
+            series: One or several names, None for all series.
+            since_ns: Earliest time, inclusive.
+            until_ns: Latest time, exclusive.
+            columns: Columns beside ``series`` and ``time``, None for all.
         """
         names = [series] if isinstance(series, str) else series
         return self._attempted(
@@ -321,8 +325,7 @@ class HistoryReader:
         until_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> tuple[pa.Table, int]:
-        """Like ``read``, but at most ``most`` rows: the newest of every series, as many of each as there is
-        room for; and how many are left out.
+        """Read at most ``most`` rows, the newest of every series, and the number of rows left out.
 
         Memory is bounded by those rows and one segment.
         """
@@ -342,7 +345,7 @@ class HistoryReader:
         return self._attempted(stream, newest), unread
 
     def _attempted(self, stream: str, tables: Callable[[], Iterator[pa.Table]]) -> pa.Table:
-        for _ in range(READ_ATTEMPTS):
+        for _ in range(MAX_READ_ATTEMPTS):
             try:
                 return parquet.ordered(parquet.joined(list(tables()) or [parquet.empty()]))
             except FileNotFoundError:
@@ -357,7 +360,7 @@ class HistoryReader:
         until_ns: int | None,
         columns: Sequence[str] | None,
     ) -> Iterator[pa.Table]:
-        """Segment by segment."""
+        """Yield the rows segment by segment."""
         for segment in valid(self._store.list(folder_of(stream))):
             if (since_ns is None or segment.newest_ns >= since_ns) and (
                 until_ns is None or segment.oldest_ns < until_ns
@@ -383,9 +386,7 @@ def _wanted(columns: Sequence[str] | None) -> list[str] | None:
 
 
 def _level(counts: NDArray[np.int64], most: int) -> int:
-    """The largest share that no series may exceed, so that together they have at most ``most`` rows (at least
-    one each).
-    """
+    """Return the largest row limit per series with at most ``most`` rows in total, at least one each."""
     low, high = 1, max(1, int(counts.max(initial=1)))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""Rows of history as a table and as Parquet bytes.
+"""Rows of recorded history as a table and as Parquet bytes.
 
 A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict,
 one column per value that a point has
@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROW_GROUP = 1 << 16
+ROWS_PER_ROW_GROUP = 1 << 16
 
 
 def empty() -> pa.Table:
-    """No rows at all."""
+    """Return a table without rows."""
     nothing = np.empty(0, np.int64)
     return rows(nothing, nothing, nothing.astype(np.int32), pa.nulls(0, pa.string()), [], {}, {})
 
@@ -37,7 +37,7 @@ def rows(
     per_point: Mapping[str, NDArray[Any]],
     per_channel: Mapping[str, NDArray[Any]],
 ) -> pa.Table:
-    """A batch of N points as a table, copying as little as possible.
+    """Return a batch of N points as a table, copying as little as possible.
 
     offset, time (N,); series (N,) indices into ``names``, an Arrow string array that may hold many more; each
     array of ``per_point`` (N,), of ``per_channel`` (N, C). The arrays belong to the table afterwards and must
@@ -55,7 +55,7 @@ def rows(
 
 
 def column(values: NDArray[Any]) -> pa.Array:
-    """The Arrow array of a NumPy vector, without a copy where it can be; NaN stays NaN.
+    """Return the Arrow array of a NumPy vector, without a copy where possible; NaN stays NaN.
 
     (``pa.array`` would import pandas first.)
     """
@@ -66,12 +66,12 @@ def column(values: NDArray[Any]) -> pa.Array:
 
 
 def constant(value: str, rows: int) -> pa.Array:
-    """One text for all of N rows, in four bytes each."""
+    """Return one text for all of N rows, in four bytes each."""
     return pa.DictionaryArray.from_arrays(column(np.zeros(rows, np.int32)), texts([value]))
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow string array.
+    """Return an Arrow string array.
 
     (``pa.array`` of a list would import pandas first, a second or more of a daemon's start.)
     """
@@ -89,7 +89,7 @@ def texts(values: Sequence[str | None]) -> pa.Array:
 
 
 def compacted(table: pa.Table) -> pa.Table:
-    """The same rows with a dictionary of only those series that occur in them."""
+    """Return the rows with a dictionary of only the series that occur in them."""
     at = table.schema.get_field_index("series")
     series = table.column(at).unify_dictionaries().combine_chunks()
     used, index = np.unique(series.indices.to_numpy(), return_inverse=True)
@@ -100,7 +100,7 @@ def compacted(table: pa.Table) -> pa.Table:
 
 
 def ordered(table: pa.Table) -> pa.Table:
-    """The rows by series, then time, then as they came."""
+    """Return the rows by series, then time, then arrival."""
     if table.num_rows == 0:
         return table
     series = table.column("series").unify_dictionaries().combine_chunks()
@@ -111,15 +111,14 @@ def ordered(table: pa.Table) -> pa.Table:
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of several; a column that some lack (a channel was added) is null there."""
+    """Return one table of several, with nulls for a column that some lack (an added channel)."""
     return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
 
 
 def encode(table: pa.Table) -> bytes:
-    """Parquet with zstd.
+    """Return Parquet bytes with zstd.
 
-    Times and offsets differ little from row to row, and the bytes of floats compress when they stand by
-    significance.
+    Times and offsets are delta-encoded, and floats are split by byte significance, so that they compress.
     """
     packed = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_int64(field.type)}
     split = {field.name: "BYTE_STREAM_SPLIT" for field in table.schema if pa.types.is_floating(field.type)}
@@ -127,7 +126,7 @@ def encode(table: pa.Table) -> bytes:
     pq.write_table(
         table,
         sink,
-        row_group_size=ROW_GROUP,
+        row_group_size=ROWS_PER_ROW_GROUP,
         compression="zstd",
         compression_level=1,
         use_dictionary=["series", "model"],
@@ -137,14 +136,14 @@ def encode(table: pa.Table) -> bytes:
 
 
 def counts(table: pa.Table) -> dict[str, int]:
-    """How many rows each series has."""
+    """Return the number of rows of each series."""
     series = table.column("series").unify_dictionaries().combine_chunks()
     number = np.bincount(series.indices.to_numpy(), minlength=len(series.dictionary))
     return dict(zip(series.dictionary.to_pylist(), number.tolist(), strict=True))
 
 
 def without_oldest(table: pa.Table, surplus: dict[str, int]) -> pa.Table:
-    """The rows without the oldest of each series, as many as its ``surplus``, which becomes less by them."""
+    """Remove the oldest rows of each series, up to its ``surplus``, which is reduced by them."""
     series = table.column("series").unify_dictionaries().combine_chunks()
     code, time, names = (
         series.indices.to_numpy(),
@@ -167,7 +166,7 @@ def decode(
     until_ns: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The rows of some series with since_ns ≤ time < until_ns; row groups without any are not read."""
+    """Read rows with since_ns ≤ time < until_ns; row groups without any are not read."""
     bounds = (
         None if series is None else pc.field("series").isin(list(series)),
         None if since_ns is None else pc.field("time") >= since_ns,

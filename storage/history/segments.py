@@ -1,5 +1,4 @@
-"""Where history lies: Parquet files on any fsspec path, whose names say all that is needed to choose among
-them.
+"""Segments of recorded history: Parquet files on any fsspec path, chosen by their names alone.
 
     <root>/<stream>/<topic>/<partition>/<log>/<first>-<next>.e<epoch>.t<oldest>_<newest>.w<written>.parquet
 
@@ -36,7 +35,7 @@ _NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of history. ``size_bytes`` is 0 for one that is about to be written."""
+    """File of recorded history. ``size_bytes`` is 0 before it is written."""
 
     folder: str  # below the root: that of one log
     first: int
@@ -49,12 +48,12 @@ class Segment:
 
     @property
     def path(self) -> str:
-        """Below the root."""
+        """Path below the root."""
         return f"{self.folder}/{self.first}-{self.next}.e{self.epoch}.t{self.oldest_ns}_{self.newest_ns}.w{self.written_s}.parquet"
 
     @staticmethod
     def parse(path: str, size_bytes: int) -> Segment | None:
-        """The segment of a path below the root; None for any other file."""
+        """Return the segment of a path below the root, None for any other file."""
         folder, _, name = path.rpartition("/")
         found = _NAME.fullmatch(name)
         if found is None:
@@ -64,7 +63,7 @@ class Segment:
 
 
 def folder_of(stream: str, partition: Partition | None = None, identity: str | None = None) -> str:
-    """The folder, below the root, of a stream, of one of its partitions, or of one log of that."""
+    """Return the folder below the root of a stream, of a partition, or of one log of it."""
     folder = _quoted(stream)
     if partition is not None:
         folder += f"/{_quoted(partition.topic)}/{partition.number}"
@@ -74,15 +73,15 @@ def folder_of(stream: str, partition: Partition | None = None, identity: str | N
 
 
 def _quoted(text: str) -> str:
-    """A folder's name; those too long for a file system (a file's path as a topic) end in a hash."""
+    """Return a folder's name; one that is too long for a file system ends in a hash."""
     name = quote(text, safe="").replace(".", "%2E")
     return name if len(name) <= 200 else f"{name[:180]}{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def valid(segments: Iterable[Segment]) -> list[Segment]:
-    """Those of ``segments`` that together hold each position once, in order.
+    """Return the segments that together hold each offset once, in order.
 
-    A higher epoch beats a lower one; within an epoch a merged file beats its parts, which are deleted only
+    A higher epoch supersedes a lower one; within an epoch a merged file its parts, which are deleted only
     after it is written.
     """
     chosen: list[Segment] = []
@@ -104,7 +103,7 @@ def _overlap(one: Segment, other: Segment) -> bool:
 
 
 class SegmentStore:
-    """The files below one root.
+    """Store of segments below one root.
 
     Raises OSError, or what the fsspec file system raises, and ConfigError for a root that cannot be used.
     """
@@ -119,7 +118,7 @@ class SegmentStore:
         self._local = isinstance(self.fs, LocalFileSystem)
 
     def list(self, folder: str = "") -> list[Segment]:
-        """Every segment below ``folder`` (see ``folder_of``), also those that are not valid any more."""
+        """Return every segment below ``folder`` (see ``folder_of``), including superseded ones."""
         below = f"{self.root}/{folder}".rstrip("/")
         self.fs.invalidate_cache()
         files = self.fs.find(below, detail=True) if self.fs.exists(below) else {}
@@ -129,7 +128,7 @@ class SegmentStore:
         return Segment.parse(path.removeprefix(self.root).lstrip("/"), int(info.get("size") or 0))
 
     def write(self, segment: Segment, data: bytes) -> None:
-        """Put the file there whole or not at all; it is on the disk when this returns."""
+        """Write the file atomically; it is on the disk when this returns."""
         path = f"{self.root}/{segment.path}"
         if not self._local:
             self.fs.makedirs(f"{self.root}/{segment.folder}", exist_ok=True)
@@ -151,7 +150,7 @@ class SegmentStore:
         self._sync_folder(folder)
 
     def open(self, segment: Segment) -> BinaryIO:
-        """For reading.
+        """Open a segment for reading.
 
         Raises FileNotFoundError if it was merged, superseded or pruned since it was listed.
         """
@@ -159,9 +158,7 @@ class SegmentStore:
         return file
 
     def sweep(self, before_s: float) -> int:
-        """Delete half-written files that a process left behind when it died before ``before_s``; returns how
-        many.
-        """
+        """Delete half-written files from before ``before_s``, and return their number."""
         swept = 0
         for path in Path(self.root).rglob("*.partial") if self._local else ():
             with suppress(FileNotFoundError):  # it was finished meanwhile
@@ -171,7 +168,7 @@ class SegmentStore:
         return swept
 
     def delete(self, segment: Segment) -> None:
-        """It is gone afterwards, also if somebody else was faster."""
+        """Delete a segment, which may be deleted already."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.root}/{segment.path}")
 

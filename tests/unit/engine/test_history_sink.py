@@ -237,8 +237,8 @@ def test_kill_9_again_and_again_loses_nothing_and_doubles_nothing(path):
 
 
 def test_a_broken_disk_costs_history_only(path, monkeypatch):
-    monkeypatch.setattr(history, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(history, "MEMORY_BYTES", 50_000)
+    monkeypatch.setattr(history, "RETRY_DELAYS_SECONDS", (0.01,))
+    monkeypatch.setattr(history, "MAX_BUFFERED_BYTES", 50_000)
     failures: list[Exception] = []
     writer = HistoryWriter(path, "plant", failures.append)
     write = writer._store.write
@@ -264,7 +264,7 @@ def test_a_broken_disk_costs_history_only(path, monkeypatch):
 
 
 def test_a_slow_disk_slows_the_caller_instead_of_growing(path, monkeypatch):
-    monkeypatch.setattr(history, "MEMORY_BYTES", 200_000)
+    monkeypatch.setattr(history, "MAX_BUFFERED_BYTES", 200_000)
     writer = HistoryWriter(path, "plant")
     write, seen = writer._store.write, []
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
 from storage.history import parquet
-from storage.history.compaction import FEWEST, compact
+from storage.history.compaction import MIN_SEGMENTS_TO_MERGE, compact
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 FOLDER = folder_of("plant", Partition("sensors", 0), "log")
@@ -111,13 +111,13 @@ def offsets(store):
 
 def test_small_segments_are_merged_below_the_snapshot_only(tmp_path):
     store = SegmentStore(str(tmp_path))
-    put(store, *(segment(i * 10, i * 10 + 10) for i in range(FEWEST + 2)))
-    assert compact(store, FOLDER, FEWEST * 10) == FEWEST - 1
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(MIN_SEGMENTS_TO_MERGE + 2)))
+    assert compact(store, FOLDER, MIN_SEGMENTS_TO_MERGE * 10) == MIN_SEGMENTS_TO_MERGE - 1
     assert sorted((s.first, s.next) for s in store.list(FOLDER)) == [
-        (0, FEWEST * 10),
-        *((i * 10, i * 10 + 10) for i in (FEWEST, FEWEST + 1)),
+        (0, MIN_SEGMENTS_TO_MERGE * 10),
+        *((i * 10, i * 10 + 10) for i in (MIN_SEGMENTS_TO_MERGE, MIN_SEGMENTS_TO_MERGE + 1)),
     ]
-    assert offsets(store) == list(range((FEWEST + 2) * 10))
+    assert offsets(store) == list(range((MIN_SEGMENTS_TO_MERGE + 2) * 10))
     assert compact(store, FOLDER, 10**9) == 0, "too few of them, and the merged one is large among them"
 
 
@@ -133,7 +133,13 @@ def test_a_merge_that_died_before_its_parts_were_deleted(tmp_path):
 def test_two_days_are_not_merged_into_one(tmp_path):
     store = SegmentStore(str(tmp_path))
     day = 86_400
-    put(store, *(segment(i * 10, i * 10 + 10, written=day * (2 * i // FEWEST)) for i in range(FEWEST)))
+    put(
+        store,
+        *(
+            segment(i * 10, i * 10 + 10, written=day * (2 * i // MIN_SEGMENTS_TO_MERGE))
+            for i in range(MIN_SEGMENTS_TO_MERGE)
+        ),
+    )
     assert compact(store, FOLDER, 10**9) == 0
 
 
@@ -141,18 +147,18 @@ def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
     """It has read the parts when the new owner merges and deletes them; its own file must not come to
     overlap."""
     store, zombie = SegmentStore(str(tmp_path)), SegmentStore(str(tmp_path))
-    put(store, *(segment(i * 10, i * 10 + 10) for i in range(FEWEST + 1)))
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(MIN_SEGMENTS_TO_MERGE + 1)))
     write = zombie.write
 
     def frozen_before_writing(merged, data):
-        put(store, segment((FEWEST + 1) * 10, (FEWEST + 2) * 10))
+        put(store, segment((MIN_SEGMENTS_TO_MERGE + 1) * 10, (MIN_SEGMENTS_TO_MERGE + 2) * 10))
         monkeypatch.setattr("storage.history.compaction.TARGET_BYTES", 1 << 30)
-        assert compact(store, FOLDER, 10**9) == FEWEST + 1
+        assert compact(store, FOLDER, 10**9) == MIN_SEGMENTS_TO_MERGE + 1
         write(merged, data)
 
     monkeypatch.setattr(zombie, "write", frozen_before_writing)
-    assert compact(zombie, FOLDER, FEWEST * 10) == 0
-    assert offsets(store) == list(range((FEWEST + 2) * 10))
+    assert compact(zombie, FOLDER, MIN_SEGMENTS_TO_MERGE * 10) == 0
+    assert offsets(store) == list(range((MIN_SEGMENTS_TO_MERGE + 2) * 10))
 
 
 def test_a_segment_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
