@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from pipeline.config.schema import Config
 
 #: An open anomaly whose peak grew by less than this factor has not changed.
-GROWTH = 1.25
+MIN_PEAK_GROWTH = 1.25
 #: Newest schema of a body that this version writes.
-SCHEMA = 1
+BODY_SCHEMA = 1
 #: Field → key of schema 1, where the names differ.
 _KEYS = {"forecaster": "guard", "cause": "evidence"}
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
@@ -146,7 +146,7 @@ def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
     if missing:
         schema = values.get("schema", 1)
         raise StorageError(
-            f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {SCHEMA}"
+            f"an outbox row of schema {schema} lacks {', '.join(missing)}; this version writes schema {BODY_SCHEMA}"
         )
     return {f.name: values[key] for key, f in known.items() if key in values}
 
@@ -161,7 +161,7 @@ def _change(anomaly: Anomaly) -> str:
     if anomaly.state is AnomalyState.CLOSED:
         return f"closed/{anomaly.revision}"
     surprise = anomaly.surprise if math.isfinite(anomaly.surprise) else 0.0
-    return f"open/{anomaly.severity}/{math.floor(math.log(max(surprise, 1.0), GROWTH))}"
+    return f"open/{anomaly.severity}/{math.floor(math.log(max(surprise, 1.0), MIN_PEAK_GROWTH))}"
 
 
 def _encode(record: Any) -> str:

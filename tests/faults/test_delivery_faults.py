@@ -263,7 +263,8 @@ def test_an_endpoint_that_only_fails_is_disabled(database: Database, hours: int)
             for r in other.received
             if json.loads(r.body)["data"]["class"] == "fault"
         ]
-        assert "every attempt failed for 1h" in faults[0]["fault"]["message"]
+        failed_for = "1h" if hours == 1 else "3d"
+        assert f"every attempt failed for {failed_for}" in faults[0]["fault"]["message"]
         await driven.loop.close()
 
     with Receiver(answer(500)) as receiver, Receiver() as other:

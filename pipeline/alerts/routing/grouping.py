@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from uuid import uuid5
 
-from pipeline.alerts.outbox import GROWTH, decode_anomaly, decode_fault
+from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.routing.composer import short
 from pipeline.alerts.routing.routing_session import PendingChange, RoutingSession
 from pipeline.alerts.routing.rules import STORM, Behaviour, rank
@@ -196,12 +196,12 @@ def _change_of(before: AlertMember, now: AlertMember, alert: AlertRecord) -> Pen
     """Return the change if an event corrects what an earlier one reported."""
     if now.state == MemberState.RETRACTED:
         return PendingChange.RETRACTED if before.state != MemberState.RETRACTED else None
-    if rank(now.severity) < rank(before.severity) or now.surprise < before.surprise / GROWTH:
+    if rank(now.severity) < rank(before.severity) or now.surprise < before.surprise / MIN_PEAK_GROWTH:
         return PendingChange.REVISED
     differs = (
         now.state == MemberState.OPEN
         or now.severity != before.severity
-        or now.surprise > before.surprise * GROWTH
+        or now.surprise > before.surprise * MIN_PEAK_GROWTH
     )
     return PendingChange.REVISED if alert.state == AlertState.CLOSED and differs else None
 

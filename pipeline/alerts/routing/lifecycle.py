@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, stamp
-from pipeline.alerts.outbox import GROWTH, decode_anomaly
+from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose, other_series
 from pipeline.alerts.routing.grouping import behaviour_of
 from pipeline.alerts.routing.matchers import match_fields
@@ -161,7 +161,7 @@ def _kind_due(
         return "updated"
     if alert.open_count == 0:
         return None
-    grown = alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * GROWTH
+    grown = alert.count > alert.sent_count or alert.surprise > alert.sent_surprise * MIN_PEAK_GROWTH
     if grown and not alert.flapping:
         return "updated"
     repeat_due = (
