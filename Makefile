@@ -10,7 +10,7 @@ help:
 	@echo "make test    set up (once), lint, check types and run every test but the long ones"
 	@echo "make setup   only install into .venv, from requirements.lock"
 	@echo "make lint    ruff and mypy        make format  let ruff rewrite"
-	@echo "make docs    write the pages of docs/ that are made from the code"
+	@echo "make docs    generate the reference pages and build the documentation site into site/"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and caches"
 

@@ -28,7 +28,7 @@ setup() {
         return
     fi
     [ -x "$BIN/python" ] || "$(find_python)" -m venv "$VENV"
-    echo "installing into $VENV (about 6 GB, most of it PyTorch; once)" >&2
+    echo "installing into $VENV (about 6.8 GB, most of it PyTorch; once)" >&2
     "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
     "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
     "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
@@ -51,13 +51,13 @@ case $target in
     test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
-    docs) setup; "$BIN/python" -m pipeline.cli.docs docs ;;
+    docs) setup; "$BIN/python" -m pipeline.cli.docs docs; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
     lock)
         setup
         "$BIN/python" -m pip install --quiet uv
         "$BIN/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
         ;;
-    clean) rm -rf "$VENV" build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis ;;
+    clean) rm -rf "$VENV" build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis ;;
     *)
         echo "usage: make setup|demo|test|lint|format|docs|lock|clean (or: sh tools/dev.sh TARGET)" >&2
         exit 2

@@ -1,6 +1,4 @@
-"""Writes the pages of ``docs/`` that are made from the code: ``python -m pipeline.cli.docs FOLDER``
-(``make docs``).
-"""
+"""Generator of the reference pages in ``docs/reference``: ``python -m pipeline.cli.docs docs`` (``make docs``)."""
 
 from __future__ import annotations
 
@@ -8,16 +6,26 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.alerts.messages.payload import schema_text
+from pipeline.cli.payload_reference import payloads_markdown
 from pipeline.cli.reference import commands_markdown
 from pipeline.config.reference import configuration_markdown
 from pipeline.observability.metrics_reference import metrics_markdown
 
 PAGES: dict[str, Callable[[], str]] = {
+    "alert-payload.schema.json": schema_text,
     "commands.md": commands_markdown,
     "configuration.md": configuration_markdown,
     "metrics.md": metrics_markdown,
+    "payloads.md": payloads_markdown,
 }
 
-if __name__ == "__main__":
+
+def write_pages(folder: Path) -> None:
+    """Write every generated page into ``folder``/reference."""
     for name, page in PAGES.items():
-        (Path(sys.argv[1]) / "reference" / name).write_text(page(), encoding="utf-8")
+        (folder / "reference" / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1]))

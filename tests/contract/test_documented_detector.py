@@ -1,6 +1,4 @@
-"""The detector and the forecaster that docs/how-to/add-a-scorer.md shows are what they are said to be: they run, and
-pass the suite.
-"""
+"""The detector of docs/how-to/add-a-scorer.md and the forecaster of add-a-forecaster.md pass the suite."""
 
 from __future__ import annotations
 
@@ -21,16 +19,15 @@ from detectors.base import CAUSES, Points, State, Verdicts
 from detectors.forecasters.base import Forecaster, ForecasterConfig
 from pipeline import detect
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-scorer.md"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
 
-def shown(start: str, **names: Any) -> Any:
-    """The class of the indented block that begins with ``start``."""
-    lines = PAGE.read_text().splitlines()
+def shown(page: str, start: str, **names: Any) -> Any:
+    """Return the class of the Python block of ``page`` that begins with ``start``."""
+    lines = (HOW_TO / page).read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if line.strip() == start)
-    block = [line for line in lines[first:] if line]
-    end = next(i for i, line in enumerate(block) if not line.startswith("    "))
-    exec(compile(dedent("\n".join(block[:end])), str(PAGE), "exec"), names)
+    end = next(i for i in range(first, len(lines)) if lines[i].strip() == "```")
+    exec(compile(dedent("\n".join(lines[first:end])), page, "exec"), names)
     return names["Mine"]
 
 
@@ -38,6 +35,7 @@ def shown(start: str, **names: Any) -> Any:
 def mine(monkeypatch):
     typing = {"Iterable": Iterable, "NDArray": NDArray}
     kind = shown(
+        "add-a-scorer.md",
         "class Mine:",
         np=np,
         DetectorSpec=DetectorSpec,
@@ -72,6 +70,7 @@ def test_the_shown_detector_finds_a_spike_and_says_in_which_channel(mine):
 
 def test_the_shown_forecaster():
     kind = shown(
+        "add-a-forecaster.md",
         "class Mine(Forecaster):",
         nn=torch.nn,
         torch=torch,
