@@ -1,4 +1,4 @@
-"""What a user writes in YAML, checked before anything starts."""
+"""The configuration file: models, checks, template and reference."""
 
 from pipeline.config.loader import ConfigFileError, load_config
 from pipeline.config.schema import Config, Stream, config_hash

@@ -1,4 +1,4 @@
-"""From a YAML file to a ``Config``: every mistake is named with its line, its key, and what to do about it."""
+"""Reading of a YAML file into a ``Config``; each error has its line, its key and a remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class ConfigFileError(ConfigError):
-    """Everything that is wrong with one config file; ``problems`` holds it for programs."""
+    """All errors of a config file; ``problems`` holds them for programs."""
 
     def __init__(self, file: Path, problems: list[Problem]) -> None:
         self.file = file
@@ -34,7 +34,8 @@ class ConfigFileError(ConfigError):
 def load_config(path: Path | str) -> Config:
     """Read and check a config file.
 
-    Raises ConfigFileError with all that is wrong, in the order of the lines.
+    Raises:
+        ConfigFileError: The file has errors; all of them are listed in the order of the lines.
     """
     file = Path(path)
     tree = _parse(file, _read(file))
@@ -74,7 +75,7 @@ def _read(file: Path) -> str:
 
 
 class _Constructor(RoundTripConstructor):
-    """Leaves times as they were written: the models read them."""
+    """Constructor that keeps times as text, because the models parse them."""
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
@@ -86,7 +87,7 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
     try:
         tree = yaml.load(text)
     except MarkedYAMLError as error:
-        # A key without its colon is noticed only at the next token: where the key stands helps more.
+        # A missing colon is detected at the next token. The position of the key is more helpful.
         beginning = error.context == "while scanning a simple key"
         mark = (error.context_mark if beginning else None) or error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
@@ -97,7 +98,7 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
         raise ConfigFileError(
             file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]
         ) from None
-    except (TypeError, ValueError) as error:  # what ruamel lets through: a list as a key, !!int before a word
+    except (TypeError, ValueError) as error:  # ruamel accepts a list as a key, or !!int before a word
         raise ConfigFileError(
             file, [Problem(0, (), f"not a config: {error}", "write keys as plain text, and no !tags")]
         ) from None
@@ -151,11 +152,11 @@ class _Lines:
         self._renamed = renamed
 
     def of(self, path: KeyPath) -> int:
-        """Line of the deepest key of ``path`` that stands in the file; 0 for the file as a whole."""
+        """Return the line of the deepest key of ``path`` in the file; 0 for the whole file."""
         node: Any = self._tree
         line = 0
         for key in self._as_written(path):
-            # not written here: missing, or merged from an anchor
+            # The key is missing here, or merged from an anchor.
             with suppress(AttributeError, KeyError, TypeError):
                 line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
             try:

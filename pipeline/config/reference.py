@@ -1,6 +1,4 @@
-"""The configuration explained: the JSON Schema for editors and ``docs/reference/configuration.md``, both made from the
-models.
-"""
+"""JSON Schema and reference page of the configuration, generated from the models."""
 
 from __future__ import annotations
 
@@ -16,26 +14,26 @@ Schema = dict[str, Any]
 
 _HEAD = """# Configuration
 
-Generated from `pipeline/config/schema.py` by `make docs`; do not edit. `forewatch init` writes a commented file to begin with, `forewatch check FILE`
-names what is wrong with a file by line and key, and `forewatch schema` prints the JSON Schema that gives editors completion.
+Generated from `pipeline/config/schema.py` by `make docs`; do not edit. `forewatch init` writes a commented example, `forewatch check FILE`
+reports errors with line, key and remedy, and `forewatch schema` prints the JSON Schema for completion in editors.
 
 - Durations are written `30s`, `5m`, `1h30m`, `7d` (units: ms, s, m, h, d, w).
-- An unknown key is an error. A key that is left out has the default of the table.
-- Secrets never stand in the file: they are named, and read from the environment or from a file ([Secret](#secret)).
-- Paths are relative to the folder that forewatch is started in.
-- A running daemon takes a changed file on SIGHUP, or by itself with `run --watch`; a file with mistakes is refused and the old one stays.
+- An unknown key is an error. A missing key has the default value of the table.
+- The file contains no secrets. It names an environment variable or a file for each ([Secret](#secret)).
+- Paths are relative to the working directory of forewatch.
+- A running daemon reloads the file on SIGHUP, or after each change with `run --watch`. If the new file has errors, the running config stays in force.
 """
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes default durations as a user writes them."""
+    """Generator that writes default durations in the format of the config."""
 
     def encode_default(self, dft: Any) -> Any:
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
 def json_schema() -> Schema:
-    """JSON Schema (draft 2020-12) of a config file."""
+    """Return the JSON Schema (draft 2020-12) of a config file."""
     schema = Config.model_json_schema(schema_generator=_Generator)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -45,7 +43,7 @@ def json_schema() -> Schema:
 
 
 def configuration_markdown() -> str:
-    """The text of ``docs/reference/configuration.md``."""
+    """Return the reference page as Markdown."""
     schema = json_schema()
     sections = dict(_sections("", schema, schema["$defs"]))
     parts = [_HEAD]
@@ -60,7 +58,7 @@ def configuration_markdown() -> str:
 def _sections(
     name: str, model: Schema, defs: Schema, title: str = "The file", path: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """(model, title of its section), each model once, in the order in which a reader comes to it."""
+    """Yield each model with the title of its section, in the order of the page."""
     yield name, title
     for key, value in model["properties"].items():
         for inner, step in _models(value, key):
@@ -70,7 +68,7 @@ def _sections(
 
 
 def _models(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Models that stand somewhere in a key's schema, with the path to them."""
+    """Yield the models in the schema of a key, with their paths."""
     if "$ref" in schema:
         yield schema["$ref"].rpartition("/")[2], path
     for option in schema.get("anyOf", ()):

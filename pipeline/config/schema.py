@@ -1,4 +1,4 @@
-"""The configuration: what a user writes in YAML, checked before anything starts.
+"""The models of the configuration file.
 
 Every key is documented by its ``description``; ``docs/reference/configuration.md`` and the JSON Schema are generated
 from here.
@@ -30,29 +30,31 @@ class KafkaSourceConfig(ConfigModel):
 
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
     topics: list[str] = Field(
-        min_length=1, description="topics to read; partitions that are added later are found"
+        min_length=1, description="topics to read; partitions that are added later are read as well"
     )
-    group: str | None = Field(None, description="consumer group; left out: forewatch-<stream>")
+    group: str | None = Field(None, description="consumer group (default: forewatch-<stream>)")
     start: str = Field(
         "earliest",
-        description="where a partition without a position begins: earliest, latest, or an ISO 8601 time",
+        description="first offset of a partition without a stored position: earliest, latest, or an ISO 8601 time",
     )
     on_gap: Literal["fail", "resume-earliest"] = Field(
-        "fail", description="what to do when the position is older than retention or the topic was made again"
+        "fail",
+        description="action when the stored position is no longer in the topic or the topic was recreated",
     )
     client: Literal["kafka-python", "confluent"] = Field(
         "kafka-python", description="confluent needs the extra forewatch[confluent]"
     )
     security: dict[str, Any] = Field(
         default_factory=dict,
-        description="SASL and TLS settings, passed to the client as they are (kafka-python's names)",
+        description="SASL and TLS settings, passed unchanged to the client (names of kafka-python)",
     )
     password: Secret | None = Field(None, description="SASL password")
     session_timeout: Duration = Field(
-        timedelta(seconds=10), description="a member silent for this long is replaced"
+        timedelta(seconds=10),
+        description="time without a heartbeat after which a consumer loses its partitions",
     )
     max_poll_interval: Duration = Field(
-        timedelta(minutes=5), description="a batch that takes longer loses its partitions"
+        timedelta(minutes=5), description="time between two polls after which a consumer loses its partitions"
     )
 
 
@@ -60,25 +62,25 @@ class FilesSourceConfig(ConfigModel):
     """CSV or Parquet files; each file is one partition, each row one record."""
 
     paths: list[str] = Field(
-        min_length=1, description="paths or glob patterns; the ending says which: .csv, .csv.gz, .parquet"
+        min_length=1, description="paths or glob patterns of .csv, .csv.gz or .parquet files"
     )
-    follow: bool = Field(False, description="go on watching for new files and appended rows")
+    follow: bool = Field(False, description="keep reading new files and appended rows")
 
 
 class TelemetrySourceConfig(ConfigModel):
-    """This machine's own CPU, memory, disk and network counters (psutil)."""
+    """CPU, memory, disk and network counters of this machine (psutil)."""
 
     every: Duration = Field(timedelta(seconds=1), description="time between two readings")
 
 
 class MemorySourceConfig(ConfigModel):
-    """Records that a program puts in (tests, `forewatch demo --no-kafka`)."""
+    """Records from an in-process log (tests, `forewatch demo --no-kafka`)."""
 
     name: str = Field("memory", description="name of the in-process log")
 
 
 class SourceConfig(ConfigModel):
-    """Where records come from; exactly one of the keys."""
+    """Source of the records; exactly one of the keys."""
 
     kafka: KafkaSourceConfig | None = None
     files: FilesSourceConfig | None = None
@@ -102,23 +104,23 @@ Fields = list[str] | dict[str, str]
 
 
 class RecordFormat(ConfigModel):
-    """How one record becomes points: which fields name the series, the time and the values."""
+    """Fields of a record that hold the series, the time and the values."""
 
     series: str | list[str] | dict[str, str] = Field(
-        description="field, or fields, that name the series; a mapping gives labels other names: {site: meta.site}"
+        description="field or fields that identify the series; a mapping sets the names of the labels: {site: meta.site}"
     )
     time: str = Field(description="field of the event time: epoch in s, ms, µs or ns, or ISO 8601")
     time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field(
-        "auto", description="auto tells epochs apart by their size"
+        "auto", description="unit of numeric times; auto derives it from the size of the number"
     )
-    timezone: str = Field("UTC", description="zone of times that name none")
+    timezone: str = Field("UTC", description="time zone of times without a zone")
     values: str | Fields = Field(
-        description="numeric fields, one channel each; a mapping names channels: {bytes: octets}"
+        description="numeric fields, one channel each; a mapping sets the names of the channels: {bytes: octets}"
     )
     optional: list[str] = Field(
         default_factory=list,
-        description="channels (or fields that the aggregate reads) that a record may lack: a missing value then; a record that lacks any "
-        "other field is a dead letter",
+        description="channels (or fields of the aggregate) that may be absent from a record and are then missing values; "
+        "a record without any other field becomes a dead letter",
     )
 
     @property
@@ -137,11 +139,11 @@ class RecordFormat(ConfigModel):
 
 
 class JsonFormat(RecordFormat):
-    """JSON objects; a dot descends: ``meta.site``."""
+    """JSON objects; a dot selects a nested field: ``meta.site``."""
 
     samples: str | None = Field(
         None,
-        description="field that holds an array of samples; fields are looked for there, then in the record",
+        description="field with an array of samples; other fields are read from the sample, then from the record",
     )
 
 
@@ -150,12 +152,12 @@ class CsvFormat(RecordFormat):
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="field separator")
     header: list[str] | None = Field(
-        None, description="column names of records that carry no header line (Kafka)"
+        None, description="column names of records without a header line (Kafka)"
     )
 
 
 class FormatConfig(ConfigModel):
-    """How records are decoded; exactly one of the keys."""
+    """Format of the records; exactly one of the keys."""
 
     json_: JsonFormat | None = Field(None, alias="json")
     csv: CsvFormat | None = None
@@ -181,105 +183,113 @@ AggregateName = Literal[
 
 
 class Aggregate(ConfigModel):
-    """Irregular or event-like input is aggregated to one point a series and interval."""
+    """Aggregation of irregular records or events to one point per series and interval."""
 
-    every: Duration = Field(description="length of an interval; intervals are aligned to the epoch")
+    every: Duration = Field(description="length of the interval; intervals are aligned to the epoch")
     values: dict[
         str, AggregateName | Annotated[dict[AggregateName, str], Field(min_length=1, max_length=1)]
     ] = Field(
         min_length=1,
-        description="channel → function (of the channel of the same name), or channel → {function: field}; these become the channels",
+        description="channel → function of the value with the same name, or channel → {function: field}; these are the channels of the stream",
     )
 
 
 class Limit(ConfigModel):
-    """Static limits of a channel; a value outside is flagged from the first point on."""
+    """Static limits of a channel; a value outside is flagged, starting with the first point."""
 
-    min: float | None = Field(None, description="lowest value that is normal")
-    max: float | None = Field(None, description="highest value that is normal")
+    min: float | None = Field(None, description="lowest normal value")
+    max: float | None = Field(None, description="highest normal value")
 
 
 class Gap(ConfigModel):
-    """What happens where points are missing."""
+    """Treatment of missing points."""
 
     policy: Literal["gap", "hold", "linear"] = Field(
         "gap",
-        description="gap: the model is told; hold: the last value is repeated; linear: filled on a line (known only when the next point is there)",
+        description="gap: the detector handles the missing points; hold: repeat the last value; linear: interpolate (as soon as the next point is known)",
     )
     restart_after: int | None = Field(
-        None, ge=1, description="this many missing points begin the series anew"
+        None,
+        ge=1,
+        description="number of consecutive missing points after which the state of the series is reset",
     )
 
 
 class DeadLetterLimit(ConfigModel):
-    """When bad records mean that the stream itself is broken: it stops, nothing is skipped."""
+    """Share of undecodable records above which a stream stops; no record is skipped."""
 
-    ratio: float = Field(0.5, gt=0, le=1, description="share of bad records among the last `window` records")
-    window: int = Field(1000, ge=1, description="records the ratio is taken over")
-    run: int = Field(500, ge=1, description="bad records in a row")
+    ratio: float = Field(
+        0.5, gt=0, le=1, description="share of undecodable records among the last `window` records"
+    )
+    window: int = Field(1000, ge=1, description="number of records over which the ratio is computed")
+    run: int = Field(500, ge=1, description="number of consecutive undecodable records")
 
 
 class Stream(ConfigModel):
-    """One configured input: a source, a message format, a preset and a detector."""
+    """An input stream: source, record format, preset and detector."""
 
     source: SourceConfig
     format: FormatConfig
-    preset: Literal["sensor", "network", "stock"] = Field(
-        "sensor", description="what kind of numbers these are"
-    )
+    preset: Literal["sensor", "network", "stock"] = Field("sensor", description="kind of time series")
     detector: str = Field(
         "standard", description="light, standard, strong, or the name of a registered detector"
     )
-    every: Duration | None = Field(None, description="cadence of a series; left out: learned from the data")
-    lateness: Duration = Field(timedelta(0), description="how long to wait for points that come out of order")
+    every: Duration | None = Field(
+        None, description="interval between points of a series (default: learned from the data)"
+    )
+    lateness: Duration = Field(timedelta(0), description="time to wait for points that arrive out of order")
     future: Duration | None = Field(
         timedelta(hours=1),
-        description="a point further ahead than this of the log's own clock is quarantined; null: never",
+        description="a point that is this far ahead of the clock of the log becomes a dead letter; null disables the check",
     )
     aggregate: Aggregate | None = None
     counters: list[str] = Field(
         default_factory=list,
-        description="channels that only grow (resets apart); they become rates per second",
+        description="monotonic counters (resets are allowed); they are converted to rates per second",
     )
     calendar: str | None = Field(
-        None, description="an exchange_calendars name such as XNYS: no gap where the market is closed"
+        None, description="trading calendar of exchange_calendars, such as XNYS; closed hours are not a gap"
     )
     gap: Gap = Field(default_factory=Gap)
-    limits: dict[str, Limit] = Field(default_factory=dict, description="static limits by channel")
-    direction: Literal["both", "up", "down"] = Field("both", description="which deviations count")
-    min_deviation: float = Field(
-        0.0, ge=0, description="smaller deviations, relative to what was expected, are never flagged"
+    limits: dict[str, Limit] = Field(default_factory=dict, description="channel → static limits")
+    direction: Literal["both", "up", "down"] = Field(
+        "both", description="direction of the deviations that are flagged"
     )
-    alarm_rate: float = Field(1e-4, gt=0, lt=1, description="wanted share of alarms among undisturbed points")
+    min_deviation: float = Field(
+        0.0, ge=0, description="smallest deviation, relative to the expected value, that can be flagged"
+    )
+    alarm_rate: float = Field(1e-4, gt=0, lt=1, description="target share of alarms among normal points")
     threshold: str = Field(
         "static",
-        description="what a surprise must reach: static, the alarm rate itself; or quantile, spot, dspot, conformal, or the name of a registered one: a level that each series learns from its own surprises",
+        description="threshold of the surprisal: static (given by the alarm rate), or learned by each series: quantile, spot, dspot, conformal, or the name of a registered threshold",
     )
-    min_points: int = Field(1, ge=1, description="points in a row over the threshold before an alarm")
+    min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
     close_after: int = Field(
-        3, ge=1, description="points in a row that end an anomaly: neither flagged nor near the threshold"
+        3,
+        ge=1,
+        description="consecutive points, neither flagged nor close to the threshold, that close an anomaly",
     )
     warm_start: Path | None = Field(
         None,
-        description="file or folder of historical points (CSV, Parquet): they give a series its initial state, and a training reads those that are older than the recorded history",
+        description="file or folder of historical points (CSV, Parquet); they give each series its initial state, and training uses those that are older than the recorded history",
     )
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(
         timedelta(days=7),
-        description="a series silent for this long leaves memory; it comes back with its state",
+        description="time without points after which the state of a series is moved from memory to the database",
     )
     alerts: AlertsConfig = Field(
         default_factory=AlertsConfig,
-        description="what becomes of the anomalies: rules, groups, silences, budget",
+        description="alerting: rules, groups, silences and budget",
     )
     retraining: Retraining = Field(
         default_factory=Retraining,
-        description="when the model is trained again, on what, and who decides about it",
+        description="retraining of the model: schedule, data and promotion",
     )
 
     power: bool = Field(
         True,
-        description="find out what would be caught, on shadow copies of live series; takes at most 2 % of a core",
+        description="measure the detection power on copies of live series; uses at most 2 % of a core",
     )
 
     @model_validator(mode="after")
@@ -301,16 +311,16 @@ class Stream(ConfigModel):
 
 
 class Storage(ConfigModel):
-    """How much is kept, and for how long."""
+    """Snapshots and retention."""
 
     snapshot_every: Duration = Field(
-        timedelta(seconds=30), description="time between two snapshots of the series' state"
+        timedelta(seconds=30), description="time between two snapshots of the state of the series"
     )
     history_path: str | None = Field(
-        None, description="folder or fsspec URL of the recorded history; left out: <database name>.history"
+        None, description="folder or fsspec URL of the recorded history (default: <database name>.history)"
     )
     history: bool = Field(
-        True, description="keep recent points and verdicts (for explain, training and plots)"
+        True, description="record points and verdicts (used by explain, training and plots)"
     )
     keep_history: Duration = Field(
         timedelta(days=30), description="age after which history segments are deleted"
@@ -319,10 +329,12 @@ class Storage(ConfigModel):
         None, ge=1, description="total size above which the oldest segments are deleted"
     )
     models_path: str | None = Field(
-        None, description="folder or fsspec URL of the trained models; left out: <database name>.models"
+        None, description="folder or fsspec URL of the trained models (default: <database name>.models)"
     )
     keep_models: int = Field(
-        5, ge=1, description="versions of a stream's model that are kept beside those that decided an anomaly"
+        5,
+        ge=1,
+        description="model versions of a stream that are kept, in addition to those that produced a stored anomaly",
     )
     keep_anomalies: Duration = Field(
         timedelta(days=365), description="age after which closed anomalies are deleted"
@@ -333,24 +345,26 @@ class Storage(ConfigModel):
 
 
 class Http(ConfigModel):
-    """Where /healthz, /readyz and /metrics are served."""
+    """Address of /healthz, /readyz and /metrics."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(9464, ge=0, le=65535, description="port; 0 picks a free one and logs it")
+    port: int = Field(9464, ge=0, le=65535, description="port; 0 takes a free port and logs it")
 
 
 class EngineConfig(ConfigModel):
-    """The loop. The defaults are right for nearly everybody."""
+    """Settings of the processing loop. The defaults suit nearly all installations."""
 
-    max_batch: int = Field(20_000, ge=1, description="most records of one batch and one transaction")
+    max_batch: int = Field(
+        20_000, ge=1, description="largest number of records in a batch, which is one transaction"
+    )
     watchdog: Duration = Field(
         timedelta(minutes=2),
-        description="the process exits (code 70) when the loop has not turned for this long",
+        description="time without a turn of the loop after which the process exits with code 70",
     )
 
 
 class Config(ConfigModel):
-    """The whole file."""
+    """The configuration file."""
 
     database: str = Field(
         "sqlite:///forewatch.db",
@@ -358,17 +372,17 @@ class Config(ConfigModel):
     )
     database_password: Secret | None = Field(None, description="password of the database user")
     storage: Storage = Field(default_factory=Storage)
-    http: Http | None = Field(default_factory=Http, description="null: serve nothing")
+    http: Http | None = Field(default_factory=Http, description="null disables the HTTP server")
     engine: EngineConfig = Field(default_factory=EngineConfig)
     cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
     endpoints: dict[str, Endpoint] = Field(
-        default_factory=dict, description="name → receiver of alerts; without one there are no alerts"
+        default_factory=dict, description="name → receiver of alerts; without an endpoint there are no alerts"
     )
 
     @property
     def history_path(self) -> str:
-        """Folder or URL of the history segments: as configured, or beside the database file."""
+        """Folder or URL of the recorded history: as configured, or beside the database file."""
         if self.storage.history_path is not None:
             return self.storage.history_path
         return f"{make_url(self.database).database}.history"

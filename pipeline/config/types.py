@@ -1,4 +1,4 @@
-"""What the models of the configuration are made of: a model that refuses unknown keys, durations, secrets."""
+"""Building blocks of the configuration models: base model, durations and secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
 
 def parse_duration(value: Any) -> Any:
-    """``5m``, ``30s``, ``1h30m`` → timedelta. Anything else is left for pydantic to refuse."""
+    """Return the timedelta of a text such as ``5m``, ``30s`` or ``1h30m``."""
     if isinstance(value, timedelta):
         return value
     if isinstance(value, str):
@@ -37,7 +37,7 @@ def parse_duration(value: Any) -> Any:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest spelling that ``parse_duration`` reads back."""
+    """Return the shortest text that ``parse_duration`` reads back."""
     rest, out = round(value / timedelta(milliseconds=1)), ""
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, size)
@@ -60,21 +60,21 @@ Duration = Annotated[
 
 
 class ConfigModel(BaseModel):
-    """Unknown keys are errors: a misspelt key must not pass silently."""
+    """Base of the models. An unknown key is an error, so that a misspelt key is not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class SecretMissing(ConfigError, ValueError):
-    """What the config names as the place of a secret is not there."""
+    """The environment variable or file of a secret does not exist."""
 
 
 class Secret(ConfigModel):
-    """A secret comes from the environment or from a file, never from the config itself."""
+    """Secret from an environment variable or a file; the config never contains it."""
 
-    env: str | None = Field(None, description="name of the environment variable that holds it")
+    env: str | None = Field(None, description="name of the environment variable with the secret")
     file: Path | None = Field(
-        None, description="path of the file that holds it (surrounding white space is cut off)"
+        None, description="path of the file with the secret (surrounding white space is removed)"
     )
 
     @model_validator(mode="after")
@@ -84,7 +84,11 @@ class Secret(ConfigModel):
         return self
 
     def reveal(self) -> SecretStr:
-        """Read the secret now. Raises SecretMissing that names the variable or file, never its content."""
+        """Read the secret.
+
+        Raises:
+            SecretMissing: It cannot be read; the message names the variable or file, never the content.
+        """
         if self.env is not None:
             if self.env not in os.environ:
                 raise SecretMissing(

@@ -50,11 +50,11 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         "every: 1m", "every: 60\n    preset: senzor\n    alarm_rate: 2\n    lateness: soon"
     ).replace("topics", "topcs")
     assert refusal(tmp_path, text) == [
-        "forewatch.yaml:4: streams.plant.source.kafka.topics: is missing — add it: topics to read; partitions that are added later are found",
+        "forewatch.yaml:4: streams.plant.source.kafka.topics: is missing — add it: topics to read; partitions that are added later are read as well",
         "forewatch.yaml:4: streams.plant.source.kafka.topcs: there is no such key — did you mean topics?",
         "forewatch.yaml:6: streams.plant.every: 60 does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
         "forewatch.yaml:7: streams.plant.preset: 'senzor' is not one of sensor, network, stock — did you mean sensor?",
-        "forewatch.yaml:8: streams.plant.alarm_rate: 2 must be less than 1 — wanted share of alarms among undisturbed points",
+        "forewatch.yaml:8: streams.plant.alarm_rate: 2 must be less than 1 — target share of alarms among normal points",
         "forewatch.yaml:9: streams.plant.lateness: 'soon' does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
     ]
 
@@ -71,7 +71,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         (
             "[sensors]",
             "[]",
-            "4: streams.plant.source.kafka.topics: is empty — topics to read; partitions that are added later are found",
+            "4: streams.plant.source.kafka.topics: is empty — topics to read; partitions that are added later are read as well",
         ),
         (
             "every: 1m",
