@@ -60,11 +60,14 @@ class Driven:
     def __init__(
         self, bench: RouterBench, ends: dict[str, EndpointConfig], config: dict[str, Any] | None = None
     ) -> None:
-        self.bench = bench
+        self.bench, self.metrics = bench, Metrics()
         self.loop = DeliveryLoop(
-            bench.database, router_of(ends, config), ends, AlertMetrics(Metrics()), clock=lambda: bench.now_ns
+            bench.database,
+            router_of(ends, config),
+            ends,
+            AlertMetrics(self.metrics),
+            clock=lambda: bench.now_ns,
         )
-        self.metrics = self.loop._metrics._metrics
 
     async def work(self, seconds: float = 0) -> None:
         """Let time pass, from one timer to the next; at each do what is due."""
