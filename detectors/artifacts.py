@@ -1,12 +1,13 @@
-"""A trained model as two plain files: NAME.safetensors (tensors) and NAME.json (manifest), on any fsspec
-path. Never pickle.
+"""A trained model as two plain files on any fsspec path; never pickle.
+
+NAME.safetensors holds the tensors, NAME.json the manifest.
 
     ArtifactError            cannot be read or written: the path, and what to do
     └── CorruptArtifact      truncated, swapped or hostile: refused before a byte of it is used
 
 The manifest is written last and holds the sha256 of the tensors, so a reader sees a whole model or an error.
-``save`` returns the sha256 of the manifest: the name of exactly this model. Who keeps it (a registry row) and
-gives it to ``load`` notices any change of either file.
+``save`` returns the sha256 of the manifest, which identifies the model. ``load`` checks it and so detects any
+change of either file.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
 FORMAT: Final = 1
-LARGEST: Final = 1 << 30  # bytes; larger tensors are refused before they are read
-LARGEST_MANIFEST: Final = 1 << 22
+MAX_TENSOR_BYTES: Final = 1 << 30  # bytes; larger tensors are refused before they are read
+MAX_MANIFEST_BYTES: Final = 1 << 22
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,10 +55,10 @@ class Artifact:
 
 
 def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> str:
-    """Write ``path``.safetensors, then ``path``.json; returns the digest.
+    """Write ``path``.safetensors, then ``path``.json; return the digest.
 
-    Raises ArtifactError where the path cannot be written, ValueError where a tensor is not finite or the
-    manifest is not JSON.
+    Raises ArtifactError if the path cannot be written, ValueError if a tensor is not finite or the manifest
+    is not JSON.
     """
     for name, value in tensors.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -77,19 +78,19 @@ def save(path: str, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, 
 
 
 def load(path: str, digest: str | None = None) -> Artifact:
-    """Read and check ``path``.json and ``path``.safetensors; ``digest`` is what ``save`` returned.
+    """Read and check ``path``.json and ``path``.safetensors.
 
-    Raises CorruptArtifact where the files are not those that were saved, ArtifactError where they cannot be
-    read.
+    ``digest`` is the value that ``save`` returned. Raises CorruptArtifact if the files were changed,
+    ArtifactError if they cannot be read.
     """
-    text = _read(f"{path}.json", LARGEST_MANIFEST)
+    text = _read(f"{path}.json", MAX_MANIFEST_BYTES)
     if digest is not None and _sha256(text) != digest:
         raise CorruptArtifact(
             f"{path}.json has sha256 {_sha256(text)}, not {digest}: it was changed after it was saved; restore it or train again"
         )
     manifest = _manifest(path, text)
     about = manifest["tensors"]
-    data = _read(f"{path}.safetensors", LARGEST)
+    data = _read(f"{path}.safetensors", MAX_TENSOR_BYTES)
     if len(data) != about["bytes"] or _sha256(data) != about["sha256"]:
         raise CorruptArtifact(
             f"{path}.safetensors has {len(data)} bytes with sha256 {_sha256(data)[:12]}…, but its manifest says {about['bytes']} bytes with "
@@ -105,8 +106,9 @@ def load(path: str, digest: str | None = None) -> Artifact:
 
 
 def expect(artifact: Artifact, shapes: Mapping[str, Any]) -> None:
-    """Raises CorruptArtifact unless the tensors are finite and exactly those of ``shapes`` (name → list of
-    lengths).
+    """Check that the tensors are finite and have the ``shapes`` (name → lengths).
+
+    Raises CorruptArtifact.
     """
     found, path = _shapes(artifact.tensors), artifact.path
     if found != dict(shapes):
@@ -124,7 +126,7 @@ def expect(artifact: Artifact, shapes: Mapping[str, Any]) -> None:
 
 
 class Checkpoints:
-    """The last two states of one training, so that a kill while one is written leaves the other."""
+    """The last two states of one training; a kill during a write leaves the other one."""
 
     def __init__(self, path: str, recipe: Mapping[str, Any]) -> None:
         self.path, self.recipe = path, json.loads(json.dumps(recipe))
@@ -133,7 +135,7 @@ class Checkpoints:
         save(f"{self.path}-{step % 2}", tensors, {**about, "step": step, "recipe": self.recipe})
 
     def latest(self) -> Artifact | None:
-        """The newest whole state of a training with this very recipe; None: begin anew."""
+        """Return the newest whole state of a training with this recipe, or None."""
         found = []
         for name in (f"{self.path}-0", f"{self.path}-1"):
             with suppress(ArtifactError):
@@ -186,7 +188,7 @@ def _read(path: str, most: int) -> bytes:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Under another name first, then renamed: a file appears whole or not at all."""
+    """Write under a temporary name, then rename: a file appears whole or not at all."""
     try:
         fs, name = fsspec.core.url_to_fs(path)
         fs.makedirs(fs._parent(name), exist_ok=True)

@@ -1,6 +1,6 @@
-"""A GRU whose head attends over a bounded memory of its own past states (Bahdanau et al.
+"""A GRU with attention over a bounded memory of its own past states.
 
-2015; scaled dot product: Vaswani et al. 2017). Causal.
+Bahdanau et al. 2015; scaled dot product: Vaswani et al. 2017. Causal.
 """
 
 from __future__ import annotations

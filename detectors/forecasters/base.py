@@ -1,11 +1,11 @@
-"""What every forecaster is: a pure step from (weights, state, x) to (state, forecast), batched over series.
+"""The interface of a forecaster: a pure step, batched over series.
 
     x (B, T, F) ─► body with state ─► hidden (B, T, H) ─► head ─► raw (B, T', K, P) ─► output ─► parameters
     (B, T', K, P)
 
-B series, T steps, F inputs (the first is the series itself, the others are known beside it), K steps ahead, P
-parameters of the output. T' is T for many-to-many, 1 for the other heads. State is a tuple of tensors with
-the series as first axis: passed in, passed out, never kept inside.
+The step maps (weights, state, x) to (state, forecast). B series, T steps, F inputs (the first is the series
+itself, the others are known beside it), K steps ahead, P parameters of the output. T' is T for many-to-many
+and 1 for the other heads. State is a tuple of tensors with the series as first axis, passed in and out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEADS: Final = ("many_to_one", "one_to_many", "many_to_many")
 
 
 class NotCausal(Exception):
-    """A forecaster that looks at the future was asked for where only the past is known."""
+    """A forecaster that uses future points was requested for causal use."""
 
 
 @dataclass(frozen=True, slots=True)

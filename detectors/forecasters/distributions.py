@@ -1,9 +1,8 @@
-"""What a forecast says: a point, a Gaussian, a Student-t or quantiles; each with its proper score (Gneiting &
-Raftery 2007).
+"""Forecast distributions, each with its proper score (Gneiting & Raftery 2007).
 
-A network ends in raw numbers (…, P); ``natural`` turns them into parameters (…, P) that mean something and
-are what everyone else sees. All scores are negatively oriented (smaller is better), in units of the target or
-in nats.
+They are a point, a Gaussian, a Student-t or quantiles. A network ends in raw numbers (…, P), which
+``natural`` turns into parameters (…, P). All scores are negatively oriented (smaller is better), in units of
+the target or in nats.
 """
 
 from __future__ import annotations

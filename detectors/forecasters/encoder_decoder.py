@@ -1,8 +1,7 @@
-"""Encoder–decoder (Sutskever, Vinyals & Le 2014): an LSTM reads, its hidden vector alone starts a GRU cell
-that writes the next K steps.
+"""Encoder–decoder (Sutskever, Vinyals & Le 2014).
 
-``reconstruct`` writes the window that was just read backwards instead (LSTM-ED of Malhotra et al. 2016): what
-it cannot reproduce is unusual.
+An LSTM reads, and its hidden vector starts a GRU cell that writes the next K steps. ``reconstruct`` writes
+the window backwards instead (LSTM-ED of Malhotra et al. 2016): large reconstruction errors are unusual.
 """
 
 from __future__ import annotations

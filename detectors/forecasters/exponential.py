@@ -1,6 +1,6 @@
-"""Exponential smoothing: EWMA, Holt's trend and Holt–Winters' additive season (Hyndman & Athanasopoulos, ch.
+"""Exponential smoothing with rates fitted by gradient.
 
-8), its rates fitted by gradient.
+EWMA, Holt's trend and Holt–Winters' additive season (Hyndman & Athanasopoulos, ch. 8).
 """
 
 from __future__ import annotations

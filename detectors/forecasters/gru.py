@@ -1,6 +1,6 @@
-"""Gated recurrent unit (Cho et al.
+"""Gated recurrent unit (Cho et al. 2014), with any number of stacked layers.
 
-2014), any number of stacked layers: an LSTM with three quarters of its weights and half of its state.
+It has three quarters of the weights and half of the state of an LSTM.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 # ruff: noqa: ANN001
-"""Networks of their own for some series of a stream, beside the LSTM that the others share: one set of
-weights holds them all.
+"""Per-group LSTMs beside the LSTM that the other series share.
 
-The tensors of a version are those of the shared LSTM and, where there are such networks, also ``NAMES``:
-which series have which, and the stacked recurrent weights. (A head of their own they have only in training:
-live, the readout of the series takes its place.) The live step is one compiled pass over the rows of a batch,
-each by the weights of its own lane: no padding, however few or many series a network has, and the same
-numbers however the points are cut into batches.
+The tensors of a version are those of the shared LSTM and, if there are per-group LSTMs, also ``NAMES``: the
+network of each series, and the stacked recurrent weights. Live, the readout of a series takes the place of
+the head, which exists in training only. The live step is one compiled pass over the rows of a batch, each
+with the weights of its own slot. It needs no padding, and its numbers do not depend on how the points are cut
+into batches.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class GroupNetworks:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> GroupNetworks | None:
-        """What ``tensors`` made; None where the weights are only those of the shared LSTM.
+        """Read what ``tensors`` made; return None if only the shared LSTM is there.
 
-        Raises ValueError where they are not whole.
+        Raises ValueError if the tensors are not whole.
         """
         if NAMES[0] not in arrays:
             return None
@@ -57,7 +56,7 @@ class GroupNetworks:
         )
 
     def of_series(self, names: Iterable[str]) -> Ints:
-        """The network of each (N,), 0: the shared one."""
+        """Return the network of each series (N,), 0 for the shared one."""
         return np.array([self.network.get(name, 0) for name in names], np.int32)
 
     def run(self, network: Ints, features: Floats, lane: Ints, h: Floats, c: Floats, out: Floats) -> None:
@@ -68,8 +67,9 @@ class GroupNetworks:
 
 
 def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
-    """What a version keeps of K networks: the series of each, and their state dicts, stacked (names as in
-    SharedLSTM); {} where there is none.
+    """Return the tensors of K networks: the series of each, and stacked state dicts.
+
+    Return {} without networks. The names in ``weights`` are those of SharedLSTM.
     """
     if not members:
         return {}
@@ -84,14 +84,14 @@ def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]
 
 
 def without(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Only the tensors of the shared LSTM."""
+    """Return only the tensors of the shared LSTM."""
     return {name: value for name, value in arrays.items() if not name.startswith(PREFIX)}
 
 
 def networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """The network, 1 … K, of each series that has one.
+    """Return the network, 1 … K, of each series that has one.
 
-    Raises ValueError where ``tensors`` did not make them.
+    Raises ValueError if ``tensors`` did not make the arrays.
     """
     if NAMES[0] not in arrays:
         return {}
@@ -112,7 +112,7 @@ def networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
 
 
 def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
-    """The series of each network that ``tensors`` made."""
+    """Return the series of each network."""
     found: list[list[str]] = [[] for _ in arrays.get("own.input", ())]
     for name, number in networks(arrays).items():
         found[number - 1].append(name)
@@ -120,7 +120,7 @@ def members(arrays: Mapping[str, NDArray[Any]]) -> list[list[str]]:
 
 
 def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict[str, list[int]]:
-    """The shapes that the tensors of own networks must have among ``arrays``."""
+    """Return the required shapes of the per-group tensors among ``arrays``."""
     if not any(name.startswith(PREFIX) for name in arrays):
         return {}
     count = {

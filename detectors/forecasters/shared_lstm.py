@@ -1,9 +1,8 @@
-"""The one LSTM that every series shares: pretrained on synthetic series, frozen, batched over all series of a
-stream.
+"""The LSTM that all series share, pretrained on synthetic series and frozen.
 
-Its hidden state is the input of a readout per series; its own head mixes the simple experts of ``features``
-and so forecasts from a series' first points on. Hochreiter & Schmidhuber, "Long short-term memory", 1997;
-mixing by a gate: Jacobs et al., "Adaptive mixtures of local experts", 1991.
+Its hidden state is the input of a readout per series. Its own head mixes the simple experts of
+``lstm_features`` and forecasts from a series' first points on. Hochreiter & Schmidhuber, "Long short-term
+memory", 1997; mixing by a gate: Jacobs et al., "Adaptive mixtures of local experts", 1991.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class SharedLSTM(nn.Module):
 
 
 def mixed(out: Tensor, inputs: Tensor) -> Pair:
-    """What the head says (…, K · OUTPUTS) of the ``inputs`` (…, F) → location and log scale, (…, K) each."""
+    """Turn the head's output (…, K · OUTPUTS) into location and log scale (…, K)."""
     out = out.reshape(*out.shape[:-1], len(lstm_features.HORIZONS), OUTPUTS)  # (…, K, OUTPUTS)
     chosen = inputs[
         ...,
@@ -68,12 +67,15 @@ def mixed(out: Tensor, inputs: Tensor) -> Pair:
 
 
 def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:
-    """The frozen net of this package, or that at ``path``, as ``frozen.read`` reads it."""
+    """Return the packaged network, or that at ``path``."""
     return network(read(path, digest))
 
 
 def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
-    """The net of this package, or with the given weights; from here on torch computes on one thread."""
+    """Return the network with the given weights, or the packaged ones.
+
+    From here on torch computes on one thread.
+    """
     torch.set_num_threads(1)
     module = SharedLSTM()
     arrays = read() if weights is None else weights

@@ -1,9 +1,9 @@
-"""Fitting a forecaster to series by truncated back-propagation through time, seeded and, on the CPU,
-deterministic.
+"""Fitting of a forecaster to series by truncated back-propagation through time.
 
 Truncated BPTT (Williams & Peng 1990): a series is cut into chunks, the state is carried from chunk to chunk
-and the gradient is not. The last part of every series is held out: training stops when it no longer gets
-better, and the best weights are kept. A killed fit goes on from its checkpoint.
+and the gradient is not. The last part of every series is held out: training stops when its score no longer
+improves, and the best weights are kept. A killed fit resumes from its checkpoint. Fits are seeded and, on the
+CPU, deterministic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MIN_TRAINING_POINTS = 32  # points of a series to train on
 
 
 class Untrainable(Exception):
-    """The data cannot teach anything: too little, constant, or all missing."""
+    """The data are too few, constant or all missing."""
 
 
 class TrainingStatus(StrEnum):
@@ -61,7 +61,7 @@ class TrainingSettings:
 
 @dataclass(slots=True)
 class EpochProgress:
-    """What a callback is told after every epoch; losses are means of the output's proper score."""
+    """Progress after an epoch; losses are means of the output's proper score."""
 
     epoch: int
     epochs: int
@@ -72,9 +72,9 @@ class EpochProgress:
 
 @dataclass(slots=True)
 class FitResult:
-    """What a fit came to.
+    """The result of a fit.
 
-    losses and held_out: one number an epoch; mae and naive: on the held-out part, first step ahead,
+    losses and held_out: one number per epoch; mae and naive: on the held-out part, first step ahead, in
     normalised units.
     """
 
@@ -111,7 +111,7 @@ class Scaler:
 
 
 def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
-    """Row of ``series`` (S, T) → why nothing can be learnt from it: fewer than ``LEAST`` points, or constant."""
+    """Return the rows of ``series`` (S, T) that cannot be trained on, with the reason."""
     there = np.isfinite(series).sum(1)
     reasons = {
         int(
@@ -126,8 +126,10 @@ def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
 
 
 def _spread(series: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Location and scale of each row: median, and the larger of the MAD and half of the mean deviation
-    (mostly constant series have no MAD).
+    """Return location and scale of each row: median, and a robust deviation.
+
+    The scale is the larger of the MAD and half of the mean deviation, because mostly constant series have no
+    MAD.
     """
     location = np.nanmedian(series, axis=1)
     away = np.abs(series - location[:, None])
@@ -149,10 +151,15 @@ def fit(
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: str | None = None,
 ) -> tuple[FitResult, Scaler]:
-    """Train ``forecaster`` in place on ``series`` (S, T), NaN where a point is missing or quarantined.
+    """Train ``forecaster`` in place. Raises Untrainable.
 
-    ``cancelled`` is asked before every chunk; ``checkpoint`` is a path (any fsspec one) to go on from after a
-    kill. Raises Untrainable.
+    Args:
+        forecaster: the forecaster.
+        series: values (S, T), NaN where a point is missing or in quarantine.
+        settings: how to train.
+        progress: called after every epoch.
+        cancelled: polled before every chunk.
+        checkpoint: path (any fsspec path) to resume from.
     """
     settings = settings or TrainingSettings()
     fitting = _Fitting(forecaster, np.asarray(series, np.float64), settings, cancelled, checkpoint)
@@ -161,7 +168,7 @@ def fit(
 
 
 class _Fitting:
-    """One fit: the data as tensors, the optimiser, the best weights so far."""
+    """One fit: data as tensors, optimiser and best weights so far."""
 
     def __init__(
         self,
@@ -228,7 +235,10 @@ class _Fitting:
         return TrainingStatus.FINISHED, f"all {self.settings.epochs} epochs"
 
     def _epoch(self, stepper: Stepper, epoch: int) -> float | None:
-        """Mean loss; None: cancelled. The order of the series depends on seed and epoch alone."""
+        """Return the mean loss, None if cancelled.
+
+        The order of the series depends on seed and epoch alone.
+        """
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.inputs))
         losses = []
         for rows in np.array_split(order, -(-len(order) // self.settings.batch)):
@@ -257,7 +267,7 @@ class _Fitting:
 
     @torch.no_grad()
     def _tail(self) -> tuple[Tensor, Tensor]:
-        """Forecasts and targets of the held-out part, the state carried through all that is before it."""
+        """Return forecasts and targets of the held-out part, with the state carried to it."""
         state, parts = self._initial(len(self.inputs)), []
         step = self.settings.chunk if self.forecaster.causal else self.inputs.shape[1]
         for start in range(0, self.inputs.shape[1], step):
@@ -274,14 +284,14 @@ class _Fitting:
         return torch.cat([p for p, _ in kept], 1), torch.cat([y for _, y in kept], 1)
 
     def _until(self, end: int) -> Tensor:
-        """Targets without those that lie in the held-out part."""
+        """Return the targets outside of the held-out part."""
         out = self.target.clone()
         for k in range(out.shape[2]):
             out[:, max(0, end - k - self.forecaster.first) :, k] = torch.nan
         return out
 
     def _loss(self, parameters: Tensor, target: Tensor) -> tuple[Tensor, int]:
-        """Mean of the proper score over the targets that are known, and how many those are."""
+        """Return the mean proper score of the known targets, and their number."""
         known = ~target.isnan()
         score = self.forecaster.output.loss(parameters, target.nan_to_num())
         count = int(known.sum())
@@ -314,7 +324,7 @@ class _Fitting:
         self.best = _Best(min(self.held_out), int(saved.manifest["best_epoch"]), weights)
 
     def result(self, status: TrainingStatus, reason: str) -> FitResult:
-        """The best weights back in place, and how good they are."""
+        """Restore the best weights and return the result."""
         if self.best.weights:
             self.forecaster.load_state_dict(self.best.weights)
         parameters, target = self._tail()
@@ -334,14 +344,14 @@ class _Fitting:
 
 
 def fill(values: Tensor) -> Tensor:
-    """(S, T) with NaN → each missing value replaced by the last one before it (0 where there is none)."""
+    """Replace each missing value of (S, T) by the last one before it, or 0."""
     there = ~values.isnan()
     index = torch.where(there, torch.arange(values.shape[1], device=values.device), -1).cummax(1).values
     return torch.where(index >= 0, values.gather(1, index.clamp(min=0)), 0.0)
 
 
 def targets(values: Tensor, forecaster: Forecaster) -> Tensor:
-    """(S, T) → (S, T, K): what a forecast made at t is of; NaN where that is missing or beyond the end."""
+    """Return the target of each forecast: (S, T) → (S, T, K), NaN if unknown."""
     out = values.new_full((*values.shape, forecaster.config.horizon), torch.nan)
     for k in range(forecaster.config.horizon):
         ahead = forecaster.first + k

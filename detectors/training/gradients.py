@@ -1,8 +1,8 @@
-"""The one guarded gradient step of all training, and what is watched in gradients.
+"""The guarded gradient step of all trainings, and the monitoring of gradients.
 
 Gradients are clipped by their global norm (Pascanu, Mikolov & Bengio, "On the difficulty of training
-recurrent neural networks", 2013). Two things are watched: the norm of every step (exploding), and how far
-back a forecast still depends on its inputs (vanishing).
+recurrent neural networks", 2013). Two things are monitored: the norm of every step (exploding), and how far
+back a forecast depends on its inputs (vanishing).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from detectors.forecasters.base import Forecaster
 
 
 class Diverged(Exception):
-    """The loss or the gradient is no longer a number; the weights are those of before the bad step."""
+    """The loss or the gradient is not finite; the weights stay as before the step."""
 
 
 @dataclass(slots=True)
 class GradientMonitor:
-    """Keeps the gradient norms of a training (before clipping) and says what is wrong with them.
+    """The gradient norms of a training, before clipping.
 
-    ``exploding`` counts the norms beyond ``factor`` times the usual one (a running geometric mean);
-    ``clipped`` those beyond the clip.
+    ``exploding`` counts norms beyond ``factor`` times the running geometric mean, ``clipped`` those beyond
+    the clip.
     """
 
     clip: float

@@ -1,8 +1,7 @@
-"""Who decides, in a running daemon: sees a promotion or a rollback, prepares the detector aside, and hands it
-over between two batches.
+"""The replacement of a running stream's model after a promotion or rollback.
 
-A version is loaded, checked and warmed up in the background; the loop only exchanges one object for another.
-What cannot be used is refused, and the one that decides goes on deciding.
+A version is loaded, checked and warmed up in the background; the loop only replaces one object by another
+between two batches. A version that cannot be used is refused, and the current model stays.
 """
 
 from __future__ import annotations
@@ -35,8 +34,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Known:
-    """What a stream's engine runs, or will from the next batch on; ``sequence`` −1: not compared with the
-    promotions yet.
+    """The version that a stream's engine uses, or will use from the next batch on.
+
+    ``sequence`` −1: not compared with the promotions yet.
     """
 
     version: str | None
@@ -44,12 +44,12 @@ class _Known:
 
 
 class ModelSwap:
-    """The background calls ``look``, the loop ``apply``; nothing else is shared between them."""
+    """The background calls ``look``, the loop ``apply``; they share nothing else."""
 
     def __init__(
         self, database: Database, metrics: Metrics, history: Callable[[], str | None] = lambda: None
     ) -> None:
-        """``history`` says where the history is now (None: nowhere)."""
+        """``history`` returns the path of the recorded history, None if there is none."""
         self._database = database
         self._metrics = metrics.training
         self._history = history
@@ -79,7 +79,7 @@ class ModelSwap:
             known.sequence = promotion.sequence
 
     def apply(self, engines: Mapping[str, Engine]) -> None:
-        """Between two batches: let the prepared ones decide."""
+        """Install the prepared models; called between two batches."""
         for name in engines.keys() - self._known.keys():
             _, _, version = engines[name].parts.scorer.provenance.model_version.partition("+")
             self._known[name] = _Known(version or None)
@@ -93,7 +93,7 @@ class ModelSwap:
                 self._exchange(name, engine, champion, relearnt)
 
     def forget(self, name: str) -> None:
-        """The stream's engine is built anew, with whoever decides now."""
+        """Forget a stream whose engine is rebuilt with the current champion."""
         with self._lock:
             self._known.pop(name, None)
             self._ready.pop(name, None)
@@ -120,7 +120,7 @@ class ModelSwap:
             )
         except (OSError, InputError) as error:
             log.warning(
-                "series go on with what they know: the history cannot be read", stream=name, error=str(error)
+                "cannot read the history; the reviewed series keep their state", stream=name, error=str(error)
             )
             return None
 
@@ -134,7 +134,7 @@ class ModelSwap:
         try:
             scorer.replace_detector(champion.detector, champion.provenance)
         except ValueError as error:
-            log.error("a model cannot take over", stream=name, reason=str(error))
+            log.error("cannot replace the model", stream=name, reason=str(error))
             return
         begun_anew = scorer.overwrite_state(relearnt.names, relearnt.state) if relearnt is not None else 0
         if begun_anew:
@@ -143,7 +143,7 @@ class ModelSwap:
         self._metrics.model_info.remove(name, before)
         self._metrics.model_info.labels(name, champion.provenance.model_version).set(1)
         log.info(
-            "another model decides",
+            "the model was replaced",
             stream=name,
             before=before,
             now=champion.provenance.model_version,
@@ -161,6 +161,6 @@ class ModelSwap:
             if champion is None or champion.refused is None:
                 faults.close(connection, name, FaultKind.MODEL_UNUSABLE, None, now_ns)
                 return
-            message = f"{champion.refused}. {champion.provenance.model_version} decides meanwhile; restore the files, or: forewatch models rollback"
+            message = f"{champion.refused}. {champion.provenance.model_version} stays in use; restore the files, or run: forewatch models rollback"
             faults.save(connection, Fault(name, FaultKind.MODEL_UNUSABLE, message, now_ns))
         log.error("a model is refused", stream=name, reason=champion.refused)

@@ -1,5 +1,6 @@
-"""Retraining in the daemon: the clock, the watch for promotions, and a runner process whenever there is work.
-One thread that only looks.
+"""Retraining in the daemon: scheduler, model swap, and a runner process on demand.
+
+One thread polls the database.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LOOK_SECONDS = 1.0
 
 
 class RetrainingService:
-    """Everything of retraining that lives in the daemon's process."""
+    """The part of retraining that runs in the daemon's process."""
 
     def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
         self._config = config
@@ -63,7 +64,7 @@ class RetrainingService:
         self._thread.start()
 
     def take(self, config: Config) -> None:
-        """Go on with another config."""
+        """Continue with another config."""
         for name in self._config.streams:
             self._watch.forget(name)
         self._config = config
@@ -72,7 +73,10 @@ class RetrainingService:
         self._warn_if_training_is_impossible()
 
     def stop(self) -> None:
-        """Stop the clock and the runner, which gives back what it has in hand. Calling it twice is fine."""
+        """Stop the scheduler and the runner; a second call has no effect.
+
+        The runner returns its jobs to the queue.
+        """
         self._stop.set()
         self._scheduler.stop()
         if self._thread.is_alive():
@@ -85,17 +89,15 @@ class RetrainingService:
         return self._config.history_path if self._config.storage.history else None
 
     def apply(self, engines: Mapping[str, Engine]) -> None:
-        """Between two batches, from the loop: let promoted versions decide."""
+        """Replace models by promoted versions; called by the loop between two batches."""
         self._watch.apply(engines)
 
     def drifted(self, evidence: DriftEvidence) -> None:
-        """A stream is no longer what it was; from the loop, so nothing waits here."""
+        """Queue a drift report; called by the loop, so it does not block."""
         self._drifts.append(evidence)
 
     def monitors(self, name: str, stream: Stream, scorer: StreamScorer) -> list[Sink]:
-        """What watches the stream's engine beside the detector: detection power, and drift, each where it was
-        when it was kept.
-        """
+        """Return the stream's monitors with their stored state: detection power and drift."""
         sinks: list[Sink] = []
         with self._database.read() as connection:
             power = monitor_state.power(connection, name, scorer.provenance.model_version)
@@ -133,10 +135,10 @@ class RetrainingService:
                 self._keeper.flush()
                 self._look()
             except StorageError as error:
-                log.debug("jobs and promotions cannot be read", error=str(error))
+                log.debug("cannot read jobs and promotions", error=str(error))
             except Exception:
                 # What counts is in rows; a thread that ended would leave them unread for good.
-                log.exception("the look at jobs and promotions stumbled and begins again")
+                log.exception("the check of jobs and promotions failed; trying again")
 
     def _ask_for_drifts(self) -> None:
         """What drifted is trained again, unless that was done a short while ago."""
@@ -239,7 +241,7 @@ class RetrainingService:
                         if job.trigger == "schedule"
                     ]
             except StorageError as error:
-                log.warning("missed trainings cannot be looked up", stream=name, error=str(error))
+                log.warning("cannot look up missed trainings", stream=name, error=str(error))
                 return
             if last:
                 self._scheduler.catch_up(name, last[0].due_ns)

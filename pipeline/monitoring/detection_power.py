@@ -1,10 +1,10 @@
-"""Detection power: what would be caught if it happened now. Measured on shadow copies of live series, which
-are never stored and never alert.
+"""The detection power monitor: which changes would be detected now.
 
-``PowerSink`` watches a few series at a time in a running engine. Of each it keeps the rows of a while, a copy
-of its state, and the rows after that; then everything is tried at once on the copy (``injections.probe``). It
-takes at most ``SHARE`` of a core: time spent is measured, and nothing new is begun while it is too much.
-``measure`` does the same on the history of a stream, for the command.
+It measures on shadow copies of live series, which are never stored and never alert. ``PowerSink`` observes a
+few series at a time in a running engine: rows for the robust deviation, a copy of the state, and the rows
+after it. Then every change is tried on the copy (``synthetic_changes.probe``). The monitor takes at most
+``SHARE`` of a core: it measures its own time and starts nothing while it has used more. ``measure`` does the
+same on the recorded history of a stream, for the command.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ TOLD_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PowerSummary:
-    """One kind of change on a stream: median over ``series`` of the smallest size that is caught (spreads;
-    None: of fewer than half of them any) and of the delay in rows; blind: share of the series in which no
-    size was caught.
+    """One kind of change on a stream.
+
+    minimum_size: median over ``series`` of the minimum detectable size, in robust standard deviations (None:
+    fewer than half of them detect any); delay: median rows until the flag; undetectable_share: share of the
+    series that detect no size.
     """
 
     kind: str
@@ -63,7 +65,7 @@ class PowerSummary:
 
 
 def summaries(found: Iterable[Power]) -> list[PowerSummary]:
-    """By kind; kinds of which nothing is known are left out."""
+    """Return a summary for each kind that was measured."""
     by_kind: dict[str, list[Power]] = {kind: [] for kind in KINDS}
     for one in found:
         by_kind[one.kind].append(one)
@@ -84,8 +86,15 @@ def _summary(kind: str, some: Sequence[Power]) -> PowerSummary:
 
 
 def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) -> dict[str, list[Power]]:
-    """On the newest rows of at most ``series`` series of ``data`` (drawn by ``seed``), by a detector that has
-    lived through what was before them.
+    """Measure detection power on the newest rows of some series of ``data``.
+
+    The detector first processes all rows before them.
+
+    Args:
+        detector: the detector.
+        data: recorded history.
+        series: maximum number of series, drawn by ``seed``.
+        seed: seed of the draws.
     """
     length = np.diff(data.first)
     good = np.flatnonzero(length >= MIN_POINTS + ROWS)
@@ -131,8 +140,9 @@ class _Watched:
 
 
 class PowerSink:
-    """A sink (see ``pipeline.engine.engine.Sink``). ``found`` has the last figures by name of the series;
-    ``keep`` is given each series', to be had back as ``kept`` where the same model still decides.
+    """The sink; ``found`` has the last figures by name of the series.
+
+    ``keep`` receives the figures of each series; ``kept`` are stored figures of the same model.
     """
 
     def __init__(
@@ -202,9 +212,7 @@ class PowerSink:
         self._watched = [one for one in self._watched if id(one) not in gone]
 
     def _work(self) -> None:
-        """One thing at a time, so that no batch waits for long: try one series that is ready, or begin with
-        others.
-        """
+        """Probe one series or start others; one thing at a time, so that no batch waits."""
         ready = next((one for one in self._watched if one.ready), None)
         if ready is None:
             self._begin()
@@ -247,7 +255,7 @@ class PowerSink:
 
 
 def stored_power(database: Database, stream: str) -> dict[str, list[Power]]:
-    """What a daemon found last, by whatever model decided then. Raises StorageUnavailable."""
+    """Return the last figures of the daemon, of any model. Raises StorageUnavailable."""
     with database.read() as connection:
         return _by_series(monitor_state.power(connection, stream))
 
@@ -268,5 +276,5 @@ def _seed(name: str, number: int) -> int:
 
 
 def as_rows(found: Mapping[str, Sequence[Power]]) -> list[dict[str, Any]]:
-    """For people and programs: one row a series and kind."""
+    """Return one row for each series and kind, with the keys of the JSON output."""
     return [monitor_state.power_as_row(one) for some in found.values() for one in some]

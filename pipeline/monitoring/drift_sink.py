@@ -1,7 +1,7 @@
-"""The engine's sink that watches for drift: a batch of verdicts in, evidence with the names of series out.
+"""The drift monitor: a sink that receives verdicts and reports drifts.
 
-What is usual for each series and for all of them pooled, and the cool-down, are kept from time to time and at
-the end, so that a restart does not blind it.
+The reference of each series, the pooled reference of all and the cool-down are stored from time to time and
+at the end, so that they survive a restart.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ _POOLED = "pooled."  # tensors of all series together
 
 @dataclass(frozen=True, slots=True)
 class DriftEvidence:
-    """Why a stream should be trained again: ``statistics`` alarmed at ``at_ns``; the change began about
-    ``since_ns``.
+    """Evidence of a drift: ``statistics`` alarmed at ``at_ns``.
 
-    ``series``: those that drifted most, each with name, channel, kind, statistic, since_ns, and the means
-    before and after.
+    The change began at about ``since_ns``. ``series``: those that drifted most, each with name, channel,
+    kind, statistic, since_ns, and the means before and after.
     """
 
     stream: str
@@ -47,16 +46,14 @@ class DriftEvidence:
     watched: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON, for a job row."""
+        """Return plain JSON, for a job row."""
         return asdict(self)
 
 
 class DriftSink:
-    """A sink (see ``pipeline.engine.engine.Sink``) that calls ``on_drift`` with every evidence, at most once
-    a cool-down of event time.
+    """A sink that calls ``on_drift`` at most once per cool-down of event time.
 
-    ``keep`` is given what is known of each partition, to be had back as ``kept``; what it is given writes it
-    down, which is not for the loop to do.
+    ``keep`` receives the state of each partition and stores it off the loop; ``kept`` are stored states.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class DriftSink:
             self._save()
 
     def close(self) -> None:
-        """Keep what is known now."""
+        """Store the current state."""
         self._save()
 
     def _save(self) -> None:
@@ -127,7 +124,7 @@ class DriftSink:
         self._keys, self._generation = now, table.generation
 
     def _restore(self, slots: Sequence[int]) -> None:
-        """Each series once: when it comes back later, what was kept is older than what it has learnt since."""
+        """Restore each series once: later its own state is newer than the stored one."""
         table = self._scorer.series
         found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row of what was kept
         for slot in slots:
@@ -174,7 +171,7 @@ def _state(
 
 
 def _decoded(state: bytes) -> tuple[tuple[dict[Key, int], State], State]:
-    """Place by key with the rows, and what is pooled."""
+    """Return the places by key with their rows, and the pooled state."""
     places = {key: place for place, key in enumerate(json.loads(metadata(state)["keys"]))}
     known = load(state)
     pooled = {name.removeprefix(_POOLED): known.pop(name) for name in list(known) if name.startswith(_POOLED)}

@@ -1,4 +1,4 @@
-"""How much of a stream each rung of the ladder guards, as a metric."""
+"""The use of each forecaster on a stream, as a metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.scoring.stream_scorer import BatchResult
 
 
 class ForecasterUsageSink:
-    """A sink (see ``pipeline.engine.engine.Sink``) that counts verdicts by whose forecast they are."""
+    """A sink that counts verdicts by the forecaster in use."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._counters = [

@@ -1,5 +1,6 @@
-"""What the engine's eyes learn, on its way into the database: the loop hands it over, the background writes
-it. Of one thing only the newest counts.
+"""Deferred writes of the monitors' state, off the loop.
+
+The loop hands a write over, the background executes it. Of each key only the newest write counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Write = Callable[[Connection], None]
 
 
 class WriteBehind:
-    """Bounded by what it is about: one write a key."""
+    """Pending writes, at most one for each key."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,15 +25,15 @@ class WriteBehind:
         self._lock = threading.Lock()
 
     def put(self, key: Hashable, write: Write) -> None:
-        """Have ``write`` done soon, instead of an earlier one of the same key."""
+        """Replace the pending write of ``key``."""
         with self._lock:
             self._waiting[key] = write
 
     def flush(self) -> None:
-        """Write what waits, in one transaction.
+        """Execute the pending writes in one transaction.
 
-        Raises StorageUnavailable, and then it goes on waiting; what else a write raises, it would raise
-        again.
+        Raises StorageUnavailable; the writes then stay pending. Other errors of a write are raised, and the
+        write is dropped.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, {}

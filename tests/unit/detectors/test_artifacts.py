@@ -83,7 +83,7 @@ def test_a_swapped_pair_is_refused_by_its_digest(tmp_path: Path) -> None:
         (b'{"format": 99}', "not a manifest"),
         (b'{"format": 1}', '"tensors"'),
         (b'{"format": 1, "tensors": {"bytes": "1", "sha256": "", "shapes": {}}}', '"tensors"'),
-        (b" " * (artifacts.LARGEST_MANIFEST + 1), "larger than"),
+        (b" " * (artifacts.MAX_MANIFEST_BYTES + 1), "larger than"),
     ],
 )
 def test_a_hostile_manifest_is_refused(model: str, text: bytes, message: str) -> None:
