@@ -267,10 +267,10 @@ def test_the_daemon_never_imports_dask():
 
 
 def test_a_daemon_that_cannot_train_starts_no_runner_and_says_so(database, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "missing", lambda here: "training needs PyTorch")
+    monkeypatch.setattr(module, "missing_for_training", lambda on_this_machine: "training needs PyTorch")
     service, _ = service_of(database, tmp_path)
     service._runner.ensure = lambda config: pytest.fail("a runner was started")
-    service._say_what_lacks()
+    service._warn_if_training_is_impossible()
     with database.begin() as connection:
         jobs.add(connection, "train", "plant", 1, trigger="manual", author="ada", now_ns=time.time_ns())
     service._look()
