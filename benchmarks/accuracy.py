@@ -20,7 +20,7 @@ from pathlib import Path
 from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
 from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.runner import Run, Task, evaluate, yardstick
+from pipeline.evaluate.runner import EvaluationTask, Run, evaluate, yardstick
 from pipeline.evaluate.scoring_run import SEED, YARDSTICKS
 from pipeline.evaluate.set_metrics import Summary, summarise
 from pipeline.observability.log_setup import configure_logs
@@ -91,7 +91,9 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
         folder = made / name
     scores = options.scores / options.detector / name if options.scores else None
     run = evaluate(
-        Task(folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs)
+        EvaluationTask(
+            folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs
+        )
     )
     summary = summarise(run)
     yardsticks = {other: summarise(yardstick(run, other)) for other in YARDSTICKS}

@@ -8,9 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
-#: How far ``last_due`` looks, in turn: a frequent trigger is found before its many due times would have to be
-#: walked through.
-_BACK = [
+#: Search ranges of ``last_due``, in turn. A frequent trigger is found in a short range with few due times.
+_SEARCH_RANGES = [
     timedelta(minutes=1),
     timedelta(hours=1),
     timedelta(days=1),
@@ -21,9 +20,10 @@ _BACK = [
 
 
 def trigger(expression: str, zone: str) -> Any:
-    """APScheduler's trigger of a crontab expression of five fields, on the wall clock of ``zone``.
+    """Return APScheduler's trigger of a crontab expression, on the wall clock of ``zone``.
 
-    Raises ValueError, with what to write.
+    Raises:
+        ValueError: The expression does not have five valid fields; the message shows an example.
     """
     from apscheduler.triggers.cron import CronTrigger
 
@@ -40,13 +40,11 @@ def trigger(expression: str, zone: str) -> Any:
 
 
 def last_due(when: Any, now: datetime) -> datetime | None:
-    """The last time at or before ``now`` (aware) at which the trigger ``when`` was due; None where there was
-    none in the last five years.
+    """Return the last due time of a trigger at or before ``now`` (aware), None if there was none in five years.
 
-    Every process that asks within one interval gets the same answer: it names the tick, however late its
-    clock fires.
+    All processes that ask within one interval get the same time, which identifies the run.
     """
-    for back in _BACK:
+    for back in _SEARCH_RANGES:
         due, last = when.get_next_fire_time(None, now - back), None
         while due is not None and due <= now:
             last, due = due, when.get_next_fire_time(None, due + timedelta(microseconds=1))
@@ -56,5 +54,5 @@ def last_due(when: Any, now: datetime) -> datetime | None:
 
 
 def check_cron(expression: str) -> None:
-    """Raise ValueError, with what to write, unless this is a crontab expression of five fields."""
+    """Raise ValueError with an example unless the text is a crontab expression of five fields."""
     trigger(expression, "UTC")

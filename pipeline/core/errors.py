@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree. The message of each says what was wrong, where, and what to do.
+"""The exceptions of forewatch. Each message says what was wrong, where, and what to do.
 
     ForewatchError
     ├── ConfigError             a config that cannot be used: names the file, line and key
@@ -6,12 +6,12 @@
     ├── NotInstalled            an extra of forewatch that this needs and that is not installed
     ├── SourceError             a source that cannot be read
     │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
-    │   └── SourceUnavailable   the broker or file is away; worth trying again
-    └── StorageError            a database that cannot be used as it is: locked by another process, wrong version
-        └── StorageUnavailable  the database is away; worth trying again
+    │   └── SourceUnavailable   the broker or file does not answer; a retry can succeed
+    └── StorageError            a database that cannot be used: locked by another process, or wrong version
+        └── StorageUnavailable  the database does not answer; a retry can succeed
 
-The fence of ``storage.stream_state.positions`` raises its own ``Fenced``: not an error of the user's, but the
-end of an ownership.
+``storage.stream_state.positions`` also raises ``Fenced``, which is the end of an ownership and not an error of
+the user.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class NotInstalled(ForewatchError):
 class SourceError(ForewatchError):
     """A source that cannot be read.
 
-    ``partition`` and ``offset`` say where, if it is one partition that fails.
+    ``partition`` and ``offset`` are set if the failure concerns one partition.
     """
 
     exit_code = 3
@@ -65,15 +65,16 @@ class SourceUnavailable(SourceError):
 
 
 class OffsetOutOfRange(SourceError):
-    """The position of ``partition`` lies outside what the source holds; the partition is paused until it is
-    sought anew.
+    """A position outside the offsets of the source.
+
+    The partition is paused until its position is set again.
     """
 
     partition: Partition
 
 
 class StorageError(ForewatchError):
-    """The database cannot be used as it is; trying again does not help."""
+    """A database that cannot be used; a retry does not help."""
 
     exit_code = 4
 

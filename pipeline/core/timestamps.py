@@ -1,8 +1,8 @@
-"""Event times as they come (epochs in four units, ISO 8601 with and without zones) to int64 ns since the
-epoch, whole columns at once.
+"""Conversion of columns of event times to int64 ns since the epoch.
 
-Every good time is ≥ 0, so what cannot be used is told by a negative number: ``UNREADABLE`` (no time at all)
-or ``ABSURD`` (before 1970 or after 2199, mostly a wrong unit or a clock that was never set).
+Inputs are epochs in four units, and ISO 8601 with and without a time zone. A valid time is ≥ 0. A negative number
+marks an invalid one: ``UNREADABLE`` (not a time) or ``ABSURD`` (before 1970 or after 2199, mostly a wrong unit or
+a clock that was never set).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _AUTO_SCALES = np.array([SECOND_NS, 1_000_000, 1000, 1])
 
 _EPOCH = datetime(1970, 1, 1)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?")
-_LONGEST = 64
+_MAX_ISO_CHARACTERS = 64
 _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
 
 
 def parse_times(times: Sequence[int | float | str], unit: str, zone: str) -> NDArray[np.int64]:
-    """Times of one JSON column, (N,) of any mix of types → (N,) ns, negative where they cannot be used.
+    """Convert a JSON column, (N,) of any mix of types → (N,) ns, negative where invalid.
 
-    ``unit`` is auto, s, ms, us, ns or iso; ``zone`` is where texts without a zone are at home.
+    ``unit`` is auto, s, ms, us, ns or iso. ``zone`` is the time zone of texts without one.
     """
     kinds = set(map(type, times))
     if kinds <= {int}:
@@ -63,10 +63,10 @@ def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
 
 
 def parse_epochs(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
-    """Epochs, (N,) integers or floats of one unit, or of units told apart by their size (``auto``; iso is
-    read as auto) → (N,) ns.
+    """Convert epochs, (N,) integers or floats → (N,) ns.
 
-    Fractions are kept to the microsecond: a double holds no more of today's time in seconds.
+    The unit ``auto`` (and iso) is derived from the size of each number. Fractions are kept to the microsecond,
+    which is the precision of a double for the present time in seconds.
     """
     if numbers.dtype.kind == "f":
         finite = np.isfinite(numbers)
@@ -101,8 +101,9 @@ def _scaled(
 
 
 def parse_texts(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
-    """Times as text, (N,) Arrow strings without nulls → (N,) ns: ISO 8601, or epochs written as text (unless
-    ``unit`` is iso).
+    """Convert texts, (N,) Arrow strings without nulls → (N,) ns.
+
+    They are ISO 8601, or epochs written as text unless ``unit`` is iso.
     """
     if unit != "iso" and (numbers := _number_texts(texts)) is not None:
         return parse_epochs(numbers, unit)
@@ -119,7 +120,7 @@ def parse_texts(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
 
 
 def _number_texts(texts: pa.Array) -> NDArray | None:
-    """Texts that are all whole numbers, or all decimals; None for anything else."""
+    """Return the numbers if all texts are integers or all are decimals, otherwise None."""
     try:
         if pc.all(pc.ascii_is_decimal(texts)).as_py():
             return texts.cast(pa.int64()).to_numpy()
@@ -136,10 +137,10 @@ def _bounded(ns: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
-    """Wall-clock times of ``zone``, (N,) ns → UTC; negative ones stay as they are.
+    """Convert wall-clock times of ``zone``, (N,) ns → UTC; negative ones are not changed.
 
-    A time that an autumn night has twice is the first of the two; one that a spring night skips is the moment
-    of the jump.
+    A time that occurs twice when clocks go back is the first one. A time that is skipped when clocks go forward
+    becomes the time of the change.
     """
     if zone == "UTC":
         return local
@@ -156,8 +157,10 @@ def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
 
 
 def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
-    """Text by text: numbers, and the spellings of ISO 8601 that Arrow does not read (basic, week dates,
-    commas, mixed zones).
+    """Convert texts one by one.
+
+    This covers numbers and the forms of ISO 8601 that Arrow does not read (basic, week dates, commas, mixed
+    zones).
     """
     out = np.full(len(texts), UNREADABLE)
     naive: list[int] = []
@@ -174,11 +177,11 @@ def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
 
 
 def _iso(text: str) -> tuple[int, bool] | None:
-    """One ISO 8601 text → (ns, whether it names a zone), None if it is none.
+    """Parse an ISO 8601 text: (ns, has a time zone), None if it is not one.
 
-    Fractions beyond ns are cut off.
+    Digits below 1 ns are dropped.
     """
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_ISO_CHARACTERS:
         return None
     fraction = 0
     if match := _FRACTION.search(text):

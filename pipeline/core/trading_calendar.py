@@ -1,4 +1,4 @@
-"""Trading time: how many points a market could have brought between two moments.
+"""Trading time: the number of points that a market can produce between two times.
 
 A series sampled within the day (every minute, every hour) steps in open time: nothing is missed overnight,
 over a lunch break, at a weekend. A daily series steps in sessions: a holiday is no gap. Slower ones (weekly
@@ -15,11 +15,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-HOUR = 3_600_000_000_000
-DAY = 24 * HOUR
+HOUR_NS = 3_600_000_000_000
+DAY_NS = 24 * HOUR_NS
 #: Cadences between these are daily: closes move by an hour when clocks change, and dates are written in many
 #: zones.
-DAILY_FROM, DAILY_TO = 20 * HOUR, 36 * HOUR
+MIN_DAILY_CADENCE_NS, MAX_DAILY_CADENCE_NS = 20 * HOUR_NS, 36 * HOUR_NS
 
 FIRST_YEAR = "1990-01-01"
 YEARS_AHEAD = 5
@@ -27,7 +27,7 @@ YEARS_AHEAD = 5
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """When a market is open, int64 ns, ascending. All empty: always.
+    """Opening hours of a market, int64 ns, ascending; empty arrays mean always open.
 
     sessions       (S,)  midnight UTC of the date of each session
     opens, closes  (I,)  the stretches in which it is open (two a session where there is a lunch break)
@@ -46,9 +46,10 @@ class Calendar:
 
     @staticmethod
     def of(name: str) -> Calendar:
-        """The calendar that ``exchange_calendars`` knows under a name such as XNYS.
+        """Return the calendar of ``exchange_calendars`` with a name such as XNYS.
 
-        Raises its InvalidCalendarName.
+        Raises:
+            InvalidCalendarName: exchange_calendars has no calendar of this name.
         """
         import exchange_calendars  # over a second to import, and few streams have a calendar
 
@@ -71,7 +72,7 @@ class Calendar:
 
 @njit(cache=True)
 def open_time(t, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Open time, ns, from the first stretch to ``t`` (negative before it)."""
+    """Return the open time, ns, from the first opening to ``t`` (negative before it)."""
     i = np.searchsorted(opens, t, side="right") - 1
     if i < 0:
         return t - opens[0]
@@ -82,8 +83,9 @@ def open_time(t, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa
 
 @njit(cache=True)
 def moment_of(open_ns, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """The moment at which that much open time has passed: the inverse of ``open_time``, the opening rather
-    than the close before it.
+    """Return the time at which an open time has passed, the inverse of ``open_time``.
+
+    A time between two sessions is the opening, not the close before it.
     """
     i = max(np.searchsorted(opened, open_ns, side="right") - 1, 0)
     return opens[i] + open_ns - opened[i]
@@ -91,22 +93,23 @@ def moment_of(open_ns, opens, closes, opened):  # type: ignore[no-untyped-def]  
 
 @njit(cache=True)
 def session_number(t, sessions):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Sessions dated up to ``t``; outside the known years every day is one."""
+    """Return the number of sessions up to ``t``; outside the known years every day is a session."""
     if t < sessions[0]:
-        return (t - sessions[0]) // DAY + 1
-    if t >= sessions[-1] + DAY:
-        return len(sessions) + (t - sessions[-1]) // DAY
+        return (t - sessions[0]) // DAY_NS + 1
+    if t >= sessions[-1] + DAY_NS:
+        return len(sessions) + (t - sessions[-1]) // DAY_NS
     return np.searchsorted(sessions, t, side="right")
 
 
 @njit(cache=True)
 def steps_between(last, t, every, sessions, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Steps of a series with the cadence ``every`` from its point at ``last`` to its next one at ``t``; 1
-    where none is missing.
+    """Return the steps of a series from its point at ``last`` to the next one at ``t``.
+
+    The result is 1 if no point is missing. ``every`` is the cadence, ns.
     """
-    if len(opens) == 0 or every >= DAILY_TO:
+    if len(opens) == 0 or every >= MAX_DAILY_CADENCE_NS:
         return (t - last + every // 2) // every
-    if every < DAILY_FROM:
+    if every < MIN_DAILY_CADENCE_NS:
         return (
             open_time(t, opens, closes, opened) - open_time(last, opens, closes, opened) + every // 2
         ) // every
@@ -117,10 +120,10 @@ def steps_between(last, t, every, sessions, opens, closes, opened):  # type: ign
 
 @njit(cache=True)
 def step_time(last, t, k, steps, every, sessions, opens, closes, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """When the k-th of ``steps`` steps from ``last`` to ``t`` would have come, 0 < k < steps."""
-    if len(opens) == 0 or every >= DAILY_TO:
+    """Return the time of the k-th of ``steps`` steps from ``last`` to ``t``, 0 < k < steps."""
+    if len(opens) == 0 or every >= MAX_DAILY_CADENCE_NS:
         return last + (t - last) // steps * k + (t - last) % steps * k // steps
-    if every < DAILY_FROM:
+    if every < MIN_DAILY_CADENCE_NS:
         start = open_time(last, opens, closes, opened)
         span = open_time(t, opens, closes, opened) - start
         return moment_of(start + span * k // steps, opens, closes, opened)

@@ -1,4 +1,4 @@
-"""The record types: what flows through the pipeline and what storage keeps.
+"""Record types of the pipeline and of storage.
 
 Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in ``_ns`` or an array is called
 ``time``. Offsets follow Kafka: an offset names a record, ``next_offset`` is always the record to read next.
@@ -50,12 +50,11 @@ class Counts:
 
 @dataclass(slots=True)
 class Position:
-    """What one owner knows of one partition: its fencing epoch, where it reads next, and the outcomes so far.
+    """Position of an owner in a partition: fencing epoch, next offset and outcomes so far.
 
-    ``next_offset`` is None before the first commit of a partition; ``identity`` is the source's name for this
-    very log (Kafka's topic id), so that a topic deleted and created again is noticed. ``commits`` counts the
-    commits of the partition: it tells a COMMIT whose reply was lost from one that never was, even where the
-    offset did not move.
+    ``next_offset`` is None before the first commit of a partition. ``identity`` is the id of the log in the
+    source (Kafka's topic id), so that a recreated topic is detected. ``commits`` counts the commits of the
+    partition. It shows whether a COMMIT without a reply took effect, even if the offset did not change.
     """
 
     stream: str
@@ -70,7 +69,7 @@ class Position:
 
 
 class Severity(StrEnum):
-    """Four levels, by how rare the peak is (see ``pipeline.scoring.anomaly_tracker``)."""
+    """Severity by the rarity of the peak (see ``pipeline.scoring.anomaly_tracker``)."""
 
     INFO = "info"
     WARNING = "warning"
@@ -85,8 +84,7 @@ class AnomalyState(StrEnum):
 
 @dataclass(slots=True)
 class Anomaly:
-    """An interval of one series in which points were flagged, with the provenance that ``explain`` recomputes
-    it from.
+    """An interval of a series with flagged points, and the provenance that ``explain`` needs.
 
     ``contribution`` sums to 1 over ``channels``; observed, expected, lower and upper are those of the peak
     point, per channel, in the units of the input (NaN where the input was missing). ``surprise`` is −log10 of
@@ -113,7 +111,7 @@ class Anomaly:
     lower: list[float]
     upper: list[float]
     contribution: list[float]
-    forecaster: str  # whose forecast it was, a word of ``detectors.base.FORECASTERS``
+    forecaster: str  # forecaster of the expected value, a word of ``detectors.base.FORECASTERS``
     model_version: str
     config_hash: str
     partition: Partition
@@ -126,13 +124,13 @@ class Anomaly:
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:
-        """The same interval has the same id in the daemon, in a replay and in a backfill."""
+        """Return the id of an interval, which is the same in the daemon, a replay and a backfill."""
         return uuid5(NAMESPACE, f"{stream}\x00{series}\x00{start_ns}")
 
 
 @dataclass(slots=True)
 class DeadLetter:
-    """A record that could not be decoded or validated, with its original bytes and where it came from."""
+    """A record that could not be decoded or validated, with its original bytes and its offset."""
 
     stream: str
     partition: Partition
@@ -147,7 +145,7 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class LateRecord:
-    """A valid point older than what its series was already scored up to."""
+    """A valid point that is older than the last scored point of its series."""
 
     stream: str
     partition: Partition
@@ -158,7 +156,7 @@ class LateRecord:
 
 
 class FaultKind(StrEnum):
-    """Pipeline faults: something is wrong with the watching, not with the watched."""
+    """Kinds of pipeline faults: problems of the monitoring itself, not of the data."""
 
     RETENTION_GAP = "retention_gap"
     TOPIC_RECREATED = "topic_recreated"
@@ -174,7 +172,7 @@ class FaultKind(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """One pipeline fault. The same (stream, kind, partition) that is still open is not opened again."""
+    """A pipeline fault; at most one is open for a stream, kind and partition."""
 
     stream: str
     kind: FaultKind

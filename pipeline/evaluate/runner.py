@@ -40,7 +40,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class EvaluationTask:
     """What to evaluate, and how."""
 
     dataset: Path
@@ -65,7 +65,7 @@ class Run:
     ``seconds`` is time spent in scoring, summed over processes.
     """
 
-    task: Task
+    task: EvaluationTask
     series: list[Labelled] = field(default_factory=list)
     scores: list[Scores] = field(default_factory=list)
     halves: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Done:
     seconds: float
 
 
-def evaluate(task: Task) -> Run:
+def evaluate(task: EvaluationTask) -> Run:
     """Score every series of the data set.
 
     Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``.
@@ -119,7 +119,7 @@ def evaluate(task: Task) -> Run:
     return run
 
 
-def check_names(task: Task) -> None:
+def check_names(task: EvaluationTask) -> None:
     """Raises InputError for a detector, preset or threshold that does not exist."""
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
@@ -171,7 +171,7 @@ def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
 
 
 def _score(
-    task: Task, batches: list[list[Labelled]], bar: Progress
+    task: EvaluationTask, batches: list[list[Labelled]], bar: Progress
 ) -> Iterator[tuple[list[Labelled], _Done]]:
     work = partial(_score_batch, task.detector, task.preset, task.threshold)
     if task.jobs <= 1 or len(batches) <= 1:

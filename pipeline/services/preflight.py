@@ -1,6 +1,4 @@
-"""``forewatch check --connect``: does the database answer, does the source, and do its records decode as
-configured. Changes nothing.
-"""
+"""Read-only checks of ``forewatch check --connect``: database, sources, and decoding of a sample of records."""
 
 from __future__ import annotations
 
@@ -20,9 +18,9 @@ from pipeline.engine.warm_start import read_all, warm_start_files, warm_start_so
 from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 
-#: The newest records of each partition are tried.
+#: Number of the newest records of each partition that are decoded.
 SAMPLE = 200
-#: Decoded records that are shown.
+#: Number of decoded points that are shown.
 SHOWN = 3
 _TIMEOUT = 10.0
 _QUIET = 2.0
@@ -68,17 +66,17 @@ class StreamProbe:
 
 
 def probe_database(config: Config) -> DatabaseProbe:
-    """Connect, and look which version the tables have."""
+    """Connect, and check the schema version."""
     try:
         database = database_of(config)
         try:
             if database.current() is None:
                 return DatabaseProbe(
                     str(database),
-                    f"{database} has no tables yet: `forewatch run` and `forewatch db upgrade` make them",
+                    f"{database} has no tables yet; `forewatch run` or `forewatch db upgrade` creates them",
                 )
             database.require_head()
-            return DatabaseProbe(str(database), f"{database} answers, and its tables are of this version")
+            return DatabaseProbe(str(database), f"{database} answers, and its schema version is current")
         finally:
             database.close()
     except ForewatchError as error:
@@ -123,7 +121,7 @@ def _probed(
 
 
 def _apart(name: str, source: models.SourceConfig) -> models.SourceConfig:
-    """The same source in another consumer group: a daemon that runs keeps its partitions."""
+    """Return the source with a new consumer group, so that a running daemon keeps its partitions."""
     if source.kafka is None:
         return source
     group = f"{source.kafka.group or f'forewatch-{name}'}-check-{uuid4().hex[:8]}"
@@ -145,7 +143,7 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
             break
     if not wanted:
         raise SourceError(
-            f"no partition could be read within {_TIMEOUT:.0f} s: do the topics or files exist, and may this user read them?"
+            f"no partition could be read within {_TIMEOUT:.0f} s; check that the topics or files exist and that this user can read them"
         )
     probe.partitions = len(wanted)
 
@@ -171,7 +169,7 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
 
 
 def _begin(poll: Poll, source: Source) -> dict[Partition, int]:
-    """Start reading the newest records of what was assigned; returns how many there are, by partition."""
+    """Seek to the newest records of the assigned partitions; return their number by partition."""
     if not poll.assigned:
         return {}
     bounds = source.bounds(poll.assigned)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import SETS
 from pipeline.evaluate import inject
-from pipeline.evaluate.runner import Task, evaluate
+from pipeline.evaluate.runner import EvaluationTask, evaluate
 from pipeline.evaluate.set_metrics import summarise
 
 PINNED = Path(__file__).parent / "pinned.json"
@@ -24,7 +24,9 @@ def figures(tier: str, name: str, data: Path, made: Path) -> dict[str, float]:
     if chosen.maker:
         inject.MAKERS[chosen.maker](folder, made)
         folder = made
-    summary = summarise(evaluate(Task(folder, chosen.layout, tier, chosen.preset, limit=SLICE[name])))
+    summary = summarise(
+        evaluate(EvaluationTask(folder, chosen.layout, tier, chosen.preset, limit=SLICE[name]))
+    )
     return {
         figure.name: round(figure.all, 4)
         for figure in summary.figures

@@ -21,7 +21,7 @@ from detectors import DetectorSpec, build
 from pipeline.cli.app import app
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts, report
-from pipeline.evaluate.runner import Task, evaluate, yardstick
+from pipeline.evaluate.runner import EvaluationTask, evaluate, yardstick
 from pipeline.evaluate.scoring_run import score_series
 from pipeline.evaluate.set_metrics import summarise
 
@@ -79,13 +79,13 @@ def test_measures_what_it_can_and_says_what_failed(dataset, tmp_path):
 
 
 def test_resumes_from_scores_on_disk_and_scores_anew_for_another_detector(dataset, tmp_path):
-    first = evaluate(Task(dataset, "labelled", "light", scores=tmp_path))
+    first = evaluate(EvaluationTask(dataset, "labelled", "light", scores=tmp_path))
     before = (tmp_path / "a.csv").stat().st_mtime_ns
     (tmp_path / "b.csv").rename(tmp_path / "kept.csv")
     state = json.loads((tmp_path / "run.json").read_text())
     del state["seconds"]["b"]
     (tmp_path / "run.json").write_text(json.dumps(state))
-    again = evaluate(Task(dataset, "labelled", "light", scores=tmp_path))
+    again = evaluate(EvaluationTask(dataset, "labelled", "light", scores=tmp_path))
     assert (tmp_path / "a.csv").stat().st_mtime_ns == before
     assert (tmp_path / "b.csv").read_text() == (tmp_path / "kept.csv").read_text()
     for old, new in zip(first.scores, again.scores, strict=True):
@@ -93,7 +93,7 @@ def test_resumes_from_scores_on_disk_and_scores_anew_for_another_detector(datase
         assert np.array_equal(old.flag, new.flag)
         assert np.array_equal(old.upper, new.upper, equal_nan=True)
     assert summarise(first) == summarise(again)
-    evaluate(Task(dataset, "labelled", "difference", scores=tmp_path))
+    evaluate(EvaluationTask(dataset, "labelled", "difference", scores=tmp_path))
     assert (tmp_path / "a.csv").stat().st_mtime_ns > before
 
 
@@ -102,12 +102,12 @@ def test_a_series_that_was_changed_is_scored_anew(dataset, tmp_path):
     folder.mkdir()
     for name in "ab":
         (folder / f"{name}.csv").write_text((dataset / f"{name}.csv").read_text())
-    first = evaluate(Task(folder, "labelled", "light", scores=tmp_path / "s"))
+    first = evaluate(EvaluationTask(folder, "labelled", "light", scores=tmp_path / "s"))
     written = {name: (tmp_path / "s" / f"{name}.csv").stat().st_mtime_ns for name in "ab"}
     (folder / "a.csv").write_text((dataset / "c.csv").read_text())  # as many rows, other values
-    again = evaluate(Task(folder, "labelled", "light", scores=tmp_path / "s"))
+    again = evaluate(EvaluationTask(folder, "labelled", "light", scores=tmp_path / "s"))
     assert np.array_equal(
-        again.scores[0].surprise, evaluate(Task(folder, "labelled", "light")).scores[0].surprise
+        again.scores[0].surprise, evaluate(EvaluationTask(folder, "labelled", "light")).scores[0].surprise
     )
     assert not np.array_equal(again.scores[0].surprise, first.scores[0].surprise)
     assert (tmp_path / "s" / "a.csv").stat().st_mtime_ns > written["a"]
@@ -151,8 +151,8 @@ def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
 
 
 def test_processes_and_neighbours_change_nothing(dataset):
-    one = evaluate(Task(dataset, "labelled", "light"))
-    two = evaluate(Task(dataset, "labelled", "light", jobs=2))
+    one = evaluate(EvaluationTask(dataset, "labelled", "light"))
+    two = evaluate(EvaluationTask(dataset, "labelled", "light", jobs=2))
     alone = score_series([one.series[0]], "light", "sensor")[0]
     assert np.array_equal(one.scores[0].surprise, alone.surprise)
     for a, b in zip(one.scores, two.scores, strict=True):
@@ -179,14 +179,14 @@ def test_one_series_that_breaks_a_detector_does_not_take_the_others_with_it(data
         (tmp_path / f"{name}.csv").write_text((dataset / f"{name}.csv").read_text())
     (tmp_path / "z.csv").write_text("timestamp,value,label\n" + "".join(f"{i},{i},0\n" for i in range(300)))
     monkeypatch.setitem(detectors.REGISTRY, "breaks", Breaks)
-    run = evaluate(Task(tmp_path, "labelled", "breaks"))
+    run = evaluate(EvaluationTask(tmp_path, "labelled", "breaks"))
     assert [series.name for series in run.series] == ["a", "b"]
     assert list(run.errors) == ["z"]
     assert "value too large" in run.errors["z"]
 
 
 def test_a_page_shows_misses_and_false_alarms(dataset, tmp_path):
-    run = evaluate(Task(dataset, "labelled", "light"))
+    run = evaluate(EvaluationTask(dataset, "labelled", "light"))
     run.scores[0].flag = np.zeros(1500, bool)
     run.scores[1].flag = run.scores[1].flag | (np.arange(1500) == 1450)
     summary = summarise(run)

@@ -35,7 +35,7 @@ _JSON_KEYS = {"queue": "lane", "suppressed_by": "held_by", "notified": "told"}
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the alert; the first characters are enough.")]
 
 
-class ReviewLabel(StrEnum):
+class ReviewLabelChoice(StrEnum):
     """Label that a person gives an anomaly."""
 
     TRUE = "true"
@@ -159,7 +159,7 @@ def label(
         str, typer.Argument(metavar="ANOMALY", help="Id of the anomaly; the first characters are enough.")
     ],
     label: Annotated[
-        ReviewLabel,
+        ReviewLabelChoice,
         typer.Argument(
             metavar="LABEL",
             help="true: a real anomaly. false: no anomaly; its alert is retracted. maintenance: known work.",
@@ -186,7 +186,7 @@ def label(
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
         labels.put(connection, anomaly.id, label.value, author_name(by), comment, now_ns)
-        if label is ReviewLabel.FALSE:
+        if label is ReviewLabelChoice.FALSE:
             retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
             OutboxWriter(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
                 connection, [retracted], now_ns

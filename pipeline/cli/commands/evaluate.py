@@ -12,7 +12,7 @@ from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.evaluate.runner import Run, Task
+    from pipeline.evaluate.runner import EvaluationTask, Run
     from pipeline.evaluate.set_metrics import Summary
 
 #: A clock change repeats a few timestamps; a larger share of dropped rows means that the file is not sorted.
@@ -84,10 +84,10 @@ def evaluate(
         raise InputError(
             "DATASET is missing: give the folder with the labelled series (only two JSON reports need none)"
         )
-    from pipeline.evaluate.runner import Task, check_names
+    from pipeline.evaluate.runner import EvaluationTask, check_names
 
     tasks = [
-        Task(dataset, layout, name, preset, threshold, scores, jobs, limit)
+        EvaluationTask(dataset, layout, name, preset, threshold, scores, jobs, limit)
         for name in (compare or (detector,))
     ]
     for task in tasks:  # all of them before the first, which may take an hour
@@ -108,7 +108,7 @@ def _writable(report: Path) -> None:
         raise InputError(f"--report {report}: cannot be written: {error.strerror}") from None
 
 
-def _evaluate(task: Task, report: Path | None, json: bool) -> None:
+def _evaluate(task: EvaluationTask, report: Path | None, json: bool) -> None:
     from pipeline.evaluate import report as reports
     from pipeline.evaluate.runner import evaluate
 
@@ -180,7 +180,7 @@ def _compare_reports(a: Path, b: Path, json: bool) -> None:
     _show_comparison(load(a), load(b), json)
 
 
-def _compare_detectors(tasks: list[Task], report: Path | None, json: bool) -> None:
+def _compare_detectors(tasks: list[EvaluationTask], report: Path | None, json: bool) -> None:
     from dataclasses import replace
 
     from pipeline.evaluate import report as reports

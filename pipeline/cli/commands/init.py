@@ -13,7 +13,7 @@ from pipeline.cli.options import DEFAULT_CONFIG
 from pipeline.cli.output import print_note
 
 
-class Preset(StrEnum):
+class ExamplePreset(StrEnum):
     """Kind of time series of the example stream."""
 
     SENSOR = "sensor"
@@ -24,8 +24,8 @@ class Preset(StrEnum):
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the new file.")] = DEFAULT_CONFIG,
     preset: Annotated[
-        Preset, typer.Option(help="Kind of time series of the example stream.")
-    ] = Preset.SENSOR,
+        ExamplePreset, typer.Option(help="Kind of time series of the example stream.")
+    ] = ExamplePreset.SENSOR,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented example config."""
