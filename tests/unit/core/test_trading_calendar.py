@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.trading_calendar import (
-    DAY,
-    HOUR,
+    DAY_NS,
+    HOUR_NS,
     Calendar,
     moment_of,
     open_time,
@@ -23,7 +23,7 @@ from pipeline.core.trading_calendar import (
 from pipeline.windows.event_time import EventTimeProcessor
 from tests.support.decoding import columns, stream
 
-MINUTE = HOUR // 60
+MINUTE = HOUR_NS // 60
 FORM = {"json": {"series": "id", "time": "ts", "values": "a"}}
 
 
@@ -80,11 +80,11 @@ def test_daily_bars_may_be_dated_in_any_way(name, label):
 @given(
     st.integers(ns("2015-01-01"), ns("2026-01-01")),
     st.integers(1, 10**6),
-    st.sampled_from([MINUTE, 5 * MINUTE, HOUR, DAY, 7 * DAY]),
+    st.sampled_from([MINUTE, 5 * MINUTE, HOUR_NS, DAY_NS, 7 * DAY_NS]),
 )
 @settings(deadline=None)
 def test_steps_add_up(new_york, start, length, every):
-    middle, end = start + length * HOUR // 7, start + length * HOUR // 3
+    middle, end = start + length * HOUR_NS // 7, start + length * HOUR_NS // 3
     whole = steps_between(start, end, every, *new_york)
     parts = steps_between(start, middle, every, *new_york) + steps_between(middle, end, every, *new_york)
     assert abs(whole - parts) <= 1
@@ -99,18 +99,20 @@ def test_open_time_goes_on_for_ever(new_york, start, more):
     assert moment_of(opened, *new_york[1:]) >= min(start, new_york[2][-1]) or opened < 0
     assert session_number(start, new_york[0]) <= session_number(start + more, new_york[0])
     if start < ns("1989-12-01"):
-        assert open_time(start + HOUR, *new_york[1:]) - opened == HOUR
+        assert open_time(start + HOUR_NS, *new_york[1:]) - opened == HOUR_NS
 
 
 @given(
-    st.integers(ns("2020-01-01"), ns("2024-01-01")), st.integers(2, 40), st.sampled_from([MINUTE, HOUR, DAY])
+    st.integers(ns("2020-01-01"), ns("2024-01-01")),
+    st.integers(2, 40),
+    st.sampled_from([MINUTE, HOUR_NS, DAY_NS]),
 )
 @settings(deadline=None)
 def test_filled_points_come_when_the_market_is_open(new_york, start, steps, every):
     sessions, opens, closes, _ = new_york
-    if every == DAY:
-        first = sessions[session_number(start, sessions)] + 21 * HOUR
-        last = sessions[session_number(start, sessions) + steps] + 21 * HOUR
+    if every == DAY_NS:
+        first = sessions[session_number(start, sessions)] + 21 * HOUR_NS
+        last = sessions[session_number(start, sessions) + steps] + 21 * HOUR_NS
     else:
         first = moment_of(open_time(start, *new_york[1:]) // every * every, *new_york[1:])
         last = moment_of(open_time(first, *new_york[1:]) + steps * every, *new_york[1:])
@@ -120,7 +122,7 @@ def test_filled_points_come_when_the_market_is_open(new_york, start, steps, ever
     assert all(x < y for x, y in pairwise(times))
     for k, t in enumerate(times, 1):
         assert steps_between(first, t, every, *new_york) == k
-        if every != DAY:
+        if every != DAY_NS:
             i = np.searchsorted(opens, t, side="right") - 1
             assert opens[i] <= t < closes[i]
 
