@@ -125,3 +125,19 @@ def test_yaml_examples_are_valid(example, tmp_path, monkeypatch):
     with (tmp_path / "forewatch.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(config, file)
     load_config(tmp_path / "forewatch.yaml")
+
+
+def test_tests_that_the_documentation_names_exist():
+    functions = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))
+    }
+    modules = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
+    missing = [
+        f"{name_of(page)}: {name}"
+        for page in pages()
+        for name, cut in re.findall(r"\b(test_\w+)(…?)", page.read_text(encoding="utf-8"))
+        if name not in functions | modules and not (cut and any(f.startswith(name) for f in functions))
+    ]
+    assert missing == []
