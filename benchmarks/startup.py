@@ -1,10 +1,4 @@
-"""How long `forewatch run` takes from the command to /readyz, with a warm cache, beside the limit of 3 s.
-
-    python -m benchmarks.startup [--rounds 5] [--detector light]
-
-A daemon of one stream over a CSV file, SQLite, everything compiled before (one start that does not count).
-CPU seconds stand beside the clock's: a busy machine stretches only the latter.
-"""
+"""Measure the time of `forewatch run` from the command to /readyz with a warm cache; the limit is 3 s."""
 
 from __future__ import annotations
 

@@ -185,8 +185,10 @@ def committed(database: Database) -> int:
 
 
 def river(brokers: str, records: int) -> tuple[float, float]:
-    """The same poll loop with one HalfSpaceTrees of river's for the whole stream (one a series is slower
-    still)."""
+    """Run the poll loop with one HalfSpaceTrees of river for the whole stream.
+
+    One model per series is slower.
+    """
     from kafka import KafkaConsumer
     from kafka.structs import TopicPartition
     from river.anomaly import HalfSpaceTrees

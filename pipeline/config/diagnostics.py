@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said so that a user can act on it: which key, what is wrong with it, what to do."""
+"""Translation of pydantic's errors into messages with key, problem and remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECRET = re.compile(r"password|secret|token|credential|key$|security", re.IGNOR
 
 
 class Finding(NamedTuple):
-    """One mistake: where, what was wrong, what to do."""
+    """An error of a config: key, problem and remedy."""
 
     path: KeyPath
     what: str
@@ -63,7 +63,7 @@ class _Located:
 
 
 def explain(error: ValidationError, data: dict[Any, Any]) -> list[Finding]:
-    """Everything wrong with ``data``, one finding for each mistake of the user."""
+    """Return all errors of ``data``, one finding for each error of the user."""
     located = [_locate(details, data) for details in error.errors(include_url=False)]
     findings = []
     for union, group in groupby(located, key=lambda one: one.union):
@@ -90,8 +90,9 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 
 def other_detector(word: str, known: Iterable[str]) -> str:
-    """What to do where ``word`` is no detector; a forecaster is none by itself, and one that sees the future
-    never will be.
+    """Return the remedy for a name that is not a detector.
+
+    A forecaster is not a detector by itself, and a forecaster that reads future points cannot become one.
     """
     from detectors.forecasters import FORECASTERS, build
 
@@ -166,7 +167,7 @@ def _pick(value: Any, known: Sequence[str]) -> str:
 
 
 def _refused(one: _Located) -> Finding:
-    """The message of one of our own validators; it may begin with the key that it is about."""
+    """Convert the message of a validator of this project; it may begin with the key it is about."""
     message = str(one.error["ctx"]["error"])
     key, colon, said = message.partition(": ")
     value = one.error["input"]
@@ -183,7 +184,7 @@ def _split(said: str) -> tuple[str, str]:
 
 
 def _shown(value: Any, path: KeyPath) -> str:
-    """A value for a message, short, and never where it may be a secret."""
+    """Format a value for a message: short, and hidden if it may be a secret."""
     if any(isinstance(part, str) and _SECRET.search(part) for part in path) or "Secret" in str(_refs(path)):
         return "the value (not shown)"
     if value is None:
@@ -246,7 +247,7 @@ def _refs(path: KeyPath) -> list[str]:
 
 
 def _kinds(path: KeyPath) -> str:
-    """What may stand at ``path``, in words."""
+    """Describe the values that are valid at ``path``."""
     return ", or ".join(dict.fromkeys(_kind(option) for option in _options(path))) or "a value"
 
 

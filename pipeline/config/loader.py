@@ -124,8 +124,10 @@ def _yaml_remedy(what: str) -> str:
 
 
 def _plain(node: Any, seen: dict[int, Any]) -> Any:
-    """The same tree of plain dicts, lists and scalars (an alias stays one object, even where it holds
-    itself)."""
+    """Return the tree as plain dicts, lists and scalars.
+
+    An alias stays one object, even when it contains itself.
+    """
     if id(node) in seen:
         return seen[id(node)]
     if isinstance(node, dict):

@@ -128,7 +128,7 @@ def _kind(schema: Schema, sections: dict[str, str]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """How Markdown viewers name a heading."""
+    """Return the anchor that Markdown viewers give to a heading."""
     return "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
 
 

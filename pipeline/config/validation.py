@@ -1,6 +1,4 @@
-"""What a config must also satisfy, beyond the type of each key: keys that must agree, names that must exist,
-secrets left out.
-"""
+"""Rules between keys of a config: keys that must agree, names that must exist, misplaced secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ _PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only 
 
 
 def broken_rules(config: Config) -> list[Finding]:
-    """Every rule that ``config`` breaks."""
+    """Return a finding for each rule that ``config`` breaks."""
     found = [*_database(config), *_groups(config), *_alert_names(config), *_cluster(config)]
     for name, stream in config.streams.items():
         for rule in STREAM_RULES:
@@ -64,7 +62,7 @@ def _database(config: Config) -> Iterator[Finding]:
 
 
 def _groups(config: Config) -> Iterator[Finding]:
-    """Two streams in one consumer group would share the partitions between them: each would see a part."""
+    """Check that no two streams use one consumer group: each would read only a part of the partitions."""
     owner: dict[str, str] = {}
     for name, stream in config.streams.items():
         if stream.source.kafka is not None and stream.source.kafka.group is not None:
@@ -80,7 +78,7 @@ def _groups(config: Config) -> Iterator[Finding]:
 
 
 def _alert_names(config: Config) -> Iterator[Finding]:
-    """Rules send to endpoints that there are, and one team has one budget."""
+    """Check that rules name existing endpoints, and that a team has one budget."""
     teams: dict[str, float] = {}
     for name, stream in config.streams.items():
         at: KeyPath = ("streams", name, "alerts")
@@ -125,7 +123,9 @@ def _cluster(config: Config) -> Iterator[Finding]:
         return
     if not SCHEDULER.fullmatch(address):
         yield Finding(
-            path, f"{address!r} is no address of a Dask scheduler", "write tcp://host:8786 or tls://host:8786"
+            path,
+            f"{address!r} is not the address of a Dask scheduler",
+            "write tcp://host:8786 or tls://host:8786",
         )
     elif address.startswith("tls://") != (config.cluster.tls is not None):
         what = (
@@ -152,7 +152,7 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if source.start not in ("earliest", "latest") and _instant(source.start) is None:
         yield Finding(
             (*at, "start"),
-            f"{source.start!r} is no time",
+            f"{source.start!r} is not a time",
             "write earliest, latest, or a time such as 2025-01-31T00:00:00Z",
         )
     if source.client == "confluent" and importlib.util.find_spec("confluent_kafka") is None:
@@ -208,7 +208,7 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         ("values", stream.format.chosen.value_fields),
     ):
         if not names:
-            yield Finding((*at, kind, key), "names no field", "name at least one")
+            yield Finding((*at, kind, key), "is empty", "name at least one field")
     functions = stream.aggregate.values.values() if stream.aggregate else ()
     known = {
         *stream.format.chosen.value_fields,
@@ -243,7 +243,9 @@ def _limits(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     for channel, limit in stream.limits.items():
         if limit.min is not None and limit.max is not None and limit.min > limit.max:
             yield Finding(
-                (*at, "limits", channel), f"min {limit.min:g} is above max {limit.max:g}", "exchange them"
+                (*at, "limits", channel),
+                f"min {limit.min:g} is above max {limit.max:g}",
+                "swap the two values",
             )
 
 

@@ -186,8 +186,9 @@ def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> b
 
 
 def recording(name: str) -> str:
-    """Which recording a UCR series comes from: the archive repeats one as DISTORTED…, NOISE… and with
-    numbered anomalies.
+    """Return the recording that a UCR series is derived from.
+
+    The archive repeats a recording as DISTORTED…, NOISE… and with numbered anomalies.
     """
     return re.sub(r"\d+$", "", re.sub(r"^(DISTORTED|NOISE)", "", name))
 

@@ -20,7 +20,7 @@ from pipeline.evaluate.metrics import Bools, Floats, Segments
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a true positive, a false row and a missed window are worth."""
+    """Weights of a true positive, a false row and a missed window."""
 
     tp: float
     fp: float

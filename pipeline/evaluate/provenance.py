@@ -1,5 +1,6 @@
-"""Which code made a figure: the commit for people, a digest of the sources for the decision whether scores on
-disk still hold.
+"""Provenance of a result: the commit, and a digest of the sources.
+
+The digest decides whether scores on disk are still valid.
 """
 
 from __future__ import annotations

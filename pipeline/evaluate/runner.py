@@ -41,7 +41,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class EvaluationTask:
-    """What to evaluate, and how."""
+    """Settings of one evaluation."""
 
     dataset: Path
     layout: str
@@ -131,7 +131,7 @@ def check_names(task: EvaluationTask) -> None:
 
 
 def yardstick(run: Run, name: str) -> Run:
-    """The same series with the scores of a yardstick."""
+    """Return the run with the scores of a yardstick."""
     return Run(run.task, run.series, [YARDSTICKS[name](series) for series in run.series], run.halves)
 
 

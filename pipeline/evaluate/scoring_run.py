@@ -1,4 +1,4 @@
-"""What a detector says of a series, row by row, and the two yardsticks that every table shows beside it."""
+"""Scores of a detector for a series, row by row, and the two yardsticks of every table."""
 
 from __future__ import annotations
 

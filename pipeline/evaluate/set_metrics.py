@@ -40,9 +40,9 @@ NAN = float("nan")
 
 @dataclass(slots=True)
 class Measures:
-    """What one series says of a detector.
+    """Metrics of a detector on one series.
 
-    NaN or None: the metric has no meaning there (no anomaly, or several for ``hit``).
+    NaN or None: the metric is not defined (no anomaly, or several for ``hit``).
     """
 
     name: str

@@ -54,7 +54,7 @@ class Metrics:
 
 
 class StreamMetrics:
-    """The metrics of one stream: what its engine writes to, without naming the stream again."""
+    """The metrics that the engine of one stream writes."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._metrics = metrics
@@ -72,7 +72,7 @@ class StreamMetrics:
             metrics.flow.records.labels(stream, outcome)
 
     def committed(self, before: Counts, after: Counts) -> None:
-        """The cumulative outcomes of one partition before and after a commit."""
+        """Add the difference of the cumulative outcomes of a partition before and after a commit."""
         for outcome in _OUTCOMES:
             self._metrics.flow.records.labels(self._stream, outcome).inc(
                 getattr(after, outcome) - getattr(before, outcome)
@@ -91,7 +91,7 @@ class StreamMetrics:
         self._metrics.flow.dead_letters.labels(self._stream, reason).inc()
 
     def anomaly(self, severity: str) -> None:
-        """An anomaly was opened."""
+        """Count an opened anomaly."""
         self._metrics.state.anomalies.labels(self._stream, severity).inc()
 
     def fault_opened(self, kind: str) -> None:
@@ -116,20 +116,20 @@ class StreamMetrics:
         self._metrics.flow.buffered.labels(self._stream, partition.topic, partition.number).set(records)
 
     def snapshot(self, partition: Partition, size: int) -> None:
-        """A snapshot of ``size`` bytes was committed just now."""
+        """Record that a snapshot of ``size`` bytes has been committed."""
         self._metrics.state.snapshot_time.labels(
             self._stream, partition.topic, partition.number
         ).set_to_current_time()
         self._metrics.state.snapshot_bytes.labels(self._stream, partition.topic, partition.number).set(size)
 
     def history(self, segments: int, size: int, errors: int) -> None:
-        """What the history writer has done since the last call."""
+        """Add the work of the history writer since the last call."""
         self._metrics.state.history_segments.labels(self._stream).inc(segments)
         self._metrics.state.history_bytes.labels(self._stream).inc(size)
         self._metrics.state.history_errors.labels(self._stream).inc(errors)
 
     def forget(self, partition: Partition) -> None:
-        """The partition is no longer ours: another process reports it."""
+        """Remove the gauges of a partition that this process has lost."""
         for gauge in (
             self._metrics.flow.buffered,
             self._metrics.flow.lag,
@@ -140,7 +140,7 @@ class StreamMetrics:
 
 
 class PowerMetrics:
-    """What would be caught on one stream, by kind of change."""
+    """The detection power metrics of one stream."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._metrics = metrics

@@ -28,7 +28,7 @@ _QUIET = 2.0
 
 @dataclass(slots=True)
 class DatabaseProbe:
-    """What the database said; ``exit_code`` is that of the error, if there was one."""
+    """Result of the check of the database; ``exit_code`` is that of the error, 0 without one."""
 
     url: str
     said: str
@@ -49,9 +49,9 @@ class Sample:
 
 @dataclass(slots=True)
 class StreamProbe:
-    """What came of a stream's newest records, and of the first ones of each file of its ``past``.
+    """Result of decoding a sample of a stream, and of its warm-start files in ``past``.
 
-    ``refused``: reason → (records, what one of them says).
+    ``refused`` maps a reason to the number of records and the detail of one of them.
     """
 
     stream: str

@@ -92,7 +92,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         (
             "every: 1m",
             "limits: {pressure: {min: 2, max: 1}}",
-            "6: streams.plant.limits.pressure: min 2 is above max 1 — exchange them",
+            "6: streams.plant.limits.pressure: min 2 is above max 1 — swap the two values",
         ),
         (
             "every: 1m",
@@ -142,7 +142,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         (
             "[sensors]",
             "[sensors], start: 2024-13-01",
-            "4: streams.plant.source.kafka.start: '2024-13-01' is no time",
+            "4: streams.plant.source.kafka.start: '2024-13-01' is not a time",
         ),
         (
             "{kafka:",
