@@ -62,7 +62,11 @@ def test_everything_can_be_said(tmp_path):
         ("device: tpu", "{}", r":8: .*retraining.device"),
         ("shedule: null", "{}", r":8: .*retraining.shedule.*schedule"),
         ("history: yesterday", "{}", r":8: .*retraining.history.*30s"),
-        ("seed: 1", "{scheduler: host}", r":2: cluster.scheduler: 'host' is no address.*tcp://host:8786"),
+        (
+            "seed: 1",
+            "{scheduler: host}",
+            r":2: cluster.scheduler: 'host' is not the address.*tcp://host:8786",
+        ),
         ("seed: 1", "{scheduler: 'tls://host:8786'}", r":2: cluster.scheduler: tls:// needs certificates"),
         ("seed: 1", "{tls: {ca: a, cert: b, key: c}}", r":2: cluster.tls: certificates without a scheduler"),
         (
