@@ -125,8 +125,8 @@ def main() -> None:
         "max": float(found.max()) * 1e3
     }
     print(
-        f"{len(found):,} records at {options.rate:,}/s, {options.series:,} series, detector {options.detector}: "
-        + ", ".join(f"{k} {v:.0f} ms" for k, v in figures.items())
+        f"{len(found):,} records at {options.rate:,}/s, {options.series:,} series, "
+        f"detector {options.detector}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in figures.items())
     )
     print(
         json.dumps(

@@ -76,7 +76,8 @@ def main() -> None:
         found = [started(folder, port) for _ in range(options.rounds)]
     seconds, cpu = (statistics.median(column) for column in zip(*found, strict=True))
     print(
-        f"detector {options.detector}: ready after {seconds:.2f} s ({cpu:.2f} s of CPU), median of {options.rounds}; limit {LIMIT_S:g} s"
+        f"detector {options.detector}: ready after {seconds:.2f} s ({cpu:.2f} s of CPU), "
+        f"median of {options.rounds}; limit {LIMIT_S:g} s"
     )
     print(
         json.dumps(

@@ -294,10 +294,12 @@ def main() -> None:
 
 def report(found: dict[str, list[tuple[float, float]]], options: argparse.Namespace, size: float) -> None:
     print(
-        f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, {PARTITIONS} partitions, {options.codec}\n"
+        f"{options.records:,} records of {size:.0f} bytes, {options.series:,} series, "
+        f"{PARTITIONS} partitions, {options.codec}\n"
     )
     print(
-        "| what | records/s (median) | of the bare loop (median of the rounds' ratios) | CPU µs a record (median) | of the bare loop |"
+        "| what | records/s (median) | of the bare loop (median of the rounds' ratios) | "
+        "CPU µs a record (median) | of the bare loop |"
     )
     print("|---|---|---|---|---|")
     rows = []

@@ -119,7 +119,8 @@ def find_problems() -> list[tuple[str, str]]:
 def compare_counts(allowed: dict[str, int], counts: Counter[str]) -> list[str]:
     """Return one message for each rule whose count is over the allowed count."""
     return [
-        f"{rule}: {count} problems, {allowed.get(rule, 0)} allowed (list them: python tools/ratchets.py {rule})"
+        f"{rule}: {count} problems, {allowed.get(rule, 0)} allowed (list them: python "
+        f"tools/ratchets.py {rule})"
         for rule, count in sorted(counts.items())
         if count > allowed.get(rule, 0)
     ]

@@ -35,7 +35,8 @@ class KafkaSourceConfig(ConfigModel):
     group: str | None = Field(None, description="consumer group (default: forewatch-<stream>)")
     start: str = Field(
         "earliest",
-        description="first offset of a partition without a stored position: earliest, latest, or an ISO 8601 time",
+        description="first offset of a partition without a stored position: earliest, latest, or an "
+        "ISO 8601 time",
     )
     on_gap: Literal["fail", "resume-earliest"] = Field(
         "fail",
@@ -107,7 +108,8 @@ class RecordFormat(ConfigModel):
     """Fields of a record that hold the series, the time and the values."""
 
     series: str | list[str] | dict[str, str] = Field(
-        description="field or fields that identify the series; a mapping sets the names of the labels: {site: meta.site}"
+        description="field or fields that identify the series; a mapping sets the names of the labels: "
+        "{site: meta.site}"
     )
     time: str = Field(description="field of the event time: epoch in s, ms, µs or ns, or ISO 8601")
     time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field(
@@ -115,11 +117,13 @@ class RecordFormat(ConfigModel):
     )
     timezone: str = Field("UTC", description="time zone of times without a zone")
     values: str | Fields = Field(
-        description="numeric fields, one channel each; a mapping sets the names of the channels: {bytes: octets}"
+        description="numeric fields, one channel each; a mapping sets the names of the channels: "
+        "{bytes: octets}"
     )
     optional: list[str] = Field(
         default_factory=list,
-        description="channels (or fields of the aggregate) that may be absent from a record and are then missing values; "
+        description="channels (or fields of the aggregate) that may be absent from a record and are "
+        "then missing values; "
         "a record without any other field becomes a dead letter",
     )
 
@@ -143,7 +147,8 @@ class JsonFormat(RecordFormat):
 
     samples: str | None = Field(
         None,
-        description="field with an array of samples; other fields are read from the sample, then from the record",
+        description="field with an array of samples; other fields are read from the sample, then from "
+        "the record",
     )
 
 
@@ -190,7 +195,8 @@ class Aggregate(ConfigModel):
         str, AggregateName | Annotated[dict[AggregateName, str], Field(min_length=1, max_length=1)]
     ] = Field(
         min_length=1,
-        description="channel → function of the value with the same name, or channel → {function: field}; these are the channels of the stream",
+        description="channel → function of the value with the same name, or channel → {function: "
+        "field}; these are the channels of the stream",
     )
 
 
@@ -206,7 +212,8 @@ class Gap(ConfigModel):
 
     policy: Literal["gap", "hold", "linear"] = Field(
         "gap",
-        description="gap: the detector handles the missing points; hold: repeat the last value; linear: interpolate (as soon as the next point is known)",
+        description="gap: the detector handles the missing points; hold: repeat the last value; "
+        "linear: interpolate (as soon as the next point is known)",
     )
     restart_after: int | None = Field(
         None,
@@ -240,7 +247,8 @@ class Stream(ConfigModel):
     lateness: Duration = Field(timedelta(0), description="time to wait for points that arrive out of order")
     future: Duration | None = Field(
         timedelta(hours=1),
-        description="a point that is this far ahead of the clock of the log becomes a dead letter; null disables the check",
+        description="a point that is this far ahead of the clock of the log becomes a dead letter; "
+        "null disables the check",
     )
     aggregate: Aggregate | None = None
     counters: list[str] = Field(
@@ -261,7 +269,8 @@ class Stream(ConfigModel):
     alarm_rate: float = Field(1e-4, gt=0, lt=1, description="target share of alarms among normal points")
     threshold: str = Field(
         "static",
-        description="threshold of the surprisal: static (given by the alarm rate), or learned by each series: quantile, spot, dspot, conformal, or the name of a registered threshold",
+        description="threshold of the surprisal: static (given by the alarm rate), or learned by each "
+        "series: quantile, spot, dspot, conformal, or the name of a registered threshold",
     )
     min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
     close_after: int = Field(
@@ -271,12 +280,14 @@ class Stream(ConfigModel):
     )
     warm_start: Path | None = Field(
         None,
-        description="file or folder of historical points (CSV, Parquet); they give each series its initial state, and training uses those that are older than the recorded history",
+        description="file or folder of historical points (CSV, Parquet); they give each series its "
+        "initial state, and training uses those that are older than the recorded history",
     )
     dead_letters: DeadLetterLimit = Field(default_factory=DeadLetterLimit)
     idle_after: Duration = Field(
         timedelta(days=7),
-        description="time without points after which the state of a series is moved from memory to the database",
+        description="time without points after which the state of a series is moved from memory to the "
+        "database",
     )
     alerts: AlertsConfig = Field(
         default_factory=AlertsConfig,
@@ -334,7 +345,8 @@ class Storage(ConfigModel):
     keep_models: int = Field(
         5,
         ge=1,
-        description="model versions of a stream that are kept, in addition to those that produced a stored anomaly",
+        description="model versions of a stream that are kept, in addition to those that produced a "
+        "stored anomaly",
     )
     keep_anomalies: Duration = Field(
         timedelta(days=365), description="age after which closed anomalies are deleted"

@@ -101,5 +101,6 @@ class Secret(ConfigModel):
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise SecretMissing(
-                f"cannot read the secret file {self.file}: {why} — give the path of a readable file in the config"
+                f"cannot read the secret file {self.file}: {why} — give the path of a readable "
+                f"file in the config"
             ) from None

@@ -35,7 +35,8 @@ def trigger(expression: str, zone: str) -> Any:
         return CronTrigger.from_crontab(" ".join(fields), timezone=ZoneInfo(zone))
     except ValueError as error:
         raise ValueError(
-            f"{expression!r} is not a cron expression ({error}); write minute hour day month weekday: 0 2 * * sun"
+            f"{expression!r} is not a cron expression ({error}); write minute hour day month "
+            f"weekday: 0 2 * * sun"
         ) from None
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 CAUSE_TEXTS = {
     "static_limit": "static limit: the value lies outside the configured limits",
     "multivariate": "multivariate: the channels no longer move together as they did",
-    "forecast": "forecast: the forecast error is larger than usual, at this row or averaged over the last rows",
+    "forecast": "forecast: the forecast error is larger than usual, at this row or averaged over "
+    "the last rows",
     "shape": "shape: no earlier stretch of the series resembles the last rows",
     "novelty": "novelty: no value near this one was seen before",
     "range": "range: the value lies outside the range of all values seen",

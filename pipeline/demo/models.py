@@ -60,16 +60,19 @@ class ModelStory:
         state, epochs = self._printed.get(job.id, ("", 0))
         if not state:
             self._say(
-                f"[model] job {job.id}: training of the model of stream {job.stream} is due (trigger: {job.trigger})"
+                f"[model] job {job.id}: training of the model of stream {job.stream} is due "
+                f"(trigger: {job.trigger})"
             )
         epoch = job.progress.get("epoch", 0)
         if epoch > epochs:
             self._say(
-                f"[model] job {job.id}: epoch {epoch} of {job.progress['epochs']}, validation loss {job.progress['held_out']:.3f}"
+                f"[model] job {job.id}: epoch {epoch} of {job.progress['epochs']}, validation loss "
+                f"{job.progress['held_out']:.3f}"
             )
         if job.state != state and job.state in jobs.ENDED_STATES:
             self._say(
-                f"[model] job {job.id} {job.state} after {job.cost.get('cpu_seconds', 0):.0f} s of CPU time: {job.reason}"
+                f"[model] job {job.id} {job.state} after {job.cost.get('cpu_seconds', 0):.0f} s of "
+                f"CPU time: {job.reason}"
             )
             self._print_backtest(database, job)
         self._printed[job.id] = job.state, max(epochs, epoch)
@@ -89,12 +92,14 @@ class ModelStory:
             change.from_version or "the packaged model",
         )
         self._say(
-            f"[model] {change.action} by {change.author}: stream {change.stream} uses {to} from the next batch on (before: {before})"
+            f"[model] {change.action} by {change.author}: stream {change.stream} uses {to} "
+            f"from the next batch on (before: {before})"
         )
         if change.action == "promote" and not self.rolled_back:
             self._roll_back_at = time.monotonic() + ROLL_BACK_SECONDS
             self._say(
-                f"[model] rollback in {ROLL_BACK_SECONDS:.0f} s, to show `forewatch models rollback --stream {change.stream}`"
+                f"[model] rollback in {ROLL_BACK_SECONDS:.0f} s, to show `forewatch models "
+                f"rollback --stream {change.stream}`"
             )
 
     def _roll_back(self, database: Database) -> None:

@@ -84,7 +84,8 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         ]
         say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
         say(
-            f"[demo] running; press i to inject a fault, q to quit; in another terminal: forewatch anomalies list -c {path}"
+            f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
+            f"forewatch anomalies list -c {path}"
         )
         try:
             for thread in threads:

@@ -88,7 +88,8 @@ def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
     entries = sorted(LAYOUTS[layout](dataset), key=lambda entry: entry.name)
     if not entries:
         raise InputError(
-            f"{dataset}: no series in layout {layout}; `forewatch evaluate --help` shows what each layout expects"
+            f"{dataset}: no series in layout {layout}; `forewatch evaluate --help` shows what "
+            f"each layout expects"
         )
     return entries[:limit]
 
@@ -149,7 +150,8 @@ def _labelled(dataset: Path) -> list[Entry]:
         windows = rows[["first", "last"]].to_numpy(np.int64)
         if wrong := [span for span in windows.tolist() if not 0 <= span[0] <= span[1] < len(series)]:
             raise InputError(
-                f"{dataset / 'events.csv'}: {file} has no rows {wrong[0][0]} to {wrong[0][1]}: it has {len(series)}, counted from 0"
+                f"{dataset / 'events.csv'}: {file} has no rows {wrong[0][0]} to {wrong[0][1]}: it "
+                f"has {len(series)}, counted from 0"
             )
         return replace(series, windows=windows, kinds=tuple(rows["kind"]))
 
@@ -314,5 +316,6 @@ def _refuse(table: pd.DataFrame, path: Path, column: str, wrong: NDArray[np.bool
         cell = table[column].iloc[row]
         shown = "an empty field" if pd.isna(cell) else repr(cell) if isinstance(cell, str) else f"{cell}"
         raise InputError(
-            f"{path}: line {row + 2}, column {column}: {shown} {what} ({int(wrong.sum()):,} of {len(wrong):,} rows)"
+            f"{path}: line {row + 2}, column {column}: {shown} {what} ({int(wrong.sum()):,} of "
+            f"{len(wrong):,} rows)"
         )

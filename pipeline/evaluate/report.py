@@ -137,7 +137,8 @@ def _figures(pictures: list[Picture], none: str) -> str:
     if not pictures:
         return f"<p class=good>{none}</p>"
     drawn = (
-        f'<figure><figcaption>{escape(caption)}</figcaption><img {_SIZE} alt="{escape(caption)}" src="{png(view)}"></figure>'
+        f"<figure><figcaption>{escape(caption)}</figcaption><img {_SIZE} "
+        f'alt="{escape(caption)}" src="{png(view)}"></figure>'
         for _, caption, view in pictures[:_PICTURES]
     )
     return "\n".join(drawn)
@@ -152,7 +153,8 @@ def _facts(made: Mapping[str, Any]) -> str:
         "data set": f"{made['dataset']} ({made['layout']})",
         "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}",
         "code": f"commit {made['commit']}, seed {made['seed']}",
-        "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
+        "size": f"{len(made['series'])} series, {made['points']:,} points "
+        f"({made['dropped_points']:,} late or repeated ones dropped)",
         "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         "made": made["made"],
     }

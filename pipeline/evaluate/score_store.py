@@ -92,7 +92,8 @@ class Store:
             ) from None
         if len(scores.flag) != len(series):
             raise InputError(
-                f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder to score anew"
+                f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder "
+                f"to score anew"
             )
         scores.dropped = self._state()["dropped"][series.name]
         return scores

@@ -91,5 +91,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise ConfigError(
-            f"http: cannot listen on {host} port {port}: {why} — choose another `http.port` (0 takes a free one), or write `http: null` to disable the server"
+            f"http: cannot listen on {host} port {port}: {why} — choose another `http.port` (0 "
+            f"takes a free one), or write `http: null` to disable the server"
         ) from None

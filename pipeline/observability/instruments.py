@@ -37,7 +37,8 @@ class FlowInstruments:
         )
         self.stage_seconds = registry.counter(
             "stage_seconds",
-            "Time spent in each stage of the loop (poll, score, commit, snapshot); rate() is its share of one core",
+            "Time spent in each stage of the loop (poll, score, commit, snapshot); rate() is "
+            "its share of one core",
             "stream",
             "stage",
         )
@@ -197,7 +198,8 @@ class DetectionInstruments:
     def __init__(self, registry: MetricRegistry) -> None:
         self.power_smallest = registry.gauge(
             "power_smallest_spreads",
-            "Minimum detectable size of each kind of change, in robust standard deviations of the series: median over the measured series, "
+            "Minimum detectable size of each kind of change, in robust standard deviations of "
+            "the series: median over the measured series, "
             "NaN where fewer than half of them detect any",
             "stream",
             "kind",

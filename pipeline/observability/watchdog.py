@@ -83,7 +83,8 @@ class Watchdog:
 
     def _end(self, loop: str, still: float) -> None:
         print(
-            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; the process exits with code {EXIT_CODE} after these stacks:",
+            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; the process exits "
+            f"with code {EXIT_CODE} after these stacks:",
             file=sys.stderr,
             flush=True,
         )

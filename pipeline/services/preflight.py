@@ -143,7 +143,8 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
             break
     if not wanted:
         raise SourceError(
-            f"no partition could be read within {_TIMEOUT:.0f} s; check that the topics or files exist and that this user can read them"
+            f"no partition could be read within {_TIMEOUT:.0f} s; check that the topics or "
+            f"files exist and that this user can read them"
         )
     probe.partitions = len(wanted)
 

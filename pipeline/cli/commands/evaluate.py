@@ -26,8 +26,10 @@ def evaluate(
     layout: Annotated[
         str,
         typer.Option(
-            help="nab: data/**/*.csv and combined_windows.json. labelled: CSVs of timestamp, value…, label (also .gz) "
-            "and manifest.csv (file, rows, train_rows). skab: ;-separated CSVs of datetime, sensors, anomaly, changepoint."
+            help="nab: data/**/*.csv and combined_windows.json. labelled: CSVs of timestamp, "
+            "value…, label (also .gz) "
+            "and manifest.csv (file, rows, train_rows). skab: ;-separated CSVs of datetime, "
+            "sensors, anomaly, changepoint."
         ),
     ] = "labelled",
     detector: Annotated[
@@ -37,7 +39,8 @@ def evaluate(
     threshold: Annotated[
         str,
         typer.Option(
-            help="Threshold of an alarm: static (the alarm rate), or learned by each series: quantile, spot, dspot, conformal."
+            help="Threshold of an alarm: static (the alarm rate), or learned by each series: "
+            "quantile, spot, dspot, conformal."
         ),
     ] = "static",
     compare: Annotated[
@@ -51,7 +54,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the score of every row into this folder; series that are already there are not scored again.",
+            help="Write the score of every row into this folder; series that are already there are "
+            "not scored again.",
         ),
     ] = None,
     report: Annotated[
@@ -150,8 +154,10 @@ def _show(made: dict[str, Any]) -> None:
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
         {
-            "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}, commit {made['commit']}, seed {made['seed']}",
-            "size": f"{len(made['series'])} series, {made['points']:,} points ({made['dropped_points']:,} late or repeated ones dropped)",
+            "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}, "
+            f"commit {made['commit']}, seed {made['seed']}",
+            "size": f"{len(made['series'])} series, {made['points']:,} points "
+            f"({made['dropped_points']:,} late or repeated ones dropped)",
             "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         }
     )
@@ -243,5 +249,6 @@ def _show_comparison(a: dict[str, Any], b: dict[str, Any], json: bool) -> None:
     )
     show_table(columns, paired, "the reports have no metric in common")
     print_note(
-        "p: p-value of a two-sided paired sign-flip test over the series; a small value means that the difference is significant"
+        "p: p-value of a two-sided paired sign-flip test over the series; a small value "
+        "means that the difference is significant"
     )

@@ -81,7 +81,8 @@ def backfill(
         )
     if not paths and start is None and end is None:
         raise InputError(
-            "no records are selected; name files with --input, or a time range of the source with --from and --to"
+            "no records are selected; name files with --input, or a time range of the source "
+            "with --from and --to"
         )
     if start is not None and end is not None and start >= end:
         raise InputError("the time range is empty: --from must be before --to")
