@@ -106,7 +106,7 @@ def other_detector(word: str, known: Iterable[str]) -> str:
             require_causal(build(word))
         except NotCausal as error:
             return str(error)
-    return f"it is a forecaster; a detector chooses among its own by their recent error (docs/lab-notes/forecasters.md): there are {', '.join(sorted(known))}"
+    return f"it is a forecaster; a detector chooses among its own by their recent error (docs/reference/forecasters.md): there are {', '.join(sorted(known))}"
 
 
 def _locate(error: ErrorDetails, data: Any) -> _Located:

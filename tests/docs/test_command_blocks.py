@@ -6,9 +6,11 @@ A block that cannot run in a test stands below a comment ``<!-- not run: reason 
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,14 @@ def run_page(page: Path, folder: Path, environment: dict[str, str], broker: str 
         assert "Traceback (most recent call last)" not in done.stdout, where
 
 
+def check_anomalies(folder: Path) -> None:
+    """A tutorial with a database finds the fault that it puts into its data."""
+    for database in folder.glob("*.db"):
+        with closing(sqlite3.connect(database)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM anomalies").fetchone()
+        assert count > 0, database.name
+
+
 def needs_kafka(page: Path) -> bool:
     return any(DOCUMENTED_BROKER in block.text for block in runnable(page))
 
@@ -78,12 +88,14 @@ def needs_kafka(page: Path) -> bool:
 @pytest.mark.parametrize("page", [p for p in CHECKED if runnable(p) and not needs_kafka(p)], ids=name_of)
 def test_the_blocks_of_a_page_run(page, tmp_path, environment):
     run_page(page, tmp_path, environment, None)
+    check_anomalies(tmp_path)
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("page", [p for p in CHECKED if needs_kafka(p)], ids=name_of)
 def test_the_blocks_of_a_page_run_on_a_broker(page, tmp_path, environment, kafka_broker):
     run_page(page, tmp_path, environment, kafka_broker)
+    check_anomalies(tmp_path)
 
 
 def test_every_block_that_is_not_run_has_a_reason():
