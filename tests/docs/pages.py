@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOT_PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
-_NOT_RUN = re.compile(r"<!-- not run:(.*?)-->\s*\Z", re.DOTALL)
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run:((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,4 +45,4 @@ def _blocks(text: str) -> Iterator[Block]:
         before = text[: found.start()]
         marked = _NOT_RUN.search(before)
         reason = marked[1].strip() if marked else None
-        yield Block(found[1], found[2], before.count("\n") + 1, reason)
+        yield Block(found[2], dedent(found[3]), before.count("\n") + 1, reason)
