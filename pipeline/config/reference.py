@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 
 _HEAD = """# Configuration
 
-Generated from `pipeline/config/schema.py` by `make docs`; do not edit. `forewatch init` writes a commented example, `forewatch check FILE`
+Generated from `pipeline/config/` by `make docs`; do not edit. `forewatch init` writes a commented example, `forewatch check FILE`
 reports errors with line, key and remedy, and `forewatch schema` prints the JSON Schema for completion in editors.
 
 - Durations are written `30s`, `5m`, `1h30m`, `7d` (units: ms, s, m, h, d, w).

@@ -1,0 +1,167 @@
+"""The models of the sources and of the record formats."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.types import ConfigModel, Duration, Secret
+
+# ---------------------------------------------------------------------------------------------------------- sources
+
+
+class KafkaSourceConfig(ConfigModel):
+    """Topics of an Apache Kafka cluster, read as one consumer group."""
+
+    brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
+    topics: list[str] = Field(
+        min_length=1, description="topics to read; partitions that are added later are read as well"
+    )
+    group: str | None = Field(None, description="consumer group (default: forewatch-<stream>)")
+    start: str = Field(
+        "earliest",
+        description="first offset of a partition without a stored position: earliest, latest, or an "
+        "ISO 8601 time",
+    )
+    on_gap: Literal["fail", "resume-earliest"] = Field(
+        "fail",
+        description="action when the stored position is no longer in the topic or the topic was recreated",
+    )
+    client: Literal["kafka-python", "confluent"] = Field(
+        "kafka-python", description="confluent needs the extra forewatch[confluent]"
+    )
+    security: dict[str, Any] = Field(
+        default_factory=dict,
+        description="SASL and TLS settings, passed unchanged to the client (names of kafka-python)",
+    )
+    password: Secret | None = Field(None, description="SASL password")
+    session_timeout: Duration = Field(
+        timedelta(seconds=10),
+        description="time without a heartbeat after which a consumer loses its partitions",
+    )
+    max_poll_interval: Duration = Field(
+        timedelta(minutes=5), description="time between two polls after which a consumer loses its partitions"
+    )
+
+
+class FilesSourceConfig(ConfigModel):
+    """CSV or Parquet files; each file is one partition, each row one record."""
+
+    paths: list[str] = Field(
+        min_length=1, description="paths or glob patterns of .csv, .csv.gz or .parquet files"
+    )
+    follow: bool = Field(False, description="keep reading new files and appended rows")
+
+
+class TelemetrySourceConfig(ConfigModel):
+    """CPU, memory, disk and network counters of this machine (psutil)."""
+
+    every: Duration = Field(timedelta(seconds=1), description="time between two readings")
+
+
+class MemorySourceConfig(ConfigModel):
+    """Records from an in-process log (tests, `forewatch demo --no-kafka`)."""
+
+    name: str = Field("memory", description="name of the in-process log")
+
+
+class SourceConfig(ConfigModel):
+    """Source of the records; exactly one of the keys."""
+
+    kafka: KafkaSourceConfig | None = None
+    files: FilesSourceConfig | None = None
+    telemetry: TelemetrySourceConfig | None = None
+    memory: MemorySourceConfig | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SourceConfig:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of kafka, files, telemetry, memory")
+        return self
+
+    @property
+    def chosen(self) -> KafkaSourceConfig | FilesSourceConfig | TelemetrySourceConfig | MemorySourceConfig:
+        return next(v for v in (self.kafka, self.files, self.telemetry, self.memory) if v is not None)
+
+
+# ---------------------------------------------------------------------------------------------------------- formats
+
+Fields = list[str] | dict[str, str]
+
+
+class RecordFormat(ConfigModel):
+    """Fields of a record that hold the series, the time and the values."""
+
+    series: str | list[str] | dict[str, str] = Field(
+        description="field or fields that identify the series; a mapping sets the names of the labels: "
+        "{site: meta.site}"
+    )
+    time: str = Field(description="field of the event time: epoch in s, ms, µs or ns, or ISO 8601")
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field(
+        "auto", description="unit of numeric times; auto derives it from the size of the number"
+    )
+    timezone: str = Field("UTC", description="time zone of times without a zone")
+    values: str | Fields = Field(
+        description="numeric fields, one channel each; a mapping sets the names of the channels: "
+        "{bytes: octets}"
+    )
+    optional: list[str] = Field(
+        default_factory=list,
+        description="channels (or fields of the aggregate) that may be absent from a record and are "
+        "then missing values; "
+        "a record without any other field becomes a dead letter",
+    )
+
+    @property
+    def label_fields(self) -> dict[str, str]:
+        """label name → field"""
+        if isinstance(self.series, dict):
+            return self.series
+        return {f: f for f in ([self.series] if isinstance(self.series, str) else self.series)}
+
+    @property
+    def value_fields(self) -> dict[str, str]:
+        """channel name → field"""
+        if isinstance(self.values, dict):
+            return self.values
+        return {f: f for f in ([self.values] if isinstance(self.values, str) else self.values)}
+
+
+class JsonFormat(RecordFormat):
+    """JSON objects; a dot selects a nested field: ``meta.site``."""
+
+    samples: str | None = Field(
+        None,
+        description="field with an array of samples; other fields are read from the sample, then from "
+        "the record",
+    )
+
+
+class CsvFormat(RecordFormat):
+    """Comma-separated text, or the columns of a columnar file (Parquet, telemetry)."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1, description="field separator")
+    header: list[str] | None = Field(
+        None, description="column names of records without a header line (Kafka)"
+    )
+
+
+class FormatConfig(ConfigModel):
+    """Format of the records; exactly one of the keys."""
+
+    json_: JsonFormat | None = Field(None, alias="json")
+    csv: CsvFormat | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> FormatConfig:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of json, csv")
+        return self
+
+    @property
+    def chosen(self) -> JsonFormat | CsvFormat:
+        chosen = self.json_ or self.csv
+        assert chosen is not None
+        return chosen
