@@ -91,7 +91,8 @@ def produce(brokers: str, topics: dict[str, list[dict[str, Any]]]) -> None:
 
 def watch(settings: Config, wanted: dict[str, int]) -> list[Anomaly]:
     """Turn each stream's engine until everything that was produced is committed; what is then in the
-    database."""
+    database.
+    """
     with open_database(settings) as database:
         for name, stream in settings.streams.items():
             source = make_source(name, stream.source, stream.format)

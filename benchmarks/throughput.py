@@ -81,7 +81,8 @@ class Clock:
 
 def bare(brokers: str, records: int, client: str, backoff_ms: int = 10) -> tuple[float, float]:
     """The client's own poll loop; ``backoff_ms``: how long confluent fetches nothing after its queue was
-    full."""
+    full.
+    """
     if client == "confluent":
         from confluent_kafka import Consumer, TopicPartition
 

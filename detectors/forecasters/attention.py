@@ -25,7 +25,8 @@ class AttentionConfig(RecurrentConfig):
 
 class Attention(GRU):
     """State: the GRU's (B, layers, H), the last M hidden states (B, M, H), and which of them there are (B,
-    M)."""
+    M).
+    """
 
     config_class = AttentionConfig
 

@@ -20,7 +20,8 @@ SMALLEST: Final = 1e-4  # scale, in units of the (normalised) target
 
 class ForecastOutput(Protocol):
     """One kind of forecast of P parameters; ``loss`` is what training minimises, a proper score with a
-    gradient."""
+    gradient.
+    """
 
     size: int
 

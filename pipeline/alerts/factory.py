@@ -40,7 +40,6 @@ def delivery_loop(config: Config, database: Database, metrics: Metrics) -> Deliv
 
 def chart_renderer(config: Config) -> ChartRenderer:
     """Return the renderer of charts, which reads the recorded history of ``config``."""
-
     path = config.history_path
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:

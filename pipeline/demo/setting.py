@@ -21,22 +21,15 @@ def _training_schedule() -> str:
     return f"{time.gmtime(time.time() + FIRST_TRAINING_SECONDS + 60).tm_min} * * * *"
 
 
-def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
-    """Write ``demo.yaml``.
-
-    Args:
-        folder: Folder of the file and of the database.
-        brokers: Address of the broker; None makes the streams read the in-process log.
-        hook: Address of the webhook that receives the alerts.
-        secret: File with the secret of the signatures.
-    """
+def _streams(brokers: str | None) -> dict[str, Any]:
+    """Return the streams of the config without their alerts and retraining."""
 
     def source(topic: str) -> dict[str, Any]:
         return (
             {"kafka": {"brokers": [brokers], "topics": [topic]}} if brokers else {"memory": {"name": topic}}
         )
 
-    streams: dict[str, Any] = {
+    return {
         "plant": {
             "source": source(Plant.topic),
             "format": {
@@ -73,6 +66,18 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
             "every": "1s",
         },
     }
+
+
+def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> Path:
+    """Write ``demo.yaml``.
+
+    Args:
+        folder: Folder of the file and of the database.
+        brokers: Address of the broker; None makes the streams read the in-process log.
+        hook: Address of the webhook that receives the alerts.
+        secret: File with the secret of the signatures.
+    """
+    streams = _streams(brokers)
     for stream in streams.values():
         stream["alerts"] = {"severity": {"notice": "warning"}}
         stream["retraining"] = {"schedule": None, "on_drift": False}

@@ -74,7 +74,8 @@ class Entry:
     @property
     def half(self) -> str:
         """``a`` or ``b``, by the md5 of the file's name: parameters are chosen on one half and reported on
-        both."""
+        both.
+        """
         return "ab"[int(md5(self.file.encode(), usedforsecurity=False).hexdigest(), 16) % 2]
 
 

@@ -41,14 +41,16 @@ def probation(rows: int) -> int:
 
 def _sigmoid(position: Floats) -> Floats:
     """Scaled sigmoid: .987 at −1 (first row of a window), 0 at its end, −1 from 3 window lengths behind it
-    on."""
+    on.
+    """
     return np.where(position >= 3.0, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, 3.0))) - 1.0)
 
 
 @dataclass(slots=True)
 class Corpus:
     """All scorable rows of all files behind one another: value of a detection there, and its window (−1:
-    none)."""
+    none).
+    """
 
     value: NDArray[np.float64]  # (N,) in units of tp inside a window, of fp outside
     window: NDArray[np.int64]  # (N,) number of the window within the corpus

@@ -1,5 +1,6 @@
 """One picture: a stretch of one channel with its band, the true windows and the alarms, and the surprise
-below."""
+below.
+"""
 
 from __future__ import annotations
 

@@ -204,7 +204,8 @@ def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ..
 
 def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelled]) -> _Done:
     """Score a batch; where it fails, each series alone, so that one bad series does not take the others with
-    it."""
+    it.
+    """
     start = time.monotonic()
     if detector in YARDSTICKS:
         scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]

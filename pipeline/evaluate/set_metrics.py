@@ -212,7 +212,8 @@ def _figures(metrics: Sequence[Metric], measures: Sequence[Measures]) -> list[Fi
 
 def _best_rows(run: Run, measures: Sequence[Measures]) -> list[Figure]:
     """Row F1 at the one threshold that is best for the whole set at a bearable false-alarm rate: where rows
-    are mostly anomalous, the best without that bound is to be always in alarm."""
+    are mostly anomalous, the best without that bound is to be always in alarm.
+    """
     labelled = [i for i, m in enumerate(measures) if m.events.events]
     if not labelled:
         return []
