@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from detectors.base import Detector, DetectorSpec, Limits, Points, State, Verdicts
+from detectors.base import DECISIONS, Detector, DetectorSpec, Limits, Points, State, Verdicts
 
 __all__ = ["REGISTRY", "Detector", "DetectorSpec", "Limits", "Points", "State", "Verdicts", "build", "names"]
 
@@ -34,13 +34,15 @@ def build(spec: DetectorSpec, weights: Weights | None = None) -> Detector:
     ``weights`` replaces the packaged LSTM of a tier that has one (array names as in ``SharedLSTM``).
 
     Raises:
-        ValueError: ``spec`` names an unknown detector, preset or threshold, or the number of its limits is
+        ValueError: ``spec`` names an unknown detector, preset, threshold or decision, or the number of its limits is
             not the number of its channels.
     """
     if spec.limits and len(spec.limits) != len(spec.channels):
         raise ValueError(
             f"{len(spec.limits)} limits for {len(spec.channels)} channels; give one per channel or none"
         )
+    if spec.decision not in DECISIONS:
+        raise ValueError(f"decision {spec.decision!r} is unknown; known are {', '.join(DECISIONS)}")
     if spec.tier in REGISTRY:
         return REGISTRY[spec.tier](spec, weights)
     from detectors.composite.detector import build_composite

@@ -13,7 +13,7 @@ on an undisturbed series. A surprise of 4 is expected once in 10,000 points.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,7 +40,16 @@ CAUSES = (
     "return",
     "volatility",
     "steady_state",
+    "unusual_value",
+    "unusual_level",
+    "unusual_step",
+    "unusual_noise",
+    "relation",
+    "absence",
 )
+
+#: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.
+DECISIONS = ("surprise", "usual_range")
 
 
 @dataclass(slots=True)
@@ -78,8 +87,15 @@ class Verdicts:
     contribution  (N, C) float32  share of each channel in the surprise; rows sum to 1 (0: no score)
     forecaster    (N,)   uint8    index into FORECASTERS: the forecaster of ``expected``
     cause         (N,)   uint8    index into CAUSES: what contributed most to the surprise
+    ratio         (N,)   float32  distance of the leading quantity from the middle of its usual range, over the
+                                  distance of the limit on that side: > 1 is outside; 0 without a quantity
+    channel       (N,)   int16    channel of the leading quantity
+    side          (N,)   int8     1: above the middle, −1: below, 0: without a direction
+    observed      (N,)   float32  the leading quantity in its own unit (NaN where ``ratio`` is 0)
+    usual_low, usual_high (N,) float32  its usual range in the same unit (NaN where ``ratio`` is 0)
 
-    A point inside its band can be anomalous for another cause than the forecast.
+    A point inside its band can be anomalous for another cause than the forecast. The columns from ``ratio``
+    on are filled by the decision "usual_range". A detector that leaves them out gets neutral values.
     """
 
     score: NDArray[np.float32]
@@ -91,6 +107,22 @@ class Verdicts:
     contribution: NDArray[np.float32]
     forecaster: NDArray[np.uint8]
     cause: NDArray[np.uint8]
+    ratio: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    channel: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    side: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    observed: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    usual_low: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    usual_high: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        """Give columns that were left out their neutral values."""
+        n = len(self.flag)
+        if len(self.ratio) == n:
+            return
+        self.ratio = np.zeros(n, np.float32)
+        self.channel = np.zeros(n, np.int16)
+        self.side = np.zeros(n, np.int8)
+        self.observed, self.usual_low, self.usual_high = (np.full(n, np.nan, np.float32) for _ in range(3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +150,8 @@ class DetectorSpec:
     threshold: str = "static"
     min_points: int = 1  # consecutive points that must reach the threshold
     min_deviation: float = 0.0  # relative to the expected value; smaller deviations are not flagged
+    decision: str = "surprise"  # surprise | usual_range: rule that decides an alarm
+    timezone: str = ""  # IANA zone of the daily and weekly rhythms ("": UTC); used by usual_range
 
 
 class Detector(Protocol):

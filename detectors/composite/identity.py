@@ -31,11 +31,17 @@ def canonical_text(value: Any) -> str:
         TypeError: ``value`` is of another type, whose text could change with its Python names.
     """
     if isinstance(value, tuple):
-        parts = ", ".join(map(canonical_text, value))
-        return f"({parts},)" if len(value) == 1 else f"({parts})"
+        items = ", ".join(map(canonical_text, value))
+        return f"({items},)" if len(value) == 1 else f"({items})"
     if type(value) in _RECORDS:
         name, keys = _RECORDS[type(value)]
-        return f"{name}({', '.join(f'{key}={canonical_text(getattr(value, field))}' for key, field in keys.items())})"
+        parts = [f"{key}={canonical_text(getattr(value, field))}" for key, field in keys.items()]
+        parts += [
+            f"{key}={canonical_text(getattr(value, key))}"
+            for key, default in _ADDED_KEYS.get(type(value), {}).items()
+            if getattr(value, key) != default
+        ]
+        return f"{name}({', '.join(parts)})"
     if value is None or type(value) in (bool, int, float, str):
         return repr(value)
     raise TypeError(f"{type(value).__name__} has no canonical text")
@@ -101,3 +107,6 @@ _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
         },
     ),
 }
+
+#: Class → {key: default} of the keys that were added after 0.1.0. They follow the others.
+_ADDED_KEYS: dict[type, Mapping[str, Any]] = {DetectorSpec: {"decision": "surprise", "timezone": ""}}

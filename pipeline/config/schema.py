@@ -11,8 +11,9 @@ import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from sqlalchemy import make_url
 
 from pipeline.config.alerts import AlertsConfig
@@ -141,6 +142,17 @@ class Stream(ConfigModel):
         description="threshold of the surprisal: static (given by the alarm rate), or learned by each "
         "series: quantile, spot, dspot, conformal, or the name of a registered threshold",
     )
+    decision: Literal["surprise", "usual_range"] = Field(
+        "surprise",
+        description="rule of an alarm: surprise (the surprisal reaches the threshold), or usual_range (a "
+        "quantity of a channel, such as its value, level or step, leaves the range that is usual for it at "
+        "this time of day)",
+    )
+    timezone: str | None = Field(
+        None,
+        description="time zone of daily and weekly rhythms, for decision usual_range (default: that of "
+        "the calendar, else UTC)",
+    )
     min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
     close_after: int = Field(
         3,
@@ -171,6 +183,17 @@ class Stream(ConfigModel):
         True,
         description="measure the detection power on copies of live series; uses at most 2 % of a core",
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (ValueError, OSError, LookupError):
+            raise ValueError(
+                f"there is no time zone {value!r}: write a name such as UTC or Europe/Berlin"
+            ) from None
+        return value
 
     @model_validator(mode="after")
     def _channels(self) -> Stream:
@@ -282,5 +305,9 @@ def config_hash(stream: Stream) -> str:
     values = stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"})
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
+    # A key that was added after 0.1.0 counts only if its value is not the default.
+    for key in ("decision", "timezone"):
+        if values[key] == Stream.model_fields[key].default:
+            del values[key]
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

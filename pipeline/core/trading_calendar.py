@@ -25,6 +25,17 @@ FIRST_YEAR = "1990-01-01"
 YEARS_AHEAD = 5
 
 
+def zone_of_calendar(name: str) -> str:
+    """Return the time zone of the market with a calendar name such as XNYS.
+
+    Raises:
+        InvalidCalendarName: exchange_calendars has no calendar of this name.
+    """
+    import exchange_calendars  # over a second to import, and few streams have a calendar
+
+    return str(exchange_calendars.get_calendar(name).tz)
+
+
 @dataclass(frozen=True, slots=True)
 class Calendar:
     """Opening hours of a market, int64 ns, ascending; empty arrays mean always open.

@@ -23,6 +23,12 @@ CAUSE_TEXTS = {
     "return": "return: the relative change is large for the recent volatility",
     "volatility": "volatility: the recent volatility is unusually high",
     "steady_state": "steady state: a channel has left the level at which it had been steady",
+    "unusual_value": "unusual value: the value lies outside its usual range",
+    "unusual_level": "unusual level: the mean of the last rows lies outside its usual range",
+    "unusual_step": "unusual step: the change from the previous value lies outside its usual range",
+    "unusual_noise": "unusual noise: the mean size of the last changes lies outside its usual range",
+    "relation": "relation: the channel has left the value that the other channels of the series imply",
+    "absence": "absence: a height or a depth that is usual in these hours was not reached",
 }
 
 #: Former word → current word. Words that are not named here have not changed.

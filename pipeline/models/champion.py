@@ -8,6 +8,7 @@ from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
 from pipeline.config.schema import Stream, config_hash
+from pipeline.core.trading_calendar import zone_of_calendar
 from pipeline.models import registry
 from pipeline.scoring.provenance import Provenance
 from storage.model_store import models
@@ -34,7 +35,18 @@ def detector_spec(stream: Stream) -> DetectorSpec:
         min_points=stream.min_points,
         direction=stream.direction,
         min_deviation=stream.min_deviation,
+        decision=stream.decision,
+        timezone=_zone_of_rhythms(stream),
     )
+
+
+def _zone_of_rhythms(stream: Stream) -> str:
+    """Return the time zone of daily rhythms, "" for UTC and where the decision does not use one."""
+    if stream.decision == "surprise":
+        return ""
+    if stream.timezone is not None:
+        return stream.timezone
+    return "" if stream.calendar is None else zone_of_calendar(stream.calendar)
 
 
 def provenance(name: str, stream: Stream, detector: Detector, version: str | None = None) -> Provenance:

@@ -95,5 +95,19 @@ def test_what_decides_is_part_of_the_name():
     assert len({one["state_version"] for one in golden.values()}) > 3 * len(TIERS)
 
 
+def test_a_key_that_was_added_later_counts_only_with_another_value():
+    names = {
+        build(DetectorSpec(tier="light", **changes)).version
+        for changes in ({}, {"decision": "usual_range"}, {"timezone": "Europe/Berlin"})
+    }
+    assert len(names) == 3
+    assert build(DetectorSpec(tier="light", decision="surprise", timezone="")).version in names
+
+
+def test_an_unknown_decision_is_refused():
+    with pytest.raises(ValueError, match="decision 'majority' is unknown; known are surprise, usual_range"):
+        build(DetectorSpec(decision="majority"))
+
+
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(identities(), indent=0, ensure_ascii=False) + "\n")
