@@ -294,7 +294,7 @@ def _warm_start(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 
 def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
-    from pipeline.core.cron import trigger
+    from pipeline.core.cron import check_cron
 
     at = (*at, "retraining")
     try:
@@ -312,7 +312,7 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         )
     if stream.retraining.schedule is not None:
         try:
-            trigger(stream.retraining.schedule, "UTC")
+            check_cron(stream.retraining.schedule)
         except ValueError as error:
             what, _, remedy = str(error).partition("; ")
             yield Finding((*at, "schedule"), what, remedy)

@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from pipeline.config.schema import Config, Stream
-from pipeline.core.cron import trigger
+from pipeline.core.cron import CronSchedule, Schedule
 from pipeline.core.errors import StorageError
 from pipeline.core.extras import missing_for_training
 from pipeline.core.types import Partition, Power
@@ -59,7 +59,7 @@ class RetrainingService:
 
     def start(self) -> None:
         self._warn_if_training_is_impossible()
-        self._scheduler.set_triggers(_triggers(self._config))
+        self._scheduler.set_schedules(_schedules(self._config))
         self._scheduler.start()
         self._thread.start()
 
@@ -68,7 +68,7 @@ class RetrainingService:
         for name in self._config.streams:
             self._watch.forget(name)
         self._config = config
-        self._scheduler.set_triggers(_triggers(config))
+        self._scheduler.set_schedules(_schedules(config))
         self._outdated, self._asked = True, set()
         self._warn_if_training_is_impossible()
 
@@ -232,7 +232,7 @@ class RetrainingService:
         """What was due while nobody's clock ran; a stream that never had a scheduled training waits for its
         first due time.
         """
-        for name in _triggers(self._config):
+        for name in _schedules(self._config):
             try:
                 with self._database.read() as connection:
                     last = [
@@ -247,9 +247,9 @@ class RetrainingService:
                 self._scheduler.catch_up(name, last[0].due_ns)
 
 
-def _triggers(config: Config) -> dict[str, object]:
+def _schedules(config: Config) -> dict[str, Schedule]:
     return {
-        name: trigger(stream.retraining.schedule, stream.retraining.timezone)
+        name: CronSchedule(stream.retraining.schedule, stream.retraining.timezone)
         for name, stream in config.streams.items()
         if stream.retraining.schedule is not None and trainable(stream)
     }

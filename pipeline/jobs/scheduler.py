@@ -1,7 +1,7 @@
 """The schedules of trainings.
 
 The scheduler only inserts rows: any number of processes may run one, and each due time is one job. It uses
-APScheduler with a memory store. The due time comes from the trigger and not from the moment at which a timer
+APScheduler with a memory store. The due time comes from the schedule and not from the moment at which a timer
 fires, so that a late timer, a suspended machine and a restarted process compute the same due time.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
-from pipeline.core.cron import last_due
+from pipeline.core.cron import Schedule
 from pipeline.core.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -26,14 +27,23 @@ RETRY_DELAY = timedelta(seconds=5)
 QueueTraining = Callable[[str, int], None]
 
 
+class ScheduleTrigger(BaseTrigger):  # type: ignore[misc]
+    """A schedule in the form of APScheduler."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """Return the first due time after both ``previous_fire_time`` and ``now``, so that no loop can stay."""
+        return self._schedule.next_due(now if previous_fire_time is None else max(previous_fire_time, now))
+
+
 class TrainingScheduler:
-    """Calls ``queue`` for each due time of each stream's trigger, at least once."""
+    """Calls ``queue`` for each due time of each stream's schedule, at least once."""
 
     def __init__(self, queue: QueueTraining) -> None:
-        from apscheduler.schedulers.background import BackgroundScheduler
-
         self._queue = queue
-        self._triggers: dict[str, Any] = {}
+        self._schedules: dict[str, Schedule] = {}
         self._lock = threading.Lock()
         defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
@@ -47,26 +57,30 @@ class TrainingScheduler:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
-    def set_triggers(self, triggers: Mapping[str, Any]) -> None:
-        """Replace the triggers: stream → APScheduler trigger."""
+    def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
+        """Replace the schedules of all streams."""
         with self._lock:
-            for stream in self._triggers:
+            for stream in self._schedules:
                 self._scheduler.remove_job(stream)
-            self._triggers = dict(triggers)
-            for stream, trigger in self._triggers.items():
+            self._schedules = dict(schedules)
+            for stream, schedule in self._schedules.items():
                 self._scheduler.add_job(
-                    self._queue_due, trigger, args=[stream], id=stream, replace_existing=True
+                    self._queue_due,
+                    ScheduleTrigger(schedule),
+                    args=[stream],
+                    id=stream,
+                    replace_existing=True,
                 )
 
     def catch_up(self, stream: str, since_ns: int) -> None:
         """Queue the last due time now if it passed after ``since_ns``, while no scheduler ran."""
-        due = last_due(self._triggers[stream], datetime.now(UTC))
+        due = self._schedules[stream].last_due(datetime.now(UTC))
         if due is not None and _ns(due) > since_ns:
             self._queue_due(stream)
 
     def _queue_due(self, stream: str) -> None:
-        trigger = self._triggers.get(stream)
-        due = last_due(trigger, datetime.now(UTC)) if trigger is not None else None
+        schedule = self._schedules.get(stream)
+        due = schedule.last_due(datetime.now(UTC)) if schedule is not None else None
         if due is None:
             return
         try:

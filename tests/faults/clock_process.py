@@ -9,11 +9,10 @@ import sys
 import threading
 import time
 
-from apscheduler.triggers.cron import CronTrigger
-
 from pipeline.jobs.scheduler import TrainingScheduler
 from storage.model_store import jobs
 from storage.sql.database import Database
+from tests.support.schedules import EverySeconds
 
 
 def main(url: str) -> None:
@@ -26,9 +25,7 @@ def main(url: str) -> None:
             )
 
     clock = TrainingScheduler(queue)
-    clock.set_triggers(
-        {"plant": CronTrigger(second="*", timezone="UTC"), "edge": CronTrigger(second="*/2", timezone="UTC")}
-    )
+    clock.set_schedules({"plant": EverySeconds(1), "edge": EverySeconds(2)})
     clock.start()
     print("ticking", flush=True)
     threading.Event().wait()

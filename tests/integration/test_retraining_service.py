@@ -154,7 +154,7 @@ def test_a_drift_waits_for_the_database(database, tmp_path, monkeypatch):
 def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
     """Only where it had run before: a new stream waits for its first due time."""
     service, _ = service_of(database, tmp_path, schedule="0 3 * * *")
-    service._scheduler.set_triggers(module._triggers(service._config))
+    service._scheduler.set_schedules(module._schedules(service._config))
     service._catch_up()
     assert all_jobs(database) == []
     now_ns = time.time_ns()

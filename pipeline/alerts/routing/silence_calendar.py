@@ -1,9 +1,9 @@
 """Times of planned silences: cron expressions and iCalendar events in civil time, correct across DST changes.
 
 Silences recur on the wall clock: a rule is evaluated on naive local times, and its result is converted to UTC.
-A beginning in the hour that is skipped in spring takes place when that hour would have begun; one in the hour
-that is repeated in autumn takes place once, the first time. A silence from cron lasts its length in elapsed
-time; an event of a calendar ends at the end that it states.
+A beginning in the hour that autumn repeats takes place once, the first time. One in the hour that spring skips
+takes place at the first instant after it (cron), or as RFC 5545 says (calendar). A silence from cron lasts its
+length in elapsed time. An event of a calendar ends at the end that it states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.core.cron import trigger
+from pipeline.core.cron import CronSchedule
 from pipeline.core.errors import ConfigError
 
 #: Longer than any change of a wall clock.
@@ -40,17 +40,8 @@ def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetim
         zone: Time zone of the expression.
         now: Aware time.
     """
-    rule = trigger(expression, "UTC")
-    found: SilenceWindow | None = None
-    around = now.astimezone(zone).replace(tzinfo=UTC)
-    latest = around + _MAX_CLOCK_CHANGE
-    wall = rule.get_next_fire_time(None, around - length - _MAX_CLOCK_CHANGE)
-    while wall is not None and wall <= latest:
-        start = _place(wall.replace(tzinfo=None), zone)
-        if start <= now < start + length:
-            found = SilenceWindow(start, start + length)
-        wall = rule.get_next_fire_time(None, wall + timedelta(seconds=1))
-    return found
+    start = CronSchedule(expression, zone.key).last_due(now)
+    return SilenceWindow(start, start + length) if start is not None and now < start + length else None
 
 
 class SilenceCalendar:

@@ -45,6 +45,20 @@ def test_weekly_silence_across_dst(now: str, start: str | None):
         assert window.end - window.start == THREE_HOURS
 
 
+def test_silence_that_begins_inside_the_hour_that_spring_skips():
+    inside = cron_window("30 2 * * sun", THREE_HOURS, BERLIN, utc("2026-03-29T01:00"))
+    assert inside is not None
+    assert inside.start == utc("2026-03-29T01:00")
+
+
+@pytest.mark.parametrize("weekdays", ["0-4", "sun-thu", "7-4", "sat-thu"])
+def test_ranges_of_weekdays(weekdays: str):
+    for day, expected in ((22, True), (26, True), (27, False)):  # Sunday, Thursday, Friday
+        now = utc(f"2026-03-{day}T12:30")
+        found = cron_window(f"0 12 * * {weekdays}", timedelta(hours=1), ZoneInfo("UTC"), now)
+        assert (found is not None) == expected
+
+
 def test_numbers_of_weekdays_are_those_of_crontab():
     sunday = utc("2026-03-22T12:30")
     for expression in ("0 12 * * 0", "0 12 * * 7", "0 12 * * sun"):
