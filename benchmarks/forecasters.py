@@ -23,8 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.forecasters_detection import detection, read
-from detectors.forecasters import FORECASTERS as REGISTERED
-from detectors.forecasters import build, lstm_features, shared_lstm
+from detectors.forecasters import FORECASTER_REGISTRY, build, lstm_features, shared_lstm
 from detectors.forecasters.base import Forecaster
 from detectors.training import pretrain, synthetic_series
 from detectors.training.fit import TrainingSettings, fit, untrainable
@@ -51,7 +50,7 @@ FORECASTERS = {
     "bidirectional": ("bidirectional", {"horizon": 1}),
 }
 FORECASTERS |= {
-    name: (name, {}) for name in REGISTERED if name not in {kind for kind, _ in FORECASTERS.values()}
+    name: (name, {}) for name in FORECASTER_REGISTRY if name not in {kind for kind, _ in FORECASTERS.values()}
 }
 console = Console(width=150)
 

@@ -1,5 +1,6 @@
-"""Forecasters: history → what is expected next. One file each; a new one is a file and a line in
-``FORECASTERS``.
+"""Forecasters: one module each, built by name.
+
+A new forecaster is a module and an entry in ``FORECASTER_REGISTRY``.
 
 >>> forecaster = build("lstm", hidden=16, layers=2)
 >>> forecaster.config.layers
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from detectors.forecasters.base import Forecaster
 
-#: name → module and class; imported when asked for, because torch takes a second to import.
-FORECASTERS: Final[dict[str, tuple[str, str]]] = {
+#: Name → module and class. A module is imported when it is used, because torch takes a second to import.
+FORECASTER_REGISTRY: Final[dict[str, tuple[str, str]]] = {
     "feedforward": ("feedforward", "FeedForward"),
     "rnn": ("rnn", "RNN"),
     "lstm": ("lstm", "LSTM"),
@@ -30,15 +31,16 @@ FORECASTERS: Final[dict[str, tuple[str, str]]] = {
 
 
 def build(name: str, **options: Any) -> Forecaster:
-    """The forecaster ``name`` with the options of its config; the same options always give the same weights.
+    """Build a forecaster by name; the same options always give the same weights.
 
-    Raises ValueError for an unknown name or option, or one that the forecaster cannot do.
+    ``options`` are the fields of its config class. Raises ValueError for an unknown name or option, or for a
+    value that the forecaster does not support.
     """
     import torch
 
-    if name not in FORECASTERS:
-        raise ValueError(f"forecaster {name!r} is unknown; there are {', '.join(FORECASTERS)}")
-    module, attribute = FORECASTERS[name]
+    if name not in FORECASTER_REGISTRY:
+        raise ValueError(f"forecaster {name!r} is unknown; there are {', '.join(FORECASTER_REGISTRY)}")
+    module, attribute = FORECASTER_REGISTRY[name]
     kind = getattr(import_module(f"detectors.forecasters.{module}"), attribute)
     try:
         config = kind.config_class(**options)

@@ -18,14 +18,19 @@ from detectors.forecasters.recurrent import RecurrentConfig
 
 @dataclass(frozen=True, slots=True)
 class AttentionConfig(RecurrentConfig):
-    """memory: past states that are kept and attended over."""
+    """Options of ``Attention``.
+
+    memory: number of past states that are kept and attended to.
+    """
 
     memory: int = 64
 
 
 class Attention(GRU):
-    """State: the GRU's (B, layers, H), the last M hidden states (B, M, H), and which of them there are (B,
-    M).
+    """GRU with attention over its last M hidden states.
+
+    State: that of the GRU (B, layers, H), the last M hidden states (B, M, H), and 1 for each of them that
+    exists (B, M).
     """
 
     config_class = AttentionConfig
@@ -34,7 +39,7 @@ class Attention(GRU):
         super().__init__(config)
         self.memory = config.memory
         self.ask, self.key = (nn.Linear(config.hidden, config.hidden) for _ in range(2))
-        # how much the age of a state counts, the oldest first
+        # the weight of each age of a state, the oldest first
         self.place = nn.Parameter(torch.zeros(config.memory))
         self.make_head(2 * config.hidden)
 

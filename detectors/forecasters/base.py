@@ -29,7 +29,7 @@ class NotCausal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ForecasterConfig:
-    """Everything that decides a forecaster's shape and its first weights.
+    """Shape and initial weights of a forecaster.
 
     head: many_to_one (the next step, after the last of T), one_to_many (K steps unrolled from the last
     state), many_to_many (K steps after every one of T). output: point, gaussian, student or quantile.
@@ -64,7 +64,7 @@ class Forecaster(nn.Module):
 
     config_class: ClassVar[type[ForecasterConfig]] = ForecasterConfig
     causal: ClassVar[bool] = True
-    first: ClassVar[int] = 1  # steps from t to the first point that the forecast made at t is of
+    first: ClassVar[int] = 1  # steps from t to the first point that is forecast at t
 
     def __init__(self, config: ForecasterConfig) -> None:
         super().__init__()
@@ -77,15 +77,15 @@ class Forecaster(nn.Module):
         self.head: nn.Module = kind(width, self.config.horizon, self.output)
 
     def initial(self, batch: int) -> ForecasterState:
-        """State of ``batch`` series of which nothing is known."""
+        """Return the state of ``batch`` series without points."""
         raise NotImplementedError
 
     def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
-        """``x`` (B, T, F) → hidden (B, T, H) and the state after the last step."""
+        """Return hidden vectors (B, T, H) for ``x`` (B, T, F), and the state after the last step."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
-        """``x`` (B, T, F) → parameters (B, T', K, P) and the state after the last step."""
+        """Return parameters (B, T', K, P) for ``x`` (B, T, F), and the state after the last step."""
         hidden, state = self.body(x, state)
         anchor = x[..., 0]  # (B, T)
         if self.config.head != "many_to_many":
@@ -95,18 +95,20 @@ class Forecaster(nn.Module):
     def step(
         self, weights: Mapping[str, Tensor], state: ForecasterState, x: Tensor
     ) -> tuple[ForecasterState, Tensor]:
-        """``x`` (B, F), one new point of each series → new state and parameters (B, K, P); pure, the module's
-        own weights are not used.
+        """Return the new state and the parameters (B, K, P) after one new point of each series, ``x`` (B, F).
+
+        A pure function: the weights of the module are not used. Raises NotCausal.
         """
         if not self.causal:
             raise NotCausal(
-                f"{type(self).__name__} needs the points after t to say something of t: use it on whole series, offline"
+                f"{type(self).__name__} needs the points after t for its forecast of t: use it on whole series, "
+                "offline"
             )
         parameters, state = torch.func.functional_call(self, dict(weights), (x[:, None], state))
         return state, parameters[:, 0]
 
     def state_bytes(self) -> int:
-        """Of one series."""
+        """Return the size of the state of one series."""
         return sum(part[0].numel() * part.element_size() for part in self.initial(1))
 
 
@@ -119,13 +121,13 @@ class DirectHead(nn.Module):
         self.linear = nn.Linear(width, horizon * output.size)
 
     def forward(self, hidden: Tensor, anchor: Tensor) -> Tensor:
-        """``hidden`` (B, T, H), ``anchor`` (B, T) → parameters (B, T, K, P)."""
+        """Return parameters (B, T, K, P) for ``hidden`` (B, T, H) and ``anchor`` (B, T)."""
         raw = self.linear(hidden).view(*anchor.shape, self.horizon, self.output.size)
         return self.output.natural(raw, anchor[..., None].expand(raw.shape[:-1]))
 
 
 class UnrolledHead(nn.Module):
-    """One-to-many: a GRU cell takes its own forecast of step k in and says step k + 1."""
+    """One-to-many head: a GRU cell maps its own forecast of step k to that of step k + 1."""
 
     def __init__(self, width: int, horizon: int, output: ForecastOutput) -> None:
         super().__init__()
@@ -134,13 +136,13 @@ class UnrolledHead(nn.Module):
         self.linear = nn.Linear(width, output.size)
 
     def forward(self, hidden: Tensor, anchor: Tensor) -> Tensor:
-        """``hidden`` (B, T, H), ``anchor`` (B, T) → parameters (B, T, K, P)."""
+        """Return parameters (B, T, K, P) for ``hidden`` (B, T, H) and ``anchor`` (B, T)."""
         out = self.unroll(hidden.flatten(0, 1), anchor.flatten(), self.horizon)
         return out.view(*anchor.shape, self.horizon, self.output.size)
 
     def unroll(self, hidden: Tensor, anchor: Tensor, steps: int) -> Tensor:
-        """``hidden`` (N, H), ``anchor`` (N) → parameters (N, steps, P)."""
-        moved, out = torch.zeros_like(anchor), []  # how far the forecast has come from the anchor (N)
+        """Return parameters (N, steps, P) for ``hidden`` (N, H) and ``anchor`` (N)."""
+        moved, out = torch.zeros_like(anchor), []  # distance of the forecast from the anchor (N)
         for _ in range(steps):
             hidden = self.cell(moved[:, None], hidden)
             out.append(self.output.natural(self.linear(hidden), anchor + moved))
@@ -149,10 +151,10 @@ class UnrolledHead(nn.Module):
 
 
 def require_causal(forecaster: Forecaster) -> Forecaster:
-    """What the daemon and every causal evaluation call first. Raises NotCausal."""
+    """Return the forecaster if it can run on a live stream. Raises NotCausal."""
     if not forecaster.causal:
         raise NotCausal(
-            f"forecaster {type(forecaster).__name__} looks at points after the one it speaks of; it cannot run on a live stream or in a causal "
-            "evaluation. Use it to fill gaps in a finished series, or choose another forecaster"
+            f"forecaster {type(forecaster).__name__} looks at points after the one that it forecasts; it cannot "
+            "run on a live stream or in a causal evaluation. Use it to fill gaps in a finished series, or choose another forecaster"
         )
     return forecaster

@@ -1,8 +1,7 @@
-"""Bidirectional LSTM (Schuster & Paliwal 1997): says x_t from the points on both sides of t. A smoother,
-never a forecaster.
+"""Bidirectional LSTM (Schuster & Paliwal 1997), a smoother.
 
-For offline use only: filling gaps, judging a finished series. ``base.require_causal`` refuses it wherever
-points arrive one by one.
+It estimates x_t from the points on both sides of t. It is for offline use only: filling gaps, scoring a
+finished series. ``base.require_causal`` rejects it where points arrive one by one.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 
 class Bidirectional(Forecaster):
-    """No state between calls: a call sees a whole series.
+    """Smoother without state between calls: a call gets a whole series.
 
-    Its forecast at t is of x_t itself, which it does not see (K = 1).
+    Its output at t is an estimate of x_t from all other points (K = 1).
     """
 
     causal = False
@@ -24,7 +23,9 @@ class Bidirectional(Forecaster):
 
     def __init__(self, config: ForecasterConfig) -> None:
         if config.horizon != 1 or config.head != "many_to_many":
-            raise ValueError("bidirectional says each x_t itself: horizon must be 1 and head many_to_many")
+            raise ValueError(
+                "bidirectional estimates each x_t itself: horizon must be 1 and head many_to_many"
+            )
         super().__init__(config)
         self.past, self.future = (
             nn.LSTM(config.inputs, config.hidden, config.layers, batch_first=True) for _ in range(2)

@@ -15,41 +15,52 @@ import torch
 from scipy.special import beta, stdtr, stdtrit
 from torch import Tensor
 
-SMALLEST: Final = 1e-4  # scale, in units of the (normalised) target
+MIN_SCALE: Final = 1e-4  # in units of the (normalised) target
 
 
 class ForecastOutput(Protocol):
-    """One kind of forecast of P parameters; ``loss`` is what training minimises, a proper score with a
-    gradient.
+    """One kind of forecast, with P parameters.
+
+    Training minimises ``loss``, a proper score with a gradient.
     """
 
     size: int
 
     def natural(self, raw: Tensor, anchor: Tensor) -> Tensor:
-        """``raw`` (…, P) and the value ``anchor`` (…) that the location is relative to → parameters (…, P)."""
+        """Return parameters (…, P) from ``raw`` (…, P).
+
+        The location is relative to the value ``anchor`` (…).
+        """
         ...
 
     def location(self, parameters: Tensor) -> Tensor:
-        """The median (…)."""
+        """Return the median (…)."""
         ...
 
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """(…, P) and (…) → (…)."""
+        """Return the score (…) of ``parameters`` (…, P) for ``target`` (…)."""
         ...
 
     def crps(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """Continuous ranked probability score (…), in units of the target; the absolute error for a point."""
+        """Return the continuous ranked probability score (…), in units of the target.
+
+        For a point forecast it is the absolute error.
+        """
         ...
 
     def quantile(self, parameters: Tensor, level: float) -> Tensor:
-        """The value (…) that the target stays below with probability ``level``; a point forecast knows only
-        itself.
+        """Return the value (…) that the target stays below with probability ``level``.
+
+        A point forecast returns its value for every level.
         """
         ...
 
 
 class Point:
-    """Parameters: the value. Score: absolute error."""
+    """Point forecast.
+
+    Parameters: the value. Score: absolute error.
+    """
 
     size: int = 1
 
@@ -70,7 +81,10 @@ class Point:
 
 
 class Gaussian:
-    """Parameters: mean, standard deviation. Score: log score; CRPS in closed form (Gneiting et al. 2005)."""
+    """Normal distribution.
+
+    Parameters: mean, standard deviation. Score: log score; CRPS in closed form (Gneiting et al. 2005).
+    """
 
     size: int = 2
 
@@ -97,9 +111,9 @@ class Gaussian:
 
 
 class StudentT:
-    """Parameters: location, scale, degrees of freedom (> 2).
+    """Student-t distribution.
 
-    Score: log score; CRPS in closed form (Jordan, Krüger & Lerch 2019).
+    Parameters: location, scale, degrees of freedom (> 2). Score: log score; CRPS in closed form (Jordan, Krüger & Lerch 2019).
     """
 
     size: int = 3
@@ -134,9 +148,9 @@ class StudentT:
 
 
 class Quantiles:
-    """Parameters: the quantiles at ``LEVELS``, never crossing.
+    """Quantiles that never cross.
 
-    Score: pinball loss (Koenker & Bassett 1978); twice its mean is about the CRPS.
+    Parameters: the quantiles at ``LEVELS``. Score: pinball loss (Koenker & Bassett 1978); twice its mean is about the CRPS.
     """
 
     LEVELS: ClassVar[tuple[float, ...]] = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -161,14 +175,14 @@ class Quantiles:
         return 2 * self.loss(parameters, target)
 
     def quantile(self, parameters: Tensor, level: float) -> Tensor:
-        """Linear between the levels, the outermost one beyond them."""
+        """Interpolate between the levels; beyond them the outermost quantile holds."""
         values = parameters.detach().numpy()
         flat = [np.interp(level, self.LEVELS, row) for row in values.reshape(-1, self.size)]
         return torch.tensor(np.array(flat).reshape(values.shape[:-1]), dtype=parameters.dtype)
 
 
 def _positive(raw: Tensor) -> Tensor:
-    return torch.nn.functional.softplus(raw) + SMALLEST
+    return torch.nn.functional.softplus(raw) + MIN_SCALE
 
 
 OUTPUTS: Final[dict[str, ForecastOutput]] = {

@@ -15,7 +15,10 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 @dataclass(frozen=True, slots=True)
 class ExponentialConfig(ForecasterConfig):
-    """trend: follow a slope; period: of the season in steps, 0 for none. Neither: EWMA."""
+    """Options of ``Exponential``; without trend and period it is an EWMA.
+
+    trend: follow a slope; period: length of the season in steps, 0 for none.
+    """
 
     output: str = "point"
     trend: bool = False
@@ -23,7 +26,11 @@ class ExponentialConfig(ForecasterConfig):
 
 
 class Exponential(Forecaster):
-    """State: level (B), slope (B), season (B, max(period, 1)) with the next step's first, and steps seen (B)."""
+    """Exponential smoothing with level, slope and season.
+
+    State: level (B), slope (B), season (B, max(period, 1)) with that of the next step first, and number of
+    steps (B).
+    """
 
     config_class = ExponentialConfig
 
@@ -68,6 +75,6 @@ class Exponential(Forecaster):
         )
 
     def _ahead(self, level: Tensor, slope: Tensor, season: Tensor) -> Tensor:
-        """(B, K)."""
+        """Return the forecasts (B, K)."""
         steps = torch.arange(self.config.horizon)
         return level[:, None] + slope[:, None] * (steps + 1) + season[:, steps % season.shape[1]]

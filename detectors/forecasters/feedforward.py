@@ -1,5 +1,6 @@
-"""A feed-forward network over the last ``window`` points: no memory beyond them, the baseline of all learned
-forecasters.
+"""A feed-forward network over the last ``window`` points.
+
+It has no memory beyond them and is the baseline of the learned forecasters.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 @dataclass(frozen=True, slots=True)
 class FeedForwardConfig(ForecasterConfig):
-    """window: points that the network sees, the newest among them."""
+    """Options of ``FeedForward``.
+
+    window: number of input points, the newest included.
+    """
 
     window: int = 32
 
 
 class FeedForward(Forecaster):
-    """State: the last ``window − 1`` points (B, W − 1, F); before a series begins they are 0."""
+    """Feed-forward network.
+
+    State: the last ``window − 1`` points (B, W − 1, F), 0 before the first point of a series.
+    """
 
     config_class = FeedForwardConfig
 

@@ -11,7 +11,7 @@ from detectors.forecasters.recurrent import Recurrent
 
 
 class GRU(Recurrent):
-    """State: hidden, (B, layers, H)."""
+    """Stacked GRU with the state hidden (B, layers, H)."""
 
     cells = nn.GRU
     parts = 1

@@ -1,5 +1,6 @@
-"""Long short-term memory (Hochreiter & Schmidhuber 1997), any number of stacked layers: remembers over
-hundreds of steps.
+"""Long short-term memory (Hochreiter & Schmidhuber 1997), with any number of stacked layers.
+
+It remembers over hundreds of steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from detectors.forecasters.recurrent import Recurrent
 
 
 class LSTM(Recurrent):
-    """State: hidden and cell, (B, layers, H) each."""
+    """Stacked LSTM with the state hidden and cell, (B, layers, H) each."""
 
     cells = nn.LSTM
     parts = 2

@@ -29,9 +29,9 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(slots=True)
 class GroupNetworks:
-    """K networks.
+    """K per-group LSTMs.
 
-    ``network``: 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's
+    ``network``: number 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's
     order.
     """
 
@@ -59,11 +59,18 @@ class GroupNetworks:
         """Return the network of each series (N,), 0 for the shared one."""
         return np.array([self.network.get(name, 0) for name in names], np.int32)
 
-    def run(self, network: Ints, features: Floats, lane: Ints, h: Floats, c: Floats, out: Floats) -> None:
-        """Advance the rows whose ``network`` (M,) is not 0: their new hidden state into ``out`` (M, H); ``h``
-        and ``c`` (lanes, H) change in place.
+    def run(self, network: Ints, features: Floats, slot: Ints, h: Floats, c: Floats, out: Floats) -> None:
+        """Advance the rows that have a per-group LSTM.
+
+        Args:
+            network: number of the network of each row (M,), 0 for the shared LSTM.
+            features: inputs (M, F).
+            slot: channel slot of each row (M,).
+            h: hidden states (slots, H), changed in place.
+            c: cell states (slots, H), changed in place.
+            out: receives the new hidden state of each advanced row (M, H).
         """
-        _run(self.weights, self.bias, network, features, lane, h, c, out)
+        _advance_rows(self.weights, self.bias, network, features, slot, h, c, out)
 
 
 def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -139,16 +146,17 @@ def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict
 
 
 @kernel
-def _run(weights, bias, network, features, lane, h, c, out):  # type: ignore[no-untyped-def]
+def _advance_rows(weights, bias, network, features, slot, h, c, out):  # type: ignore[no-untyped-def]
+    """Advance the rows whose ``network`` is not 0; the arguments are those of ``GroupNetworks.run``."""
     inputs, size = features.shape[1], h.shape[1]
     gate = np.empty(4 * size, np.float32)
-    for i in range(len(lane)):
-        k, row = network[i] - 1, lane[i]
+    for i in range(len(slot)):
+        k, row = network[i] - 1, slot[i]
         if k < 0:
             continue
         gate[:] = bias[k]
-        _add(gate, features[i], weights[k, :inputs])
-        _add(gate, h[row], weights[k, inputs:])
+        _add_product(gate, features[i], weights[k, :inputs])
+        _add_product(gate, h[row], weights[k, inputs:])
         for j in range(size):
             c[row, j] = sigmoid(gate[size + j]) * c[row, j] + sigmoid(gate[j]) * tanh(gate[2 * size + j])
         for j in range(size):
@@ -157,8 +165,11 @@ def _run(weights, bias, network, features, lane, h, c, out):  # type: ignore[no-
 
 
 @kernel
-def _add(gate, x, weights):  # type: ignore[no-untyped-def]
-    """gate += x @ weights, two rows at a time, so that the sum is read and written half as often."""
+def _add_product(gate, x, weights):  # type: ignore[no-untyped-def]
+    """Add ``x @ weights`` to ``gate``.
+
+    Two rows at a time, so that the sum is read and written half as often.
+    """
     for j in range(0, len(x) - 1, 2):
         for g in range(len(gate)):
             gate[g] += x[j] * weights[j, g] + x[j + 1] * weights[j + 1, g]

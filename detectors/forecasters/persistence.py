@@ -1,5 +1,6 @@
-"""A forecaster to disk and back: its registered name, its config and its weights; nothing in a file chooses
-code.
+"""Saving and loading of forecasters: registered name, config and weights.
+
+A file cannot choose code: only names of the registry are built.
 """
 
 from __future__ import annotations
@@ -11,45 +12,49 @@ from typing import Any
 import torch
 
 from detectors import artifacts
-from detectors.forecasters import FORECASTERS, build
+from detectors.forecasters import FORECASTER_REGISTRY, build
 from detectors.forecasters.base import Forecaster
 
-LARGEST = 10_000  # of any size in a config; more is no forecaster of ours
-DEEPEST = 32  # layers
+# Limits of a config that is loaded; a larger one does not come from ``save``.
+MAX_CONFIG_SIZE = 10_000
+MAX_LAYERS = 32
 
 
 def save(path: str, forecaster: Forecaster, about: Mapping[str, Any]) -> str:
-    """Write the forecaster with ``about`` (JSON: metrics, scaler, training range …) beside it; returns the
-    digest. Raises ArtifactError.
+    """Write the forecaster and return the digest of its files.
+
+    ``about`` (JSON: metrics, scaler, training range …) becomes part of the manifest. Raises ArtifactError.
     """
     tensors = {name: value.detach().cpu().numpy() for name, value in forecaster.state_dict().items()}
     return artifacts.save(
-        path, tensors, {**about, "architecture": name_of(forecaster), "config": asdict(forecaster.config)}
+        path,
+        tensors,
+        {**about, "architecture": registered_name(forecaster), "config": asdict(forecaster.config)},
     )
 
 
 def load(path: str, digest: str | None = None) -> tuple[Forecaster, dict[str, Any]]:
-    """The forecaster and its manifest.
+    """Return the forecaster at ``path`` and its manifest.
 
-    Raises ArtifactError, CorruptArtifact for files that do not hold one of our forecasters.
+    Raises ArtifactError, and CorruptArtifact for files that do not hold a registered forecaster.
     """
     saved = artifacts.load(path, digest)
     name, config = saved.manifest.get("architecture"), saved.manifest.get("config")
-    if name not in FORECASTERS or not isinstance(config, dict):
+    if name not in FORECASTER_REGISTRY or not isinstance(config, dict):
         raise artifacts.CorruptArtifact(
-            f"{path}.json names no forecaster of ours ({name!r}); there are {', '.join(FORECASTERS)}"
+            f"{path}.json names an unknown forecaster ({name!r}); there are {', '.join(FORECASTER_REGISTRY)}"
         )
     sizes = {key: value for key, value in config.items() if isinstance(value, int) and key != "seed"}
-    if any(abs(value) > (DEEPEST if key == "layers" else LARGEST) for key, value in sizes.items()):
+    if any(abs(value) > (MAX_LAYERS if key == "layers" else MAX_CONFIG_SIZE) for key, value in sizes.items()):
         raise artifacts.CorruptArtifact(
-            f"{path}.json asks for a forecaster larger than {LARGEST} in some direction, or {DEEPEST} layers: {sizes}"
+            f"{path}.json has a size over {MAX_CONFIG_SIZE}, or more than {MAX_LAYERS} layers: {sizes}"
         )
     try:
-        with torch.device("meta"):  # shapes only, no memory, whatever the file asks for
+        with torch.device("meta"):  # shapes only: no memory is allocated
             shapes = {key: list(value.shape) for key, value in build(name, **config).state_dict().items()}
     except (ValueError, TypeError, RuntimeError) as error:
         raise artifacts.CorruptArtifact(
-            f"{path}.json has a config that {name} cannot have: {error}"
+            f"{path}.json has a config that {name} does not support: {error}"
         ) from error
     artifacts.expect(saved, shapes)
     forecaster = build(name, **config)
@@ -57,8 +62,8 @@ def load(path: str, digest: str | None = None) -> tuple[Forecaster, dict[str, An
     return forecaster.eval(), saved.manifest
 
 
-def name_of(forecaster: Forecaster) -> str:
-    """The registered name of a forecaster's class."""
+def registered_name(forecaster: Forecaster) -> str:
+    """Return the registered name of the class of a forecaster."""
     return next(
-        name for name, (_, attribute) in FORECASTERS.items() if attribute == type(forecaster).__name__
+        name for name, (_, attribute) in FORECASTER_REGISTRY.items() if attribute == type(forecaster).__name__
     )

@@ -1,5 +1,7 @@
-"""What the stacked LSTM and GRU share: a torch module over sequences, gates that start out remembering, state
-with the series as first axis.
+"""Base of the stacked LSTM and GRU.
+
+It runs a torch module over sequences, initialises the gates so that they remember, and keeps the state with
+the series as first axis.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 @dataclass(frozen=True, slots=True)
 class RecurrentConfig(ForecasterConfig):
-    """span: steps over which the untrained gates remember.
+    """Options of the recurrent forecasters.
 
-    A much longer dependency is hard to learn, a much longer span slows the learning of short ones.
+    span: steps over which the untrained gates remember. A much longer dependency is hard to learn, a much longer span slows the learning of short ones.
     """
 
     span: int = 4
 
 
 class Recurrent(Forecaster):
-    """``parts`` state tensors of (B, layers, H) each."""
+    """Stacked recurrent network with ``parts`` state tensors of (B, layers, H) each."""
 
     config_class = RecurrentConfig
     cells: ClassVar[type[nn.LSTM] | type[nn.GRU]]
@@ -43,8 +45,9 @@ class Recurrent(Forecaster):
         self.make_head(config.hidden)
 
     def remember(self, inward: Tensor, again: Tensor, bias: Tensor) -> None:
-        """Set the gates' biases so that cell j forgets over exp(bias_j) steps ("chrono" initialisation,
-        Tallec & Ollivier 2018).
+        """Set the biases of the gates so that cell j forgets over exp(bias_j) steps.
+
+        ("Chrono" initialisation, Tallec & Ollivier 2018.)
         """
         raise NotImplementedError
 
@@ -52,7 +55,7 @@ class Recurrent(Forecaster):
         return tuple(torch.zeros(batch, self.config.layers, self.config.hidden) for _ in range(self.parts))
 
     def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
-        # (layers, B, H), as torch wants it
+        # (layers, B, H), the layout of torch
         inside = tuple(part.transpose(0, 1).contiguous() for part in state)
         hidden, after = self.cell(x, inside if self.parts > 1 else inside[0])  # (B, T, H)
         return hidden, tuple(part.transpose(0, 1) for part in (after if self.parts > 1 else (after,)))

@@ -1,5 +1,6 @@
-"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU: the shortest memory of the
-recurrent ones, and why LSTM was made.
+"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU.
+
+It has the shortest memory of the recurrent forecasters.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ NONLINEARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 
 @dataclass(frozen=True, slots=True)
 class RNNConfig(ForecasterConfig):
-    """nonlinearity: tanh, relu or leaky_relu."""
+    """Options of ``RNN``.
+
+    nonlinearity: tanh, relu or leaky_relu.
+    """
 
     nonlinearity: str = "tanh"
 
@@ -35,9 +39,9 @@ class RNNConfig(ForecasterConfig):
 
 
 class RNN(Forecaster):
-    """h_t = f(W x_t + U h_(t−1) + b) in each layer.
+    """Stacked layers of h_t = f(W x_t + U h_(t−1) + b).
 
-    torch.nn.RNN knows no leaky ReLU, so the recurrence is written out. State: (B, layers, H).
+    The recurrence is written out, because torch.nn.RNN has no leaky ReLU. State: (B, layers, H).
     """
 
     config_class = RNNConfig

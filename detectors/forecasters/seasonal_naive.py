@@ -1,6 +1,6 @@
-"""Seasonal naive: the value one period ago, or the last one while there is none.
+"""Seasonal naive forecast: the value one period ago, or the last value if there is none.
 
-What every forecaster has to beat.
+It is the baseline of all forecasters.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 @dataclass(frozen=True, slots=True)
 class SeasonalNaiveConfig(ForecasterConfig):
-    """period: in steps; 1 is the naive forecast."""
+    """Options of ``SeasonalNaive``.
+
+    period: in steps; 1 is the naive forecast.
+    """
 
     output: str = "point"
     period: int = 1
 
 
 class SeasonalNaive(Forecaster):
-    """State: the last ``period`` values (B, period), NaN before the series began. No weights."""
+    """Seasonal naive forecast without weights.
+
+    State: the last ``period`` values (B, period), NaN before the first point of a series.
+    """
 
     config_class = SeasonalNaiveConfig
 
@@ -38,10 +44,10 @@ class SeasonalNaive(Forecaster):
     def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
         value = x[..., 0]
         seen = torch.cat((state[0], value), 1)  # (B, period + T)
-        last = self.period + torch.arange(x.shape[1])  # where x_t stands in seen
+        last = self.period + torch.arange(x.shape[1])  # position of x_t in seen
         if self.config.head != "many_to_many":
             value, last = value[:, -1:], last[-1:]
-        # K steps, again and again through the last period
+        # K steps, which repeat the last period
         ahead = torch.arange(self.config.horizon) % self.period + 1
         forecast = seen[:, last[:, None] + ahead - self.period]  # (B, T', K)
         forecast = torch.where(forecast.isnan(), value[..., None], forecast)

@@ -22,8 +22,10 @@ Pair = tuple[Tensor, Tensor]
 
 
 class SharedLSTM(nn.Module):
-    """One layer of ``HIDDEN`` cells over ``features.FEATURES`` inputs, a linear head for the steps ahead
-    ``features.HORIZONS`` (K of them).
+    """One LSTM layer and a linear head for K steps ahead.
+
+    The layer has ``HIDDEN`` cells over ``lstm_features.FEATURES`` inputs. The steps ahead are
+    ``lstm_features.HORIZONS``.
     """
 
     def __init__(self, hidden: int = HIDDEN) -> None:
@@ -34,21 +36,23 @@ class SharedLSTM(nn.Module):
         self.freedom = nn.Parameter(torch.full((len(lstm_features.HORIZONS),), 1.0))
 
     def forward(self, inputs: Tensor, state: Pair | None = None) -> tuple[Tensor, Tensor, Tensor, Pair]:
-        """``inputs`` (T, B, F) → location (T, B, K) and log scale (T, B, K), both in units; hidden (T, B, H);
-        state (1, B, H) twice.
+        """Run the network on ``inputs`` (T, B, F).
+
+        Return location and log scale (T, B, K), both in units, hidden (T, B, H), and state (1, B, H) twice.
         """
         hidden, state = self.lstm(inputs, state)
         location, log_scale = self.forecast(hidden, inputs)
         return location, log_scale, hidden, state
 
     def forecast(self, hidden: Tensor, inputs: Tensor) -> Pair:
-        """``hidden`` (…, H) and the ``inputs`` (…, F) it came from → location (…, K) and log scale (…, K) of
-        (x_(t+k) − x_t) / unit.
+        """Return location and log scale (…, K) of (x_(t+k) − x_t) / unit.
+
+        ``hidden`` (…, H) is the output of the layer for ``inputs`` (…, F).
         """
-        return mixed(self.head(hidden), inputs)
+        return mix_experts(self.head(hidden), inputs)
 
 
-def mixed(out: Tensor, inputs: Tensor) -> Pair:
+def mix_experts(out: Tensor, inputs: Tensor) -> Pair:
     """Turn the head's output (…, K · OUTPUTS) into location and log scale (…, K)."""
     out = out.reshape(*out.shape[:-1], len(lstm_features.HORIZONS), OUTPUTS)  # (…, K, OUTPUTS)
     chosen = inputs[
@@ -74,7 +78,7 @@ def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:
 def network(weights: Mapping[str, NDArray[Any]] | None) -> SharedLSTM:
     """Return the network with the given weights, or the packaged ones.
 
-    From here on torch computes on one thread.
+    Set torch to one thread as a side effect.
     """
     torch.set_num_threads(1)
     module = SharedLSTM()

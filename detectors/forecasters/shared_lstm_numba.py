@@ -1,9 +1,10 @@
-"""The shared LSTM as scoring runs it: frozen, batched over all series of a stream, and without torch, whose
-import alone takes longer than all the rest of a start and 400 MB.
+"""The shared LSTM in scoring: frozen, batched over all series of a stream, without torch.
+
+The import of torch alone takes longer than the rest of a start, and 400 MB.
 
 One layer: gates = W x_t + U h_(t−1) + b, split into i, f, g, o; c_t = σ(f) c_(t−1) + σ(i) tanh(g); h_t = σ(o)
 tanh(c_t) (Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers et al.
-2000). Training is torch's business: ``detectors.forecasters.shared_lstm``.
+2000). Training uses torch: ``detectors.forecasters.shared_lstm``.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ SHAPES: Final = {
     "head.bias": [HEADS],
 }
 
-BLOCK = 64  # series that step together
+BLOCK_SERIES: Final = 64  # series that advance together, so that their states stay in the cache
 
 
 def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArray[Any]]:
-    """The weights of this package's net, or of that at ``path`` (without its ending; ``digest`` is what
-    saving it returned), and of the networks that some series have of their own beside it
-    (``detectors.forecasters.per_group_lstm``).
+    """Return the weights of the packaged network, or of that at ``path``.
 
-    Raises ArtifactError where the files are not whole or not for us.
+    They include the per-group LSTMs, if there are any (``detectors.forecasters.per_group_lstm``). ``path``
+    has no file suffix; ``digest`` is the result of saving. Raises ArtifactError if the files are incomplete
+    or of another architecture.
     """
     saved = artifacts.load(path or str(Path(weights.__file__).parent / "shared_lstm"), digest)
     version = saved.manifest.get("features", {}).get("version")
     if saved.manifest.get("architecture") != "shared_lstm" or version != lstm_features.VERSION:
         raise artifacts.ArtifactError(
-            f"{path or 'the packaged model'} is a {saved.manifest.get('architecture')} for inputs of version {version}, not a shared_lstm for version "
-            f"{lstm_features.VERSION}: pretrain it again (python -m detectors.training.pretrain)"
+            f"{path or 'the packaged model'} is a {saved.manifest.get('architecture')} for inputs of version "
+            f"{version}, not a shared_lstm for version {lstm_features.VERSION}: pretrain it again (python -m detectors.training.pretrain)"
         )
     artifacts.expect(saved, SHAPES | per_group_lstm.shapes(saved.tensors, lstm_features.FEATURES, HIDDEN))
     try:
@@ -62,7 +63,7 @@ def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArra
 
 
 class FrozenLSTM:
-    """``tensors`` by the names of ``SHAPES``."""
+    """The shared LSTM with fixed weights; ``tensors`` have the names of ``SHAPES``."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self.tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in SHAPES}
@@ -71,11 +72,10 @@ class FrozenLSTM:
         self._bias = self.tensors["lstm.bias_ih_l0"] + self.tensors["lstm.bias_hh_l0"]
 
     def run(self, inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
-        """Advance all series of a batch: ``inputs`` (N, F), ``slot`` (N,) → hidden state after each point (N,
-        H).
+        """Advance all series of a batch; return the hidden state after each point (N, H).
 
-        ``h`` and ``c`` (S, H) are changed in place. Each time step is one product over all series that have
-        one, so that the cost a point does not depend on how many series a batch holds. Results differ by
+        ``inputs`` (N, F) and ``slot`` (N,) are those of the points. ``h`` and ``c`` (S, H) are changed in place. Each time step is one product over all series that have
+        one, so that the cost of a point does not depend on the number of series in a batch. Results differ by
         about 1e-7 with the composition of the batch.
         """
         order, sizes, first = pack(slot)
@@ -87,8 +87,9 @@ class FrozenLSTM:
 
 
 def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Points in packed order (time step first, longest series first), points per time step, and the slot of
-    each packed series.
+    """Return the packed order of the points, the points per time step, and the slot of each series.
+
+    The order is by time step, then by length of the series, the longest first.
     """
     by_slot = np.argsort(slot, kind="stable")
     ordered = slot[by_slot]
@@ -104,8 +105,10 @@ def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
 
 @kernel
 def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """From the gates' sums ``raw`` (B, 4H) the next c (H,) of row ``row`` in place, and its next h into
-    ``out`` (H,) and behind its inputs in ``seen``.
+    """Compute the next cell and hidden state of row ``row`` from the sums of the gates ``raw`` (B, 4H).
+
+    ``c`` (H,) changes in place. The hidden state is written to ``out`` (H,), and behind the inputs of the
+    row in ``seen``.
     """
     width = len(out)
     for k in range(width):
@@ -119,18 +122,23 @@ def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noq
 
 @kernel
 def _recur(inputs, order, sizes, weights, bias, h, c, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Points in packed ``order`` and ``sizes``; ``h``, ``c`` (B, H) the state of each series, the longest
-    first; hidden states into ``out`` (N, H).
+    """Advance the series of a batch and write the hidden states to ``out`` (N, H).
 
-    The series take their steps ``BLOCK`` at a time: what is in the cache stays there for all of them.
+    ``order`` and ``sizes`` are those of ``pack``; ``h`` and ``c`` (B, H) are the states of the series, the
+    longest first.
+
+    The series take their steps ``BLOCK_SERIES`` at a time, so that weights and states stay in the cache.
     """
     features, width = inputs.shape[1], h.shape[1]
-    seen, raw = np.empty((BLOCK, features + width), np.float32), np.empty((BLOCK, 4 * width), np.float32)
-    for first in range(0, len(h), BLOCK):
-        start, held = 0, min(len(h) - first, BLOCK)
+    seen, raw = (
+        np.empty((BLOCK_SERIES, features + width), np.float32),
+        np.empty((BLOCK_SERIES, 4 * width), np.float32),
+    )
+    for first in range(0, len(h), BLOCK_SERIES):
+        start, held = 0, min(len(h) - first, BLOCK_SERIES)
         seen[:held, features:] = h[first : first + held]
         for t in range(len(sizes)):
-            series = min(sizes[t] - first, BLOCK)
+            series = min(sizes[t] - first, BLOCK_SERIES)
             if series <= 0:
                 break
             for s in range(series):

@@ -1,8 +1,7 @@
-"""River's SNARIMAX (Anava et al. 2013): an online seasonal ARIMA, as a baseline from another hand. Thin
-adapter, one Python model a series.
+"""SNARIMAX of river (Anava et al. 2013), an online seasonal ARIMA, as an independent baseline.
 
-The state of a river model is objects; here it goes in and out as numbers, so that this forecaster is a value
-like the others.
+A thin adapter with one Python model a series. The state of a river model consists of objects. The adapter
+converts it to numbers and back, so that the state is a tensor as for the other forecasters.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 
 @dataclass(frozen=True, slots=True)
 class SnarimaxConfig(ForecasterConfig):
-    """p lags, d differences, q past errors; sp, sd, sq the same at the season of m steps.
+    """Options of ``Snarimax``.
 
-    q > 0 can make river's regression diverge.
+    p lags, d differences, q past errors; sp, sd, sq the same at the season of m steps. q > 0 can make the
+    regression of river diverge.
     """
 
     output: str = "point"
@@ -36,7 +36,7 @@ class SnarimaxConfig(ForecasterConfig):
 
 
 class Snarimax(Forecaster):
-    """State: (B, S) float64, what one river model consists of; no weights."""
+    """Adapter without weights; state: the numbers of one river model (B, S), float64."""
 
     config_class = SnarimaxConfig
 

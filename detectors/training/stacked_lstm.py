@@ -42,7 +42,7 @@ def forward(
         hidden.transpose(0, 1).reshape(s, length * b, -1),
         weights["head.weight"].transpose(1, 2),
     )
-    location, log_scale = shared_lstm.mixed(out.view(s, length, b, -1).transpose(0, 1), x)
+    location, log_scale = shared_lstm.mix_experts(out.view(s, length, b, -1).transpose(0, 1), x)
     return location, log_scale, (hidden[-1].detach(), c.detach())
 
 

@@ -94,9 +94,9 @@ def other_detector(word: str, known: Iterable[str]) -> str:
 
     A forecaster is not a detector by itself, and a forecaster that reads future points cannot become one.
     """
-    from detectors.forecasters import FORECASTERS, build
+    from detectors.forecasters import FORECASTER_REGISTRY, build
 
-    if word not in FORECASTERS:
+    if word not in FORECASTER_REGISTRY:
         return closest(word, known)
     if missing_for_training() is None:
         # torch takes over a second to import

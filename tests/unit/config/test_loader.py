@@ -107,7 +107,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         (
             "every: 1m",
             "detector: bidirectional",
-            "looks at points after the one it speaks of; it cannot run on a live stream",
+            "looks at points after the one that it forecasts; it cannot run on a live stream",
         ),
         (
             "every: 1m",

@@ -1,4 +1,4 @@
-"""The contract of every forecaster: a new one is a file and a line in ``FORECASTERS``, and is done when this
+"""The contract of every forecaster: a new one is a file and a line in ``FORECASTER_REGISTRY``, and is done when this
 passes.
 """
 
@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from detectors.artifacts import ArtifactError, CorruptArtifact
-from detectors.forecasters import FORECASTERS, build, persistence
+from detectors.forecasters import FORECASTER_REGISTRY, build, persistence
 from detectors.forecasters.base import HEADS, Forecaster, NotCausal, require_causal
 from detectors.forecasters.distributions import OUTPUTS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in FORECASTERS},
+    **{name: (name, {}) for name in FORECASTER_REGISTRY},
     "rnn relu": ("rnn", {"nonlinearity": "relu"}),
     "rnn leaky relu": ("rnn", {"nonlinearity": "leaky_relu"}),
     "rnn 2 layers": ("rnn", {"layers": 2}),
@@ -258,13 +258,13 @@ def test_a_wrong_option_says_what_is_right(name: str, options: dict[str, Any], m
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "os.system"}, "names no forecaster of ours"),
-        ({"config": None}, "names no forecaster of ours"),
-        ({"config": {"hidden": 10**9}}, "larger than"),
-        ({"config": {"layers": 9000}}, "larger than"),
+        ({"architecture": "os.system"}, "names an unknown forecaster"),
+        ({"config": None}, "names an unknown forecaster"),
+        ({"config": {"hidden": 10**9}}, "has a size over 10000, or more than 32 layers"),
+        ({"config": {"layers": 9000}}, "has a size over 10000, or more than 32 layers"),
         ({"config": {"hidden": 9000, "layers": 30}}, "expected tensors"),
-        ({"config": {"hidden": "8"}}, "cannot have"),
-        ({"config": {"exec": "x"}}, "cannot have"),
+        ({"config": {"hidden": "8"}}, "does not support"),
+        ({"config": {"exec": "x"}}, "does not support"),
         ({"config": {"hidden": 9}}, "expected tensors"),
     ],
 )
