@@ -8,6 +8,7 @@
     │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
     │   └── SourceUnavailable   the broker or file does not answer; a retry can succeed
     └── StorageError            a database that cannot be used: locked by another process, or wrong version
+        ├── DamagedState        a stored state that is damaged; it is refused and computed again
         └── StorageUnavailable  the database does not answer; a retry can succeed
 
 ``storage.stream_state.positions`` also raises ``Fenced``, which is the end of an ownership and not an error of
@@ -81,3 +82,7 @@ class StorageError(ForewatchError):
 
 class StorageUnavailable(StorageError):
     """The database does not answer; the engine pauses and tries again."""
+
+
+class DamagedState(StorageError):
+    """A stored state that cannot be read; the partition or series continues without it."""

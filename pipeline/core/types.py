@@ -168,6 +168,7 @@ class FaultKind(StrEnum):
     FENCED = "fenced"
     ENDPOINT_FAILING = "endpoint_failing"
     MODEL_UNUSABLE = "model_unusable"
+    DAMAGED_STATE = "damaged_state"
 
 
 @dataclass(slots=True)

@@ -65,11 +65,16 @@ def build_engine(
             instead=champion.provenance.model_version,
         )
     reader = reader or name
-    offloaded = OffloadedSeries(
-        database, reader, warm_start_reader(reader, stream, champion.detector.state_version)
-    )
-    scorer = StreamScorer(champion.provenance, stream, champion.detector, offloaded.restore)
     faults = FaultLog(reader, database, metrics)  # faults of a backfill are not those of the live stream
+    offloaded = OffloadedSeries(
+        database,
+        reader,
+        warm_start_reader(reader, stream, champion.detector.state_version),
+        faults.damaged,
+    )
+    scorer = StreamScorer(
+        champion.provenance, stream, champion.detector, offloaded.restore, on_damage=faults.damaged
+    )
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else "fail"
@@ -77,10 +82,18 @@ def build_engine(
         EngineParts(
             source=source,
             scorer=scorer,
-            ownership=Ownership(scorer, source, database, faults, reader, owner_name(), on_gap, history),
+            ownership=Ownership(
+                scorer, source, database, faults, reader, owner_name(), on_gap, history, on_changes
+            ),
             committer=Committer(database, on_changes),
             snapshots=Snapshots(
-                database, scorer, metrics, config.storage.snapshot_every.total_seconds(), offloaded, history
+                database,
+                scorer,
+                metrics,
+                config.storage.snapshot_every.total_seconds(),
+                offloaded,
+                faults,
+                history,
             ),
             faults=faults,
             metrics=metrics,

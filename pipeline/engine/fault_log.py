@@ -69,6 +69,10 @@ class FaultLog:
             partition,
         )
 
+    def damaged(self, partition: Partition, message: str) -> None:
+        """Open the fault of a stored state that is not used; the next snapshot of the partition ends it."""
+        self.open(FaultKind.DAMAGED_STATE, message, partition)
+
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
         """End a fault, also one that an earlier process opened."""
         if (kind, partition) in self._closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -48,8 +48,22 @@ class OffloadedSeries:
     The database is queried only for partitions that have any.
     """
 
-    def __init__(self, database: Database, reader: str, warm_start: str | None = None) -> None:
-        """``warm_start`` is the reader name of the initial states, None where there are none."""
+    def __init__(
+        self,
+        database: Database,
+        reader: str,
+        warm_start: str | None = None,
+        on_damage: Callable[[Partition, str], None] = lambda partition, message: None,
+    ) -> None:
+        """Cache nothing yet.
+
+        Args:
+            database: Where the states are stored.
+            reader: Name under which the positions of the stream are kept.
+            warm_start: The reader name of the initial states, None where there are none.
+            on_damage: Called with the partition and a message for a state that is damaged.
+        """
+        self._on_damage = on_damage
         self._database = database
         self._reader = reader
         self._warm_start = warm_start
@@ -67,11 +81,18 @@ class OffloadedSeries:
                 self._count[partition] = offloaded_series.count(connection, self._reader, partition)
         found: dict[str, offloaded_series.SeriesState] = {}
         if self._count[partition]:
+            damaged: list[str] = []
             with self._database.read() as connection:
                 found = offloaded_series.restore(
-                    connection, self._reader, partition, [json.dumps(key) for key in first_ns]
+                    connection,
+                    self._reader,
+                    partition,
+                    [json.dumps(key) for key in first_ns],
+                    damaged.append,
                 )
-            self.restored.setdefault(partition, []).extend(found)
+            self.restored.setdefault(partition, []).extend([*found, *damaged])
+            if damaged:
+                self._on_damage(partition, _damage_text(partition, damaged))
         pages = [state.state for state in found.values()]
         return pages + self.load_warm_start(
             {key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found}
@@ -90,8 +111,13 @@ class OffloadedSeries:
             if known is None or not known.counts.scored:
                 return []
             by_text = {json.dumps(key): ns for key, ns in first_ns.items()}
+            damaged: list[str] = []
             found = offloaded_series.restore(
-                connection, self._warm_start, WARM_START_PARTITION, list(by_text)
+                connection, self._warm_start, WARM_START_PARTITION, list(by_text), damaged.append
+            )
+        if damaged:
+            log.warning(
+                "series start without warm start: their stored states are damaged", series=damaged[:3]
             )
         pages = [state.state for text, state in found.items() if state.last_ns <= by_text[text]]
         if overlapping := [text for text, state in found.items() if state.last_ns > by_text[text]]:
@@ -106,6 +132,14 @@ class OffloadedSeries:
         """Drop what is cached of a partition; its stored series may have changed."""
         self._count.pop(partition, None)
         self.restored.pop(partition, None)
+
+
+def _damage_text(partition: Partition, keys: Sequence[str]) -> str:
+    names = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+    return (
+        f"{partition}: the stored state of {len(keys)} silent series ({names}) is damaged and not used; "
+        "these series start again with a warm-up. Check the disk of the database, and run: forewatch db check"
+    )
 
 
 def states_of(scorer: StreamScorer, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:

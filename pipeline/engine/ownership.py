@@ -7,14 +7,15 @@ state up to date. Their results were committed before and are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
+from sqlalchemy import Connection
 
-from pipeline.core.errors import SourceError
-from pipeline.core.types import Anomaly, Counts, FaultKind, Partition, Position
-from pipeline.engine.commit import Committer, PartitionCommit
+from pipeline.core.errors import DamagedState, SourceError
+from pipeline.core.types import Anomaly, AnomalyState, Counts, FaultKind, Partition, Position
+from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.history_sink import HistorySink
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
@@ -25,7 +26,21 @@ from storage.stream_state import positions, snapshots
 
 AnyRecords = Records | TableRecords
 
+#: Most records that are read again in place of a damaged snapshot: some minutes of work. A partition with more
+#: of them is reset, so that its new records do not wait for hours.
+MAX_REPLAY_RECORDS = 5_000_000
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """State of a partition that was loaded: everything below ``offset``."""
+
+    offset: int
+    replayable: bool  # the source still holds the records from ``offset`` on
+    loaded: bool  # from a snapshot; False: it is empty
+    damage: str = ""  # reason why the snapshot was refused
 
 
 class Ownership:
@@ -41,6 +56,7 @@ class Ownership:
         owner: str,
         on_gap: str,
         history: HistorySink | None = None,
+        on_changes: OnChanges | None = None,
     ) -> None:
         """Own no partition yet.
 
@@ -53,8 +69,9 @@ class Ownership:
             owner: Name of this process in the positions.
             on_gap: ``fail`` or ``resume-earliest``.
             history: Told from which offset a partition is recorded, None without recorded history.
+            on_changes: Called inside a transaction that closes anomalies.
         """
-        self._committer = Committer(database)
+        self._committer = Committer(database, on_changes)
         self._reader = reader
         self._history = history
         self._scorer = scorer
@@ -94,26 +111,26 @@ class Ownership:
         partition, start = position.partition, position.next_offset
         assert start is not None
         with self._database.read() as connection:
-            snapshot = snapshots.load(connection, self._reader, partition)
-            # Before the first snapshot everything since the start is read again: some of those records may be
-            # buffered.
-            since = snapshot.offset if snapshot is not None else position.start_offset or 0
-            replayable = since >= bounds.beginning or since == start
-            if snapshot is not None:
-                self._scorer.restore(partition, snapshot.meta, snapshot.pages, with_buffer=replayable)
-            self._open[partition] = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
-        if not replayable:
-            log.warning(
-                "records after the snapshot are deleted; they are missing in the state",
-                partition=str(partition),
-                snapshot=since,
-            )
-            if position.counts.buffered and not self._may_skip(
-                position, bounds, f"{position.counts.buffered} buffered records"
-            ):
-                return False
-            position = self._move(position, start, _without_buffered(position.counts))
-        read_from = since if replayable else start
+            found = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
+            state = self._load_state(connection, position, bounds)
+        if not state.replayable:
+            what = f"{position.counts.buffered} buffered records"
+            if state.damage:
+                log.warning("state is reset", partition=str(partition), offset=start, lost=what)
+            else:
+                log.warning(
+                    "records after the snapshot are deleted; they are missing in the state",
+                    partition=str(partition),
+                    snapshot=state.offset,
+                )
+                if position.counts.buffered and not self._may_skip(position, bounds, what):
+                    return False
+            # No state knows the series of an open anomaly any more, so nothing else would close it.
+            ended = [] if state.loaded else [_closed(anomaly) for anomaly in found]
+            found = found if state.loaded else []
+            position = self._move(position, start, _without_buffered(position.counts), ended)
+        read_from = state.offset if state.replayable else start
+        self._open[partition] = found
         self.positions[partition] = position
         self.cursor[partition] = read_from
         if self._history is not None:
@@ -122,6 +139,8 @@ class Ownership:
         self._source.publish_offsets({partition: start})  # the former owner may have stopped after its COMMIT
         self._source.resume([partition])
         self._faults.resolve(partition)
+        if state.damage:
+            self._faults.damaged(partition, _damage_text(position, state))
         log.info(
             "partition acquired",
             partition=str(partition),
@@ -130,6 +149,30 @@ class Ownership:
             replay=start - read_from,
         )
         return True
+
+    def _load_state(self, connection: Connection, position: Position, bounds: OffsetBounds) -> _Restored:
+        """Load the snapshot of a partition; one that is damaged is refused."""
+        partition, start = position.partition, position.next_offset
+        assert start is not None
+        damage = ""
+        try:
+            snapshot = snapshots.load(connection, self._reader, partition)
+            if snapshot is not None:
+                since = snapshot.offset
+                if since > start:
+                    raise DamagedState(f"the snapshot is of offset {since}, after the position")
+                replayable = since >= bounds.beginning or since == start
+                self._scorer.restore(partition, snapshot.meta, snapshot.pages, with_buffer=replayable)
+                return _Restored(since, replayable, loaded=True)
+        except DamagedState as error:
+            self._scorer.drop(partition)
+            damage = str(error)
+        # Without a snapshot everything since the start is read again: some of those records may be buffered.
+        since = position.start_offset or 0
+        replayable = since >= bounds.beginning or since == start
+        if damage and start - since > MAX_REPLAY_RECORDS:
+            replayable = False
+        return _Restored(since, replayable, loaded=False, damage=damage)
 
     def caught_up(self) -> Iterator[BatchResult]:
         """Continue the open anomalies of partitions that have reached their position.
@@ -216,10 +259,11 @@ class Ownership:
         )
         return self._on_gap == "resume-earliest"
 
-    def _move(self, position: Position, offset: int, counts: Counts) -> Position:
-        return self._committer.commit([PartitionCommit(position, offset, counts, position.watermark_ns)])[
-            position.partition
-        ]
+    def _move(
+        self, position: Position, offset: int, counts: Counts, changed: Sequence[Anomaly] = ()
+    ) -> Position:
+        part = PartitionCommit(position, offset, counts, position.watermark_ns, anomalies=list(changed))
+        return self._committer.commit([part])[position.partition]
 
     def _handle_recreated_log(self, position: Position, identity: str, bounds: OffsetBounds) -> bool:
         partition = position.partition
@@ -243,3 +287,21 @@ class Ownership:
 
 def _without_buffered(counts: Counts) -> Counts:
     return replace(counts, filtered=counts.filtered + counts.buffered, buffered=0)
+
+
+def _closed(anomaly: Anomaly) -> Anomaly:
+    return replace(anomaly, state=AnomalyState.CLOSED, revision=anomaly.revision + 1)
+
+
+def _damage_text(position: Position, state: _Restored) -> str:
+    if state.replayable:
+        done = f"its records are read again from offset {state.offset}, which gives the same state"
+    else:
+        done = (
+            f"its series start again at offset {position.next_offset} with a warm-up, and records that were "
+            "buffered there are not scored"
+        )
+    return (
+        f"{position.partition}: the stored snapshot is damaged ({state.damage}) and not used; {done}. "
+        "Check the disk of the database, and run: forewatch db check"
+    )

@@ -13,7 +13,8 @@ from contextlib import suppress
 import structlog
 
 from pipeline.core.errors import StorageUnavailable
-from pipeline.core.types import Partition
+from pipeline.core.types import FaultKind, Partition
+from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
@@ -36,8 +37,10 @@ class Snapshots:
         metrics: StreamMetrics,
         every: float,
         offloaded: OffloadedSeries,
+        faults: FaultLog,
         history: HistorySink | None = None,
     ) -> None:
+        self._faults = faults
         self._database = database
         self._scorer = scorer
         self._metrics = metrics
@@ -102,6 +105,7 @@ class Snapshots:
             self._history.settle(partition, position.next_offset)
         self._offloaded.forget(partition)
         self._taken[partition] = (time.monotonic(), position.commits)
+        self._faults.close(FaultKind.DAMAGED_STATE, partition)  # this snapshot replaces what was damaged
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(offloaded)

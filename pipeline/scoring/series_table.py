@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from pipeline.core.errors import DamagedState
 from pipeline.core.types import Partition
 from pipeline.decode import Key
 
@@ -206,27 +207,45 @@ class SeriesTable:
     def load_page(self, partition: Partition, page: bytes) -> list[str]:
         """Load the series of a page, and return the names of the layers that were reset.
 
-        A layer is reset if its version has changed.
+        A layer is reset if its version has changed. Raises DamagedState, before any state is changed.
         """
-        meta = metadata(page)
-        keys: list[Key] = json.loads(meta["keys"])
+        keys, layers = self._decode_page(page)
         slots, _ = self.find(partition, keys)
-        tensors = load_tensors(page)
-        changed = [
-            name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version
-        ]
-        for name, arrays in self.state.items():
-            if name in changed:
+        for name, rows in layers.items():
+            if rows is None:
                 self.reset(slots, name)
                 continue
-            rows = {key: tensors[f"{name}/{key}"] for key in arrays}
-            if meta.get(f"weights:{name}", self.layers[name].weights) != self.layers[name].weights:
-                rows = {key: np.array(value) for key, value in rows.items()}
-                self.layers[name].on_weights_changed(rows)
-            for key, array in arrays.items():
+            for key, array in self.state[name].items():
                 array[slots] = rows[key]
             self._register_series(name, slots)
-        return changed
+        return [name for name, rows in layers.items() if rows is None]
+
+    def _decode_page(self, page: bytes) -> tuple[list[Key], dict[str, LayerState | None]]:
+        """Return the keys of a page, and the rows of each layer: None where its version has changed."""
+        try:
+            meta, tensors = metadata(page), load_tensors(page)
+            keys: list[Key] = json.loads(meta["keys"])
+            layers = {name: self._rows_of(name, layer, meta, tensors) for name, layer in self.layers.items()}
+            for rows in layers.values():
+                if any(len(array) != len(keys) for array in (rows or {}).values()):
+                    raise ValueError("the arrays do not have one row for each series")
+        except Exception as error:  # the errors of safetensors and of a model's own code are of any type
+            raise DamagedState(f"a page of series cannot be read: {error}") from error
+        return keys, layers
+
+    def _rows_of(
+        self, name: str, layer: StateLayer, meta: dict[str, str], tensors: LayerState
+    ) -> LayerState | None:
+        if meta.get(f"version:{name}") != layer.version:
+            return None
+        rows = {key: tensors[f"{name}/{key}"] for key in self.state[name]}
+        for key, array in self.state[name].items():
+            if rows[key].shape[1:] != array.shape[1:]:
+                raise ValueError(f"{name}/{key} has the shape {rows[key].shape}")
+        if meta.get(f"weights:{name}", layer.weights) != layer.weights:
+            rows = {key: np.array(value) for key, value in rows.items()}
+            layer.on_weights_changed(rows)
+        return rows
 
 
 def metadata(page: bytes) -> dict[str, str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
+from pipeline.core.errors import DamagedState
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
@@ -83,6 +84,7 @@ class StreamScorer:
         detector: Detector,
         load_offloaded: LoadOffloaded = nothing_offloaded,
         keep: SelectPoints | None = None,
+        on_damage: Callable[[Partition, str], None] = lambda partition, message: None,
     ) -> None:
         """Start without series.
 
@@ -92,7 +94,9 @@ class StreamScorer:
             detector: The detector of the champion model.
             load_offloaded: Loads the state of a series that is not in memory.
             keep: Selects decoded points; the others are skipped. None keeps all.
+            on_damage: Called with the partition and a message for a stored series that cannot be read.
         """
+        self._on_damage = on_damage
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -229,7 +233,10 @@ class StreamScorer:
 
     def _load(self, partition: Partition, first_ns: Mapping[Key, int]) -> None:
         for page in self._load_offloaded(partition, first_ns):
-            self.series.load_page(partition, page)
+            try:
+                self.series.load_page(partition, page)
+            except DamagedState as error:
+                self._on_damage(partition, f"{partition}: {error}; the series starts again with a warm-up")
 
     def _count(self, outcome: PartitionOutcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]
@@ -285,7 +292,8 @@ class StreamScorer:
     ) -> None:
         """Load the state that ``pages`` wrote.
 
-        A layer whose version has changed since is reset, and that is logged.
+        A layer whose version has changed since is reset, and that is logged. Raises DamagedState; then some of
+        the state may be loaded, and ``drop`` removes it.
 
         Args:
             partition: The partition that the state belongs to.
@@ -295,7 +303,9 @@ class StreamScorer:
                 read again: some of the buffered ones were scored since.
         """
         pages = iter(pages)
-        buffer_page = next(pages)
+        buffer_page = next(pages, None)
+        if buffer_page is None or "windows" not in meta:
+            raise DamagedState("the snapshot has no buffered records, or no version of them")
         if (version := meta["windows"]) != self.event_time.version:
             log.warning(
                 "buffered records are dropped: their stored form has another version",
@@ -303,7 +313,10 @@ class StreamScorer:
                 stored=version,
             )
         elif with_buffer:
-            self._buffers[partition] = self.event_time.load(partition, buffer_page)
+            try:
+                self._buffers[partition] = self.event_time.load(partition, buffer_page)
+            except Exception as error:  # the errors of safetensors are of any type
+                raise DamagedState(f"the buffered records cannot be read: {error}") from error
         changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
         if changed:
             log.warning(

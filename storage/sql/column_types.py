@@ -66,7 +66,7 @@ class SafeJson(TypeDecorator[Any]):
         return dialect.type_descriptor(Json.dialect_impl(dialect))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return _safe_tree(value)
+        return safe_tree(value)
 
 
 def short_key(text: str) -> bytes:
@@ -86,13 +86,13 @@ def safe(text: str) -> str:
     return text.replace("\x00", "␀").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _safe_tree(value: Any) -> Any:
+def safe_tree(value: Any) -> Any:
     if isinstance(value, str):
         return safe(value)
     if isinstance(value, dict):
-        return {safe(str(key)): _safe_tree(item) for key, item in value.items()}
+        return {safe(str(key)): safe_tree(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_safe_tree(item) for item in value]
+        return [safe_tree(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

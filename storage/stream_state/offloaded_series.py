@@ -3,12 +3,15 @@
 Recovery replays from the snapshot, so a stored state belongs to the snapshot that was taken with it.
 ``offload`` and ``forget`` run in the transaction that saves a snapshot; ``restore`` only reads, so that a
 replay still finds a series that came back after the snapshot.
+
+The column ``state_version`` also holds a checksum of the state, after ``#``. States of forewatch 0.1.0 have
+none and are read without a check.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from pipeline.core.types import Partition, Position
 from storage.sql.column_types import delete_older, insert, short_key
+from storage.stream_state.checksums import digest
 from storage.stream_state.positions import hold_ownership
 from storage.tables.stream import SeriesStateRow
 
@@ -62,7 +66,7 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
                 "series_key": short_key(s.series),
                 "series": s.series,
                 "state": s.state,
-                "state_version": s.state_version,
+                "state_version": f"{s.state_version}#{digest(s.state)}",
                 "last_ns": s.last_ns,
             }
             for s in some
@@ -73,9 +77,21 @@ def store(connection: Connection, stream: str, partition: Partition, states: Ite
 
 
 def restore(
-    connection: Connection, stream: str, partition: Partition, keys: Sequence[str]
+    connection: Connection,
+    stream: str,
+    partition: Partition,
+    keys: Sequence[str],
+    on_damage: Callable[[str], None] = lambda key: None,
 ) -> dict[str, SeriesState]:
-    """Return the stored states among ``keys``. They stay stored until ``forget``."""
+    """Return the stored states among ``keys``. They stay stored until ``forget``.
+
+    Args:
+        connection: The open transaction.
+        stream: Name of the reader.
+        partition: The partition of the series.
+        keys: Keys of the series.
+        on_damage: Called with the key of a state that does not match its checksum; the state is left out.
+    """
     found: dict[str, SeriesState] = {}
     asked = {short_key(key): key for key in keys}
     for some in _chunks(asked):
@@ -88,7 +104,11 @@ def restore(
         statement = select(*columns).where(*_of(stream, partition), SeriesStateRow.series_key.in_(some))
         for row in connection.execute(statement):
             key = asked[row.series_key]
-            found[key] = SeriesState(key, row.state, row.state_version, row.last_ns)
+            version, checked, checksum = str(row.state_version).rpartition("#")
+            if not isinstance(row.state, bytes) or (checked and digest(row.state) != checksum):
+                on_damage(key)
+            else:
+                found[key] = SeriesState(key, row.state, version if checked else checksum, row.last_ns)
     return found
 
 
@@ -108,6 +128,31 @@ def count(connection: Connection, stream: str, partition: Partition) -> int:
     return connection.execute(
         select(func.count()).select_from(SeriesStateRow).where(*_of(stream, partition))
     ).scalar_one()
+
+
+def damaged(connection: Connection) -> Iterator[tuple[str, Partition, bytes, str]]:
+    """Yield (reader, partition, stored key, series) of each state that does not match its checksum."""
+    table = SeriesStateRow
+    columns = (
+        table.stream,
+        table.topic,
+        table.partition,
+        table.series_key,
+        table.series,
+        table.state,
+        table.state_version,
+    )
+    for row in connection.execute(select(*columns).execution_options(yield_per=KEYS_PER_STATEMENT)):
+        _, checked, checksum = str(row.state_version).rpartition("#")
+        if not isinstance(row.state, bytes) or (checked and digest(row.state) != checksum):
+            yield row.stream, Partition(row.topic, row.partition), row.series_key, row.series
+
+
+def remove(connection: Connection, stream: str, partition: Partition, series_key: bytes) -> None:
+    """Delete the state of one series without a fence; the series starts without it."""
+    connection.execute(
+        delete(SeriesStateRow).where(*_of(stream, partition), SeriesStateRow.series_key == series_key)
+    )
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:

@@ -1,28 +1,36 @@
 """Snapshot of a partition: the state of its series at one offset, in pages of some MB.
 
-It is written and read page by page, so that only one page is in memory beside the state itself.
+It is written and read page by page, so that only one page is in memory beside the state itself. The column
+``meta`` also holds a checksum of each page and one of the row. Snapshots of forewatch 0.1.0 have none and are
+read without a check.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
+from pipeline.core.errors import DamagedState
 from pipeline.core.types import Partition, Position
+from storage.stream_state.checksums import digest, digest_of_values
 from storage.stream_state.positions import hold_ownership
 from storage.tables.stream import SnapshotPageRow, SnapshotRow
+
+#: Key of ``meta`` under which the checksums are stored: {"pages": [one each], "row": one}.
+_CHECKSUMS = "checksums"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """State after every record below ``offset``.
 
-    ``pages`` reads from the database and can be iterated once.
+    ``pages`` reads from the database and can be iterated once. It raises DamagedState at a page that is missing
+    or is not the one that was written.
     """
 
     offset: int
@@ -60,35 +68,61 @@ def save(
         "topic": position.partition.topic,
         "partition": position.partition.number,
     }
-    count = size = 0
-    for page in pages:
-        connection.execute(insert(SnapshotPageRow), key | {"page": count, "data": page})
-        count, size = count + 1, size + len(page)
+    size, checksums = 0, []
+    for number, page in enumerate(pages):
+        connection.execute(insert(SnapshotPageRow), key | {"page": number, "data": page})
+        checksums.append(digest(page))
+        size += len(page)
     header = {
         "snapshot_offset": offset,
         "state_version": state_version,
         "meta": meta or {},
-        "created_ns": time.time_ns(),
+        "pages": len(checksums),
+        "size_bytes": size,
     }
-    connection.execute(insert(SnapshotRow), key | header | {"pages": count, "size_bytes": size})
+    checked = {_CHECKSUMS: {"pages": checksums, "row": _digest_of_row(header, checksums)}}
+    header |= {"meta": (meta or {}) | checked, "created_ns": time.time_ns()}
+    connection.execute(insert(SnapshotRow), key | header)
     return size
 
 
 def load(connection: Connection, stream: str, partition: Partition) -> Snapshot | None:
     """Return the snapshot, or None.
 
-    Its pages are read through ``connection``: use them before the transaction ends.
+    Its pages are read through ``connection``: use them before the transaction ends. Raises DamagedState.
     """
     here = (
         SnapshotRow.stream == stream,
         SnapshotRow.topic == partition.topic,
         SnapshotRow.partition == partition.number,
     )
-    row = connection.execute(select(*SnapshotRow.__table__.columns).where(*here)).one_or_none()
+    try:
+        row = connection.execute(select(*SnapshotRow.__table__.columns).where(*here)).one_or_none()
+    except (ValueError, TypeError) as error:
+        raise DamagedState(f"the row of the snapshot cannot be read: {error}") from None
     if row is None:
         return None
-    pages = _pages(connection, stream, partition, row.pages)
-    return Snapshot(row.snapshot_offset, row.state_version, row.meta, row.created_ns, row.size_bytes, pages)
+    checksums = _checked_row(dict(row._mapping))
+    meta = {name: value for name, value in row.meta.items() if name != _CHECKSUMS}
+    pages = _pages(connection, stream, partition, row.pages, checksums)
+    return Snapshot(row.snapshot_offset, row.state_version, meta, row.created_ns, row.size_bytes, pages)
+
+
+def check(connection: Connection, stream: str, partition: Partition) -> None:
+    """Read a snapshot to its end. Raises DamagedState."""
+    if (snapshot := load(connection, stream, partition)) is not None:
+        for _ in snapshot.pages:
+            pass
+
+
+def partitions(connection: Connection) -> list[tuple[str, Partition]]:
+    """Return the reader and the partition of every stored snapshot, also of pages that have no row."""
+    found = {
+        (row.stream, Partition(row.topic, row.partition))
+        for table in (SnapshotRow, SnapshotPageRow)
+        for row in connection.execute(select(table.stream, table.topic, table.partition).distinct())
+    }
+    return sorted(found)
 
 
 def offsets(connection: Connection, stream: str) -> dict[Partition, int]:
@@ -104,19 +138,54 @@ def offsets(connection: Connection, stream: str) -> dict[Partition, int]:
 def delete(connection: Connection, position: Position) -> None:
     """Delete the snapshot of a deleted log. Raises Fenced."""
     hold_ownership(connection, position)
-    topic, number = position.partition
+    remove(connection, position.stream, position.partition)
+
+
+def remove(connection: Connection, stream: str, partition: Partition) -> None:
+    """Delete a snapshot without a fence: its partition is reset, or read again, when it is acquired next."""
+    topic, number = partition
     for table in (SnapshotPageRow, SnapshotRow):
-        here = (table.stream == position.stream, table.topic == topic, table.partition == number)
+        here = (table.stream == stream, table.topic == topic, table.partition == number)
         connection.execute(sql_delete(table).where(*here))
 
 
-def _pages(connection: Connection, stream: str, partition: Partition, count: int) -> Iterator[bytes]:
+def _checked_row(row: dict[str, Any]) -> list[str] | None:
+    """Return the checksums of the pages, None if there are none. Raises DamagedState."""
+    meta = row["meta"]
+    if not isinstance(meta, dict) or not isinstance(row["pages"], int) or row["pages"] < 0:
+        raise DamagedState("the row of the snapshot is damaged")
+    if (stored := meta.get(_CHECKSUMS)) is None:
+        return None
+    plain = {name: value for name, value in meta.items() if name != _CHECKSUMS}
+    try:
+        pages = list(map(str, stored["pages"]))
+        valid = stored["row"] == _digest_of_row(row | {"meta": plain}, pages)
+    except (KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise DamagedState("the row of the snapshot does not match its checksum")
+    return pages
+
+
+def _digest_of_row(row: dict[str, Any], pages: Sequence[str]) -> str:
+    names = ("snapshot_offset", "state_version", "meta", "pages", "size_bytes")
+    return digest_of_values({name: row[name] for name in names} | {"checksums": list(pages)})
+
+
+def _pages(
+    connection: Connection, stream: str, partition: Partition, count: int, checksums: Sequence[str] | None
+) -> Iterator[bytes]:
     key = (
         SnapshotPageRow.stream == stream,
         SnapshotPageRow.topic == partition.topic,
         SnapshotPageRow.partition == partition.number,
     )
     for page in range(count):
-        yield connection.execute(
+        data = connection.execute(
             select(SnapshotPageRow.data).where(*key, SnapshotPageRow.page == page)
-        ).scalar_one()
+        ).scalar_one_or_none()
+        if not isinstance(data, bytes):
+            raise DamagedState(f"page {page} of {count} of the snapshot is missing")
+        if checksums is not None and digest(data) != checksums[page]:
+            raise DamagedState(f"page {page} of {count} of the snapshot does not match its checksum")
+        yield data
