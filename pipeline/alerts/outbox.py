@@ -38,6 +38,10 @@ MIN_PEAK_GROWTH = 1.25
 BODY_SCHEMA = 1
 #: Field → key of schema 1, where the names differ.
 _KEYS = {"forecaster": "guard", "cause": "evidence"}
+#: Fields that only the tracker of open anomalies needs.
+_NOT_WRITTEN = ("first_flag_seq", "told_seq")
+#: Fields of the decision "usual_range". Without it they are left out, because 0.1.0 refuses unknown keys.
+_OF_USUAL_RANGE = ("ratio", "every_ns")
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
@@ -98,6 +102,8 @@ def fault_id(fault: Fault) -> UUID:
 def encode_anomaly(anomaly: Anomaly) -> str:
     """Return the body of ``anomaly`` in schema 1, as JSON text; NaN and infinity become null."""
     values: dict[str, Any] = msgspec.to_builtins(anomaly)
+    for name in _NOT_WRITTEN if anomaly.ratio else (*_NOT_WRITTEN, *_OF_USUAL_RANGE):
+        del values[name]
     # Rules of 0.1.0 match the former words, so a body keeps them.
     values["guard"] = former_forecaster(values.pop("forecaster"))
     values["evidence"] = former_cause(values.pop("cause"))
@@ -154,12 +160,16 @@ def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:
 def _change(anomaly: Anomaly) -> str:
     """Return the name of the latest change of an anomaly.
 
-    While it is open, its severity and (in steps) its peak are changes; afterwards every revision is.
+    While it is open, its severity and (in steps) its peak are changes; afterwards every revision is. The
+    peak grows in ratio under the decision "usual_range", and its cause can change.
     """
     if anomaly.points == 0:
         return f"retracted/{anomaly.revision}"
     if anomaly.state is AnomalyState.CLOSED:
         return f"closed/{anomaly.revision}"
+    if anomaly.ratio:
+        step = math.floor(math.log(max(anomaly.ratio, 1.0), MIN_PEAK_GROWTH))
+        return f"open/{anomaly.severity}/{anomaly.cause}/{step}"
     surprise = anomaly.surprise if math.isfinite(anomaly.surprise) else 0.0
     return f"open/{anomaly.severity}/{math.floor(math.log(max(surprise, 1.0), MIN_PEAK_GROWTH))}"
 

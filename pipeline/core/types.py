@@ -69,7 +69,10 @@ class Position:
 
 
 class Severity(StrEnum):
-    """Severity by the rarity of the peak (see ``pipeline.scoring.anomaly_tracker``)."""
+    """Severity by the rarity of the peak, or by the size and the duration of the deviation.
+
+    See ``pipeline.scoring.anomaly_tracker`` and ``pipeline.scoring.usual_range``.
+    """
 
     INFO = "info"
     WARNING = "warning"
@@ -90,6 +93,11 @@ class Anomaly:
     point, per channel, in the units of the input (NaN where the input was missing). ``surprise`` is −log10 of
     the tail probability of the peak, ``score`` is 1 − that probability. ``last_flag_seq`` counts points of
     the series, so that closing needs no write per point.
+
+    Under the decision "usual_range" the leading channel has contribution 1. Its numbers are those of the
+    quantity that ``cause`` names, in the unit of the quantity: observed, usual range (lower, upper) and the
+    middle of that range (expected). ``ratio`` is the distance of the observed quantity from that middle over
+    the distance of the limit on the same side. It is 0 under the decision "surprise".
     """
 
     id: UUID
@@ -121,6 +129,10 @@ class Anomaly:
     last_flag_seq: int
     revision: int = 0
     cause: str = "none"  # of the peak, a word of ``detectors.base.CAUSES``
+    ratio: float = 0.0
+    every_ns: int = 0  # cadence of the series at the peak (0: unknown)
+    first_flag_seq: int = -1  # point number of the first flagged row
+    told_seq: int = -1  # point number of the last row of the run from which the peak is taken
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

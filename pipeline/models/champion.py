@@ -60,7 +60,13 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
     """
     model_version = detector.version if version is None else f"{detector.version}+{version}"
     return Provenance(
-        name, stream.channels, stream.alarm_rate, stream.close_after, config_hash(stream), model_version
+        name,
+        stream.channels,
+        stream.alarm_rate,
+        stream.close_after,
+        config_hash(stream),
+        model_version,
+        stream.decision,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
 #: Share of the threshold above which the surprisal extends an open anomaly: a detector flags an event once,
 #: not each of its rows.
@@ -33,7 +34,8 @@ def severity_of(surprise: float, alarm_rate: float) -> Severity:
 class AnomalyTracker:
     """Open anomalies of a stream, by slot.
 
-    A flag opens or extends one. A surprisal near the threshold (``EXTEND_THRESHOLD_RATIO``) extends it.
+    A flag opens or extends one. Under the decision "surprise", a surprisal near the threshold
+    (``EXTEND_THRESHOLD_RATIO``) extends it.
     """
 
     def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
@@ -50,7 +52,10 @@ class AnomalyTracker:
     def restore(self, slot: int, anomaly: Anomaly, seq: int) -> None:
         """Continue an open anomaly of the database; ``seq`` is the current point number of its series."""
         # A series whose event-time state was reset counts from zero; the anomaly must still be able to close.
-        anomaly.last_flag_seq = min(anomaly.last_flag_seq, seq)
+        ahead = max(anomaly.last_flag_seq - seq, 0)
+        anomaly.last_flag_seq -= ahead
+        anomaly.first_flag_seq -= ahead
+        anomaly.told_seq -= ahead
         self._open[slot] = anomaly
 
     def forget(self, slots: Iterable[int]) -> None:
@@ -67,15 +72,13 @@ class AnomalyTracker:
         slots = scored.points.slot
         real = scored.offset >= 0  # a filled point of a gap is no observation
         flag = scored.verdicts.flag
-        for row in np.flatnonzero(
-            (flag | (scored.verdicts.surprise > -EXTEND_THRESHOLD_RATIO * np.log10(provenance.alarm_rate)))
-            & real
-        ):
+        close_after = _close_after(provenance)
+        for row in np.flatnonzero((flag | _near_threshold(scored, provenance)) & real):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
-            if not flag[row] and (current is None or seq - current.last_flag_seq > provenance.close_after):
+            if not flag[row] and (current is None or seq - current.last_flag_seq > close_after):
                 continue
-            if current is not None and seq - current.last_flag_seq > provenance.close_after:
+            if current is not None and seq - current.last_flag_seq > close_after:
                 closed.append(self._close(slot))
                 changed.pop(slot, None)
                 current = None
@@ -83,9 +86,7 @@ class AnomalyTracker:
                 current = self._open[slot] = self._begin(scored, row, provenance)
             self._extend(current, scored, row, provenance)
             changed[slot] = current
-        for slot in [
-            s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= provenance.close_after
-        ]:
+        for slot in [s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= close_after]:
             changed.pop(slot, None)
             closed.append(self._close(slot))
         for anomaly in changed.values():
@@ -130,6 +131,7 @@ class AnomalyTracker:
             last_offset=offset,
             peak_offset=offset,
             last_flag_seq=int(scored.seq[row]),
+            first_flag_seq=int(scored.seq[row]),
         )
 
     @staticmethod
@@ -139,6 +141,9 @@ class AnomalyTracker:
         anomaly.last_offset = max(anomaly.last_offset, int(scored.offset[row]))
         anomaly.last_flag_seq = int(scored.seq[row])
         anomaly.points += 1
+        if provenance.decision == "usual_range":
+            update_deviation(anomaly, scored, row)
+            return
         surprise = float(verdicts.surprise[row])
         if surprise <= anomaly.surprise:
             return
@@ -158,6 +163,22 @@ class AnomalyTracker:
                 points.values[row], verdicts.expected[row], verdicts.contribution[row]
             )
         anomaly.severity = severity_of(surprise, provenance.alarm_rate)
+
+
+def _close_after(provenance: Provenance) -> int:
+    """Return the number of rows without a flag that close an anomaly."""
+    if provenance.decision == "usual_range":
+        return rows_until_closed(provenance.close_after)
+    return provenance.close_after
+
+
+def _near_threshold(scored: Scored, provenance: Provenance) -> NDArray[np.bool_]:
+    """Return the rows (M,) that extend an open anomaly without a flag."""
+    if provenance.decision == "usual_range":
+        return np.zeros(len(scored.verdicts.flag), np.bool_)
+    return np.asarray(
+        scored.verdicts.surprise > -EXTEND_THRESHOLD_RATIO * np.log10(provenance.alarm_rate), np.bool_
+    )
 
 
 def _outside(anomaly: Anomaly) -> bool:

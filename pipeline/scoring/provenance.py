@@ -33,3 +33,4 @@ class Provenance:
     close_after: int
     config_hash: str
     model_version: str
+    decision: str = "surprise"

@@ -154,6 +154,10 @@ class AnomalyRow(Base):
     last_offset: Mapped[int]
     peak_offset: Mapped[int]
     last_flag_seq: Mapped[int]
+    ratio: Mapped[float] = mapped_column(server_default="0")
+    every_ns: Mapped[int] = mapped_column(server_default="0")
+    first_flag_seq: Mapped[int] = mapped_column(server_default="-1")
+    told_seq: Mapped[int] = mapped_column(server_default="-1")
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

@@ -56,6 +56,12 @@ def test_0_1_0_can_read_what_is_written() -> None:
     assert set(json.loads(encode_anomaly(an_anomaly()))) == KEYS_OF_0_1_0
 
 
+def test_a_body_keeps_what_a_message_about_a_usual_range_states() -> None:
+    anomaly = replace(an_anomaly(), cause="flatline", ratio=2.5, every_ns=60, first_flag_seq=7, told_seq=7)
+    read = decode_anomaly(encode_anomaly(anomaly))
+    assert read == replace(anomaly, first_flag_seq=-1, told_seq=-1)
+
+
 def test_a_body_holds_the_words_of_0_1_0() -> None:
     anomaly = replace(an_anomaly(), forecaster="gaussian", cause="level_shift")
     body = encode_anomaly(anomaly)

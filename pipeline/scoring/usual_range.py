@@ -1,0 +1,108 @@
+"""Numbers and severity of an anomaly under the decision "usual_range".
+
+A flagged row states one quantity of one channel outside its usual range. An anomaly tells the quantity of
+its first flagged row, at the row of its largest deviation. Only rows of the first unbroken run of this
+quantity count, so that the return to the usual range is never told.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectors.base import CAUSES, FORECASTERS
+from pipeline.core.types import Anomaly, Severity
+from pipeline.scoring.provenance import Scored
+
+#: Fewest consecutive rows without a flag that close an anomaly.
+MIN_ROWS_UNTIL_CLOSED = 12
+#: Longest distance (rows) between two rows of one run of a quantity.
+MAX_RUN_GAP_ROWS = 3
+#: Rows from the first flagged row on in which the value itself replaces the quantity of the first row.
+VALUE_TAKEOVER_ROWS = 4
+
+VALUE = "unusual_value"
+#: Causes that the value itself replaces: they describe the same deviation less directly.
+INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
+
+#: Fewest rows outside of each column of ``SEVERITY_TABLE``.
+SEVERITY_ROWS = (1, 5, 30)
+#: Least ratio (distance from the middle of the usual range, in half ranges) → severity by the rows outside.
+SEVERITY_TABLE = (
+    (4.0, (Severity.CRITICAL, Severity.CRITICAL, Severity.CRITICAL)),
+    (2.0, (Severity.MAJOR, Severity.MAJOR, Severity.CRITICAL)),
+    (1.25, (Severity.WARNING, Severity.MAJOR, Severity.MAJOR)),
+    (0.0, (Severity.INFO, Severity.WARNING, Severity.MAJOR)),
+)
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def rows_until_closed(close_after: int) -> int:
+    """Return the number of rows without a flag that close an anomaly, given the key ``close_after``."""
+    return max(close_after, MIN_ROWS_UNTIL_CLOSED)
+
+
+def severity_of_deviation(ratio: float, rows: int) -> Severity:
+    """Return the severity of a deviation from its size (in half ranges) and its number of rows outside."""
+    column = sum(rows >= least for least in SEVERITY_ROWS) - 1
+    return next(row[max(column, 0)] for least, row in SEVERITY_TABLE if ratio >= least or least == 0.0)
+
+
+def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
+    """Add a flagged row to an open anomaly whose ``points`` already count it."""
+    verdicts, seq = scored.verdicts, int(scored.seq[row])
+    cause, channel = CAUSES[verdicts.cause[row]], int(verdicts.channel[row])
+    direction = _direction(cause, int(verdicts.side[row]))
+    same_side = channel == int(np.argmax(anomaly.contribution)) and direction == anomaly.direction
+    if anomaly.points == 1 or _value_takes_over(anomaly, cause, same_side, seq):
+        _tell(anomaly, scored, row, cause, direction)
+    elif same_side and cause == anomaly.cause and seq - anomaly.told_seq <= MAX_RUN_GAP_ROWS:
+        anomaly.told_seq = seq
+        if verdicts.ratio[row] > anomaly.ratio:
+            _tell(anomaly, scored, row, cause, direction)
+    severity = severity_of_deviation(anomaly.ratio, anomaly.points)
+    anomaly.severity = max(anomaly.severity, severity, key=_RANKS.__getitem__)
+
+
+def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -> bool:
+    return (
+        same_side
+        and cause == VALUE
+        and anomaly.cause in INDIRECT_CAUSES
+        and seq - anomaly.first_flag_seq < VALUE_TAKEOVER_ROWS
+    )
+
+
+def _tell(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direction: str) -> None:
+    """Make ``row`` the peak of the anomaly."""
+    verdicts, points = scored.verdicts, scored.points
+    channel = int(verdicts.channel[row])
+    anomaly.peak_ns, anomaly.peak_offset = int(points.time[row]), int(scored.offset[row])
+    anomaly.told_seq, anomaly.every_ns = int(scored.seq[row]), int(points.every[row])
+    # Messages are sent again when the surprise grows; the choice of another row must not lower it.
+    anomaly.score = max(anomaly.score, float(verdicts.score[row]))
+    anomaly.surprise = max(anomaly.surprise, float(verdicts.surprise[row]))
+    anomaly.observed = points.values[row].tolist()
+    anomaly.expected, anomaly.lower, anomaly.upper = (
+        a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper)
+    )
+    low, high = float(verdicts.usual_low[row]), float(verdicts.usual_high[row])
+    anomaly.observed[channel] = float(verdicts.observed[row])
+    anomaly.lower[channel], anomaly.upper[channel] = low, high
+    anomaly.expected[channel] = _middle(low, high)
+    anomaly.contribution = [float(i == channel) for i in range(len(anomaly.channels))]
+    anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
+    anomaly.cause, anomaly.direction, anomaly.ratio = cause, direction, float(verdicts.ratio[row])
+
+
+def _middle(low: float, high: float) -> float:
+    """Return the middle of a range, or its only finite end."""
+    finite = [end for end in (low, high) if math.isfinite(end)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _direction(cause: str, side: int) -> str:
+    """Return the direction of a deviation. A flatline has none: the value is neither high nor low."""
+    return "mixed" if cause == "flatline" else {1: "up", -1: "down"}.get(side, "mixed")
