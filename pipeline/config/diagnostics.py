@@ -16,12 +16,13 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config.schema import Config
 from pipeline.core.extras import missing_for_training
+from pipeline.core.secret_text import hide_in_urls, is_secret_name
 
 Key = str | int
 KeyPath = tuple[Key, ...]
 Schema = dict[str, Any]
 
-_SECRET = re.compile(r"password|secret|token|credential|key$|security", re.IGNORECASE)
+_SECRET_SECTIONS = re.compile(r"key$|^security$|^headers$", re.IGNORECASE)
 
 
 class Finding(NamedTuple):
@@ -185,7 +186,7 @@ def _split(said: str) -> tuple[str, str]:
 
 def _shown(value: Any, path: KeyPath) -> str:
     """Format a value for a message: short, and hidden if it may be a secret."""
-    if any(isinstance(part, str) and _SECRET.search(part) for part in path) or "Secret" in str(_refs(path)):
+    if any(isinstance(part, str) and _may_be_secret(part) for part in path) or "Secret" in str(_refs(path)):
         return "the value (not shown)"
     if value is None:
         return "an empty value"
@@ -193,8 +194,12 @@ def _shown(value: Any, path: KeyPath) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = repr(value)
+    text = hide_in_urls(repr(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _may_be_secret(key: str) -> bool:
+    return is_secret_name(key) or _SECRET_SECTIONS.search(key) is not None
 
 
 # ------------------------------------------------------------------------------------------ the schema, by path

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from pipeline.config.kafka_security import KafkaSecurity
 from pipeline.config.types import ConfigModel, Duration, Secret
 
 #: Names of networks in ``allow``. Link-local and metadata addresses have no name: they are never allowed.
@@ -221,10 +222,12 @@ class KafkaEndpoint(EndpointConfig):
     type: Literal["kafka"] = Field(description="type of the endpoint")
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
     topic: str = Field(min_length=1, description="topic to write to")
-    security: dict[str, Any] = Field(
+    security: KafkaSecurity = Field(
         default_factory=dict, description="SASL and TLS settings, as in a Kafka source"
     )
-    password: Secret | None = Field(None, description="SASL password")
+    password: Secret | None = Field(
+        None, description="SASL password; needs a security_protocol in `security`"
+    )
     in_flight: int = Field(
         64, ge=1, le=1024, description="maximum number of records without an answer of the broker"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.kafka_security import KafkaSecurity
 from pipeline.config.types import ConfigModel, Duration, Secret
 
 # ---------------------------------------------------------------------------------------------------------- sources
@@ -32,11 +33,13 @@ class KafkaSourceConfig(ConfigModel):
     client: Literal["kafka-python", "confluent"] = Field(
         "kafka-python", description="confluent needs the extra forewatch[confluent]"
     )
-    security: dict[str, Any] = Field(
+    security: KafkaSecurity = Field(
         default_factory=dict,
-        description="SASL and TLS settings, passed unchanged to the client (names of kafka-python)",
+        description="SASL and TLS settings of the client (names of kafka-python); a secret among them is {env: NAME} or {file: PATH}",
     )
-    password: Secret | None = Field(None, description="SASL password")
+    password: Secret | None = Field(
+        None, description="SASL password; needs a security_protocol in `security`"
+    )
     session_timeout: Duration = Field(
         timedelta(seconds=10),
         description="time without a heartbeat after which a consumer loses its partitions",

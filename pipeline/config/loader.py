@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.config.clear_secrets import clear_secrets
 from pipeline.config.deprecated_keys import RenamedKey, rename_deprecated_keys
 from pipeline.config.diagnostics import Key, KeyPath, Problem, explain
 from pipeline.config.schema import Config
 from pipeline.config.validation import broken_rules
 from pipeline.core.errors import ConfigError
+from pipeline.core.secret_text import hide_in_urls, hide_secrets
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +53,18 @@ def load_config(path: Path | str) -> Config:
             key=".".join(map(str, key.old_path)),
             new_name=key.new_name,
         )
+    secrets = list(clear_secrets(plain))
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
         found = explain(error, plain)
     else:
         found = broken_rules(config)
-        if not found:
+        if not found and not secrets:
             return config
-    problems = [Problem(lines.of(path), path, what, remedy) for path, what, remedy in found]
+    named = {secret.path for secret in secrets}
+    found = [*secrets, *(finding for finding in found if finding.path not in named)]
+    problems = [Problem(lines.of(path), path, hide_in_urls(what), remedy) for path, what, remedy in found]
     raise ConfigFileError(file, sorted(problems, key=lambda problem: problem.line))
 
 
@@ -91,16 +97,26 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
         beginning = error.context == "while scanning a simple key"
         mark = (error.context_mark if beginning else None) or error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
+        # A duplicate key is reported with both values.
+        what = hide_secrets(re.sub(r"(duplicate key .*?) with value.*", r"\1", what, flags=re.DOTALL))
         raise ConfigFileError(
             file, [Problem(mark.line + 1 if mark else 0, (), f"not YAML: {what}", _yaml_remedy(what))]
         ) from None
     except YAMLError as error:
         raise ConfigFileError(
-            file, [Problem(0, (), f"not YAML: {error}", "remove what is not text")]
+            file, [Problem(0, (), f"not YAML: {hide_secrets(str(error))}", "remove what is not text")]
         ) from None
     except (TypeError, ValueError) as error:  # ruamel accepts a list as a key, or !!int before a word
         raise ConfigFileError(
-            file, [Problem(0, (), f"not a config: {error}", "write keys as plain text, and no !tags")]
+            file,
+            [
+                Problem(
+                    0,
+                    (),
+                    f"not a config: {hide_secrets(str(error))}",
+                    "write keys as plain text, and no !tags",
+                )
+            ],
         ) from None
     if tree is None:
         raise ConfigFileError(

@@ -12,7 +12,7 @@ from pydantic import Field
 from pipeline.config.types import ConfigModel, Duration
 
 #: The address of a Dask scheduler.
-SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
+SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}")
 
 Device = Literal["auto", "cpu", "gpu"]
 

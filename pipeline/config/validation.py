@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -11,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 import detectors
 from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
+from pipeline.config.endpoints import KafkaEndpoint
+from pipeline.config.kafka_rules import connection_rules
 from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (
     Config,
@@ -22,14 +23,13 @@ from pipeline.config.schema import (
     TelemetrySourceConfig,
 )
 
-_BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}")
-_PASSWORDS = {"sasl_plain_password": "use the key `password` beside it: {env: NAME} or {file: PATH}"}
-_PASSWORDS["ssl_password"] = "use an ssl_keyfile without a passphrase that only this user may read"
-
 
 def broken_rules(config: Config) -> list[Finding]:
     """Return a finding for each rule that ``config`` breaks."""
     found = [*_database(config), *_groups(config), *_alert_names(config), *_cluster(config)]
+    for name, endpoint in config.endpoints.items():
+        if isinstance(endpoint, KafkaEndpoint):
+            found += connection_rules(endpoint, ("endpoints", name))
     for name, stream in config.streams.items():
         for rule in STREAM_RULES:
             found += rule(stream, ("streams", name))
@@ -41,7 +41,6 @@ def _database(config: Config) -> Iterator[Finding]:
     example = "write sqlite:///file.db or postgresql+psycopg://user@host/name"
     try:
         url = urlsplit(config.database)
-        password = url.password
     except ValueError:
         yield Finding(path, "this is not a database URL", example)
         return
@@ -52,12 +51,6 @@ def _database(config: Config) -> Iterator[Finding]:
             path,
             "a SQLite URL has three slashes, then the path",
             "write sqlite:///file.db, or sqlite:////absolute/file.db",
-        )
-    if password or re.search(r"[?&]password=", config.database):
-        yield Finding(
-            path,
-            "a password stands in the URL",
-            "take it out and write `database_password: {env: NAME}` or `{file: PATH}`",
         )
 
 
@@ -144,11 +137,7 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if not isinstance(source, KafkaSourceConfig):
         return
     at = (*at, "source", "kafka")
-    for number, broker in enumerate(source.brokers):
-        if not _BROKER.fullmatch(broker):
-            yield Finding(
-                (*at, "brokers", number), f"{broker!r} is not host:port", "write for example localhost:9092"
-            )
+    yield from connection_rules(source, at)
     if source.start not in ("earliest", "latest") and _instant(source.start) is None:
         yield Finding(
             (*at, "start"),
@@ -161,9 +150,6 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             "confluent-kafka is not installed",
             "install forewatch[confluent], or leave this key out",
         )
-    for key, remedy in _PASSWORDS.items():
-        if key in source.security:
-            yield Finding((*at, "security", key), "a password stands in the config", remedy)
 
 
 def _instant(text: str) -> datetime | None:

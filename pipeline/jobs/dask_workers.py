@@ -15,6 +15,7 @@ import structlog
 
 from pipeline.config.retraining import Cluster, Tls
 from pipeline.core.errors import ForewatchError
+from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.jobs import tasks
 from pipeline.jobs.task_types import Task
 
@@ -82,9 +83,9 @@ class DaskWorkers:
                 self._client = self._connect() if self._config.scheduler else self._start_local()
             except (OSError, TimeoutError) as error:
                 self.close()
-                where = self._config.scheduler or "this machine"
+                where = hide_in_urls(self._config.scheduler or "this machine")
                 raise ClusterUnavailable(
-                    f"no Dask scheduler answers at {where}: {error}; start it, or change cluster.scheduler"
+                    f"no Dask scheduler answers at {where}: {hide_secrets(str(error))}; start it, or change cluster.scheduler"
                 ) from None
         return self._client
 
@@ -156,7 +157,7 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
             if not stop.done():
                 log.warning(
                     "cannot reach the Dask scheduler; trying again",
-                    scheduler=scheduler,
+                    scheduler=hide_in_urls(scheduler),
                     error=str(error or "the connection was closed"),
                 )
                 await asyncio.wait([stop], timeout=RESTART_SECONDS)

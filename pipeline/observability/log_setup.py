@@ -13,6 +13,8 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from pipeline.core.secret_text import hide_secrets
+
 #: Lowest level of libraries that log more than an operator needs.
 _LIBRARIES = {
     # It logs an error for every failed attempt to connect; the engine reports an outage once.
@@ -34,18 +36,6 @@ _LIBRARIES = {
 
 _SECRET_KEY = re.compile(
     r"pass(word|wd|phrase)|secret|token|credential|authorization|api_?key", re.IGNORECASE
-)
-_SECRET_TEXT = (
-    (re.compile(r"(\w[\w+.-]*://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), r"\1***"),
-    (
-        re.compile(
-            r"((?:pass(?:word|wd|phrase)|secret|token|api_?key)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&)}]+)",
-            re.IGNORECASE,
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"whsec_[\w+/=-]+"), "whsec_***"),
-    (re.compile(r"(Bearer\s+)\S+", re.IGNORECASE), r"\1***"),
 )
 
 
@@ -113,9 +103,7 @@ def _redacted(value: object) -> object:
     if isinstance(value, BaseException):
         value = str(value)
     if isinstance(value, str):
-        for pattern, replacement in _SECRET_TEXT:
-            value = pattern.sub(replacement, value)
-        return value
+        return hide_secrets(value)
     if isinstance(value, dict):
         return {
             key: "***" if _SECRET_KEY.search(str(key)) else _redacted(item) for key, item in value.items()

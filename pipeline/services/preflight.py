@@ -11,6 +11,7 @@ from uuid import uuid4
 from pipeline.config import schema as models
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ForewatchError, InputError, SourceError
+from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.core.types import Partition
 from pipeline.database import database_of
 from pipeline.decode import make_decoder, series_name
@@ -80,7 +81,7 @@ def probe_database(config: Config) -> DatabaseProbe:
         finally:
             database.close()
     except ForewatchError as error:
-        return DatabaseProbe(config.database, str(error), error.exit_code)
+        return DatabaseProbe(hide_in_urls(config.database), hide_secrets(str(error)), error.exit_code)
 
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
+from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from storage.sql.process_lock import ProcessLock
 
 #: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.
@@ -76,7 +77,7 @@ class Database:
         self._writing = threading.Lock()
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return hide_in_urls(self.url.render_as_string(hide_password=True))
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -262,7 +263,7 @@ def _postgres(url: URL) -> Engine:
 
 def _first_line(error: DBAPIError) -> str:
     """Return the driver's own message, without SQL, parameters or password."""
-    return str(error.orig).strip().partition("\n")[0]
+    return hide_secrets(str(error.orig).strip().partition("\n")[0])
 
 
 def _is_missing_table(error: DBAPIError) -> bool:

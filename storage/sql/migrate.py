@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from pipeline.core.errors import StorageError
+from pipeline.core.secret_text import hide_in_urls
 
 #: Not Alembic's own default: the database may be shared with programs that use Alembic, too.
 VERSION_TABLE = "forewatch_version"
@@ -46,7 +47,9 @@ def upgrade(connection: Connection) -> None:
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-    _refuse_newer(current(connection), connection.engine.url.render_as_string(hide_password=True))
+    _refuse_newer(
+        current(connection), hide_in_urls(connection.engine.url.render_as_string(hide_password=True))
+    )
     command.upgrade(config(connection), "head")
 
 

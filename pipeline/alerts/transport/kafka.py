@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.alerts.transport.base import DeliveryResult, Message, redacted
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import KafkaEndpoint
+from pipeline.config.kafka_security import client_security, secrets_of
 
 
 class KafkaSender:
@@ -56,11 +57,6 @@ class KafkaSender:
             from kafka import KafkaProducer
 
             endpoint = self._endpoint
-            password = (
-                {"sasl_plain_password": endpoint.password.reveal().get_secret_value()}
-                if endpoint.password is not None
-                else {}
-            )
             timeout = int(endpoint.timeout.total_seconds() * 1000)
             self._producer = KafkaProducer(
                 bootstrap_servers=endpoint.brokers,
@@ -70,8 +66,7 @@ class KafkaSender:
                 request_timeout_ms=max(timeout // 2, 1000),
                 max_block_ms=timeout,
                 linger_ms=0,
-                **endpoint.security,
-                **password,
+                **client_security(endpoint.security, endpoint.password),
             )
         headers = [
             ("webhook-id", message_id(message.delivery).encode()),
@@ -84,11 +79,7 @@ class KafkaSender:
 
     def _secrets(self) -> list[str]:
         try:
-            return (
-                [self._endpoint.password.reveal().get_secret_value()]
-                if self._endpoint.password is not None
-                else []
-            )
+            return list(secrets_of(self._endpoint.security, self._endpoint.password))
         except ValueError:
             return []
 

@@ -69,7 +69,14 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def _warnings(config: Config) -> list[str]:
-    """Return what is valid but cannot work with this installation."""
+    """Return what is valid but cannot work with this installation, or is not safe."""
+    from pipeline.services.safety import safety_warnings
+
+    return [*_training_warnings(config), *safety_warnings(config)]
+
+
+def _training_warnings(config: Config) -> list[str]:
+    """Return what the installation lacks for the training of the streams."""
     from pipeline.core.extras import missing_for_training
 
     lacks = missing_for_training(on_this_machine=config.cluster.scheduler is None)

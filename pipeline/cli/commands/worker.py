@@ -42,7 +42,7 @@ def worker(
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(
-            f"--scheduler {scheduler!r} is not an address of a Dask scheduler; write tcp://host:8786 or tls://host:8786"
+            f"--scheduler {_shown(scheduler)!r} is not an address of a Dask scheduler; write tcp://host:8786 or tls://host:8786"
         )
     given = [file for file in (ca, cert, key) if file is not None]
     if len(given) not in (0, 3) or scheduler.startswith("tls://") != (len(given) == 3):
@@ -56,3 +56,9 @@ def worker(
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
     print_note(f"running tasks{' and GPU tasks' if gpu else ''} of {scheduler}; stop with Ctrl-C")
     run_worker(scheduler, tls, gpu)
+
+
+def _shown(scheduler: str) -> str:
+    """Return the address without what may be a credential."""
+    scheme, separator, rest = scheduler.partition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else scheduler

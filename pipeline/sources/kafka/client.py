@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from kafka.errors import KafkaConfigurationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
+from pipeline.config.kafka_security import PROTOCOLS
 from pipeline.core.errors import ConfigError, SourceUnavailable
 
 Client = TypeVar("Client")
-PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 # The client logs every failed attempt to connect as an error; ``connect`` raises one error instead.
 _log = logging.getLogger("kafka")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from pipeline.config.kafka_security import client_security
 from pipeline.config.schema import KafkaSourceConfig
 
 #: Names of kafka-python, which the configuration uses → names of librdkafka.
@@ -27,7 +28,7 @@ LIBRDKAFKA_SECURITY_NAMES = {
 def kafka_python_settings(config: KafkaSourceConfig, group: str, metadata_age: float) -> dict[str, Any]:
     """Return the settings of a ``kafka.KafkaConsumer``; ``metadata_age`` is in seconds."""
     return {
-        **_security(config),
+        **client_security(config.security, config.password),
         "group_id": group,
         "session_timeout_ms": _milliseconds(config.session_timeout),
         "heartbeat_interval_ms": min(1000, _milliseconds(config.session_timeout) // 3),
@@ -47,7 +48,7 @@ def librdkafka_connection(config: KafkaSourceConfig, on_error: Callable[[Any], N
     """Return the settings that any client of confluent-kafka needs to connect."""
     security = {
         LIBRDKAFKA_SECURITY_NAMES.get(k, k.replace("_", ".")): v
-        for k, v in _security(config).items()
+        for k, v in client_security(config.security, config.password).items()
         if k != "ssl_check_hostname"
     }
     if config.security.get("ssl_check_hostname") is False:
@@ -93,12 +94,6 @@ def librdkafka_settings(
         # Per partition. The default of 64 MB is too much for many partitions.
         "queued.max.messages.kbytes": 16_384,
     }
-
-
-def _security(config: KafkaSourceConfig) -> dict[str, Any]:
-    if config.password is None:
-        return dict(config.security)
-    return {**config.security, "sasl_plain_password": config.password.reveal().get_secret_value()}
 
 
 def _milliseconds(duration: timedelta) -> int:

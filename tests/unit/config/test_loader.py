@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.config.kafka_security import client_security
 from pipeline.config.loader import ConfigFileError, load_config
-from pipeline.config.schema import Config, Secret, Stream, config_hash
+from pipeline.config.schema import Config, KafkaSourceConfig, Secret, Stream, config_hash
 from pipeline.core.errors import ConfigError
 
 GOOD = """\
@@ -220,6 +221,26 @@ def test_times_keep_their_spelling_and_anchors_work(tmp_path):
         ("sqlite:///x.db", "postgresql+psycopg:///db?password=hunter2"),
         ("[sensors]", "[sensors], password: hunter2"),
         ("[sensors]", "[sensors], security: {sasl_plain_password: hunter2}"),
+        ("[sensors]", "[sensors], security: {sasl.password: hunter2}"),
+        ("[sensors]", "[sensors], security: {SASL.Password: hunter2}"),
+        ("[sensors]", "[sensors], security: {ssl_password: hunter2}"),
+        ("[sensors]", "[sensors], security: {ssl.key.password: hunter2}"),
+        ("[sensors]", "[sensors], security: {ssl.key.pem: hunter2}"),
+        ("[sensors]", "[sensors], security: {sasl.oauthbearer.client.secret: hunter2}"),
+        ("[sensors]", "[sensors], security: {sasl.jaas.config: 'password=hunter2'}"),
+        ('"localhost:9092"', '"me:hunter2@localhost:9092"'),
+        ("sqlite:///x.db", "postgresql+psycopg://me:hun/ter@hunter2@host/db"),
+        ("sqlite:///x.db", "postgresql+psycopg:///db?PASSWORD=hunter2"),
+        ("sqlite:///x.db", "postgresql+psycopg:///db?user=me&pass%77ord=hunter2"),
+        ("sqlite:///x.db", "postgresql+psycopg:///db?sslmode=require&sslpassword=hunter2"),
+        ("sqlite:///x.db", "mysql://me:hunter2@host/db"),
+        ("streams:", "cluster: {scheduler: 'tcp://me:hunter2@host:8786'}\nstreams:"),
+        ("streams:", "cluster: {scheduler: 'tcp://hunter2@host:8786'}\nstreams:"),
+        ("streams:", "cluster: {scheduler: 'tcp://host:8786?token=hunter2'}\nstreams:"),
+        ("streams:", "storage: {history_path: 's3://me:hunter2@bucket/x'}\nstreams:"),
+        ("streams:", "storage: {models_path: 'ftp://hunter2@host/x'}\nstreams:"),
+        ("streams:", "storage: {models_path: 'az://box/x?account_key=hunter2'}\nstreams:"),
+        ("database: sqlite:///x.db", "database_password: hunter2\ndatabase_password: hunter2"),
         ("[sensors]", "[sensors], security: hunter2"),
         ("[sensors]", "[sensors], password: {env: [hunter2]}"),
     ],
@@ -230,11 +251,111 @@ def test_a_secret_in_the_file_is_refused_and_never_shown(tmp_path, old, new):
     assert "hunter2" not in "\n".join(lines)
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "slack, url: https://hooks.slack.com/services/T0/B0/hunter2",
+        "slack, url: https://HOOKS.slack.com/workflows/hunter2",
+        "teams, url: https://x.webhook.office.com/webhookb2/hunter2",
+        "teams, url: 'https://prod.westus.logic.azure.com:443/workflows/1/x?api-version=1&sig=hunter2'",
+        "json, url: https://discord.com/api/webhooks/1/hunter2",
+        "json, url: https://host/x?token=hunter2",
+        "json, url: https://host/x?a=1&Key=hunter2",
+        "json, url: https://host/x?access_token=hunter2",
+        "json, url: https://host/x#token=hunter2",
+        "json, url: https://me:hunter2@host/x",
+        "json, url: https://hunter2@host/x",
+        "json, url: https://host/x, headers: {Authorization: hunter2}",
+        "json, url: https://host/x, headers: {proxy-authorization: hunter2}",
+        "json, url: https://host/x, headers: {X-Api-Key: hunter2}",
+        "json, url: https://host/x, headers: {apikey: hunter2}",
+        "json, url: https://host/x, headers: {Cookie: a=hunter2}",
+        "json, url: https://host/x, headers: {X-Auth-Token: hunter2}",
+        "json, url: https://host/x, headers: {X-Anything: Bearer hunter2}",
+        "json, url: https://host/x, headers: {X-Number: xoxb-hunter2hunter2}",
+        "webhook, url: https://host/x, secret: whsec_hunter2",
+        "pagerduty, key: hunter2",
+        "kafka, brokers: ['a:1'], topic: t, security: {security_protocol: SASL_SSL, sasl_plain_password: hunter2}",
+        "kafka, brokers: ['a:1'], topic: t, security: {security_protocol: SASL_SSL, sasl.password: hunter2}",
+        "kafka, brokers: ['me:hunter2@a:1'], topic: t",
+        "email, host: h, sender: a@b, to: [c@d], user: me, password: hunter2",
+    ],
+)
+def test_a_secret_of_an_endpoint_is_refused_with_its_line_and_never_shown(tmp_path, endpoint):
+    lines = refusal(tmp_path, GOOD + f"endpoints:\n  hook:\n    {{type: {endpoint}}}\n")
+    assert "hunter2" not in "\n".join(lines)
+    assert any(line.startswith("forewatch.yaml:9: endpoints.hook.") for line in lines)
+
+
+def test_a_clear_secret_names_the_remedy(tmp_path):
+    text = GOOD + "endpoints:\n  hook: {type: slack, url: 'https://hooks.slack.com/services/T0/B0/x'}\n"
+    assert refusal(tmp_path, text) == [
+        "forewatch.yaml:8: endpoints.hook.url: the path of a webhook, which is its secret stands in the config — "
+        "write {env: NAME} or {file: PATH}"
+    ]
+
+
+def test_what_is_no_secret_is_accepted(tmp_path):
+    text = GOOD.replace("[sensors]", "[sensors], security: {security_protocol: SSL, ssl_keyfile: k.pem}")
+    text = text.replace("values: [temperature, pressure]", "values: [token, password_attempts]")
+    text += """\
+endpoints:
+  hook: {type: json, url: 'https://host/hooks/plant?site=3', headers: {X-Site: north, Accept: text/plain}}
+  named: {type: json, url: {env: URL}, headers: {Authorization: {env: TOKEN}}}
+"""
+    assert set(load_config(write(tmp_path, text)).endpoints) == {"hook", "named"}
+
+
+@pytest.mark.parametrize(
+    ("security", "key", "what"),
+    [
+        ("password: {env: P}", "security", "a password without a security_protocol would mean plain text"),
+        ("password: {env: P}, security: {sasl_mechanism: PLAIN}", "security", "a password without"),
+        ("security: {ssl_cafile: x.pem}", "security", "SASL or TLS settings without"),
+        (
+            "password: {env: P}, security: {security_protocol: SSL}",
+            "security.security_protocol",
+            "SSL does not use the user and password",
+        ),
+        (
+            "password: {env: P}, security: {security_protocol: sasl_ssl}",
+            "security.security_protocol",
+            "'sasl_ssl' is not a security protocol",
+        ),
+    ],
+)
+def test_a_kafka_password_never_means_plain_text(tmp_path, security, key, what):
+    (line,) = refusal(tmp_path, GOOD.replace("[sensors]", f"[sensors], {security}"))
+    assert line.startswith(f"forewatch.yaml:4: streams.plant.source.kafka.{key}: {what}")
+    endpoint = f"endpoints:\n  k: {{type: kafka, brokers: ['a:1'], topic: t, {security}}}\n"
+    (line,) = refusal(tmp_path, GOOD + endpoint)
+    assert line.startswith(f"forewatch.yaml:8: endpoints.k.{key}: {what}")
+
+
+def test_named_secrets_among_kafka_settings_are_read_when_used(monkeypatch):
+    monkeypatch.setenv("PASSPHRASE", "hunter2")
+    source = KafkaSourceConfig(
+        brokers=["a:1"],
+        topics=["t"],
+        security={"ssl_password": {"env": "PASSPHRASE"}},
+        password=Secret(env="PASSPHRASE"),
+    )
+    again = KafkaSourceConfig.model_validate_json(source.model_dump_json(exclude_unset=True))
+    assert "hunter2" not in repr(source)
+    assert client_security(again.security, again.password) == {
+        "ssl_password": "hunter2",
+        "sasl_plain_password": "hunter2",
+        "security_protocol": "SASL_SSL",
+    }
+
+
 def test_a_config_with_secrets_shows_their_names_only(tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     (tmp_path / "db").write_text("hunter3\n")
     text = (
-        GOOD.replace("[sensors]", "[sensors], password: {env: KAFKA_PASSWORD}")
+        GOOD.replace(
+            "[sensors]", "[sensors], security: {security_protocol: SASL_SSL}, password: {env: KAFKA_PASSWORD}"
+        )
         + f"database_password: {{file: {tmp_path / 'db'}}}\n"
     )
     config = load_config(write(tmp_path, text))

@@ -67,6 +67,9 @@ def test_text_for_people_hides_the_same():
     [
         "amqp://u:hunter2@h", "kafka password: hunter2", '{"token": "hunter2"}', "api_key=hunter2&x=1", "Authorization: Bearer hunter2",
         "whsec_hunter2", "secret='hunter2 with spaces'", "PASSWORD=hunter2;",
+        "https://hooks.slack.com/services/T/B/hunter2", "POST https://h/x?a=1&sig=hunter2 failed", "tcp://hunter2@h:8786",
+        "postgresql://me:a@hunter2@h/db", "Cookie: hunter2", "Authorization: Basic hunter2", "sslpassword=hunter2",
+        "sasl.jaas.config=hunter2", "X-Api-Key: hunter2",
     ],
 )  # fmt: skip
 def test_secrets_within_texts_are_blackened(text):
