@@ -80,7 +80,12 @@ class OutboxWriter:
             change = "open" if fault.ended_ns is None else f"closed/{fault.ended_ns}"
             events.append(
                 outbox.OutboxEvent(
-                    uuid5(subject, change), self._stream, EventKind.FAULT, subject, _encode(fault), now_ns
+                    uuid5(subject, change),
+                    self._stream,
+                    EventKind.FAULT,
+                    subject,
+                    encode_fault(fault),
+                    now_ns,
                 )
             )
         return outbox.add_events(connection, events)
@@ -107,6 +112,13 @@ def encode_anomaly(anomaly: Anomaly) -> str:
     # Rules of 0.1.0 match the former words, so a body keeps them.
     values["guard"] = former_forecaster(values.pop("forecaster"))
     values["evidence"] = former_cause(values.pop("cause"))
+    return _encode(values)
+
+
+def encode_fault(fault: Fault) -> str:
+    """Return the body of ``fault`` in schema 1, as JSON text, without what only its process needs."""
+    values: dict[str, Any] = msgspec.to_builtins(fault)
+    del values["owner"], values["partitions"]
     return _encode(values)
 
 

@@ -185,7 +185,11 @@ class FaultKind(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """A pipeline fault; at most one is open for a stream, kind and partition."""
+    """A pipeline fault; at most one is open for a stream, kind, partition and owner.
+
+    ``owner`` is the process that the fault ends with, empty for a fault that no process owns. A fault of the
+    whole stream affects only ``partitions``, None: all of them.
+    """
 
     stream: str
     kind: FaultKind
@@ -194,6 +198,14 @@ class Fault:
     partition: Partition | None = None
     ended_ns: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+    owner: str = ""
+    partitions: list[Partition] | None = None
+
+    def affects(self, partition: Partition | None) -> bool:
+        """Return True if the fault can affect records of ``partition`` (None: of an unknown one)."""
+        if self.partition is not None:
+            return self.partition == partition
+        return self.partitions is None or partition in self.partitions
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class Engine:
             self.parts.snapshots.take_all(self.parts.ownership)
         for sink in self.parts.sinks:
             sink.close()
+        self.parts.faults.end_all()
         self.parts.source.close()
 
     # ------------------------------------------------------------------------------------------------ the steps
@@ -309,9 +310,9 @@ class Engine:
         self.parts.metrics.forget(partition)
 
     def _check_lag_and_identity(self) -> None:
-        """Update the lag, write pending faults, and reacquire partitions whose log was replaced."""
+        """Update the lag, synchronise the faults, and reacquire partitions whose log was replaced."""
         p = self.parts
-        p.faults.write()
+        p.faults.synchronise()
         try:
             owned = list(p.ownership.positions)
             for partition, bounds in p.source.bounds(owned).items():

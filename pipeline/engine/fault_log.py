@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from uuid import uuid4
 
 import structlog
 from sqlalchemy import Connection
 
 from pipeline.core.errors import SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
+from pipeline.database import owner_name
 from pipeline.observability.metrics import StreamMetrics
-from storage.results import faults
+from storage.results import fault_leases, faults
+from storage.results.fault_leases import FaultLeases
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
@@ -20,15 +25,36 @@ Identity = tuple[FaultKind, Partition | None]
 
 
 class FaultLog:
-    """Faults of one stream in this process.
+    """Faults of one stream in this process, which owns them: they end when it stops or dies.
 
-    ``open`` and ``close`` may be called on every turn. Only changes are written.
+    ``open`` and ``close`` may be called on every turn. Only changes are written. A fault of the whole stream
+    affects the partitions that this process owns.
     """
 
-    def __init__(self, stream: str, database: Database, metrics: StreamMetrics) -> None:
+    def __init__(
+        self,
+        stream: str,
+        database: Database,
+        metrics: StreamMetrics,
+        *,
+        owner: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Have no fault open.
+
+        Args:
+            stream: The stream.
+            database: Keeps the faults.
+            metrics: Counts them.
+            owner: Name of the owner, different for every process and every start.
+            monotonic: Clock of the leases, in seconds.
+        """
         self.stream = stream
+        self.owner = owner or f"{owner_name()}:{uuid4().hex[:8]}"
         self._metrics = metrics
         self._database = database
+        self._leases = FaultLeases(alone=database.dialect == "sqlite", monotonic=monotonic)
+        self._owned: set[Partition] = set()
         self._open: dict[Identity, Fault] = {}
         self._closed: set[Identity] = set()  # closed in the database, too
         self._unwritten: list[Callable[[Connection], object]] = []
@@ -42,7 +68,16 @@ class FaultLog:
     ) -> None:
         if (kind, partition) in self._open:
             return
-        fault = Fault(self.stream, kind, message, time.time_ns(), partition, detail=dict(detail))
+        fault = Fault(
+            self.stream,
+            kind,
+            message,
+            time.time_ns(),
+            partition,
+            detail=dict(detail),
+            owner=self.owner,
+            partitions=sorted(self._owned) if partition is None else None,
+        )
         self._open[kind, partition] = fault
         self._closed.discard((kind, partition))
         self._unwritten.append(lambda connection: faults.save(connection, fault))
@@ -74,7 +109,7 @@ class FaultLog:
         self.open(FaultKind.DAMAGED_STATE, message, partition)
 
     def close(self, kind: FaultKind, partition: Partition | None = None) -> None:
-        """End a fault, also one that an earlier process opened."""
+        """End a fault of this process, also one without an owner that an earlier version opened."""
         if (kind, partition) in self._closed:
             return
         self._closed.add((kind, partition))
@@ -82,7 +117,7 @@ class FaultLog:
         fault = self._open.pop((kind, partition), None)
         if fault is None:
             self._unwritten.append(
-                lambda connection: faults.close(connection, self.stream, kind, partition, now)
+                lambda connection: faults.close(connection, self.stream, kind, partition, now, self.owner)
             )
         else:
             fault.ended_ns = now
@@ -92,13 +127,82 @@ class FaultLog:
         self.write()
 
     def resolve(self, partition: Partition) -> None:
-        """End all faults of a partition that is read again."""
+        """End all faults of a partition that this process reads from now on, whoever opened them."""
+        self._owned.add(partition)
+        self._close_partition(partition)
+        now = time.time_ns()
+        self._unwritten.append(
+            lambda connection: faults.resolve(connection, self.stream, partition, now, self.owner)
+        )
+        self.write()
+
+    def release(self, partition: Partition) -> None:
+        """End the faults of a partition that this process gives up; its next owner opens its own."""
+        self._owned.discard(partition)
+        self._close_partition(partition)
+
+    def end_all(self) -> None:
+        """End every fault of this process, which stops."""
+        for kind, partition in list(self._open):
+            self.close(kind, partition)
+        self.write()
+
+    def synchronise(self) -> None:
+        """Write pending changes, renew the leases, and compare the faults with those in the table.
+
+        A fault of this process that another one ended is opened again. Rows without an owner (of an earlier
+        version) end if this process knows that their fault is over, those of a dead owner in any case.
+        """
+        self.write()
+        if self._unwritten:
+            return
+        try:
+            with self._database.read() as connection:
+                stored = faults.query(connection, stream=self.stream, open_only=True)
+                expired = self._leases.expired(connection, stream=self.stream, me=self.owner)
+            changes = self._differences(stored)
+            if not (changes or expired or self._open):
+                return
+            with self._database.begin() as connection:
+                for change in changes:
+                    change(connection)
+                if self._open:
+                    fault_leases.beat(connection, self.stream, self.owner)
+                fault_leases.end(connection, [id_ for id_, _ in expired], time.time_ns())
+        except StorageUnavailable:
+            return
+        for owner in {owner for _, owner in expired}:
+            log.warning("process ended; its faults are closed", stream=self.stream, owner=owner)
+
+    def _differences(self, stored: Sequence[Fault]) -> list[Callable[[Connection], object]]:
+        """Return the changes that make the table agree with this process."""
+        now = time.time_ns()
+        mine = {(f.kind, f.partition): f for f in stored if f.owner == self.owner}
+        changes: list[Callable[[Connection], object]] = []
+        for identity, fault in self._open.items():
+            if fault.partition is None:
+                fault.partitions = sorted(self._owned)
+            if identity not in mine:
+                # A new beginning: alerts that were resolved meanwhile are sent again.
+                fault.started_ns = now
+                changes.append(partial(faults.save, fault=fault))
+            elif mine[identity].partitions != fault.partitions:
+                changes.append(partial(faults.set_partitions, fault=fault, partitions=fault.partitions or []))
+        over = [f for identity, f in mine.items() if identity not in self._open]
+        over += [f for f in stored if not f.owner and self._is_over(f)]
+        return changes + [partial(faults.save, fault=replace(fault, ended_ns=now)) for fault in over]
+
+    def _is_over(self, fault: Fault) -> bool:
+        """Return True if this process knows that a fault without an owner is over."""
+        identity = (fault.kind, fault.partition)
+        if identity in self._open:
+            return False
+        return identity in self._closed or (fault.partition is not None and fault.partition in self._owned)
+
+    def _close_partition(self, partition: Partition) -> None:
         for kind, where in list(self._open):
             if where == partition:
                 self.close(kind, partition)
-        now = time.time_ns()
-        self._unwritten.append(lambda connection: faults.resolve(connection, self.stream, partition, now))
-        self.write()
 
     def write(self) -> None:
         """Write the pending changes; they are kept while the database is unavailable."""

@@ -195,6 +195,7 @@ class Ownership:
         if self._history is not None:
             self._history.drop(partition)
         self._scorer.drop(partition)
+        self._faults.release(partition)
 
     def advance_cursor(self, records: AnyRecords) -> None:
         """Move the cursor past a batch. Raises SourceError unless it starts where the last one ended."""

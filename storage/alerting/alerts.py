@@ -73,6 +73,7 @@ class AlertRecord:
     acked_ns: int | None = None
     acked_by: str | None = None
     notified: list[str] = field(default_factory=list)
+    committed_ns: int | None = None
 
     def __post_init__(self) -> None:
         self.kind, self.state = AlertKind(self.kind), AlertState(self.state)

@@ -16,10 +16,10 @@ _WHOLE_STREAM = Partition("", -1)
 def save(connection: Connection, fault: Fault) -> None:
     """Open ``fault``, or close it if it has an end.
 
-    It is idempotent: an open fault is not opened again.
+    It is idempotent: a fault that its owner has open is not opened again.
     """
     if fault.ended_ns is not None and close(
-        connection, fault.stream, fault.kind, fault.partition, fault.ended_ns
+        connection, fault.stream, fault.kind, fault.partition, fault.ended_ns, fault.owner
     ):
         return
     partition = fault.partition or _WHOLE_STREAM
@@ -32,31 +32,70 @@ def save(connection: Connection, fault: Fault) -> None:
         "detail": fault.detail,
         "started_ns": fault.started_ns,
         "ended_ns": fault.ended_ns,
+        "owner": fault.owner,
+        "partitions": _listed(fault.partitions),
     }
     connection.execute(insert(connection, FaultRow).values(values).on_conflict_do_nothing())
 
 
 def close(
-    connection: Connection, stream: str, kind: FaultKind, partition: Partition | None, ended_ns: int
+    connection: Connection,
+    stream: str,
+    kind: FaultKind,
+    partition: Partition | None,
+    ended_ns: int,
+    owner: str = "",
 ) -> bool:
-    """End the open fault of this kind. Return False if none is open."""
+    """End the open faults of this kind that belong to ``owner`` or to no process.
+
+    Args:
+        connection: A transaction.
+        stream: The stream.
+        kind: Kind of the fault.
+        partition: The partition; None for a fault of the whole stream.
+        ended_ns: End of the fault, ns since the epoch.
+        owner: Owner whose fault is ended.
+
+    Returns:
+        False if none is open.
+    """
     statement = (
         update(FaultRow)
-        .where(*_is(stream, kind, partition), FaultRow.ended_ns.is_(None))
+        .where(*_is(stream, kind, partition), FaultRow.ended_ns.is_(None), FaultRow.owner.in_(("", owner)))
         .values(ended_ns=ended_ns)
     )
     return connection.execute(statement).rowcount > 0
 
 
-def resolve(connection: Connection, stream: str, partition: Partition, ended_ns: int) -> int:
-    """End every open fault of one partition, and return their number."""
+def close_all(connection: Connection, stream: str, owner: str, ended_ns: int) -> int:
+    """End every open fault of an owner, and return their number."""
+    mine = (FaultRow.stream == stream, FaultRow.owner == owner, FaultRow.ended_ns.is_(None))
+    return connection.execute(update(FaultRow).where(*mine).values(ended_ns=ended_ns)).rowcount
+
+
+def resolve(connection: Connection, stream: str, partition: Partition, ended_ns: int, owner: str = "") -> int:
+    """End every open fault of a partition that ``owner`` reads from now on, and return their number.
+
+    Faults of the whole stream that other owners have open affect the partition no longer.
+    """
     here = (
         FaultRow.stream == stream,
         FaultRow.topic == partition.topic,
         FaultRow.partition == partition.number,
         FaultRow.ended_ns.is_(None),
     )
+    for fault in query(connection, stream=stream, open_only=True):
+        if fault.partitions is not None and partition in fault.partitions and fault.owner != owner:
+            set_partitions(connection, fault, [p for p in fault.partitions if p != partition])
     return connection.execute(update(FaultRow).where(*here).values(ended_ns=ended_ns)).rowcount
+
+
+def set_partitions(connection: Connection, fault: Fault, partitions: list[Partition]) -> None:
+    """Overwrite the partitions that an open fault of the whole stream affects."""
+    which = (*_is(fault.stream, fault.kind, fault.partition), FaultRow.owner == fault.owner)
+    connection.execute(
+        update(FaultRow).where(*which, FaultRow.ended_ns.is_(None)).values(partitions=_listed(partitions))
+    )
 
 
 def query(
@@ -110,4 +149,10 @@ def _fault(row: Row[Any]) -> Fault:
         None if partition == _WHOLE_STREAM else partition,
         row.ended_ns,
         row.detail,
+        row.owner,
+        None if row.partitions is None else [Partition(*one) for one in row.partitions],
     )
+
+
+def _listed(partitions: list[Partition] | None) -> list[list[Any]] | None:
+    return None if partitions is None else [[p.topic, p.number] for p in sorted(partitions)]

@@ -83,6 +83,7 @@ class AlertRow(Base):
     ended_ns: Mapped[int]  # and of its last one so far
     resolved_ns: Mapped[int | None]
     created_ns: Mapped[int]
+    committed_ns: Mapped[int | None]  # when the batch of its first event was committed; NULL: created_ns
     flush_ns: Mapped[int | None]
     quiet_ns: Mapped[int | None]  # since when no anomaly of it is open
     sent_ns: Mapped[int | None]

@@ -205,6 +205,9 @@ class LateRow(Base):
 class FaultRow(Base):
     """A fault of the whole stream has no partition: topic "" and partition −1, because NULLs are never equal
     in a unique index.
+
+    ``owner`` is the process that the fault belongs to: it raises ``beat`` while the fault lasts. Without an
+    owner ("") no lease applies. ``partitions`` are those that a fault of the whole stream affects, NULL: all.
     """
 
     __tablename__ = "faults"
@@ -215,11 +218,21 @@ class FaultRow(Base):
             "kind",
             "topic",
             "partition",
+            "owner",
             unique=True,
             postgresql_where=text("ended_ns IS NULL"),
             sqlite_where=text("ended_ns IS NULL"),
         ),
-        Index("uq_faults_started_ns", "stream", "kind", "topic", "partition", "started_ns", unique=True),
+        Index(
+            "uq_faults_started_ns",
+            "stream",
+            "kind",
+            "topic",
+            "partition",
+            "started_ns",
+            "owner",
+            unique=True,
+        ),
         Index("ix_faults_started_ns", "started_ns"),
     )
 
@@ -232,3 +245,6 @@ class FaultRow(Base):
     detail: Mapped[dict[str, Any]]
     started_ns: Mapped[int]
     ended_ns: Mapped[int | None]
+    owner: Mapped[str] = mapped_column(SafeText, server_default="")
+    beat: Mapped[int] = mapped_column(server_default="0")
+    partitions: Mapped[list[Any] | None] = mapped_column(SafeJson)

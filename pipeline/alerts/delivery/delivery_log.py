@@ -21,7 +21,8 @@ from storage.alerting import deliveries, delivery_queue, endpoint_queues, endpoi
 from storage.alerting.delivery_queue import ClaimedDelivery, DeliveryAttempt
 from storage.alerting.endpoints import EndpointState
 from storage.alerting.states import DeliveryReason, DeliveryState
-from storage.results import faults
+from storage.results import fault_leases, faults
+from storage.results.fault_leases import FaultLeases
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class DeliveryLog:
         self._metrics = metrics
         self._outboxes = {stream: OutboxWriter(stream, enabled=True) for stream in router.streams}
         self._measured_ns = 0
+        self._fault_leases = FaultLeases()
         self._known_faults: set[tuple[UUID, int | None]] = set()
 
     def begin(self, now_ns: int) -> None:
@@ -76,6 +78,7 @@ class DeliveryLog:
                     endpoints.save(connection, health.state)
                     health.unsaved = False
             known = endpoints.states(connection)
+            self._end_faults_of_dead_owners(connection, now_ns)
             self._new_faults(connection, now_ns)
         for name, health in self._health.items():
             if name in known:
@@ -119,6 +122,14 @@ class DeliveryLog:
                 if change not in self._known_faults:
                     self._known_faults.add(change)
                     writer.on_faults(connection, [fault], now_ns)
+
+    def _end_faults_of_dead_owners(self, connection: Connection, now_ns: int) -> None:
+        """End faults whose process died, also if no other process reads their stream."""
+        expired = self._fault_leases.expired(connection)
+        if expired:
+            fault_leases.end(connection, [id_ for id_, _ in expired], now_ns)
+            for owner in {owner for _, owner in expired}:
+                log.warning("process ended; its faults are closed", owner=owner)
 
     def _suppress_removed(self, connection: Connection, endpoint: str, now_ns: int) -> None:
         """Suppress what waits for an endpoint that is no longer configured.

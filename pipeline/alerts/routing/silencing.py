@@ -97,7 +97,7 @@ class Silencing:
     def source_fault(self, partition: Partition | None, created_ns: int, now_ns: int) -> Suppression | None:
         """Return the fault of the source that began before an alert was created."""
         for fault in self._faults:
-            if fault.started_ns <= created_ns and fault.partition in (None, partition):
+            if fault.started_ns <= created_ns and fault.affects(partition):
                 return Suppression(f"fault:{fault.kind}", now_ns + _FAULT_RECHECK_NS)
         return None
 
