@@ -88,9 +88,13 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
         explanation.reasons.append(
             f"The stream has another model now ({anomaly.model_version} then, {now} now)."
         )
-    again = _from_history(config, database, champion, anomaly) or _from_file(
+    history = HistoryReader(config.history_path)
+    again = _from_history(history, config, database, champion, anomaly) or _from_file(
         database, champion, stream, anomaly
     )
+    explanation.reasons += [
+        f"A damaged file of recorded history is skipped: {one}." for one in history.skipped.values()
+    ]
     if again is None:
         explanation.reasons.append(
             "The points are not stored: the history no longer has them (see storage.keep_history), or a backfill "
@@ -124,11 +128,9 @@ class _Recomputed(NamedTuple):
 
 
 def _from_history(
-    config: Config, database: Database, champion: Champion, anomaly: Anomaly
+    history: HistoryReader, config: Config, database: Database, champion: Champion, anomaly: Anomaly
 ) -> _Recomputed | None:
-    table = HistoryReader(config.history_path).read(
-        anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1
-    )
+    table = history.read(anomaly.stream, series=anomaly.series, until_ns=anomaly.peak_ns + 1)
     if not table.num_rows or table.column("time")[-1].as_py() != anomaly.peak_ns:
         return None
     points = points_of(table, anomaly.channels)

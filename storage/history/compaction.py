@@ -6,10 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-import pyarrow as pa
-
 from storage.history import parquet
-from storage.history.segments import Segment, SegmentStore, valid
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, valid
 
 TARGET_BYTES = 16 << 20
 MIN_SEGMENTS_TO_MERGE = 4
@@ -21,15 +19,22 @@ def compact(store: SegmentStore, folder: str, below: int) -> int:
 
     ``below`` is the offset of a committed snapshot: segments before it are never written again. A merged file
     is complete before its parts are deleted and supersedes them, so that a crash in between has no effect.
-    Return the number of files fewer.
+    A damaged segment stays as it is. Return the number of files fewer.
     """
     listed = [segment for segment in store.list(folder) if segment.next <= below]
     current = valid(listed)
     superseded = set(listed).difference(current)
     for segment in superseded:
         store.delete(segment)
-    groups = [group for run in _runs(current) if (group := _worthwhile(run))]
-    return len(superseded) + sum(_merge(store, group) for group in groups)
+    fewer = len(superseded)
+    for run in _runs(current):
+        while group := _worthwhile(run):
+            try:
+                fewer += _merge(store, group)
+                break
+            except DamagedSegment as error:
+                run = run[run.index(error.segment) + 1 :]
+    return fewer
 
 
 def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
@@ -66,7 +71,7 @@ def _worthwhile(run: list[Segment]) -> list[Segment]:
 
 def _merge(store: SegmentStore, group: list[Segment]) -> int:
     try:
-        tables = [_read(store, segment) for segment in group]
+        tables = [store.read(segment) for segment in group]
     except FileNotFoundError:
         return 0  # a former owner was at it
     merged = Segment(
@@ -87,8 +92,3 @@ def _merge(store: SegmentStore, group: list[Segment]) -> int:
     for segment in group:
         store.delete(segment)
     return len(group) - 1
-
-
-def _read(store: SegmentStore, segment: Segment) -> pa.Table:
-    with store.open(segment) as file:
-        return parquet.decode(file)

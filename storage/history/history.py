@@ -10,6 +10,7 @@ the buffer in memory has lost. A disk error loses history and never stops scorin
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history.compaction import compact
-from storage.history.segments import Segment, SegmentStore, folder_of, valid
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of, valid
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 10.0
 #: Size of a segment in memory; it is less than half of that on disk.
@@ -286,10 +289,15 @@ class HistoryWriter:
 
 
 class HistoryReader:
-    """Reader of segments that any process wrote; the last ``FLUSH_SECONDS`` may be missing."""
+    """Reader of segments that any process wrote; the last ``FLUSH_SECONDS`` may be missing.
+
+    A damaged segment is skipped, and logged once.
+    """
 
     def __init__(self, path: str) -> None:
         self._store = SegmentStore(path)
+        #: Paths of the segments that could not be read, with the reason.
+        self.skipped: dict[str, str] = {}
 
     def read(
         self,
@@ -365,18 +373,27 @@ class HistoryReader:
             if (since_ns is None or segment.newest_ns >= since_ns) and (
                 until_ns is None or segment.oldest_ns < until_ns
             ):
-                yield self._rows(segment, series, since_ns, until_ns, columns)
+                if segment.path in self.skipped:
+                    continue
+                try:
+                    yield self._store.read(
+                        segment, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns
+                    )
+                except DamagedSegment as error:
+                    self.skipped[segment.path] = str(error)
+                    log.warning("recorded history: a damaged file is skipped: %s", error)
 
-    def _rows(
-        self,
-        segment: Segment,
-        series: Sequence[str] | None,
-        since_ns: int | None,
-        until_ns: int | None,
-        columns: Sequence[str] | None,
-    ) -> pa.Table:
-        with self._store.open(segment) as file:
-            return parquet.decode(file, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns)
+    def damaged(self) -> list[str]:
+        """Read every segment of all streams, and return the path and the reason of each damaged one."""
+        found = []
+        for segment in self._store.list():
+            try:
+                self._store.read(segment)
+            except FileNotFoundError:
+                continue  # merged or pruned since it was listed
+            except DamagedSegment as error:
+                found.append(str(error))
+        return found
 
 
 def _wanted(columns: Sequence[str] | None) -> list[str] | None:

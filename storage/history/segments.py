@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+import pyarrow as pa
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
+from storage.history import parquet
 
 _NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
 
@@ -60,6 +62,14 @@ class Segment:
             return None
         first, next_, epoch, oldest, newest, written = map(int, found.groups())
         return Segment(folder, first, next_, epoch, oldest, newest, written, size_bytes)
+
+
+class DamagedSegment(Exception):
+    """File of recorded history that cannot be read; the message names it."""
+
+    def __init__(self, segment: Segment, path: str, error: Exception) -> None:
+        super().__init__(f"{path}: {error}")
+        self.segment = segment
 
 
 def folder_of(stream: str, partition: Partition | None = None, identity: str | None = None) -> str:
@@ -156,6 +166,23 @@ class SegmentStore:
         """
         file: BinaryIO = self.fs.open(f"{self.root}/{segment.path}", "rb")
         return file
+
+    def read(self, segment: Segment, **selected: Any) -> pa.Table:
+        """Return the rows of a segment; ``selected`` is passed to ``parquet.decode``.
+
+        Raises FileNotFoundError as ``open`` does, and DamagedSegment.
+        """
+        try:
+            with self.open(segment) as file:
+                table = parquet.decode(file, **selected)
+            wanted = {"series", "time"}.intersection(selected.get("columns") or ("series", "time"))
+            if missing := wanted.difference(table.column_names):
+                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise DamagedSegment(segment, f"{self.root}/{segment.path}", error) from error
+        return table
 
     def sweep(self, before_s: float) -> int:
         """Delete half-written files from before ``before_s``, and return their number."""

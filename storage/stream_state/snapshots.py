@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors.numpy import load as load_tensors
 from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
@@ -108,11 +109,17 @@ def load(connection: Connection, stream: str, partition: Partition) -> Snapshot 
     return Snapshot(row.snapshot_offset, row.state_version, meta, row.created_ns, row.size_bytes, pages)
 
 
-def check(connection: Connection, stream: str, partition: Partition) -> None:
-    """Read a snapshot to its end. Raises DamagedState."""
-    if (snapshot := load(connection, stream, partition)) is not None:
-        for _ in snapshot.pages:
-            pass
+def check(connection: Connection, stream: str, partition: Partition) -> int:
+    """Read a snapshot to its end, and return its offset. Raises DamagedState."""
+    snapshot = load(connection, stream, partition)
+    if snapshot is None:
+        raise DamagedState("there are pages of a snapshot whose row is missing")
+    for number, page in enumerate(snapshot.pages):
+        try:
+            load_tensors(page)
+        except Exception as error:  # the errors of safetensors are of any type
+            raise DamagedState(f"page {number} of the snapshot cannot be read: {error}") from None
+    return snapshot.offset
 
 
 def partitions(connection: Connection) -> list[tuple[str, Partition]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, delete, select, update
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
 from pipeline.core.types import FaultKind
 from pipeline.engine import ownership
+from pipeline.services.storage_check import check_storage, repair_storage
+from storage.history.history import HistoryWriter
+from storage.model_store import models
+from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
 from storage.tables.stream import SeriesStateRow, SnapshotPageRow, SnapshotRow
-from tests.faults.feed import Log, make_log
+from tests.faults.feed import Log, config_tree, make_log
 from tests.support.engines import Bench, essence, log_that_a_leaves
 
 SECONDS = 120
@@ -190,3 +197,62 @@ def test_a_damaged_series_starts_again(
     assert "series" in fault.message
     assert fault.ended_ns is not None
     assert bench.position().counts.read() == len(log.values)
+
+
+# ------------------------------------------------------------------------------------------------ db check
+
+
+def checked(bench: Bench, *options: str) -> tuple[int, list[dict]]:
+    """Run ``forewatch db check``; return its exit code and what it lists."""
+    file = bench.folder / "forewatch.yaml"
+    file.write_text(json.dumps(config_tree(bench.config.database, {"memory": {"name": "plant"}})))
+    result = CliRunner().invoke(app, ["db", "check", "--json", "--config", str(file), *options])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_db_check_lists_damage_and_repairs_it(
+    make, log, database: Database, database_url: str, damage, tmp_path: Path
+):
+    storage = {"history_path": str(tmp_path / "history"), "models_path": str(tmp_path / "models")}
+    bench = make(log, url=database_url, storage=storage)
+    stopped_halfway(bench, lambda connection: None)
+    assert check(bench) == []
+    with bench.database.begin() as connection:
+        damage(connection)
+    (found,) = check(bench)
+    assert (found.kind, found.where) == ("snapshot", "plant plant[0]")
+    assert repair_storage(bench.database, [found]) == 1
+    assert [one.kind for one in check(bench)] == ["position"], "it is read again from the start"
+    bench.drain(bench.engine()).close()
+    bench.check()
+    assert check(bench) == []
+
+
+def check(bench: Bench) -> list:
+    return list(check_storage(bench.config, bench.database))
+
+
+def test_db_check_names_every_kind(make, log):
+    bench = make(log_that_a_leaves(), idle_after="500s", storage={"snapshot_every": "0s"})
+    bench.fill(lambda log: 180)
+    writer = HistoryWriter(bench.config.history_path, "plant")
+    engine = bench.drain(bench.engine(history_writer=writer))
+    for _ in range(3):
+        engine.turn(0.0)
+    engine.close()
+    assert checked(bench) == (0, [])
+    version = ModelVersion("abc", "plant", "/no/such/file", "0" * 64, "champion", None, "me", 1, 1, "")
+    with bench.database.begin() as connection:
+        connection.execute(update(SeriesStateRow).values(state=b"x"))
+        models.add(connection, version)
+        truncate(connection)
+    (segment, *_) = sorted((bench.folder / "forewatch.db.history").rglob("*.parquet"))
+    segment.write_bytes(b"no Parquet")
+    code, found = checked(bench)
+    assert code == 4
+    assert [one["kind"] for one in found] == ["snapshot", "series_state", "model", "history"]
+    code, found = checked(bench, "--repair")
+    assert code == 4, "a model cannot be computed again"
+    code, found = checked(bench)
+    assert [one["kind"] for one in found] == ["position", "model", "history"]

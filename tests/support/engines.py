@@ -111,8 +111,7 @@ class Bench:
             source,
             metrics,
             make_sinks=lambda scorer: sinks,
-            history_writer=writer,
-            **parts,
+            **({"history_writer": writer} | parts),
         )
         engine.parts.ownership._on_gap = on_gap  # the config has this key for Kafka only
         self.open.append(engine)

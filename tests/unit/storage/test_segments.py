@@ -14,6 +14,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history.compaction import MIN_SEGMENTS_TO_MERGE, compact
+from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 FOLDER = folder_of("plant", Partition("sensors", 0), "log")
@@ -188,3 +189,61 @@ def test_a_store_that_is_no_local_folder():
 def test_a_root_that_cannot_be_used():
     with pytest.raises(ConfigError, match=r"storage\.history_path"):
         SegmentStore("nonsense://history")
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+def written(store: SegmentStore, count: int) -> list[Segment]:
+    """Write ``count`` adjacent segments of ten rows."""
+    made = []
+    for first in range(0, 10 * count, 10):
+        offsets = np.arange(first, first + 10)
+        rows = parquet.rows(
+            offsets,
+            offsets,
+            np.zeros(10, np.int32),
+            parquet.texts(["a"]),
+            ["x"],
+            {},
+            {"value": np.ones((10, 1))},
+        )
+        data = parquet.encode(rows)
+        made.append(segment(first, first + 10, size=len(data)))
+        store.write(made[-1], data)
+    return made
+
+
+DAMAGED_BYTES = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "flipped": lambda data: bytes(255 - byte for byte in data),
+    "empty": lambda data: b"",
+    "of another kind": lambda data: b"time,series\n1,a\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_BYTES)
+def test_a_damaged_segment_is_skipped_and_named(tmp_path, damage, caplog):
+    store = SegmentStore(str(tmp_path))
+    broken = written(store, 3)[1]
+    path = tmp_path / broken.path
+    path.write_bytes(DAMAGED_BYTES[damage](path.read_bytes()))
+    reader = HistoryReader(str(tmp_path))
+    assert sorted(reader.read("plant")["time"].to_pylist()) == [*range(10), *range(20, 30)]
+    newest, unread = reader.read_newest("plant", 5)
+    assert (newest["time"].to_pylist(), unread) == ([25, 26, 27, 28, 29], 15)
+    assert list(reader.skipped) == [broken.path]
+    assert [str(path) in record.getMessage() for record in caplog.records] == [True]
+    (found,) = reader.damaged()
+    assert str(path) in found
+
+
+def test_a_damaged_segment_does_not_stop_the_merging_of_others(tmp_path):
+    store = SegmentStore(str(tmp_path))
+    made = written(store, 2 * MIN_SEGMENTS_TO_MERGE + 1)
+    path = tmp_path / made[1].path
+    path.write_bytes(b"no Parquet" * 40)
+    assert compact(store, FOLDER, 10**6) > 0
+    assert path.exists(), "what cannot be read is not merged away"
+    times = HistoryReader(str(tmp_path)).read("plant")["time"].to_pylist()
+    assert sorted(times) == [*range(10), *range(20, 10 * len(made))]
