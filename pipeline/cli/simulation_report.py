@@ -92,12 +92,11 @@ def _print_messages(report: SimulationReport) -> None:
 def _budget_line(name: str, stream: StreamReport, days: float) -> str:
     from datetime import timedelta
 
-    from pipeline.alerts.messages.text import counted, duration
+    from pipeline.alerts.messages.text import counted
+    from pipeline.core.durations import duration_text
 
     per_day = stream.pages / days
-    line = (
-        f"{name}: {counted(stream.pages, 'page')} in {duration(timedelta(days=days))} ({per_day:.2g} per day)"
-    )
+    line = f"{name}: {counted(stream.pages, 'page')} in {duration_text(timedelta(days=days))} ({per_day:.2g} per day)"
     if stream.budget_per_day is None:
         return f"{line}; no budget"
     line += f"; the budget is {stream.budget_per_day:g} per day"

@@ -6,6 +6,7 @@ backfill, or a stream of files, has read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ import pyarrow as pa
 from detectors.base import Points
 from pipeline.config.schema import Config, Stream, config_hash
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly
+from pipeline.core.types import Anomaly, AnomalyState
+from pipeline.core.usual_range_text import deviation_text, usual_range_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
@@ -33,6 +35,8 @@ from storage.sql.database import Database
 #: Largest difference (decades) between a recomputed surprise and the stored one. The two differ where the
 #: detector starts from another state, and by the rounding of a batched step.
 MAX_SURPRISE_DIFFERENCE = 0.25
+#: The same relative to the surprise, or to the ratio under the decision "usual_range".
+MAX_RELATIVE_DIFFERENCE = 0.1
 
 
 class Recheck(StrEnum):
@@ -77,7 +81,9 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     stream = config.streams.get(anomaly.stream)
     if stream is None:
         raise InputError(f"the config has no stream {anomaly.stream}; it has {', '.join(config.streams)}")
-    explanation = Explanation(str(anomaly.id), describe_anomaly(anomaly), Recheck.UNKNOWN)
+    explanation = Explanation(
+        str(anomaly.id), describe_anomaly(anomaly, stream.alerts.units), Recheck.UNKNOWN
+    )
     if config_hash(stream) != anomaly.config_hash:
         explanation.reasons.append(
             f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now)."
@@ -106,13 +112,11 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
         again.surprise,
         again.flagged,
     )
-    same = again.flagged and abs(again.surprise - anomaly.surprise) <= max(
-        MAX_SURPRISE_DIFFERENCE, 0.1 * anomaly.surprise
-    )
+    same = again.flagged and _is_close(anomaly, again)
     explanation.verdict = Recheck.HOLDS if same else Recheck.CHANGED
     if not same:
         explanation.reasons.append(
-            f"Surprise {anomaly.surprise:.2f} then, {again.surprise:.2f} now; {'still' if again.flagged else 'no longer'} flagged. "
+            f"{_sizes(anomaly, again)}; {'still' if again.flagged else 'no longer'} flagged. "
             "If the stored points begin later than the series, or a backfill had a warm start, the detector had seen "
             "more points then than can be read now."
         )
@@ -125,6 +129,22 @@ class _Recomputed(NamedTuple):
     points: int
     surprise: float
     flagged: bool
+    ratio: float
+
+
+def _sizes(anomaly: Anomaly, again: _Recomputed) -> str:
+    if anomaly.ratio:
+        return f"Deviation {anomaly.ratio:.2f} half ranges then, {again.ratio:.2f} now"
+    return f"Surprise {anomaly.surprise:.2f} then, {again.surprise:.2f} now"
+
+
+def _is_close(anomaly: Anomaly, again: _Recomputed) -> bool:
+    """Return True if the recomputed size is that of the anomaly: the ratio, or the surprise."""
+    if anomaly.ratio:
+        return abs(again.ratio - anomaly.ratio) <= MAX_RELATIVE_DIFFERENCE * anomaly.ratio
+    return abs(again.surprise - anomaly.surprise) <= max(
+        MAX_SURPRISE_DIFFERENCE, MAX_RELATIVE_DIFFERENCE * anomaly.surprise
+    )
 
 
 def _from_history(
@@ -138,7 +158,9 @@ def _from_history(
         database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])}
     )
     _, verdicts = champion.detector.step(state, points)
-    return _Recomputed(len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]))
+    return _Recomputed(
+        len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]), float(verdicts.ratio[-1])
+    )
 
 
 def _from_file(
@@ -162,8 +184,12 @@ def _from_file(
         for scored in (result.scored for result in score_all(scorer, source) if result.scored is not None):
             if len(rows := np.flatnonzero(scored.points.time == anomaly.peak_ns)):
                 peak = int(rows[0])
+                verdicts = scored.verdicts
                 return _Recomputed(
-                    points + peak + 1, float(scored.verdicts.surprise[peak]), bool(scored.verdicts.flag[peak])
+                    points + peak + 1,
+                    float(verdicts.surprise[peak]),
+                    bool(verdicts.flag[peak]),
+                    float(verdicts.ratio[peak]),
                 )
             points += len(scored.points)
     return None
@@ -179,9 +205,25 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
     )
 
 
-def describe_anomaly(anomaly: Anomaly) -> str:
-    """Return one line: severity, series, time, observed and expected value, rarity, cause, forecaster."""
+def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
+    """Return one line: severity, series, time, observed and expected value, rarity, cause, forecaster.
+
+    Under the decision "usual_range": severity, series, time, quantity, usual range, size, start and cause.
+
+    Args:
+        anomaly: the anomaly.
+        units: channel → unit.
+    """
     channel = int(np.argmax(anomaly.contribution))
+    head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: "
+    unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
+    if statement := usual_range_text(anomaly, unit, ended=closed):
+        until = f" to {_time(anomaly.end_ns)}" if closed else ""
+        since = f"{'From' if closed else 'Since'} {_time(anomaly.start_ns)}{until}"
+        return (
+            f"{head}{statement}. {since}. Size: {deviation_text(anomaly)}. "
+            f"Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}."
+        )
     observed, expected, lower, upper = (
         getattr(anomaly, name)[channel] for name in ("observed", "expected", "lower", "upper")
     )
@@ -194,10 +236,7 @@ def describe_anomaly(anomaly: Anomaly) -> str:
     rarity = f"one in {_count(10.0 ** min(anomaly.surprise, 300))} points of this series"
     cause = f" Cause: {CAUSE_TEXTS[anomaly.cause]}." if anomaly.cause in CAUSE_TEXTS else ""
     share = f" ({anomaly.contribution[channel]:.0%} of the surprise)" if len(anomaly.channels) > 1 else ""
-    return (
-        f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: "
-        f"{name}{share} was {_number(observed)}, {band}. Rarity: {rarity}.{cause} Forecaster: {anomaly.forecaster}."
-    )
+    return f"{head}{name}{share} was {_number(observed)}, {band}. Rarity: {rarity}.{cause} Forecaster: {anomaly.forecaster}."
 
 
 def _number(value: float) -> str:

@@ -24,6 +24,9 @@ MIN_POINTS = 60
 MAX_POINTS = 240
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 
+#: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
+_CAUSES_IN_UNITS_OF_VALUE = ("unusual_value", "unusual_level", "absence")
+
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
 #: its arguments in a row.
 ReadHistory = Callable[[str, str, int, int, list[str]], Any]
@@ -87,6 +90,9 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
     axes.fill_between(time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="band")
     axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="expected")
     axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
+    if anomaly.cause in _CAUSES_IN_UNITS_OF_VALUE:
+        ends = [end for end in (leading(anomaly).lower, leading(anomaly).upper) if end is not None]
+        axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label="usual range")
     flagged = points["flag"].astype(bool)
     axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
     _date_axis(axes, dates)

@@ -47,7 +47,7 @@ class Origin(msgspec.Struct, frozen=True):
     last_offset: int
 
 
-class AnomalyView(msgspec.Struct, frozen=True):
+class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
     """One anomaly: an interval of one series."""
 
     id: str
@@ -88,6 +88,24 @@ class AnomalyView(msgspec.Struct, frozen=True):
         ),
     ] = ""
     cause: Annotated[str, Meta(description=f"cause of the anomaly: none, {', '.join(CAUSE_TEXTS)}")] = ""
+    # Only under the decision usual_range.
+    statement: Annotated[
+        str,
+        Meta(
+            description="quantity, its value and its usual range as text; only with decision usual_range, "
+            "where the numbers of the leading channel are those of this quantity"
+        ),
+    ] = ""
+    size: Annotated[
+        str, Meta(description="size and duration of the deviation as text; only with decision usual_range")
+    ] = ""
+    ratio: Annotated[
+        float | None,
+        Meta(
+            description="distance from the middle of the usual range, where its end is 1; only with decision "
+            "usual_range"
+        ),
+    ] = None
 
 
 class FaultView(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
+from pipeline.core.durations import duration_text
 from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
@@ -35,17 +36,6 @@ def quantity(value: float | None, unit: str | None) -> str:
         return "no value"
     shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     return shown if not unit else f"{shown} {clean(unit, 20)}"
-
-
-def duration(span: timedelta) -> str:
-    """Return a duration in its two largest units: 3 h 20 min."""
-    rest = max(int(span.total_seconds()), 0)
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "less than 1 s"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -92,8 +82,10 @@ def title(alert: Alert) -> str:
         return clean(f"{head}: {alert.count} anomalies in {alert.stream}{common}")
     anomaly = alert.anomalies[0]
     top = leading(anomaly)
-    expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
     place = clean(where(anomaly.labels, anomaly.series), 80)
+    if anomaly.statement:
+        return clean(f"{head}: {place}: {anomaly.statement}")
+    expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
     return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")
 
 
@@ -141,7 +133,10 @@ def _data(alert: Alert) -> list[Line]:
     worst = alert.anomalies[0]
     top, place = leading(worst), where(worst.labels, worst.series)
     verb = "is" if alert.open_count else "was"
-    what = f"{top.name} {verb} {_DIRECTION.get(worst.direction, 'abnormal')}: {_observed(top)}"
+    what = (
+        worst.statement
+        or f"{top.name} {verb} {_DIRECTION.get(worst.direction, 'abnormal')}: {_observed(top)}"
+    )
     if alert.count > 1:
         found = [
             Line("What", f"{alert.count} anomalies, {_open_count(alert)}. Most surprising: {place}, {what}"),
@@ -153,10 +148,9 @@ def _data(alert: Alert) -> list[Line]:
     if cause in CAUSE_TEXTS:
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(Line("Since", _since(alert)))
-    found.append(Line("Rarity", rarity(worst.surprise)))
+    found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise)))
     if len(worst.channels) > 1:
-        shown = sorted(worst.channels, key=lambda c: -(c.contribution or 0.0))[:5]
-        found.append(Line("Channels", "; ".join(_channel(c) for c in shown)))
+        found.append(_channels(worst))
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
@@ -173,6 +167,14 @@ def _fault(alert: Alert) -> list[Line]:
     assert fault is not None
     where_ = alert.stream if fault.partition is None else f"{alert.stream}, {fault.partition}"
     return [Line("What", clean(fault.message, 500)), Line("Where", where_), Line("Since", _since(alert))]
+
+
+def _channels(anomaly: AnomalyView) -> Line:
+    shown = sorted(anomaly.channels, key=lambda c: -(c.contribution or 0.0))[:5]
+    if anomaly.statement:  # it states the leading channel
+        others = (f"{clean(c.name, 60)}: {_observed(c)}" for c in shown[1:])
+        return Line("Other channels", "; ".join(others))
+    return Line("Channels", "; ".join(_channel(c) for c in shown))
 
 
 def _channel(channel: Channel) -> str:
@@ -195,10 +197,10 @@ def _since(alert: Alert) -> str:
     shown = _utc(began)
     if alert.resolved is not None:
         ended = moment(alert.resolved)
-        return f"{shown}, ended {_utc(ended)} ({duration(ended - began)})"
+        return f"{shown}, ended {_utc(ended)} ({duration_text(ended - began)})"
     ends = [moment(a.end) for a in alert.anomalies]
     lasted = max(ends) - began if ends else timedelta(0)
-    return f"{shown} ({duration(lasted)} so far)" if lasted else shown
+    return f"{shown} ({duration_text(lasted)} so far)" if lasted else shown
 
 
 def _listed(alert: Alert) -> str:

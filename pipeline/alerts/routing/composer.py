@@ -29,9 +29,11 @@ from pipeline.alerts.messages.payload import (
     stamp,
 )
 from pipeline.alerts.outbox import decode_anomaly, decode_fault
+from pipeline.alerts.routing.matchers import leading_channel
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.durations import to_nanoseconds
+from pipeline.core.usual_range_text import deviation_text, usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import AlertKind, AlertState, MemberState
@@ -171,6 +173,8 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         Channel(text.clean(name, 100), units.get(name), *(number(v) for v in values))
         for name, values in zip(anomaly.channels, numbers, strict=True)
     ]
+    unit, ended = units.get(anomaly.channels[leading_channel(anomaly)]), member.state != MemberState.OPEN
+    statement = usual_range_text(anomaly, unit, ended=ended)
     return AnomalyView(
         id=str(anomaly.id),
         series=text.clean(anomaly.series),
@@ -198,6 +202,9 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         ),
         forecaster=anomaly.forecaster,
         cause=anomaly.cause,
+        statement=text.clean(statement or "", 300),
+        size=deviation_text(anomaly) if anomaly.ratio else "",
+        ratio=anomaly.ratio or None,
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.cli.options import (
 from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
+from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 
 app = typer.Typer(no_args_is_help=True, help="List, show and explain anomalies.")
@@ -118,6 +119,10 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
 
 def as_dict(anomaly: Anomaly) -> dict[str, Any]:
     """Return the JSON object of an anomaly: times in ISO 8601, one object for each channel."""
+    deviation: dict[str, Any] = {}
+    if anomaly.ratio:
+        ended = anomaly.state is AnomalyState.CLOSED
+        deviation = {"ratio": anomaly.ratio, "statement": usual_range_text(anomaly, ended=ended)}
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
@@ -134,6 +139,7 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "surprise": anomaly.surprise,
         "forecaster": anomaly.forecaster,
         "cause": anomaly.cause,
+        **deviation,
         "model_version": anomaly.model_version,
         "config_hash": anomaly.config_hash,
         "topic": anomaly.partition.topic,
@@ -171,7 +177,9 @@ def _duration(anomaly: Anomaly) -> str:
 
 
 def _largest_deviation(anomaly: Anomaly) -> str:
-    """Describe the channel that contributed most: observed, expected and band."""
+    """Describe the leading channel: its quantity and usual range, or observed, expected and band."""
+    if text := usual_range_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED):
+        return text
     most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"
     observed, expected = format_number(most["observed"]), format_number(most["expected"])

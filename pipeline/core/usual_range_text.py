@@ -1,0 +1,119 @@
+"""Text of an anomaly under the decision "usual_range": its quantity, its value and its usual range.
+
+Every message, page and command prints this text, so that all state the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+
+from pipeline.core.durations import duration_text
+from pipeline.core.types import Anomaly
+
+#: Rows over which a level and a noise are averaged, and hours of the window of an absence. They describe the
+#: quantities of ``detectors.stages.usual_range``.
+MEAN_ROWS, EXTREME_HOURS = 8, 3
+#: Significant digits of the largest number of a text. More are printed where the numbers would look equal.
+MIN_DIGITS, MAX_DIGITS = 3, 15
+
+
+def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool = False) -> str | None:
+    """Return the sentence of an anomaly, or None under the decision "surprise".
+
+    Args:
+        anomaly: the anomaly.
+        unit: unit of the leading channel.
+        ended: write in the past tense.
+    """
+    if not anomaly.ratio:
+        return None
+    at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
+    name, numbers = anomaly.channels[at], (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at])
+    observed, low, high = numbers
+    if anomaly.cause == "flatline":
+        return _flatline(name, observed, high, anomaly.every_ns, ended=ended)
+    middle = anomaly.expected[at]
+    is_, up = "was" if ended else "is", observed > middle
+    size, low_text, high_text = _formatted(numbers)
+    amount, absolute = _with_unit(size, unit), _with_unit(size.removeprefix("−"), unit)
+    usual = _range(low_text, high_text, low, high, unit)
+    match anomaly.cause:
+        case "static_limit":
+            limit = _with_unit(high_text if up else low_text, unit)
+            return f"{name} {is_} {amount}, {'above' if up else 'below'} its limit of {limit}"
+        case "unusual_value":
+            return f"{name} {is_} {amount}, usual at this time {usual}"
+        case "unusual_level":
+            return f"the mean of the last {MEAN_ROWS} values of {name} {is_} {amount}, usual at this time {usual}"
+        case "unusual_step":
+            verb = "rose" if observed >= 0 else "fell"
+            return f"{name} {verb} by {absolute} in one step, usual {usual}"
+        case "unusual_noise":
+            changes = "changed" if ended else "changes"
+            return f"{name} {changes} by {amount} in the mean of the last {MEAN_ROWS} steps, usual {usual}"
+        case "relation":
+            side = "above" if observed >= 0 else "below"
+            return f"{name} {is_} {absolute} {side} the value that the other channels imply, usual {usual}"
+        case "forecast":
+            side = "above" if observed >= 0 else "below"
+            return f"{name} {is_} {absolute} {side} its forecast, usual {usual}"
+        case "absence":
+            stays = "stayed" if ended else "stays"
+            where, extreme = (
+                ("above its usual trough", "lowest") if up else ("below its usual peak", "highest")
+            )
+            return f"{name} {stays} {where}: the {extreme} value of the last {EXTREME_HOURS} hours {is_} {amount}, usual {usual}"
+    return f"{name} {is_} {amount}, usual {usual}"
+
+
+def deviation_text(anomaly: Anomaly) -> str:
+    """Return the size and the duration of a deviation from a usual range."""
+    rows = "1 row" if anomaly.points == 1 else f"{anomaly.points:,} rows"
+    return f"{anomaly.ratio:.3g} × the distance from the middle of the usual range to its end; {rows} outside"
+
+
+def _flatline(name: str, run: float, longest: float, every_ns: int, *, ended: bool) -> str:
+    repeats = "repeated" if ended else "repeats"
+    lasted = f" ({duration_text(timedelta(microseconds=run * every_ns / 1000))})" if every_ns > 0 else ""
+    usual = f"{math.floor(longest):,}" if math.isfinite(longest) else "unknown"
+    return (
+        f"{name} {repeats} the same value for {round(run):,} readings{lasted}; "
+        f"the longest usual run is {usual}"
+    )
+
+
+def _range(low_text: str, high_text: str, low: float, high: float, unit: str | None) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return _with_unit(f"{low_text} to {high_text}", unit)
+    if math.isfinite(high):
+        return f"at most {_with_unit(high_text, unit)}"
+    return f"at least {_with_unit(low_text, unit)}" if math.isfinite(low) else "unknown"
+
+
+def _formatted(numbers: Sequence[float]) -> list[str]:
+    """Return numbers with equal decimals, as few as keep their order visible."""
+    finite = [x for x in numbers if math.isfinite(x)]
+    largest = max(map(abs, finite), default=0.0)
+    magnitude = math.floor(math.log10(largest)) if largest > 0 else 0
+    texts: list[str] = []
+    for digits in range(MIN_DIGITS, MAX_DIGITS + 1):
+        decimals = max(digits - 1 - magnitude, 0)
+        texts = [_number(x, digits, decimals, magnitude) for x in numbers]
+        if len({t for t, x in zip(texts, numbers, strict=True) if math.isfinite(x)}) == len(set(finite)):
+            break
+    return texts
+
+
+def _number(value: float, digits: int, decimals: int, magnitude: int) -> str:
+    if not math.isfinite(value):
+        return "no value"
+    text = f"{value:,.{decimals}f}" if -4 <= magnitude < 15 else f"{value:.{digits}g}"
+    if text.startswith("-"):
+        return text[1:] if not text.strip("-0.,") else f"−{text[1:]}"
+    return text
+
+
+def _with_unit(text: str, unit: str | None) -> str:
+    return f"{text} {unit}" if unit else text
