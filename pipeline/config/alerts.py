@@ -79,7 +79,7 @@ class UrgencyConfig(ConfigModel):
     """
 
     page: SeverityLevel = Field(
-        Severity.CRITICAL, description="anomalies of this severity or higher page people"
+        Severity.MAJOR, description="anomalies of this severity or higher page people"
     )
     notice: SeverityLevel = Field(
         Severity.INFO,
