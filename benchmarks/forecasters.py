@@ -158,7 +158,9 @@ def shared_net(quick: bool) -> list[dict]:
     """
     module, rows = shared_lstm.load(), []
     sets = {
-        "synthetic, held out": synthetic_series.batch((SEED, pretrain.HELD_OUT), 64 if quick else 256, 1536),
+        "synthetic, held out": synthetic_series.batch(
+            (SEED, pretrain.FIRST_HELD_OUT_ROUND), 64 if quick else 256, 1536
+        ),
         **dict(open_sets(6 if quick else 1000)),
     }
     for name, series in sets.items():

@@ -1,17 +1,15 @@
-"""What the shared LSTM sees of a point: a causal kernel with a few values of state a series, the same in
-training and live.
+"""The input features of the shared LSTM: a causal kernel, the same in training and live.
 
     x ─► running robust normaliser ─► simple experts (naive, seasonal, adaptive AR) ─► F inputs, all
     dimensionless
 
 Lengths of differences are in ``unit`` (the running mean of |x_t − x_(t−1)|), lengths of levels in ``scale``
-(the running mean of |x − level|); both are bounded-influence averages over the last ``WINDOW`` points. The
-period is the lag at which the series best repeats itself (smallest mean |x_t − x_(t−p)|, the "average
-magnitude difference function", Ross et al. 1974), looked for again from time to time in the remembered
-points. The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on
+(the running mean of |x − level|). Both are bounded-influence averages over the last ``WINDOW_ROWS`` points.
+The period is the lag at which the series repeats itself best (smallest mean |x_t − x_(t−p)|, the "average
+magnitude difference function", Ross et al. 1974). It is searched again from time to time in the kept points. The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on
 the last differences, the distance to the level and the last two seasons.
 
-Everything depends on points ≤ t only, and a series' rows do not depend on how its points are cut into
+Everything depends on points ≤ t only. The features of a series do not depend on how its points are cut into
 batches.
 """
 
@@ -19,14 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-#: Names of the inputs, in order. A change of name, number or meaning must raise VERSION: weights are tied to
-#: it.
+#: Names of the inputs, in order. A change of name, number or meaning must raise VERSION, because weights
+#: depend on it.
 NAMES: Final = (
     "level", "step", "turn", "roughness", "volatility", "recent_level", "recent_gap",
     "season_error", "season_next", "season_later", "season_skill", "season_known", "phase_sin", "phase_cos", "period",
@@ -39,34 +37,62 @@ SEASON_NEXT, SEASON_LATER, AR_NEXT, AR_LATER = (
     NAMES.index(name) for name in ("season_next", "season_later", "ar_next", "ar_later")
 )
 
-MEMORY: Final = 1024  # remembered points a series; the longest period is half of it
-WINDOW: Final = 2000.0
-SHORTEST: Final = 4  # of a period; not below the last horizon, so that the season ahead is already known
+#: Names of the arrays of a state, as stored; the fields of ``_StateArrays`` in order.
+STATE_NAMES: Final = ("count", "past", "running", "ar", "covariance", "period", "due")
+KEPT_POINTS: Final = 1024  # of each series; the longest period is half of it
+WINDOW_ROWS: Final = 2000.0
+MIN_PERIOD_STEPS: Final = 4  # not below the last horizon, so that the season ahead is already known
 
 # Columns of "running".
-ANCHOR, LAST, D1, D2, LEVEL, SCALE, UNIT, FAST, RECENT, TIES, SEASON_ERROR, AR_ERROR, AR_GUESS = range(13)
-RUNNING: Final = 13
-# regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error
-ORDER: Final = 7
-FORGET: Final = 0.998
-TINY: Final = 1e-30
-LARGEST: Final = 1e30  # of a value; differences still fit in float32
-LIMIT: Final = 1000.0  # of an expert's forecast and of every error, in units
+COL_ANCHOR, COL_LAST, COL_D1, COL_D2, COL_LEVEL, COL_SCALE, COL_UNIT, COL_FAST, COL_RECENT, COL_TIES = range(
+    10
+)
+COL_SEASON_ERROR, COL_AR_ERROR, COL_AR_GUESS = range(10, 13)
+RUNNING_COLUMNS: Final = 13
+# Regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error.
+AR_REGRESSORS: Final = 7
+AR_FORGETTING_FACTOR: Final = 0.998
+MIN_UNIT: Final = 1e-30
+MAX_ABS_VALUE: Final = 1e30  # differences still fit in float32
+MAX_ABS_UNITS: Final = 1000.0  # of the forecast of an expert and of every error
 
 
 Array = NDArray[Any]
 
 
+class _StateArrays(NamedTuple):
+    """The arrays of a state, for the kernel."""
+
+    points: Array
+    past: Array
+    running: Array
+    ar: Array
+    covariance: Array
+    period: Array
+    due: Array
+
+
+class _RowArrays(NamedTuple):
+    """The arrays of ``FeatureRows``, for the kernel."""
+
+    features: Array
+    tail: Array
+    z: Array
+    unit: Array
+    last: Array
+    period: Array
+
+
 @dataclass(slots=True)
 class FeatureRows:
-    """What ``advance`` says of N points, in their order.
+    """Features of N points, in their order.
 
     features (N, F) float32  inputs of the LSTM
-    tail     (N, L) float32  (x_(t−l) − x_t) / unit for l = 1…L; 0 where there is no such point or x_t is missing
-    z        (N,)   float32  (x_t − level) / scale, NaN where x_t is missing
+    tail     (N, L) float32  (x_(t−l) − x_t) / unit for l = 1…L; 0 if there is no such point or x_t is missing
+    z        (N,)   float32  (x_t − level) / scale, NaN if x_t is missing
     unit     (N,)   float64  units of the input in one unit of ``tail`` and of the LSTM's forecasts
-    last     (N,)   float64  x_t, or the last value that was there; a forecast is last + unit · f; NaN: no point yet
-    period   (N,)   int32    period in steps, 0 while none is known
+    last     (N,)   float64  x_t, or the last value before it; a forecast is last + unit · f; NaN: no point yet
+    period   (N,)   int32    period in steps, 0 if none is known
     """
 
     features: NDArray[np.float32]
@@ -77,17 +103,17 @@ class FeatureRows:
     period: NDArray[np.int32]
 
 
-def initial(n: int, memory: int = MEMORY) -> dict[str, NDArray[Any]]:
-    """State of n series of which nothing is known; ``memory`` (a power of two) points are remembered of each."""
+def initial(n: int, memory: int = KEPT_POINTS) -> dict[str, NDArray[Any]]:
+    """Return the state of n series without points; ``memory`` (a power of two) points of each are kept."""
     if memory < 64 or memory & (memory - 1):
         raise ValueError(f"memory must be a power of two from 64 on, not {memory}")
-    covariance = np.zeros((n, ORDER, ORDER), np.float32)
-    covariance[:] = np.eye(ORDER, dtype=np.float32)
+    covariance = np.zeros((n, AR_REGRESSORS, AR_REGRESSORS), np.float32)
+    covariance[:] = np.eye(AR_REGRESSORS, dtype=np.float32)
     return {
         "count": np.zeros(n, np.int64),
         "past": np.zeros((n, memory), np.float32),
-        "running": np.zeros((n, RUNNING), np.float64),
-        "ar": np.zeros((n, ORDER), np.float32),
+        "running": np.zeros((n, RUNNING_COLUMNS), np.float64),
+        "ar": np.zeros((n, AR_REGRESSORS), np.float32),
         "covariance": covariance,
         "period": np.zeros(n, np.int32),
         "due": np.full(n, 24, np.int64),
@@ -101,11 +127,16 @@ def advance(
     missed: NDArray[np.int32],
     tail: int = 0,
 ) -> FeatureRows:
-    """Take in N points of one channel (slots may interleave, each slot in time order); the state is changed
-    in place.
+    """Return the features of N points of one channel; the state changes in place.
 
-    ``value`` (N,) may hold NaN (a missing value); ``missed`` (N,) is the number of cadence steps without a
-    point just before.
+    Slots may interleave; each slot is in time order.
+
+    Args:
+        state: the result of ``initial``.
+        slot: channel slot of each point (N,).
+        value: values (N,), NaN where one is missing.
+        missed: number of cadence steps without a point just before each point (N,).
+        tail: number L of lags in ``FeatureRows.tail``.
     """
     n = len(slot)
     out = FeatureRows(
@@ -117,37 +148,26 @@ def advance(
         np.empty(n, np.int32),
     )
     _advance(
-        state["count"], state["past"], state["running"], state["ar"], state["covariance"], state["period"], state["due"],
-        slot, value, missed, out.features, out.tail, out.z, out.unit, out.last, out.period,
-    )  # fmt: skip
+        _StateArrays(*(state[name] for name in STATE_NAMES)),
+        slot,
+        value,
+        missed,
+        _RowArrays(*(getattr(out, f) for f in _RowArrays._fields)),
+    )
     return out
 
 
 @njit(cache=True, nogil=True)
-def _advance(
-    count: Array,
-    past: Array,
-    running: Array,
-    ar: Array,
-    covariance: Array,
-    period: Array,
-    due: Array,
-    slot: Array,
-    value: Array,
-    missed: Array,
-    out: Array,
-    tail: Array,
-    z: Array,
-    unit: Array,
-    last: Array,
-    season: Array,
-) -> None:
-    regressors = np.empty(ORDER)
+def _advance(state: _StateArrays, slot: Array, value: Array, missed: Array, out: _RowArrays) -> None:
+    """Advance the state by N points; the arguments are those of ``advance``."""
+    count, past, running, ar, covariance, period, due = state
+    features, tail, z, unit, last, season = out
+    regressors = np.empty(AR_REGRESSORS)
     for i in range(len(slot)):
         s = slot[i]
         n, p, r, x = count[s], period[s], running[s], value[i]
-        if abs(x) > LARGEST and math.isfinite(x):
-            x = math.copysign(LARGEST, x)
+        if abs(x) > MAX_ABS_VALUE and math.isfinite(x):
+            x = math.copysign(MAX_ABS_VALUE, x)
         gap = min(missed[i], past.shape[1]) if n > 0 else 0
         for _ in range(gap):
             past[s][n & (past.shape[1] - 1)] = _expected(past[s], n, p)
@@ -155,43 +175,43 @@ def _advance(
         if math.isfinite(x):
             _observe(past[s], n, p, r, ar[s], covariance[s], regressors, x)
             _normalise(n, r, x)
-            _inputs(past[s], n, p, r, ar[s], regressors, x, out[i])
-            z[i] = (x - r[LEVEL]) / r[SCALE]
+            _inputs(past[s], n, p, r, ar[s], regressors, x, features[i])
+            z[i] = (x - r[COL_LEVEL]) / r[COL_SCALE]
             for lag in range(1, min(tail.shape[1], n) + 1):
-                tail[i, lag - 1] = _bounded((_back(past[s], n, lag) - _back(past[s], n, 0)) / r[UNIT])
-            out[i, 20] = math.log1p(gap)
+                tail[i, lag - 1] = _bounded((_back(past[s], n, lag) - _back(past[s], n, 0)) / r[COL_UNIT])
+            features[i, 20] = math.log1p(gap)
         else:
             if n > 0:
                 past[s][n & (past.shape[1] - 1)] = _expected(past[s], n, p)
             else:
                 n -= 1  # a series begins with its first value
-            out[i] = 0.0
-            out[i, 20] = 1.0 + math.log1p(gap)
+            features[i] = 0.0
+            features[i, 20] = 1.0 + math.log1p(gap)
             z[i] = math.nan
         n += 1
         count[s] = n
-        unit[i], last[i], season[i] = r[UNIT], (r[LAST] if n > 0 else math.nan), p
+        unit[i], last[i], season[i] = r[COL_UNIT], (r[COL_LAST] if n > 0 else math.nan), p
         if n >= due[s]:
             shift = _rebase(past[s], n)
-            r[ANCHOR] += shift
+            r[COL_ANCHOR] += shift
             period[s] = _find_period(past[s], n)
             due[s] = n + min(n // 2, past.shape[1])
 
 
 @njit(cache=True, nogil=True)
 def _bounded(x: float) -> float:
-    return min(max(x, -LIMIT), LIMIT)
+    return min(max(x, -MAX_ABS_UNITS), MAX_ABS_UNITS)
 
 
 @njit(cache=True, nogil=True)
 def _back(past: Array, n: int, lag: int) -> float:
-    """x_(t−lag) − anchor, where t is the point of number n (from 0), already pushed."""
+    """Return x_(t−lag) − anchor, where t is the point with number n (from 0), already kept."""
     return float(past[(n - lag) & (len(past) - 1)])
 
 
 @njit(cache=True, nogil=True)
 def _expected(past: Array, n: int, p: int) -> float:
-    """What stands in for a missing point number n: the last season, or the last value."""
+    """Return the substitute for a missing point number n: the last season, or the last value."""
     return _back(past, n, p) if 0 < p <= n else _back(past, n, 1)
 
 
@@ -199,61 +219,66 @@ def _expected(past: Array, n: int, p: int) -> float:
 def _observe(
     past: Array, n: int, p: int, r: Array, ar: Array, covariance: Array, regressors: Array, x: float
 ) -> None:
-    """Let point number n judge the experts' forecasts of it, and remember it."""
+    """Score the forecasts of the experts for point number n, and keep the point."""
     if n == 0:
-        r[ANCHOR] = r[LAST] = r[LEVEL] = r[RECENT] = x
-        r[SCALE] = r[UNIT] = r[FAST] = TINY
-    unit = r[UNIT]
-    step = x - r[LAST]
+        r[COL_ANCHOR] = r[COL_LAST] = r[COL_LEVEL] = r[COL_RECENT] = x
+        r[COL_SCALE] = r[COL_UNIT] = r[COL_FAST] = MIN_UNIT
+    unit = r[COL_UNIT]
+    step = x - r[COL_LAST]
     if n > 1:
-        error = _bounded((x - r[AR_GUESS]) / unit)
+        error = _bounded((x - r[COL_AR_GUESS]) / unit)
         _regressors(past, n - 1, p, r, regressors)
         _learn(ar, covariance, regressors, _bounded(step / unit))
         rate = max(1.0 / n, 0.02)
-        r[AR_ERROR] += rate * (min(abs(error), 10.0) - r[AR_ERROR])
+        r[COL_AR_ERROR] += rate * (min(abs(error), 10.0) - r[COL_AR_ERROR])
         if 0 < p <= n:
-            error = _bounded((x - r[ANCHOR] - _back(past, n, p)) / unit)
-            r[SEASON_ERROR] += rate * (min(abs(error), 10.0) - r[SEASON_ERROR])
-    past[n & (len(past) - 1)] = x - r[ANCHOR]
+            error = _bounded((x - r[COL_ANCHOR] - _back(past, n, p)) / unit)
+            r[COL_SEASON_ERROR] += rate * (min(abs(error), 10.0) - r[COL_SEASON_ERROR])
+    past[n & (len(past) - 1)] = x - r[COL_ANCHOR]
 
 
 @njit(cache=True, nogil=True)
 def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
-    """What the AR expert sees at point number n when it forecasts the next one; in units, relative to x_n."""
+    """Compute the regressors of the AR expert at point number n, in units, relative to x_n."""
     now = _back(past, n, 0)
     for lag in range(3):
-        out[lag] = (_back(past, n, lag) - _back(past, n, lag + 1)) / r[UNIT] if n > lag else 0.0
-    out[3] = (r[LEVEL] - r[ANCHOR] - now) / r[UNIT]
-    out[4] = (_back(past, n, p - 1) - now) / r[UNIT] if 0 < p <= n else 0.0
-    out[5] = (_back(past, n, 2 * p - 1) - now) / r[UNIT] if 0 < 2 * p <= n else out[4]
-    out[6] = (now - _back(past, n, p)) / r[UNIT] if 0 < p <= n else 0.0
-    for j in range(ORDER):
+        out[lag] = (_back(past, n, lag) - _back(past, n, lag + 1)) / r[COL_UNIT] if n > lag else 0.0
+    out[3] = (r[COL_LEVEL] - r[COL_ANCHOR] - now) / r[COL_UNIT]
+    out[4] = (_back(past, n, p - 1) - now) / r[COL_UNIT] if 0 < p <= n else 0.0
+    out[5] = (_back(past, n, 2 * p - 1) - now) / r[COL_UNIT] if 0 < 2 * p <= n else out[4]
+    out[6] = (now - _back(past, n, p)) / r[COL_UNIT] if 0 < p <= n else 0.0
+    for j in range(AR_REGRESSORS):
         out[j] = min(max(out[j], -30.0), 30.0)
 
 
 @njit(cache=True, nogil=True)
 def _learn(weights: Array, covariance: Array, regressors: Array, target: float) -> None:
-    """One step of recursive least squares with forgetting; an outlier moves the weights no more than an
-    error of 6 units.
+    """Make one step of recursive least squares with forgetting.
+
+    An outlier moves the weights at most as far as an error of 6 units.
     """
-    gain = np.empty(ORDER)
-    norm, guess, trace = FORGET, 0.0, 0.0
-    for j in range(ORDER):
+    gain = np.empty(AR_REGRESSORS)
+    norm, guess, trace = AR_FORGETTING_FACTOR, 0.0, 0.0
+    for j in range(AR_REGRESSORS):
         total = 0.0
-        for k in range(ORDER):
+        for k in range(AR_REGRESSORS):
             total += covariance[j, k] * regressors[k]
         gain[j] = total
         norm += total * regressors[j]
         guess += weights[j] * regressors[j]
         trace += covariance[j, j]
-    if norm < 0.5 * FORGET:  # rounding has made the covariance indefinite: begin again, keep the weights
+    if (
+        norm < 0.5 * AR_FORGETTING_FACTOR
+    ):  # rounding made the covariance indefinite: reset it, keep the weights
         covariance[:] = 0.0
-        for j in range(ORDER):
+        for j in range(AR_REGRESSORS):
             covariance[j, j] = 1.0
         return
     error = min(max(target - guess, -6.0), 6.0)
-    grow = 1.0 / FORGET if trace < 10.0 * ORDER else 1.0  # no wind-up where nothing excites a regressor
-    for j in range(ORDER):
+    grow = (
+        1.0 / AR_FORGETTING_FACTOR if trace < 10.0 * AR_REGRESSORS else 1.0
+    )  # no wind-up if nothing excites a regressor
+    for j in range(AR_REGRESSORS):
         weights[j] += gain[j] * error / norm
         for k in range(j + 1):
             covariance[j, k] = (covariance[j, k] - gain[j] * gain[k] / norm) * grow
@@ -263,11 +288,14 @@ def _learn(weights: Array, covariance: Array, regressors: Array, target: float) 
 
 @njit(cache=True, nogil=True)
 def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, steps: int) -> float:
-    """The AR expert's forecast ``steps`` after point number n, iterated; in units, relative to x_n."""
+    """Return the iterated forecast of the AR expert ``steps`` after point number n.
+
+    It is in units, relative to x_n.
+    """
     now = _back(past, n, 0)
     ahead = 0.0
     a, b, c = regressors[0], regressors[1], regressors[2]
-    home = (r[LEVEL] - r[ANCHOR] - now) / r[UNIT]
+    home = (r[COL_LEVEL] - r[COL_ANCHOR] - now) / r[COL_UNIT]
     behind = regressors[6]
     for step in range(1, steps + 1):
         move = (
@@ -278,8 +306,8 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
             + weights[6] * behind
         )
         if 0 < p <= n:
-            first = (_back(past, n, p - step) - now) / r[UNIT]
-            second = (_back(past, n, 2 * p - step) - now) / r[UNIT] if 2 * p <= n else first
+            first = (_back(past, n, p - step) - now) / r[COL_UNIT]
+            second = (_back(past, n, 2 * p - step) - now) / r[COL_UNIT] if 2 * p <= n else first
             move += weights[4] * (first - ahead) + weights[5] * (second - ahead)
             behind = ahead + move - first
         move = min(max(move, -30.0), 30.0)
@@ -292,24 +320,24 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
 def _inputs(
     past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, x: float, out: Array
 ) -> None:
-    """The row of inputs at point number n, after experts and normaliser have seen it."""
-    unit, scale = r[UNIT], r[SCALE]
-    out[0] = math.asinh(_bounded((x - r[LEVEL]) / scale))
-    out[1] = math.asinh(_bounded(r[D1] / unit))
-    out[2] = math.asinh(_bounded((r[D1] - r[D2]) / unit))
+    """Compute the features at point number n, after the update of experts and normaliser."""
+    unit, scale = r[COL_UNIT], r[COL_SCALE]
+    out[0] = math.asinh(_bounded((x - r[COL_LEVEL]) / scale))
+    out[1] = math.asinh(_bounded(r[COL_D1] / unit))
+    out[2] = math.asinh(_bounded((r[COL_D1] - r[COL_D2]) / unit))
     out[3] = min(max(math.log(unit / scale), -6.0), 6.0)
-    out[4] = min(math.log((r[FAST] + 1e-3 * unit) / unit), 6.0)
-    out[5] = math.asinh(_bounded((r[RECENT] - r[LEVEL]) / scale))
-    out[6] = math.asinh(_bounded((x - r[RECENT]) / unit))
+    out[4] = min(math.log((r[COL_FAST] + 1e-3 * unit) / unit), 6.0)
+    out[5] = math.asinh(_bounded((r[COL_RECENT] - r[COL_LEVEL]) / scale))
+    out[6] = math.asinh(_bounded((x - r[COL_RECENT]) / unit))
     _season_inputs(past, n, p, r, out)
     _regressors(past, n, p, r, regressors)
-    out[15] = math.asinh(_bounded((x - r[AR_GUESS]) / unit)) if n > 1 else 0.0
+    out[15] = math.asinh(_bounded((x - r[COL_AR_GUESS]) / unit)) if n > 1 else 0.0
     out[16] = math.asinh(_bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[0])))
     out[17] = math.asinh(_bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[1])))
-    out[18] = math.log(r[AR_ERROR] + 0.01)
+    out[18] = math.log(r[COL_AR_ERROR] + 0.01)
     out[19] = math.log1p(n) / 8.0
-    out[21] = r[TIES]
-    r[AR_GUESS] = x + unit * math.sinh(out[16])
+    out[21] = r[COL_TIES]
+    r[COL_AR_GUESS] = x + unit * math.sinh(out[16])
 
 
 @njit(cache=True, nogil=True)
@@ -317,11 +345,11 @@ def _season_inputs(past: Array, n: int, p: int, r: Array, out: Array) -> None:
     out[7:15] = 0.0
     if not 0 < p <= n:
         return
-    now, unit = _back(past, n, 0), r[UNIT]
+    now, unit = _back(past, n, 0), r[COL_UNIT]
     out[7] = math.asinh(_bounded((now - _back(past, n, p)) / unit))
     out[8] = math.asinh(_bounded((_back(past, n, p - HORIZONS[0]) - now) / unit))
     out[9] = math.asinh(_bounded((_back(past, n, p - HORIZONS[1]) - now) / unit))
-    out[10] = math.log(r[SEASON_ERROR] + 0.01)
+    out[10] = math.log(r[COL_SEASON_ERROR] + 0.01)
     out[11] = 1.0
     angle = 2.0 * math.pi * (n % p) / p
     out[12], out[13] = math.sin(angle), math.cos(angle)
@@ -330,30 +358,31 @@ def _season_inputs(past: Array, n: int, p: int, r: Array, out: Array) -> None:
 
 @njit(cache=True, nogil=True)
 def _normalise(n: int, r: Array, x: float) -> None:
-    """Let x move level, scale and unit, each no further than a bounded deviation allows."""
-    rate = max(1.0 / (n + 1), 1.0 / WINDOW)
-    step = x - r[LAST]
-    floor = max(1e-7 * abs(x), TINY)  # below it, differences are rounding
-    far = x - r[LEVEL]
+    """Update level, scale and unit by x, each at most by a bounded deviation."""
+    rate = max(1.0 / (n + 1), 1.0 / WINDOW_ROWS)
+    step = x - r[COL_LAST]
+    floor = max(1e-7 * abs(x), MIN_UNIT)  # below it, differences are rounding
+    far = x - r[COL_LEVEL]
     bound = 10.0 if n > 16 else 1e300
-    r[LEVEL] += rate * min(max(far, -bound * r[SCALE]), bound * r[SCALE])
+    r[COL_LEVEL] += rate * min(max(far, -bound * r[COL_SCALE]), bound * r[COL_SCALE])
     if n > 0:
-        start = max(1.0 / n, 1.0 / WINDOW)
-        if r[UNIT] <= floor:  # flat so far: the first step sets the unit at once
-            r[UNIT] = r[SCALE] = max(abs(step), floor)
-        r[SCALE] = max(r[SCALE] + start * (min(abs(far), bound * r[SCALE]) - r[SCALE]), floor)
-        r[UNIT] = max(r[UNIT] + start * (min(abs(step), bound * r[UNIT]) - r[UNIT]), floor)
-        r[FAST] += max(1.0 / n, 1.0 / 16.0) * (abs(step) - r[FAST])
-        r[TIES] += max(1.0 / n, 1.0 / 128.0) * ((1.0 if step == 0.0 else 0.0) - r[TIES])
-    r[RECENT] += max(1.0 / (n + 1), 1.0 / 16.0) * (x - r[RECENT])
-    r[D2], r[D1] = r[D1], step
-    r[LAST] = x
+        start = max(1.0 / n, 1.0 / WINDOW_ROWS)
+        if r[COL_UNIT] <= floor:  # flat so far: the first step sets the unit at once
+            r[COL_UNIT] = r[COL_SCALE] = max(abs(step), floor)
+        r[COL_SCALE] = max(r[COL_SCALE] + start * (min(abs(far), bound * r[COL_SCALE]) - r[COL_SCALE]), floor)
+        r[COL_UNIT] = max(r[COL_UNIT] + start * (min(abs(step), bound * r[COL_UNIT]) - r[COL_UNIT]), floor)
+        r[COL_FAST] += max(1.0 / n, 1.0 / 16.0) * (abs(step) - r[COL_FAST])
+        r[COL_TIES] += max(1.0 / n, 1.0 / 128.0) * ((1.0 if step == 0.0 else 0.0) - r[COL_TIES])
+    r[COL_RECENT] += max(1.0 / (n + 1), 1.0 / 16.0) * (x - r[COL_RECENT])
+    r[COL_D2], r[COL_D1] = r[COL_D1], step
+    r[COL_LAST] = x
 
 
 @njit(cache=True, nogil=True)
 def _rebase(past: Array, n: int) -> float:
-    """Move the anchor to the last point, so that float32 keeps the digits that matter on a series that
-    wanders off.
+    """Move the anchor to the last point and return the shift.
+
+    Otherwise float32 would lose the significant digits of a series that moves far from its start.
     """
     shift = past[(n - 1) & (len(past) - 1)]
     for i in range(len(past)):
@@ -371,7 +400,10 @@ def _difference(x: Array, lag: int, out_of: int) -> np.float32:
 
 @njit(cache=True, nogil=True)
 def _find_period(past: Array, n: int) -> int:
-    """The shortest lag that repeats about as well as any and clearly better than a shorter lag; 0: none."""
+    """Return the period in steps, 0 if there is none.
+
+    It is the shortest lag that repeats about as well as any, and clearly better than a shorter lag.
+    """
     size = min(n, len(past))
     x = np.empty(size, np.float32)
     for i in range(size):
@@ -382,13 +414,13 @@ def _find_period(past: Array, n: int) -> int:
     for lag in range(1, longest + 1):
         curve[lag] = _difference(x, lag, size)
         mean += curve[lag] / longest
-        if SHORTEST <= lag < longest:
+        if MIN_PERIOD_STEPS <= lag < longest:
             lowest = min(lowest, curve[lag])
     enough = min(1.2 * lowest + 0.02 * mean, 0.75 * mean)
     highest = curve[1]
     for lag in range(2, longest):
         highest = max(highest, curve[lag])
         dip = curve[lag] <= curve[lag - 1] and curve[lag] <= curve[lag + 1] and curve[lag] < 0.7 * highest
-        if lag >= SHORTEST and dip and curve[lag] <= enough:
+        if lag >= MIN_PERIOD_STEPS and dip and curve[lag] <= enough:
             return lag
     return 0

@@ -1,1 +1,1 @@
-"""From recorded series to weights (PyTorch)."""
+"""Training of weights on recorded series (PyTorch)."""

@@ -2,7 +2,7 @@
 
 Each network starts as the shared LSTM and gets what ``finetune`` would give it: its own clipping, Adam
 moments and best epoch. Their weights are stacked, so that the network is the batch axis of every matrix
-product. A network with few sequences cuts them in pieces that run side by side.
+product. The sequences of a network with few of them are cut into pieces that run side by side.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from detectors.training.pretrain import losses_of
 from detectors.training.sequences import FinetuneSettings, TrainingSequences, batch_of, digest_of, untrainable
 from detectors.training.stacked_lstm import Weights, forward
 
-# Of one batch. On a CPU the weights must fit the cache of a core. On a GPU a call for thousands of networks
-# costs as much as a call for one.
+# Limits of one batch. On a CPU the weights must fit the cache of a core. On a GPU a call for thousands of
+# networks costs as much as a call for one.
 MAX_NETWORKS_ON_CPU: Final = 64
 MAX_NETWORKS_ON_GPU: Final = 4096
 MAX_ROWS_ON_CPU: Final = 1 << 20  # of all sequences of a batch, 16 times as many on a GPU
-# A network with fewer parallel sequences cuts them in pieces. Its chunks are shorter by the same factor, so
+# The sequences of a network with fewer of them are cut into pieces. Its chunks are shorter by the same factor, so
 # that the number of updates stays the same.
 MIN_PARALLEL_SEQUENCES: Final = 16
 MIN_PIECE_ROWS: Final = 64
@@ -41,7 +41,7 @@ WARM_UP_ROWS: Final = 128  # before the held-out part, to bring the state up
 
 @dataclass(slots=True)
 class BatchedResult:
-    """S networks; ``weights[name][i]`` of network i can be loaded into ``SharedLSTM``.
+    """The results of S networks; ``weights[name][i]`` is the state dict of network i.
 
     status: how the training ended, or why there is nothing to train on (all figures are NaN then). The
     figures are of the held-out part: scores (the minimised loss) and mean absolute errors one step ahead in
@@ -50,7 +50,7 @@ class BatchedResult:
 
     weights: dict[str, NDArray[np.float32]]
     status: list[str]
-    known: NDArray[np.int64]  # (S,) targets
+    known: NDArray[np.int64]  # (S,) number of targets
     before: NDArray[np.float64]  # (S,)
     held_out: NDArray[np.float64]  # (S,)
     shared_error: NDArray[np.float64]  # (S,)
@@ -126,7 +126,7 @@ def finetune_batched(
     size = max((len(batch_members) for batch_members in batches), default=0)
     done, total, started = 0, sum(map(len, batches)), time.monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         if progress:
             progress(
                 BatchedProgress(
@@ -138,14 +138,14 @@ def finetune_batched(
         nonlocal size
         size = min(size, smaller)
 
-    tell()
+    report()
     for batch_members in batches:
         if cancelled():
             break
         for at in range(0, len(batch_members), step := size):
             halve_on_out_of_memory(batch_members[at : at + step], train, shrink)
         done += len(batch_members)
-        tell()
+        report()
     return out
 
 

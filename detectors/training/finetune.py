@@ -36,9 +36,9 @@ from detectors.training.sequences import (
 
 Weights = dict[str, NDArray[np.float32]]
 T = TypeVar("T")
-# devices on which the recurrence trains in half precision; head and loss, and every judgement, in float32
+# Devices on which the recurrence trains in half precision. Head, loss and held-out scores stay in float32.
 HALF_PRECISION_DEVICES: Final = ("cuda",)
-# of inputs that are kept from epoch to epoch; what goes beyond is computed again
+# Inputs that are kept from epoch to epoch. Batches beyond it are computed again.
 CACHE_BYTES: Final = 2 << 30
 
 

@@ -32,6 +32,8 @@ class Untrainable(Exception):
 
 
 class TrainingStatus(StrEnum):
+    """How a training ended."""
+
     FINISHED = "finished"  # all epochs
     CONVERGED = "converged"  # the held-out part stopped getting better
     CANCELLED = "cancelled"
@@ -90,21 +92,24 @@ class FitResult:
 
 @dataclass(slots=True)
 class Scaler:
-    """Per series: x ↦ (x − location) / scale, robust, from the training part alone."""
+    """Robust scaling of each series, x ↦ (x − location) / scale, from its training part alone."""
 
     location: NDArray[np.float64]  # (S,)
     scale: NDArray[np.float64]  # (S,)
 
     @classmethod
     def of(cls, series: NDArray[np.float64]) -> Scaler:
-        """``series`` (S, T), NaN where missing. Raises Untrainable where one of them is."""
+        """Return the scaler of ``series`` (S, T), NaN where a point is missing.
+
+        Raises Untrainable if one of the series is untrainable.
+        """
         for row, reason in untrainable(series).items():
             raise Untrainable(f"series {row} {reason}")
         location, scale = _spread(series)
         return cls(location, scale)
 
     def apply(self, series: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(S, T) → (S, T), bounded so that one wild value cannot saturate a net."""
+        """Scale ``series`` (S, T); the result is bounded, so that no outlier saturates a network."""
         return np.clip((series - self.location[:, None]) / self.scale[:, None], -100.0, 100.0).astype(
             np.float32
         )
@@ -225,7 +230,7 @@ class _Fitting:
                 return TrainingStatus.DIVERGED, str(error)
             if loss is None:
                 return TrainingStatus.CANCELLED, f"cancelled in epoch {epoch + 1}"
-            self._judge(epoch, loss)
+            self._record_epoch(epoch, loss)
             if progress:
                 left = (time.monotonic() - started) / (epoch + 1 - first) * (self.settings.epochs - epoch - 1)
                 progress(EpochProgress(epoch + 1, self.settings.epochs, loss, self.held_out[-1], left))
@@ -254,7 +259,7 @@ class _Fitting:
                 state = tuple(part.detach() for part in state)
         return float(np.mean(losses))
 
-    def _judge(self, epoch: int, loss: float) -> None:
+    def _record_epoch(self, epoch: int, loss: float) -> None:
         self.losses.append(loss)
         self.held_out.append(self._held_out())
         if self.held_out[-1] < self.best.held_out:

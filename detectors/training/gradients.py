@@ -38,7 +38,8 @@ class GradientMonitor:
     exploding: int = 0
     usual: float = math.nan
 
-    def see(self, norm: float) -> None:
+    def record(self, norm: float) -> None:
+        """Count a gradient norm."""
         self.norms.append(norm)
         self.clipped += norm > self.clip
         self.exploding += len(self.norms) > 20 and norm > self.factor * self.usual
@@ -46,7 +47,7 @@ class GradientMonitor:
         self.usual = math.exp(log if math.isnan(self.usual) else 0.95 * math.log(self.usual) + 0.05 * log)
 
     def summary(self) -> dict[str, float]:
-        """For a manifest or a log line."""
+        """Return the statistics for a manifest or a log line."""
         norms = np.array(self.norms or [math.nan])
         return {
             "steps": len(self.norms),
@@ -58,7 +59,7 @@ class GradientMonitor:
 
 
 class Stepper:
-    """Adam with clipping, a cosine schedule and the monitor: the only place where weights change by gradient."""
+    """Adam with clipping, a cosine schedule and a gradient monitor."""
 
     def __init__(self, module: nn.Module, learning_rate: float, clip: float, steps: int) -> None:
         self.module, self.monitor = module, GradientMonitor(clip)
@@ -66,9 +67,9 @@ class Stepper:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))
 
     def step(self, loss: Tensor) -> float:
-        """One update down the gradient of ``loss`` (a scalar); returns its value.
+        """Make one update along the gradient of ``loss`` (a scalar); return its value.
 
-        Raises Diverged before any weight is touched.
+        Raises Diverged before any weight changes.
         """
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -78,13 +79,13 @@ class Stepper:
             raise Diverged(
                 f"loss {value}, gradient norm {norm} at step {len(self.monitor.norms)}: lower the learning rate or look at the data"
             )
-        self.monitor.see(norm)
+        self.monitor.record(norm)
         self.optimiser.step()
         self.schedule.step()
         return value
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Weights and moments by name, for a checkpoint."""
+        """Return weights and moments by name, for a checkpoint."""
         out = {
             f"module.{name}": value.detach().cpu().numpy().copy()
             for name, value in self.module.state_dict().items()
@@ -95,7 +96,7 @@ class Stepper:
         return out
 
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
-        """Go on from what ``tensors`` returned."""
+        """Restore the state that ``tensors`` returned."""
         self.module.load_state_dict(
             {
                 name.removeprefix("module."): torch.from_numpy(tensors[name])
@@ -117,10 +118,10 @@ class Stepper:
 
 @dataclass(slots=True)
 class Reach:
-    """How the forecast after the last of T steps depends on each input: ``norms`` (T,) of the gradient,
-    newest first.
+    """Dependence of the forecast after the last of T steps on each input.
 
-    The newest itself does not count, since forecasts are relative to it. steps: the largest lag whose
+    norms: gradient norms (T,), newest first. The newest does not count, since forecasts are relative to it.
+    steps: the largest lag whose
     gradient is at least 1 % of the largest. vanishing: the oldest is below a millionth of the largest;
     exploding: the oldest is above a thousand times that of lag 1.
     """
@@ -132,8 +133,9 @@ class Reach:
 
 
 def reach(forecaster: Forecaster, x: Tensor) -> Reach:
-    """Measured on ``x`` (B, T, F), from the initial state; a bidirectional forecaster is asked at its last
-    step, too.
+    """Measure the reach on ``x`` (B, T, F) from the initial state.
+
+    A bidirectional forecaster is measured at its last step, too.
     """
     x = x.detach().clone().requires_grad_()
     state = tuple(part.to(x.device) for part in forecaster.initial(len(x)))
@@ -148,7 +150,10 @@ def reach(forecaster: Forecaster, x: Tensor) -> Reach:
 
 
 def cosine(done: int, steps: int) -> float:
-    """Warm up over the first 2 %, then down to 2 % of the learning rate (Loshchilov & Hutter 2017)."""
+    """Return the factor of the learning rate after ``done`` of ``steps`` updates.
+
+    It rises over the first 2 %, then falls to 2 % along a cosine (Loshchilov & Hutter 2017).
+    """
     warm = max(1, steps // 50)
     if done < warm:
         return (done + 1) / warm

@@ -1,8 +1,7 @@
-"""Pretrain the shared LSTM on synthetic series:
-``python -m detectors.training.pretrain --out FOLDER/shared_lstm``.
+"""Pretrain the shared LSTM on synthetic series.
 
-Every round makes new series (seed and round number decide them), so there is no training set to overfit. A
-killed run goes on from its checkpoint.
+Use: ``python -m detectors.training.pretrain --out FOLDER/shared_lstm``. Every round makes new series from
+seed and round number, so there is no training set to overfit. A killed run resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from detectors.forecasters.shared_lstm import SharedLSTM
 from detectors.training import synthetic_series
 from detectors.training.gradients import Stepper
 
-LENGTHS = (1024, 1536, 1536, 4096)  # of the series of a round, in turn
-CHUNK = 512
-SAVE = 100  # rounds between checkpoints
-HELD_OUT = 1 << 20  # round numbers from here on are never trained on
+SERIES_LENGTHS = (1024, 1536, 1536, 4096)  # of the series of a round, in turn
+CHUNK_ROWS = 512
+ROUNDS_BETWEEN_CHECKPOINTS = 100
+FIRST_HELD_OUT_ROUND = 1 << 20  # no training uses round numbers from here on
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the weights."""
+    """The settings on which the weights depend."""
 
     seed: int = 7
     rounds: int = 700
@@ -51,7 +50,7 @@ class Round:
 
 
 def make_round(values: NDArray[np.float64]) -> Round:
-    """``values`` (B, T) → what the net sees of them and what it should have said."""
+    """Return the inputs and targets of the series ``values`` (B, T)."""
     b, t = values.shape
     slot = np.tile(np.arange(b, dtype=np.int32), t)
     seen = lstm_features.advance(
@@ -61,20 +60,23 @@ def make_round(values: NDArray[np.float64]) -> Round:
     target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
     for k, ahead in enumerate(lstm_features.HORIZONS):
         target[:-ahead, :, k] = np.clip(
-            (values.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT
+            (values.T[ahead:] - last[:-ahead]) / unit[:-ahead],
+            -lstm_features.MAX_ABS_UNITS,
+            lstm_features.MAX_ABS_UNITS,
         )
-    target[:2] = np.nan  # nothing is known of a series' unit before its third point
+    target[:2] = np.nan  # a series has no unit before its third point
     return Round(torch.from_numpy(seen.features.reshape(t, b, -1)), torch.from_numpy(target))
 
 
 def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Mean of ``losses_of`` over what is known; all (T, B, K)."""
+    """Return the mean of ``losses_of`` over the known targets; all arguments are (T, B, K)."""
     return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
 
 
 def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Negative log likelihood of a Student-t (the log score) and a bounded absolute error of each target (…,
-    K); 0 where it is missing.
+    """Return the loss of each target (…, K), 0 where it is missing.
+
+    The loss is the negative log likelihood of a Student-t (the log score) plus a bounded absolute error.
     """
     known = ~target.isnan()
     error = torch.where(known, target, 0.0) - location
@@ -90,16 +92,18 @@ def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tens
 
 
 def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
-    """The whole run; prints a line every 25 rounds and keeps a checkpoint every ``SAVE``."""
+    """Train the network; print a line every 25 rounds."""
     torch.manual_seed(recipe.seed)
     module = SharedLSTM()
-    chunks = [LENGTHS[r % len(LENGTHS)] // CHUNK for r in range(recipe.rounds)]
+    chunks = [SERIES_LENGTHS[r % len(SERIES_LENGTHS)] // CHUNK_ROWS for r in range(recipe.rounds)]
     stepper = Stepper(module, recipe.learning_rate, recipe.clip, sum(chunks))
     checkpoints = artifacts.Checkpoints(checkpoint, asdict(recipe))
     first, losses, started = resume(stepper, checkpoints), [], time.monotonic()
     for number in range(first, recipe.rounds):
         data = make_round(
-            synthetic_series.batch((recipe.seed, number), recipe.series, LENGTHS[number % len(LENGTHS)])
+            synthetic_series.batch(
+                (recipe.seed, number), recipe.series, SERIES_LENGTHS[number % len(SERIES_LENGTHS)]
+            )
         )
         losses.append(train_round(stepper, module, data))
         if number % 25 == 24:
@@ -108,8 +112,10 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
                 f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
                 flush=True,
             )
-        if (number + 1) % SAVE == 0:
-            checkpoints.save((number + 1) // SAVE, stepper.tensors(), {"round": number + 1})
+        if (number + 1) % ROUNDS_BETWEEN_CHECKPOINTS == 0:
+            checkpoints.save(
+                (number + 1) // ROUNDS_BETWEEN_CHECKPOINTS, stepper.tensors(), {"round": number + 1}
+            )
     return module, {
         "loss": float(np.mean(losses[-25:])),
         "gradient": stepper.monitor.summary(),
@@ -118,9 +124,11 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
 
 
 def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
-    """Chunk after chunk with the state carried on; returns the mean loss."""
+    """Train on one round, chunk after chunk with carried state; return the mean loss."""
     state, total = None, []
-    for inputs, target in zip(torch.split(data.inputs, CHUNK), torch.split(data.target, CHUNK), strict=True):
+    for inputs, target in zip(
+        torch.split(data.inputs, CHUNK_ROWS), torch.split(data.target, CHUNK_ROWS), strict=True
+    ):
         location, log_scale, _, state = module(inputs, state)
         total.append(stepper.step(loss_of(module, location, log_scale, target)))
         state = (state[0].detach(), state[1].detach())
@@ -128,7 +136,7 @@ def train_round(stepper: Stepper, module: SharedLSTM, data: Round) -> float:
 
 
 def resume(stepper: Stepper, checkpoints: artifacts.Checkpoints) -> int:
-    """The round to go on with: 0 where there is no checkpoint of this very recipe."""
+    """Return the first round to train: 0 without a checkpoint of this recipe."""
     saved = checkpoints.latest()
     if saved is None:
         return 0
@@ -137,6 +145,7 @@ def resume(stepper: Stepper, checkpoints: artifacts.Checkpoints) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Pretrain, and save the model with its manifest."""
     parser = argparse.ArgumentParser(prog="python -m detectors.training.pretrain", description=__doc__)
     parser.add_argument("--out", required=True, help="path of the model without its ending; any fsspec path")
     parser.add_argument("--rounds", type=int, default=Recipe().rounds)

@@ -119,12 +119,14 @@ def batch_of(
         if ahead >= t:
             continue
         move = np.clip(
-            (x.T[ahead:] - last[:-ahead]) / unit[:-ahead], -lstm_features.LIMIT, lstm_features.LIMIT
+            (x.T[ahead:] - last[:-ahead]) / unit[:-ahead],
+            -lstm_features.MAX_ABS_UNITS,
+            lstm_features.MAX_ABS_UNITS,
         )
         late = np.arange(ahead, t)[:, None] >= cut
         target[:-ahead, :, k] = np.where(late, np.nan, move)
         held[:-ahead, :, k] = np.where(late, move, np.nan)
-    target[:2] = held[:2] = np.nan  # nothing is known of a series' unit before its third point
+    target[:2] = held[:2] = np.nan  # a series has no unit before its third point
     parts = (
         torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held)
     )

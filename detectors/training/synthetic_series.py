@@ -1,9 +1,8 @@
-"""Synthetic series to pretrain on and to test with: seeded, endless, no licence, no leak from any evaluation
-set.
+"""Seeded synthetic series for pretraining and tests.
 
-A series is a *shape* (62 % seasonal in seven wave families; ARMA, walks, piecewise, intermittent, chaotic)
-with *noise* and *happenings* (trend, level shift, spikes, stuck values, rounding, missing points) in random
-units.
+They need no licence, and no evaluation set leaks into them. A series is a *shape* (62 % seasonal in seven
+wave families; ARMA, walks, piecewise, intermittent, chaotic) with *noise* and *changes* (trend, level shift,
+spikes, stuck values, rounding, missing points) in random units.
 
 >>> batch(seed=1, n=2, length=100).shape
 (2, 100)
@@ -22,11 +21,11 @@ from scipy.signal import lfilter
 Series = NDArray[np.float64]
 Shape = Callable[[Generator, int], Series]
 
-PERIODS = (4.0, 512.0)
+PERIOD_RANGE_STEPS = (4.0, 512.0)
 
 
 def batch(seed: int | tuple[int, ...], n: int, length: int) -> NDArray[np.float64]:
-    """``n`` series of ``length`` points, (n, length); NaN marks a missing point.
+    """Return ``n`` series of ``length`` points, (n, length); NaN marks a missing point.
 
     Row i depends on ``seed`` and i alone.
     """
@@ -35,20 +34,20 @@ def batch(seed: int | tuple[int, ...], n: int, length: int) -> NDArray[np.float6
 
 
 def one(rng: Generator, length: int) -> Series:
-    """One series (length,) of a family drawn by ``SHARES``."""
+    """Return one series (length,) of a family drawn by ``SHARES``."""
     names = list(SHARES)
     return of_family(str(rng.choice(names, p=[SHARES[name] for name in names])), rng, length)
 
 
 def of_family(family: str, rng: Generator, length: int) -> Series:
-    """One series (length,) of a named family of ``SHARES``, with noise and happenings, in random units."""
+    """Return one series (length,) of a family of ``SHARES``, with noise and changes, in random units."""
     x = FAMILIES[family](rng, length)
     x = x / (x.std() + 1e-9)
     if rng.random() < 0.8:
         x = x + _noise(rng, length) * math.exp(rng.uniform(math.log(0.003), math.log(0.7)))
-    for share, happening in HAPPENINGS:
+    for share, change in CHANGES:
         if rng.random() < share:
-            x = happening(rng, x)
+            x = change(rng, x)
     unit = 10.0 ** rng.uniform(-3, 4)
     return unit * (x + rng.choice([0.0, 5.0, rng.normal(0, 30)]))
 
@@ -58,7 +57,7 @@ def _log_uniform(rng: Generator, low: float, high: float) -> float:
 
 
 def _noise(rng: Generator, n: int) -> Series:
-    """White, heavy-tailed, autocorrelated or of changing variance."""
+    """Draw white, heavy-tailed or autocorrelated noise, or noise of changing variance."""
     kind = rng.integers(4)
     if kind == 1:
         return rng.standard_t(3, n) / 1.7
@@ -71,15 +70,15 @@ def _noise(rng: Generator, n: int) -> Series:
     return white
 
 
-# --- seasonal: a wave family read along a phase that may jitter
-# ---------------------------------------------------------------------------
+# Seasonal: a wave family read along a phase that may jitter.
 
 
 def _seasonal(rng: Generator, n: int) -> Series:
-    """A wave of period 4–512, the shorter ones more often; sometimes with a second rhythm on top or as an
-    envelope.
+    """Draw a wave of period 4–512, more often a shorter one.
+
+    Some have a second season, added or as an envelope.
     """
-    period = _log_uniform(rng, *PERIODS)
+    period = _log_uniform(rng, *PERIOD_RANGE_STEPS)
     if rng.random() < 0.6:
         period = float(round(period))
     x = _wave(rng, _phase(rng, n, period))
@@ -92,7 +91,7 @@ def _seasonal(rng: Generator, n: int) -> Series:
 
 
 def _phase(rng: Generator, n: int, period: float) -> Series:
-    """Cycles since the start; jitter makes the period wander."""
+    """Return the cycles since the start; jitter makes the period vary."""
     jitter = 0.0 if rng.random() < 0.6 else _log_uniform(rng, 0.002, 0.05)
     return rng.random() + np.cumsum((1.0 + jitter * rng.normal(size=n)) / period)
 
@@ -124,7 +123,7 @@ def _saw(rng: Generator, phase: Series) -> Series:
 
 
 def _bumps(rng: Generator, phase: Series) -> Series:
-    """A few Gaussian bumps a cycle: heart beats, machine strokes."""
+    """Draw a few Gaussian bumps a cycle, as of heart beats or machine strokes."""
     count = rng.integers(1, 6)
     centre, width, height = (
         rng.random((count, 1)),
@@ -136,7 +135,7 @@ def _bumps(rng: Generator, phase: Series) -> Series:
 
 
 def _template(rng: Generator, phase: Series) -> Series:
-    """A random shape, the same each cycle, linear between its knots or stepwise."""
+    """Draw a random shape that repeats each cycle, linear between its knots or stepwise."""
     knots = rng.normal(size=rng.integers(4, 25))
     at = (phase % 1.0) * len(knots)
     if rng.random() < 0.3:
@@ -145,7 +144,7 @@ def _template(rng: Generator, phase: Series) -> Series:
 
 
 def _day(rng: Generator, phase: Series) -> Series:
-    """Quiet nights and busy days, with a weaker weekend."""
+    """Draw low nights and high days, with lower weekends."""
     day = np.clip(np.sin(2 * np.pi * phase) + rng.uniform(-0.3, 0.6), 0.0, None) ** rng.uniform(0.5, 2.0)
     weekend = (phase % 7.0) >= 5.0
     return day * np.where(weekend, rng.uniform(0.2, 1.0), 1.0)
@@ -162,11 +161,14 @@ WAVES: tuple[Callable[[Generator, Series], Series], ...] = (
 )
 
 
-# --- the others -----------------------------------------------------------------------------------------------------------------------------
+# Other shapes.
 
 
 def _arma(rng: Generator, n: int) -> Series:
-    """Stationary: poles inside the unit circle, complex pairs give stochastic cycles."""
+    """Draw a stationary ARMA series.
+
+    Its poles are inside the unit circle; complex pairs give stochastic cycles.
+    """
     poles: list[complex] = []
     for _ in range(rng.integers(1, 4)):
         radius = rng.uniform(0.2, 0.98)
@@ -181,13 +183,13 @@ def _arma(rng: Generator, n: int) -> Series:
 
 
 def _walk(rng: Generator, n: int) -> Series:
-    """Random walk, with momentum, heavy tails or volatility clusters (prices)."""
+    """Draw a random walk, with momentum, heavy tails or volatility clusters (prices)."""
     steps = _noise(rng, n) + rng.normal(0, 0.05)
     return np.cumsum(lfilter([1.0], [1.0, -rng.uniform(0, 0.8)], steps) if rng.random() < 0.3 else steps)
 
 
 def _piecewise(rng: Generator, n: int) -> Series:
-    """Levels or ramps that hold for a random while; sometimes drawn from a few states only."""
+    """Draw levels or ramps of random duration, sometimes from a few states only."""
     mean = _log_uniform(rng, 8, 300)
     piece = np.cumsum(rng.random(n) < 1.0 / mean)
     if rng.random() < 0.4:
@@ -199,7 +201,7 @@ def _piecewise(rng: Generator, n: int) -> Series:
 
 
 def _intermittent(rng: Generator, n: int) -> Series:
-    """Mostly zero with bursts, or counts."""
+    """Draw counts, or a series that is mostly zero with bursts."""
     rate = _log_uniform(rng, 0.02, 0.5)
     if rng.random() < 0.5:
         return rng.poisson(rate * 5 * np.exp(lfilter([0.1], [1.0, -0.95], rng.normal(size=n)))).astype(float)
@@ -207,7 +209,7 @@ def _intermittent(rng: Generator, n: int) -> Series:
 
 
 def _chaotic(rng: Generator, n: int) -> Series:
-    """Logistic map, or the Mackey–Glass delay equation (Mackey & Glass 1977) in Euler steps."""
+    """Draw a logistic map, or the Mackey–Glass delay equation (1977) in Euler steps."""
     x = np.empty(n)
     if rng.random() < 0.5:
         r, x[0] = rng.uniform(3.6, 4.0), rng.uniform(0.1, 0.9)
@@ -234,7 +236,7 @@ FAMILIES: dict[str, Shape] = {
 }  # fmt: skip
 
 
-# --- happenings -----------------------------------------------------------------------------------------------------------------------------
+# Changes.
 
 
 def _trend(rng: Generator, x: Series) -> Series:
@@ -242,12 +244,12 @@ def _trend(rng: Generator, x: Series) -> Series:
 
 
 def _shift(rng: Generator, x: Series) -> Series:
-    """A lasting change of level from some point on."""
+    """Add a lasting change of level from a random point on."""
     return x + rng.normal(0, 3) * (np.arange(len(x)) >= rng.integers(len(x)))
 
 
 def _scale(rng: Generator, x: Series) -> Series:
-    """A lasting change of amplitude."""
+    """Apply a lasting change of amplitude from a random point on."""
     return np.where(np.arange(len(x)) >= rng.integers(len(x)), x * _log_uniform(rng, 0.3, 3.0), x)
 
 
@@ -257,12 +259,12 @@ def _spikes(rng: Generator, x: Series) -> Series:
 
 
 def _positive(rng: Generator, x: Series) -> Series:
-    """Skewed and above zero, as loads and counts are."""
+    """Make the series positive and skewed, as loads and counts are."""
     return np.exp(rng.uniform(0.3, 1.2) * np.clip(x, -4, 4))
 
 
 def _stuck(rng: Generator, x: Series) -> Series:
-    """One stretch repeats its first value."""
+    """Repeat the first value over one stretch."""
     start, long = int(rng.integers(len(x))), int(_log_uniform(rng, 5, 150))
     out = x.copy()
     out[start : start + long] = x[start]
@@ -275,13 +277,13 @@ def _rounded(rng: Generator, x: Series) -> Series:
 
 
 def _missing(rng: Generator, x: Series) -> Series:
-    """Single points and one longer gap are missing."""
+    """Remove single points and one longer gap."""
     gone = rng.random(len(x)) < _log_uniform(rng, 0.001, 0.05)
     start = int(rng.integers(len(x)))
     gone[start : start + int(_log_uniform(rng, 2, 60))] = True
     return np.where(gone, np.nan, x)
 
 
-HAPPENINGS: tuple[tuple[float, Callable[[Generator, Series], Series]], ...] = (
+CHANGES: tuple[tuple[float, Callable[[Generator, Series], Series]], ...] = (
     (0.15, _positive), (0.2, _trend), (0.2, _shift), (0.1, _scale), (0.25, _spikes), (0.2, _rounded), (0.1, _stuck), (0.1, _missing),
 )  # fmt: skip

@@ -109,7 +109,7 @@ def test_clipping_clips() -> None:
 def test_an_exploding_gradient_is_reported() -> None:
     monitor = GradientMonitor(clip=1.0)
     for norm in [0.5] * 30 + [400.0] + [0.5] * 5:
-        monitor.see(norm)
+        monitor.record(norm)
     summary = monitor.summary()
     assert summary["exploding"] == 1
     assert summary["largest_norm"] == 400.0

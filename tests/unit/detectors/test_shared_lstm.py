@@ -12,7 +12,7 @@ from detectors.forecasters import lstm_features, shared_lstm, shared_lstm_numba
 from detectors.training import pretrain, synthetic_series
 
 
-def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> lstm_features.Inputs:
+def one_by_one(values: np.ndarray, memory: int = 128, tail: int = 4) -> lstm_features.FeatureRows:
     """All points of one series in a single batch."""
     n = len(values)
     return lstm_features.advance(
@@ -147,7 +147,7 @@ def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
 
 
 def test_the_packaged_net_beats_naive_season_and_ar_on_series_it_never_saw() -> None:
-    data = pretrain.make_round(synthetic_series.batch((99, pretrain.HELD_OUT), 96, 700))
+    data = pretrain.make_round(synthetic_series.batch((99, pretrain.FIRST_HELD_OUT_ROUND), 96, 700))
     with torch.no_grad():
         location, _, _, _ = shared_lstm.load()(data.inputs)
     season = data.inputs[..., [lstm_features.SEASON_NEXT, lstm_features.SEASON_LATER]].sinh()
@@ -168,9 +168,9 @@ def test_the_packaged_net_beats_naive_season_and_ar_on_series_it_never_saw() -> 
 
 
 def test_pretraining_lowers_the_loss_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(pretrain, "LENGTHS", (128,))
-    monkeypatch.setattr(pretrain, "CHUNK", 64)
-    monkeypatch.setattr(pretrain, "SAVE", 4)
+    monkeypatch.setattr(pretrain, "SERIES_LENGTHS", (128,))
+    monkeypatch.setattr(pretrain, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(pretrain, "ROUNDS_BETWEEN_CHECKPOINTS", 4)
     recipe = pretrain.Recipe(seed=1, rounds=12, series=16)
     whole, result = pretrain.train(recipe, str(tmp_path / "whole"))
     first, _ = pretrain.train(pretrain.Recipe(seed=1, rounds=1, series=16), str(tmp_path / "first"))
