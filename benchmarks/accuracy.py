@@ -20,7 +20,7 @@ from pathlib import Path
 from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
 from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.runner import EvaluationTask, Run, evaluate, yardstick
+from pipeline.evaluate.runner import EvaluationTask, Run, evaluate, score_yardstick
 from pipeline.evaluate.scoring_run import SEED, YARDSTICKS
 from pipeline.evaluate.set_metrics import Summary, summarise
 from pipeline.observability.log_setup import configure_logs
@@ -96,7 +96,7 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
         )
     )
     summary = summarise(run)
-    yardsticks = {other: summarise(yardstick(run, other)) for other in YARDSTICKS}
+    yardsticks = {other: summarise(score_yardstick(run, other)) for other in YARDSTICKS}
     if options.out:
         for ending in ("html", "json"):
             report.write(options.out / f"{options.detector}-{name}.{ending}", run, summary, yardsticks)

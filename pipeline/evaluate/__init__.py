@@ -1,3 +1,4 @@
-"""``forewatch evaluate``: score a labelled data set by the engine's own path (``run``), measure, compare and
-report.
+"""Evaluation on labelled data sets: score, measure, compare and report.
+
+Series are scored on the code path of the daemon (``runner``).
 """

@@ -1,11 +1,12 @@
-"""Labelled sets made from real series: seeded faults in stock quotes and sensors, and recorded network
-attacks put on a time grid.
+"""Labelled data sets made from real series.
+
+Seeded faults are injected into stock quotes and sensors; recorded network attacks are put on a time grid.
 
     python -m pipeline.evaluate.inject stocks|sensors|flows SOURCE OUT
 
-Each writes a folder of layout ``labelled`` and events.csv (file, kind, first, last). Kept apart from the
-detectors: nothing there knows these faults. Sizes are in units of the recent daily volatility, or of the
-recent spread of the channel, so that all series are disturbed alike.
+Each command writes a folder of layout ``labelled`` and events.csv (file, kind, first, last). The module is
+kept apart from the detectors, which must not depend on these faults. Sizes are in units of the recent daily
+volatility, or of the recent deviation of the channel, so that all series are disturbed alike.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _sign(rng: np.random.Generator) -> float:
     return float(rng.choice((-1.0, 1.0)))
 
 
-# --------------------------------------------------------------------------------------- stocks: columns close, volume
+# Stocks: columns close, volume.
 
 
 def _volatility(quotes: Values, row: int) -> float:
@@ -46,19 +47,19 @@ def _volatility(quotes: Values, row: int) -> float:
 
 
 def spike(quotes: Values, row: int, rng: np.random.Generator) -> int:
-    """One bad quote, 8 volatilities off; the next one is right again, so two returns are wrong."""
+    """Inject one bad quote, 8 volatilities off; two returns are wrong."""
     quotes[row, 0] *= np.exp(_sign(rng) * 8.0 * _volatility(quotes, row))
     return 2
 
 
 def level_shift(quotes: Values, row: int, rng: np.random.Generator) -> int:
-    """The price jumps by 8 volatilities and stays."""
+    """Shift the price by 8 volatilities from ``row`` on."""
     quotes[row:, 0] *= np.exp(_sign(rng) * 8.0 * _volatility(quotes, row))
     return 2
 
 
 def volatility_burst(quotes: Values, row: int, rng: np.random.Generator) -> int:
-    """Ten days whose returns are four times as large; the price goes on from where it got to."""
+    """Multiply the returns of ten days by four; the price continues from there."""
     days = 10
     logs = np.log(quotes[:, 0])
     extra = 3.0 * np.cumsum(np.diff(logs[row - 1 : row + days]))
@@ -68,13 +69,13 @@ def volatility_burst(quotes: Values, row: int, rng: np.random.Generator) -> int:
 
 
 def stuck_quote(quotes: Values, row: int, rng: np.random.Generator) -> int:
-    """The last quote and volume repeat for 8 days."""
+    """Repeat the last quote and volume for 8 days."""
     quotes[row : row + 8] = quotes[row - 1]
     return 8
 
 
 def volume_burst(quotes: Values, row: int, rng: np.random.Generator) -> int:
-    """Two days of ten times the volume at an ordinary price."""
+    """Multiply the volume of two days by ten at an ordinary price."""
     quotes[row : row + 2, 1] *= 10.0
     return 2
 
@@ -88,11 +89,11 @@ STOCK_FAULTS: dict[str, Fault] = {
 }
 
 
-# ------------------------------------------------------------------------------------- sensors: one channel of several
+# Sensors: one channel of several.
 
 
 def _channel(values: Values, row: int, rng: np.random.Generator) -> tuple[int, float]:
-    """A channel that moved of late, and its spread over the last 200 rows."""
+    """Return a channel that changed recently, and its deviation over the last 200 rows."""
     spread = np.std(values[max(row - 200, 0) : row], axis=0)
     moving = np.flatnonzero(spread > 0)
     channel = int(rng.choice(moving)) if len(moving) else 0
@@ -100,28 +101,28 @@ def _channel(values: Values, row: int, rng: np.random.Generator) -> tuple[int, f
 
 
 def stuck_value(values: Values, row: int, rng: np.random.Generator) -> int:
-    """The sensor repeats its last value for 120 rows."""
+    """Repeat the last value for 120 rows."""
     channel, _ = _channel(values, row, rng)
     values[row : row + 120, channel] = values[row - 1, channel]
     return 120
 
 
 def drift(values: Values, row: int, rng: np.random.Generator) -> int:
-    """The reading runs away to 8 spreads within 150 rows, then is mended."""
+    """Add a drift to 8 deviations within 150 rows, which then ends."""
     channel, spread = _channel(values, row, rng)
     values[row : row + 150, channel] += _sign(rng) * np.linspace(0.0, 8.0 * spread, 150)
     return 150
 
 
 def noise_change(values: Values, row: int, rng: np.random.Generator) -> int:
-    """Noise of four spreads on top for 100 rows."""
+    """Add noise of four deviations for 100 rows."""
     channel, spread = _channel(values, row, rng)
     values[row : row + 100, channel] += rng.normal(0.0, 4.0 * spread, 100)
     return 100
 
 
 def dead_channel(values: Values, row: int, rng: np.random.Generator) -> int:
-    """The channel reads zero for 100 rows."""
+    """Set the channel to zero for 100 rows."""
     channel, _ = _channel(values, row, rng)
     values[row : row + 100, channel] = 0.0
     return 100
@@ -135,12 +136,13 @@ SENSOR_FAULTS: dict[str, Fault] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------------- the sets
+# The sets.
 
 
 def stocks(source: Path, out: Path, seed: int = SEED) -> None:
-    """One fault of each kind in each ticker of ``source`` (daily OHLCV CSVs with Date, Close, Volume),
-    channels close and volume.
+    """Inject one fault of each kind into each ticker of ``source``.
+
+    ``source`` has daily OHLCV CSVs with Date, Close and Volume. The channels are close and volume.
     """
     tables = {}
     for path in _sources(source, "*.csv"):
@@ -160,8 +162,9 @@ def stocks(source: Path, out: Path, seed: int = SEED) -> None:
 
 
 def sensors(source: Path, out: Path, seed: int = SEED) -> None:
-    """Three faults of each kind in each fault-free recording of ``source`` (CSVs separated by ';' whose first
-    column is the time).
+    """Inject three faults of each kind into each fault-free recording of ``source``.
+
+    ``source`` has CSVs separated by ';', with the time in the first column.
     """
     tables = {}
     for path in _sources(source, "*.csv"):
@@ -178,8 +181,9 @@ def sensors(source: Path, out: Path, seed: int = SEED) -> None:
 
 
 def flows(source: Path, out: Path) -> None:
-    """Westermo flow records of ``source`` summed over 10 s: flows, packets, bytes, distinct peers; labelled
-    by its list of BAD events.
+    """Sum the Westermo flow records of ``source`` over 10 s.
+
+    The channels are flows, packets, bytes and distinct peers. The labels are its list of BAD events.
     """
     archive = _sources(source, "westermo_flows_*.zip")[0]
     with ZipFile(archive) as files:
@@ -213,7 +217,7 @@ def flows(source: Path, out: Path) -> None:
 
 
 def _bad_events(path: Path) -> list[tuple[str, float, float]]:
-    """Kind, start and end (epoch seconds) of the attacks and misconfigurations."""
+    """Return kind, start and end (epoch seconds) of the attacks and misconfigurations."""
     open_at: dict[str, float] = {}
     events = []
     for time, kind, edge in re.findall(
@@ -232,8 +236,9 @@ Event = tuple[str, int, int]
 def _disturb(
     name: str, table: pd.DataFrame, faults: dict[str, Fault], warm_up: int, each: int, seed: int
 ) -> tuple[pd.DataFrame, list[Event]]:
-    """Put every kind of fault ``each`` times into a series, in random order, one in each of as many equal
-    stretches after the warm-up.
+    """Inject every kind of fault ``each`` times into a series, in random order.
+
+    The rows after the warm-up are cut into equal stretches with one fault each.
     """
     rng = np.random.default_rng([seed, int(md5(name.encode(), usedforsecurity=False).hexdigest()[:8], 16)])
     channels = [column for column in table.columns if column != "timestamp"]
@@ -242,14 +247,14 @@ def _disturb(
     edges = np.linspace(warm_up, len(values), len(kinds) + 1).astype(int)
     events = []
     for kind, low, high in zip(kinds, edges[:-1], edges[1:], strict=True):
-        # the rest of the stretch is for coming to rest
+        # the series settles in the rest of the stretch
         row = int(rng.integers(low + (high - low) // 4, low + (high - low) // 2))
         events.append((str(kind), row, row + faults[kind](values, row, rng) - 1))
     return table.assign(**dict(zip(channels, values.T, strict=True))), events
 
 
 def _write(out: Path, series: dict[str, tuple[pd.DataFrame, list[Event]]], warm_up: int | None) -> None:
-    """The labelled set: CSVs, events.csv, and a manifest where the warm-up is other than the usual one."""
+    """Write the labelled set: CSVs, events.csv, and a manifest if the warm-up is not the default."""
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for file, (table, events) in series.items():

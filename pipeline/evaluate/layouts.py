@@ -1,4 +1,4 @@
-"""Data sets on disk, by layout: which series there are, and one series read into columns with its labels.
+"""Layouts of data sets on disk: list the series, and read one with its labels.
 
     nab       data/**/*.csv (timestamp, value) and combined_windows.json: file → [[first, last], …]
     labelled  CSVs (timestamp, one or more values, label; also .gz); there or one folder up, manifest.csv (file, rows, train_rows);
@@ -37,10 +37,9 @@ _LAST_SECOND = 9_223_372_036.0
 class Labelled:
     """One series with its labels: n rows, C channels.
 
-    stamps (n,) are the times as the file writes them, time (n,) int64 ns since the epoch, values (n, C)
-    float64, label (n,) bool,
-    windows (k, 2) first and last labelled row, ``kinds`` what each of them is where the set says so; the
-    first ``warm_up`` rows earn no credit.
+    stamps (n,): times as the file writes them; time (n,) int64 ns since the epoch; values (n, C) float64;
+    label (n,) bool; windows (k, 2): first and last labelled rows; kinds: the kind of each window, if the set
+    has kinds. The first ``warm_up`` rows are not measured.
     """
 
     name: str
@@ -59,9 +58,9 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A series that was found and not read yet: its file within the data set, and how to read it.
+    """A series that is not read yet: its file within the data set, and a function that reads it.
 
-    ``read`` raises InputError that names the file and what is wrong with it.
+    ``read`` raises an InputError that names the file and the defect.
     """
 
     file: str
@@ -73,14 +72,15 @@ class Entry:
 
     @property
     def half(self) -> str:
-        """``a`` or ``b``, by the md5 of the file's name: parameters are chosen on one half and reported on
-        both.
+        """Return ``a`` or ``b``, by the md5 of the name of the file.
+
+        Parameters are chosen on one half and reported on both.
         """
         return "ab"[int(md5(self.file.encode(), usedforsecurity=False).hexdigest(), 16) % 2]
 
 
 def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
-    """The series of a data set in order of name, at most ``limit``. Raises InputError."""
+    """Return the series of a data set in order of name, at most ``limit``. Raises InputError."""
     if not dataset.is_dir():
         wrong = "a file" if dataset.exists() else "no such folder"
         raise InputError(f"{dataset}: {wrong}; DATASET is the folder that holds the series")
@@ -95,7 +95,7 @@ def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
     return entries[:limit]
 
 
-# -------------------------------------------------------------------------------------------------------------- layouts
+# Layouts.
 
 
 def _nab(dataset: Path) -> list[Entry]:
@@ -160,7 +160,7 @@ def _labelled(dataset: Path) -> list[Entry]:
 
 
 def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
-    """Optional events.csv (file, kind, first, last), first and last being rows: file → its events in order."""
+    """Read the optional events.csv (file, kind, first and last row): file → its events in order."""
     path = dataset / "events.csv"
     if not path.is_file():
         return {}
@@ -172,8 +172,9 @@ def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
 
 
 def _manifest(dataset: Path) -> dict[str, int | None] | None:
-    """file → train_rows, from manifest.csv in the folder or, with the folder's name before each file, one
-    folder up.
+    """Read train_rows by file from manifest.csv, in the folder or one folder up.
+
+    One folder up, the name of the folder precedes each file.
     """
     for folder, prefix in ((dataset, ""), (dataset.resolve().parent, dataset.resolve().name + "/")):
         path = folder / "manifest.csv"
@@ -211,7 +212,7 @@ def _read_skab(path: Path, name: str) -> Labelled:
 LAYOUTS: dict[str, Callable[[Path], list[Entry]]] = {"nab": _nab, "labelled": _labelled, "skab": _skab}
 
 
-# ---------------------------------------------------------------------------------------------------------------- files
+# Files.
 
 
 def _csvs(folder: Path) -> list[Path]:
@@ -239,8 +240,9 @@ def _columns(
     label: str | None = None,
     warm_up: int | None = None,
 ) -> Labelled:
-    """Split a table into time, values (all other columns, in order) and label; without ``warm_up`` NAB's rule
-    holds.
+    """Split a table into time, label, and values (all other columns, in order).
+
+    Without ``warm_up`` the rule of NAB holds.
     """
     if missing := [column for column in (time, label) if column is not None and column not in table]:
         raise InputError(
@@ -254,7 +256,7 @@ def _columns(
     )
     marked = np.zeros(len(table), bool) if label is None else _numbers(table, path, label) > 0.5
     when = _nanoseconds(table, path, time)
-    # layout nab labels by time, and one of its files was written while a clock was put back
+    # layout nab labels by time, and in one of its files the clock was set back
     if label is not None:
         _refuse(
             table,
@@ -276,7 +278,7 @@ def _columns(
 
 
 def _numbers(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.float64]:
-    """A column as numbers, NaN where it is empty."""
+    """Return a column as numbers, NaN where it is empty."""
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     _refuse(table, path, column, table[column].notna().to_numpy() & ~np.isfinite(numbers), "is not a number")
     return numbers
@@ -289,7 +291,7 @@ def _whole(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
 
 
 def _nanoseconds(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
-    """Numbers are epoch seconds, text is ISO 8601 (UTC where it names no zone)."""
+    """Parse times: numbers are epoch seconds, text is ISO 8601 (UTC if it has no zone)."""
     times = table[column]
     _refuse(table, path, column, times.isna().to_numpy(), "is not a time")
     if not pd.api.types.is_numeric_dtype(times):
@@ -311,7 +313,7 @@ def _nanoseconds(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int
 
 
 def _refuse(table: pd.DataFrame, path: Path, column: str, wrong: NDArray[np.bool_], what: str) -> None:
-    """Raise InputError that names the first wrong cell, by its line in the file."""
+    """Raise an InputError that names the first invalid cell, by its line in the file."""
     if wrong.any():
         row = int(np.argmax(wrong))
         cell = table[column].iloc[row]

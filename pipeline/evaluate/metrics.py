@@ -1,8 +1,8 @@
-"""Accuracy of scores and flags against labels, as plain functions on arrays.
+"""Accuracy of scores and flags against labels, as functions on arrays.
 
-Everywhere: ``score`` (n,) is larger for the more anomalous row, ``label`` and ``flag`` (n,) are bool, a
-*segment* is a row ``(first, last)``, both inclusive. Rows that may earn no credit (the warm-up) are cut off
-by the caller.
+In all functions ``score`` (n,) is larger for the more anomalous row, ``label`` and ``flag`` (n,) are bool, a
+*segment* is a row ``(first, last)``, both inclusive. The caller cuts off the rows that
+are not measured (the warm-up).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ QUIET_ROWS = 2
 
 
 def segments(mask: Bools, quiet: int = 0) -> Segments:
-    """Runs of True as (k, 2) first and last rows; runs with at most ``quiet`` rows between them are one."""
+    """Return the runs of True as (k, 2) first and last rows.
+
+    Runs with at most ``quiet`` rows between them are one.
+    """
     edges = np.flatnonzero(
         np.diff(np.concatenate(([False], np.asarray(mask, bool), [False])).astype(np.int8))
     )
@@ -36,9 +39,9 @@ def segments(mask: Bools, quiet: int = 0) -> Segments:
 
 
 def average_precision(score: Floats, label: Bools) -> float:
-    """Area under the precision-recall curve, ties taken together: Σ (R_k − R_{k−1}) P_k.
+    """Return the area under the precision-recall curve, Σ (R_k − R_{k−1}) P_k.
 
-    NaN without a positive.
+    Equal scores are one threshold. NaN without a positive row.
     """
     positives = int(np.sum(label))
     if positives == 0:
@@ -52,11 +55,11 @@ def average_precision(score: Floats, label: Bools) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Labelled events and alarms of one or more series, counted without point adjustment; two of them add up.
+    """Counts of labelled events and alarms, without point adjustment; counts can be added.
 
-    An event is *found* when a flagged row lies inside it; an alarm (a flagged run, see ``QUIET_ROWS``) is
-    *right* when it overlaps an event. ``delays`` are rows from the start of a found event to its first
-    flagged row; ``alarm_rows`` shows up a scorer that is always in alarm.
+    An event is *found* if a flagged row lies inside it. An alarm (a flagged run, see ``QUIET_ROWS``) is
+    *right* if it overlaps an event. ``delays`` are rows from the start of a found event to its first
+    flagged row. ``alarm_rows`` reveals a scorer that is always in alarm.
     """
 
     events: int = 0
@@ -81,7 +84,7 @@ class Events:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision over alarms and recall over events."""
+        """Return the harmonic mean of precision over alarms and recall over events."""
         both = self.precision + self.recall
         return 2 * self.precision * self.recall / both if both else 0.0
 
@@ -91,17 +94,17 @@ class Events:
 
     @property
     def alarm_share(self) -> float:
-        """Share of all rows that are flagged."""
+        """Return the share of all rows that are flagged."""
         return self.alarm_rows / self.rows if self.rows else 0.0
 
     @property
     def false_per_10k(self) -> float:
-        """False alarms per 10,000 rows outside the events."""
+        """Return the number of false alarms per 10,000 rows outside the events."""
         return 1e4 * (self.alarms - self.right) / self.normal_rows if self.normal_rows else float("nan")
 
 
 def count_events(flag: Bools, label: Bools, quiet: int = QUIET_ROWS) -> Events:
-    """Events and alarms of one series."""
+    """Count the events and alarms of one series."""
     flag, label = np.asarray(flag, bool), np.asarray(label, bool)
     truth, alarms = segments(label), segments(flag, quiet)
     flagged_before = np.concatenate(([0], np.cumsum(flag)))
@@ -125,7 +128,7 @@ def count_events(flag: Bools, label: Bools, quiet: int = QUIET_ROWS) -> Events:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Confusion counts over rows, as the SKAB benchmark takes them over all its files; two of them add up."""
+    """Confusion counts over rows, as in the SKAB benchmark; counts can be added."""
 
     tp: int = 0
     fp: int = 0
@@ -141,17 +144,17 @@ class Rows:
 
     @property
     def far(self) -> float:
-        """False-alarm rate: share of the normal rows that are flagged."""
+        """Return the false-alarm rate: the share of the normal rows that are flagged."""
         return self.fp / (self.fp + self.tn) if self.fp + self.tn else float("nan")
 
     @property
     def mar(self) -> float:
-        """Missed-alarm rate: share of the anomalous rows that are not flagged."""
+        """Return the missed-alarm rate: the share of the anomalous rows that are not flagged."""
         return self.fn / (self.fn + self.tp) if self.fn + self.tp else float("nan")
 
 
 def count_rows(flag: Bools, label: Bools) -> Rows:
-    """Confusion counts of one series."""
+    """Count the confusion of one series."""
     flag, label = np.asarray(flag, bool), np.asarray(label, bool)
     return Rows(
         int((flag & label).sum()),
@@ -162,8 +165,9 @@ def count_rows(flag: Bools, label: Bools) -> Rows:
 
 
 def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> float:
-    """The threshold (``score >= threshold`` is flagged) of the highest row F1 among those that flag at most
-    this share of the normal rows.
+    """Return the threshold of the highest row F1; ``score >= threshold`` is flagged.
+
+    Only thresholds that flag at most this share of the normal rows take part.
     """
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
@@ -175,10 +179,9 @@ def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> floa
 
 
 def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> bool:
-    """UCR archive: is the first row of highest score, among those after the training part, within ``slack``
-    rows of the only anomaly?
+    """Return whether the highest score is within ``slack`` rows of the only anomaly.
 
-    Wu & Keogh, "Current time series anomaly detection benchmarks are flawed" (2021).
+    The measure of the UCR archive: the first row with the highest score after the training part counts. Wu & Keogh, "Current time series anomaly detection benchmarks are flawed" (2021).
     """
     first, last = segments(label)[0]
     top = train_rows + int(np.argmax(score[train_rows:]))
@@ -194,7 +197,10 @@ def recording(name: str) -> str:
 
 
 def mean_by(groups: Sequence[str], values: Sequence[float]) -> float:
-    """Mean over groups of the mean within a group, so that ten copies of one recording count once."""
+    """Return the mean over groups of the mean within a group.
+
+    Several copies of one recording then count once.
+    """
     inside: dict[str, list[float]] = {}
     for group, value in zip(groups, values, strict=True):
         inside.setdefault(group, []).append(float(value))

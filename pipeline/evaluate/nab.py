@@ -1,9 +1,8 @@
-"""The score of the Numenta Anomaly Benchmark, as its official scorer (v1.1) takes it, for a whole corpus at
-once.
+"""The score of the Numenta Anomaly Benchmark for a whole corpus, as in its official scorer (v1.1).
 
 Lavin & Ahmad, "Evaluating real-time anomaly detection algorithms – the Numenta Anomaly Benchmark" (2015),
-§II; official rules that are easy to miss are named where they apply. Scores are normalised so that silence is
-0 and finding every window at its first row is 100.
+§II. Comments name official rules that are easy to miss. Scores are normalised: no detection gives 0, a
+detection at the first row of every window gives 100.
 """
 
 from __future__ import annotations
@@ -35,21 +34,23 @@ PROFILES = {
 
 
 def probation(rows: int) -> int:
-    """Rows at the start of a file that earn no credit: 15 % of it, at most 750."""
+    """Return the rows at the start of a file that are not scored: 15 % of it, at most 750."""
     return min(floor(0.15 * rows), 750)
 
 
 def _sigmoid(position: Floats) -> Floats:
-    """Scaled sigmoid: .987 at −1 (first row of a window), 0 at its end, −1 from 3 window lengths behind it
-    on.
+    """Return the scaled sigmoid.
+
+    It is .987 at −1 (first row of a window), 0 at its end, and −1 from 3 window lengths behind it on.
     """
     return np.where(position >= 3.0, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, 3.0))) - 1.0)
 
 
 @dataclass(slots=True)
 class Corpus:
-    """All scorable rows of all files behind one another: value of a detection there, and its window (−1:
-    none).
+    """All scorable rows of all files, concatenated.
+
+    Each has the value of a detection there, and its window (−1: none).
     """
 
     value: NDArray[np.float64]  # (N,) in units of tp inside a window, of fp outside
@@ -61,12 +62,12 @@ class Corpus:
 
 
 def _file_values(rows: int, windows: Segments) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Value of a detection at each row of one file, and the row's window (−1: outside)."""
+    """Return the value of a detection at each row of one file, and its window (−1: outside)."""
     at = np.arange(rows)
     value, window = np.full(rows, -1.0), np.full(rows, -1, np.int64)
     for k, (first, last) in enumerate(windows):
         width = last - first + 1
-        # Behind a window the distance is taken in units of width − 1, inside in units of width: so does the
+        # Behind a window the unit of the distance is width − 1, inside it is width, as in the
         # official scorer.
         value[last + 1 :] = _sigmoid((at[last + 1 :] - last) / max(width - 1, 1))
         inside = slice(first, last + 1)
@@ -76,8 +77,9 @@ def _file_values(rows: int, windows: Segments) -> tuple[NDArray[np.float64], NDA
 
 
 def corpus(rows: Sequence[int], windows: Sequence[Segments]) -> Corpus:
-    """Prepare files of the given lengths with their windows (first and last row, inclusive, in order, not
-    overlapping).
+    """Prepare files of the given lengths with their windows.
+
+    A window has its first and last row (inclusive). Windows are in order and do not overlap.
     """
     values, numbers, files, keeps = [], [], [], []
     window_file: list[int] = []
@@ -114,13 +116,14 @@ class Sweep:
 
 
 def _normalise(gain: float, windows: int, profile: Profile) -> float:
-    """``gain`` is what was won over silence; a perfect run wins tp + fn for each window."""
+    """Normalise ``gain``, the gain over no detection; a perfect run gains tp + fn for each window."""
     return 100.0 * gain / (windows * (profile.tp + profile.fn))
 
 
 def sweep(scores: Sequence[Floats], corpus: Corpus, profile: Profile) -> Sweep:
-    """Try every threshold over the whole corpus: detections enter in order of falling score; a window is
-    worth its best row so far.
+    """Try every threshold over the whole corpus.
+
+    Detections enter in order of falling score. A window has the value of its best row so far.
     """
     flat = np.concatenate(scores).astype(np.float64)[corpus.kept]
     order = np.argsort(-flat, kind="stable")
@@ -143,7 +146,7 @@ def sweep(scores: Sequence[Floats], corpus: Corpus, profile: Profile) -> Sweep:
 
 
 def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDArray[np.float64]:
-    """(F,) what the given detections win over silence in each file (unnormalised)."""
+    """Return the unnormalised gain of the detections over no detection in each file (F,)."""
     flat = np.concatenate(flags).astype(bool)[corpus.kept]
     files = len(corpus.windows_of_file)
     false = flat & (corpus.window < 0)
@@ -159,9 +162,9 @@ def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDAr
 
 
 def score(flags: Sequence[Bools], corpus: Corpus, profile: Profile, files: Bools | None = None) -> float:
-    """Normalised score of given detections, over all files or over those chosen.
+    """Return the normalised score of detections, over all files or the chosen ones.
 
-    NaN where the chosen files have no window.
+    NaN if the chosen files have no window.
     """
     chosen = np.ones(len(corpus.windows_of_file), bool) if files is None else files
     windows = int(corpus.windows_of_file[chosen].sum())

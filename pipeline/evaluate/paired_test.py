@@ -1,6 +1,4 @@
-"""Two detectors on the same series, side by side, with a paired test: is the difference more than the luck of
-these series?
-"""
+"""Comparison of two detectors on the same series, with a paired test."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.evaluate.scoring_run import SEED
 
-#: Metrics that a single series has: key in a report's ``series`` → what it is called.
+#: Metrics of a single series: key in the ``series`` of a report → its name.
 PAIRED = {
     "nab_gain": "NAB gain over silence",
     "vus_pr": "VUS-PR",
@@ -30,8 +28,9 @@ _PERMUTATIONS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One metric over the series that both detectors have: means, how many series each wins, and how likely
-    so large a difference is by luck.
+    """One metric over the series that both detectors have.
+
+    It has the means, the number of series that each wins, and the p-value of the difference.
     """
 
     metric: str
@@ -44,7 +43,7 @@ class Pair:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A JSON report that ``evaluate --report`` wrote. Raises InputError."""
+    """Read a JSON report of ``evaluate --report``. Raises InputError."""
     try:
         made = json.loads(path.read_text())
         return {**made, "series": list(made["series"]), "metrics": dict(made["metrics"])}
@@ -55,7 +54,10 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
-    """Metric by metric over the series that both reports have. Raises InputError where there is none."""
+    """Compare the metrics over the series that both reports have.
+
+    Raises InputError if there is no such series.
+    """
     other = {series["name"]: series for series in b["series"]}
     both = [(series, other[series["name"]]) for series in a["series"] if series["name"] in other]
     if not both:
@@ -74,11 +76,10 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
 
 
 def p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided sign-flip test of the mean difference: exact up to 14 series that differ, else by 20,000
-    seeded draws.
+    """Return the p-value of a two-sided sign-flip test of the mean difference.
 
-    Under the hypothesis that both are alike, each difference might as well have the other sign (Fisher's
-    paired randomisation test).
+    It is exact up to 14 series that differ, otherwise from 20,000 seeded draws. Under the null hypothesis
+    the sign of each difference is random (the paired randomisation test of Fisher).
     """
     differences = differences[differences != 0]
     count = len(differences)
@@ -90,6 +91,6 @@ def p_value(differences: NDArray[np.float64]) -> float:
         signs = np.random.default_rng(SEED).choice((-1.0, 1.0), size=(_PERMUTATIONS, count))
     sums = np.abs(signs @ differences)
     extreme = int((sums >= abs(differences.sum()) * (1 - 1e-12)).sum())
-    # A drawn sample does not hold the observed signs themselves: count them, so that p is never 0 (Phipson &
+    # A drawn sample does not contain the observed signs: count them too, so that p is never 0 (Phipson &
     # Smyth, 2010).
     return extreme / len(signs) if count <= 14 else (extreme + 1) / (len(signs) + 1)

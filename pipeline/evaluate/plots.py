@@ -1,6 +1,4 @@
-"""One picture: a stretch of one channel with its band, the true windows and the alarms, and the surprise
-below.
-"""
+"""Plots of one channel with its band, true windows and alarms, and the surprisal below."""
 
 from __future__ import annotations
 
@@ -16,10 +14,10 @@ from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.metrics import QUIET_ROWS, segments
 from pipeline.evaluate.scoring_run import Scores
 
-#: Where a stretch has more rows, each bin is drawn by its lowest and highest value.
+#: In a plot of more rows, each bin is drawn by its lowest and highest value.
 _BINS = 1200
 _DPI = 100
-#: Pixels of a picture: width, height.
+#: Width and height of a plot, in pixels.
 SIZE = (1100, 310)
 #: A gap of more median steps than this breaks the lines.
 _GAP = 20
@@ -35,7 +33,7 @@ _TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Rows ``first`` … ``last`` of a series; ``peak`` is the row whose channel is worth showing."""
+    """Rows ``first`` … ``last`` of a series; ``peak`` is the row that selects the channel."""
 
     series: Labelled
     scores: Scores
@@ -45,18 +43,18 @@ class View:
 
 
 def around(series: Labelled, scores: Scores, first: int, last: int, peak: int) -> View:
-    """The rows of an event or alarm with enough of what lies beside them to see why."""
+    """Return the rows of an event or alarm with some context on both sides."""
     margin = max(2 * (last - first + 1), 100)
     return View(series, scores, max(first - margin, 0), min(last + margin, len(series) - 1), peak)
 
 
 def whole(series: Labelled, scores: Scores) -> View:
-    """The whole series, on the channel of its highest surprise."""
+    """Return the whole series, with the channel of its highest surprisal."""
     return View(series, scores, 0, len(series) - 1, int(np.argmax(scores.surprise)))
 
 
 def channel_of(view: View) -> int:
-    """The channel that is furthest out of its band at the peak, in widths of the band."""
+    """Return the channel that is furthest out of its band at the peak, in band widths."""
     scores, peak = view.scores, view.peak
     width = np.maximum(scores.upper[peak] - scores.lower[peak], 1e-12)
     with np.errstate(invalid="ignore"):
@@ -65,7 +63,7 @@ def channel_of(view: View) -> int:
 
 
 def png(view: View) -> str:
-    """The picture as a data URI."""
+    """Return the plot as a data URI of a PNG."""
     from matplotlib.dates import ConciseDateFormatter
     from matplotlib.figure import Figure
 
@@ -124,7 +122,7 @@ def _surprise(axes: Any, view: View) -> None:
 
 
 def _spans(axes: Any, view: View) -> None:
-    """True windows green, the warm-up grey, alarms as red bars."""
+    """Draw true windows in green, the warm-up in grey, alarms as red bars."""
     time = view.series.time.astype("datetime64[ns]")
 
     def shade(first: int, last: int, **style: Any) -> None:
@@ -140,7 +138,7 @@ def _spans(axes: Any, view: View) -> None:
 
 
 def _after_gap(time: NDArray[np.datetime64]) -> NDArray[np.bool_]:
-    """(n,) the rows that come long after the row before them."""
+    """Return a mask (n,) of the rows after a gap."""
     steps = np.diff(time.astype(np.int64), prepend=time[:1].astype(np.int64))
     return np.asarray(steps > int(_GAP * np.median(steps)))
 
@@ -150,7 +148,7 @@ def _time(view: View) -> NDArray[np.datetime64]:
 
 
 def _bins(rows: int) -> NDArray[np.int64]:
-    """First row of each bin."""
+    """Return the first row of each bin."""
     return np.unique(np.linspace(0, rows, min(rows, _BINS), endpoint=False).astype(np.int64))
 
 
@@ -161,7 +159,7 @@ def _reduce(how: np.ufunc, values: NDArray[Any], bins: NDArray[np.int64]) -> NDA
 def _envelope(
     time: NDArray[Any], value: NDArray[Any], bins: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The line itself, or lowest and highest value of each bin in turn."""
+    """Return the line itself, or the lowest and highest value of each bin in turn."""
     if len(bins) == len(value):
         return time, value
     pairs = np.stack([_reduce(np.fmin, value, bins), _reduce(np.fmax, value, bins)], axis=1)

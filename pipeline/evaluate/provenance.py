@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-#: What the scores depend on; the measuring code may change without scoring anew.
+#: Files on which the scores depend. The code of the metrics may change without a new scoring.
 _SCORING = (
     "detectors/**/*.py",
     "detectors/**/*.safetensors",
@@ -24,8 +24,9 @@ _SCORING = (
 
 @cache
 def commit() -> str:
-    """Short commit of the checkout, with ``+`` where the sources differ from it; the released version where
-    there is no checkout.
+    """Return the short commit of the checkout, with ``+`` if the sources differ from it.
+
+    Without a checkout, return the released version.
     """
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
@@ -45,7 +46,7 @@ def _git(*arguments: str) -> str:
 
 @cache
 def code_digest() -> str:
-    """Digest of the sources and weights that scores depend on."""
+    """Return a digest of the sources and weights on which scores depend."""
     digest = sha256()
     for path in sorted(path for pattern in _SCORING for path in _ROOT.glob(pattern)):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())

@@ -1,6 +1,4 @@
-"""The report of a run: one document for programs (JSON), and a page for people that shows what went wrong
-first (HTML).
-"""
+"""The report of a run: JSON for programs, and an HTML page that shows the errors first."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ from pipeline.evaluate.runner import Run
 from pipeline.evaluate.scoring_run import SEED
 from pipeline.evaluate.set_metrics import Summary, as_dict
 
-#: Pictures of each sort; a page of many megabytes is read by nobody.
+#: Maximum number of plots of each kind, which bounds the size of the page.
 _PICTURES = 12
-#: Known before a picture is decoded, so that nothing moves while the page loads.
+#: The size of a plot is given in HTML, so that the layout does not move while the page loads.
 _SIZE = 'width="{}" height="{}"'.format(*SIZE)
 
 
 def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> dict[str, Any]:
-    """Everything that was measured and how, without NaN."""
+    """Return all measurements and settings as JSON values, without NaN."""
     task = run.task
     return _plain(
         {
@@ -56,7 +54,7 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
 
 
 def write(path: Path, run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> None:
-    """Write the report as the ending of ``path`` says. Raises InputError."""
+    """Write the report in the format of the suffix of ``path``. Raises InputError."""
     made = document(run, summary, yardsticks)
     text = (
         json.dumps(made, indent=1, ensure_ascii=False) if path.suffix == ".json" else page(run, summary, made)
@@ -69,7 +67,7 @@ def write(path: Path, run: Run, summary: Summary, yardsticks: Mapping[str, Summa
 
 
 def page(run: Run, summary: Summary, made: Mapping[str, Any]) -> str:
-    """One HTML file with everything in it."""
+    """Return the report as one self-contained HTML page."""
     template = Template(files("pipeline.evaluate").joinpath("report.html").read_text())
     misses, alarms = _misses(run), _false_alarms(run)
     return template.substitute(
@@ -87,13 +85,13 @@ def page(run: Run, summary: Summary, made: Mapping[str, Any]) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- pictures
+# Plots.
 
-Picture = tuple[float, str, View]  # how bad (most first), caption, what to draw
+Picture = tuple[float, str, View]  # severity (highest first), caption, plot
 
 
 def _misses(run: Run) -> list[Picture]:
-    """Events after the warm-up without a flagged row; the least noticed first."""
+    """Return the missed events after the warm-up, the one with the lowest score first."""
     found = []
     for series, scores in zip(run.series, run.scores, strict=True):
         for number, (first, last) in enumerate(series.windows):
@@ -109,7 +107,7 @@ def _misses(run: Run) -> list[Picture]:
 
 
 def _false_alarms(run: Run) -> list[Picture]:
-    """Alarms after the warm-up that overlap no event; the surest first."""
+    """Return the alarms after the warm-up that overlap no event, the highest score first."""
     found = []
     for series, scores in zip(run.series, run.scores, strict=True):
         flag = scores.flag.copy()
@@ -124,7 +122,7 @@ def _false_alarms(run: Run) -> list[Picture]:
 
 
 def _overviews(run: Run, summary: Summary) -> list[Picture]:
-    """Whole series, those with most misses and false alarms first."""
+    """Return whole series, those with most misses and false alarms first."""
     pictures = []
     for series, scores, m in zip(run.series, run.scores, summary.measures, strict=True):
         missed, false = m.events.events - m.events.found, m.events.alarms - m.events.right
@@ -144,7 +142,7 @@ def _figures(pictures: list[Picture], none: str) -> str:
     return "\n".join(drawn)
 
 
-# --------------------------------------------------------------------------------------------------------------- tables
+# Tables.
 
 
 def _facts(made: Mapping[str, Any]) -> str:
@@ -162,7 +160,7 @@ def _facts(made: Mapping[str, Any]) -> str:
 
 
 def _metrics(summary: Summary, made: Mapping[str, Any]) -> str:
-    """Figure by figure: all, both halves, the yardsticks."""
+    """Return the metrics as rows: the set, both halves, and the yardsticks."""
     yardsticks = made["yardsticks"]
     rows = [["metric", "all", "half a", "half b", *yardsticks]]
     for figure in summary.figures:
@@ -220,14 +218,14 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three decimals below ten, one above; a dash for what has no meaning."""
+    """Format a number: three decimals below ten, one above, a dash for NaN."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: null."""
+    """Replace NaN by None, because JSON has no NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,7 +1,8 @@
-"""Run a detector over a data set: batches of series, in processes, resumable; what fails is reported and the
-rest goes on.
+"""Run of a detector over a data set, in batches and processes.
 
-entries ─► read ─► batches ─► score (reused from disk where it holds) ─► Run
+A run can be resumed. A series that fails is reported, and the others continue.
+
+entries ─► read ─► batches ─► score (reused from disk if it is valid) ─► Run
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ from pipeline.observability.progress_bar import Progress, progress
 
 log = structlog.get_logger(__name__)
 
-#: Series that are scored side by side. One batched step serves them all, so more is faster; a batch is what
-#: an interruption loses.
+#: Series that are scored side by side in one batched step. More are faster; an interruption loses one batch.
 _BATCH = 64
 
 
@@ -54,15 +54,15 @@ class EvaluationTask:
 
     @property
     def key(self) -> str:
-        """Names all that the scores depend on."""
+        """Return everything on which the scores depend."""
         return f"{self.detector} {self.preset} {self.threshold} {self.layout} {code_digest()}"
 
 
 @dataclass(slots=True)
 class Run:
-    """Series with their scores, and what went wrong: name → message.
+    """Series with their scores, and errors: name → message.
 
-    ``seconds`` is time spent in scoring, summed over processes.
+    ``seconds`` is the time of scoring, summed over processes.
     """
 
     task: EvaluationTask
@@ -88,7 +88,7 @@ class _Done:
 def evaluate(task: EvaluationTask) -> Run:
     """Score every series of the data set.
 
-    Raises InputError where there is nothing to score; a series that fails is an entry of ``errors``.
+    Raises InputError if there is nothing to score. A series that fails is an entry of ``errors``.
     """
     start = time.monotonic()
     check_names(task)
@@ -120,7 +120,7 @@ def evaluate(task: EvaluationTask) -> Run:
 
 
 def check_names(task: EvaluationTask) -> None:
-    """Raises InputError for a detector, preset or threshold that does not exist."""
+    """Raise InputError for a detector, preset or threshold that does not exist."""
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
         raise InputError(f"no detector {task.detector}: {other_detector(task.detector, known)}")
@@ -130,7 +130,7 @@ def check_names(task: EvaluationTask) -> None:
         raise InputError(f"no threshold {task.threshold}: {closest(task.threshold, THRESHOLDS)}")
 
 
-def yardstick(run: Run, name: str) -> Run:
+def score_yardstick(run: Run, name: str) -> Run:
     """Return the run with the scores of a yardstick."""
     return Run(run.task, run.series, [YARDSTICKS[name](series) for series in run.series], run.halves)
 
@@ -156,8 +156,9 @@ def _fail(errors: dict[str, str], name: str, error: Exception) -> None:
 
 
 def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
-    """Batches of series of the same channels and about the same length, so that none waits long for the
-    longest; a share for each process.
+    """Group series of the same channels and about the same length into batches.
+
+    Equal lengths keep the waiting short; there is at least one batch for each process.
     """
     size = min(_BATCH, max(1, -(-len(series) // jobs)))
     groups: dict[tuple[str, ...], list[Labelled]] = {}
@@ -193,8 +194,8 @@ def _advance(
 
 @cache
 def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
-    """Once in each process: what a detector compiles on first use is no part of its speed."""
-    with suppress(Exception):  # a detector that cannot run at all says so of each series
+    """Compile the detector once in each process, so that its measured speed excludes compilation."""
+    with suppress(Exception):  # a detector that cannot run at all gives an error for each series
         compile_kernels(
             detectors.build(
                 DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)
@@ -203,8 +204,9 @@ def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ..
 
 
 def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelled]) -> _Done:
-    """Score a batch; where it fails, each series alone, so that one bad series does not take the others with
-    it.
+    """Score a batch; if it fails, score each series alone.
+
+    One bad series then does not affect the others.
     """
     start = time.monotonic()
     if detector in YARDSTICKS:
@@ -217,7 +219,7 @@ def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelle
             list(enumerate(score_series(batch, detector, preset, threshold))), {}, time.monotonic() - start
         )
     except Exception as error:
-        # a data set must not stop because one series breaks a detector that is under work
+        # one series that breaks a detector under development must not stop the run
         if len(batch) == 1:
             errors: dict[str, str] = {}
             _fail(errors, batch[0].name, error)

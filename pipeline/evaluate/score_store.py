@@ -1,7 +1,8 @@
-"""Per-row scores on disk: CSVs that any scorer can read, written as series finish and read back when a run is
-resumed.
+"""Per-row scores on disk, as CSVs that other scorers can read.
 
-    DIR/run.json                                        what made these scores; other scores are never reused
+They are written when a series is finished, and read back when a run is resumed.
+
+    DIR/run.json                                        settings of the scores; scores of other settings are not reused
     DIR/<series>.csv                                    timestamp,value,score,expected,lower,upper,flag,surprise
     DIR/results/<detector>/<group>/<detector>_<file>.csv  layout nab: timestamp,value,anomaly_score,label, for its official scorer
 
@@ -32,7 +33,7 @@ _BAND = ("expected", "lower", "upper")
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder of scores. ``key`` names all that the scores depend on but the series itself."""
+    """A folder of scores; ``key`` has everything on which they depend, but the series."""
 
     folder: Path
     detector: str
@@ -41,8 +42,9 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path, detector: str, key: str, official: bool) -> Store:
-        """Make the folder, or take it up again; scores of another key are overwritten as their series finish.
-        Raises InputError.
+        """Make the folder, or open an existing one. Raises InputError.
+
+        Scores of another key are overwritten when their series is finished.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,13 +58,13 @@ class Store:
         return cls(folder, detector, key, official)
 
     def finished(self, series: Labelled) -> float | None:
-        """Seconds that the scores took that are here of just these times and values, or None."""
+        """Return the seconds of stored scores of exactly these times and values, or None."""
         state = self._state()
         seconds: dict[str, float] = state["seconds"]
         return seconds.get(series.name) if state["data"].get(series.name) == _digest(series) else None
 
     def put(self, finished: dict[str, float], batch: list[tuple[Labelled, Scores]]) -> None:
-        """Write the scores of some series, then say that they are there."""
+        """Write the scores of some series, then record that they are complete."""
         for series, scores in batch:
             self._write(series, scores)
         state = self._state()
@@ -75,7 +77,7 @@ class Store:
         partial.replace(run)
 
     def get(self, series: Labelled) -> Scores:
-        """Read back what ``put`` wrote. Raises InputError where the file was changed."""
+        """Read back the scores that ``put`` wrote. Raises InputError if the file was changed."""
         path = self._path(series)
         try:
             table = pa_csv.read_csv(path)
@@ -88,12 +90,12 @@ class Store:
             )
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             raise InputError(
-                f"{path}: cannot read the scores back: {error}; remove the folder to score anew"
+                f"{path}: cannot read the scores back: {error}; remove the folder to score again"
             ) from None
         if len(scores.flag) != len(series):
             raise InputError(
                 f"{path}: {len(scores.flag)} rows for a series of {len(series)}; remove the folder "
-                f"to score anew"
+                f"to score again"
             )
         scores.dropped = self._state()["dropped"][series.name]
         return scores
@@ -126,7 +128,10 @@ class Store:
 
 
 def _digest(series: Labelled) -> str:
-    """Names what was scored: a file that was mended, or another data set with the same names, is scored anew."""
+    """Return a digest of the scored data.
+
+    It detects a corrected file, and another data set with the same names.
+    """
     digest = blake2b(repr(series.channels).encode(), digest_size=8)
     digest.update(series.time.tobytes() + series.values.tobytes())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.evaluate.layouts import Labelled
 from pipeline.services.dataframe import detect
 
-#: Seed of the random yardstick and of every test; the detectors themselves draw nothing at run time.
+#: Seed of the random yardstick and of every test; the detectors draw no random numbers.
 SEED = 0
 
 
@@ -21,7 +21,8 @@ SEED = 0
 class Scores:
     """Verdicts on the n rows of a series of C channels.
 
-    The pipeline drops rows that are late or repeat a time: ``dropped`` of them, with surprise 0.
+    ``dropped``: number of rows that the pipeline dropped because they are late or repeat a time; their
+    surprise is 0.
 
     surprise (n,) −log10 of the tail probability, flag (n,) over the product's own threshold,
     expected, lower, upper (n, C) in the units of the input (NaN: none)
@@ -36,23 +37,23 @@ class Scores:
 
     @staticmethod
     def silent(series: Labelled) -> Scores:
-        """Nothing said about any row."""
+        """Return scores without any surprise or flag."""
         n, channels = series.values.shape
         expected, lower, upper = (np.full((n, channels), np.nan, np.float32) for _ in range(3))
         return Scores(np.zeros(n), np.zeros(n, bool), expected, lower, upper)
 
     @property
     def score(self) -> NDArray[np.float64]:
-        """(n,) in [0, 1]: one minus the tail probability."""
+        """Return the score (n,) in [0, 1]: one minus the tail probability."""
         return np.asarray(-np.expm1(-np.log(10.0) * self.surprise))
 
 
 def score_series(
     batch: Sequence[Labelled], detector: str, preset: str, threshold: str = "static"
 ) -> list[Scores]:
-    """Score series of the same channels side by side, by the path that the daemon takes.
+    """Score series of the same channels side by side, on the code path of the daemon.
 
-    Rows enter in turn: the first of each series, the second …
+    Rows enter in turn: the first of each series, then the second, and so on.
     """
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
@@ -99,7 +100,7 @@ def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
 
 
 def random(series: Labelled) -> Scores:
-    """A score that knows nothing: uniform, flagged once in ten thousand rows."""
+    """Return random scores: uniform, flagged once in ten thousand rows."""
     scores = Scores.silent(series)
     rng = np.random.default_rng(
         [SEED, int(md5(series.name.encode(), usedforsecurity=False).hexdigest()[:8], 16)]
@@ -110,11 +111,10 @@ def random(series: Labelled) -> Scores:
 
 
 def difference(series: Labelled) -> Scores:
-    """|x_t − x_{t−1}| in units of its standard deviation over the warm-up, the largest over channels; flagged
-    from 4 on.
+    """Return |x_t − x_{t−1}|, the largest over channels, flagged from 4 on.
 
-    The unit makes series of different scale comparable for NAB's one threshold; within a series it changes no
-    ranking.
+    The unit is its standard deviation over the warm-up. It makes series of different scale comparable for
+    the common threshold of NAB, and changes no ranking within a series.
     """
     # beside a missing value: no step
     step = np.nan_to_num(np.abs(np.diff(series.values, axis=0, prepend=series.values[:1])))

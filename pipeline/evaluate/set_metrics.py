@@ -1,7 +1,6 @@
 """The metrics of one run: by series, over the set and over its two halves.
 
-Rows of the warm-up are cut off before anything is measured, but for "VUS-PR, whole series", which is taken as
-published.
+Rows of the warm-up are cut off first, except for "VUS-PR, whole series", which is computed as published.
 """
 
 from __future__ import annotations
@@ -54,14 +53,14 @@ class Measures:
     hit: bool | None
     events: Events
     confusion: Rows
-    kinds: dict[str, Events]  # where the set names the kinds of its anomalies
-    dropped: int = 0  # rows that the pipeline did not score: late, or of a time that was there before
-    # layout nab: what its detections win over silence at the best threshold of the corpus
+    kinds: dict[str, Events]  # if the set names the kinds of its anomalies
+    dropped: int = 0  # rows that the pipeline did not score: late, or with a repeated time
+    # layout nab: gain over no detection at the best threshold of the corpus
     nab_gain: float = NAN
 
 
 def measure(series: Labelled, scores: Scores, half: str) -> Measures:
-    """All metrics of one series."""
+    """Return all metrics of one series."""
     after = slice(series.warm_up, None)
     label, flag, surprise = series.label[after], scores.flag[after], scores.surprise[after]
     window = find_length(series.values[:, 0])
@@ -82,8 +81,9 @@ def measure(series: Labelled, scores: Scores, half: str) -> Measures:
 
 
 def _of_kind(series: Labelled, scores: Scores, kind: str) -> Events:
-    """Events of one kind; only ``events`` and ``found`` have a meaning, because no alarm says what kind it
-    means.
+    """Count the events of one kind.
+
+    Only ``events`` and ``found`` have a meaning, because an alarm has no kind.
     """
     spans = [
         span
@@ -97,9 +97,9 @@ def _of_kind(series: Labelled, scores: Scores, kind: str) -> Events:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of a set.
+    """A metric of a set.
 
-    ``better`` is 1 where more is better, −1 where less is, 0 where it is only context.
+    ``better`` is 1 if more is better, −1 if less is better, 0 if it is only context.
     """
 
     name: str
@@ -130,7 +130,7 @@ def _recall_of(kind: str) -> Metric:
 
 
 def _confusion(attribute: str) -> Callable[[Sequence[Measures]], float]:
-    """Over all rows of the series that have an anomaly, as the SKAB benchmark does."""
+    """Count over all rows of the series that have an anomaly, as in the SKAB benchmark."""
 
     def of(measures: Sequence[Measures]) -> float:
         labelled = [m.confusion for m in measures if m.events.events]
@@ -184,7 +184,7 @@ class Figure:
 
 @dataclass(slots=True)
 class Summary:
-    """All figures of a run, and its series."""
+    """All metrics of a run, and its series."""
 
     figures: list[Figure]
     measures: list[Measures]
@@ -194,7 +194,7 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Measure every series and the set; figures that have no meaning for the set are left out."""
+    """Measure every series and the set; metrics without a meaning for the set are omitted."""
     measures = [
         measure(series, scores, half)
         for series, scores, half in zip(run.series, run.scores, run.halves, strict=True)
@@ -211,8 +211,9 @@ def _figures(metrics: Sequence[Metric], measures: Sequence[Measures]) -> list[Fi
 
 
 def _best_rows(run: Run, measures: Sequence[Measures]) -> list[Figure]:
-    """Row F1 at the one threshold that is best for the whole set at a bearable false-alarm rate: where rows
-    are mostly anomalous, the best without that bound is to be always in alarm.
+    """Return row F1 at the best threshold of the set with a bounded false-alarm rate.
+
+    If most rows are anomalous, the best threshold without the bound flags every row.
     """
     labelled = [i for i, m in enumerate(measures) if m.events.events]
     if not labelled:
@@ -236,11 +237,11 @@ def _best_rows(run: Run, measures: Sequence[Measures]) -> list[Figure]:
 
 
 def _nab_figures(run: Run, measures: list[Measures]) -> list[Figure]:
-    """Three profiles at the best threshold of the whole corpus (each half at that same one), and at the
-    product's own.
+    """Return the scores of the three profiles.
 
-    Own threshold: every flagged row is a detection. Own alarms: only the first row of each alarm, which is
-    what a user is told of.
+    They are taken at the best threshold of the whole corpus (both halves use it), and at the own threshold
+    of the product. Own threshold: every flagged row is a detection. Own alarms: only the first row of each
+    alarm, for which a user is notified.
     """
     corpus = nab.corpus([len(series) for series in run.series], [series.windows for series in run.series])
     surprises = [scores.surprise for scores in run.scores]
@@ -272,7 +273,7 @@ def _onsets(flag: Bools) -> Bools:
 
 
 def as_dict(summary: Summary) -> dict[str, Any]:
-    """For JSON: figure → {all, a, b}, and the series one by one."""
+    """Return JSON values: metric → {all, a, b}, and the metrics of each series."""
     return {
         "metrics": {f.name: {"all": f.all, "a": f.a, "b": f.b} for f in summary.figures},
         "series": [_series(m) for m in summary.measures],

@@ -1,9 +1,8 @@
-"""Volume under the precision-recall surface, equal to
-``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``, but fast.
+"""Volume under the precision-recall surface (VUS-PR), computed fast.
 
-Paparrizos et al., "Volume under the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room"
-(NeurIPS 2024). The published code takes time proportional to rows × thresholds × windows; here each row falls
-once into the bucket of the thresholds that it passes.
+The result equals ``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``. Paparrizos et al., "Volume under the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room"
+(NeurIPS 2024). The published code takes time proportional to rows × thresholds × windows; here each row is
+put once into the bucket of the thresholds that it passes.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ _DEFAULT_WINDOW = 125
 
 
 def _autocorrelation(values: Floats, lags: int) -> NDArray[np.float64]:
-    """Sample autocorrelation at lags 0 … ``lags`` by FFT (biased, mean removed; a missing value counts as the
-    mean).
+    """Return the sample autocorrelation at lags 0 … ``lags``, by FFT.
+
+    It is biased, with the mean removed. A missing value counts as the mean.
     """
     known = np.isfinite(values)
     centred = np.where(known, values, 0.0) - known * (values[known].mean() if known.any() else 0.0)
@@ -35,8 +35,9 @@ def _autocorrelation(values: Floats, lags: int) -> NDArray[np.float64]:
 
 
 def find_length(values: Floats) -> int:
-    """The window of the metric: lag of the highest local maximum of the autocorrelation
-    (``find_length_rank(values, rank=1)``).
+    """Return the window of the metric, as ``find_length_rank(values, rank=1)``.
+
+    It is the lag of the highest local maximum of the autocorrelation.
     """
     base = 3
     correlation = _autocorrelation(np.asarray(values, np.float64)[:20_000], 400)[base:]
@@ -52,8 +53,9 @@ def find_length(values: Floats) -> int:
 def _margin_mass(
     label: Bools, truth: Segments, bucket: Ints, window: int, mass: Floats, weight: Floats
 ) -> None:
-    """Add up, per bucket, the soft labels of the rows beside the segments; ``weight`` (n,) is all zeros
-    before and after.
+    """Sum the soft labels of the rows beside the segments, per bucket.
+
+    ``weight`` (n,) is all zeros before and after the call.
     """
     n, half = len(label), window // 2
     for k in range(len(truth)):
@@ -72,9 +74,9 @@ def _margin_mass(
 
 @njit(cache=True)
 def _existence(truth: Segments, bucket: Ints, window: int, found: Floats) -> int:
-    """Count, per bucket, the widened segments whose best row lies in it; segments that touch are one.
+    """Count the widened segments whose best row lies in a bucket, per bucket.
 
-    Returns their number.
+    Segments that touch are one.     Returns their number.
     """
     n, half, total, k = len(bucket), window // 2, 0, 0
     while k < len(truth):
@@ -92,7 +94,7 @@ def _existence(truth: Segments, bucket: Ints, window: int, found: Floats) -> int
 
 @njit(cache=True)
 def _volume(label: Bools, truth: Segments, bucket: Ints, predicted: Floats, windows: int) -> float:
-    """Mean over windows 0 … ``windows`` of the area under the range precision-recall curve."""
+    """Return the mean area under the range precision-recall curve over windows 0 … ``windows``."""
     steps, rows_in = len(predicted), 0
     inside = np.zeros(steps)
     for row in range(len(label)):
@@ -117,7 +119,10 @@ def _volume(label: Bools, truth: Segments, bucket: Ints, predicted: Floats, wind
 
 
 def vus_pr(score: Floats, label: Bools, window: int, thresholds: int = THRESHOLDS) -> float:
-    """VUS-PR of one series; ``window`` from ``find_length`` of its values. NaN without an anomalous row."""
+    """Return the VUS-PR of one series, NaN without an anomalous row.
+
+    ``window`` is ``find_length`` of its values.
+    """
     label = np.asarray(label, bool)
     if not label.any():
         return float("nan")

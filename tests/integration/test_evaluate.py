@@ -21,7 +21,7 @@ from detectors import DetectorSpec, build
 from pipeline.cli.app import app
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts, report
-from pipeline.evaluate.runner import EvaluationTask, evaluate, yardstick
+from pipeline.evaluate.runner import EvaluationTask, evaluate, score_yardstick
 from pipeline.evaluate.scoring_run import score_series
 from pipeline.evaluate.set_metrics import summarise
 
@@ -190,7 +190,7 @@ def test_a_page_shows_misses_and_false_alarms(dataset, tmp_path):
     run.scores[0].flag = np.zeros(1500, bool)
     run.scores[1].flag = run.scores[1].flag | (np.arange(1500) == 1450)
     summary = summarise(run)
-    report.write(tmp_path / "r.html", run, summary, {"random": summarise(yardstick(run, "random"))})
+    report.write(tmp_path / "r.html", run, summary, {"random": summarise(score_yardstick(run, "random"))})
     html = (tmp_path / "r.html").read_text()
     assert "Missed events: 1" in html
     assert "no column label" in html

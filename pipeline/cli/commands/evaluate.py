@@ -130,11 +130,11 @@ def _evaluate(task: EvaluationTask, report: Path | None, json: bool) -> None:
 
 
 def _measure(run: Run) -> tuple[Summary, dict[str, Summary]]:
-    from pipeline.evaluate.runner import yardstick
+    from pipeline.evaluate.runner import score_yardstick
     from pipeline.evaluate.scoring_run import YARDSTICKS
     from pipeline.evaluate.set_metrics import summarise
 
-    return summarise(run), {name: summarise(yardstick(run, name)) for name in YARDSTICKS}
+    return summarise(run), {name: summarise(score_yardstick(run, name)) for name in YARDSTICKS}
 
 
 def _show(made: dict[str, Any]) -> None:
