@@ -1,5 +1,6 @@
-"""The commented config that ``forewatch init`` writes: the keys of an example, then every other key with its
-default, commented out.
+"""The commented config that ``forewatch init`` writes.
+
+It has the keys of an example, then every other key with its default, commented out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pydantic_core import PydanticUndefined
 from pipeline.config.schema import Config, FormatConfig, Secret, SourceConfig, Stream, format_duration
 
 _HEAD = """\
-# What forewatch watches, how its records look, and where the results go.
-# `forewatch check FILE` says what is wrong with this file (with --connect: tries it), `forewatch run FILE` starts it.
+# The streams to monitor, the format of their records, and the place of the results.
+# `forewatch check FILE` finds errors in this file; with --connect it also connects. `forewatch run FILE` starts it.
 # Lines that are commented out show the defaults. Every key is explained in docs/reference/configuration.md.
 # For completion in an editor: forewatch schema > forewatch.schema.json
 # yaml-language-server: $schema=./forewatch.schema.json
@@ -26,7 +27,7 @@ _HEAD = """\
 
 _KAFKA = {"brokers": ["localhost:9092"]}
 
-#: One stream to begin with, by preset.
+#: Example streams by preset.
 STREAMS: dict[str, dict[str, Any]] = {
     "sensor": {
         "plant": {
@@ -64,46 +65,46 @@ STREAMS: dict[str, dict[str, Any]] = {
     },
 }
 
-_COLUMN, _WIDTH = 48, 140
+_COMMENT_COLUMN, _MAX_WIDTH = 48, 140
 _BARE = re.compile(r"[\w./*+@][\w ./*:+@-]*")
 
 
 def template(preset: str) -> str:
-    """A config file for ``preset`` (a key of STREAMS) that ``forewatch check`` accepts as it is."""
+    """Return a config file for ``preset`` (a key of STREAMS) that ``forewatch check`` accepts."""
     values = {"database": Config.model_fields["database"].default, "streams": STREAMS[preset]}
-    return _HEAD + "\n".join(_model(Config, values, "")) + "\n"
+    return _HEAD + "\n".join(_model_lines(Config, values, "")) + "\n"
 
 
-def _model(model: type[BaseModel], values: dict[str, Any], indent: str) -> list[str]:
-    """Lines of the keys that have a value, then those of the others, commented out."""
+def _model_lines(model: type[BaseModel], values: dict[str, Any], indent: str) -> list[str]:
+    """Return the lines of the keys with a value, then those of the others, commented out."""
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     lines = []
     for key in values:
-        lines += _key(key, fields[key], values[key], indent)
+        lines += _key_lines(key, fields[key], values[key], indent)
     for key, field in fields.items():
         if key in values:
             continue
-        if model in (SourceConfig, FormatConfig):  # exactly one of its keys may stand there
-            lines.append(_line(f"{indent}# or {key}:", _meaning(field)))
+        if model in (SourceConfig, FormatConfig):  # exactly one of its keys may be set
+            lines.append(_commented_line(f"{indent}# or {key}:", _meaning(field)))
         else:
-            lines += _key(key, field, _default(field), indent if "#" in indent else f"{indent}# ")
+            lines += _key_lines(key, field, _default(field), indent if "#" in indent else f"{indent}# ")
     return lines
 
 
-def _key(key: str, field: FieldInfo, value: Any, indent: str) -> list[str]:
+def _key_lines(key: str, field: FieldInfo, value: Any, indent: str) -> list[str]:
     inner = _inner_model(field)
     if inner is None or inner is Secret or not value:
-        return [_line(f"{indent}{key}: {_inline(value)}", _meaning(field))]
-    lines = [_line(f"{indent}{key}:", _meaning(field))]
+        return [_commented_line(f"{indent}{key}: {_inline(value)}", _meaning(field))]
+    lines = [_commented_line(f"{indent}{key}:", _meaning(field))]
     if inner is Stream:  # a mapping of names to models
         for name, stream in value.items():
-            lines += [f"{indent}  {name}:", *_model(inner, stream, f"{indent}    ")]
+            lines += [f"{indent}  {name}:", *_model_lines(inner, stream, f"{indent}    ")]
         return lines
-    return lines + _model(inner, value, f"{indent}  ")
+    return lines + _model_lines(inner, value, f"{indent}  ")
 
 
 def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model that the field holds, also as ``X | None`` or ``dict[str, X]``."""
+    """Return the model of the field, also from ``X | None`` or ``dict[str, X]``."""
     candidates = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
@@ -119,12 +120,12 @@ def _default(field: FieldInfo) -> Any:
     if _inner_model(field) is Secret:
         return {"env": "NAME"}
     value = field.get_default(call_default_factory=True)
-    assert value is not PydanticUndefined, "a required key must stand in the example"
+    assert value is not PydanticUndefined, "a required key must be in the example"
     return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
 
 
 def _inline(value: Any) -> str:
-    """YAML in one line."""
+    """Format a value as YAML in one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -136,12 +137,12 @@ def _inline(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else json.dumps(value)
 
 
-def _line(text: str, meaning: str) -> str:
-    """``text`` with its meaning beside it, or above it where it is too long for that."""
+def _commented_line(text: str, meaning: str) -> str:
+    """Return ``text`` with its meaning beside it, or above it if both are too long for one line."""
     if not meaning:
         return text
-    if len(text) < _COLUMN and len(meaning) <= _WIDTH - _COLUMN - 2:
-        return f"{text:<{_COLUMN}}# {meaning}"
+    if len(text) < _COMMENT_COLUMN and len(meaning) <= _MAX_WIDTH - _COMMENT_COLUMN - 2:
+        return f"{text:<{_COMMENT_COLUMN}}# {meaning}"
     indent = text[: len(text) - len(text.lstrip(" #"))] + "# "
-    above = textwrap.wrap(meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    above = textwrap.wrap(meaning, _MAX_WIDTH, initial_indent=indent, subsequent_indent=indent)
     return "\n".join([*above, text])

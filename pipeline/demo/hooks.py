@@ -18,7 +18,8 @@ class Receiver:
     def __init__(self) -> None:
         self.arrived = self.resolved = 0
 
-    def words(self, arrival: Arrival) -> str:
+    def describe(self, arrival: Arrival) -> str:
+        """Count a webhook and return its text for the terminal."""
         self.arrived += 1
         self.resolved += arrival.payload.kind == "resolved"
         if self.arrived == 1:
@@ -36,7 +37,7 @@ def receiver(folder: Path, say: Callable[[str], None]) -> Iterator[tuple[Receive
     secret, path, counter = new_secret(), folder / "hook.secret", Receiver()
     path.touch(mode=0o600)
     path.write_text(secret + "\n")
-    server = HttpServer("127.0.0.1", 0, hook_routes([secret], say, words=counter.words))
+    server = HttpServer("127.0.0.1", 0, hook_routes([secret], say, words=counter.describe))
     server.start()
     try:
         yield counter, f"{server.url}/hook", path

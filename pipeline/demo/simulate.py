@@ -1,4 +1,6 @@
-"""Simulated sources with a seed and with faults to inject. They share no code with the detectors.
+"""Simulated sources with a seed and with faults to inject.
+
+They share no code with the detectors.
 
 A world advances tick by tick in simulated time and yields (key, JSON) records. ``inject`` begins a fault that
 lasts for some ticks.
@@ -48,7 +50,7 @@ class World(ABC):
 
     @property
     def age(self) -> int:
-        """Ticks since the fault began."""
+        """Return the ticks since the fault began."""
         return self.faults[self._kind] - self._left
 
     @abstractmethod
@@ -57,7 +59,7 @@ class World(ABC):
 
         Args:
             time_s: Simulated time.
-            index: Place of the target.
+            index: Index of the target.
             target: Name of the target.
             fault: Kind of its current fault, "" for none.
         """

@@ -51,6 +51,7 @@ class Keys:
         self._actions = {"i": inject, "q": quit_}
 
     def run(self, stop: threading.Event) -> None:
+        """Read keys until ``stop`` is set."""
         if not sys.stdin.isatty():
             return
         import termios

@@ -41,7 +41,7 @@ def detector_spec(stream: Stream) -> DetectorSpec:
 
 
 def _zone_of_rhythms(stream: Stream) -> str:
-    """Return the time zone of daily rhythms, "" for UTC and where the decision does not use one."""
+    """Return the time zone of daily rhythms, "" for UTC and if the decision does not use one."""
     if stream.decision == "surprise":
         return ""
     if stream.timezone is not None:
@@ -74,7 +74,8 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
 class Champion:
     """The detector of a stream's champion.
 
-    ``promotion`` is the row that names it. ``refused`` says why the named version cannot be used.
+    ``promotion`` is the row that names it. ``refused`` is the reason why the named version cannot be
+    used.
     """
 
     detector: Detector

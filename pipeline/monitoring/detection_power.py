@@ -28,16 +28,14 @@ from pipeline.training.synthetic_changes import KINDS, ROWS, probe, robust_devia
 from storage.model_store import monitor_state
 from storage.sql.database import Database
 
-# of a core; below the two hundredths that are promised, which also hold where nothing else is done than
-# scoring
+# Maximum share of a core. The documented share is 0.02; the margin covers a process that only scores.
 SHARE: Final = 0.015
-AT_ONCE: Final = 8  # series that are watched side by side
-PAST: Final = 64  # rows that say how far a series spreads
-# points that a series must have had: what is caught of a series that has just begun, the next round says
-MIN_POINTS: Final = 200
-KEPT: Final = 10_000  # series whose last figures are kept
-STALE_NS: Final = 86_400_000_000_000  # a series silent for this long is given up
-TOLD_SECONDS: Final = 5.0
+MAX_OBSERVED_SERIES: Final = 8  # at a time
+DEVIATION_ROWS: Final = 64  # rows from which the robust deviation is computed
+MIN_POINTS: Final = 200  # points of a series before it is measured; a new series waits for a later round
+MAX_KEPT_SERIES: Final = 10_000  # series whose last figures are kept
+STALE_NS: Final = 86_400_000_000_000  # a series without points for this long is dropped
+METRICS_INTERVAL_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +122,8 @@ def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) 
 
 
 @dataclass(slots=True)
-class _Watched:
-    """One series: first its past, then a copy of its state, then the rows on which everything is tried."""
+class _ObservedSeries:
+    """One observed series: its past, then a copy of its state, then the rows of the trials."""
 
     slot: int
     key: Key
@@ -140,7 +138,7 @@ class _Watched:
 
 
 class PowerSink:
-    """The sink; ``found`` has the last figures by name of the series.
+    """Sink that measures detection power; ``found`` has the last figures by name of the series.
 
     ``keep`` receives the figures of each series; ``kept`` are stored figures of the same model.
     """
@@ -156,12 +154,11 @@ class PowerSink:
         self.found = _by_series(kept)
         self._keep = keep
         self.spent = 0.0
-        # seconds of one piece of work, the longest so far: what is not there yet is not spent
-        self._dearest = 0.02
+        self._longest_work_s = 0.02  # longest piece of work so far; work starts only if it fits the share
         self._scorer, self._metrics, self._clock = scorer, metrics, clock
         self._detector = scorer.detector
-        self._begun = self._told = clock()
-        self._watched: list[_Watched] = []
+        self._started_at = self._published_at = clock()
+        self._observed: list[_ObservedSeries] = []
         self._round: list[int] = []
         self._rounds = 0
 
@@ -169,14 +166,14 @@ class PowerSink:
         if result.scored is None:
             return
         start = self._clock()
-        # a promotion: what was begun with the other one says nothing
+        # After a promotion, figures of the former detector are not valid.
         if self._scorer.detector is not self._detector:
-            self._detector, self._watched, self.found = self._scorer.detector, [], {}
+            self._detector, self._observed, self.found = self._scorer.detector, [], {}
         self._collect(result.scored.points)
         collected = self._clock()
-        if self.spent + self._dearest <= SHARE * (start - self._begun):
-            self._work()
-            self._dearest = max(self._dearest, self._clock() - collected)
+        if self.spent + self._longest_work_s <= SHARE * (start - self._started_at):
+            self._probe_or_start()
+            self._longest_work_s = max(self._longest_work_s, self._clock() - collected)
         took = self._clock() - start
         self.spent += took
         self._metrics.seconds(took)
@@ -184,14 +181,12 @@ class PowerSink:
     def close(self) -> None:
         """Nothing to release."""
 
-    # ------------------------------------------------------------------------------------------------
-
     def _collect(self, points: Points) -> None:
-        if not self._watched:
+        if not self._observed:
             return
         keys, now = self._scorer.series.by_slot, int(points.time[-1])
-        rows = np.flatnonzero(np.isin(points.slot, [one.slot for one in self._watched]))
-        for one in self._watched:
+        rows = np.flatnonzero(np.isin(points.slot, [one.slot for one in self._observed]))
+        for one in self._observed:
             mine = rows[points.slot[rows] == one.slot]
             if not len(mine):
                 continue
@@ -200,24 +195,24 @@ class PowerSink:
                 one.after.append(take_points(points, mine))
                 continue
             one.past.append(points.values[mine])
-            if sum(map(len, one.past)) >= PAST:  # the engine's state is that after this batch
+            if sum(map(len, one.past)) >= DEVIATION_ROWS:  # the state of the engine is that after this batch
                 one.state = {
                     name: array[[one.slot]] for name, array in self._scorer.series.state["detector"].items()
                 }
         gone = {
             id(one)
-            for one in self._watched
+            for one in self._observed
             if one.slot >= len(keys) or keys[one.slot] != one.key or now - one.last_ns > STALE_NS
         }
-        self._watched = [one for one in self._watched if id(one) not in gone]
+        self._observed = [one for one in self._observed if id(one) not in gone]
 
-    def _work(self) -> None:
+    def _probe_or_start(self) -> None:
         """Probe one series or start others; one thing at a time, so that no batch waits."""
-        ready = next((one for one in self._watched if one.ready), None)
+        ready = next((one for one in self._observed if one.ready), None)
         if ready is None:
-            self._begin()
+            self._start_series()
             return
-        self._watched.remove(ready)
+        self._observed.remove(ready)
         assert ready.state is not None
         name = self._scorer.name_of(ready.slot)
         points = take_points(_joined(ready.after), np.arange(ROWS))
@@ -226,30 +221,30 @@ class PowerSink:
         if some := probe(self._detector, ready.state, 0, points, name, deviation, _seed(name, self._rounds)):
             self.found.pop(name, None)
             self.found[name] = some
-            if len(self.found) > KEPT:
+            if len(self.found) > MAX_KEPT_SERIES:
                 del self.found[next(iter(self.found))]
             self._keep(name, some)
-        self._tell()
+        self._publish_metrics()
 
-    def _begin(self) -> None:
+    def _start_series(self) -> None:
         table = self._scorer.series
         if not self._round:
             self._rounds += 1
             live = [slot for slot, key in enumerate(table.by_slot) if key is not None]
             self._round = np.random.default_rng(self._rounds).permutation(live).tolist()
-        busy = {one.slot for one in self._watched}
-        while self._round and len(self._watched) < AT_ONCE:
+        busy = {one.slot for one in self._observed}
+        while self._round and len(self._observed) < MAX_OBSERVED_SERIES:
             slot = self._round.pop()
             key = table.by_slot[slot] if slot < len(table.by_slot) else None
             if key is not None and slot not in busy and table.state["windows"]["seq"][slot] >= MIN_POINTS:
-                self._watched.append(
-                    _Watched(slot, key, last_ns=int(table.state["windows"]["last_time"][slot]))
+                self._observed.append(
+                    _ObservedSeries(slot, key, last_ns=int(table.state["windows"]["last_time"][slot]))
                 )
 
-    def _tell(self) -> None:
+    def _publish_metrics(self) -> None:
         now = self._clock()
-        if now - self._told >= TOLD_SECONDS or len(self.found) == 1:
-            self._told = now
+        if now - self._published_at >= METRICS_INTERVAL_SECONDS or len(self.found) == 1:
+            self._published_at = now
             for one in summaries(power for some in self.found.values() for power in some):
                 self._metrics.kind(one.kind, one.minimum_size, one.delay, one.undetectable_share)
 

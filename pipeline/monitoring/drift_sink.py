@@ -25,8 +25,7 @@ from pipeline.scoring.series_table import metadata
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from storage.model_store.monitor_state import DriftState
 
-#: How often what is known is kept.
-KEEP_SECONDS = 300.0
+SAVE_INTERVAL_SECONDS = 300.0
 _POOLED = "pooled."  # tensors of all series together
 
 
@@ -74,7 +73,7 @@ class DriftSink:
         self._generation = -1
         for one in sorted(kept, key=lambda one: one.saved_ns):
             self._kept[one.partition], pooled = _decoded(one.state)
-            self._monitor.restore_pooled(pooled)  # of the process that saved last
+            self._monitor.restore_pooled(pooled)  # the last process that saved wins
             if one.quiet_until_ns is not None:
                 self._monitor.quiet_until = max(
                     self._monitor.quiet_until or one.quiet_until_ns, one.quiet_until_ns
@@ -84,11 +83,11 @@ class DriftSink:
     def append(self, result: BatchResult) -> None:
         if result.scored is None:
             return
-        self._follow()
+        self._follow_series_table()
         drift = self._monitor.update(result.scored.points, result.scored.verdicts)
         if drift is not None:
             self._on_drift(self._evidence(drift))
-        if drift is not None or time.monotonic() - self._kept_at >= KEEP_SECONDS:
+        if drift is not None or time.monotonic() - self._kept_at >= SAVE_INTERVAL_SECONDS:
             self._save()
 
     def close(self) -> None:
@@ -109,8 +108,8 @@ class DriftSink:
                     partition, partial(_state, stream, partition, keys, known, self._monitor.quiet_until)
                 )
 
-    def _follow(self) -> None:
-        """Slots that have another series than before begin anew, or where that series was when it was kept."""
+    def _follow_series_table(self) -> None:
+        """Reset the slots that have a new series, or restore the stored state of that series."""
         table = self._scorer.series
         if table.generation == self._generation:
             return
@@ -126,7 +125,7 @@ class DriftSink:
     def _restore(self, slots: Sequence[int]) -> None:
         """Restore each series once: later its own state is newer than the stored one."""
         table = self._scorer.series
-        found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row of what was kept
+        found: dict[Partition, list[tuple[int, int]]] = {}  # slot, and its row in the stored state
         for slot in slots:
             partition = table.partition(slot)
             if (
@@ -136,7 +135,7 @@ class DriftSink:
                 found.setdefault(partition, []).append((slot, place))
         for partition, pairs in found.items():
             there, places = np.array(pairs, np.int32).T
-            with suppress(ValueError):  # the stream had other channels then
+            with suppress(ValueError):  # the channels of the stream have changed
                 self._monitor.restore(
                     there, {name: array[places] for name, array in self._kept[partition][1].items()}
                 )

@@ -2,7 +2,7 @@
 
 Its positions and snapshots have a reader name of their own and are deleted at the end. Its anomalies belong to
 the stream and have the ids that the daemon would give them: with the same model a second run changes nothing.
-With another model an anomaly is written again as that model sees it.
+With another model an anomaly is overwritten by the result of that model.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class BackfillReport:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
         read = self.counts.read()
         outcomes = {name: count for name, count in asdict(self.counts).items() if name != "buffered"}
         speed = {
@@ -129,7 +130,7 @@ def run_backfill(
 
 
 def _sinks(tally: _Tally, scores: Path | None, scorer: StreamScorer) -> list[Sink]:
-    """Open the file of scores here, so that an unwritable one is an error before any work is done."""
+    """Return the sinks; an unwritable file of scores is an error before the run starts."""
     return [tally] if scores is None else [tally, ScoresWriter(scores, scorer)]
 
 

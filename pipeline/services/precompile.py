@@ -1,8 +1,9 @@
 """Compile ahead everything that numba compiles: ``python -m pipeline.services.precompile``.
 
-The machine code is kept beside the sources (or in NUMBA_CACHE_DIR) and survives this process: a second run
-takes seconds, and only what was changed since is compiled again. One process does it: two of them compile
-most kernels twice, because the detectors share them, which wins a tenth of the time for a third more work.
+The machine code is kept beside the sources (or in NUMBA_CACHE_DIR). A second run takes seconds and compiles
+changed sources only. The cache of a function does not depend on the functions that it calls in other files:
+``sh tools/dev.sh clean`` removes it. Compilation runs in one process. Two processes would compile most kernels
+twice, because the detectors share them: a tenth less time for a third more work.
 """
 
 from __future__ import annotations

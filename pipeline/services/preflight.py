@@ -20,11 +20,11 @@ from pipeline.sources import make_source
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 
 #: Number of the newest records of each partition that are decoded.
-SAMPLE = 200
+SAMPLE_RECORDS = 200
 #: Number of decoded points that are shown.
-SHOWN = 3
-_TIMEOUT = 10.0
-_QUIET = 2.0
+MAX_SHOWN_POINTS = 3
+_TIMEOUT_SECONDS = 10.0
+_QUIET_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -32,11 +32,11 @@ class DatabaseProbe:
     """Result of the check of the database; ``exit_code`` is that of the error, 0 without one."""
 
     url: str
-    said: str
+    message: str
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        return {"url": self.url, "said": self.said, "usable": self.exit_code == 0}
+        return {"url": self.url, "said": self.message, "usable": self.exit_code == 0}
 
 
 @dataclass(slots=True)
@@ -85,13 +85,16 @@ def probe_database(config: Config) -> DatabaseProbe:
 
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:
-    """Read the newest records of a stream, as a member of a group of its own, and decode them; and what its
-    ``warm_start`` names.
+    """Read and decode the newest records of a stream, and the files of its ``warm_start``.
+
+    The records are read with a consumer group of their own.
     """
-    probe = _probed(name, stream, lambda: [make_source(name, _apart(name, stream.source))], _try_records)
+    probe = _probe(
+        name, stream, lambda: [make_source(name, _with_own_group(name, stream.source))], _try_records
+    )
     if (warm_start := stream.warm_start) is not None:
         files = f"{name}, warm_start {warm_start}"
-        probe.past = _probed(
+        probe.past = _probe(
             files,
             stream,
             lambda: [warm_start_source(name, stream, [one]) for one in warm_start_files(name, warm_start)],
@@ -101,7 +104,7 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
     return probe
 
 
-def _probed(
+def _probe(
     name: str,
     stream: Stream,
     make: Callable[[], list[Source]],
@@ -121,7 +124,7 @@ def _probed(
     return probe
 
 
-def _apart(name: str, source: models.SourceConfig) -> models.SourceConfig:
+def _with_own_group(name: str, source: models.SourceConfig) -> models.SourceConfig:
     """Return the source with a new consumer group, so that a running daemon keeps its partitions."""
     if source.kafka is None:
         return source
@@ -131,28 +134,28 @@ def _apart(name: str, source: models.SourceConfig) -> models.SourceConfig:
 
 def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
     for topic in stream.source.kafka.topics if stream.source.kafka is not None else ():
-        source.identity(Partition(topic, 0))  # names a topic that is not there, which a group would wait for
+        source.identity(Partition(topic, 0))  # reports a missing topic; a consumer group would wait for it
     wanted: dict[Partition, int] = {}
-    started = heard = time.monotonic()
-    while time.monotonic() - started < _TIMEOUT and (not wanted or probe.read < sum(wanted.values())):
-        poll = source.poll(SAMPLE, 0.5)
-        wanted |= _begin(poll, source)
+    started = last_data = time.monotonic()
+    while time.monotonic() - started < _TIMEOUT_SECONDS and (not wanted or probe.read < sum(wanted.values())):
+        poll = source.poll(SAMPLE_RECORDS, 0.5)
+        wanted |= _seek_newest(poll, source)
         for records in poll.records:
             _decode(probe, stream, records)
-        heard = time.monotonic() if poll.records or poll.assigned else heard
-        if poll.finished or (wanted and time.monotonic() - heard > _QUIET):
+        last_data = time.monotonic() if poll.records or poll.assigned else last_data
+        if poll.finished or (wanted and time.monotonic() - last_data > _QUIET_SECONDS):
             break
     if not wanted:
         raise SourceError(
-            f"no partition could be read within {_TIMEOUT:.0f} s; check that the topics or "
+            f"no partition could be read within {_TIMEOUT_SECONDS:.0f} s; check that the topics or "
             f"files exist and that this user can read them"
         )
     probe.partitions = len(wanted)
 
 
 def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:
-    """The first records of a file of past points: the end of a long one would take long to find."""
-    for records in next(read_all(source, SAMPLE), ()):
+    """Decode the first records of a warm-start file; the end of a long file takes long to find."""
+    for records in next(read_all(source, SAMPLE_RECORDS), ()):
         _decode(probe, stream, records)
     probe.partitions += 1
 
@@ -163,19 +166,21 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
     probe.decoded += columns.records
     for letter in dead:
         probe.refused[letter.reason] = (probe.refused.get(letter.reason, (0, ""))[0] + 1, letter.detail)
-    for row in range(min(len(columns), SHOWN - len(probe.samples))):
+    for row in range(min(len(columns), MAX_SHOWN_POINTS - len(probe.samples))):
         values = dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
         probe.samples.append(
             Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values)
         )
 
 
-def _begin(poll: Poll, source: Source) -> dict[Partition, int]:
+def _seek_newest(poll: Poll, source: Source) -> dict[Partition, int]:
     """Seek to the newest records of the assigned partitions; return their number by partition."""
     if not poll.assigned:
         return {}
     bounds = source.bounds(poll.assigned)
-    starts = {partition: max(bound.beginning, bound.end - SAMPLE) for partition, bound in bounds.items()}
+    starts = {
+        partition: max(bound.beginning, bound.end - SAMPLE_RECORDS) for partition, bound in bounds.items()
+    }
     for partition, start in starts.items():
         source.seek(partition, start)
     source.resume(poll.assigned)

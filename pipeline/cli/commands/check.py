@@ -110,7 +110,7 @@ def _connect(file: str, config: Config, json: bool) -> None:
         found = {"database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]}
         show_json({"file": file, "valid": True, "warnings": _warnings(config)} | found)
     else:
-        print(f"database: {database.said}")
+        print(f"database: {database.message}")
         for one in (both for stream in streams for both in (stream, stream.past) if both is not None):
             _show_stream(one)
     if exit_code:

@@ -191,7 +191,7 @@ def test_it_begins_nothing_while_it_has_taken_more_than_its_share(monkeypatch) -
         lambda live: PowerSink(live, PowerMetrics(Metrics(), "plant"), Clock(0.01)), sensors(12, 12)
     )
     assert sink is not None
-    elapsed = sink._clock() - sink._begun
+    elapsed = sink._clock() - sink._started_at
     assert len(calls) <= 2  # on this clock every batch takes as long as everything else
     assert sink.spent <= elapsed
 
@@ -201,12 +201,12 @@ def test_a_series_that_goes_away_or_another_model_ends_what_was_begun(eager) -> 
     sink = eager(live, Metrics())
     for records in batches(sensors(3, 4)):
         sink.append(live.process([records]))
-    assert sink._watched
-    kept = sink._watched[0]
+    assert sink._observed
+    kept = sink._observed[0]
     live.drop(Partition("t", 0))
     for records in batches(sensors(3, 1) + 1.0):
         sink.append(live.process([records]))
-    assert kept not in sink._watched
+    assert kept not in sink._observed
     live.detector = build(LIGHT)
     sink.found = {"s0": []}
     for records in batches(sensors(3, 1), begin=1000):
