@@ -21,6 +21,12 @@ find_python() {
     exit 2
 }
 
+# The cache of a compiled function does not depend on the functions that it calls in other files, so that a changed
+# callee would not be noticed.
+remove_compiled() {
+    find detectors pipeline storage \( -name '*.nbi' -o -name '*.nbc' \) -exec rm -f {} +
+}
+
 # Installs once: the stamp holds what it was made from, so a changed lock or pyproject installs again.
 setup() {
     wanted=$(cksum requirements.lock pyproject.toml)
@@ -31,6 +37,7 @@ setup() {
     echo "installing into $VENV (about 6.8 GB, most of it PyTorch; once)" >&2
     "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
     "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+    remove_compiled
     "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
     echo "$wanted" >"$STAMP"
 }
@@ -57,7 +64,10 @@ case $target in
         "$BIN/python" -m pip install --quiet uv
         "$BIN/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
         ;;
-    clean) rm -rf "$VENV" build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis ;;
+    clean)
+        rm -rf "$VENV" build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+        remove_compiled
+        ;;
     *)
         echo "usage: make setup|demo|test|lint|format|docs|lock|clean (or: sh tools/dev.sh TARGET)" >&2
         exit 2
