@@ -80,3 +80,7 @@ class Cluster(ConfigModel):
         None, description="address of a Dask scheduler, tcp://host:8786 or tls://host:8786"
     )
     tls: Tls | None = None
+    environment: list[str] = Field(
+        [],
+        description="environment variables that the worker on this machine also gets, for example AWS_PROFILE; it gets no other variable of the daemon that may hold a secret",
+    )

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 
 from pipeline.core.errors import NotInstalled
 
-_TRAINING_PACKAGES = {"torch": "PyTorch", "distributed": "Dask"}
+_TRAINING_PACKAGES = {"torch": "PyTorch", "distributed": "Dask", "cryptography": "cryptography"}
+#: Packages that only the worker needs; its certificates are made on this machine.
+_WORKER_PACKAGES = ("torch", "cryptography")
 
 
 def missing_for_training(*, on_this_machine: bool = True) -> str | None:
@@ -20,7 +22,7 @@ def missing_for_training(*, on_this_machine: bool = True) -> str | None:
     missing = [
         name
         for module, name in _TRAINING_PACKAGES.items()
-        if (on_this_machine or module != "torch") and not _is_installed(module)
+        if (on_this_machine or module not in _WORKER_PACKAGES) and not _is_installed(module)
     ]
     if not missing:
         return None

@@ -30,6 +30,12 @@ CONNECT_SECONDS = 10.0
 SCHEDULER_TIMEOUT_SECONDS = 60.0
 RESTART_SECONDS = 2.0
 
+_LOCAL_SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+
 
 class ClusterUnavailable(ForewatchError):
     """The Dask scheduler does not answer."""
@@ -103,11 +109,16 @@ class DaskWorkers:
         )
 
     def _start_local(self) -> Client:
-        """Start one worker process with one thread; it and its temporary files end with this process."""
+        """Start one worker process with one thread; it and its temporary files end with this process.
+
+        Only this process can connect: scheduler and worker listen on loopback and ask for a certificate that is
+        made here and stays in memory. They serve no dashboard and no other page.
+        """
         import dask
         from distributed import Client, LocalCluster
+        from distributed.security import Security
 
-        self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        self._stack.enter_context(dask.config.set(_LOCAL_SETTINGS))
         folder = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="forewatch-worker-", ignore_cleanup_errors=True)
         )
@@ -115,7 +126,10 @@ class DaskWorkers:
             n_workers=1,
             threads_per_worker=1,
             host="127.0.0.1",
+            security=Security.temporary(),
+            # Without an address the empty HTTP server would take port 8787.
             dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             resources={"GPU": 1} if has_gpu() else None,
             local_directory=folder,

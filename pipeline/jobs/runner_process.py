@@ -12,8 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Config
+from pipeline.jobs.worker_environment import forget_database_variables, runner_environment
+
+if TYPE_CHECKING:
+    from storage.sql.database import Database
 
 #: Time after which a runner without work ends.
 IDLE_SECONDS = 30.0
@@ -47,7 +52,10 @@ class RunnerProcess:
         command = [sys.executable, "-m", "pipeline.jobs.runner_process"]
         # A new session: Ctrl-C on the terminal reaches only the parent, which stops its child in order.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, env=os.environ | quiet, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            env=runner_environment(config, os.environ) | quiet,
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(config.model_dump_json(by_alias=True, exclude_unset=True).encode())
@@ -70,8 +78,9 @@ def main() -> None:
     """Run the child process."""
     parent = os.getppid()
     os.nice(NICENESS)
+    os.umask(0o077)
     config = Config.model_validate_json(sys.stdin.buffer.read())
-    from pipeline.database import database_of, owner_name
+    from pipeline.database import owner_name
     from pipeline.jobs.dask_workers import DaskWorkers
     from pipeline.jobs.runner import Runner
     from pipeline.observability.log_setup import configure_logs
@@ -80,12 +89,24 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    database = database_of(config)
+    database = _open_database(config)
+    forget_database_variables(config)
     try:
         runner = Runner(config, database, owner_name(), DaskWorkers(config.cluster))
         runner.run(stop, IDLE_SECONDS, orphaned=lambda: os.getppid() != parent)
     finally:
         database.close()
+
+
+def _open_database(config: Config) -> Database:
+    """Connect with a password that is kept in memory, because the environment is emptied afterwards."""
+    from pipeline.database import database_of
+    from storage.sql.database import Database
+
+    password = os.environ.get("PGPASSWORD")
+    if password is None or config.database_password is not None or config.database.startswith("sqlite"):
+        return database_of(config)
+    return Database(config.database, password)
 
 
 if __name__ == "__main__":  # Dask spawns its workers, and they import this module.

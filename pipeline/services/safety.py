@@ -11,7 +11,15 @@ from pipeline.config.schema import Config
 
 def safety_warnings(config: Config) -> list[str]:
     """Return one line for each setting that leaves a door open."""
-    return list(_kafka(config))
+    return [*_kafka(config), *_scheduler(config)]
+
+
+def _scheduler(config: Config) -> Iterator[str]:
+    if (config.cluster.scheduler or "").startswith("tcp://"):
+        yield (
+            "cluster.scheduler: everyone who reaches a tcp:// scheduler can run code on its workers and in "
+            "trainings; use tls:// with certificates"
+        )
 
 
 def _kafka(config: Config) -> Iterator[str]:
