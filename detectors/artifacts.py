@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse
@@ -191,10 +194,18 @@ def _write(path: str, data: bytes) -> None:
     """Write under a temporary name, then rename: a file appears whole or not at all."""
     try:
         fs, name = fsspec.core.url_to_fs(path)
-        fs.makedirs(fs._parent(name), exist_ok=True)
+        local = isinstance(fs, LocalFileSystem)
+        if local:
+            _make_private_folder(Path(fs._parent(name)))
+        else:
+            fs.makedirs(fs._parent(name), exist_ok=True)
         part = f"{name}.{uuid4().hex}.part"
         try:
-            fs.pipe_file(part, data)
+            if local:
+                with open(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                    file.write(data)
+            else:
+                fs.pipe_file(part, data)
             fs.mv(part, name)
         except BaseException:
             with suppress(OSError):
@@ -204,3 +215,12 @@ def _write(path: str, data: bytes) -> None:
         raise ArtifactError(
             f"cannot write {path}: {error}; check that the folder may be written and has room"
         ) from error
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Create a folder and its missing parents with mode 0700; those that exist keep their mode."""
+    if not folder.exists():
+        _make_private_folder(folder.parent)
+        with suppress(FileExistsError):  # another process was faster
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o700)

@@ -30,6 +30,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.core.errors import ForewatchError, SourceUnavailable
+from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.local_kafka.distribution import ensure_jars
 
 HOST = "127.0.0.1"
@@ -219,10 +220,11 @@ class LocalBroker:
                     "server.properties",
                 ]
             )
-        with open(self.data_dir / "server.log", "wb") as log:
+        with open(self.data_dir / "server.log", "wb", opener=private_opener) as log:
             child = subprocess.Popen(
                 [*java, "kafka.Kafka", "server.properties"],
                 cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                umask=0o077,
             )  # fmt: skip
         # The process outlives this object: no ResourceWarning and no wait. psutil observes it from here on.
         child.returncode = 0
@@ -239,11 +241,13 @@ class LocalBroker:
             "log.dirs": str(self.data_dir / "data"),
             **self._settings,
         }
-        (self.data_dir / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-        (self.data_dir / "log4j2.yaml").write_text(_LOGGING)
+        self._write("server.properties", "".join(f"{k}={v}\n" for k, v in settings.items()))
+        self._write("log4j2.yaml", _LOGGING)
 
     def _run(self, command: list[str]) -> None:
-        done = subprocess.run(command, cwd=self.data_dir, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.data_dir, capture_output=True, text=True, check=False, umask=0o077
+        )
         if done.returncode != 0:
             raise BrokerError(
                 f"could not prepare {self.data_dir} for Kafka:\n{(done.stdout + done.stderr)[-2000:]}"
@@ -275,15 +279,18 @@ class LocalBroker:
             return _State(cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
 
     def _save(self, state: _State) -> None:
-        scratch = self.data_dir / "broker.json.new"
-        scratch.write_text(json.dumps(asdict(state), indent=1))
-        os.replace(scratch, self.data_dir / "broker.json")
+        self._write("broker.json.new", json.dumps(asdict(state), indent=1))
+        os.replace(self.data_dir / "broker.json.new", self.data_dir / "broker.json")
+
+    def _write(self, name: str, text: str) -> None:
+        with open(self.data_dir / name, "w", opener=private_opener) as file:
+            file.write(text)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Lock the folder, so that two processes that start the broker at once get one."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.data_dir / "up.lock", "w") as guard:
+        make_private_folder(self.data_dir)
+        with open(self.data_dir / "up.lock", "w", opener=private_opener) as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
 

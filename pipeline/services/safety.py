@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import make_url
 
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.kafka_rules import sends_password_in_clear
 from pipeline.config.schema import Config
+from pipeline.core.private_files import readable_by_others
 
 
 def safety_warnings(config: Config) -> list[str]:
     """Return one line for each setting that leaves a door open."""
-    return [*_kafka(config), *_scheduler(config)]
+    return [*_kafka(config), *_scheduler(config), *_files(config)]
 
 
 def _scheduler(config: Config) -> Iterator[str]:
@@ -35,3 +40,18 @@ def _kafka(config: Config) -> Iterator[str]:
     for key, client in clients.items():
         if sends_password_in_clear(client):
             yield f"{key}.security: SASL_PLAINTEXT sends the password and all records unencrypted; use SASL_SSL"
+
+
+def _files(config: Config) -> Iterator[str]:
+    """Yield a line for each place of the config with files that other users can read."""
+    url = make_url(config.database)
+    places = {
+        "storage.history_path": Path(config.history_path),
+        "storage.models_path": Path(config.models_path),
+    }
+    if url.get_backend_name() == "sqlite" and url.database:
+        places |= {f"database{end}": Path(url.database + end) for end in ("", "-wal", "-shm", ".lock")}
+    for key, place in places.items():
+        count = sum(1 for _ in readable_by_others(place))
+        if count:
+            yield f"{key}: other users can read {count} files or folders; run: chmod -R go= {shlex.quote(str(place))}"

@@ -29,6 +29,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.types import Partition
 from storage.history import parquet
 
@@ -145,10 +146,10 @@ class SegmentStore:
             self.fs.pipe_file(path, data)  # object stores show a file when it is complete
             return
         folder = f"{self.root}/{segment.folder}"
-        os.makedirs(folder, exist_ok=True)
+        make_private_folder(folder)
         partial = f"{path}.{os.getpid()}.partial"
         try:
-            with open(partial, "wb") as file:
+            with open(partial, "wb", opener=private_opener) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -8,6 +8,7 @@ FULL costs one fsync a batch.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
+from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from storage.sql.process_lock import ProcessLock
 
@@ -123,8 +125,9 @@ class Database:
 
         if self._file is not None:
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._file.touch()
+                make_private_folder(self._file.parent)
+                # SQLite gives the files -wal and -shm the mode of the database.
+                os.close(private_opener(str(self._file), os.O_RDWR | os.O_CREAT))
             except OSError as error:
                 raise StorageError(f"cannot create the database {self._file}: {error.strerror}") from None
         with self.begin() as connection:

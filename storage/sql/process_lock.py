@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from pipeline.core.errors import StorageError
+from pipeline.core.private_files import make_private_folder, private_opener
 
 
 class ProcessLock:
@@ -30,8 +31,8 @@ class ProcessLock:
         Raises StorageError with the process that holds it, or with the reason why the file cannot be created.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            make_private_folder(self.path.parent)
+            fd = private_opener(str(self.path), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StorageError(f"cannot lock the database with {self.path}: {error.strerror}") from None
         try:
