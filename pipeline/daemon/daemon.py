@@ -273,6 +273,12 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
             server.start()
             stack.callback(server.stop)
             log.info("serving", url=server.url)
+            if not server.on_loopback:
+                log.warning(
+                    "the HTTP server has no authentication and listens beyond this machine; "
+                    "set http.host to 127.0.0.1, or put a proxy with a login in front",
+                    host=config.http.host,
+                )
         database = stack.enter_context(open_database(config))
         running = Daemon(config, database, metrics, health, watchdog, stopping)
         stack.callback(running.close)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from pipeline.core.errors import ConfigError
 from pipeline.observability.health import Health
+from pipeline.observability.http_connections import ACCEPT_BACKLOG, LimitedProtocol, LimitedServer
 from pipeline.observability.metrics import Metrics
 
 _START_TIMEOUT_SECONDS = 10.0
@@ -49,13 +51,15 @@ def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
 class HttpServer:
     """Server of ``routes`` until ``stop``.
 
-    The constructor binds the port, so that a conflict is reported before anything else starts.
+    The constructor binds the port, so that a conflict is reported before anything else starts. The number of
+    connections and the time of a request are limited (``http_connections``).
     """
 
     def __init__(self, host: str, port: int, routes: Sequence[BaseRoute]) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.on_loopback: bool = ip_address(self._socket.getsockname()[0].partition("%")[0]).is_loopback
         config = uvicorn.Config(
             Starlette(routes=list(routes)),
             log_config=None,
@@ -63,8 +67,11 @@ class HttpServer:
             lifespan="off",
             timeout_graceful_shutdown=2,
             ws="none",
+            http=LimitedProtocol,
+            loop="asyncio",
+            backlog=ACCEPT_BACKLOG,
         )
-        self._server = uvicorn.Server(config)
+        self._server = LimitedServer(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="http", daemon=True
         )

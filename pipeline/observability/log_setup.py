@@ -21,7 +21,8 @@ _LIBRARIES = {
     "kafka": logging.CRITICAL,
     "sqlalchemy": logging.WARNING,
     "alembic": logging.WARNING,
-    "uvicorn": logging.WARNING,
+    # It logs a warning for every malformed request, so a client could fill the log.
+    "uvicorn": logging.ERROR,
     "apscheduler": logging.WARNING,
     "distributed": logging.WARNING,
     "httpx": logging.WARNING,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -16,7 +17,7 @@ from pipeline.core.private_files import readable_by_others
 
 def safety_warnings(config: Config) -> list[str]:
     """Return one line for each setting that leaves a door open."""
-    return [*_kafka(config), *_scheduler(config), *_files(config)]
+    return [*_kafka(config), *_scheduler(config), *_http(config), *_files(config)]
 
 
 def _scheduler(config: Config) -> Iterator[str]:
@@ -40,6 +41,21 @@ def _kafka(config: Config) -> Iterator[str]:
     for key, client in clients.items():
         if sends_password_in_clear(client):
             yield f"{key}.security: SASL_PLAINTEXT sends the password and all records unencrypted; use SASL_SSL"
+
+
+def _http(config: Config) -> Iterator[str]:
+    if config.http is not None and not _is_loopback(config.http.host):
+        yield (
+            f"http.host: the server at {config.http.host} has no authentication and shows metrics, health and "
+            "alerts to everyone who reaches it; write 127.0.0.1, or put a proxy with a login in front"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _files(config: Config) -> Iterator[str]:
