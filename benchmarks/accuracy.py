@@ -19,8 +19,8 @@ from pathlib import Path
 
 from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
-from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.runner import EvaluationTask, Run, evaluate, score_yardstick
+from pipeline.evaluate.code_version import commit
+from pipeline.evaluate.evaluation import EvaluationTask, Run, evaluate, score_yardstick
 from pipeline.evaluate.scoring_run import SEED, YARDSTICKS
 from pipeline.evaluate.set_metrics import Summary, summarise
 from pipeline.observability.log_setup import configure_logs

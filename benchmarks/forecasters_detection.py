@@ -19,8 +19,8 @@ from detectors.forecasters.base import Forecaster
 from detectors.stages.tail_calibration import TailCalibration
 from detectors.training.fit import Scaler, TrainingSettings, fit, untrainable
 from pipeline.evaluate import layouts
+from pipeline.evaluate.accuracy_metrics import ucr_hit
 from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.metrics import ucr_hit
 from pipeline.evaluate.vus import find_length, vus_pr
 
 Values = NDArray[np.float64]

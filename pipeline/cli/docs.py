@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.alerts.messages.payload import schema_text
+from pipeline.cli.command_reference import commands_markdown
 from pipeline.cli.payload_reference import payloads_markdown
-from pipeline.cli.reference import commands_markdown
 from pipeline.config.reference import configuration_markdown
 from pipeline.observability.metrics_reference import metrics_markdown
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config.types import ConfigModel, Duration
+from pipeline.config.field_types import ConfigModel, Duration
 from pipeline.core.cron import check_cron
 from pipeline.core.types import Severity
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from pipeline.config.field_types import ConfigModel, Duration, Secret
 from pipeline.config.kafka_security import KafkaSecurity
-from pipeline.config.types import ConfigModel, Duration, Secret
 
 #: Names of networks in ``allow``. Link-local and metadata addresses have no name: they are never allowed.
 NETWORKS = {

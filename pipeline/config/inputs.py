@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.field_types import ConfigModel, Duration, Secret
 from pipeline.config.kafka_security import KafkaSecurity
-from pipeline.config.types import ConfigModel, Duration, Secret
 
 # ---------------------------------------------------------------------------------------------------------- sources
 

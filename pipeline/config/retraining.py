@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.types import ConfigModel, Duration
+from pipeline.config.field_types import ConfigModel, Duration
 
 #: The address of a Dask scheduler.
 SCHEDULER = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}")

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
+from pipeline.config.field_types import ConfigModel, Duration, Secret, format_duration
 from pipeline.config.inputs import (
     CsvFormat,
     FilesSourceConfig,
@@ -30,7 +31,6 @@ from pipeline.config.inputs import (
     TelemetrySourceConfig,
 )
 from pipeline.config.retraining import Cluster, Retraining
-from pipeline.config.types import ConfigModel, Duration, Secret, format_duration
 
 __all__ = [
     "Config",

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.evaluate.metrics import Segments, segments
+from pipeline.evaluate.accuracy_metrics import Segments, segments
 from pipeline.evaluate.nab import probation
 
 #: Rows of a SKAB file that its benchmark trains on.

@@ -14,7 +14,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.metrics import Bools, Floats, Segments
+from pipeline.evaluate.accuracy_metrics import Bools, Floats, Segments
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluate.accuracy_metrics import QUIET_ROWS, segments
 from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.metrics import QUIET_ROWS, segments
 from pipeline.evaluate.scoring_run import Scores
 
 #: In a plot of more rows, each bin is drawn by its lowest and highest value.

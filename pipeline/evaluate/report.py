@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import InputError
-from pipeline.evaluate.metrics import QUIET_ROWS, segments
+from pipeline.evaluate.accuracy_metrics import QUIET_ROWS, segments
+from pipeline.evaluate.code_version import commit
+from pipeline.evaluate.evaluation import Run
 from pipeline.evaluate.plots import SIZE, View, around, png, whole
-from pipeline.evaluate.provenance import commit
-from pipeline.evaluate.runner import Run
 from pipeline.evaluate.scoring_run import SEED
 from pipeline.evaluate.set_metrics import Summary, as_dict
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluate import nab
-from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.metrics import (
+from pipeline.evaluate.accuracy_metrics import (
     QUIET_ROWS,
     Bools,
     Events,
@@ -30,7 +29,8 @@ from pipeline.evaluate.metrics import (
     segments,
     ucr_hit,
 )
-from pipeline.evaluate.runner import Run
+from pipeline.evaluate.evaluation import Run
+from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.scoring_run import Scores
 from pipeline.evaluate.vus import find_length, vus_pr
 

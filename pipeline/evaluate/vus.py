@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.signal import argrelextrema
 
-from pipeline.evaluate.metrics import Bools, Floats, Segments, segments
+from pipeline.evaluate.accuracy_metrics import Bools, Floats, Segments, segments
 
 Ints = NDArray[np.int64]
 

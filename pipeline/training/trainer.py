@@ -26,7 +26,7 @@ from detectors.training.finetune import finetune
 from detectors.training.fit import EpochProgress, TrainingStatus
 from detectors.training.sequences import FinetuneSettings, TrainingSequences
 from pipeline.training.dataset import TrainingData
-from pipeline.training.per_group_lstm import SeriesGroups, train_group_networks
+from pipeline.training.group_networks import SeriesGroups, train_group_networks
 
 Weights = dict[str, NDArray[np.float32]]
 

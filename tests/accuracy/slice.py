@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import SETS
 from pipeline.evaluate import inject
-from pipeline.evaluate.runner import EvaluationTask, evaluate
+from pipeline.evaluate.evaluation import EvaluationTask, evaluate
 from pipeline.evaluate.set_metrics import summarise
 
 PINNED = Path(__file__).parent / "pinned.json"

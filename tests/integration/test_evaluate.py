@@ -21,7 +21,7 @@ from detectors import DetectorSpec, build
 from pipeline.cli.app import app
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts, report
-from pipeline.evaluate.runner import EvaluationTask, evaluate, score_yardstick
+from pipeline.evaluate.evaluation import EvaluationTask, evaluate, score_yardstick
 from pipeline.evaluate.scoring_run import score_series
 from pipeline.evaluate.set_metrics import summarise
 

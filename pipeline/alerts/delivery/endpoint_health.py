@@ -8,7 +8,7 @@ from datetime import timedelta
 from pipeline.alerts.delivery.retry import MAX_PAUSE_SECONDS
 from pipeline.alerts.transport.base import DeliveryResult
 from pipeline.config.endpoints import EndpointConfig
-from pipeline.config.types import format_duration
+from pipeline.config.field_types import format_duration
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from storage.alerting.endpoints import EndpointState
 

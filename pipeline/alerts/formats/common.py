@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline.config.endpoints import HttpEndpoint, check_header, check_url
-from pipeline.config.types import Secret
+from pipeline.config.field_types import Secret
 
 JSON = ("content-type", "application/json")
 

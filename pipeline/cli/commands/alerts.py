@@ -133,7 +133,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.alerting import outbox
     from storage.alerting.states import EventKind
@@ -178,7 +178,7 @@ def label(
     from time import time_ns
 
     from pipeline.alerts.outbox import OutboxWriter
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.types import AnomalyState
     from storage.results import anomalies, labels
 
@@ -268,7 +268,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 
 
 def _alert(connection: Connection, text: str) -> AlertRecord:
-    from pipeline.cli.identity import hex_prefix, only_match
+    from pipeline.cli.argument_values import hex_prefix, only_match
     from storage.alerting import alerts
 
     found = alerts.with_prefix(connection, hex_prefix(text))

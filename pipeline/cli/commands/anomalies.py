@@ -170,7 +170,7 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
 
 def _duration(anomaly: Anomaly) -> str:
     """Return the time from the first to the last flagged point, and whether the anomaly is open."""
-    from pipeline.config.types import format_duration
+    from pipeline.config.field_types import format_duration
 
     lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))
     return f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted

@@ -184,7 +184,7 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
 
 def _one(connection: Connection, text: str) -> Delivery:
-    from pipeline.cli.identity import hex_prefix, only_match
+    from pipeline.cli.argument_values import hex_prefix, only_match
     from storage.alerting import deliveries
 
     found = deliveries.with_prefix(connection, hex_prefix(text))

@@ -22,7 +22,7 @@ def demo(
     injected faults, and the telemetry of this machine. Each anomaly is explained on the terminal, and its
     alert arrives there as a signed webhook.
     """
-    from pipeline.demo.run import run_demo
+    from pipeline.demo.session import run_demo
     from pipeline.observability.log_setup import configure_logs
 
     configure_logs("warning")  # the demo reports on stdout

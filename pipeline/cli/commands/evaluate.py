@@ -12,7 +12,7 @@ from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.evaluate.runner import EvaluationTask, Run
+    from pipeline.evaluate.evaluation import EvaluationTask, Run
     from pipeline.evaluate.set_metrics import Summary
 
 #: A clock change repeats a few timestamps; a larger share of dropped rows means that the file is not sorted.
@@ -88,7 +88,7 @@ def evaluate(
         raise InputError(
             "DATASET is missing: give the folder with the labelled series (only two JSON reports need none)"
         )
-    from pipeline.evaluate.runner import EvaluationTask, check_names
+    from pipeline.evaluate.evaluation import EvaluationTask, check_names
 
     tasks = [
         EvaluationTask(dataset, layout, name, preset, threshold, scores, jobs, limit)
@@ -114,7 +114,7 @@ def _writable(report: Path) -> None:
 
 def _evaluate(task: EvaluationTask, report: Path | None, json: bool) -> None:
     from pipeline.evaluate import report as reports
-    from pipeline.evaluate.runner import evaluate
+    from pipeline.evaluate.evaluation import evaluate
 
     run = evaluate(task)
     summary, yardsticks = _measure(run)
@@ -130,7 +130,7 @@ def _evaluate(task: EvaluationTask, report: Path | None, json: bool) -> None:
 
 
 def _measure(run: Run) -> tuple[Summary, dict[str, Summary]]:
-    from pipeline.evaluate.runner import score_yardstick
+    from pipeline.evaluate.evaluation import score_yardstick
     from pipeline.evaluate.scoring_run import YARDSTICKS
     from pipeline.evaluate.set_metrics import summarise
 
@@ -190,7 +190,7 @@ def _compare_detectors(tasks: list[EvaluationTask], report: Path | None, json: b
     from dataclasses import replace
 
     from pipeline.evaluate import report as reports
-    from pipeline.evaluate.runner import evaluate
+    from pipeline.evaluate.evaluation import evaluate
 
     documents = []
     for task in tasks:

@@ -65,7 +65,7 @@ def train(
     """
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError, NotInstalled
     from pipeline.core.extras import missing_for_training
     from pipeline.jobs.requests import request_training, trainable

@@ -202,7 +202,7 @@ def import_(
     """Import a version as a candidate of a stream."""
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from pipeline.models.registry import delete_files, import_version
     from storage.model_store import models
@@ -231,7 +231,7 @@ def _changed(
 ) -> Promotion:
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
 
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         require_stream(loaded, stream)
@@ -241,7 +241,7 @@ def _changed(
 def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.models import promotion
     from pipeline.models.registry import require_usable
     from storage.model_store import models

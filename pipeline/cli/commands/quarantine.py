@@ -92,7 +92,7 @@ def add(
     """Exclude a range of time from training."""
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
     from storage.model_store.quarantine import ExcludedRange
@@ -118,7 +118,7 @@ def remove(
     """Return a range to training."""
     from time import time_ns
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
 

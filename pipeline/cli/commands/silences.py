@@ -48,7 +48,7 @@ def add(
     from time import time_ns
     from uuid import uuid4
 
-    from pipeline.cli.identity import author_name
+    from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
@@ -125,7 +125,7 @@ def expire(
     """End a silence now; alerts that are still open are sent."""
     from time import time_ns
 
-    from pipeline.cli.identity import hex_prefix
+    from pipeline.cli.argument_values import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
@@ -140,7 +140,7 @@ def expire(
 def _span(text: str | None) -> int:
     from datetime import timedelta
 
-    from pipeline.config.types import parse_duration
+    from pipeline.config.field_types import parse_duration
     from pipeline.core.errors import InputError
 
     if text is None:

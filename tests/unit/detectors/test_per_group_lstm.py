@@ -20,7 +20,7 @@ from detectors.forecasters import lstm_features, per_group_lstm
 from detectors.forecasters.shared_lstm import HIDDEN, SharedLSTM, network
 from detectors.training.sequences import FinetuneSettings, stacked
 from pipeline.models import registry
-from pipeline.training.per_group_lstm import train_group_networks
+from pipeline.training.group_networks import train_group_networks
 from tests.support.retraining import points_of, sensors
 from tests.support.trainings import henon
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from pipeline.config.loader import load_config
 from pipeline.daemon.daemon import daemon, stop_on_signals
 from pipeline.demo.feed import Feeder, Send
-from pipeline.demo.hooks import receiver
-from pipeline.demo.models import ModelStory
+from pipeline.demo.model_reporter import ModelReporter
 from pipeline.demo.setting import write_config
 from pipeline.demo.simulate import WORLDS
 from pipeline.demo.terminal import Keys, Watcher
+from pipeline.demo.webhook_receiver import receiver
 from pipeline.local_kafka.broker import LocalBroker
 from pipeline.sources.memory import memory_log
 
@@ -72,7 +72,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         feeder.fill()
         config = load_config(path)
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        watcher, story = Watcher(config, say), ModelStory(config, say)
+        watcher, story = Watcher(config, say), ModelReporter(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
             timer.start()

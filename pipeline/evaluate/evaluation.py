@@ -27,8 +27,8 @@ from detectors.thresholds import THRESHOLDS
 from pipeline.config.diagnostics import closest, other_detector
 from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
+from pipeline.evaluate.code_version import code_digest
 from pipeline.evaluate.layouts import Entry, Labelled
-from pipeline.evaluate.provenance import code_digest
 from pipeline.evaluate.score_store import Store
 from pipeline.evaluate.scoring_run import YARDSTICKS, Scores, score_series
 from pipeline.observability.progress_bar import Progress, progress

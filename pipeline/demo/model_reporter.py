@@ -18,7 +18,7 @@ from storage.sql.database import Database
 ROLL_BACK_SECONDS = 15.0
 
 
-class ModelStory:
+class ModelReporter:
     """Reads jobs and promotions from the database and prints what is new."""
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:

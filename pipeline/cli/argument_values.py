@@ -1,4 +1,4 @@
-"""The author of a command, and abbreviated ids."""
+"""Values of arguments: the author of a command, and abbreviated ids."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluate import nab
-from pipeline.evaluate.metrics import (
+from pipeline.evaluate.accuracy_metrics import (
     Events,
     Rows,
     average_precision,

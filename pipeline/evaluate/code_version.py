@@ -1,4 +1,4 @@
-"""Provenance of a result: the commit, and a digest of the sources.
+"""Version of the code of a result: the commit, and a digest of the sources.
 
 The digest decides whether scores on disk are still valid.
 """
@@ -16,7 +16,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SCORING = (
     "detectors/**/*.py",
     "detectors/**/*.safetensors",
-    "pipeline/*.py",
+    "pipeline/config/**/*.py",
+    "pipeline/core/**/*.py",
+    "pipeline/decode/**/*.py",
+    "pipeline/models/champion.py",
+    "pipeline/scoring/**/*.py",
+    "pipeline/services/dataframe.py",
+    "pipeline/windows/**/*.py",
     "pipeline/evaluate/scoring_run.py",
     "pipeline/evaluate/layouts.py",
 )
