@@ -79,7 +79,7 @@ def test_check_connect_on_an_empty_topic_says_so(shell, topics):
     shell.config(broker=topics.broker, topic=topics.create())
     text = shell.run("check", "--connect").stdout
     assert "0 records read" in text
-    assert "there is no record to try the format on yet" in text
+    assert "no records to check the format with" in text
 
 
 def test_check_connect_tries_past_points_too(shell, topics):

@@ -130,8 +130,11 @@ def test_an_odd_folder_is_measured_without_a_warning_and_says_what_it_dropped(da
         (tmp_path / f"{name}.csv").write_text("\n".join([head, *map(",".join, lines)]) + "\n")
     done = forewatch(tmp_path, "--detector", "light", "--report", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
-    assert "doubled: 1,500 of 3,000 rows are late or repeat a time" in done.stderr
-    assert done.stderr.count("rows are late") == 1
+    assert (
+        "doubled: 1,500 of 3,000 rows are out of order or repeat a timestamp and were not scored"
+        in done.stderr
+    )
+    assert done.stderr.count("rows are out of order") == 1
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
@@ -242,7 +245,7 @@ def test_mistakes_are_named(dataset, arguments, message):
 
 
 def test_a_data_set_must_be_named():
-    with pytest.raises(InputError, match="name the DATASET"):
+    with pytest.raises(InputError, match="DATASET is missing: give the folder"):
         forewatch()
 
 

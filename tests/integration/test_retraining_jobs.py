@@ -192,7 +192,7 @@ def test_a_cancelled_training_ends(database, database_url, tmp_path):
         begun.set()
         while not cancelled():
             time.sleep(0.01)
-        return tasks.Outcome("cancelled", "after 0 epochs")
+        return tasks.TaskResult("cancelled", "after 0 epochs")
 
     runner = Runner(config, database, "a", ThreadWorkers(endless))
     number = queue(config, database)
@@ -234,11 +234,11 @@ def test_another_runner_takes_the_job_of_one_that_froze_and_its_result_is_refuse
 
 def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path, device="gpu", cpu_after="1s", lease="500ms")
-    workers = ThreadWorkers(lambda task, told, cancelled: tasks.Outcome("succeeded", "done"))
+    workers = ThreadWorkers(lambda task, told, cancelled: tasks.TaskResult("succeeded", "done"))
     runner = Runner(config, database, "a", workers)
     number = queue(config, database)
     turn_until(runner, lambda: "no worker offers a GPU" in stored(database, number).reason)
-    assert "takes the CPU in" in stored(database, number).reason
+    assert "uses the CPU in" in stored(database, number).reason
     assert workers.tasks == []
     turn_until(runner, lambda: stored(database, number).state == "succeeded")
     assert [task.gpu for task in workers.tasks] == [False]
@@ -266,7 +266,7 @@ def test_a_gpu_worker_that_goes_away_is_waited_for_anew(database, database_url, 
     def on_gpu(task, told, cancelled):
         if task.gpu:
             let_go.wait(30)
-        return tasks.Outcome("succeeded", "gpu" if task.gpu else "cpu")
+        return tasks.TaskResult("succeeded", "gpu" if task.gpu else "cpu")
 
     workers = ThreadWorkers(on_gpu, gpu=1)
     runner = Runner(config, database, "a", workers)
@@ -301,7 +301,7 @@ def test_a_job_about_a_version_that_is_gone_fails(database, database_url, tmp_pa
 
 def test_a_scheduler_that_is_away_is_waited_for(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path, lease="500ms")
-    workers = ThreadWorkers(lambda task, told, cancelled: tasks.Outcome("succeeded", "done"))
+    workers = ThreadWorkers(lambda task, told, cancelled: tasks.TaskResult("succeeded", "done"))
     workers.up = False
     runner = Runner(config, database, "a", workers)
     number = queue(config, database)
