@@ -24,6 +24,7 @@ from pipeline.core.types import Partition
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.services.anomaly_columns import AnomalyColumns
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
@@ -70,6 +71,17 @@ def detect(
 
         Rows that cannot be used (duplicate, not decodable) have no score and no flag.
 
+        With ``decision="usual_range"`` there are more columns, which are equal on all rows from the first to
+        the last flagged row of an anomaly, and empty on other rows:
+
+        - anomaly: id of the anomaly.
+        - severity, direction: those of the anomaly.
+        - statement: its quantity and its usual range as text.
+        - observed:channel: the quantity for the leading channel, the value at the peak for another one.
+
+        On these rows, expected, lower, upper and contribution are those of the anomaly, too: the usual range
+        for the leading channel. So ``observed`` of the leading channel lies outside ``lower`` and ``upper``.
+
     Raises:
         InputError: the frame or an option cannot be used.
     """
@@ -92,6 +104,7 @@ def detect(
     except (ConfigError, ValueError) as error:
         raise InputError(f"detect: {error}") from None
     found = _empty(len(frame), config.channels)
+    anomalies = AnomalyColumns(len(table))
     unusable = 0
     for start in range(0, len(table), _BATCH_ROWS):
         offsets = np.arange(start, min(start + _BATCH_ROWS, len(table)), dtype=np.int64)
@@ -101,10 +114,15 @@ def detect(
         )
         result = scorer.process([records])
         _fill(found, result, config.channels, order)
+        anomalies.add(result)
         unusable += len(dead := result.outcomes[PARTITION].dead)
         if unusable == len(table):
             raise InputError(f"detect: no row can be used; {dead[-1].reason}: {dead[-1].detail}")
-    _fill(found, scorer.flush({PARTITION: len(table)}), config.channels, order)
+    result = scorer.flush({PARTITION: len(table)})
+    _fill(found, result, config.channels, order)
+    anomalies.add(result)
+    if config.decision == "usual_range":
+        anomalies.fill(found, scorer, order)
     forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
     found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
     found["guard"] = _words(forecaster, [former_forecaster(word) for word in FORECASTERS])

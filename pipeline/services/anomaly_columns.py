@@ -1,0 +1,72 @@
+"""Columns of ``detect`` about anomalies, for streams with the decision "usual_range"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.types import Anomaly, AnomalyState
+from pipeline.core.usual_range_text import usual_range_text
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+
+#: Columns with one value per anomaly on each of its rows.
+_WORDS = ("anomaly", "severity", "direction", "statement")
+_NUMBERS = ("observed", "expected", "lower", "upper", "contribution")
+
+
+class AnomalyColumns:
+    """Collects the anomalies of a frame and the series of its rows.
+
+    Args:
+        rows: number of rows of the sorted table, whose positions are the offsets.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._slot = np.full(rows, -1, np.int32)
+        self._anomalies: dict[UUID, Anomaly] = {}
+
+    def add(self, result: BatchResult) -> None:
+        """Add the scored rows and the changed anomalies of one batch."""
+        if result.scored is None:
+            return
+        real = result.scored.offset >= 0
+        self._slot[result.scored.offset[real]] = result.scored.points.slot[real]
+        self._anomalies |= {anomaly.id: anomaly for anomaly in result.anomalies}
+
+    def fill(self, found: dict[str, Any], scorer: StreamScorer, order: NDArray[np.intp]) -> None:
+        """Write the columns into ``found``, in place.
+
+        Args:
+            found: column → values by row of the frame.
+            scorer: knows the names of the series.
+            order: row of the frame of each row of the sorted table.
+        """
+        channels = scorer.provenance.channels
+        for name in _WORDS:
+            found[name] = np.full(len(order), None, np.object_)
+        for channel in channels:
+            found[f"observed:{channel}"] = np.full(len(order), np.nan, np.float32)
+        by_slot = np.argsort(self._slot, kind="stable")
+        begins = np.searchsorted(self._slot[by_slot], np.arange(len(scorer.names()) + 1))
+        slots = {name: slot for slot, name in enumerate(scorer.names()) if name is not None}
+        for anomaly in self._anomalies.values():
+            slot = slots[anomaly.series]
+            own = by_slot[begins[slot] : begins[slot + 1]]
+            first, last = np.searchsorted(own, (anomaly.first_offset, anomaly.last_offset + 1))
+            _write(found, order[own[first:last]], anomaly, channels)
+
+
+def _write(found: dict[str, Any], rows: NDArray[np.intp], anomaly: Anomaly, channels: Sequence[str]) -> None:
+    ended = anomaly.state is AnomalyState.CLOSED
+    words = (anomaly.id, anomaly.severity, anomaly.direction, usual_range_text(anomaly, ended=ended))
+    for name, word in zip(_WORDS, words, strict=True):
+        found[name][rows] = str(word)
+    for name in _NUMBERS:
+        for channel, value in zip(channels, getattr(anomaly, name), strict=True):
+            column = f"{name}:{channel}" if len(channels) > 1 or name == "observed" else name
+            if column in found:
+                found[column][rows] = value
