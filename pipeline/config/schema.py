@@ -102,6 +102,10 @@ class DeadLetterLimit(ConfigModel):
     run: int = Field(500, ge=1, description="number of consecutive undecodable records")
 
 
+#: Sensitivity → alarm rate.
+ALARM_RATES = {"low": 1e-5, "normal": 1e-4, "high": 1e-3}
+
+
 class Stream(ConfigModel):
     """An input stream: source, record format, preset and detector."""
 
@@ -136,7 +140,13 @@ class Stream(ConfigModel):
     min_deviation: float = Field(
         0.0, ge=0, description="smallest deviation, relative to the expected value, that can be flagged"
     )
-    alarm_rate: float = Field(1e-4, gt=0, lt=1, description="target share of alarms among normal points")
+    alarm_rate: float = Field(
+        ALARM_RATES["normal"], gt=0, lt=1, description="target share of alarms among normal points"
+    )
+    sensitivity: Literal["low", "normal", "high"] | None = Field(
+        None,
+        description="instead of alarm_rate: low (0.00001), normal (0.0001) or high (0.001)",
+    )
     threshold: str = Field(
         "static",
         description="threshold of the surprisal: static (given by the alarm rate), or learned by each "
@@ -196,6 +206,12 @@ class Stream(ConfigModel):
         return value
 
     @model_validator(mode="after")
+    def _one_alarm_rate(self) -> Stream:
+        if self.sensitivity is not None and "alarm_rate" in self.model_fields_set:
+            raise ValueError("sensitivity: is given together with alarm_rate; remove one of them")
+        return self
+
+    @model_validator(mode="after")
     def _channels(self) -> Stream:
         known = set(self.channels)
         for key, names in (("counters", self.counters), ("limits", self.limits)):
@@ -204,6 +220,11 @@ class Stream(ConfigModel):
                     f"{key}: no channel {', '.join(sorted(unknown))}; there are {', '.join(self.channels)}"
                 )
         return self
+
+    @property
+    def target_alarm_rate(self) -> float:
+        """Share of alarms among normal points, by ``alarm_rate`` or ``sensitivity``."""
+        return self.alarm_rate if self.sensitivity is None else ALARM_RATES[self.sensitivity]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -306,7 +327,7 @@ def config_hash(stream: Stream) -> str:
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.
-    for key in ("decision", "timezone"):
+    for key in ("decision", "timezone", "sensitivity"):
         if values[key] == Stream.model_fields[key].default:
             del values[key]
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))

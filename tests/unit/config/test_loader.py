@@ -60,6 +60,22 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
     ]
 
 
+@pytest.mark.parametrize("sensitivity", ["low", "normal", "high"])
+def test_sensitivity_and_alarm_rate_cannot_both_be_given(tmp_path, sensitivity):
+    text = GOOD.replace("every: 1m", f"every: 1m\n    sensitivity: {sensitivity}\n    alarm_rate: 0.0001")
+    assert refusal(tmp_path, text) == [
+        "forewatch.yaml:7: streams.plant.sensitivity: is given together with alarm_rate — remove one of them"
+    ]
+
+
+def test_sensitivity_is_an_alarm_rate():
+    from pipeline.models.champion import detector_spec
+
+    assert detector_spec(stream()) == detector_spec(stream(sensitivity="normal"))
+    for sensitivity, rate in (("low", 1e-5), ("normal", 1e-4), ("high", 1e-3)):
+        assert detector_spec(stream(sensitivity=sensitivity)) == detector_spec(stream(alarm_rate=rate))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -388,9 +404,14 @@ def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
     assert config_hash(stream(lateness="60s")) == config_hash(stream(lateness="1m"))
     changed = {
         config_hash(stream(**change))
-        for change in ({"lateness": "1m"}, {"alarm_rate": 0.001}, {"limits": {"v": {"max": 1}}})
+        for change in (
+            {"lateness": "1m"},
+            {"alarm_rate": 0.001},
+            {"sensitivity": "low"},
+            {"limits": {"v": {"max": 1}}},
+        )
     }
-    assert len(changed | {plain}) == 4
+    assert len(changed | {plain}) == 5
 
 
 def test_the_hash_of_a_meaning_is_the_one_stored_before_keys_were_renamed():
