@@ -132,6 +132,7 @@ class Anomaly:
     ratio: float = 0.0
     every_ns: int = 0  # cadence of the series at the peak (0: unknown)
     first_flag_seq: int = -1  # point number of the first flagged row
+    relative: bool = False  # the quantity is a share of the value (0.05 is 5 %)
     told_seq: int = -1  # point number of the last row of the run from which the peak is taken
 
     @staticmethod

@@ -34,6 +34,8 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     observed, low, high = numbers
     if anomaly.cause == "flatline":
         return _flatline(name, observed, high, anomaly.every_ns, ended=ended)
+    if anomaly.relative:
+        numbers, unit = (100 * numbers[0], 100 * numbers[1], 100 * numbers[2]), "%"
     middle = anomaly.expected[at]
     is_, up = "was" if ended else "is", observed > middle
     size, low_text, high_text = _formatted(numbers)

@@ -30,7 +30,7 @@ def detector_spec(stream: Stream) -> DetectorSpec:
             else Limits(-inf if one.min is None else one.min, inf if one.max is None else one.max)
             for one in limits
         ),
-        alarm_rate=stream.alarm_rate,
+        alarm_rate=stream.target_alarm_rate,
         threshold=stream.threshold,
         min_points=stream.min_points,
         direction=stream.direction,
@@ -62,11 +62,12 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
     return Provenance(
         name,
         stream.channels,
-        stream.alarm_rate,
+        stream.target_alarm_rate,
         stream.close_after,
         config_hash(stream),
         model_version,
         stream.decision,
+        relative_changes=stream.preset != "sensor",
     )
 
 

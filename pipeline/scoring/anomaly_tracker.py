@@ -142,7 +142,7 @@ class AnomalyTracker:
         anomaly.last_flag_seq = int(scored.seq[row])
         anomaly.points += 1
         if provenance.decision == "usual_range":
-            update_deviation(anomaly, scored, row)
+            update_deviation(anomaly, scored, row, provenance)
             return
         surprise = float(verdicts.surprise[row])
         if surprise <= anomaly.surprise:

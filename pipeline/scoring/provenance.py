@@ -25,7 +25,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Common fields of the anomalies of a stream."""
+    """Common fields of the anomalies of a stream.
+
+    ``relative_changes``: changes and residuals are shares of the value, as in the logarithmic presets.
+    """
 
     stream: str
     channels: tuple[str, ...]
@@ -34,3 +37,4 @@ class Provenance:
     config_hash: str
     model_version: str
     decision: str = "surprise"
+    relative_changes: bool = False

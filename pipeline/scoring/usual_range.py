@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, Severity
-from pipeline.scoring.provenance import Scored
+from pipeline.scoring.provenance import Provenance, Scored
 
 #: Fewest consecutive rows without a flag that close an anomaly.
 MIN_ROWS_UNTIL_CLOSED = 12
@@ -25,6 +25,8 @@ VALUE_TAKEOVER_ROWS = 4
 VALUE = "unusual_value"
 #: Causes that the value itself replaces: they describe the same deviation less directly.
 INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
+#: Causes whose quantity is a change or a residual.
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "forecast"})
 
 #: Fewest rows outside of each column of ``SEVERITY_TABLE``.
 SEVERITY_ROWS = (1, 5, 30)
@@ -50,7 +52,7 @@ def severity_of_deviation(ratio: float, rows: int) -> Severity:
     return next(row[max(column, 0)] for least, row in SEVERITY_TABLE if ratio >= least or least == 0.0)
 
 
-def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
+def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
     """Add a flagged row to an open anomaly whose ``points`` already count it."""
     verdicts, seq = scored.verdicts, int(scored.seq[row])
     cause, channel = CAUSES[verdicts.cause[row]], int(verdicts.channel[row])
@@ -62,6 +64,7 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
         anomaly.told_seq = seq
         if verdicts.ratio[row] > anomaly.ratio:
             _tell(anomaly, scored, row, cause, direction)
+    anomaly.relative = provenance.relative_changes and anomaly.cause in CAUSES_OF_CHANGES
     severity = severity_of_deviation(anomaly.ratio, anomaly.points)
     anomaly.severity = max(anomaly.severity, severity, key=_RANKS.__getitem__)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Text, Uuid, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.sql.column_types import Floats, RowId, SafeJson, SafeText
@@ -158,6 +158,7 @@ class AnomalyRow(Base):
     every_ns: Mapped[int] = mapped_column(server_default="0")
     first_flag_seq: Mapped[int] = mapped_column(server_default="-1")
     told_seq: Mapped[int] = mapped_column(server_default="-1")
+    relative: Mapped[bool] = mapped_column(server_default=false())
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

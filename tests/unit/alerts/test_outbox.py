@@ -57,7 +57,9 @@ def test_0_1_0_can_read_what_is_written() -> None:
 
 
 def test_a_body_keeps_what_a_message_about_a_usual_range_states() -> None:
-    anomaly = replace(an_anomaly(), cause="flatline", ratio=2.5, every_ns=60, first_flag_seq=7, told_seq=7)
+    anomaly = replace(
+        an_anomaly(), cause="flatline", ratio=2.5, every_ns=60, relative=True, first_flag_seq=7, told_seq=7
+    )
     read = decode_anomaly(encode_anomaly(anomaly))
     assert read == replace(anomaly, first_flag_seq=-1, told_seq=-1)
 

@@ -92,6 +92,11 @@ def test_a_static_limit_can_have_one_end(observed: float, low: float, high: floa
     assert usual_range_text(one, ended=True) == sentence
 
 
+def test_a_change_of_a_logarithmic_preset_is_a_share() -> None:
+    one = replace(anomaly("unusual_step", -0.034, -0.012, 0.015), relative=True)
+    assert usual_range_text(one, "USD") == "rpm fell by 3.40 % in one step, usual −1.20 to 1.50 %"
+
+
 def test_the_numbers_of_a_text_keep_their_order() -> None:
     for observed, low, high in ((1e-7 + 1, 0.5, 1), (50.000000001, 50, 50), (-1e-9, -1e-12, 1e-12)):
         sentence = usual_range_text(anomaly("unusual_value", observed, low, high)) or ""

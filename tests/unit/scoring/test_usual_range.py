@@ -100,6 +100,13 @@ def test_the_way_back_is_never_told() -> None:
     assert (one.cause, one.direction, one.observed[0]) == ("unusual_step", "up", 20)
 
 
+def test_changes_of_logarithmic_presets_are_relative() -> None:
+    relative = replace(PROVENANCE, relative_changes=True)
+    for cause, expected in (("unusual_step", True), ("relation", True), ("unusual_value", False)):
+        (one,) = tracker().advance(scored([Row(cause)]), relative, np.array([0]))
+        assert one.relative is expected
+
+
 def test_another_channel_does_not_replace_the_first() -> None:
     (one,) = told([Row(), Row(channel=1, observed=80)])
     assert (one.contribution, one.observed) == ([1, 0], [20, 7])
