@@ -3,6 +3,7 @@ undisturbed data.
 
     python -m benchmarks.alerts latency     commit of an anomaly → first byte at the receiver, 100 events/s, 20 endpoints
     python -m benchmarks.alerts throughput  deliveries/s of one delivery process to a fast local receiver
+    python -m benchmarks.alerts mail        mails/s to a local mail server over STARTTLS, with charts and without
     python -m benchmarks.alerts produce     record produced to a real Kafka → webhook, through a whole daemon
     python -m benchmarks.alerts budget      pages a day of simulated undisturbed months, 10 to 100,000 series
 
@@ -128,7 +129,7 @@ def endpoints_of(port: int, in_flight: int) -> dict[str, Any]:
 def rules(fan_out: bool) -> dict[str, Any]:
     """Every event to every endpoint, or each site's to its own."""
     own = [{"name": f"site-{i}", "match": {"site": f"b{i}"}, "to": [f"hook-{i}"]} for i in range(ENDPOINTS)]
-    return {"storm": None, "group": {"repeat": None}, "rules": [] if fan_out else own}
+    return {"storm": None, "max_age": None, "group": {"repeat": None}, "rules": [] if fan_out else own}
 
 
 def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -> None:
@@ -215,6 +216,59 @@ def throughput(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     }
 
 
+def mail(options: argparse.Namespace, database: Any) -> dict[str, Any]:
+    """Measure mails a second of one sender, with the chart of each and without any."""
+    from concurrent.futures import ThreadPoolExecutor
+    from datetime import UTC, datetime
+    from uuid import uuid4
+
+    from pipeline.alerts.messages.chart import ChartRenderer
+    from pipeline.alerts.messages.payload import encode
+    from pipeline.alerts.sample import sample_payload
+    from pipeline.alerts.transport.base import Message
+    from pipeline.alerts.transport.email import EmailSender
+    from pipeline.config.endpoints import EmailEndpoint
+    from tests.support.mail_server import MailServer
+
+    payload = sample_payload()
+    figures: dict[str, Any] = {"mails": options.count, "load": os.getloadavg()[0]}
+    with MailServer() as server:
+        endpoint = EmailEndpoint.model_validate(
+            {
+                "type": "email",
+                "host": "127.0.0.1",
+                "port": server.port,
+                "security": "none",
+                "sender": "forewatch@example.org",
+                "to": ["ops@example.org"],
+                "allow": ["loopback"],
+            }
+        )
+        for name, picture in (("plain", lambda _: None), ("charts", ChartRenderer(_points_of_a_day))):
+            sender = EmailSender(endpoint, picture)
+            began = time.perf_counter()
+            with ThreadPoolExecutor(endpoint.in_flight) as threads:
+                messages = (
+                    Message(uuid4(), "queue", encode(payload), payload, datetime.now(UTC))
+                    for _ in range(options.count)
+                )
+                results = list(threads.map(sender._send, messages))
+            figures[f"{name}_per_second"] = round(options.count / (time.perf_counter() - began), 1)
+            assert all(r.delivered for r in results), next(r for r in results if not r.delivered)
+            asyncio.run(sender.close())
+        figures["with_chart"] = sum(b"image/png" in one.content for one in server.letters)
+    return figures
+
+
+def _points_of_a_day(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
+    import pyarrow as pa
+
+    time_ns = np.arange(until_ns - 300 * 60 * 10**9, until_ns, 60 * 10**9)
+    value = np.sin(np.arange(len(time_ns)) / 30)
+    made = {"time": time_ns.astype("datetime64[ns]"), "flag": value > 0.99}
+    return pa.table(made | {c: value for c in columns if c != "flag"})
+
+
 def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
     """Produced to a real Kafka → webhook: a daemon of its own, calm series among which each of some records
     breaks a limit of its series.
@@ -245,7 +299,7 @@ def produce(options: argparse.Namespace, database: Any) -> dict[str, Any]:
             "format": {"json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": ["value"]}},
             "detector": "light",
             "limits": {"value": {"max": 100}},
-            "alerts": {"storm": None},
+            "alerts": {"storm": None, "max_age": None},
         }
         outside = {"database": _url(database), "http": None, "storage": {"history": False}}
         YAML().dump(outside | {"streams": {"plant": stream}, "endpoints": {"hook": hook}}, path)
@@ -388,6 +442,7 @@ def opened(which: str | None) -> Iterator[Any]:
 BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {
     "latency": latency,
     "throughput": throughput,
+    "mail": mail,
     "produce": produce,
     "budget": budget,
 }
@@ -405,7 +460,7 @@ def main() -> None:
         "--fan-out", action="store_true", help="every event to all endpoints, not to one of them"
     )
     parser.add_argument("--series", type=int, default=100_000, help="largest number of series (budget)")
-    parser.add_argument("--count", type=int, default=10_000, help="deliveries (throughput)")
+    parser.add_argument("--count", type=int, default=10_000, help="deliveries (throughput, mail)")
     options = parser.parse_args()
     with opened(options.database) as database:
         figures = BENCHMARKS[options.what](options, database)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
@@ -19,7 +19,7 @@ from pipeline.alerts.factory import router_of
 from pipeline.alerts.messages.payload import Payload, decode
 from pipeline.alerts.outbox import OutboxWriter, decode_anomaly
 from pipeline.config.schema import Config
-from pipeline.core.durations import SECOND_NS
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.types import Anomaly, AnomalyState, Fault
 from storage.alerting import alerts, deliveries, outbox
 from storage.alerting.states import AlertKind, EventKind, SuppressionReason, Urgency
@@ -54,12 +54,17 @@ class SimulationReport:
 
 
 def simulate(
-    config: Config, anomalies: Sequence[Anomaly], past_faults: Sequence[Fault], since_ns: int, until_ns: int
+    config: Config,
+    anomalies: Sequence[Anomaly],
+    past_faults: Sequence[Fault],
+    since_ns: int,
+    until_ns: int,
+    commits: Mapping[UUID, int] | None = None,
 ) -> SimulationReport:
     """Route the anomalies and faults between two times again.
 
     An anomaly is opened at its peak and closed at its last flagged point. The delay until its batch was
-    committed is not simulated.
+    committed is simulated only where it was longer than ``max_age``: the anomalies of a backlog are not sent.
 
     Args:
         config: Configuration whose rules are simulated.
@@ -67,12 +72,13 @@ def simulate(
         past_faults: Faults of its streams.
         since_ns: Beginning of the simulated time.
         until_ns: End of the simulated time.
+        commits: Anomaly → time of its first commit in ns; anomalies that are missing had no delay.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder)}/simulation.db")
         database.upgrade()
         try:
-            simulator = _Simulator(config, database)
+            simulator = _Simulator(config, database, commits or {})
             simulator.run(sorted(_timed_records(anomalies, past_faults), key=lambda h: h[0]), until_ns)
             return simulator.report(anomalies, since_ns, until_ns)
         finally:
@@ -96,9 +102,10 @@ def _timed_records(
 class _Simulator:
     """Router on a temporary database with a simulated clock."""
 
-    def __init__(self, config: Config, database: Database) -> None:
+    def __init__(self, config: Config, database: Database, commits: Mapping[UUID, int]) -> None:
         self._config = config
         self._database = database
+        self._commits = commits
         self._router = router_of(config)
         self._writers = {stream: OutboxWriter(stream, enabled=True) for stream in config.streams}
         with database.begin() as connection:
@@ -106,6 +113,7 @@ class _Simulator:
 
     def run(self, records: Sequence[tuple[int, Anomaly | Fault]], until_ns: int) -> None:
         """Route (time, record) in order, and the timers between them, in one transaction for speed."""
+        ends_ns = {r.id: r.end_ns for _, r in records if isinstance(r, Anomaly)}
         with self._database.begin() as connection:
             for now_ns, record in records:
                 self._route_timers_until(connection, now_ns)
@@ -114,9 +122,20 @@ class _Simulator:
                     faults.save(connection, record)
                     writer.on_faults(connection, [record], now_ns)
                 else:
-                    writer.on_changes(connection, [record], now_ns)
+                    writer.on_changes(
+                        connection, [record], max(now_ns, self._late_commit_ns(record, ends_ns[record.id]))
+                    )
                 self._router.route(connection, record.stream, now_ns)
             self._route_timers_until(connection, until_ns)
+
+    def _late_commit_ns(self, anomaly: Anomaly, end_ns: int) -> int:
+        """Return when the anomaly of a backlog was committed; 0 for one that is not too old."""
+        max_age, committed_ns = (
+            self._config.streams[anomaly.stream].alerts.max_age,
+            self._commits.get(anomaly.id, 0),
+        )
+        too_old = max_age is not None and committed_ns - end_ns > to_nanoseconds(max_age)
+        return committed_ns if too_old else 0
 
     def _route_timers_until(self, connection: Connection, now_ns: int) -> None:
         while (timer := alerts.next_timer(connection)) is not None and timer[0] <= now_ns:

@@ -213,8 +213,8 @@ class AlertsConfig(AlertPolicyConfig):
     )
     silences: dict[str, SilenceConfig] = Field(default_factory=dict, description="name → planned silence")
     max_age: Duration | None = Field(
-        None,
-        description="anomalies that ended longer ago than this (a backlog, old data) are not sent; null: no limit",
+        timedelta(days=1),
+        description="anomalies that ended longer ago than this (a backlog, old data) are recorded and counted, but not sent; null: no limit",
     )
     storm: int | None = Field(
         50,

@@ -79,7 +79,8 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     """
     streams = _streams(brokers)
     for stream in streams.values():
-        stream["alerts"] = {"severity": {"notice": "warning"}}
+        # The simulated clock starts a month ago.
+        stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None}
         stream["retraining"] = {"schedule": None, "on_drift": False}
     streams["plant"]["retraining"] = {
         "schedule": _training_schedule(),

@@ -156,6 +156,16 @@ def suppressed(connection: Connection) -> list[tuple[OutboxEvent, str]]:
     return [(OutboxEvent(*row[:-1]), row[-1] or "") for row in connection.execute(statement)]
 
 
+def first_commits(connection: Connection, since_ns: int) -> dict[UUID, int]:
+    """Return anomaly → creation time of its first event since ``since_ns``, in ns."""
+    statement = (
+        select(AlertEventRow.subject, func.min(AlertEventRow.created_ns))
+        .where(AlertEventRow.created_ns >= since_ns, AlertEventRow.kind == EventKind.ANOMALY)
+        .group_by(AlertEventRow.subject)
+    )
+    return {subject: int(created_ns) for subject, created_ns in connection.execute(statement)}
+
+
 def backlog(connection: Connection) -> dict[str, tuple[int, int]]:
     """Return stream → (pending events, creation time of the oldest in ns)."""
     statement = select(AlertEventRow.stream, func.count(), func.min(AlertEventRow.created_ns)).where(

@@ -28,7 +28,9 @@ def main() -> None:
     if die:
         _die(die)
     ends = {"hook": json_endpoint(receiver, timeout="5s")}
-    router = Router({"plant": AlertsConfig(storm=None), OPERATIONS_STREAM: AlertsConfig()}, ends)
+    router = Router(
+        {"plant": AlertsConfig(storm=None, max_age=None), OPERATIONS_STREAM: AlertsConfig()}, ends
+    )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     print("up", flush=True)

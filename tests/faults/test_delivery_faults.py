@@ -333,7 +333,9 @@ def test_events_against_a_dead_endpoint_need_no_memory_and_delay_no_other(tmp_pa
 
     async def scenario() -> tuple[int, float]:
         ends = {"dead": json_endpoint("http://127.0.0.1:1/x"), "well": json_endpoint(well.url)}
-        router = Router({"plant": AlertsConfig(storm=None), OPERATIONS_STREAM: AlertsConfig()}, ends)
+        router = Router(
+            {"plant": AlertsConfig(storm=None, max_age=None), OPERATIONS_STREAM: AlertsConfig()}, ends
+        )
         loop = DeliveryLoop(database, router, ends, AlertMetrics(Metrics()))
         bench = RouterBench(database, {"storm": None}, ends)
         await loop.run_cycle()

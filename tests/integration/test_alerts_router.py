@@ -285,9 +285,70 @@ def test_alerts_that_follow_from_a_source_fault_are_held(database: Database):
     fault.ended_ns = bench.now_ns
     bench.happen(fault)
     bench.later(MINUTE)
-    assert [p.data.anomalies[0].series for p in bench.sent("chat")] == ["b2/before", "b2/after"]
+    assert [(p.data.anomalies[0].series, p.kind) for p in bench.sent("chat")] == [
+        ("b2/before", "opened"),
+        ("b2/after", "opened"),
+        ("b2/gone", "opened"),
+        ("b2/gone", "resolved"),
+    ]
     assert bench.kinds("ops") == ["opened", "resolved"]
-    assert bench.ledger()["fault"] == 2
+    assert "fault" not in bench.ledger(), "an anomaly that ended while the fault lasted is sent, too"
+
+
+def test_several_anomalies_of_a_series_during_a_fault_are_one_alert(database: Database):
+    bench = RouterBench(database)
+    fault = Fault("plant", FaultKind.SOURCE_DOWN, "the brokers do not answer", bench.now_ns)
+    bench.happen(fault)
+    first, second, third = (anomaly(start_ns=NOON + hours * HOUR * SECOND) for hours in (0, 1, 2))
+    bench.happen(first, closed(first), second, closed(second))
+    bench.later(MINUTE)
+    bench.happen(third, closed(third))
+    bench.later(MINUTE)
+    fault.ended_ns = bench.now_ns
+    bench.happen(fault)
+    bench.later(MINUTE)
+    data = [p for p in bench.sent() if p.data.class_ == "data"]
+    assert [p.kind for p in data] == ["opened", "resolved"]
+    assert data[0].data.count == 3
+    assert set(bench.ledger()) == {"sent"}
+
+
+def test_a_fault_does_not_suppress_what_was_committed_before_it(database: Database):
+    bench = RouterBench(database)
+    early = anomaly()
+    bench.happen(early)  # committed, and not routed before the fault begins
+    bench.now_ns += SECOND
+    bench.happen(Fault("plant", FaultKind.SOURCE_DOWN, "the brokers do not answer", bench.now_ns))
+    bench.now_ns += SECOND
+    bench.settle()
+    assert [p.data.class_ for p in bench.sent()].count("data") == 1
+
+
+def test_storms_are_counted_in_event_time(database: Database):
+    bench = RouterBench(database, {"storm": 5, "max_age": None})
+    bench.now_ns = NOON + 3 * 24 * HOUR * SECOND
+    quiet = [anomaly(f"b2/q{n}", NOON + n * HOUR * SECOND) for n in range(30)]
+    storms = [
+        [anomaly(f"b2/s{day}-{n}", NOON + day * 24 * HOUR * SECOND + n * SECOND) for n in range(20)]
+        for day in (2, 3)
+    ]
+    for one in (*quiet, *storms[0], *storms[1]):
+        bench.happen(one, closed(one))
+    bench.settle()
+    bench.later(MINUTE)
+    opened = [p.data.count for p in bench.sent() if p.kind == "opened"]
+    assert opened.count(1) == 30 + 2 * 5, "those of quiet days and the first of each storm have an alert each"
+    assert sorted(n for n in opened if n > 1) == [15, 15], "each storm has its own alert"
+
+
+def test_a_backlog_is_counted_and_not_sent(database: Database):
+    bench = RouterBench(database)
+    bench.now_ns = NOON + 3 * 24 * HOUR * SECOND
+    old, recent = anomaly(), anomaly("b2/new", NOON + 60 * HOUR * SECOND)
+    bench.happen(old, closed(old), recent, closed(recent))
+    bench.settle()
+    assert [p.data.anomalies[0].series for p in bench.sent() if p.kind == "opened"] == ["b2/new"]
+    assert bench.ledger() == {"sent": 2, "too old": 2}
 
 
 def test_late_data_revise_or_retract_what_was_said(database: Database):
@@ -373,7 +434,7 @@ def test_disabled_endpoints_get_nothing_and_it_is_counted(database: Database):
     with database.read() as connection:
         assert deliveries.count_by_state(connection) == {
             ("chat", "pending", None): 1,
-            ("gone", "suppressed", "disabled"): 1,
+            ("gone", "dead", "endpoint disabled"): 1,
         }
 
 

@@ -97,7 +97,7 @@ def _untitled(
     config: AlertsConfig,
     now_ns: int,
 ) -> Alert:
-    fault = _fault(context.members[0]) if alert.kind == AlertKind.FAULT and context.members else None
+    fault = _fault(_newest(context.members)) if alert.kind == AlertKind.FAULT and context.members else None
     views = (
         []
         if alert.kind == AlertKind.FAULT
@@ -206,6 +206,11 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         size=deviation_text(anomaly) if anomaly.ratio else "",
         ratio=anomaly.ratio or None,
     )
+
+
+def _newest(members: Sequence[AlertMember]) -> AlertMember:
+    """Return the open fault that began last, or the last one if all have ended."""
+    return max(members, key=lambda m: (m.state == MemberState.OPEN, m.start_ns))
 
 
 def _fault(member: AlertMember) -> FaultView:

@@ -14,8 +14,10 @@ from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.routing.composer import short
 from pipeline.alerts.routing.routing_session import PendingChange, RoutingSession
 from pipeline.alerts.routing.rules import STORM, Behaviour, rank
+from pipeline.alerts.routing.silencing import Suppression
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, Severity
+from storage.alerting import alerts
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.outbox import OutboxEvent
 from storage.alerting.states import AlertKind, AlertState, EventKind, MemberState, SuppressionReason
@@ -24,6 +26,7 @@ STORM_KEY = "*storm*"
 MAX_OPENINGS_KEPT = 100
 _STORM_WINDOW_NS = 60 * SECOND_NS
 _STORM_WAIT_NS = 5 * SECOND_NS
+_STORM_MINUTES_KEPT = 4
 
 
 @dataclass(slots=True)
@@ -46,7 +49,8 @@ def evaluate_rules(session: RoutingSession, event: OutboxEvent) -> EvaluatedEven
         key = f"{fault.kind}/{fault.partition or ''}"
         return EvaluatedEvent(event, fault, rules.faults, None, key, short(f"{fault.stream}/faults/{key}"))
     anomaly = decode_anomaly(event.body)
-    behaviour, dropped = rules.evaluate(anomaly, session.now_ns)
+    # In a simulation the commit of a backlog is later than the simulated time.
+    behaviour, dropped = rules.evaluate(anomaly, max(session.now_ns, event.created_ns))
     if behaviour.by is None:
         key, queue = short(anomaly.series), short(f"{anomaly.stream}/{anomaly.series}")
     else:
@@ -85,9 +89,7 @@ def _add_member(session: RoutingSession, evaluated: EvaluatedEvent) -> None:
         session.events.suppress(event, evaluated.dropped)
         return
     alert = read.not_closed.get((evaluated.behaviour.rule, evaluated.group_key))
-    if alert is not None and _had_recovered(alert, evaluated):
-        read.superseded.add(alert.alert_id)
-        read.changed[alert.alert_id] = alert
+    if alert is not None and _is_superseded(session, alert, evaluated):
         alert = None
     alert = alert or _open_alert(session, evaluated)
     _count_opening(session, alert, evaluated)
@@ -124,6 +126,38 @@ def _had_recovered(alert: AlertRecord, evaluated: EvaluatedEvent) -> bool:
     return alert.open_count == 0 and _start_ns(evaluated) > alert.ended_ns + pause
 
 
+def _is_superseded(session: RoutingSession, alert: AlertRecord, evaluated: EvaluatedEvent) -> bool:
+    """Return whether this anomaly needs a new alert because ``alert`` had recovered before.
+
+    An alert that a fault keeps from being sent takes the anomaly as a further member: it is sent when the
+    fault ends.
+    """
+    if not _had_recovered(alert, evaluated) or is_kept_for_fault(session, alert):
+        return False
+    session.alerts.superseded.add(alert.alert_id)
+    session.alerts.changed[alert.alert_id] = alert
+    return True
+
+
+def is_kept_for_fault(session: RoutingSession, alert: AlertRecord) -> bool:
+    """Return whether ``alert`` was not sent yet because of a fault that lasts."""
+    return alert.state == AlertState.WAITING and fault_of(session, alert) is not None
+
+
+def fault_of(session: RoutingSession, alert: AlertRecord) -> Suppression | None:
+    """Return the fault that began before ``alert`` and affects the partitions of all its anomalies."""
+    silencing = session.context.silencing
+    hold = session.context.rules.config.faults.hold
+    if alert.kind != AlertKind.DATA or not hold or not silencing.any_fault:
+        return None
+    changed = [m for m in session.alerts.changed_members.values() if m.alert_id == alert.alert_id]
+    stored = {m.subject: m for m in alerts.members_of(session.context.connection, alert.alert_id)}
+    members = stored | {m.subject: m for m in changed}
+    partitions = {decode_anomaly(m.body).partition for m in members.values()}
+    committed_ns = alert.committed_ns if alert.committed_ns is not None else alert.created_ns
+    return silencing.source_fault(partitions, committed_ns, session.now_ns)
+
+
 def _open_alert(session: RoutingSession, evaluated: EvaluatedEvent) -> AlertRecord:
     """Make a new alert, or return the alert of the storm if there are too many new ones."""
     rule, key, queue, labels = (
@@ -133,11 +167,12 @@ def _open_alert(session: RoutingSession, evaluated: EvaluatedEvent) -> AlertReco
         _labels(evaluated),
     )
     stream, read = session.context.rules.stream, session.alerts
-    if isinstance(evaluated.record, Anomaly) and _is_storm(session, rule):
+    if isinstance(evaluated.record, Anomaly) and _is_storm(session, rule, _start_ns(evaluated)):
         rule, key, labels = f"{rule}/{STORM}", STORM_KEY, {}
         queue = short(f"{stream}/{rule}")
-        if (rule, key) in read.not_closed:
-            return read.not_closed[rule, key]
+        storm = read.not_closed.get((rule, key))
+        if storm is not None and not _is_superseded(session, storm, evaluated):
+            return storm
     subject = evaluated.event.subject
     single_series = evaluated.behaviour.by is None and key != STORM_KEY
     alert = AlertRecord(
@@ -151,20 +186,25 @@ def _open_alert(session: RoutingSession, evaluated: EvaluatedEvent) -> AlertReco
         opened_ns=_start_ns(evaluated),
         ended_ns=_start_ns(evaluated),
         created_ns=session.now_ns,
+        committed_ns=evaluated.event.created_ns,
         severity=Severity.INFO.value,
     )
     read.by_id[alert.alert_id] = read.not_closed[rule, key] = alert
     return alert
 
 
-def _is_storm(session: RoutingSession, rule: str) -> bool:
-    """Count an opening, and return whether there are more in a minute than the stream's limit."""
-    limit, now_ns = session.context.rules.config.storm, session.now_ns
+def _is_storm(session: RoutingSession, rule: str, start_ns: int) -> bool:
+    """Count an opening, and return whether there are more in a minute than the stream's limit.
+
+    The minute is one of event time, so that a backlog makes the same alerts as real time. Partitions do not
+    advance together, so openings of several minutes are kept.
+    """
+    limit = session.context.rules.config.storm
     if limit is None:
         return False
-    openings = [t for t in session.recent_openings.get(rule, []) if now_ns - _STORM_WINDOW_NS < t <= now_ns]
-    session.recent_openings[rule] = [*openings, now_ns][-limit - 1 :]
-    return len(session.recent_openings[rule]) > limit
+    openings = [*session.recent_openings.get(rule, []), start_ns][-_STORM_MINUTES_KEPT * (limit + 1) :]
+    session.recent_openings[rule] = openings
+    return sum(abs(start_ns - t) < _STORM_WINDOW_NS for t in openings) > limit
 
 
 def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: AlertMember) -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, stamp
-from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly
+from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.routing.composer import NotificationContext, compose, other_series
-from pipeline.alerts.routing.grouping import behaviour_of
+from pipeline.alerts.routing.grouping import behaviour_of, fault_of
 from pipeline.alerts.routing.matchers import match_fields
 from pipeline.alerts.routing.page_budget import BudgetDecision
 from pipeline.alerts.routing.routing_session import PendingChange, RoutingSession
@@ -53,8 +53,10 @@ def _advance_waiting(session: RoutingSession, alert: AlertRecord, behaviour: Beh
         alert.flush_ns = alert.created_ns + behaviour.wait
         return
     reason, until_ns = _reason_to_wait(session, alert, behaviour)
+    if reason is not None and _is_fault(reason) and alert.alert_id in session.alerts.superseded:
+        reason = None  # It cannot wait for the end of the fault, because its group has another alert.
     if reason is not None:
-        if ended:
+        if ended and not _is_fault(reason):
             _close(session, alert, reason.partition(":")[0])
         else:
             alert.suppressed_by, alert.flush_ns = reason, until_ns
@@ -72,6 +74,10 @@ def _advance_waiting(session: RoutingSession, alert: AlertRecord, behaviour: Beh
     session.pending_changes.pop(alert.alert_id, None)
     _notify(session, alert, "opened", endpoints, decision)
     alert.state = AlertState.OPEN
+
+
+def _is_fault(reason: str) -> bool:
+    return reason.startswith("fault:")
 
 
 def _advance_open(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> None:
@@ -286,23 +292,31 @@ def _budget_view(
 
 
 def _endpoints(session: RoutingSession, alert: AlertRecord, behaviour: Behaviour) -> list[str]:
+    failing = _failing_endpoint(session, alert)
     return [
         endpoint
         for endpoint in behaviour.to
-        if alert.urgency == Urgency.PAGE or session.context.urgency_of(endpoint) == Urgency.NOTICE
+        if (alert.urgency == Urgency.PAGE or session.context.urgency_of(endpoint) == Urgency.NOTICE)
+        and endpoint != failing
     ]
+
+
+def _failing_endpoint(session: RoutingSession, alert: AlertRecord) -> str | None:
+    """Return the endpoint that an alert is about: it cannot receive the alert. None for other alerts."""
+    if alert.kind != AlertKind.FAULT:
+        return None
+    faults = [decode_fault(m.body) for m in session.members_of(alert, None)]
+    names = {f.detail.get("endpoint") for f in faults}
+    name = names.pop() if len(names) == 1 else None
+    return name if isinstance(name, str) else None
 
 
 def _suppression(session: RoutingSession, alert: AlertRecord) -> Suppression | None:
     """Return why ``alert`` may not be sent: its source has a fault, or all its open anomalies are silenced."""
-    silencing = session.context.silencing
-    if alert.kind == AlertKind.DATA and session.context.rules.config.faults.hold:
-        members = session.members_of(alert, 1)
-        partition = decode_anomaly(members[0].body).partition if members and silencing.any_fault else None
-        fault = silencing.source_fault(partition, alert.created_ns, session.now_ns)
-        if fault is not None:
-            return fault
-    if not silencing.any_silence:
+    fault = fault_of(session, alert)
+    if fault is not None:
+        return fault
+    if not session.context.silencing.any_silence:
         return None
     members = session.members_of(alert, None)
     found = [

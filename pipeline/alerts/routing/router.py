@@ -35,7 +35,7 @@ class RoutingResult(NamedTuple):
     """Counts of one transaction of the router.
 
     ``event_results`` are finished events by state or reason, ``kinds`` notifications by kind, ``disabled``
-    deliveries that were suppressed by endpoint because it is disabled.
+    deliveries by endpoint that are dead letters because it is disabled.
     """
 
     events: int = 0
@@ -186,5 +186,5 @@ def _result(session: RoutingSession, events: int) -> RoutingResult:
         event_results=session.events.counts,
         kinds=Counter(n.kind for n in outgoing.notifications),
         budget_used=budget.used(session.now_ns) if budget is not None else None,
-        disabled=Counter(d.endpoint for d in outgoing.deliveries if d.state == DeliveryState.SUPPRESSED),
+        disabled=Counter(d.endpoint for d in outgoing.deliveries if d.state == DeliveryState.DEAD),
     )

@@ -128,7 +128,7 @@ class NotificationBatch:
     deliveries: list[Delivery] = field(default_factory=list)
 
     def add(self, notification: Notification, endpoints: Sequence[str], disabled: Collection[str]) -> None:
-        """Add a notification and its delivery to each endpoint; to a disabled one it is suppressed."""
+        """Add a notification and its delivery to each endpoint; to a disabled one it is a dead letter."""
         self.notifications.append(notification)
         for endpoint in endpoints:
             off = endpoint in disabled
@@ -141,8 +141,8 @@ class NotificationBatch:
                     queue=notification.queue,
                     sequence=notification.sequence,
                     kind=notification.kind,
-                    state=DeliveryState.SUPPRESSED if off else DeliveryState.PENDING,
-                    reason=DeliveryReason.DISABLED if off else None,
+                    state=DeliveryState.DEAD if off else DeliveryState.PENDING,
+                    reason=DeliveryReason.ENDPOINT_DISABLED if off else None,
                     attempts=0,
                     repeats=0,
                     created_ns=notification.created_ns,

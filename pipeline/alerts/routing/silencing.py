@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -94,12 +94,21 @@ class Silencing:
         found = [Suppression(f"silence:{s.name}", s.until_ns) for s in self._silences if s.matches(known)]
         return max(found, key=lambda s: s.until_ns, default=None)
 
-    def source_fault(self, partition: Partition | None, created_ns: int, now_ns: int) -> Suppression | None:
-        """Return the fault of the source that began before an alert was created."""
-        for fault in self._faults:
-            if fault.started_ns <= created_ns and fault.affects(partition):
-                return Suppression(f"fault:{fault.kind}", now_ns + _FAULT_RECHECK_NS)
-        return None
+    def source_fault(
+        self, partitions: Collection[Partition], committed_ns: int, now_ns: int
+    ) -> Suppression | None:
+        """Return a fault of the source if every one of ``partitions`` has one that began before.
+
+        Args:
+            partitions: Partitions of the anomalies of an alert.
+            committed_ns: Time at which the batch of its first anomaly was committed.
+            now_ns: The time, ns since the epoch.
+        """
+        before = [f for f in self._faults if f.started_ns <= committed_ns]
+        causes = [next((f for f in before if f.affects(p)), None) for p in sorted(partitions)]
+        if not causes or causes[0] is None or None in causes:
+            return None
+        return Suppression(f"fault:{causes[0].kind}", now_ns + _FAULT_RECHECK_NS)
 
 
 def _calendar(silence: SilenceConfig) -> SilenceCalendar | None:

@@ -222,6 +222,7 @@ def try_out(
     from pipeline.alerts.simulation import simulate
     from pipeline.cli.simulation_report import print_report, report_values
     from pipeline.core.errors import InputError
+    from storage.alerting import outbox
     from storage.results import anomalies, faults
 
     now_ns = time_ns()
@@ -239,7 +240,8 @@ def try_out(
                 for f in faults.query(connection, stream=stream, since_ns=last)
                 if f.stream in loaded.streams
             ]
-    report = simulate(loaded, found, past_faults, last, now_ns)
+            commits = outbox.first_commits(connection, last)
+    report = simulate(loaded, found, past_faults, last, now_ns, commits)
     if json:
         show_json(report_values(report, loaded.endpoints))
     else:
