@@ -24,7 +24,7 @@ class AlertMetrics:
         for kind, count in result.kinds.items():
             self._metrics.alert_notices.labels(stream, kind).inc(count)
         for endpoint, count in result.disabled.items():
-            self.finished(endpoint, DeliveryState.SUPPRESSED, count)
+            self.finished(endpoint, DeliveryState.DEAD, count)
         if result.budget_used is not None:
             self._metrics.alert_budget_used.labels(stream).set(result.budget_used)
 

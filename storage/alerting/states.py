@@ -96,8 +96,8 @@ class DeliveryReason(StrEnum):
     """Reason why a delivery is dead or suppressed."""
 
     ATTEMPTS_EXHAUSTED = "attempts"
-    DISABLED = "disabled"  # when it was queued
-    ENDPOINT_DISABLED = "endpoint disabled"  # while it was pending
+    DISABLED = "disabled"  # suppressed when it was queued, by an earlier version
+    ENDPOINT_DISABLED = "endpoint disabled"
     ENDPOINT_REMOVED = "endpoint removed"
 
 

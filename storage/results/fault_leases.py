@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, Select, select, update
 
+from pipeline.core.types import FaultKind
 from storage.tables.stream import FaultRow
 
 #: An owner whose beat has not changed for this long is dead. An engine beats every 5 s, later while calls to
@@ -62,6 +63,8 @@ def end(connection: Connection, ids: Collection[int], ended_ns: int) -> int:
 
 def _leases(stream: str | None, me: str) -> Select[int, str, int]:
     statement = select(FaultRow.id, FaultRow.owner, FaultRow.beat).where(
-        FaultRow.ended_ns.is_(None), FaultRow.owner.not_in(("", me))
+        FaultRow.ended_ns.is_(None),
+        FaultRow.owner.not_in(("", me)),
+        FaultRow.kind != FaultKind.ENDPOINT_FAILING.value,  # owned by an endpoint, not by a process
     )
     return statement if stream is None else statement.where(FaultRow.stream == stream)

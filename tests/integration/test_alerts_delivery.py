@@ -50,7 +50,11 @@ def running(bench: RouterBench, ends: dict[str, EndpointConfig]) -> Iterator[Del
 
 def router_of(ends: dict[str, EndpointConfig], config: dict[str, Any] | None = None) -> Router:
     return Router(
-        {"plant": AlertsConfig.model_validate(config or {}), OPERATIONS_STREAM: AlertsConfig()}, ends
+        {
+            "plant": AlertsConfig.model_validate({"max_age": None} | (config or {})),
+            OPERATIONS_STREAM: AlertsConfig(),
+        },
+        ends,
     )
 
 
@@ -318,7 +322,7 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
             assert len(gone.received) == before + 1
             await driven.loop.close()
             counted = driven.metrics.registry.get_sample_value(
-                "forewatch_deliveries_total", {"endpoint": "gone", "state": "suppressed"}
+                "forewatch_deliveries_total", {"endpoint": "gone", "state": "dead"}
             )
             assert counted is not None
             assert counted >= 1
@@ -326,8 +330,63 @@ def test_410_disables_the_endpoint_and_says_so_elsewhere(database: Database):
     asyncio.run(scenario())
     with database.read() as connection:
         ledger = deliveries.count_by_state(connection)
-    assert ledger["gone", "dead", "endpoint disabled"] >= 1
-    assert ledger["gone", "suppressed", "disabled"] >= 1
+        dead = deliveries.query(connection, endpoint="gone", state="dead")
+    assert ledger["gone", "dead", "endpoint disabled"] == len(dead) >= 3
+    assert {key for key in ledger if key[0] == "gone"} == {
+        ("gone", "dead", "endpoint disabled"),
+        ("gone", "delivered", None),
+    }
+
+
+def test_what_was_queued_for_a_disabled_endpoint_is_redelivered(database: Database):
+    async def scenario() -> None:
+        with Receiver(answer(410)) as gone:
+            ends = {"gone": json_endpoint(gone.url)}
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
+            driven.bench.happen(anomaly("b2/a"))
+            await driven.work(3)
+            driven.bench.happen(anomaly("b2/b"))
+            await driven.work(3)
+            gone.behave = answer()
+            with database.begin() as connection:
+                assert endpoints.enable(connection, "gone")
+                dead = [d.id for d in deliveries.query(connection, endpoint="gone", state="dead")]
+                queued = delivery_queue.redeliver(connection, dead, driven.bench.now_ns)
+            assert len(queued) == len(dead) >= 2
+            before = len(gone.received)
+            await asyncio.sleep(1.1)  # the loop reads the state of the endpoint within a second
+            await driven.work(10)
+            opened = [r for r in gone.received[before:] if b"alert.opened.v1" in r.body]
+            assert len(opened) == len(dead)
+            with database.read() as connection:
+                assert deliveries.query(connection, endpoint="gone", state="dead") == []
+            await driven.loop.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_huge_retry_after_is_capped_and_reported_to_the_others(database: Database):
+    async def scenario() -> None:
+        with Receiver(answer(429, retry_after="999999999")) as busy, Receiver() as other:
+            ends = {"busy": json_endpoint(busy.url, in_flight=1), "other": json_endpoint(other.url)}
+            driven = Driven(RouterBench(database, endpoints=ends), ends)
+            driven.bench.happen(anomaly("b2/a"))
+            await driven.work(5)
+            faults_of_busy = [json.loads(r.body)["data"]["fault"] for r in other.received[1:]]
+            assert [f["kind"] for f in faults_of_busy] == ["endpoint_failing"]
+            assert "endpoint busy asks for a pause" in faults_of_busy[0]["message"]
+            busy.behave = answer()
+            await driven.work(590)
+            assert len(busy.received) == 1
+            await driven.work(120)
+            assert len(busy.received) >= 2
+            resolved = [
+                json.loads(r.body)["data"] for r in other.received if b'"status":"resolved"' in r.body
+            ]
+            assert [d["class"] for d in resolved] == ["fault"]
+            await driven.loop.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("status", [429, 503])

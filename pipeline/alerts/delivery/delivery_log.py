@@ -34,6 +34,17 @@ _GAUGE_INTERVAL_NS = to_nanoseconds(timedelta(seconds=10))
 _FAULT_AGE_NS = to_nanoseconds(timedelta(days=30))
 
 
+def endpoint_owner(endpoint: str) -> str:
+    """Return the owner of the operational fault of an endpoint, which no process owns."""
+    return f"endpoint {endpoint}"
+
+
+def end_endpoint_fault(connection: Connection, endpoint: str, now_ns: int) -> bool:
+    """End the operational fault of an endpoint, and return whether one was open."""
+    owner = endpoint_owner(endpoint)
+    return faults.close(connection, OPERATIONS_STREAM, FaultKind.ENDPOINT_FAILING, None, now_ns, owner)
+
+
 class DeliveryLog:
     """Records of one configuration. ``health`` is shared with the loop and has an entry for each endpoint."""
 
@@ -67,6 +78,9 @@ class DeliveryLog:
                     self._health[name].config = config
                 else:
                     self._health[name] = EndpointHealth(config, known.get(name) or EndpointState(name))
+            reported = {f.owner for f in faults.query(connection, stream=OPERATIONS_STREAM, open_only=True)}
+            for name, health in self._health.items():
+                health.reported = endpoint_owner(name) in reported
             for name in set(endpoint_queues.pending_endpoints(connection)) - self._endpoints.keys():
                 self._suppress_removed(connection, name, now_ns)
 
@@ -160,6 +174,16 @@ class DeliveryLog:
             count = endpoint_queues.retry_now(connection, name, now_ns)
             endpoints.save(connection, health.state)
             log.info("endpoint recovered; its queues are due now", endpoint=name, queues=count)
+        if result.delivered and health.reported:
+            self._end_report(connection, health, now_ns)
+        trouble = health.trouble(result, now_ns)
+        if trouble is not None and not health.reported:
+            message = (
+                f"endpoint {name} {trouble}; last answer: {result.answer or result.status}. Its deliveries wait. "
+                f"Details: forewatch deliveries list --endpoint {name}"
+            )
+            self._report(connection, health, message, now_ns)
+            log.warning("endpoint fails; the other endpoints are notified", endpoint=name, reason=trouble)
         if health.disabled and not was_disabled:
             self._give_up(connection, health, now_ns)
         elif health.disabled:
@@ -176,15 +200,12 @@ class DeliveryLog:
             connection, name, DeliveryState.DEAD, DeliveryReason.ENDPOINT_DISABLED, now_ns
         )
         message = (
-            f"endpoint {name} is disabled: {reason}. {count} deliveries are dead letters. When the receiver "
-            f"works again, run: forewatch endpoints enable {name}, then: "
+            f"endpoint {name} is disabled: {reason}. {count} deliveries are dead letters, and later ones will be. "
+            f"When the receiver works again, run: forewatch endpoints enable {name}, then: "
             f"forewatch deliveries redeliver --endpoint {name}"
         )
-        fault = Fault(
-            OPERATIONS_STREAM, FaultKind.ENDPOINT_FAILING, message, now_ns, detail={"endpoint": name}
-        )
-        faults.save(connection, fault)
-        self._new_faults(connection, now_ns)
+        self._end_report(connection, health, now_ns)
+        self._report(connection, health, message, now_ns)
         self._metrics.finished(name, DeliveryState.DEAD, count)
         log.error(
             "endpoint disabled; its pending deliveries are dead letters",
@@ -192,6 +213,26 @@ class DeliveryLog:
             reason=reason,
             dead_letters=count,
         )
+
+    def _report(self, connection: Connection, health: EndpointHealth, message: str, now_ns: int) -> None:
+        """Open the operational fault of an endpoint, which the other endpoints receive."""
+        name = health.state.endpoint
+        fault = Fault(
+            OPERATIONS_STREAM,
+            FaultKind.ENDPOINT_FAILING,
+            message,
+            now_ns,
+            detail={"endpoint": name},
+            owner=endpoint_owner(name),
+        )
+        faults.save(connection, fault)
+        health.reported = True
+        self._new_faults(connection, now_ns)
+
+    def _end_report(self, connection: Connection, health: EndpointHealth, now_ns: int) -> None:
+        end_endpoint_fault(connection, health.state.endpoint, now_ns)
+        health.reported = False
+        self._new_faults(connection, now_ns)
 
     def _measure(self, now_ns: int) -> None:
         with self._database.read() as connection:

@@ -17,12 +17,18 @@ FAILURES_BEFORE_PROBING = 5
 _MAX_PROBE_SECONDS = 60.0
 _MIN_BUSY_SECONDS = 5.0
 _BUSY_STATUS = frozenset({429, 502, 503, 504})
+_MAX_SHOWN_SECONDS = 1e9
+#: An endpoint that fails for this long is reported to the others.
+_REPORT_AFTER_NS = to_nanoseconds(timedelta(minutes=10))
 _SAVE_INTERVAL_NS = to_nanoseconds(timedelta(minutes=1))
 
 
 @dataclass(slots=True)
 class EndpointHealth:
-    """Health of one endpoint: ``state`` is shared by all processes, the rest belongs to this worker."""
+    """Health of one endpoint: ``state`` is shared by all processes, the rest belongs to this worker.
+
+    ``reported``: an operational fault is open for it.
+    """
 
     config: EndpointConfig
     state: EndpointState
@@ -30,6 +36,7 @@ class EndpointHealth:
     failures: int = 0
     next_send_ns: int = 0
     unsaved: bool = False
+    reported: bool = False
 
     @property
     def disabled(self) -> bool:
@@ -37,6 +44,9 @@ class EndpointHealth:
 
     def free_slots(self, now_ns: int) -> int:
         """Return how many deliveries may be claimed now."""
+        longest_ns = now_ns + round(MAX_PAUSE_SECONDS * SECOND_NS)
+        if (self.state.quiet_until_ns or 0) > longest_ns:  # stored by an earlier version
+            self.state.quiet_until_ns, self.unsaved = longest_ns, True
         if self.disabled or now_ns < max(self.state.quiet_until_ns or 0, self.next_send_ns):
             return 0
         if self.config.rate is not None:
@@ -69,6 +79,23 @@ class EndpointHealth:
                 now_ns,
             )
         return False
+
+    def trouble(self, result: DeliveryResult, now_ns: int) -> str | None:
+        """Return what to report to the other endpoints after a failed call; None if nothing."""
+        if self.disabled or result.delivered or self.state.failing_ns is None:
+            return None
+        if (result.retry_after_s or 0.0) > MAX_PAUSE_SECONDS:
+            wait, longest = (
+                format_duration(timedelta(seconds=round(s)))
+                for s in (min(result.retry_after_s or 0.0, _MAX_SHOWN_SECONDS), MAX_PAUSE_SECONDS)
+            )
+            return f"asks for a pause of {wait}; it is called again after {longest}"
+        failing_ns = now_ns - self.state.failing_ns
+        if self.failures >= FAILURES_BEFORE_PROBING and failing_ns >= _REPORT_AFTER_NS:
+            return (
+                f"has failed every attempt for {format_duration(timedelta(seconds=failing_ns // SECOND_NS))}"
+            )
+        return None
 
     def update(self, state: EndpointState) -> None:
         """Take the state that other processes and people may have changed."""

@@ -22,7 +22,8 @@ MAX_ATTEMPTS = len(RETRY_DELAYS_SECONDS) + 1
 #: A delivery older than this that was tried at least once is not tried again: it was late because those
 #: before it in its queue failed.
 MAX_AGE_SECONDS = sum(RETRY_DELAYS_SECONDS)
-MAX_PAUSE_SECONDS = 24 * _HOUR
+#: Longest pause that a receiver can ask for.
+MAX_PAUSE_SECONDS = 10 * _MINUTE
 _JITTER = 0.1
 
 
@@ -34,7 +35,7 @@ def retry_delay(
     Args:
         attempts: Number of failed attempts.
         age_s: Age of the delivery in seconds.
-        retry_after_s: Delay that the receiver asked for; used up to one day.
+        retry_after_s: Delay that the receiver asked for; used up to ten minutes.
         draw: Number in [0, 1) that replaces the random one.
     """
     if attempts >= MAX_ATTEMPTS or (attempts > 0 and age_s > MAX_AGE_SECONDS * (1 + _JITTER)):

@@ -17,10 +17,14 @@ from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, r
 
 
 class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
-    """Backend of httpcore behind the SSRF filter; TLS verifies the name, not the address."""
+    """Backend of httpcore behind the SSRF filter; TLS verifies the name, not the address.
 
-    def __init__(self, allow: Iterable[str]) -> None:
+    ``encrypted``: TLS follows. Without it only addresses in a network of ``allow`` are connected to.
+    """
+
+    def __init__(self, allow: Iterable[str], *, encrypted: bool = True) -> None:
         self._allowed = allowed_networks(allow)
+        self._encrypted = encrypted
 
     async def connect_tcp(
         self,
@@ -31,7 +35,7 @@ class SsrfFilterBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
-            addresses = await resolve_allowed(host, port, self._allowed)
+            addresses = await resolve_allowed(host, port, self._allowed, encrypted=self._encrypted)
         except OSError as error:
             raise httpcore.ConnectError(f"{host} does not resolve: {error.strerror or error}") from None
         failure: OSError | None = None

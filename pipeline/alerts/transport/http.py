@@ -45,7 +45,10 @@ class HttpSender:
     ) -> None:
         self._render = render
         self._secrets = secrets
-        self._backend = SsrfFilterBackend(allow)
+        self._backends = {
+            "https": SsrfFilterBackend(allow),
+            "http": SsrfFilterBackend(allow, encrypted=False),
+        }
         self._ca = ca
         self._timeout = timeout_s
         self._idle: dict[Origin, list[httpcore.AsyncHTTPConnection]] = {}
@@ -123,7 +126,7 @@ class HttpSender:
             httpcore.Origin(scheme.encode(), host.encode("ascii"), port),
             ssl_context=tls(self._ca) if scheme == "https" else None,
             keepalive_expiry=_IDLE_SECONDS,
-            network_backend=self._backend,
+            network_backend=self._backends[scheme],
         )
 
     def _secrets_or_none(self) -> list[str]:

@@ -54,11 +54,16 @@ def allowed_networks(allow: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(n) for entry in allow for n in NETWORKS.get(entry, (entry,)))
 
 
-def check_address(address: str, allowed: Sequence[Network]) -> Address:
+def check_address(address: str, allowed: Sequence[Network], *, encrypted: bool = True) -> Address:
     """Return ``address`` (as getaddrinfo gives it) if it may be called.
 
-    Public addresses are always allowed, internal ones if ``allowed`` contains them, link-local, metadata,
-    multicast and tunnelled ones never.
+    Public addresses are allowed over an encrypted connection, internal ones if ``allowed`` contains them,
+    link-local, metadata, multicast and tunnelled ones never.
+
+    Args:
+        address: The address.
+        allowed: Networks that may be called besides public ones, also without encryption.
+        encrypted: False for a connection in clear, which needs an address in ``allowed``.
 
     Raises:
         ForbiddenAddress: the address may not be called.
@@ -80,27 +85,39 @@ def check_address(address: str, allowed: Sequence[Network]) -> Address:
         raise ForbiddenAddress(
             f"{ip} is not a public address; if the receiver is internal, allow its network: allow: [{ip}/{ip.max_prefixlen}]"
         )
+    if not encrypted:
+        raise ForbiddenAddress(
+            f"{ip} is a public address outside the networks of `allow`, and the connection would not be encrypted; "
+            "use https:// (for mail: starttls or tls)"
+        )
     return ip
 
 
-def check_addresses(host: str, answers: Sequence[str], allowed: Sequence[Network]) -> list[str]:
+def check_addresses(
+    host: str, answers: Sequence[str], allowed: Sequence[Network], *, encrypted: bool = True
+) -> list[str]:
     """Return the addresses to try, in the order of the answer.
 
     One forbidden address forbids the whole answer of a name.
     """
     try:
-        return [str(check_address(a, allowed)) for a in answers]
+        return [str(check_address(a, allowed, encrypted=encrypted)) for a in answers]
     except ForbiddenAddress as error:
         raise ForbiddenAddress(f"{host}: {error}") from None
 
 
-async def resolve_allowed(host: str, port: int, allowed: Sequence[Network]) -> list[str]:
+async def resolve_allowed(
+    host: str, port: int, allowed: Sequence[Network], *, encrypted: bool = True
+) -> list[str]:
     """Resolve and check. Raises OSError (no answer) and ForbiddenAddress."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+    answers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return check_addresses(host, answers, allowed, encrypted=encrypted)
 
 
-def connect_allowed(host: str, port: int, allowed: Sequence[Network], timeout: float) -> socket.socket:
+def connect_allowed(
+    host: str, port: int, allowed: Sequence[Network], timeout: float, *, encrypted: bool = True
+) -> socket.socket:
     """Open a blocking connection to a checked address.
 
     Args:
@@ -108,13 +125,15 @@ def connect_allowed(host: str, port: int, allowed: Sequence[Network], timeout: f
         port: TCP port.
         allowed: Networks that may be called besides public ones.
         timeout: Seconds for each address.
+        encrypted: False if the connection stays in clear.
 
     Raises:
         OSError: no address answers.
         ForbiddenAddress: an address may not be called.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = check_addresses(host, list(dict.fromkeys(str(entry[4][0]) for entry in found)), allowed)
+    answers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = check_addresses(host, answers, allowed, encrypted=encrypted)
     for address in addresses[:-1]:
         try:
             return socket.create_connection((address, port), timeout)

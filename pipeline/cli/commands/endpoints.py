@@ -85,12 +85,16 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
     An endpoint is disabled if every attempt failed for long, or if it answered 410. `forewatch deliveries
     redeliver` sends the deliveries that are dead since.
     """
+    from time import time_ns
+
+    from pipeline.alerts.delivery.delivery_log import end_endpoint_fault
     from storage.alerting import endpoints
 
     with config_and_database(config) as (loaded, database):
         _endpoint(loaded, name)
         with database.begin() as connection:
             changed = endpoints.enable(connection, name)
+            end_endpoint_fault(connection, name, time_ns())
     print(f"{name} is enabled" if changed else f"{name} was not disabled")
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import httpcore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.alerts.delivery.senders import sender_of
+from pipeline.alerts.messages.payload import encode
+from pipeline.alerts.sample import sample_payload
+from pipeline.alerts.transport.base import Message
 from pipeline.alerts.transport.filtered_network import SsrfFilterBackend
 from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, check_address, check_addresses
+from tests.support.alerting import endpoint
 
 INSIDE = allowed_networks(["private", "loopback"])
 
@@ -151,3 +158,42 @@ def test_a_name_of_this_machine_is_refused():
 
     with pytest.raises(ForbiddenAddress, match="not a public address"):
         asyncio.run(call())
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "::ffff:93.184.216.34"])
+def test_clear_connections_need_an_address_that_is_allowed(address: str):
+    with pytest.raises(ForbiddenAddress, match="not be encrypted"):
+        check_address(address, INSIDE, encrypted=False)
+    network = "93.184.216.0/24" if "." in address else "2606:4700::/32"
+    assert check_address(address, allowed_networks([network]), encrypted=False)
+    assert check_address("10.1.2.3", INSIDE, encrypted=False)
+
+
+@pytest.mark.parametrize("allow", [["private", "loopback"], ["10.0.0.0/8"], ["192.0.2.0/24"]])
+def test_http_to_a_public_address_is_refused_at_connect_time(monkeypatch, allow: list[str]):
+    connected: list[str] = []
+
+    async def connect(host: str, port: int) -> None:
+        connected.append(host)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(asyncio, "open_connection", connect)
+    for scheme, expected in (("http", []), ("https", ["93.184.216.34"])):
+        sender = sender_of(
+            endpoint(type="alertmanager", url=f"{scheme}://93.184.216.34:9093", allow=allow), lambda _: None
+        )
+        payload = sample_payload()
+        message = Message(uuid4(), "test", encode(payload), payload, datetime.now(UTC))
+        result = asyncio.run(sender.send(message))
+        assert not result.delivered
+        assert connected == expected
+        assert ("not be encrypted" in result.answer) is (scheme == "http")
+
+
+def test_mail_in_clear_to_a_public_address_is_refused():
+    mail = {"type": "email", "host": "93.184.216.34", "sender": "a@example.org", "to": ["b@example.org"]}
+    sender = sender_of(endpoint(**mail, security="none", allow=["private"]), lambda _: None)
+    payload = sample_payload()
+    message = Message(uuid4(), "test", encode(payload), payload, datetime.now(UTC))
+    result = asyncio.run(sender.send(message))
+    assert "not be encrypted" in result.answer
