@@ -22,14 +22,16 @@ _RESTART_DELAY_SECONDS = 2.0
 class AlertService:
     """Deliveries while endpoints are configured.
 
-    ``take`` may be called at any time, also before ``start``.
+    ``take`` may be called at any time, also before ``start``. ``run`` ends when ``stopping`` is set.
     """
 
-    def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, database: Database, metrics: Metrics, stopping: threading.Event | None = None
+    ) -> None:
         self._config = config
         self._database = database
         self._metrics = metrics
-        self._stop = threading.Event()
+        self._stop = stopping or threading.Event()
         self._loop: DeliveryLoop | None = None
         self._thread: threading.Thread | None = None
 

@@ -9,12 +9,20 @@ import sys
 
 from pipeline.core.errors import ForewatchError
 
+#: Commands that run until a signal.
+_LONG_RUNNING = frozenset({"run", "deliver", "worker"})
+
 
 def main() -> None:
     """Run the command ``forewatch``.
 
     An error of the user is printed as one message with an exit code, without a traceback.
     """
+    from pipeline.core.stop_signals import catch_early_signals
+
+    if _command_of(sys.argv[1:]) in _LONG_RUNNING:
+        # Importing the rest takes a second or two; SIGTERM must not kill the process in that time.
+        catch_early_signals()
     from pipeline.cli.app import app
 
     try:
@@ -22,3 +30,14 @@ def main() -> None:
     except ForewatchError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _command_of(arguments: list[str]) -> str | None:
+    """Return the command of a command line, None if there is none."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--log-level":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None

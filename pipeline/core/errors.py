@@ -10,6 +10,7 @@
     └── StorageError            a database that cannot be used: locked by another process, or wrong version
         ├── DamagedState        a stored state that is damaged; it is refused and computed again
         └── StorageUnavailable  the database does not answer; a retry can succeed
+            └── StorageRefused  the database answers, but refuses the connection
 
 ``storage.stream_state.positions`` also raises ``Fenced``, which is the end of an ownership and not an error of
 the user.
@@ -86,3 +87,11 @@ class StorageUnavailable(StorageError):
 
 class DamagedState(StorageError):
     """A stored state that cannot be read; the partition or series continues without it."""
+
+
+class StorageRefused(StorageUnavailable):
+    """The database refuses the connection: wrong password, unknown database, no permission.
+
+    A process that starts ends with this error. A process that runs waits, because a changed password is
+    often changed back or allowed again.
+    """

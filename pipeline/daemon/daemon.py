@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +21,18 @@ from pipeline.config.loader import load_config
 from pipeline.config.retraining import Retraining
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
+from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
 from pipeline.daemon.background_service import BackgroundService
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
-from pipeline.database import open_database, owner_name
+from pipeline.daemon.start_guard import StartGuard
+from pipeline.database import (
+    StoppedWhileStarting,
+    open_database_when_available,
+    owner_name,
+    retry_until_available,
+)
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.engine.warm_start import read_warm_start
@@ -77,7 +83,11 @@ class Daemon:
         self._engines: dict[str, Engine] = {}
         #: Streams that are still reading their warm-start files.
         self._warm_starts: dict[str, Iterator[int]] = {}
-        self._begin(self._built(list(config.streams)))
+        built = retry_until_available(
+            lambda: self._built(list(config.streams)), stopping, partial(health.wait, "database")
+        )
+        health.ready("database")
+        self._begin(built)
         for service in self._services:
             service.start()
         health.ready("daemon")
@@ -172,26 +182,30 @@ class Daemon:
     def _build(self, name: str) -> Engine:
         config = self._config
         stream = config.streams[name]
-        source = make_source(name, stream.source, stream.format)
-        writer = (
-            HistoryWriter(config.history_path, name, self._history_failed) if config.storage.history else None
-        )
-        metrics, changed = StreamMetrics(self._metrics, name), outbox_of(config, name)
-        engine = build_engine(
-            name,
-            config,
-            self._database,
-            source,
-            metrics,
-            make_sinks=lambda scorer: [
-                ForecasterUsageSink(self._metrics, name),
-                *self._retraining.monitors(name, stream, scorer),
-            ],
-            history_writer=writer,
-            on_changes=changed,
-        )
-        # This comes before the group is joined, because the first compilation takes longer than the session timeout.
-        compile_kernels(engine.parts.scorer.detector)
+        with ExitStack() as unwind:
+            source = make_source(name, stream.source, stream.format)
+            unwind.callback(source.close)
+            writer = None
+            if config.storage.history:
+                writer = HistoryWriter(config.history_path, name, self._history_failed)
+                unwind.callback(writer.close)
+            engine = build_engine(
+                name,
+                config,
+                self._database,
+                source,
+                StreamMetrics(self._metrics, name),
+                make_sinks=lambda scorer: [
+                    ForecasterUsageSink(self._metrics, name),
+                    *self._retraining.monitors(name, stream, scorer),
+                ],
+                history_writer=writer,
+                on_changes=outbox_of(config, name),
+            )
+            # This comes before the group is joined, because the first compilation takes longer than the session
+            # timeout.
+            compile_kernels(engine.parts.scorer.detector)
+            unwind.pop_all()
         log.info("stream started", stream=name)
         return engine
 
@@ -257,7 +271,10 @@ def _of_engine(config: Config, name: str) -> Stream | None:
 def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
     """Yield a daemon with its HTTP server, watchdog and database; ``run`` ends when ``stopping`` is set.
 
+    Waits while the database does not answer.
+
     Raises:
+        StoppedWhileStarting: ``stopping`` was set before the database answered.
         ForewatchError: A part of the daemon cannot start.
     """
     metrics = Metrics()
@@ -279,7 +296,9 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
                     "set http.host to 127.0.0.1, or put a proxy with a login in front",
                     host=config.http.host,
                 )
-        database = stack.enter_context(open_database(config))
+        database = stack.enter_context(
+            open_database_when_available(config, stopping, partial(health.wait, "database"))
+        )
         running = Daemon(config, database, metrics, health, watchdog, stopping)
         stack.callback(running.close)
         yield running
@@ -296,14 +315,6 @@ def reduce_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set, also while the daemon starts. Main thread only."""
-    stopping = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda number, frame: stopping.set())
-    return stopping
-
-
 def run_daemon(path: Path, watch: bool = False) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
 
@@ -311,9 +322,11 @@ def run_daemon(path: Path, watch: bool = False) -> int:
         ForewatchError: A part of the daemon cannot start.
     """
     stopping = stop_on_signals()
-    config = load_config(path)
-    with daemon(config, stopping) as running:
-        reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
-        reloader.install()
-        running.run(reloader.poll)
+    with suppress(StoppedWhileStarting), StartGuard(stopping) as guard:
+        config = load_config(path)
+        with daemon(config, stopping) as running:
+            guard.started()
+            reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
+            reloader.install()
+            running.run(reloader.poll)
     return 0

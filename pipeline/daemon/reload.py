@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import structlog
 
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 _CHECK_INTERVAL_SECONDS = 1.0
+#: Pause before a reload is repeated because the database did not answer.
+_RETRY_SECONDS = 5.0
 
 FileStamp = tuple[int, int, int]
 
@@ -49,6 +52,7 @@ class Reloader:
         self._outcome = outcome
         self._watch = watch
         self._hup = False
+        self._again_at = math.inf  # when a reload is repeated that failed for want of a database
         self._seen = self._pending = _file_stamp(path)
         self._checked_at = time.monotonic()
 
@@ -61,7 +65,7 @@ class Reloader:
 
     def poll(self) -> None:
         """Reload if SIGHUP was received or the file has changed."""
-        if self._hup:
+        if self._hup or time.monotonic() >= self._again_at:
             self._hup = False
             self._seen = self._pending = _file_stamp(self._path)
             self._reload()
@@ -78,6 +82,7 @@ class Reloader:
         self._pending = now
 
     def _reload(self) -> None:
+        self._again_at = math.inf
         try:
             config = load_config(self._path)
             if config == self._current:
@@ -91,6 +96,11 @@ class Reloader:
                 problems=str(error).splitlines(),
             )
             self._outcome("refused")
+        except StorageUnavailable as error:
+            log.warning(
+                "the database does not answer; the reload is repeated", file=str(self._path), error=str(error)
+            )
+            self._again_at = time.monotonic() + _RETRY_SECONDS
         else:
             self._current = config
             log.info("config reloaded", file=str(self._path))

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.loader import load_config
-from pipeline.daemon.daemon import daemon, stop_on_signals
+from pipeline.core.stop_signals import stop_on_signals
+from pipeline.daemon.daemon import daemon
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.model_reporter import ModelReporter
 from pipeline.demo.setting import write_config

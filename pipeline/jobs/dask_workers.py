@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -139,10 +140,16 @@ class DaskWorkers:
         return self._stack.enter_context(Client(cluster, set_as_default=False))
 
 
-def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
+def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.Event) -> None:
     """Run a worker process for ``scheduler`` until SIGTERM or SIGINT.
 
     The process has one thread. It is restarted when it dies or loses the scheduler.
+
+    Args:
+        scheduler: Address of the Dask scheduler.
+        tls: Certificates, if the address is tls://.
+        gpu: Whether the worker offers the GPU of this machine.
+        stopping: Set if a signal arrived before the worker listens to signals itself.
     """
     import asyncio
     import signal
@@ -162,7 +169,8 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool) -> None:
 
     async def restart_until_stopped() -> None:
         stop = asyncio.create_task(_wait_for_signal(signal.SIGTERM, signal.SIGINT))
-        while not stop.done():
+        await asyncio.sleep(0)  # the handlers of signals are installed from here on
+        while not stop.done() and not stopping.is_set():
             working = asyncio.create_task(run_nanny())
             await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
             if not working.done():

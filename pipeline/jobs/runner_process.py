@@ -14,11 +14,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipeline.config.schema import Config
 from pipeline.jobs.worker_environment import forget_database_variables, runner_environment
 
 if TYPE_CHECKING:
     from storage.sql.database import Database
+
+log = structlog.get_logger(__name__)
 
 #: Time after which a runner without work ends.
 IDLE_SECONDS = 30.0
@@ -94,6 +98,9 @@ def main() -> None:
     try:
         runner = Runner(config, database, owner_name(), DaskWorkers(config.cluster))
         runner.run(stop, IDLE_SECONDS, orphaned=lambda: os.getppid() != parent)
+    except Exception:
+        log.exception("runner ends with an unexpected error", exit_code=1)
+        sys.exit(1)
     finally:
         database.close()
 

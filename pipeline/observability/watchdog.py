@@ -12,7 +12,13 @@ import threading
 import time
 from types import TracebackType
 
+import structlog
+
 EXIT_CODE = 70
+#: Longest wait for the last log line.
+LOG_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 class Watchdog:
@@ -82,11 +88,18 @@ class Watchdog:
                 self._end(loop, still)
 
     def _end(self, loop: str, still: float) -> None:
-        print(
-            f"watchdog: the loop {loop!r} has not turned for {still:.0f} s; the process exits "
-            f"with code {EXIT_CODE} after these stacks:",
-            file=sys.stderr,
-            flush=True,
-        )
+        # In a thread, because the stopped loop may hold the lock of the log.
+        line = threading.Thread(target=_log_end, args=(loop, still), daemon=True)
+        line.start()
+        line.join(LOG_SECONDS)
         faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
         os._exit(EXIT_CODE)
+
+
+def _log_end(loop: str, still: float) -> None:
+    log.error(
+        "the watchdog ends the process, because a loop does not turn; its stacks follow",
+        loop=loop,
+        idle_seconds=round(still),
+        exit_code=EXIT_CODE,
+    )

@@ -9,6 +9,7 @@ FULL costs one fsync a batch.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from pipeline.core.errors import ConfigError, StorageError, StorageUnavailable
+from pipeline.core.errors import ConfigError, StorageError, StorageRefused, StorageUnavailable
 from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from storage.sql.process_lock import ProcessLock
@@ -51,6 +52,17 @@ _POSTGRES_ARGS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+#: SQLSTATE of an insufficient privilege, and of a search path without a schema.
+_NOT_PERMITTED = frozenset({"42501", "3F000"})
+#: SQLSTATE of a write to a standby, which a failover makes the primary.
+_READ_ONLY = "25006"
+#: Answers of a server, libpq and SQLite that another attempt does not change. libpq does not give the SQLSTATE of
+#: a failed connection, so the text decides. An unknown text counts as a database that does not answer.
+_REFUSED = re.compile(
+    r"(role|database|file) .* does not exist|authentication failed|no password supplied|not permitted to log in"
+    r"|no pg_hba\.conf entry|permission denied|server does not support SSL|certificate verify failed"
+    r"|invalid (sslmode|connection option|port)|unable to open database file|readonly database"
+)
 
 
 class CommitUnknown(StorageUnavailable):
@@ -196,8 +208,17 @@ class Database:
             return StorageError(
                 f"{self} does not have the tables of this version ({reason}); run: forewatch db upgrade"
             )
-        if getattr(error.orig, "sqlstate", None) == "55P03":
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if sqlstate == "55P03":
             return RowLocked(f"{self}: {reason}")
+        if sqlstate in _NOT_PERMITTED:
+            return StorageError(
+                f"{self}: {reason}; grant the role of the database URL the right, or use another role"
+            )
+        if sqlstate == _READ_ONLY:
+            return StorageUnavailable(f"{self}: {reason}")
+        if sqlstate is None and isinstance(error, OperationalError) and _REFUSED.search(reason):
+            return StorageRefused(f"{self}: {reason}")
         if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
             return StorageUnavailable(f"{self}: {reason}")
         if type(error) is DatabaseError:  # SQLite: not a database, or malformed

@@ -53,6 +53,18 @@ def drop_database(server: PostgresServer, url: str) -> None:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def require_password(server: PostgresServer, role: str) -> None:
+    """Make a role that must give a password, ``right``; all others need none."""
+    with psycopg.connect(f"{_libpq(server)}/postgres", autocommit=True) as connection:
+        row = connection.execute("SHOW hba_file").fetchone()
+        assert row is not None
+        rules = [f"host all {role} all scram-sha-256", "host all all all trust", "local all all trust"]
+        values = sql.SQL(", ").join(sql.SQL("({})").format(sql.Literal(rule)) for rule in rules)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'right'").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("COPY (VALUES {}) TO {}").format(values, sql.Literal(row[0])))
+        connection.execute("SELECT pg_reload_conf()")
+
+
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     """A server of the caller's own, gone with its data at the end of the block."""

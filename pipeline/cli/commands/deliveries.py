@@ -165,22 +165,21 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     Any number of these processes may run beside the daemons, which deliver too. Use it with PostgreSQL, to
     separate deliveries from scoring; a SQLite database serves one process at a time.
     """
-    import signal
-
     from pipeline.alerts.service import AlertService
+    from pipeline.cli.process_exit import log_exit
     from pipeline.config.loader import load_config
     from pipeline.core.errors import InputError
-    from pipeline.database import open_database
+    from pipeline.core.stop_signals import stop_on_signals
+    from pipeline.database import open_database_when_available
     from pipeline.observability.metrics import Metrics
 
-    loaded = load_config(config)
-    if not loaded.endpoints:
-        raise InputError(f"{config} has no endpoints; add one under `endpoints`")
-    with open_database(loaded) as database:
-        service = AlertService(loaded, database, Metrics())
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda number, frame: service.finish())
-        service.run()
+    with log_exit("deliver"):
+        stopping = stop_on_signals()
+        loaded = load_config(config)
+        if not loaded.endpoints:
+            raise InputError(f"{config} has no endpoints; add one under `endpoints`")
+        with open_database_when_available(loaded, stopping) as database:
+            AlertService(loaded, database, Metrics(), stopping).run()
 
 
 def _one(connection: Connection, text: str) -> Delivery:

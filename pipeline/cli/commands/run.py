@@ -31,9 +31,12 @@ def run(
 
     On shutdown it finishes the current batch, commits it and releases its partitions.
     """
-    from pipeline.daemon.daemon import run_daemon
+    from pipeline.cli.process_exit import log_exit
 
-    raise typer.Exit(run_daemon(config, watch))
+    with log_exit("run"):
+        from pipeline.daemon.daemon import run_daemon
+
+        run_daemon(config, watch)
 
 
 def backfill(

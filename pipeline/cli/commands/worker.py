@@ -35,9 +35,11 @@ def worker(
     The worker needs access to the history and the models (storage.history_path, storage.models_path: the same URLs
     on every machine), but not to the database.
     """
+    from pipeline.cli.process_exit import log_exit
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
     from pipeline.core.extras import require_training
+    from pipeline.core.stop_signals import stop_on_signals
     from pipeline.jobs.dask_workers import run_worker
 
     if not SCHEDULER.fullmatch(scheduler):
@@ -54,8 +56,10 @@ def worker(
             raise InputError(f"there is no file {file}; give the path of a PEM file")
     require_training()
     tls = Tls(ca=ca, cert=cert, key=key) if ca and cert and key else None
+    stopping = stop_on_signals()
     print_note(f"running tasks{' and GPU tasks' if gpu else ''} of {scheduler}; stop with Ctrl-C")
-    run_worker(scheduler, tls, gpu)
+    with log_exit("worker"):
+        run_worker(scheduler, tls, gpu, stopping)
 
 
 def _shown(scheduler: str) -> str:

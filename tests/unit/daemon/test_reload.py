@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.config.template import template
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, StorageUnavailable
 from pipeline.daemon import reload
 from pipeline.daemon.reload import Reloader
 
@@ -77,6 +78,29 @@ def test_a_file_that_is_away_for_a_moment_or_means_the_same_is_no_change(daemon)
     for _ in range(3):
         daemon.reloader.poll()
     assert (daemon.taken, daemon.outcomes) == ([], [])
+
+
+def test_a_reload_while_the_database_is_away_is_repeated(daemon, monkeypatch):
+    monkeypatch.setattr("pipeline.daemon.reload._RETRY_SECONDS", 0.05)
+    taken = daemon.reloader._take
+    failures = [StorageUnavailable("away"), StorageUnavailable("away")]
+
+    def take(config):
+        if failures:
+            raise failures.pop()
+        taken(config)
+
+    daemon.reloader._take = take
+    daemon.reloader._on_hup(1, None)
+    daemon.write(7)
+    deadline = time.monotonic() + 20
+    while failures and time.monotonic() < deadline:
+        daemon.reloader.poll()
+        time.sleep(0.01)
+    time.sleep(0.1)
+    daemon.reloader.poll()
+    assert [config.engine.max_batch for config in daemon.taken] == [7]
+    assert daemon.outcomes == ["taken"]
 
 
 def test_sighup_reloads_at_once_and_without_it_nothing_does(tmp_path, hup_restored):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from pipeline.observability.watchdog import Watchdog
 
 STUCK = """
 import threading, time
+from pipeline.observability.log_setup import configure_logs
 from pipeline.observability.watchdog import Watchdog
+configure_logs()
 with Watchdog(0.4) as watchdog:
     for _ in range(4):
         watchdog.beat("plant")
@@ -36,7 +39,9 @@ with Watchdog(1.0) as watchdog:
 def test_a_stuck_loop_ends_the_process_with_70_and_all_stacks():
     run = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout) == (70, "turned\n")
-    assert "the loop 'plant' has not turned" in run.stderr
+    line = json.loads(run.stderr.splitlines()[0])
+    assert (line["level"], line["loop"], line["exit_code"]) == ("error", "plant", 70)
+    assert line["event"].startswith("the watchdog ends the process")
     assert "in wait" in run.stderr
 
 
