@@ -158,7 +158,8 @@ def main() -> None:
         )
         print("| " + " | ".join(map(str, facts)) + " |")
     print(
-        f"\nall sets: {sum(one['wall_seconds'] for one in made.values()):.0f} s with {options.jobs} process(es)\n"
+        f"\nall sets: {sum(one['wall_seconds'] for one in made.values()):.0f} s with "
+        f"{options.jobs} process(es)\n"
     )
     brief = {
         name: {key: value for key, value in one.items() if key != "series"} for name, one in made.items()

@@ -76,7 +76,8 @@ def main() -> None:
     _print(["set", "points", *(f"{tier}: wall s, points/s" for tier in runs)], costs)
     for tier, run in runs.items():
         print(
-            f"{tier}: {sum(one['wall_seconds'] for one in run['sets'].values()):.0f} s, commit {run['commit']}"
+            f"{tier}: {sum(one['wall_seconds'] for one in run['sets'].values()):.0f} s, commit "
+            f"{run['commit']}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What one record costs before the detector: decoding by format, admitting by number of series, aggregating.
+"""Cost of a record before the detector: decoding, admission and aggregation.
 
     python -m benchmarks.decode_windows
 

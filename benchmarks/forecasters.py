@@ -119,7 +119,8 @@ def detecting(quick: bool) -> list[dict]:
                 }
             )
     show(
-        f"{' and '.join(f'{len(series)} of {name}' for name, series in sets.items())}: VUS-PR and accuracy of the error alone",
+        f"{' and '.join(f'{len(series)} of {name}' for name, series in sets.items())}: "
+        f"VUS-PR and accuracy of the error alone",
         rows,
     )
     return rows

@@ -1,4 +1,6 @@
-"""What detection power costs a running stream: scoring with the sink and without it, batch by batch in turn.
+"""Cost of detection power for a running stream.
+
+Batches are scored in turn with the sink and without it.
 
     python -m benchmarks.power [--series 2000] [--points 400] [--detector standard]
 

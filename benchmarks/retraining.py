@@ -1,5 +1,6 @@
-"""What a training costs the scoring beside it: time of commits and of whole turns, with and without one, on
-the same engine.
+"""Cost of a training for the scoring beside it.
+
+It measures the time of commits and of whole turns with and without a training, on the same engine.
 
     python -m benchmarks.retraining [--seconds 30] [--rate 20000] [--series 1000] [--detector standard]
 

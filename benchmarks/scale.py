@@ -162,11 +162,13 @@ def main() -> None:
         print(rows[-1], file=sys.stderr, flush=True)
     peer = measure("river", "200000")
     print(
-        "| detector | series | points | points/s | CPU µs a point | state bytes a series | peak memory MB (before the first point) |\n|---|---|---|---|---|---|---|"
+        "| detector | series | points | points/s | CPU µs a point | state bytes a series | "
+        "peak memory MB (before the first point) |\n|---|---|---|---|---|---|---|"
     )
     for row in rows:
         print(
-            f"| {row['detector']} | {row['series']:,} | {row['points']:,} | {row['rate']:,.0f} | {row['cpu_us']:.2f} | {row['state_bytes']:,.0f} "
+            f"| {row['detector']} | {row['series']:,} | {row['points']:,} | {row['rate']:,.0f} "
+            f"| {row['cpu_us']:.2f} | {row['state_bytes']:,.0f} "
             f"| {row['rss_mb']:,.0f} ({row['rss_before_mb']:,.0f}) |"
         )
     for name, rate in peer.items():

@@ -1,4 +1,4 @@
-"""What the database and the history cost: commits, snapshots, takeover, segments.
+"""Cost of the database and the history: commits, snapshots, takeover, segments.
 
 python -m benchmarks.storage            # SQLite and a real PostgreSQL, both with fsync
 """
@@ -127,7 +127,7 @@ def snapshot(database: Database) -> dict[str, float]:
 
 
 def takeover(database: Database, url: str) -> dict[str, float]:
-    """Of a free partition, and of one whose owner was stopped inside its transaction."""
+    """Measure the takeover of a free partition, and from an owner stopped in its transaction."""
     free = statistics.median(
         [timed(lambda: positions.acquire(database, "bench", P, "me", "")) for _ in range(50)]
     )

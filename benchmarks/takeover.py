@@ -1,5 +1,6 @@
-"""What a takeover does to scores and forecasts: verdicts after one row at which other weights go on with the
-state, beside those without it.
+"""Effect of a promotion on scores and forecasts.
+
+It compares verdicts after a row at which other weights continue with the state, and those without it.
 
     python -m benchmarks.takeover [--tier standard] [--series 40] [--epochs 4]
 

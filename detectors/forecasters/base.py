@@ -72,7 +72,7 @@ class Forecaster(nn.Module):
         self.output: ForecastOutput = OUTPUTS[config.output]
 
     def make_head(self, width: int) -> None:
-        """Give the forecaster the head that its config names, over hidden vectors of ``width``."""
+        """Make the head of the config, over hidden vectors of ``width``."""
         kind = UnrolledHead if self.config.head == "one_to_many" else DirectHead
         self.head: nn.Module = kind(width, self.config.horizon, self.output)
 
@@ -81,11 +81,11 @@ class Forecaster(nn.Module):
         raise NotImplementedError
 
     def body(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
-        """Return hidden vectors (B, T, H) for ``x`` (B, T, F), and the state after the last step."""
+        """Return hidden vectors (B, T, H) and the state after the last step of ``x``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, state: ForecasterState) -> tuple[Tensor, ForecasterState]:
-        """Return parameters (B, T', K, P) for ``x`` (B, T, F), and the state after the last step."""
+        """Return parameters (B, T', K, P) and the state after the last step of ``x``."""
         hidden, state = self.body(x, state)
         anchor = x[..., 0]  # (B, T)
         if self.config.head != "many_to_many":
@@ -95,13 +95,15 @@ class Forecaster(nn.Module):
     def step(
         self, weights: Mapping[str, Tensor], state: ForecasterState, x: Tensor
     ) -> tuple[ForecasterState, Tensor]:
-        """Return the new state and the parameters (B, K, P) after one new point of each series, ``x`` (B, F).
+        """Return the state and the parameters (B, K, P) after one point of each series.
 
-        A pure function: the weights of the module are not used. Raises NotCausal.
+        ``x`` (B, F) are the inputs. A pure function: the weights of the module are not used. Raises
+        NotCausal.
         """
         if not self.causal:
             raise NotCausal(
-                f"{type(self).__name__} needs the points after t for its forecast of t: use it on whole series, "
+                f"{type(self).__name__} needs the points after t for its forecast of t: use it on "
+                f"whole series, "
                 "offline"
             )
         parameters, state = torch.func.functional_call(self, dict(weights), (x[:, None], state))
@@ -127,7 +129,10 @@ class DirectHead(nn.Module):
 
 
 class UnrolledHead(nn.Module):
-    """One-to-many head: a GRU cell maps its own forecast of step k to that of step k + 1."""
+    """One-to-many head.
+
+    A GRU cell maps its own forecast of step k to that of step k + 1.
+    """
 
     def __init__(self, width: int, horizon: int, output: ForecastOutput) -> None:
         super().__init__()
@@ -154,7 +159,9 @@ def require_causal(forecaster: Forecaster) -> Forecaster:
     """Return the forecaster if it can run on a live stream. Raises NotCausal."""
     if not forecaster.causal:
         raise NotCausal(
-            f"forecaster {type(forecaster).__name__} looks at points after the one that it forecasts; it cannot "
-            "run on a live stream or in a causal evaluation. Use it to fill gaps in a finished series, or choose another forecaster"
+            f"forecaster {type(forecaster).__name__} looks at points after the one that it "
+            f"forecasts; it cannot "
+            "run on a live stream or in a causal evaluation. Use it to fill gaps in a finished "
+            "series, or choose another forecaster"
         )
     return forecaster

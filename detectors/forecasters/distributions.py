@@ -113,7 +113,8 @@ class Gaussian:
 class StudentT:
     """Student-t distribution.
 
-    Parameters: location, scale, degrees of freedom (> 2). Score: log score; CRPS in closed form (Jordan, Krüger & Lerch 2019).
+    Parameters: location, scale, degrees of freedom (> 2). Score: log score; CRPS in closed form (Jordan,
+    Krüger & Lerch 2019).
     """
 
     size: int = 3
@@ -150,7 +151,8 @@ class StudentT:
 class Quantiles:
     """Quantiles that never cross.
 
-    Parameters: the quantiles at ``LEVELS``. Score: pinball loss (Koenker & Bassett 1978); twice its mean is about the CRPS.
+    Parameters: the quantiles at ``LEVELS``. Score: pinball loss (Koenker & Bassett 1978); twice its mean is
+    about the CRPS.
     """
 
     LEVELS: ClassVar[tuple[float, ...]] = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)

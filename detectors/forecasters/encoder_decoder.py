@@ -1,7 +1,8 @@
 """Encoder–decoder (Sutskever, Vinyals & Le 2014).
 
 An LSTM encodes the window, and its hidden vector starts a GRU cell that forecasts the next K steps.
-``reconstruct`` returns the window backwards instead (LSTM-ED of Malhotra et al. 2016): large reconstruction errors are unusual.
+``reconstruct`` returns the window backwards instead (LSTM-ED of Malhotra et al. 2016): large reconstruction
+errors are unusual.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from detectors.forecasters.recurrent import RecurrentConfig
 class EncoderDecoder(LSTM):
     """LSTM encoder with a GRU decoder.
 
-    State: hidden and cell of the encoder, (B, layers, H) each. With the many-to-many head every step of T starts a decoder.
+    State: hidden and cell of the encoder, (B, layers, H) each. With the many-to-many head every step of T
+    starts a decoder.
     """
 
     def __init__(self, config: RecurrentConfig) -> None:

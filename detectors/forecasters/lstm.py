@@ -1,6 +1,6 @@
-"""Long short-term memory (Hochreiter & Schmidhuber 1997), with any number of stacked layers.
+"""Long short-term memory with any number of stacked layers.
 
-It remembers over hundreds of steps.
+Hochreiter & Schmidhuber 1997. It remembers over hundreds of steps.
 """
 
 from __future__ import annotations

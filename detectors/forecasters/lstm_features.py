@@ -1,4 +1,4 @@
-"""The input features of the shared LSTM: a causal kernel, the same in training and live.
+"""Input features of the shared LSTM: a causal kernel for training and live use.
 
     x ─► running robust normaliser ─► simple experts (naive, seasonal, adaptive AR) ─► F inputs, all
     dimensionless
@@ -6,8 +6,9 @@
 Lengths of differences are in ``unit`` (the running mean of |x_t − x_(t−1)|), lengths of levels in ``scale``
 (the running mean of |x − level|). Both are bounded-influence averages over the last ``WINDOW_ROWS`` points.
 The period is the lag at which the series repeats itself best (smallest mean |x_t − x_(t−p)|, the "average
-magnitude difference function", Ross et al. 1974). It is searched again from time to time in the kept points. The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on
-the last differences, the distance to the level and the last two seasons.
+magnitude difference function", Ross et al. 1974). It is searched again from time to time in the kept points.
+The AR expert is recursive least squares with forgetting (Haykin, Adaptive Filter Theory, ch. 10) on the last
+differences, the distance to the level and the last two seasons.
 
 Everything depends on points ≤ t only. The features of a series do not depend on how its points are cut into
 batches.
@@ -22,6 +23,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from detectors.forecasters.period_search import find_period
 
 #: Names of the inputs, in order. A change of name, number or meaning must raise VERSION, because weights
 #: depend on it.
@@ -41,7 +44,6 @@ SEASON_NEXT, SEASON_LATER, AR_NEXT, AR_LATER = (
 STATE_NAMES: Final = ("count", "past", "running", "ar", "covariance", "period", "due")
 KEPT_POINTS: Final = 1024  # of each series; the longest period is half of it
 WINDOW_ROWS: Final = 2000.0
-MIN_PERIOD_STEPS: Final = 4  # not below the last horizon, so that the season ahead is already known
 
 # Columns of "running".
 COL_ANCHOR, COL_LAST, COL_D1, COL_D2, COL_LEVEL, COL_SCALE, COL_UNIT, COL_FAST, COL_RECENT, COL_TIES = range(
@@ -104,7 +106,10 @@ class FeatureRows:
 
 
 def initial(n: int, memory: int = KEPT_POINTS) -> dict[str, NDArray[Any]]:
-    """Return the state of n series without points; ``memory`` (a power of two) points of each are kept."""
+    """Return the state of n series without points.
+
+    ``memory`` points of each are kept, a power of two.
+    """
     if memory < 64 or memory & (memory - 1):
         raise ValueError(f"memory must be a power of two from 64 on, not {memory}")
     covariance = np.zeros((n, AR_REGRESSORS, AR_REGRESSORS), np.float32)
@@ -194,7 +199,7 @@ def _advance(state: _StateArrays, slot: Array, value: Array, missed: Array, out:
         if n >= due[s]:
             shift = _rebase(past[s], n)
             r[COL_ANCHOR] += shift
-            period[s] = _find_period(past[s], n)
+            period[s] = find_period(past[s], n)
             due[s] = n + min(n // 2, past.shape[1])
 
 
@@ -205,13 +210,13 @@ def _bounded(x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _back(past: Array, n: int, lag: int) -> float:
-    """Return x_(t−lag) − anchor, where t is the point with number n (from 0), already kept."""
+    """Return x_(t−lag) − anchor; t is the point with number n (from 0), already kept."""
     return float(past[(n - lag) & (len(past) - 1)])
 
 
 @njit(cache=True, nogil=True)
 def _expected(past: Array, n: int, p: int) -> float:
-    """Return the substitute for a missing point number n: the last season, or the last value."""
+    """Return the substitute for a missing point: the last season, or the last value."""
     return _back(past, n, p) if 0 < p <= n else _back(past, n, 1)
 
 
@@ -239,7 +244,7 @@ def _observe(
 
 @njit(cache=True, nogil=True)
 def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
-    """Compute the regressors of the AR expert at point number n, in units, relative to x_n."""
+    """Compute the regressors of the AR expert, in units, relative to x_n."""
     now = _back(past, n, 0)
     for lag in range(3):
         out[lag] = (_back(past, n, lag) - _back(past, n, lag + 1)) / r[COL_UNIT] if n > lag else 0.0
@@ -320,7 +325,10 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
 def _inputs(
     past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, x: float, out: Array
 ) -> None:
-    """Compute the features at point number n, after the update of experts and normaliser."""
+    """Compute the features of point number n.
+
+    Experts and normaliser have been updated by it.
+    """
     unit, scale = r[COL_UNIT], r[COL_SCALE]
     out[0] = math.asinh(_bounded((x - r[COL_LEVEL]) / scale))
     out[1] = math.asinh(_bounded(r[COL_D1] / unit))
@@ -388,39 +396,3 @@ def _rebase(past: Array, n: int) -> float:
     for i in range(len(past)):
         past[i] -= shift
     return float(shift)
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _difference(x: Array, lag: int, out_of: int) -> np.float32:
-    total = np.float32(0.0)
-    for i in range(lag, out_of):
-        total += abs(x[i] - x[i - lag])
-    return np.float32(total / (out_of - lag))
-
-
-@njit(cache=True, nogil=True)
-def _find_period(past: Array, n: int) -> int:
-    """Return the period in steps, 0 if there is none.
-
-    It is the shortest lag that repeats about as well as any, and clearly better than a shorter lag.
-    """
-    size = min(n, len(past))
-    x = np.empty(size, np.float32)
-    for i in range(size):
-        x[i] = past[(n - size + i) & (len(past) - 1)]
-    longest = size // 2
-    curve = np.empty(longest + 1, np.float32)
-    mean, lowest = 0.0, np.inf
-    for lag in range(1, longest + 1):
-        curve[lag] = _difference(x, lag, size)
-        mean += curve[lag] / longest
-        if MIN_PERIOD_STEPS <= lag < longest:
-            lowest = min(lowest, curve[lag])
-    enough = min(1.2 * lowest + 0.02 * mean, 0.75 * mean)
-    highest = curve[1]
-    for lag in range(2, longest):
-        highest = max(highest, curve[lag])
-        dip = curve[lag] <= curve[lag - 1] and curve[lag] <= curve[lag + 1] and curve[lag] < 0.7 * highest
-        if lag >= MIN_PERIOD_STEPS and dip and curve[lag] <= enough:
-            return lag
-    return 0

@@ -31,8 +31,8 @@ Arrays = dict[str, NDArray[Any]]
 class GroupNetworks:
     """K per-group LSTMs.
 
-    ``network``: number 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in PyTorch's
-    order.
+    ``network``: number 1 … K by name of the series; weights (K, F + H, 4H) and bias (K, 4H), gates in
+    PyTorch's order.
     """
 
     network: dict[str, int]
@@ -147,7 +147,7 @@ def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict
 
 @kernel
 def _advance_rows(weights, bias, network, features, slot, h, c, out):  # type: ignore[no-untyped-def]
-    """Advance the rows whose ``network`` is not 0; the arguments are those of ``GroupNetworks.run``."""
+    """Advance the rows that have a network; see ``GroupNetworks.run``."""
     inputs, size = features.shape[1], h.shape[1]
     gate = np.empty(4 * size, np.float32)
     for i in range(len(slot)):

@@ -19,7 +19,8 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 class RecurrentConfig(ForecasterConfig):
     """Options of the recurrent forecasters.
 
-    span: steps over which the untrained gates remember. A much longer dependency is hard to learn, a much longer span slows the learning of short ones.
+    span: steps over which the untrained gates remember. A much longer dependency is hard to learn, a much
+    longer span slows the learning of short ones.
     """
 
     span: int = 4

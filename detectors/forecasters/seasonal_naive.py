@@ -1,6 +1,6 @@
-"""Seasonal naive forecast: the value one period ago, or the last value if there is none.
+"""Seasonal naive forecast.
 
-It is the baseline of all forecasters.
+It is the value one period ago, or the last value if there is none. It is the baseline of all forecasters.
 """
 
 from __future__ import annotations

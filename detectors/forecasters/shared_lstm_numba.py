@@ -1,6 +1,7 @@
-"""The shared LSTM in scoring: frozen, batched over all series of a stream, without torch.
+"""The shared LSTM in scoring, without torch.
 
-The import of torch alone takes longer than the rest of a start, and 400 MB.
+Its weights are frozen, and it is batched over all series of a stream. The import of torch alone takes longer
+than the rest of a start, and 400 MB.
 
 One layer: gates = W x_t + U h_(t−1) + b, split into i, f, g, o; c_t = σ(f) c_(t−1) + σ(i) tanh(g); h_t = σ(o)
 tanh(c_t) (Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers et al.
@@ -52,7 +53,8 @@ def read(path: str | None = None, digest: str | None = None) -> dict[str, NDArra
     if saved.manifest.get("architecture") != "shared_lstm" or version != lstm_features.VERSION:
         raise artifacts.ArtifactError(
             f"{path or 'the packaged model'} is a {saved.manifest.get('architecture')} for inputs of version "
-            f"{version}, not a shared_lstm for version {lstm_features.VERSION}: pretrain it again (python -m detectors.training.pretrain)"
+            f"{version}, not a shared_lstm for version {lstm_features.VERSION}: pretrain it "
+            f"again (python -m detectors.training.pretrain)"
         )
     artifacts.expect(saved, SHAPES | per_group_lstm.shapes(saved.tensors, lstm_features.FEATURES, HIDDEN))
     try:
@@ -74,9 +76,10 @@ class FrozenLSTM:
     def run(self, inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
         """Advance all series of a batch; return the hidden state after each point (N, H).
 
-        ``inputs`` (N, F) and ``slot`` (N,) are those of the points. ``h`` and ``c`` (S, H) are changed in place. Each time step is one product over all series that have
-        one, so that the cost of a point does not depend on the number of series in a batch. Results differ by
-        about 1e-7 with the composition of the batch.
+        ``inputs`` (N, F) and ``slot`` (N,) are those of the points. ``h`` and ``c`` (S, H) are changed in
+        place. Each time step is one product over all series that have one, so that the cost of a point does
+        not depend on the number of series in a batch. Results differ by about 1e-7 with the composition of
+        the batch.
         """
         order, sizes, first = pack(slot)
         last_h, last_c = h[first], c[first]  # (B, H)
@@ -87,7 +90,7 @@ class FrozenLSTM:
 
 
 def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Return the packed order of the points, the points per time step, and the slot of each series.
+    """Return packed order, points per time step, and slot of each series.
 
     The order is by time step, then by length of the series, the longest first.
     """
@@ -105,8 +108,9 @@ def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
 
 @kernel
 def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Compute the next cell and hidden state of row ``row`` from the sums of the gates ``raw`` (B, 4H).
+    """Compute the next cell and hidden state of row ``row``.
 
+    ``raw`` (B, 4H) are the sums of the gates.
     ``c`` (H,) changes in place. The hidden state is written to ``out`` (H,), and behind the inputs of the
     row in ``seen``.
     """

@@ -1,7 +1,8 @@
-"""SNARIMAX of river (Anava et al. 2013), an online seasonal ARIMA, as an independent baseline.
+"""SNARIMAX of river (Anava et al. 2013), as an independent baseline.
 
-A thin adapter with one Python model a series. The state of a river model consists of objects. The adapter
-converts it to numbers and back, so that the state is a tensor as for the other forecasters.
+An online seasonal ARIMA. A thin adapter with one Python model a series. The state of a river model consists
+of objects. The adapter converts it to numbers and back, so that the state is a tensor as for the other
+forecasters.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ from detectors.training.stacked_lstm import Weights, forward
 MAX_NETWORKS_ON_CPU: Final = 64
 MAX_NETWORKS_ON_GPU: Final = 4096
 MAX_ROWS_ON_CPU: Final = 1 << 20  # of all sequences of a batch, 16 times as many on a GPU
-# The sequences of a network with fewer of them are cut into pieces. Its chunks are shorter by the same factor, so
-# that the number of updates stays the same.
+# The sequences of a network with fewer of them are cut into pieces. Its chunks are shorter by the same
+# factor, so that the number of updates stays the same.
 MIN_PARALLEL_SEQUENCES: Final = 16
 MIN_PIECE_ROWS: Final = 64
 WARM_UP_ROWS: Final = 128  # before the held-out part, to bring the state up

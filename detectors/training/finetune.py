@@ -178,7 +178,8 @@ class _Finetuning:
                 self.before = self._held_out_score()
             if math.isnan(self.before):
                 raise Diverged(
-                    "the weights it began with forecast no numbers: look at the data, or roll the champion back"
+                    "the weights it began with forecast no numbers: look at the data, or roll the "
+                    "champion back"
                 )
             if math.isinf(self.before):
                 return (
@@ -204,7 +205,8 @@ class _Finetuning:
             self.held_out.append(self._held_out_score())
             if not math.isfinite(self.held_out[-1]):
                 raise Diverged(
-                    f"the held-out score of epoch {epoch + 1} is {self.held_out[-1]}: lower the learning rate or look at the data"
+                    f"the held-out score of epoch {epoch + 1} is {self.held_out[-1]}: lower the "
+                    f"learning rate or look at the data"
                 )
             if self.held_out[-1] <= min([self.before, *self.held_out]):
                 self.best, self.best_epoch = self._weights(), epoch
@@ -219,7 +221,8 @@ class _Finetuning:
                 )
         return (
             TrainingStatus.FINISHED,
-            f"all {self.tuning.epochs} epochs, the best was {self.best_epoch + 1} (0: the weights it began with)",
+            f"all {self.tuning.epochs} epochs, the best was {self.best_epoch + 1} (0: the "
+            f"weights it began with)",
         )
 
     def _epoch(self, epoch: int) -> float | None:

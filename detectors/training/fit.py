@@ -32,7 +32,7 @@ class Untrainable(Exception):
 
 
 class TrainingStatus(StrEnum):
-    """How a training ended."""
+    """End states of a training."""
 
     FINISHED = "finished"  # all epochs
     CONVERGED = "converged"  # the held-out part stopped getting better
@@ -44,7 +44,7 @@ class TrainingStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of a training.
 
     chunk: steps of one truncated back-propagation; held_out: share of each series at its end; patience in
     epochs.
@@ -92,7 +92,10 @@ class FitResult:
 
 @dataclass(slots=True)
 class Scaler:
-    """Robust scaling of each series, x ↦ (x − location) / scale, from its training part alone."""
+    """Robust scaling of each series, x ↦ (x − location) / scale.
+
+    It depends on the training part alone.
+    """
 
     location: NDArray[np.float64]  # (S,)
     scale: NDArray[np.float64]  # (S,)
@@ -109,7 +112,7 @@ class Scaler:
         return cls(location, scale)
 
     def apply(self, series: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Scale ``series`` (S, T); the result is bounded, so that no outlier saturates a network."""
+        """Scale ``series`` (S, T), bounded, so that no outlier saturates a network."""
         return np.clip((series - self.location[:, None]) / self.scale[:, None], -100.0, 100.0).astype(
             np.float32
         )
@@ -119,9 +122,8 @@ def untrainable(series: NDArray[np.float64]) -> dict[int, str]:
     """Return the rows of ``series`` (S, T) that cannot be trained on, with the reason."""
     there = np.isfinite(series).sum(1)
     reasons = {
-        int(
-            row
-        ): f"has {there[row]} points to train on, at least {MIN_TRAINING_POINTS} are needed: wait for more history"
+        int(row): f"has {there[row]} points to train on, at least {MIN_TRAINING_POINTS} are needed: "
+        f"wait for more history"
         for row in np.flatnonzero(there < MIN_TRAINING_POINTS)
     }
     rest = np.flatnonzero(there >= MIN_TRAINING_POINTS)

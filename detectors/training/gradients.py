@@ -77,7 +77,8 @@ class Stepper:
         value = float(loss.detach())
         if not (math.isfinite(norm) and math.isfinite(value)):
             raise Diverged(
-                f"loss {value}, gradient norm {norm} at step {len(self.monitor.norms)}: lower the learning rate or look at the data"
+                f"loss {value}, gradient norm {norm} at step {len(self.monitor.norms)}: lower the "
+                f"learning rate or look at the data"
             )
         self.monitor.record(norm)
         self.optimiser.step()

@@ -43,7 +43,7 @@ class Recipe:
 
 @dataclass(slots=True)
 class Round:
-    """Series as tensors: inputs (T, B, F), target (T, B, K) in units with NaN where unknown."""
+    """Series as tensors: inputs (T, B, F), and target (T, B, K) in units or NaN."""
 
     inputs: Tensor
     target: Tensor
@@ -69,7 +69,7 @@ def make_round(values: NDArray[np.float64]) -> Round:
 
 
 def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of ``losses_of`` over the known targets; all arguments are (T, B, K)."""
+    """Return the mean of ``losses_of`` over the known targets (T, B, K)."""
     return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
 
 
@@ -109,7 +109,8 @@ def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:
         if number % 25 == 24:
             norms = stepper.monitor.summary()
             print(
-                f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm {norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
+                f"round {number + 1} loss {np.mean(losses[-25:]):.4f} norm "
+                f"{norms['median_norm']:.3f} {time.monotonic() - started:.0f} s",
                 flush=True,
             )
         if (number + 1) % ROUNDS_BETWEEN_CHECKPOINTS == 0:

@@ -18,10 +18,10 @@ from detectors.training.fit import MIN_TRAINING_POINTS, TrainingSettings
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings(TrainingSettings):
-    """How to fine-tune.
+    """Settings of a fine-tuning.
 
-    batch: sequences side by side; memory: points that the inputs remember, as in the detector's tier;
-    most_rows: of an epoch, of more sequences a seeded sample is drawn.
+    batch: sequences side by side; memory: points kept for the inputs, as in the tier of the detector;
+    most_rows: rows of an epoch; of more sequences a seeded sample is drawn.
     """
 
     epochs: int = 12

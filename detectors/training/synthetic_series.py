@@ -25,9 +25,9 @@ PERIOD_RANGE_STEPS = (4.0, 512.0)
 
 
 def batch(seed: int | tuple[int, ...], n: int, length: int) -> NDArray[np.float64]:
-    """Return ``n`` series of ``length`` points, (n, length); NaN marks a missing point.
+    """Return ``n`` series of ``length`` points, (n, length).
 
-    Row i depends on ``seed`` and i alone.
+    NaN marks a missing point. Row i depends on ``seed`` and i alone.
     """
     rows = np.random.SeedSequence(seed).spawn(n)
     return np.stack([one(np.random.default_rng(row), length) for row in rows])
@@ -40,7 +40,10 @@ def one(rng: Generator, length: int) -> Series:
 
 
 def of_family(family: str, rng: Generator, length: int) -> Series:
-    """Return one series (length,) of a family of ``SHARES``, with noise and changes, in random units."""
+    """Return one series (length,) of a family of ``SHARES``.
+
+    It has noise and changes, in random units.
+    """
     x = FAMILIES[family](rng, length)
     x = x / (x.std() + 1e-9)
     if rng.random() < 0.8:
@@ -135,7 +138,7 @@ def _bumps(rng: Generator, phase: Series) -> Series:
 
 
 def _template(rng: Generator, phase: Series) -> Series:
-    """Draw a random shape that repeats each cycle, linear between its knots or stepwise."""
+    """Draw a random shape that repeats each cycle, linear between knots or stepwise."""
     knots = rng.normal(size=rng.integers(4, 25))
     at = (phase % 1.0) * len(knots)
     if rng.random() < 0.3:

@@ -101,7 +101,8 @@ class GroupingConfig(ConfigModel):
 
     by: list[str] | None = Field(
         None,
-        description="labels; series with the same values of them share an alert. Default: one alert for each series",
+        description="labels; series with the same values of them share an alert. Default: one alert "
+        "for each series",
     )
     wait: Duration = Field(
         timedelta(0),
@@ -149,7 +150,8 @@ class AlertRuleConfig(AlertPolicyConfig):
     name: str | None = Field(None, description="name of the rule in reports; default: rule-1, rule-2, ...")
     match: Match = Field(
         default_factory=dict,
-        description="label → glob or list of globs (`!` negates); also stream, series, channel, direction, severity, forecaster, cause (deprecated: guard)",
+        description="label → glob or list of globs (`!` negates); also stream, series, channel, "
+        "direction, severity, forecaster, cause (deprecated: guard)",
     )
     drop: bool = Field(False, description="do not send matching anomalies")
 
@@ -214,7 +216,8 @@ class AlertsConfig(AlertPolicyConfig):
     silences: dict[str, SilenceConfig] = Field(default_factory=dict, description="name → planned silence")
     max_age: Duration | None = Field(
         timedelta(days=1),
-        description="anomalies that ended longer ago than this (a backlog, old data) are recorded and counted, but not sent; null: no limit",
+        description="anomalies that ended longer ago than this (a backlog, old data) are recorded and "
+        "counted, but not sent; null: no limit",
     )
     storm: int | None = Field(
         50,
@@ -241,6 +244,7 @@ class AlertsConfig(AlertPolicyConfig):
         names = [r.name for r in named]
         if twice := {n for n in names if names.count(n) > 1} | ({"default", "storm"} & set(names)):
             raise ValueError(
-                f"rule names must differ from each other and from default and storm: {', '.join(sorted(map(str, twice)))}"
+                f"rule names must differ from each other and from default and storm: "
+                f"{', '.join(sorted(map(str, twice)))}"
             )
         return named

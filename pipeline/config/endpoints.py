@@ -51,7 +51,8 @@ class EndpointConfig(ConfigModel):
         8,
         ge=1,
         le=256,
-        description="maximum number of simultaneous calls; the alerts of one series are sent one after another",
+        description="maximum number of simultaneous calls; the alerts of one series are sent one after "
+        "another",
     )
     rate: Rate | None = Field(
         None, gt=0, description="maximum rate of messages of a delivery process, for example `30 per minute`"
@@ -65,7 +66,8 @@ class EndpointConfig(ConfigModel):
     )
     allow: list[str] = Field(
         default_factory=list,
-        description="internal networks that may be called: CIDR, `private` or `loopback`; also allows http:// there. Public addresses are always allowed",
+        description="internal networks that may be called: CIDR, `private` or `loopback`; also allows "
+        "http:// there. Public addresses are always allowed",
     )
 
     @field_validator("allow")
@@ -113,7 +115,8 @@ class WebhookEndpoint(HttpEndpoint):
 
     type: Literal["webhook"] = Field(description="type of the endpoint")
     secret: Secret | list[Secret] = Field(
-        description="`whsec_...`, 24 to 64 random bytes in base64; a list of two signs with both while a secret is replaced, the new one first"
+        description="`whsec_...`, 24 to 64 random bytes in base64; a list of two signs with both while "
+        "a secret is replaced, the new one first"
     )
 
     @property
@@ -209,7 +212,8 @@ class EmailEndpoint(EndpointConfig):
                 raise ValueError(f"{address!r} is not a mail address; write name@host")
         if self.security == "none" and not self.allow:
             raise ValueError(
-                "security none sends mail unencrypted: add the network of the server to `allow`, or use starttls"
+                "security none sends mail unencrypted: add the network of the server to `allow`, "
+                "or use starttls"
             )
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password must be given together")
@@ -264,11 +268,13 @@ def check_url(url: str, *, inside: bool) -> None:
         raise ValueError("the address of an endpoint must be https://host/path, in ASCII")
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            "the address of an endpoint must not contain a user or password; write headers: {Authorization: {env: NAME}}"
+            "the address of an endpoint must not contain a user or password; write headers: "
+            "{Authorization: {env: NAME}}"
         )
     if parts.scheme == "http" and not inside:
         raise ValueError(
-            "http:// sends alerts unencrypted: write https://, or add the network of an internal receiver to `allow`"
+            "http:// sends alerts unencrypted: write https://, or add the network of an "
+            "internal receiver to `allow`"
         )
 
 

@@ -35,7 +35,8 @@ class KafkaSourceConfig(ConfigModel):
     )
     security: KafkaSecurity = Field(
         default_factory=dict,
-        description="SASL and TLS settings of the client (names of kafka-python); a secret among them is {env: NAME} or {file: PATH}",
+        description="SASL and TLS settings of the client (names of kafka-python); a secret among them "
+        "is {env: NAME} or {file: PATH}",
     )
     password: Secret | None = Field(
         None, description="SASL password; needs a security_protocol in `security`"

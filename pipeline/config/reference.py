@@ -50,7 +50,8 @@ def configuration_markdown() -> str:
     for name, title in sections.items():
         model = schema["$defs"][name] if name else schema
         parts.append(
-            f"## {title}\n\n{_text(model.get('description', ''))}\n\n{_table(model, sections, schema['$defs'])}"
+            f"## "
+            f"{title}\n\n{_text(model.get('description', ''))}\n\n{_table(model, sections, schema['$defs'])}"
         )
     return "\n".join(parts).rstrip() + "\n"
 

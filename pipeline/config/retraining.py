@@ -37,22 +37,26 @@ class Retraining(ConfigModel):
     most_points: int = Field(
         5_000_000,
         ge=1000,
-        description="maximum number of rows of history that a training reads: the newest, evenly over all series (300 bytes each)",
+        description="maximum number of rows of history that a training reads: the newest, evenly over "
+        "all series (300 bytes each)",
     )
     shadow: Duration = Field(
         timedelta(hours=24),
-        description="how long a new version is compared with the champion before it is promoted; 0s: no comparison",
+        description="how long a new version is compared with the champion before it is promoted; 0s: "
+        "no comparison",
     )
     post_promotion_check: Duration = Field(
         timedelta(hours=24),
-        description="time after a promotion in which the new champion is compared with its predecessor and rolled back if it is worse; 0s: no check",
+        description="time after a promotion in which the new champion is compared with its predecessor "
+        "and rolled back if it is worse; 0s: no check",
     )
     promote: Literal["auto", "manual"] = Field(
         "auto", description="manual: a better version waits for `forewatch models promote`"
     )
     models_by: list[str] = Field(
         [],
-        description="labels that group the series: each group gets its own LSTM if that forecasts better than the shared one (all labels: one LSTM per series)",
+        description="labels that group the series: each group gets its own LSTM if that forecasts "
+        "better than the shared one (all labels: one LSTM per series)",
     )
     epochs: int = Field(20, ge=1, description="maximum number of passes over the data")
     seed: int = Field(0, ge=0, description="on a CPU the same data and seed give the same model")
@@ -82,5 +86,6 @@ class Cluster(ConfigModel):
     tls: Tls | None = None
     environment: list[str] = Field(
         [],
-        description="environment variables that the worker on this machine also gets, for example AWS_PROFILE; it gets no other variable of the daemon that may hold a secret",
+        description="environment variables that the worker on this machine also gets, for example "
+        "AWS_PROFILE; it gets no other variable of the daemon that may hold a secret",
     )

@@ -70,13 +70,13 @@ _BARE = re.compile(r"[\w./*+@][\w ./*:+@-]*")
 
 
 def template(preset: str) -> str:
-    """Return a config file for ``preset`` (a key of STREAMS) that ``forewatch check`` accepts."""
+    """Return a valid config file for ``preset``, a key of STREAMS."""
     values = {"database": Config.model_fields["database"].default, "streams": STREAMS[preset]}
     return _HEAD + "\n".join(_model_lines(Config, values, "")) + "\n"
 
 
 def _model_lines(model: type[BaseModel], values: dict[str, Any], indent: str) -> list[str]:
-    """Return the lines of the keys with a value, then those of the others, commented out."""
+    """Return the lines of set keys, then those of the others, commented out."""
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     lines = []
     for key in values:
@@ -138,7 +138,7 @@ def _inline(value: Any) -> str:
 
 
 def _commented_line(text: str, meaning: str) -> str:
-    """Return ``text`` with its meaning beside it, or above it if both are too long for one line."""
+    """Return ``text`` with its meaning beside it, or above it if the line is too long."""
     if not meaning:
         return text
     if len(text) < _COMMENT_COLUMN and len(meaning) <= _MAX_WIDTH - _COMMENT_COLUMN - 2:

@@ -12,8 +12,8 @@
         └── StorageUnavailable  the database does not answer; a retry can succeed
             └── StorageRefused  the database answers, but refuses the connection
 
-``storage.stream_state.positions`` also raises ``Fenced``, which is the end of an ownership and not an error of
-the user.
+``storage.stream_state.positions`` also raises ``Fenced``, which is the end of an ownership and not an error
+of the user.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class InputError(ForewatchError):
 
 
 class NotInstalled(ForewatchError):
-    """What was asked for needs an extra that is not installed; the message has the command."""
+    """An extra that is needed is not installed; the message has the command."""
 
     exit_code = 2
 

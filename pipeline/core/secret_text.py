@@ -1,7 +1,7 @@
 """Recognition of secrets in names, URLs and texts, and their replacement by ``***``.
 
-The configuration refuses what is recognised here, and messages, logs and errors hide it. There is one list, so that
-no text shows what the configuration refuses.
+The configuration refuses what is recognised here, and messages, logs and errors hide it. There is one list,
+so that no text shows what the configuration refuses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Conversion of columns of event times to int64 ns since the epoch.
 
-Inputs are epochs in four units, and ISO 8601 with and without a time zone. A valid time is ≥ 0. A negative number
-marks an invalid one: ``UNREADABLE`` (not a time) or ``ABSURD`` (before 1970 or after 2199, mostly a wrong unit or
-a clock that was never set).
+Inputs are epochs in four units, and ISO 8601 with and without a time zone. A valid time is ≥ 0. A negative
+number marks an invalid one: ``UNREADABLE`` (not a time) or ``ABSURD`` (before 1970 or after 2199, mostly a
+wrong unit or a clock that was never set).
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
 def parse_epochs(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
     """Convert epochs, (N,) integers or floats → (N,) ns.
 
-    The unit ``auto`` (and iso) is derived from the size of each number. Fractions are kept to the microsecond,
-    which is the precision of a double for the present time in seconds.
+    The unit ``auto`` (and iso) is derived from the size of each number. Fractions are kept to the
+    microsecond, which is the precision of a double for the present time in seconds.
     """
     if numbers.dtype.kind == "f":
         finite = np.isfinite(numbers)
@@ -139,8 +139,8 @@ def _bounded(ns: NDArray[np.int64]) -> NDArray[np.int64]:
 def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     """Convert wall-clock times of ``zone``, (N,) ns → UTC; negative ones are not changed.
 
-    A time that occurs twice when clocks go back is the first one. A time that is skipped when clocks go forward
-    becomes the time of the change.
+    A time that occurs twice when clocks go back is the first one. A time that is skipped when clocks go
+    forward becomes the time of the change.
     """
     if zone == "UTC":
         return local

@@ -72,7 +72,8 @@ class Decoder:
     def _csv(self, records: Records) -> Parsed:
         if self._header is None:
             raise ConfigError(
-                f"streams.{self._name}.format.csv: the records have no header line; name their columns: `header: [...]`"
+                f"streams.{self._name}.format.csv: the records have no header line; name their "
+                f"columns: `header: [...]`"
             )
         rejects: dict[int, Reject] = {}
         used = [field for field in self._fields.all() if field in self._header]

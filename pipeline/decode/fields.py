@@ -79,7 +79,8 @@ def fields_of(name: str, stream: Stream) -> Fields:
     for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
         for field in sorted(uses[one] & uses[other]):
             raise ConfigError(
-                f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it can be one of them"
+                f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it "
+                f"can be one of them"
             )
     return Fields(
         labels=labels,

@@ -1,1 +1,1 @@
-"""The demonstration: simulated streams and the telemetry of this machine, through a broker and the daemon."""
+"""The demo: simulated streams and the telemetry of this machine, in a daemon."""

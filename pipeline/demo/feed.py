@@ -1,4 +1,4 @@
-"""The feeder of the demo: produces simulated records at an accelerated clock, and injects faults."""
+"""The feeder of the demo: simulated records at an accelerated clock, and faults."""
 
 from __future__ import annotations
 

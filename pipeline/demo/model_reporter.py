@@ -1,4 +1,4 @@
-"""Reports on models in the demo: a training, its result, the promotion, and a rollback."""
+"""Reports on models in the demo: training, result, promotion and rollback."""
 
 from __future__ import annotations
 

@@ -142,7 +142,10 @@ class Network(World):
 
 
 class Market(World):
-    """Closing prices (a geometric random walk) and volumes of six stocks, one row a minute."""
+    """Closing prices and volumes of six stocks, one row a minute.
+
+    A price is a geometric random walk.
+    """
 
     topic, tick_s, history_ticks = "demo-ticks", 60, 2000
     targets = ("ALPH", "BRAV", "CHAR", "DELT", "ECHO", "FOXT")

@@ -1,4 +1,4 @@
-"""The receiver of alerts in the demo: a small server that verifies signed webhooks."""
+"""The receiver of alerts in the demo, which verifies signed webhooks."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ def average_precision(score: Floats, label: Bools) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Counts of labelled events and alarms, without point adjustment; counts can be added.
+    """Counts of labelled events and alarms, without point adjustment.
 
-    An event is *found* if a flagged row lies inside it. An alarm (a flagged run, see ``QUIET_ROWS``) is
-    *right* if it overlaps an event. ``delays`` are rows from the start of a found event to its first
-    flagged row. ``alarm_rows`` reveals a scorer that is always in alarm.
+    Counts can be added. An event is *found* if a flagged row lies inside it. An alarm (a flagged run, see
+    ``QUIET_ROWS``) is *right* if it overlaps an event. ``delays`` are rows from the start of a found event to
+    its first flagged row. ``alarm_rows`` reveals a scorer that is always in alarm.
     """
 
     events: int = 0
@@ -149,7 +149,7 @@ class Rows:
 
     @property
     def mar(self) -> float:
-        """Return the missed-alarm rate: the share of the anomalous rows that are not flagged."""
+        """Return the missed-alarm rate: the share of anomalous rows without a flag."""
         return self.fn / (self.fn + self.tp) if self.fn + self.tp else float("nan")
 
 
@@ -181,7 +181,8 @@ def best_threshold(score: Floats, label: Bools, most_false: float = 0.1) -> floa
 def ucr_hit(score: Floats, label: Bools, train_rows: int, slack: int = 100) -> bool:
     """Return whether the highest score is within ``slack`` rows of the only anomaly.
 
-    The measure of the UCR archive: the first row with the highest score after the training part counts. Wu & Keogh, "Current time series anomaly detection benchmarks are flawed" (2021).
+    The measure of the UCR archive: the first row with the highest score after the training part counts. Wu &
+    Keogh, "Current time series anomaly detection benchmarks are flawed" (2021).
     """
     first, last = segments(label)[0]
     top = train_rows + int(np.argmax(score[train_rows:]))

@@ -30,9 +30,9 @@ _SCORING = (
 
 @cache
 def commit() -> str:
-    """Return the short commit of the checkout, with ``+`` if the sources differ from it.
+    """Return the short commit of the checkout.
 
-    Without a checkout, return the released version.
+    ``+`` marks sources that differ from it. Without a checkout, return the released version.
     """
     try:
         head = _git("rev-parse", "--short=10", "HEAD")

@@ -194,7 +194,7 @@ def _advance(
 
 @cache
 def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
-    """Compile the detector once in each process, so that its measured speed excludes compilation."""
+    """Compile the detector, so that its measured speed excludes compilation."""
     with suppress(Exception):  # a detector that cannot run at all gives an error for each series
         compile_kernels(
             detectors.build(

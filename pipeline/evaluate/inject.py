@@ -93,7 +93,7 @@ STOCK_FAULTS: dict[str, Fault] = {
 
 
 def _channel(values: Values, row: int, rng: np.random.Generator) -> tuple[int, float]:
-    """Return a channel that changed recently, and its deviation over the last 200 rows."""
+    """Return a recently changed channel, and its deviation over the last 200 rows."""
     spread = np.std(values[max(row - 200, 0) : row], axis=0)
     moving = np.flatnonzero(spread > 0)
     channel = int(rng.choice(moving)) if len(moving) else 0
@@ -254,7 +254,10 @@ def _disturb(
 
 
 def _write(out: Path, series: dict[str, tuple[pd.DataFrame, list[Event]]], warm_up: int | None) -> None:
-    """Write the labelled set: CSVs, events.csv, and a manifest if the warm-up is not the default."""
+    """Write the labelled set: CSVs and events.csv.
+
+    A manifest is added if the warm-up is not the default.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for file, (table, events) in series.items():

@@ -58,7 +58,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A series that is not read yet: its file within the data set, and a function that reads it.
+    """A series that is not read yet: its file, and a function that reads it.
 
     ``read`` raises an InputError that names the file and the defect.
     """
@@ -80,7 +80,10 @@ class Entry:
 
 
 def find(dataset: Path, layout: str, limit: int | None = None) -> list[Entry]:
-    """Return the series of a data set in order of name, at most ``limit``. Raises InputError."""
+    """Return the series of a data set in order of name, at most ``limit``.
+
+    Raises InputError.
+    """
     if not dataset.is_dir():
         wrong = "a file" if dataset.exists() else "no such folder"
         raise InputError(f"{dataset}: {wrong}; DATASET is the folder that holds the series")
@@ -160,7 +163,10 @@ def _labelled(dataset: Path) -> list[Entry]:
 
 
 def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
-    """Read the optional events.csv (file, kind, first and last row): file → its events in order."""
+    """Read the optional events.csv: file → its events in order.
+
+    Its columns are file, kind, first and last row.
+    """
     path = dataset / "events.csv"
     if not path.is_file():
         return {}
@@ -291,7 +297,7 @@ def _whole(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
 
 
 def _nanoseconds(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
-    """Parse times: numbers are epoch seconds, text is ISO 8601 (UTC if it has no zone)."""
+    """Parse times: epoch seconds as numbers, or ISO 8601 text (default: UTC)."""
     times = table[column]
     _refuse(table, path, column, times.isna().to_numpy(), "is not a time")
     if not pd.api.types.is_numeric_dtype(times):

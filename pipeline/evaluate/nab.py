@@ -1,4 +1,4 @@
-"""The score of the Numenta Anomaly Benchmark for a whole corpus, as in its official scorer (v1.1).
+"""The score of the Numenta Anomaly Benchmark, as in its official scorer (v1.1).
 
 Lavin & Ahmad, "Evaluating real-time anomaly detection algorithms – the Numenta Anomaly Benchmark" (2015),
 §II. Comments name official rules that are easy to miss. Scores are normalised: no detection gives 0, a
@@ -34,7 +34,7 @@ PROFILES = {
 
 
 def probation(rows: int) -> int:
-    """Return the rows at the start of a file that are not scored: 15 % of it, at most 750."""
+    """Return the unscored rows at the start of a file: 15 % of it, at most 750."""
     return min(floor(0.15 * rows), 750)
 
 
@@ -62,7 +62,7 @@ class Corpus:
 
 
 def _file_values(rows: int, windows: Segments) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the value of a detection at each row of one file, and its window (−1: outside)."""
+    """Return the value of a detection at each row, and its window (−1: outside)."""
     at = np.arange(rows)
     value, window = np.full(rows, -1.0), np.full(rows, -1, np.int64)
     for k, (first, last) in enumerate(windows):
@@ -116,7 +116,10 @@ class Sweep:
 
 
 def _normalise(gain: float, windows: int, profile: Profile) -> float:
-    """Normalise ``gain``, the gain over no detection; a perfect run gains tp + fn for each window."""
+    """Normalise ``gain``, the gain over no detection.
+
+    A perfect run gains tp + fn for each window.
+    """
     return 100.0 * gain / (windows * (profile.tp + profile.fn))
 
 
@@ -146,7 +149,7 @@ def sweep(scores: Sequence[Floats], corpus: Corpus, profile: Profile) -> Sweep:
 
 
 def file_gains(flags: Sequence[Bools], corpus: Corpus, profile: Profile) -> NDArray[np.float64]:
-    """Return the unnormalised gain of the detections over no detection in each file (F,)."""
+    """Return the unnormalised gain over no detection in each file (F,)."""
     flat = np.concatenate(flags).astype(bool)[corpus.kept]
     files = len(corpus.windows_of_file)
     false = flat & (corpus.window < 0)

@@ -1,4 +1,4 @@
-"""Plots of one channel with its band, true windows and alarms, and the surprisal below."""
+"""Plots of one channel: its band, true windows and alarms, and the surprisal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TRUTH, _ALARM, _BAND, _EXPECTED, _LINE, _WARM = (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Rows ``first`` … ``last`` of a series; ``peak`` is the row that selects the channel."""
+    """Rows ``first`` … ``last`` of a series; ``peak`` selects the channel."""
 
     series: Labelled
     scores: Scores

@@ -1,4 +1,4 @@
-"""The report of a run: JSON for programs, and an HTML page that shows the errors first."""
+"""The report of a run: JSON, and an HTML page that shows the errors first."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _misses(run: Run) -> list[Picture]:
 
 
 def _false_alarms(run: Run) -> list[Picture]:
-    """Return the alarms after the warm-up that overlap no event, the highest score first."""
+    """Return the false alarms after the warm-up, the highest score first."""
     found = []
     for series, scores in zip(run.series, run.scores, strict=True):
         flag = scores.flag.copy()

@@ -77,7 +77,10 @@ class Store:
         partial.replace(run)
 
     def get(self, series: Labelled) -> Scores:
-        """Read back the scores that ``put`` wrote. Raises InputError if the file was changed."""
+        """Read back the scores that ``put`` wrote.
+
+        Raises InputError if the file was changed.
+        """
         path = self._path(series)
         try:
             table = pa_csv.read_csv(path)

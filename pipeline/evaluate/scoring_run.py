@@ -1,4 +1,4 @@
-"""Scores of a detector for a series, row by row, and the two yardsticks of every table."""
+"""Scores of a detector, row by row, and the two yardsticks of every table."""
 
 from __future__ import annotations
 

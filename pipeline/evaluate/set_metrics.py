@@ -130,7 +130,7 @@ def _recall_of(kind: str) -> Metric:
 
 
 def _confusion(attribute: str) -> Callable[[Sequence[Measures]], float]:
-    """Count over all rows of the series that have an anomaly, as in the SKAB benchmark."""
+    """Count over all rows of the series with an anomaly, as in the SKAB benchmark."""
 
     def of(measures: Sequence[Measures]) -> float:
         labelled = [m.confusion for m in measures if m.events.events]
@@ -194,7 +194,10 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Measure every series and the set; metrics without a meaning for the set are omitted."""
+    """Measure every series and the set.
+
+    Metrics without a meaning for the set are omitted.
+    """
     measures = [
         measure(series, scores, half)
         for series, scores, half in zip(run.series, run.scores, run.halves, strict=True)

@@ -1,8 +1,9 @@
 """Volume under the precision-recall surface (VUS-PR), computed fast.
 
-The result equals ``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``. Paparrizos et al., "Volume under the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room"
-(NeurIPS 2024). The published code takes time proportional to rows × thresholds × windows; here each row is
-put once into the bucket of the thresholds that it passes.
+The result equals ``TSB_AD.evaluation.metrics.get_metrics(...)["VUS-PR"]``. Paparrizos et al., "Volume under
+the surface" (VLDB 2022); Liu & Paparrizos, "The elephant in the room" (NeurIPS 2024). The published code
+takes time proportional to rows × thresholds × windows; here each row is put once into the bucket of the
+thresholds that it passes.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ def _existence(truth: Segments, bucket: Ints, window: int, found: Floats) -> int
 
 @njit(cache=True)
 def _volume(label: Bools, truth: Segments, bucket: Ints, predicted: Floats, windows: int) -> float:
-    """Return the mean area under the range precision-recall curve over windows 0 … ``windows``."""
+    """Return the mean area under the range precision-recall curve.
+
+    The mean is over windows 0 … ``windows``.
+    """
     steps, rows_in = len(predicted), 0
     inside = np.zeros(steps)
     for row in range(len(label)):

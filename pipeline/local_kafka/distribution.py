@@ -41,8 +41,8 @@ def cache_home() -> Path:
 def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> Path:
     """Return the folder with the broker's jars, after a download if they are missing.
 
-    ``announce`` gets one line before a download. Of two processes one downloads and the other waits. The folder
-    is complete or absent. Raises DownloadError.
+    ``announce`` gets one line before a download. Of two processes one downloads and the other waits. The
+    folder is complete or absent. Raises DownloadError.
     """
     lock = json.loads(files("pipeline.local_kafka").joinpath(LOCK).read_text())
     digest = hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()[:8]
@@ -55,7 +55,8 @@ def ensure_jars(announce: Callable[[str], None], cache: Path | None = None) -> P
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not folder.is_dir():
             announce(
-                f"downloading Apache Kafka {lock['version']} ({len(lock['jars'])} jars, {lock['megabytes']} MB, once) to {folder}"
+                f"downloading Apache Kafka {lock['version']} ({len(lock['jars'])} jars, "
+                f"{lock['megabytes']} MB, once) to {folder}"
             )
             _download(lock["jars"], folder)
     return folder
@@ -72,7 +73,8 @@ def _download(jars: dict[str, str], folder: Path) -> None:
             path = _artifact(context, item[0]).resolve()
             if hashlib.sha256(path.read_bytes()).hexdigest() != item[1]:
                 raise DownloadError(
-                    f"{item[0]}: the downloaded file is not the one that {LOCK} names; try again, or check the mirror"
+                    f"{item[0]}: the downloaded file is not the one that {LOCK} names; try again, or "
+                    f"check the mirror"
                 )
             path.rename(flat / path.name)
 

@@ -41,7 +41,7 @@ def detector_spec(stream: Stream) -> DetectorSpec:
 
 
 def _zone_of_rhythms(stream: Stream) -> str:
-    """Return the time zone of daily rhythms, "" for UTC and if the decision does not use one."""
+    """Return the time zone of daily seasons, "" for UTC or if it is not used."""
     if stream.decision == "surprise":
         return ""
     if stream.timezone is not None:

@@ -28,7 +28,7 @@ def promote(
     now_ns: int,
     pinned: bool | None = None,
 ) -> Promotion:
-    """Make ``version`` the champion of stream ``name`` and schedule the first check of it.
+    """Make ``version`` the champion of a stream and schedule its first check.
 
     Raises InputError and ChampionChanged.
 
@@ -75,7 +75,10 @@ def roll_back(connection: Connection, name: str, *, author: str, reason: str, no
 
 
 def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns: int) -> Promotion:
-    """Let jobs change the champion of a stream again. Raises InputError and ChampionChanged."""
+    """Let jobs change the champion of a stream again.
+
+    Raises InputError and ChampionChanged.
+    """
     now = models.current_champion(connection, name)
     if not now.pinned:
         raise InputError(f"stream {name} is not pinned")

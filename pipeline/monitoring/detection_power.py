@@ -123,7 +123,7 @@ def measure(detector: Detector, data: TrainingData, series: int, seed: int = 0) 
 
 @dataclass(slots=True)
 class _ObservedSeries:
-    """One observed series: its past, then a copy of its state, then the rows of the trials."""
+    """One observed series: its past, a copy of its state, and the rows of the trials."""
 
     slot: int
     key: Key
@@ -138,8 +138,9 @@ class _ObservedSeries:
 
 
 class PowerSink:
-    """Sink that measures detection power; ``found`` has the last figures by name of the series.
+    """Sink that measures detection power.
 
+    ``found`` has the last figures by name of the series.
     ``keep`` receives the figures of each series; ``kept`` are stored figures of the same model.
     """
 

@@ -109,7 +109,7 @@ class DriftSink:
                 )
 
     def _follow_series_table(self) -> None:
-        """Reset the slots that have a new series, or restore the stored state of that series."""
+        """Reset the slots with a new series, or restore its stored state."""
         table = self._scorer.series
         if table.generation == self._generation:
             return

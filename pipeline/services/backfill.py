@@ -1,8 +1,8 @@
 """Backfill: the engine over files, or over a range of the stream's own log.
 
-Its positions and snapshots have a reader name of their own and are deleted at the end. Its anomalies belong to
-the stream and have the ids that the daemon would give them: with the same model a second run changes nothing.
-With another model an anomaly is overwritten by the result of that model.
+Its positions and snapshots have a reader name of their own and are deleted at the end. Its anomalies belong
+to the stream and have the ids that the daemon would give them: with the same model a second run changes
+nothing. With another model an anomaly is overwritten by the result of that model.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ def run_backfill(
 
 
 def _sinks(tally: _Tally, scores: Path | None, scorer: StreamScorer) -> list[Sink]:
-    """Return the sinks; an unwritable file of scores is an error before the run starts."""
+    """Return the sinks.
+
+    An unwritable file of scores is then an error before the run starts.
+    """
     return [tally] if scores is None else [tally, ScoresWriter(scores, scorer)]
 
 

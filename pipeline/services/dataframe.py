@@ -45,7 +45,8 @@ def detect(
 ) -> pd.DataFrame:
     """Score every row of ``frame`` in one causal pass in the order of event time.
 
-    The rows of ``frame`` can be in any order. The score of a row uses this row and earlier rows of its series.
+    The rows of ``frame`` can be in any order. The score of a row uses this row and earlier rows of its
+    series.
 
     Args:
         frame: one row per point.
@@ -147,7 +148,8 @@ def _table(
     channels = [values] if isinstance(values, str) else list(values)
     if missing := [c for c in [*channels, *names, *([time] if time else [])] if c not in frame.columns]:
         raise InputError(
-            f"detect: the frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+            f"detect: the frame has no column {', '.join(missing)}; it has "
+            f"{', '.join(map(str, frame.columns))}"
         )
     if not channels:
         raise InputError("detect: the frame has no numeric column; name the value columns with values=")

@@ -1,7 +1,8 @@
-"""Replay of dead letters: those that decode with the current config are written to their Kafka topic again.
+"""Replay of dead letters.
 
-They pass through the log like any record, so positions, counts and backfills include them. A record that is
-written twice, because the process stopped before it was marked, is dropped as a duplicate of its time.
+Those that decode with the current config are written to their Kafka topic again. They pass through the log
+like any record, so positions, counts and backfills include them. A record that is written twice, because the
+process stopped before it was marked, is dropped as a duplicate of its time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TIMEOUT_SECONDS = 30.0
 
 @dataclass(slots=True)
 class ReplayReport:
-    """Counts of a replay; ``refused`` counts those that still do not decode, by reason."""
+    """Counts of a replay; ``refused``: those that still do not decode, by reason."""
 
     considered: int = 0
     decodable: int = 0
@@ -55,7 +56,7 @@ def replay(
     reason: str | None = None,
     dry_run: bool = False,
 ) -> ReplayReport:
-    """Replay dead letters that were not replayed yet: those of ``ids``, or all that match.
+    """Replay dead letters that were not replayed yet.
 
     Raises InputError for streams without a log to write to, SourceUnavailable when Kafka does not answer.
 
@@ -118,7 +119,8 @@ def _kafka_of(config: Config, stream: str) -> KafkaSourceConfig:
     kafka = config.streams[stream].source.kafka
     if kafka is None:
         raise InputError(
-            f"stream {stream!r} does not read from Kafka, so there is no log to write to; correct its input and run a backfill"
+            f"stream {stream!r} does not read from Kafka, so there is no log to write to; "
+            f"correct its input and run a backfill"
         )
     return kafka
 
@@ -143,7 +145,8 @@ def _write(kafka: KafkaSourceConfig, database: Database, letters: list[Kept]) ->
             written.append(id_)
     except KafkaError as error:
         raise SourceUnavailable(
-            f"Kafka accepted {len(written)} of {len(letters)} records, then failed: {error!r}; run the command again for the others"
+            f"Kafka accepted {len(written)} of {len(letters)} records, then failed: {error!r}; "
+            f"run the command again for the others"
         ) from error
     finally:
         producer.close(timeout=5)

@@ -86,7 +86,8 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     )
     if config_hash(stream) != anomaly.config_hash:
         explanation.reasons.append(
-            f"The config of the stream has changed since ({anomaly.config_hash} then, {config_hash(stream)} now)."
+            f"The config of the stream has changed since ({anomaly.config_hash} then, "
+            f"{config_hash(stream)} now)."
         )
     champion = champion_of(database, anomaly.stream, stream)
     now = champion.provenance.model_version
@@ -103,7 +104,8 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     ]
     if again is None:
         explanation.reasons.append(
-            "The points are not stored: the history no longer has them (see storage.keep_history), or a backfill "
+            "The points are not stored: the history no longer has them (see "
+            "storage.keep_history), or a backfill "
             "has read them from a file that no longer exists."
         )
         return explanation
@@ -117,7 +119,8 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if not same:
         explanation.reasons.append(
             f"{_sizes(anomaly, again)}; {'still' if again.flagged else 'no longer'} flagged. "
-            "If the stored points begin later than the series, or a backfill had a warm start, the detector had seen "
+            "If the stored points begin later than the series, or a backfill had a warm start, "
+            "the detector had seen "
             "more points then than can be read now."
         )
     return explanation

@@ -1,6 +1,7 @@
-"""The forecaster status of a series: the active forecaster, the reason, and the next candidate.
+"""The forecaster status of a series.
 
-The champion is run over the stored points of the series.
+It has the active forecaster, the reason, and the next candidate. The champion is run over the stored points
+of the series.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def series_status(config: Config, database: Database, stream: str, series: str) 
     table = HistoryReader(config.history_path).read(stream, series=series)
     if not table.num_rows:
         raise InputError(
-            f"the history of stream {stream} has no series {series!r}; give the complete name, as `forewatch anomalies list` shows it"
+            f"the history of stream {stream} has no series {series!r}; give the complete name, "
+            f"as `forewatch anomalies list` shows it"
         )
     channels = list(config.streams[stream].channels)
     points = points_of(table, channels)

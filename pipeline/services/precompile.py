@@ -1,9 +1,10 @@
-"""Compile ahead everything that numba compiles: ``python -m pipeline.services.precompile``.
+"""Compile all numba functions in advance.
 
-The machine code is kept beside the sources (or in NUMBA_CACHE_DIR). A second run takes seconds and compiles
-changed sources only. The cache of a function does not depend on the functions that it calls in other files:
-``sh tools/dev.sh clean`` removes it. Compilation runs in one process. Two processes would compile most kernels
-twice, because the detectors share them: a tenth less time for a third more work.
+Use: ``python -m pipeline.services.precompile``. The machine code is kept beside the sources (or in
+NUMBA_CACHE_DIR). A second run takes seconds and compiles changed sources only. The cache of a function does
+not depend on the functions that it calls in other files: ``sh tools/dev.sh clean`` removes it. Compilation
+runs in one process. Two processes would compile most kernels twice, because the detectors share them: a tenth
+less time for a third more work.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _POINTS = 3000
 
 
 def main() -> None:
-    """Score synthetic series on every compiled path, and print one line before and after each step."""
+    """Score synthetic series on every compiled path; print a line for each step."""
     todo = list(steps())
     for number, (what, seconds, run) in enumerate(todo, 1):
         print(

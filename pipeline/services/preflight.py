@@ -1,4 +1,7 @@
-"""Read-only checks of ``forewatch check --connect``: database, sources, and decoding of a sample of records."""
+"""Read-only checks of ``forewatch check --connect``.
+
+They cover the database, the sources, and the decoding of a sample of records.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _QUIET_SECONDS = 2.0
 
 @dataclass(slots=True)
 class DatabaseProbe:
-    """Result of the check of the database; ``exit_code`` is that of the error, 0 without one."""
+    """Result of the check of the database; ``exit_code`` is 0 without an error."""
 
     url: str
     message: str
@@ -50,9 +53,10 @@ class Sample:
 
 @dataclass(slots=True)
 class StreamProbe:
-    """Result of decoding a sample of a stream, and of its warm-start files in ``past``.
+    """Result of decoding a sample of a stream.
 
-    ``refused`` maps a reason to the number of records and the detail of one of them.
+    ``past`` is that of its warm-start files. ``refused`` maps a reason to the number of records and the
+    detail of one of them.
     """
 
     stream: str
@@ -85,7 +89,7 @@ def probe_database(config: Config) -> DatabaseProbe:
 
 
 def probe_stream(name: str, stream: Stream) -> StreamProbe:
-    """Read and decode the newest records of a stream, and the files of its ``warm_start``.
+    """Decode the newest records of a stream, and its warm-start files.
 
     The records are read with a consumer group of their own.
     """
@@ -125,7 +129,10 @@ def _probe(
 
 
 def _with_own_group(name: str, source: models.SourceConfig) -> models.SourceConfig:
-    """Return the source with a new consumer group, so that a running daemon keeps its partitions."""
+    """Return the source with a new consumer group.
+
+    A running daemon then keeps its partitions.
+    """
     if source.kafka is None:
         return source
     group = f"{source.kafka.group or f'forewatch-{name}'}-check-{uuid4().hex[:8]}"
@@ -154,7 +161,10 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
 
 
 def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:
-    """Decode the first records of a warm-start file; the end of a long file takes long to find."""
+    """Decode the first records of a warm-start file.
+
+    The end of a long file takes long to find.
+    """
     for records in next(read_all(source, SAMPLE_RECORDS), ()):
         _decode(probe, stream, records)
     probe.partitions += 1
@@ -174,7 +184,7 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
 
 
 def _seek_newest(poll: Poll, source: Source) -> dict[Partition, int]:
-    """Seek to the newest records of the assigned partitions; return their number by partition."""
+    """Seek to the newest records of the assigned partitions; return their numbers."""
     if not poll.assigned:
         return {}
     bounds = source.bounds(poll.assigned)

@@ -46,7 +46,8 @@ def _kafka(config: Config) -> Iterator[str]:
 def _http(config: Config) -> Iterator[str]:
     if config.http is not None and not _is_loopback(config.http.host):
         yield (
-            f"http.host: the server at {config.http.host} has no authentication and shows metrics, health and "
+            f"http.host: the server at {config.http.host} has no authentication and shows "
+            f"metrics, health and "
             "alerts to everyone who reaches it; write 127.0.0.1, or put a proxy with a login in front"
         )
 

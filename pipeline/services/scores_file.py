@@ -1,4 +1,4 @@
-"""File of every point with its verdict (CSV or Parquet), for ``backfill --scores``."""
+"""File of all points with verdicts (CSV or Parquet), for ``backfill --scores``."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ def _snapshots(database: Database) -> Iterator[Damage]:
                 DamageKind.POSITION,
                 f"{reader} {partition}",
                 f"the position {position.next_offset} has no snapshot",
-                f"the daemon reads the partition again from offset {position.start_offset}, if the source holds it",
+                f"the daemon reads the partition again from offset {position.start_offset}, if the "
+                f"source holds it",
             )
 
 

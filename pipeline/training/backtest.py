@@ -30,7 +30,7 @@ DEVIATION_ROWS: Final = 500  # of the robust standard deviation of a series
 
 @dataclass(frozen=True, slots=True)
 class BacktestConfig:
-    """How much to backtest.
+    """Size of a backtest.
 
     held_out: share of each series at its end. Of more than ``most_series`` a seeded sample is drawn, which
     prefers series with labels.

@@ -379,7 +379,8 @@ def newest_ns(path: str, stream: str) -> int:
     newest = [segment.newest_ns for segment in history_segments(path, stream)]
     if not newest:
         raise InputError(
-            f"stream {stream} has no history at {path}: let the daemon run for a while (storage.history must be true)"
+            f"stream {stream} has no history at {path}: let the daemon run for a while "
+            f"(storage.history must be true)"
         )
     return max(newest)
 

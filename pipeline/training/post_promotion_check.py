@@ -77,7 +77,8 @@ def compare_with_predecessor(before: VerdictCounts, after: VerdictCounts) -> Che
     if min(before.points, after.points) < MIN_POINTS:
         return CheckVerdict(
             False,
-            f"too few points: {after.points} points since the promotion and {before.points} before it, {MIN_POINTS} are needed of each",
+            f"too few points: {after.points} points since the promotion and {before.points} "
+            f"before it, {MIN_POINTS} are needed of each",
         )
     index, off_before, off_after = (
         stability_index(before.histogram, after.histogram),
@@ -87,7 +88,8 @@ def compare_with_predecessor(before: VerdictCounts, after: VerdictCounts) -> Che
     if index > MAX_STABILITY_INDEX and off_after > MAX_CALIBRATION_RATIO * off_before:
         return CheckVerdict(
             True,
-            f"its scores are not calibrated: stability index {index:.2f}, calibration error {off_after:.2f} decades, {off_before:.2f} before",
+            f"its scores are not calibrated: stability index {index:.2f}, calibration error "
+            f"{off_after:.2f} decades, {off_before:.2f} before",
         )
     if _more_alarms(before, after):
         rates = [1000 * one.alarms / one.points for one in (before, after)]
@@ -99,7 +101,8 @@ def compare_with_predecessor(before: VerdictCounts, after: VerdictCounts) -> Che
         return CheckVerdict(True, f"it takes {costs[1]:.1f} µs per point, {costs[0]:.1f} before")
     return CheckVerdict(
         False,
-        f"{after.points} points: stability index {index:.2f}, {after.alarms} alarms, {costs[1]:.1f} µs per point",
+        f"{after.points} points: stability index {index:.2f}, {after.alarms} alarms, "
+        f"{costs[1]:.1f} µs per point",
     )
 
 

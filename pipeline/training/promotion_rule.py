@@ -137,7 +137,8 @@ def make_evidence_card(
     trial = Trial(data, spec, config, review_labels)
     if not data.allowed[trial.rows].any():
         raise InputError(
-            f"stream {data.stream}: nothing outside of the quarantine is left to judge a model on; wait for more history"
+            f"stream {data.stream}: nothing outside of the quarantine is left to judge a model "
+            f"on; wait for more history"
         )
     fair = trial.rows[data.allowed[trial.rows]]
     naive = seasonal_naive(data, trial.until, fair)
@@ -170,7 +171,8 @@ def decide_promotion(card: EvidenceCard) -> PromotionDecision:
     )
     if new.mase <= (1 - MIN_ERROR_REDUCTION) * old.mase and sure:
         in_favour.append(
-            f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of {len(wins)} series"
+            f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of "
+            f"{len(wins)} series"
         )
     if more := sorted(set(new.detected) - set(old.detected)):
         in_favour.append(
@@ -202,7 +204,8 @@ def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
         ),
         (
             bool(missed),
-            f"it misses {len(missed)} labelled anomalies that the champion detected ({', '.join(missed[:3])})",
+            f"it misses {len(missed)} labelled anomalies that the champion detected "
+            f"({', '.join(missed[:3])})",
         ),
         (
             bool(repeated),
@@ -234,8 +237,10 @@ def _tail_error(one: Backtest) -> float:
 def _head(card: EvidenceCard) -> list[str]:
     since, until = (np.datetime64(ns, "ns").astype("datetime64[m]") for ns in (card.since_ns, card.until_ns))
     return [
-        f"Evidence for stream {card.stream}: {card.challenger.version} (challenger) against {card.champion.version} (champion)",
-        f"{card.series} series, held out {since} to {until} UTC, {card.challenger.points} points, {card.quarantined} more in quarantine",
+        f"Evidence for stream {card.stream}: {card.challenger.version} (challenger) "
+        f"against {card.champion.version} (champion)",
+        f"{card.series} series, held out {since} to {until} UTC, {card.challenger.points} "
+        f"points, {card.quarantined} more in quarantine",
         "",
     ]
 

@@ -40,7 +40,7 @@ USABLE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How to train.
+    """Settings of a training of a stream.
 
     start: initial weights (None: the packaged ones). groups: series, by their place in the data, for which a
     per-group LSTM is tried. The tuning's ``memory`` is replaced by that of the detector.
@@ -83,7 +83,7 @@ class Trained:
 
     @property
     def usable(self) -> bool:
-        """Whether there are weights to backtest; otherwise the champion stays."""
+        """Return whether there are weights to backtest; otherwise the champion stays."""
         return self.status in USABLE
 
 
@@ -112,7 +112,7 @@ def train_stream(
     tier = TIERS.get(config.spec.tier)
     excluded_rows = int((~data.allowed).sum())
     if tier is None or not tier.lags:
-        reason = f"detector {config.spec.tier} has no weights: what its series know of themselves is learnt from their history"
+        reason = f"detector {config.spec.tier} has no weights: the state of its series is learnt from their history"
         return Trained(TrainingStatus.FINISHED, reason, {}, {}, meter.cost(len(data)), excluded_rows)
     sequences = TrainingSequences(*_as_sequences(data.head(), config.spec.preset))
     tuning = replace(config.tuning, memory=tier.input_memory_rows)

@@ -98,9 +98,9 @@ def close_intervals(
 ):
     """Close the intervals ``start`` … ``stop`` − 1, in order.
 
-    Writes series, interval and group (−1: an empty interval) of each point, as far as there is room. ``order``
-    lists the closing groups by (interval, series). ``first`` and ``last`` (series,) are updated. Returns the
-    number of points and the greatest interval with a record.
+    Writes series, interval and group (−1: an empty interval) of each point, as far as there is room.
+    ``order`` lists the closing groups by (interval, series). ``first`` and ``last`` (series,) are updated.
+    Returns the number of points and the greatest interval with a record.
     """
     n, p, b = 0, 0, start
     room = len(out_code)

@@ -44,8 +44,8 @@ def update_cadence(cadence, slot, interval):
 
     It is found by majority vote over the intervals (after Boyer and Moore 1981, MJRTY). An interval within a
     quarter of the candidate fits, and moves it by a sixteenth of the difference. Lost points make multiples,
-    so a multiple weighs little and a shorter interval much: the cadence is the shortest interval that repeats,
-    even where most points are lost.
+    so a multiple weighs little and a shorter interval much: the cadence is the shortest interval that
+    repeats, even where most points are lost.
     """
     candidate = cadence[slot, CADENCE_CANDIDATE]
     if candidate > 0 and 4 * abs(interval - candidate) <= candidate:

@@ -75,11 +75,13 @@ def train(
         chosen = require_stream(loaded, stream)
         if not trainable(chosen):
             raise InputError(
-                f"stream {stream}: the detector {chosen.detector} has no weights to train; use standard or strong"
+                f"stream {stream}: the detector {chosen.detector} has no weights to train; use "
+                f"standard or strong"
             )
         if (start is not None or end is not None) and chosen.source.kafka is None:
             raise InputError(
-                f"stream {stream}: only a Kafka source can be read from --from to --to; name past files with the key `history`"
+                f"stream {stream}: only a Kafka source can be read from --from to --to; name past "
+                f"files with the key `history`"
             )
         lacks = missing_for_training(on_this_machine=loaded.cluster.scheduler is None)
         if lacks and wait:

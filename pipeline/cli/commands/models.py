@@ -141,7 +141,8 @@ def rollback(
     after = _changed(roll_back, stream, why, config, by)
     print(after.to_version or "packaged")
     print_note(
-        f"{after.to_version or 'the packaged model'} is the champion of stream {stream} instead of {after.from_version}"
+        f"{after.to_version or 'the packaged model'} is the champion of stream {stream} "
+        f"instead of {after.from_version}"
     )
 
 
@@ -264,7 +265,9 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
             )
     print(model.version)
     print_note(
-        f"{model.version} is the champion of stream {model.stream}{' until it is unpinned' if pinned else ''}; a running daemon uses it from the next batch on"
+        f"{model.version} is the champion of stream "
+        f"{model.stream}{' until it is unpinned' if pinned else ''}; a running daemon uses "
+        f"it from the next batch on"
     )
 
 

@@ -88,7 +88,8 @@ def _measured(
     found = measure(champion_of(database, name, stream).detector, data, series, seed)
     if not found:
         raise InputError(
-            f"stream {name}: no series has {MIN_POINTS + ROWS} points in the history (there are {len(data.series)} series, {len(data)} points); "
+            f"stream {name}: no series has {MIN_POINTS + ROWS} points in the history (there "
+            f"are {len(data.series)} series, {len(data)} points); "
             "let the daemon run for a while with storage.history on"
         )
     return found

@@ -44,7 +44,8 @@ def worker(
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(
-            f"--scheduler {_shown(scheduler)!r} is not an address of a Dask scheduler; write tcp://host:8786 or tls://host:8786"
+            f"--scheduler {_shown(scheduler)!r} is not an address of a Dask scheduler; write "
+            f"tcp://host:8786 or tls://host:8786"
         )
     given = [file for file in (ca, cert, key) if file is not None]
     if len(given) not in (0, 3) or scheduler.startswith("tls://") != (len(given) == 3):
