@@ -29,6 +29,7 @@ class SharedLSTM(nn.Module):
     """
 
     def __init__(self, hidden: int = HIDDEN) -> None:
+        """Make a network with random weights."""
         super().__init__()
         self.lstm = nn.LSTM(lstm_features.FEATURES, hidden)
         self.head = nn.Linear(hidden, len(lstm_features.HORIZONS) * OUTPUTS)

@@ -68,6 +68,7 @@ class FrozenLSTM:
     """The shared LSTM with fixed weights; ``tensors`` have the names of ``SHAPES``."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Convert the tensors to float32 and stack input and recurrent weights."""
         self.tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in SHAPES}
         both = [self.tensors["lstm.weight_ih_l0"], self.tensors["lstm.weight_hh_l0"]]
         self._weights = np.ascontiguousarray(np.concatenate(both, axis=1).T)  # (F + H, 4H)

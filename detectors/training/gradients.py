@@ -62,6 +62,7 @@ class Stepper:
     """Adam with clipping, a cosine schedule and a gradient monitor."""
 
     def __init__(self, module: nn.Module, learning_rate: float, clip: float, steps: int) -> None:
+        """Prepare ``steps`` updates of ``module``."""
         self.module, self.monitor = module, GradientMonitor(clip)
         self.optimiser = torch.optim.Adam(module.parameters(), learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda done: cosine(done, steps))

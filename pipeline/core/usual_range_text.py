@@ -55,18 +55,19 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
         case "unusual_noise":
             changes = "changed" if ended else "changes"
             return f"{name} {changes} by {amount} in the mean of the last {MEAN_ROWS} steps, usual {usual}"
-        case "relation":
+        case "relation" | "forecast" as cause:
             side = "above" if observed >= 0 else "below"
-            return f"{name} {is_} {absolute} {side} the value that the other channels imply, usual {usual}"
-        case "forecast":
-            side = "above" if observed >= 0 else "below"
-            return f"{name} {is_} {absolute} {side} its forecast, usual {usual}"
+            reference = "its forecast" if cause == "forecast" else "the value that the other channels imply"
+            return f"{name} {is_} {absolute} {side} {reference}, usual {usual}"
         case "absence":
             stays = "stayed" if ended else "stays"
             where, extreme = (
                 ("above its usual trough", "lowest") if up else ("below its usual peak", "highest")
             )
-            return f"{name} {stays} {where}: the {extreme} value of the last {EXTREME_HOURS} hours {is_} {amount}, usual {usual}"
+            return (
+                f"{name} {stays} {where}: the {extreme} value of the last {EXTREME_HOURS} hours {is_} "
+                f"{amount}, usual {usual}"
+            )
     return f"{name} {is_} {amount}, usual {usual}"
 
 

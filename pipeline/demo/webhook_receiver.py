@@ -16,6 +16,7 @@ class Receiver:
     """Counts and prints webhooks: the first one in full, then one line for each."""
 
     def __init__(self) -> None:
+        """Start with no webhooks."""
         self.arrived = self.resolved = 0
 
     def describe(self, arrival: Arrival) -> str:

@@ -26,6 +26,7 @@ class Kept:
 
 
 def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Insert dead letters."""
     if letters:
         now = time.time_ns()
         connection.execute(

@@ -12,6 +12,7 @@ from storage.tables.stream import LateRow
 
 
 def add(connection: Connection, records: Sequence[LateRecord]) -> None:
+    """Insert late records."""
     if not records:
         return
     now = time.time_ns()

@@ -87,6 +87,7 @@ def safe(text: str) -> str:
 
 
 def safe_tree(value: Any) -> Any:
+    """Return a JSON value with ``safe`` applied to every text in it."""
     if isinstance(value, str):
         return safe(value)
     if isinstance(value, dict):

@@ -30,12 +30,14 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def head() -> str:
+    """Return the newest revision of this version of forewatch."""
     revision = ScriptDirectory.from_config(config()).get_current_head()
     assert revision is not None
     return revision
 
 
 def current(connection: Connection) -> str | None:
+    """Return the revision of the database, None without tables."""
     return MigrationContext.configure(
         connection, opts={"version_table": VERSION_TABLE}
     ).get_current_revision()

@@ -4,8 +4,7 @@ The positions are in the database; Kafka's own offsets are published for operato
 (``publish_offsets``). Therefore every assigned partition starts paused, the engine seeks and resumes it, and
 the client never resets an offset by itself.
 
-Rebalance callbacks run on the client's only IO thread, where a call that waits would deadlock. They only
-record and pause.
+Rebalance callbacks run on the only IO thread of the client, so that they must not wait: they record and pause.
 """
 
 from __future__ import annotations
