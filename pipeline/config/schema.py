@@ -180,6 +180,12 @@ class Stream(ConfigModel):
         description="time without points after which the state of a series is moved from memory to the "
         "database",
     )
+    max_series: int = Field(
+        100_000,
+        ge=1,
+        description="largest number of series in the memory of a process, and of silent ones in the database; "
+        "records of further series are counted as filtered, and a fault names some of them",
+    )
     alerts: AlertsConfig = Field(
         default_factory=AlertsConfig,
         description="alerting: rules, groups, silences and budget",
@@ -327,7 +333,7 @@ def config_hash(stream: Stream) -> str:
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.
-    for key in ("decision", "timezone", "sensitivity"):
+    for key in ("decision", "timezone", "sensitivity", "max_series"):
         if values[key] == Stream.model_fields[key].default:
             del values[key]
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -182,6 +182,7 @@ class FaultKind(StrEnum):
     ENDPOINT_FAILING = "endpoint_failing"
     MODEL_UNUSABLE = "model_unusable"
     DAMAGED_STATE = "damaged_state"
+    SERIES_LIMIT = "series_limit"
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ import structlog
 
 from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
+from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.ownership import Ownership
@@ -249,6 +250,7 @@ class Engine:
         self._count_committed(self._pending)
         self._stop_broken_partitions(self._pending)
         assert self._result is not None
+        self._report_series_limit(self._result)
         self._emit(self._result)
         self._pending, self._result = [], None
 
@@ -271,6 +273,15 @@ class Engine:
                     p.metrics.anomaly(anomaly.severity.value)
         p.metrics.series.set(len(p.scorer.series))
         p.metrics.open_anomalies.set(len(p.scorer.tracker))
+
+    def _report_series_limit(self, result: BatchResult) -> None:
+        """Count the records of series over the limit; the fault lasts until there is room again."""
+        p, limit = self.parts, self.parts.scorer.limit
+        p.metrics.series_refused.inc(sum(outcome.refused for outcome in result.outcomes.values()))
+        if limit.ended():
+            p.faults.close(FaultKind.SERIES_LIMIT)
+        else:
+            p.faults.series_limit(limit.most or 0, series_names(p.scorer.stream, limit.examples))
 
     def _stop_broken_partitions(self, parts: list[PartitionCommit]) -> None:
         """Stop partitions whose records no longer decode: all of them would become dead letters."""

@@ -73,7 +73,12 @@ def build_engine(
         faults.damaged,
     )
     scorer = StreamScorer(
-        champion.provenance, stream, champion.detector, offloaded.restore, on_damage=faults.damaged
+        champion.provenance,
+        stream,
+        champion.detector,
+        offloaded.restore,
+        on_damage=faults.damaged,
+        max_series=stream.max_series,
     )
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     kafka = stream.source.kafka

@@ -104,6 +104,15 @@ class FaultLog:
             partition,
         )
 
+    def series_limit(self, most: int, examples: Sequence[str | None]) -> None:
+        """Open the fault of a stream with more series than its limit; ``examples`` are names of refused ones."""
+        self.open(
+            FaultKind.SERIES_LIMIT,
+            f"stream {self.stream} has reached max_series ({most}): records of further series are not scored and "
+            f"count as filtered, for example {', '.join(map(str, examples))}. If a label changes with every record, "
+            f"remove it from the series of the format; otherwise raise max_series",
+        )
+
     def damaged(self, partition: Partition, message: str) -> None:
         """Open the fault of a stored state that is not used; the next snapshot of the partition ends it."""
         self.open(FaultKind.DAMAGED_STATE, message, partition)

@@ -96,6 +96,9 @@ class Snapshots:
                 )
                 offloaded_series.forget(connection, position, self._offloaded.restored.get(partition, []))
                 offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, idle))
+                most = self._scorer.limit.most
+                if offloaded and most is not None:
+                    offloaded_series.trim(connection, position, most)
         except StorageUnavailable as error:
             log.warning("snapshot not written", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)

@@ -55,6 +55,11 @@ class StateInstruments:
 
     def __init__(self, registry: MetricRegistry) -> None:
         self.series = registry.gauge("series", "Series in memory", "stream")
+        self.series_refused = registry.counter(
+            "series_limit_records",
+            "Records of series over max_series; they are among the records with the outcome filtered",
+            "stream",
+        )
         self.evictions = registry.counter(
             "evictions", "Idle series moved from memory to the database", "stream"
         )

@@ -64,6 +64,7 @@ class StreamMetrics:
         self.snapshot_seconds = metrics.state.snapshot_seconds.labels(stream)
         self.fenced = metrics.flow.fenced_commits.labels(stream)
         self.series = metrics.state.series.labels(stream)
+        self.series_refused = metrics.state.series_refused.labels(stream)
         self.evictions = metrics.state.evictions.labels(stream)
         self.open_anomalies = metrics.state.open_anomalies.labels(stream)
         metrics.operation.source_up.labels(stream).set(1)

@@ -8,7 +8,7 @@ safetensors: a versioned, checked format that cannot execute anything when it is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,10 @@ class SeriesTable:
     def slots(self, partition: Partition) -> NDArray[np.int32]:
         index = self._index.get(partition, {})
         return np.fromiter(index.values(), np.int32, len(index))
+
+    def keys_of(self, partition: Partition) -> Collection[Key]:
+        """Return the keys of the series of a partition."""
+        return self._index.get(partition, {}).keys()
 
     def find(self, partition: Partition, keys: Sequence[Key]) -> tuple[NDArray[np.int32], list[Key]]:
         """Return the slots of ``keys`` (N,), and the keys that are new; new ones get a slot."""

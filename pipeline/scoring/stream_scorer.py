@@ -23,6 +23,7 @@ from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partiti
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, EventTimeProcessor, PartitionBuffer
@@ -46,7 +47,8 @@ def nothing_offloaded(partition: Partition, first_ns: Mapping[Key, int]) -> Sequ
 class PartitionOutcome:
     """Outcome of one partition's records in a batch.
 
-    ``counts`` holds the changes, and in ``buffered`` the new number.
+    ``counts`` holds the changes, and in ``buffered`` the new number. ``refused`` is the number of records of
+    series over the limit, which are part of ``counts.filtered``.
     """
 
     first_offset: int
@@ -56,6 +58,7 @@ class PartitionOutcome:
     broken: bool = False  # too many records do not decode: stop the partition after this batch
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[LateRecord] = field(default_factory=list)
+    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class StreamScorer:
         load_offloaded: LoadOffloaded = nothing_offloaded,
         keep: SelectPoints | None = None,
         on_damage: Callable[[Partition, str], None] = lambda partition, message: None,
+        max_series: int | None = None,
     ) -> None:
         """Start without series.
 
@@ -95,6 +99,7 @@ class StreamScorer:
             load_offloaded: Loads the state of a series that is not in memory.
             keep: Selects decoded points; the others are skipped. None keeps all.
             on_damage: Called with the partition and a message for a stored series that cannot be read.
+            max_series: Largest number of series; records of further ones are filtered. None: no limit.
         """
         self._on_damage = on_damage
         self.provenance = provenance
@@ -113,6 +118,7 @@ class StreamScorer:
         self._keep = keep
         self._buffers: dict[Partition, PartitionBuffer] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
+        self.limit = SeriesLimit(max_series, self.series, self._buffers)
 
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
 
@@ -131,14 +137,24 @@ class StreamScorer:
             columns, dead = self._decoder.decode(records)
             if self._keep is not None:
                 columns = columns.take(self._keep(columns))
-            buffer, ready[partition] = self.event_time.push(self._buffer_of(partition), columns)
+            admitted = self.limit.admit(partition, columns)
+            refused = columns.records - admitted.records
+            buffer, ready[partition] = self.event_time.push(self._buffer_of(partition), admitted)
             self._buffers[partition] = buffer
-            counts = Counts(dead_lettered=len(dead), filtered=columns.filtered, buffered=buffer.records)
+            counts = Counts(
+                dead_lettered=len(dead), filtered=columns.filtered + refused, buffered=buffer.records
+            )
             broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(
                 columns, dead
             )
             outcomes[partition] = PartitionOutcome(
-                records.first_offset, records.next_offset, counts, buffer.watermark_ns, broken, dead
+                records.first_offset,
+                records.next_offset,
+                counts,
+                buffer.watermark_ns,
+                broken,
+                dead,
+                refused=refused,
             )
         return self._score(ready, outcomes, replay)
 

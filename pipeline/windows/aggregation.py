@@ -16,6 +16,8 @@ gives the same points.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +62,14 @@ class AggregationBuffer:
     def records(self) -> int:
         """Number of records in open intervals."""
         return int(self._groups["heads"][: self._n].sum())
+
+    def known_keys(self) -> Collection[Key]:
+        """Return the keys of the known series, also of those without a record in an open interval."""
+        return self._index.keys()
+
+    def most_keys(self) -> int:
+        """Return the number of ``known_keys``."""
+        return len(self._index)
 
     @property
     def watermark_ns(self) -> int | None:

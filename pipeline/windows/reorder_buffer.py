@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,14 @@ class ReorderBuffer:
     def records(self) -> int:
         """Number of buffered records."""
         return 0 if self.waiting is None else self.waiting.records
+
+    def known_keys(self) -> Collection[Key]:
+        """Return the keys of the series with buffered points."""
+        return () if self.waiting is None else set(self.waiting.keys.names)
+
+    def most_keys(self) -> int:
+        """Return an upper bound of the number of ``known_keys``, without a look at them."""
+        return 0 if self.waiting is None else len(self.waiting.keys.names)
 
     @property
     def watermark_ns(self) -> int | None:

@@ -130,6 +130,32 @@ def count(connection: Connection, stream: str, partition: Partition) -> int:
     ).scalar_one()
 
 
+def trim(connection: Connection, position: Position, most: int) -> int:
+    """Delete the oldest states of the partition beyond ``most`` states of the stream; return their number.
+
+    Raises Fenced.
+    """
+    hold_ownership(connection, position)
+    of_stream = SeriesStateRow.stream == position.stream
+    total = connection.execute(select(func.count()).select_from(SeriesStateRow).where(of_stream)).scalar_one()
+    if total <= most:
+        return 0
+    oldest = (
+        select(SeriesStateRow.series_key)
+        .where(*_of(position.stream, position.partition))
+        .order_by(SeriesStateRow.evicted_ns, SeriesStateRow.last_ns)
+        .limit(total - most)
+    )
+    keys = list(connection.execute(oldest).scalars())
+    for some in _chunks(keys):
+        connection.execute(
+            delete(SeriesStateRow).where(
+                *_of(position.stream, position.partition), SeriesStateRow.series_key.in_(some)
+            )
+        )
+    return len(keys)
+
+
 def damaged(connection: Connection) -> Iterator[tuple[str, Partition, bytes, str]]:
     """Yield (reader, partition, stored key, series) of each state that does not match its checksum."""
     table = SeriesStateRow

@@ -417,6 +417,8 @@ def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
 def test_the_hash_of_a_meaning_is_the_one_stored_before_keys_were_renamed():
     assert config_hash(stream()) == "ca3b1cbd6d74"
     assert config_hash(stream(warm_start="past/2025")) == "416458f823c1"
+    assert config_hash(stream(max_series=100_000)) == "ca3b1cbd6d74"
+    assert config_hash(stream(max_series=5)) != "ca3b1cbd6d74"
 
 
 @given(st.text(max_size=300))
