@@ -11,7 +11,7 @@ help:
 	@echo "make setup   only install into .venv, from requirements.lock"
 	@echo "make lint    ruff and mypy        make format  let ruff rewrite"
 	@echo "make docs    generate the reference pages and build the documentation site into site/"
-	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
+	@echo "make lock    resolve requirements.lock again from pyproject.toml"
 	@echo "make clean   remove .venv and caches"
 
 $(TARGETS):

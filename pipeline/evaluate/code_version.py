@@ -21,6 +21,7 @@ _SCORING = (
     "pipeline/decode/**/*.py",
     "pipeline/models/champion.py",
     "pipeline/scoring/**/*.py",
+    "pipeline/services/anomaly_columns.py",
     "pipeline/services/dataframe.py",
     "pipeline/windows/**/*.py",
     "pipeline/evaluate/scoring_run.py",

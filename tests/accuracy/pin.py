@@ -1,4 +1,7 @@
-"""Write the pinned figures anew, after a change of detection that is meant: python -m tests.accuracy.pin"""
+"""Write the pinned figures again, after an intended change of detection.
+
+Use: ``python -m tests.accuracy.pin``.
+"""
 
 from __future__ import annotations
 

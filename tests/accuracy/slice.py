@@ -1,5 +1,7 @@
-"""The slice of the open data whose figures are pinned: small enough for every CI run, of every kind of
-series."""
+"""The slice of the open data whose figures are pinned.
+
+It is small enough for every CI run and has every kind of series.
+"""
 
 from __future__ import annotations
 

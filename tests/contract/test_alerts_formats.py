@@ -1,7 +1,7 @@
 """Every format: its service takes every message, its golden file says what it looks like, and nothing from
 outside breaks out of its place.
 
-The golden files are written anew by: python -m tests.contract.test_alerts_formats
+Write the golden files again with: python -m tests.contract.test_alerts_formats
 """
 
 from __future__ import annotations

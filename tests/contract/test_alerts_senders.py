@@ -134,7 +134,7 @@ def test_malformed_answers_are_failures_with_a_reason(reply: bytes):
     assert outcome.answer
 
 
-def test_nobody_listens_and_no_such_name():
+def test_no_listener_and_no_such_name():
     refused, unknown = json_endpoint("http://127.0.0.1:1/x"), json_endpoint("https://no-such-host.invalid/x")
     (first,), (second,) = send(refused, payload("opened")), send(unknown, payload("opened"))
     assert "ConnectError" in first.answer
@@ -233,7 +233,7 @@ def test_mail_is_not_sent_in_clear_if_starttls_is_not_offered():
     assert server.letters == []
 
 
-def test_a_mail_server_that_nobody_vouches_for_is_refused(authority: Authority):
+def test_a_mail_server_with_an_untrusted_certificate_is_refused(authority: Authority):
     with MailServer(authority.server("localhost")) as server:
         (outcome,) = send(mail_endpoint(server.port), payload("opened"))
     assert "CERTIFICATE_VERIFY_FAILED" in outcome.answer

@@ -241,7 +241,7 @@ def test_a_start_after_the_last_record_is_the_end(make, open_source):
 
 @needs("retention")
 @pytest.mark.parametrize("offset", [2, 1000])
-def test_out_of_range_is_told_once_and_leaves_the_rest_alone(make, open_source, offset):
+def test_out_of_range_is_reported_once_and_does_not_affect_the_rest(make, open_source, offset):
     kind = make(2)
     kind.write(numbered(20), 0)
     kind.write(numbered(5), 1)
@@ -340,7 +340,7 @@ def test_new_partitions_are_found_and_read_from_their_beginning(make, open_sourc
 
 
 @needs("recreate")
-def test_a_log_that_is_made_again_is_handed_out_anew(make, open_source):
+def test_a_recreated_log_is_read_from_its_beginning(make, open_source):
     kind = make(1)
     partition = kind.partitions[0]
     kind.write(numbered(5))

@@ -1,4 +1,4 @@
-"""Opening a database: locks, versions, and what the user is told."""
+"""Opening a database: locks, versions, and messages to the user."""
 
 from __future__ import annotations
 

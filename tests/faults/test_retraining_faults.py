@@ -367,7 +367,7 @@ def test_the_daemon_is_killed_in_the_middle(database, schema_url, tmp_path: Path
             wait_for(lambda: stored(database, number).state in jobs.ENDED_STATES, "the end")
             job = check_one_version(database, number)
             assert job.attempt == 1
-            wait_for(lambda: not [one for one in children if one.is_running()], "nobody is left")
+            wait_for(lambda: not [one for one in children if one.is_running()], "no process is left")
         finally:
             daemon.kill()
             daemon.wait()

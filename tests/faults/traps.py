@@ -77,7 +77,7 @@ def arm(trap: Trap) -> None:
             trap.hit()
 
     def commit_sent(dialect: Any, connection: Any) -> None:
-        """COMMIT is on its way; nobody has read the answer."""
+        """COMMIT is sent; its answer is not read."""
         raw = connection.driver_connection.pgconn
         raw.send_query(b"COMMIT")
         while raw.flush():

@@ -70,7 +70,7 @@ def test_the_first_rule_that_matches_decides(database: Database):
     assert "rule-2" in [p.data.rule for p in bench.sent("plant")]  # it has grown enough
 
 
-def test_a_group_waits_gathers_and_speaks_at_intervals(database: Database):
+def test_a_group_waits_gathers_and_notifies_at_intervals(database: Database):
     bench = RouterBench(
         database, {"group": {"by": ["site"], "wait": "30s", "interval": "5m", "repeat": "4h"}}
     )

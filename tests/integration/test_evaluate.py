@@ -78,7 +78,7 @@ def test_measures_what_it_can_and_says_what_failed(dataset, tmp_path):
     assert float(spike["upper"]) < float(spike["value"])
 
 
-def test_resumes_from_scores_on_disk_and_scores_anew_for_another_detector(dataset, tmp_path):
+def test_resumes_from_scores_on_disk_and_scores_again_for_another_detector(dataset, tmp_path):
     first = evaluate(EvaluationTask(dataset, "labelled", "light", scores=tmp_path))
     before = (tmp_path / "a.csv").stat().st_mtime_ns
     (tmp_path / "b.csv").rename(tmp_path / "kept.csv")
@@ -97,7 +97,7 @@ def test_resumes_from_scores_on_disk_and_scores_anew_for_another_detector(datase
     assert (tmp_path / "a.csv").stat().st_mtime_ns > before
 
 
-def test_a_series_that_was_changed_is_scored_anew(dataset, tmp_path):
+def test_a_series_that_was_changed_is_scored_again(dataset, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     for name in "ab":

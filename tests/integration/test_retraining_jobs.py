@@ -249,7 +249,7 @@ def test_a_gpu_is_waited_for_and_then_done_without(database, database_url, tmp_p
 
 
 def test_a_runner_whose_daemon_was_killed_gives_back_what_still_waits(database, database_url, tmp_path):
-    """Or it would hold the job for as long as nobody offers a GPU, and no other runner could do it."""
+    """Otherwise it would hold the job until a GPU is offered, and no other runner could do it."""
     runner = Runner(
         config_of(database_url, tmp_path, device="gpu", cpu_after=None), database, "orphan", ThreadWorkers()
     )
@@ -259,7 +259,7 @@ def test_a_runner_whose_daemon_was_killed_gives_back_what_still_waits(database, 
     assert (job.state, job.reason) == ("queued", "orphan was stopped")
 
 
-def test_a_gpu_worker_that_goes_away_is_waited_for_anew(database, database_url, tmp_path):
+def test_a_gpu_worker_that_goes_away_is_waited_for_again(database, database_url, tmp_path):
     config = config_of(database_url, tmp_path, device="gpu", cpu_after="1s", lease="500ms")
     let_go = threading.Event()
 

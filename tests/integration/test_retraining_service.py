@@ -76,7 +76,7 @@ def test_a_drift_asks_for_a_training_with_its_evidence_and_not_again_soon(databa
     assert value(metrics, "forewatch_drifts_total", stream="plant") == 3
 
 
-def test_what_the_eyes_learnt_is_there_again_after_a_restart(database, tmp_path, monkeypatch):
+def test_the_state_of_the_monitors_is_restored_after_a_restart(database, tmp_path, monkeypatch):
     """From the loop's sinks by way of the background into the tables, and back; `forewatch power --kept`
     shows it.
     """

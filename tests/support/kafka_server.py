@@ -43,7 +43,7 @@ class FaultyBroker(LocalBroker):
             process.wait(10)
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nobody answers."""
+        """Stop the process (SIGSTOP): connections stay open without an answer."""
         if process := self.process():
             process.send_signal(signal.SIGSTOP)
 
@@ -171,7 +171,7 @@ class Topics:
             time.sleep(0.05)
 
     def recreate(self, topic: str, partitions: int = 1) -> None:
-        """Delete a topic and make it anew."""
+        """Delete a topic and create it again."""
         self.delete(topic)
         self.create(partitions, topic)
 

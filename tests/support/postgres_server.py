@@ -37,7 +37,7 @@ class PostgresServer(Protocol):
 
 
 def create_database(server: PostgresServer, template: str = "template1") -> str:
-    """Make a database of a name that nobody else has, a copy of ``template``; returns its SQLAlchemy URL."""
+    """Make a database with a unique name, a copy of ``template``; return its SQLAlchemy URL."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(f"{_libpq(server)}/postgres", autocommit=True) as connection:
         connection.execute(

@@ -1,5 +1,6 @@
-"""HTTP receivers for tests: a real server on a free port that keeps what arrives and answers as it is told,
-also badly.
+"""HTTP receivers for tests: a real server on a free port.
+
+It keeps the requests and gives the configured answers, also malformed ones.
 """
 
 from __future__ import annotations

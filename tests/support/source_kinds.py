@@ -1,5 +1,6 @@
-"""The sources that ``test_sources.py`` runs over, each behind the same few verbs: write, open a reader, grow,
-cut off, make anew.
+"""The sources of ``test_sources.py`` behind one interface.
+
+Its operations are: write, open a reader, grow, truncate, recreate.
 """
 
 from __future__ import annotations

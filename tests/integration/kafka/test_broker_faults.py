@@ -39,7 +39,7 @@ def read_on(reader, count, timeout=120.0):
 
 
 @CLIENTS
-def test_a_broker_that_is_away_is_told_and_reading_goes_on_alone(faulty_broker, join, client):
+def test_a_broker_that_is_away_is_reported_and_reading_resumes_by_itself(faulty_broker, join, client):
     topics = Topics(faulty_broker.address)
     topic = topics.create(2)
     for number in range(2):

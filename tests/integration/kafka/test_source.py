@@ -223,7 +223,7 @@ def free_ports(count):
     return ports
 
 
-def test_the_password_is_passed_on_and_a_wrong_one_is_told(tmp_path, monkeypatch, join):
+def test_the_password_is_passed_on_and_a_wrong_one_is_reported(tmp_path, monkeypatch, join):
     broker, address = with_a_password(tmp_path / "kafka")
     security = {
         "security_protocol": "SASL_PLAINTEXT",

@@ -175,7 +175,7 @@ def test_evidence_does_not_depend_on_how_points_are_batched() -> None:
     assert one[0].since_ns == pytest.approx(two[0].since_ns, abs=DAY * STEP)
 
 
-def test_a_slot_with_another_series_begins_anew_and_slots_beyond_the_limit_are_left_alone(
+def test_a_slot_with_another_series_is_reset_and_slots_beyond_the_limit_are_ignored(
     monkeypatch,
 ) -> None:
     monkeypatch.setattr("detectors.drift.monitor.MAX_CHANNEL_SLOTS", 3)

@@ -227,7 +227,7 @@ def test_it_can_be_cancelled() -> None:
     assert len(asked) == 21
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     seen: list[training.EpochProgress] = []
     fit(build("lstm", hidden=8), waves(), QUICK, progress=seen.append)
     assert [p.epoch for p in seen] == [1, 2, 3, 4]

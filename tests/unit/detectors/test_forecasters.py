@@ -1,5 +1,6 @@
-"""The contract of every forecaster: a new one is a file and a line in ``FORECASTER_REGISTRY``, and is done when this
-passes.
+"""The contract of every forecaster.
+
+A new forecaster is a module and an entry in ``FORECASTER_REGISTRY``; it is complete when these tests pass.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def test_bidirectional_is_not_causal_and_is_refused(variant: str) -> None:
         forecaster.step({}, forecaster.initial(2), torch.zeros(2, 1))
 
 
-def test_bidirectional_does_not_see_the_point_it_speaks_of() -> None:
+def test_bidirectional_does_not_use_the_point_that_it_estimates() -> None:
     forecaster = make("bidirectional")
     x = data()
     changed = x.clone()
@@ -101,7 +102,7 @@ def test_bidirectional_does_not_see_the_point_it_speaks_of() -> None:
 
 
 @pytest.mark.parametrize("variant", CAUSAL)
-def test_one_step_at_a_time_says_the_same(variant: str) -> None:
+def test_single_steps_give_the_same_forecast(variant: str) -> None:
     forecaster = make(variant)
     require_causal(forecaster)
     x = data()
@@ -168,7 +169,7 @@ def test_the_seed_decides_the_first_weights(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_saved_and_loaded_it_says_the_same(variant: str, tmp_path: Path) -> None:
+def test_a_saved_and_loaded_forecaster_gives_the_same_forecast(variant: str, tmp_path: Path) -> None:
     forecaster = make(variant, seed=3)
     digest = persistence.save(str(tmp_path / "m"), forecaster, {"note": "test"})
     loaded, manifest = persistence.load(str(tmp_path / "m"), digest)

@@ -1,5 +1,6 @@
-"""Names that are stored: a detector of the same spec and weights is called as it was at 0.1.0 (c0e9772), or
-every series would begin anew after an upgrade.
+"""Stored version names: the same spec and weights give the name of 0.1.0 (c0e9772).
+
+Otherwise the state of every series would be reset by an upgrade.
 
 The golden file is never written again, but where the state itself changed its form:
 ``python -m tests.unit.test_detector_identity`` writes it.

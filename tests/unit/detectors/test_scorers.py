@@ -212,7 +212,7 @@ def test_an_event_is_over_when_little_of_it_is_left():
     assert flags(values, tier="light", channels=("a", "b", "c")).flag[1_060:].all()
 
 
-def test_a_verdict_says_what_spoke_loudest():
+def test_a_verdict_names_the_largest_evidence():
     rng = np.random.default_rng(0)
     values = rng.normal(size=3_000)
     values[2_900] = 12

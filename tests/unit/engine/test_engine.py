@@ -99,7 +99,7 @@ def test_killed_between_the_last_flush_and_its_snapshot(make, logs, undisturbed)
     assert essence(bench.anomalies()) == undisturbed
 
 
-def test_a_recreated_log_stops_and_by_policy_begins_anew(make, logs):
+def test_a_recreated_log_stops_or_starts_again_by_policy(make, logs):
     bench = make(logs[:1])
     bench.fill()
     bench.drain(bench.engine())
@@ -181,8 +181,8 @@ def test_a_snapshot_behind_retention_is_not_replayed_from(make, logs):
     assert counts.read() == len(logs[0].values)
     rest = logs[0].counts()
     rest.subtract(logs[0].counts(cut))
-    # A late one or a duplicate may be told as scored now (the state that knew is gone), but none of the
-    # records is told of twice.
+    # A late or duplicate record may be counted as scored now, because the state that had seen it is gone. But
+    # no record is counted twice.
     assert (
         counts.scored - before.scored <= rest["scored"] + rest["duplicate"] + rest["late"] - counts.buffered
     )

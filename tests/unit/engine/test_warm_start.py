@@ -152,7 +152,7 @@ def test_a_series_goes_on_where_its_past_ends(make, tmp_path, all_along, latenes
     assert bench.position().counts.read() == LIVE_S * len(NAMES) + 1
 
 
-def test_without_its_past_it_says_something_else(make, all_along):
+def test_without_its_past_the_verdicts_differ(make, all_along):
     _, said = watched(make, None, live())
     assert said.keys() == all_along.keys()
     first = [at for at in said if at[1] < PAST_S + 30]
@@ -204,7 +204,7 @@ def test_a_series_whose_past_goes_on_after_its_first_record_begins_without(make,
     assert bench.position().counts.scored == len(log)
 
 
-def test_where_nobody_can_look_the_last_point_of_the_past_may_be_the_first_of_the_log(make, tmp_path):
+def test_without_access_to_the_log_the_last_point_of_the_past_may_be_its_first(make, tmp_path):
     bench, tally = (
         make(
             live(),
@@ -275,7 +275,7 @@ def stored(bench: Bench) -> int:
         return len(connection.execute(select(SeriesStateRow.series)).all())
 
 
-def test_another_path_is_read_anew_and_none_is_forgotten(make, tmp_path):
+def test_another_path_is_read_again_and_none_is_forgotten(make, tmp_path):
     bench = make(live(), write(tmp_path / "past.csv", records(0, 60)))
     read(bench)
     assert stored(bench) == 3
@@ -350,9 +350,7 @@ def test_a_series_that_people_ruled_on_is_learnt_again_with_its_past(make, tmp_p
 
 
 @pytest.mark.parametrize("patience", [60.0, -1.0])
-def test_a_source_that_is_away_is_waited_for_but_not_for_ever(
-    make, tmp_path, all_along, monkeypatch, patience
-):
+def test_a_source_that_is_away_is_waited_for_with_a_limit(make, tmp_path, all_along, monkeypatch, patience):
     monkeypatch.setattr("pipeline.engine.warm_start.RETRY_SECONDS", 0.05)
     monkeypatch.setattr("pipeline.engine.warm_start.PATIENCE_SECONDS", patience)
     bench, tally = make(live(), write(tmp_path / "past.csv", records(0, PAST_S + 100))), Tally()

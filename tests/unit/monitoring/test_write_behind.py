@@ -1,5 +1,6 @@
-"""What the eyes learn reaches the database once it answers, the newest of each thing, and nothing grows
-meanwhile.
+"""Pending writes of the monitors reach the database when it answers.
+
+Only the newest write of each key is kept, so that the queue does not grow meanwhile.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def test_while_the_database_is_down_only_the_newest_waits() -> None:
     assert sorted(written) == ["a2", "b1"]
 
 
-def test_a_write_that_can_never_be_done_stands_in_nobody_s_way() -> None:
+def test_a_write_that_always_fails_does_not_block_the_others() -> None:
     database, written = Flaky(), []
     database.up = True
     keeper = WriteBehind(database)

@@ -113,7 +113,7 @@ def test_the_identity_does_not_depend_on_who_found_it() -> None:
     assert a.id == b.id
 
 
-def test_a_restored_anomaly_closes_even_if_its_series_counts_anew() -> None:
+def test_a_restored_anomaly_closes_even_if_its_series_counts_from_zero() -> None:
     it = intervals()
     (opened,) = run(it, scored([True], first=500))
     other = intervals()

@@ -86,7 +86,7 @@ def test_pages_read_back(series: dict, page_bytes: int) -> None:
     assert back.state["detector"]["count"][found].tolist() == list(series.values())
 
 
-def test_a_layer_of_another_version_begins_anew_and_the_others_are_kept() -> None:
+def test_a_layer_of_another_version_is_reset_and_the_others_are_kept() -> None:
     old, new = table("1"), table("2")
     slots, _ = old.find(P, ["a"])
     old.state["detector"]["count"][slots] = 9

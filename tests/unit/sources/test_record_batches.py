@@ -118,7 +118,7 @@ def test_damage_is_a_clear_error_and_never_garbage(records, data, codec):
 
 
 @pytest.mark.parametrize("magic", [3, 127])
-def test_a_format_that_nobody_knows_is_not_guessed_at(magic):
+def test_an_unknown_format_is_rejected(magic):
     raw = bytearray(build([(0, None, b"x", [], 0)]))
     raw[16] = magic  # not under the checksum
     with pytest.raises(CorruptBatchError, match=f"format {magic}"):

@@ -294,8 +294,8 @@ def test_what_is_no_table_is_named(tmp_path, name, content, error):
         drain(open_files([str(tmp_path / name)], FORM))
 
 
-def test_what_a_follower_waits_for_is_told_once(tmp_path, caplog, monkeypatch):
-    """No file, or one that nobody goes on writing: both look like a quiet input otherwise."""
+def test_what_a_follower_waits_for_is_logged_once(tmp_path, caplog, monkeypatch):
+    """A missing file, or one that does not grow, looks like an input without records."""
     monkeypatch.setattr(files, "SCAN_SECONDS", 0.0)
     source = FilesSource(FilesSourceConfig(paths=[str(tmp_path / "*.parquet")], follow=True), FORM)
     source.poll(10, 0.0)

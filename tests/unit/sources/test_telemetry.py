@@ -56,7 +56,7 @@ def test_rows_follow_each_other_in_time_and_offset(source):
     assert source.bounds([partition])[partition].end >= found[-1].next_offset
 
 
-def test_a_restart_passes_over_what_nobody_read(source):
+def test_a_restart_skips_what_was_not_read(source):
     """The position of the process before lies in the past: the row is now's, and what lies between counts as
     read.
     """

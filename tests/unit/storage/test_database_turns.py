@@ -1,4 +1,4 @@
-"""Threads of one process that write one SQLite file take turns: nobody starves, and nobody waits for ever."""
+"""Threads of one process that write one SQLite file take turns; every wait ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_a_thread_that_writes_without_a_pause_lets_others_write(database):
         thread.join()
 
 
-def test_who_waits_too_long_is_told_and_the_next_one_gets_its_turn(database, monkeypatch: pytest.MonkeyPatch):
+def test_a_wait_that_is_too_long_is_an_error_and_the_next_one_gets_its_turn(
+    database, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(session, "LOCK_TIMEOUT_SECONDS", 0.05)
     caught: list[Exception] = []
 

@@ -25,7 +25,7 @@ def segment(first, next, epoch=1, folder=FOLDER, written=1_700_000_000, size=0):
 
 
 @given(st.text(), st.text(min_size=1), st.integers(0, 9999), st.text(), st.integers(-(2**63), 2**63 - 1))
-def test_a_name_says_everything_again(stream, topic, number, identity, oldest):
+def test_a_name_can_be_parsed_back(stream, topic, number, identity, oldest):
     folder = folder_of(stream, Partition(topic, number), identity)
     made = Segment(folder, 5, 9, 3, oldest, oldest, 12, 77)
     assert Segment.parse(made.path, 77) == made

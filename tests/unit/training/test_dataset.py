@@ -101,7 +101,7 @@ def test_flagged_points_are_left_out_with_a_day_of_what_they_left_behind() -> No
     allowed, excluded = quarantine(rows_of(x, flags(x, 0, slice(10 * DAY, 10 * DAY + 5))), [])
     assert not allowed[10 * DAY : 11 * DAY + 4].any()
     assert allowed[: 10 * DAY].all()
-    # nobody said what it was within a day, and the other series is not concerned
+    # no label within a day; the other series is not affected
     assert allowed[11 * DAY + 6 :].all()
     (one,) = excluded
     assert (one.series, one.reason, one.by, one.start_ns) == (

@@ -1,5 +1,6 @@
-"""The heart of retraining: a two-day level shift that people called an anomaly is still one afterwards; one
-that they called normal is not.
+"""Retraining after a level shift of two days.
+
+Labelled as an anomaly, the shift is still detected after the training. Labelled as normal, it is not.
 
 Everything is real: the detector watched the stream, its history lies on disk, the data are read from there,
 the LSTM is fine-tuned, the detector with the new weights learns the series anew and goes on with the live

@@ -84,7 +84,7 @@ def test_synthetic_changes_are_caught_the_surer_the_larger(card: EvidenceCard) -
     assert 0.5 <= minimum_size <= 8
 
 
-def test_a_shift_labelled_true_is_caught_and_one_that_the_champion_got_used_to_speaks_for_the_challenger(
+def test_a_shift_labelled_true_is_detected_and_one_that_the_champion_adapted_to_favours_the_challenger(
     tmp_path: Path,
 ) -> None:
     x = sensors(6, 20, shift_day=15.5)  # the held-out end begins on day 16, in the middle of it
