@@ -28,7 +28,9 @@ def main() -> None:
     try:
         app(prog_name="forewatch")
     except ForewatchError as error:
-        print(error, file=sys.stderr)
+        from pipeline.core.secret_text import hide_in_urls
+
+        print(hide_in_urls(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.core.secret_text import (
+    assigns_secret,
     holds_token,
     is_credential_value,
     is_secret_header,
@@ -30,6 +31,8 @@ def clear_secrets(node: Any, path: KeyPath = ()) -> Iterator[Finding]:
         path: Keys that lead to ``node``.
     """
     if _is_reference(node):
+        if isinstance(node.get("env"), str) and holds_token(node["env"]):
+            yield Finding((*path, "env"), "a token stands in the config", "write the name of a variable")
         return
     if isinstance(node, dict):
         for key, value in node.items():
@@ -50,8 +53,10 @@ def _secret_of(value: Any, path: KeyPath) -> str | None:
     if value is None or isinstance(value, bool) or value == "":
         return None
     text, name, section = str(value), str(path[-1]) if path else "", _section(path)
-    if section == "security" and is_secret_name(name):
+    if section == "security" and (is_secret_name(name) or assigns_secret(text)):
         return "a password" if "pass" in name.lower() else "a secret"
+    if path[:1] == ("database",) and assigns_secret(text):
+        return "a password"
     if section == "headers" and (is_secret_header(name) or is_credential_value(text)):
         return "the value of this header"
     if (part := secret_in_url(text, webhook=path[:1] == ("endpoints",))) is not None:

@@ -9,6 +9,7 @@ from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.inputs import KafkaSourceConfig
 from pipeline.config.kafka_security import PROTOCOLS, protocol_of
+from pipeline.core.secret_text import hide_user
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}")
 _EXAMPLE = "write security_protocol: SASL_SSL (or SSL, SASL_PLAINTEXT, PLAINTEXT) in `security`"
@@ -23,9 +24,10 @@ def connection_rules(client: KafkaSourceConfig | KafkaEndpoint, at: KeyPath) -> 
     """
     for number, broker in enumerate(client.brokers):
         if not _BROKER.fullmatch(broker):
-            shown = "an address with a user or password" if "@" in broker else repr(broker)
             yield Finding(
-                (*at, "brokers", number), f"{shown} is not host:port", "write for example localhost:9092"
+                (*at, "brokers", number),
+                f"{hide_user(broker)!r} is not host:port",
+                "write for example localhost:9092",
             )
     yield from _protocol_rules(client, at)
 

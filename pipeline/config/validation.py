@@ -22,6 +22,7 @@ from pipeline.config.schema import (
     Stream,
     TelemetrySourceConfig,
 )
+from pipeline.core.secret_text import hide_user
 
 
 def broken_rules(config: Config) -> list[Finding]:
@@ -117,7 +118,7 @@ def _cluster(config: Config) -> Iterator[Finding]:
     if not SCHEDULER.fullmatch(address):
         yield Finding(
             path,
-            f"{address!r} is not the address of a Dask scheduler",
+            f"{hide_user(address)!r} is not the address of a Dask scheduler",
             "write tcp://host:8786 or tls://host:8786",
         )
     elif address.startswith("tls://") != (config.cluster.tls is not None):

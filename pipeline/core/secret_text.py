@@ -30,6 +30,8 @@ _SECRET_WORDS = (
     "keypem",
     "jaasconfig",
 )
+#: Names that hold a secret, but are too short to look for them within others.
+_SECRET_NAMES = frozenset(("pass", "pw", "pat", "psk"))
 #: Names of settings that contain such a word and hold no secret: paths, addresses and names of classes.
 _HARMLESS_ENDINGS = ("file", "path", "location", "url", "uri", "callback", "provider", "header", "type")
 _HEADER_WORDS = frozenset(("auth", "authorization", "cookie", "key", "session", "signature", "jwt", "bearer"))
@@ -92,6 +94,8 @@ _TEXTS = (
 def is_secret_name(name: str) -> bool:
     """Return whether a setting or query parameter with this name holds a secret, in any spelling."""
     plain = re.sub(r"[^a-z0-9]", "", unquote(name).lower())
+    if plain in _SECRET_NAMES:
+        return True
     return any(word in plain for word in _SECRET_WORDS) and not plain.endswith(_HARMLESS_ENDINGS)
 
 
@@ -166,6 +170,16 @@ def hide_secrets(text: str) -> str:
     for pattern, replacement in _TEXTS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def hide_user(address: str) -> str:
+    """Return what should be an address, with or without a scheme, without what stands before its ``@``."""
+    return hide_in_urls(re.sub(r"^([A-Za-z][\w+.-]*://)?.*@", rf"\1{HIDDEN}@", address, flags=re.DOTALL))
+
+
+def assigns_secret(text: str) -> bool:
+    """Return whether a text such as ``user=me password=x`` sets a secret."""
+    return any(is_secret_name(name) for name in re.findall(r"([\w.-]+)\s*=\s*[^\s=]", text))
 
 
 def _hidden_parameter(found: re.Match[str]) -> str:

@@ -39,12 +39,13 @@ def worker(
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
     from pipeline.core.extras import require_training
+    from pipeline.core.secret_text import hide_user
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.jobs.dask_workers import run_worker
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(
-            f"--scheduler {_shown(scheduler)!r} is not an address of a Dask scheduler; write "
+            f"--scheduler {hide_user(scheduler)!r} is not an address of a Dask scheduler; write "
             f"tcp://host:8786 or tls://host:8786"
         )
     given = [file for file in (ca, cert, key) if file is not None]
@@ -61,9 +62,3 @@ def worker(
     print_note(f"running tasks{' and GPU tasks' if gpu else ''} of {scheduler}; stop with Ctrl-C")
     with log_exit("worker"):
         run_worker(scheduler, tls, gpu, stopping)
-
-
-def _shown(scheduler: str) -> str:
-    """Return the address without what may be a credential."""
-    scheme, separator, rest = scheduler.partition("://")
-    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else scheduler

@@ -26,3 +26,12 @@ def test_certificates_and_address_belong_together(words, message):
     done = CliRunner().invoke(app, ["worker", "--scheduler", *words])
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "address", ["me:hunter2@host:8786", "tcp://hunter2@host:8786", "tcp://h:1?token=hunter2"]
+)
+def test_credentials_in_an_address_are_refused_and_not_shown(address):
+    done = CliRunner().invoke(app, ["worker", "--scheduler", address])
+    assert isinstance(done.exception, InputError)
+    assert "hunter2" not in str(done.exception)
