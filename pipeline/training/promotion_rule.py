@@ -169,7 +169,8 @@ def decide_promotion(card: EvidenceCard) -> PromotionDecision:
         len(wins) < MIN_SERIES_FOR_TEST
         or binomtest(sum(wins), len(wins), alternative="greater").pvalue < SIGNIFICANCE
     )
-    if new.mase <= (1 - MIN_ERROR_REDUCTION) * old.mase and sure:
+    # A champion without any error cannot be improved on.
+    if old.mase > 0 and new.mase <= (1 - MIN_ERROR_REDUCTION) * old.mase and sure:
         in_favour.append(
             f"its forecast error is {1 - new.mase / old.mase:.1%} smaller, on {sum(wins)} of "
             f"{len(wins)} series"
@@ -196,7 +197,9 @@ def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
         (new.mase >= naive, f"seasonal naive forecasts as well ({naive:.3f} against its {new.mase:.3f})"),
         (
             new.mase > (1 + MAX_ERROR_INCREASE) * old.mase,
-            f"its forecast error is {new.mase / old.mase - 1 if old.mase else math.inf:.1%} larger",
+            f"its forecast error is {new.mase / old.mase - 1:.1%} larger"
+            if old.mase
+            else f"its forecast error is {new.mase:.3g}, the champion has none",
         ),
         (
             new.alarms > max(MAX_ALARM_RATIO * old.alarms, old.alarms + MAX_EXTRA_ALARMS),

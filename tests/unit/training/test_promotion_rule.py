@@ -169,6 +169,20 @@ def test_a_sample_of_many_series_keeps_those_with_labels(tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------------------ the rule
 
 
+@pytest.mark.parametrize(
+    ("new", "old", "promoted"),
+    [(0.0, 0.0, False), (0.0, 0.5, True), (0.5, 0.0, False), (float("nan"), 0.0, False)],
+)
+def test_a_held_out_error_of_zero(new: float, old: float, promoted: bool) -> None:
+    """A flat held-out end that both forecast exactly divided by zero."""
+    card = EvidenceCard(
+        "plant", 3, 100, 0, 1, plain(mase=new, errors={"a": new}), plain(mase=old, errors={"a": old}), 0.9
+    )
+    decision = decide_promotion(card)
+    assert decision.promote is promoted
+    assert "inf%" not in decision.reason + "".join(decision.against)
+
+
 def plain(**changes) -> Backtest:
     usual = Backtest(
         "a", 1000, 0.8, {f"s{i}": 0.8 for i in range(10)}, 0.99, {"1": 0.1, "2": 0.01, "3": 0.001}, 2, ["x"], [], ["y"], {"spike": 0.8}, {"spike": 2.0}, 5.0
