@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts
@@ -30,7 +32,11 @@ from pipeline.services.scores_file import ScoresWriter
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import RangeSource, range_source
+from storage.sql.database import Database
 from storage.stream_state import reader as stored_readers
+
+#: A backfill of another host that has not committed for this long is dead.
+DEAD_AFTER_NS = 24 * 3600 * 10**9
 
 
 @dataclass(slots=True)
@@ -126,7 +132,26 @@ def run_backfill(
         with database.begin() as connection:
             stored_readers.forget(connection, reader)
         forget_warm_start(database, reader)
+        _forget_dead_backfills(database, stream)
     return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
+
+
+def _forget_dead_backfills(database: Database, stream: str) -> None:
+    """Delete positions and states of backfills of ``stream`` that were killed; their anomalies stay."""
+    with database.read() as connection:
+        found = stored_readers.last_owners(connection, f"{stream} (backfill ")
+    for reader, owner, updated_ns in found:
+        if _is_dead(owner, updated_ns):
+            with database.begin() as connection:
+                stored_readers.forget(connection, reader)
+
+
+def _is_dead(owner: str, updated_ns: int) -> bool:
+    """Return whether the process of a backfill has ended; one of another host ends by its silence."""
+    host, _, pid = owner.rpartition(":")
+    if host == owner_name().rpartition(":")[0] and pid.isdigit():
+        return owner == owner_name() or not psutil.pid_exists(int(pid))
+    return time.time_ns() - updated_ns > DEAD_AFTER_NS
 
 
 def _sinks(tally: _Tally, scores: Path | None, scorer: StreamScorer) -> list[Sink]:

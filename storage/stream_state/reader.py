@@ -20,6 +20,17 @@ def names(connection: Connection, prefix: str) -> list[str]:
     )
 
 
+def last_owners(connection: Connection, prefix: str) -> list[tuple[str, str, int]]:
+    """Return (name, owner of its newest position, time of that position in ns) of the readers whose names begin so."""
+    row, newest = PositionRow, {}
+    statement = select(row.stream, row.owner, row.updated_ns).where(
+        row.stream.startswith(prefix, autoescape=True)
+    )
+    for name, owner, updated_ns in connection.execute(statement.order_by(row.updated_ns)):
+        newest[name] = (name, owner, updated_ns)
+    return list(newest.values())
+
+
 def forget(connection: Connection, stream: str) -> None:
     """Delete positions, snapshots and offloaded series of a reader; anomalies and dead letters stay."""
     for table in (SnapshotPageRow, SnapshotRow, SeriesStateRow, PositionRow):
