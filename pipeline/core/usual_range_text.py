@@ -18,6 +18,21 @@ MEAN_ROWS, EXTREME_HOURS = 8, 3
 #: Significant digits of the largest number of a text. More are printed where the numbers would look equal.
 MIN_DIGITS, MAX_DIGITS = 3, 15
 
+#: Cause → sentence about its quantity.
+_SENTENCES = {
+    "static_limit": "{name} {is_} {amount}, {limit_side} its limit of {limit}",
+    "unusual_value": "{name} {is_} {amount}, usual at this time {usual}",
+    "unusual_level": f"the mean of the last {MEAN_ROWS} values of {{name}} {{is_}} {{amount}}, "
+    "usual at this time {usual}",
+    "unusual_step": "{name} {verb} by {absolute} in one step, usual {usual}",
+    "unusual_noise": f"{{name}} {{changes}} by {{amount}} in the mean of the last {MEAN_ROWS} steps, "
+    "usual {usual}",
+    "relation": "{name} {is_} {absolute} {side} the value that the other channels imply, usual {usual}",
+    "forecast": "{name} {is_} {amount}, forecast {usual}",
+    "absence": f"{{name}} {{stays}} {{missing}}: the {{peak}} value of the last {EXTREME_HOURS} hours "
+    "{is_} {amount}, usual {usual}",
+}
+
 
 def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool = False) -> str | None:
     """Return the sentence of an anomaly, or None under the decision "surprise".
@@ -36,39 +51,24 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
         return _flatline(name, observed, high, anomaly.every_ns, ended=ended)
     if anomaly.relative:
         numbers, unit = (100 * numbers[0], 100 * numbers[1], 100 * numbers[2]), "%"
-    middle = anomaly.expected[at]
-    is_, up = "was" if ended else "is", observed > middle
+    above = observed > anomaly.expected[at]
     size, low_text, high_text = _formatted(numbers)
-    amount, absolute = _with_unit(size, unit), _with_unit(size.removeprefix("−"), unit)
-    usual = _range(low_text, high_text, low, high, unit)
-    match anomaly.cause:
-        case "static_limit":
-            limit = _with_unit(high_text if up else low_text, unit)
-            return f"{name} {is_} {amount}, {'above' if up else 'below'} its limit of {limit}"
-        case "unusual_value":
-            return f"{name} {is_} {amount}, usual at this time {usual}"
-        case "unusual_level":
-            return f"the mean of the last {MEAN_ROWS} values of {name} {is_} {amount}, usual at this time {usual}"
-        case "unusual_step":
-            verb = "rose" if observed >= 0 else "fell"
-            return f"{name} {verb} by {absolute} in one step, usual {usual}"
-        case "unusual_noise":
-            changes = "changed" if ended else "changes"
-            return f"{name} {changes} by {amount} in the mean of the last {MEAN_ROWS} steps, usual {usual}"
-        case "relation" | "forecast" as cause:
-            side = "above" if observed >= 0 else "below"
-            reference = "its forecast" if cause == "forecast" else "the value that the other channels imply"
-            return f"{name} {is_} {absolute} {side} {reference}, usual {usual}"
-        case "absence":
-            stays = "stayed" if ended else "stays"
-            where, extreme = (
-                ("above its usual trough", "lowest") if up else ("below its usual peak", "highest")
-            )
-            return (
-                f"{name} {stays} {where}: the {extreme} value of the last {EXTREME_HOURS} hours {is_} "
-                f"{amount}, usual {usual}"
-            )
-    return f"{name} {is_} {amount}, usual {usual}"
+    peak = "highest" if observed < low else "lowest"
+    return _SENTENCES.get(anomaly.cause, "{name} {is_} {amount}, usual {usual}").format(
+        name=name,
+        is_="was" if ended else "is",
+        stays="stayed" if ended else "stays",
+        changes="changed" if ended else "changes",
+        verb="rose" if observed >= 0 else "fell",
+        side="above" if observed >= 0 else "below",
+        limit_side="above" if above else "below",
+        limit=_with_unit(high_text if above else low_text, unit),
+        missing="below its usual peak" if peak == "highest" else "above its usual trough",
+        peak=peak,
+        amount=_with_unit(size, unit),
+        absolute=_with_unit(size.removeprefix("−"), unit),
+        usual=_range(low_text, high_text, low, high, unit),
+    )
 
 
 def deviation_text(anomaly: Anomaly) -> str:

@@ -26,7 +26,7 @@ VALUE = "unusual_value"
 #: Causes that the value itself replaces: they describe the same deviation less directly.
 INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
 #: Causes whose quantity is a change or a residual.
-CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "forecast"})
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation"})
 
 #: Fewest rows outside of each column of ``SEVERITY_TABLE``.
 SEVERITY_ROWS = (1, 5, 30)
@@ -34,7 +34,7 @@ SEVERITY_ROWS = (1, 5, 30)
 SEVERITY_TABLE = (
     (4.0, (Severity.CRITICAL, Severity.CRITICAL, Severity.CRITICAL)),
     (2.0, (Severity.MAJOR, Severity.MAJOR, Severity.CRITICAL)),
-    (1.25, (Severity.WARNING, Severity.MAJOR, Severity.MAJOR)),
+    (1.15, (Severity.WARNING, Severity.MAJOR, Severity.MAJOR)),
     (0.0, (Severity.INFO, Severity.WARNING, Severity.MAJOR)),
 )
 

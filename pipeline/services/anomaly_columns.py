@@ -57,7 +57,11 @@ class AnomalyColumns:
             slot = slots[anomaly.series]
             own = by_slot[begins[slot] : begins[slot + 1]]
             first, last = np.searchsorted(own, (anomaly.first_offset, anomaly.last_offset + 1))
-            _write(found, order[own[first:last]], anomaly, channels)
+            rows = order[own[first:last]]
+            _write(found, rows, anomaly, channels)
+            # The peak states the numbers of the anomaly, so it ranks first among its rows.
+            highest = np.nanmax(found["surprise"][rows])
+            found["surprise"][order[anomaly.peak_offset]] = np.nextafter(highest, np.float32(np.inf))
 
 
 def _write(found: dict[str, Any], rows: NDArray[np.intp], anomaly: Anomaly, channels: Sequence[str]) -> None:

@@ -80,8 +80,9 @@ def detect(
         - statement: its quantity and its usual range as text.
         - observed:channel: the quantity for the leading channel, the value at the peak for another one.
 
-        On these rows, expected, lower, upper and contribution are those of the anomaly, too: the usual range
-        for the leading channel. So ``observed`` of the leading channel lies outside ``lower`` and ``upper``.
+        On the rows of an anomaly, expected, lower, upper and contribution are those of the anomaly, too: the
+        usual range for the leading channel. So ``observed`` of the leading channel lies outside ``lower`` and
+        ``upper``. The row of the peak has the largest surprise of these rows.
 
     Raises:
         InputError: the frame or an option cannot be used.

@@ -59,7 +59,7 @@ def readings() -> pd.DataFrame:
 def test_an_anomaly_has_a_name_and_its_numbers_on_its_rows(ranged: dict[str, Any]) -> None:
     frame = readings()
     found = detect(frame, values=["x", "y"], **ranged)
-    rows = found.assign(ts=frame["ts"], sensor=frame["sensor"]).sort_values(["sensor", "ts"])
+    rows = found.assign(ts=frame["ts"], sensor=frame["sensor"], x=frame["x"]).sort_values(["sensor", "ts"])
     minute = (rows["ts"] - pd.Timestamp("2026-01-01")) / pd.Timedelta("1min")
     named = rows["anomaly"].notna()
     assert minute[named].tolist() == [100, 101, 102, 103, 104, 120]
@@ -71,6 +71,8 @@ def test_an_anomaly_has_a_name_and_its_numbers_on_its_rows(ranged: dict[str, Any
     assert (second["direction"], second["observed:y"], second["severity"]) == ("down", -80, "critical")
     assert first["statement"] == "x was 70.0, usual at this time 0.0 to 50.0"
     assert not first["flag"]
+    for _, anomaly in rows[named].groupby("anomaly"):
+        assert anomaly["x"].sub(25).abs().max() == abs(anomaly.loc[anomaly["surprise"].idxmax(), "x"] - 25)
     assert rows["observed:x"].isna().equals(~named)
 
 
