@@ -134,6 +134,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     options = arguments()
     configure_logs("warning")
     made = {}

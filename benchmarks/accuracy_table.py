@@ -54,6 +54,7 @@ def _print(head: list[str], rows: list[list[str]]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     lines = [json.loads(Path(path).read_text().strip().splitlines()[-1]) for path in sys.argv[1:]]
     runs: Runs = {line["detector"]: line for line in lines}
     rows = [

@@ -449,6 +449,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace, Any], dict[str, Any]]] = {
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -138,6 +138,7 @@ def aggregating(series: int, values: dict[str, Any]) -> float:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     figures = decoding()
     figures |= {f"admit, {n:,} series": admitting(n) for n in (10, 10_000, 1_000_000)}
     figures["admit, 10,000 series, lateness 5s"] = admitting(10_000, lateness="5s")

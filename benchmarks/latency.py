@@ -61,6 +61,7 @@ class Latencies:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=60_000)
     parser.add_argument("--seconds", type=float, default=20)

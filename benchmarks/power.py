@@ -25,6 +25,7 @@ from pipeline.scoring.stream_scorer import StreamScorer
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

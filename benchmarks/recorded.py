@@ -105,6 +105,7 @@ def watch(settings: Config, wanted: dict[str, int]) -> list[Anomaly]:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", default="standard")
     options = parser.parse_args()

@@ -121,6 +121,7 @@ def training(config: Config, database: Database, runner: RunnerProcess):
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rate", type=int, default=20_000)

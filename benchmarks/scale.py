@@ -130,6 +130,7 @@ def measure(*arguments: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=2_000_000)
     parser.add_argument(

@@ -58,6 +58,7 @@ def _ready(port: int) -> bool:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--detector", default="light")

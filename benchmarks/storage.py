@@ -201,6 +201,7 @@ def history(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     results: dict[str, dict[str, float]] = {}
     server = LocalPostgres(durable=True)
     try:

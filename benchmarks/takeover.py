@@ -31,6 +31,7 @@ SPANS = ((0, 60), (60, 240), (240, 720), (720, 1200), (1200, 3000))
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

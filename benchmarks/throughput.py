@@ -255,6 +255,7 @@ def measure(brokers: str, records: int, folder: str, row: tuple[str, ...]) -> tu
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--series", type=int, default=10_000)

@@ -126,6 +126,7 @@ def measure(tier: str, quick: bool) -> dict[str, object]:
 
 
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -36,6 +36,7 @@ class Attention(GRU):
     config_class = AttentionConfig
 
     def __init__(self, config: AttentionConfig) -> None:
+        """Make a network with random weights."""
         super().__init__(config)
         self.memory = config.memory
         self.ask, self.key = (nn.Linear(config.hidden, config.hidden) for _ in range(2))

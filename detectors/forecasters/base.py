@@ -44,6 +44,7 @@ class ForecasterConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Raise ValueError for a config that no forecaster supports."""
         if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is unknown; there are {', '.join(HEADS)}")
         if self.output not in OUTPUTS:

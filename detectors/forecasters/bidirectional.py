@@ -22,6 +22,7 @@ class Bidirectional(Forecaster):
     first = 0
 
     def __init__(self, config: ForecasterConfig) -> None:
+        """Raise ValueError for more than one step ahead."""
         if config.horizon != 1 or config.head != "many_to_many":
             raise ValueError(
                 "bidirectional estimates each x_t itself: horizon must be 1 and head many_to_many"

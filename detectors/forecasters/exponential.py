@@ -35,6 +35,7 @@ class Exponential(Forecaster):
     config_class = ExponentialConfig
 
     def __init__(self, config: ExponentialConfig) -> None:
+        """Raise ValueError for another output than points."""
         if config.output != "point":
             raise ValueError("exponential smoothing gives points only: output must be point")
         super().__init__(config)

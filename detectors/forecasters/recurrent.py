@@ -34,6 +34,7 @@ class Recurrent(Forecaster):
     parts: ClassVar[int]
 
     def __init__(self, config: RecurrentConfig) -> None:
+        """Make a network with random weights, whose gates remember ``span`` steps."""
         super().__init__(config)
         self.cell = self.cells(config.inputs, config.hidden, config.layers, batch_first=True)
         for layer in range(config.layers):

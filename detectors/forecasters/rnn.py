@@ -31,6 +31,7 @@ class RNNConfig(ForecasterConfig):
     nonlinearity: str = "tanh"
 
     def __post_init__(self) -> None:
+        """Raise ValueError for an unknown nonlinearity."""
         ForecasterConfig.__post_init__(self)
         if self.nonlinearity not in NONLINEARITIES:
             raise ValueError(

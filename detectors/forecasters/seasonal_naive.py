@@ -33,6 +33,7 @@ class SeasonalNaive(Forecaster):
     config_class = SeasonalNaiveConfig
 
     def __init__(self, config: SeasonalNaiveConfig) -> None:
+        """Raise ValueError for another output than points."""
         if config.output != "point":
             raise ValueError("seasonal_naive gives points only: output must be point")
         super().__init__(config)

@@ -42,6 +42,7 @@ class Snarimax(Forecaster):
     config_class = SnarimaxConfig
 
     def __init__(self, config: SnarimaxConfig) -> None:
+        """Raise ValueError for another output than points."""
         if config.output != "point":
             raise ValueError("snarimax gives points only: output must be point")
         super().__init__(config)

@@ -99,8 +99,9 @@ class ModelSwap:
             self._ready.pop(name, None)
 
     def _relearnt(self, name: str, stream: Stream, champion: Champion) -> RefittedSeries | None:
-        """What series that people have ruled on know of themselves without what was ruled out; a history that
-        cannot be read costs only that.
+        """Return the refitted state of the series with new labels.
+
+        A recorded history that cannot be read only skips the refit.
         """
         history = self._history()
         if history is None or champion.promotion.action != "promote":
@@ -151,9 +152,7 @@ class ModelSwap:
         )
 
     def _tell(self, name: str, champion: Champion | None = None) -> None:
-        """Whether the version that was named can be used (None: it decides already), as a fault that opens
-        and closes.
-        """
+        """Open or close the fault of a named version that cannot be used (None: already champion)."""
         refused = champion is not None and champion.refused is not None
         self._metrics.model_usable.labels(name).set(0 if refused else 1)
         now_ns = time.time_ns()

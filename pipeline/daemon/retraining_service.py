@@ -141,7 +141,7 @@ class RetrainingService:
                 log.exception("the check of jobs and promotions failed; trying again")
 
     def _ask_for_drifts(self) -> None:
-        """What drifted is trained again, unless that was done a short while ago."""
+        """Request a training for each drift, unless one was made a short time ago."""
         while self._drifts:
             evidence, now_ns = self._drifts[0], time.time_ns()
             stream, detail, number = (
@@ -229,8 +229,9 @@ class RetrainingService:
             log.info("training queued", job=number, stream=stream)
 
     def _catch_up(self) -> None:
-        """What was due while nobody's clock ran; a stream that never had a scheduled training waits for its
-        first due time.
+        """Request the trainings that became due while no daemon ran.
+
+        A stream without any scheduled training waits for its first due time.
         """
         for name in _schedules(self._config):
             try:

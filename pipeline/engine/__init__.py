@@ -1,4 +1,4 @@
-"""The only loop: who owns a partition, and what commits together."""
+"""The only loop: ownership of partitions, and one commit per batch."""
 
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine

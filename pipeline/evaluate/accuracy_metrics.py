@@ -72,6 +72,7 @@ class Events:
     delays: tuple[int, ...] = ()
 
     def __add__(self, other: Events) -> Events:
+        """Add the counts of two sets of series."""
         return Events(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
     @property
@@ -136,6 +137,7 @@ class Rows:
     fn: int = 0
 
     def __add__(self, other: Rows) -> Rows:
+        """Add the counts of two sets of series."""
         return Rows(self.tp + other.tp, self.fp + other.fp, self.tn + other.tn, self.fn + other.fn)
 
     @property

@@ -53,6 +53,7 @@ class Labelled:
     kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.time)
 
 

@@ -76,7 +76,7 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        """Whether any job is claimed."""
+        """Return whether any job is claimed."""
         return bool(self._claimed)
 
     @property

@@ -1,1 +1,1 @@
-"""What a partition resumes from: positions, snapshots, offloaded series."""
+"""State from which a partition resumes: positions, snapshots, offloaded series."""

@@ -142,8 +142,9 @@ class CsvFile:
         return text
 
     def _remember(self, taken: int) -> None:
-        """Where this piece began, so that a later seek need not begin at the top (a gzipped file has no cheap
-        way back).
+        """Remember where this piece began, so that a later seek need not start at the top.
+
+        A gzipped file has no cheap way back.
         """
         assert self._stream is not None
         if not self._zipped and not self._skip and self._row > self._places[-1][0]:

@@ -79,9 +79,9 @@ class Chunk:
 
 
 class TakenChunks:
-    """What one ``take`` brought.
+    """Result of one ``take``.
 
-    Its length is what the fetcher counts, what it iterates over are the chunks.
+    Its length is the number that the fetcher counts; iteration yields the chunks.
     """
 
     __slots__ = ("chunks", "records")
@@ -135,14 +135,14 @@ class ColumnRecords(Fetcher.PartitionRecords):
             # codecs, struct and the client raise all sorts; each of them means: this batch is unreadable
             self._error = CorruptBatchError(self.topic_partition, self.next_fetch_offset, error)
         if self._error is not None and not taken.chunks:
-            self.drain()  # or the fetcher would ask the dead iterator for ever
+            self.drain()  # otherwise the fetcher would call the failed iterator again and again
             raise self._error
         self.records_read += taken.records
         return taken
 
     def _chunks(self, records: Any) -> Iterator[Chunk]:
         while (batch := records.next_batch()) is not None:
-            # the checksum does not cover the byte that says so, and the client reads on
+            # the checksum does not cover the format byte, and the client continues
             if batch.magic > MAX_BATCH_FORMAT:
                 raise CorruptRecordError(
                     f"the batch at offset {batch.base_offset} is of format {batch.magic}; {MAX_BATCH_FORMAT} is the newest that is known"

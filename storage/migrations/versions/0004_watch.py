@@ -1,4 +1,4 @@
-"""What the engine's eyes keep: detection power by series, and the state of the eye on drift."""
+"""State of the monitors: detection power by series, and the drift monitor."""
 
 from __future__ import annotations
 

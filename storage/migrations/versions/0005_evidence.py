@@ -1,4 +1,4 @@
-"""What spoke loudest at the peak of an anomaly."""
+"""The cause at the peak of an anomaly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the quantity that an anomaly states is a share of the value (logarithmic presets)."""
+"""Column for quantities that are a share of the value (logarithmic presets)."""
 
 from __future__ import annotations
 
