@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import make_url
 
 from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.metrics import AlertMetrics
+from pipeline.alerts.routing.composer import CommandLine
 from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import AlertsConfig, FaultAlertsConfig
 from pipeline.config.schema import Config
@@ -28,7 +32,19 @@ def router_of(config: Config) -> Router:
     return Router(
         streams | {OPERATIONS_STREAM: AlertsConfig(faults=FaultAlertsConfig(to=all_receivers))},
         config.endpoints,
+        command_line(config),
     )
+
+
+def command_line(config: Config) -> CommandLine:
+    """Return what commands need to find ``config`` and the files that it names by relative paths."""
+    if config.file is None:
+        return CommandLine()
+    url, password = make_url(config.database), config.database_password
+    database = url.database if url.get_backend_name() == "sqlite" else None
+    names = [database, None if password is None else password.file]
+    relative = any(name is not None and not Path(name).is_absolute() for name in names)
+    return CommandLine(config.file, Path.cwd() if relative else None)
 
 
 def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:

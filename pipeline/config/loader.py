@@ -55,7 +55,7 @@ def load_config(path: Path | str) -> Config:
         )
     secrets = list(clear_secrets(plain))
     try:
-        config = Config.model_validate(plain)
+        config = Config.model_validate(plain, context={"file": file.absolute()})
     except ValidationError as error:
         found = explain(error, plain)
     else:

@@ -10,10 +10,10 @@ import hashlib
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy import make_url
 
 from pipeline.config.alerts import AlertsConfig
@@ -310,6 +310,22 @@ class Config(ConfigModel):
     endpoints: dict[str, Endpoint] = Field(
         default_factory=dict, description="name → receiver of alerts; without an endpoint there are no alerts"
     )
+    _file: Path | None = PrivateAttr(None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the path that the loader validates with."""
+        self._file = context.get("file") if isinstance(context, dict) else None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the keys, not the files that they were read from."""
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def file(self) -> Path | None:
+        """Absolute path of the file; None for a config that was not read from one."""
+        return self._file
 
     @property
     def history_path(self) -> str:

@@ -376,6 +376,20 @@ def test_faults_are_listed(filled):
     assert "Z  open  " in filled.run("faults", "list").stdout
 
 
+def test_a_silence_of_everything_needs_all(filled):
+    for scope in ([], ["--stream", "plant"]):
+        refused = filled.run("silences", "add", *scope, "--for", "2h", code=2)
+        assert "add --match LABEL=GLOB, or --all" in refused.stderr
+    assert filled.json("silences", "list") == []
+    both = filled.run("silences", "add", "--all", "--match", "site=a", "--for", "2h", code=2)
+    assert "not both" in both.stderr
+    warned = filled.run("silences", "add", "--match", "sensr=s1", "--for", "2h")
+    assert "no series has the label 'sensr'" in warned.stderr
+    assert "did you mean sensor?" in warned.stderr
+    assert "warning" not in filled.run("silences", "add", "--stream", "plant", "--all", "--for", "2h").stderr
+    assert len(filled.json("silences", "list")) == 2
+
+
 def test_a_reader_that_goes_away_is_no_error(filled):
     command = " ".join(f"'{part}'" for part in [*FOREWATCH, "anomalies", "list", "--json"]) + " | head -c 10"
     done = subprocess.run(command, shell=True, cwd=filled.folder, capture_output=True, text=True, timeout=60)

@@ -97,7 +97,7 @@ def test_rows_without_an_owner_end_when_a_member_knows_that_they_are_over(server
 
 
 def test_a_member_silences_only_the_partitions_that_it_owns(database: Database):
-    bench = RouterBench(database)
+    bench = RouterBench(database, {"max_age": None})
     broken, other = member(database, "broken"), member(database, "other")
     broken.open(DOWN, "the brokers do not answer")
     bench.now_ns = NOON + 10**9 * 10**9  # after the fault, whose beginning is the real clock's

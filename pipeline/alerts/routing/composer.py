@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +30,7 @@ from pipeline.alerts.messages.payload import (
     stamp,
 )
 from pipeline.alerts.outbox import decode_anomaly, decode_fault
-from pipeline.alerts.routing.matchers import leading_channel
+from pipeline.alerts.routing.matchers import escape_glob, label_matcher, leading_channel
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.durations import to_nanoseconds
@@ -47,6 +48,24 @@ MAX_PAYLOAD_BYTES = 18_000
 
 
 @dataclass(frozen=True, slots=True)
+class CommandLine:
+    """Parts that every command in a message needs to work from another folder.
+
+    ``config`` is the absolute path of the config file, ``folder`` the folder that relative paths in it start
+    from, if there are such paths.
+    """
+
+    config: Path | None = None
+    folder: Path | None = None
+
+    def line(self, *arguments: str) -> str:
+        """Return the command ``forewatch`` with these arguments, for a POSIX shell."""
+        known = () if self.config is None else ("--config", str(self.config))
+        command = shlex.join(["forewatch", *arguments, *known])
+        return command if self.folder is None else f"cd {shlex.quote(str(self.folder))} && {command}"
+
+
+@dataclass(frozen=True, slots=True)
 class NotificationContext:
     """Members and surroundings of an alert at the time of a notification.
 
@@ -59,6 +78,7 @@ class NotificationContext:
     hints: Sequence[Hint] = ()
     elsewhere: Sequence[str] = ()
     budget: BudgetView | None = None
+    shell: CommandLine = CommandLine()
 
 
 def compose(
@@ -133,7 +153,7 @@ def _untitled(
         root_cause=[msgspec.structs.replace(h, series=text.clean(h.series)) for h in context.hints],
         elsewhere=[text.clean(name, 100) for name in context.elsewhere],
         budget=context.budget,
-        commands=_commands(alert, views),
+        commands=_commands(alert, views, context.members, context.shell),
         link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
     )
@@ -244,18 +264,29 @@ def _status(alert: AlertRecord, kind: Kind) -> Any:
     return "acknowledged" if alert.acked_ns is not None else "open"
 
 
-def _commands(alert: AlertRecord, views: Sequence[AnomalyView]) -> Commands:
-    match = " ".join(f"--match {shlex.quote(f'{k}={v}')}" for k, v in sorted(_labels(alert.labels).items()))
-    silence = f"forewatch silences add --stream {shlex.quote(alert.stream)} {match} --for 2h".replace(
-        "  ", " "
-    )
+def _commands(
+    alert: AlertRecord, views: Sequence[AnomalyView], members: Sequence[AlertMember], shell: CommandLine
+) -> Commands:
+    match = _silence_match(alert, members)
+    which = [part for k, v in match.items() for part in ("--match", f"{k}={v}")] if match else ["--all"]
     first = views[0].id[:13] if views else None
     return Commands(
-        explain=f"forewatch anomalies explain {first}" if first is not None else None,
-        acknowledge=f"forewatch alerts ack {_prefix(alert.alert_id)}",
-        label=f"forewatch alerts label {first} false" if first is not None else None,
-        silence=silence,
+        explain=shell.line("anomalies", "explain", first) if first is not None else None,
+        acknowledge=shell.line("alerts", "ack", _prefix(alert.alert_id)),
+        label=shell.line("alerts", "label", first, "false") if first is not None else None,
+        silence=shell.line("silences", "add", "--stream", alert.stream, *which, "--for", "2h"),
     )
+
+
+def _silence_match(alert: AlertRecord, members: Sequence[AlertMember]) -> dict[str, str]:
+    """Return the matcher of the alerts like this one; empty for those that only the stream describes."""
+    labels = label_matcher(dict(list(alert.labels.items())[:MAX_LABELS]))
+    if labels or not members:
+        return labels
+    if alert.kind == AlertKind.FAULT:
+        return {"fault": escape_glob(members[0].series)}
+    series = decode_anomaly(members[0].body).series
+    return {"series": escape_glob(series)} if alert.group_key == short(series) else {}
 
 
 def _prefix(alert_id: UUID) -> str:

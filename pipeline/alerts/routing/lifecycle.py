@@ -232,7 +232,7 @@ def _notification_context(
     if session.context.silencing.any_silence:
         members = [m for m in members if _silence_of(session, alert, m) is None]
         count, open_count = len(members), sum(m.state == MemberState.OPEN for m in members)
-    context = NotificationContext(members, count, open_count)
+    context = NotificationContext(members, count, open_count, shell=session.context.shell)
     if alert.kind == AlertKind.FAULT or kind not in ("opened", "updated", "repeated"):
         return context
     others = other_series(session.simultaneous_members(), alert, {m.series for m in members})

@@ -13,6 +13,10 @@ from pipeline.core.types import Anomaly
 from pipeline.core.verdict_words import former_forecaster
 
 Matcher = Callable[[Mapping[str, str]], bool]
+#: Fields of an anomaly that are no labels.
+PROPERTIES = frozenset(
+    {"stream", "series", "channel", "direction", "severity", "forecaster", "cause", "guard"}
+)
 
 
 def match_fields(anomaly: Anomaly) -> dict[str, str]:
@@ -31,6 +35,23 @@ def match_fields(anomaly: Anomaly) -> dict[str, str]:
         "guard": former_forecaster(anomaly.forecaster),  # deprecated
     }
     return {f"label.{k}": v for k, v in anomaly.labels.items()} | anomaly.labels | known
+
+
+def label_matcher(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the matcher of exactly these labels; labels whose name ``--match`` cannot write are left out."""
+    return {
+        (f"label.{name}" if name in PROPERTIES else name): escape_glob(value)
+        for name, value in sorted(labels.items())
+        if name.isprintable() and "=" not in name
+    }
+
+
+def escape_glob(text: str) -> str:
+    """Return the glob that matches ``text`` only; characters that cannot be printed become ``?``."""
+    glob = "".join(f"[{c}]" if c in "*?[" else c if c.isprintable() else "?" for c in text)
+    if glob.startswith("!"):
+        return "\\" + glob
+    return f"[\\]{glob[1:]}" if glob.startswith("\\") else glob
 
 
 def leading_channel(anomaly: Anomaly) -> int:
@@ -63,7 +84,10 @@ def compile_matcher(match: Mapping[str, Any]) -> Matcher:
 
 @lru_cache(4096)
 def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    wanted = [_regex(g) for g in globs if not g.startswith("!")]
+    # A literal "!" at the beginning is written as "\\!".
+    wanted = [
+        _regex(g.removeprefix("\\") if g.startswith("\\!") else g) for g in globs if not g.startswith("!")
+    ]
     refused = [_regex(g[1:]) for g in globs if g.startswith("!")]
 
     def test(text: str) -> bool:

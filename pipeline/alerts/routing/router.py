@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from pipeline.alerts.routing.composer import CommandLine
 from pipeline.alerts.routing.grouping import STORM_KEY, EvaluatedEvent, evaluate_rules, group_event
 from pipeline.alerts.routing.lifecycle import advance
 from pipeline.alerts.routing.page_budget import AlertBudget
@@ -49,10 +50,17 @@ class RoutingResult(NamedTuple):
 class Router:
     """Routes the streams of one configuration.
 
-    ``streams``: name → its ``alerts``; ``endpoints``: name → receiver.
+    ``streams``: name → its ``alerts``; ``endpoints``: name → receiver; ``shell``: parts of the commands in
+    messages.
     """
 
-    def __init__(self, streams: Mapping[str, AlertsConfig], endpoints: Mapping[str, EndpointConfig]) -> None:
+    def __init__(
+        self,
+        streams: Mapping[str, AlertsConfig],
+        endpoints: Mapping[str, EndpointConfig],
+        shell: CommandLine | None = None,
+    ) -> None:
+        self._shell = shell or CommandLine()
         names = tuple(endpoints)
         self._rules = {name: StreamRules(name, config, names) for name, config in streams.items()}
         self._planned = {name: PlannedSilences(config) for name, config in streams.items()}
@@ -120,6 +128,7 @@ class Router:
             self._budget(connection, stream, now_ns),
             disabled,
             self._urgency_of,
+            self._shell,
         )
         return RoutingSession(context, {rule: list(openings) for rule, openings in recent.items()})
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection
 
 from pipeline.alerts.messages.payload import Kind, Payload, encode
+from pipeline.alerts.routing.composer import CommandLine
 from pipeline.alerts.routing.page_budget import AlertBudget
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.alerts.routing.silencing import Silencing
@@ -50,6 +51,7 @@ class RoutingContext:
     budget: AlertBudget | None
     disabled: Collection[str]
     urgency_of: Callable[[str], str]
+    shell: CommandLine
 
 
 @dataclass(slots=True)

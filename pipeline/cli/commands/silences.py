@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from pipeline.cli.options import (
 from pipeline.cli.output import print_note, show_list
 from pipeline.cli.times import parse_time, show_second
 
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
+
 app = typer.Typer(no_args_is_help=True, help="Add, list and end silences of alerts.")
 
 _UNTIL = "End of the silence: ISO 8601 (UTC unless it names a zone)."
@@ -32,6 +35,9 @@ def add(
         ),
     ] = None,
     stream: StreamOption = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Silence every alert (of --stream), without --match.")
+    ] = False,
     for_: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="Length of the silence: 30m, 2h, 3d.")
     ] = None,
@@ -56,11 +62,19 @@ def add(
     ends_ns = until if until is not None else now_ns + _span(for_)
     if until is not None and for_ is not None:
         raise InputError("give --for or --until, not both")
+    if not match and not all_:
+        scope = "every stream" if stream is None else f"stream {stream}"
+        raise InputError(
+            f"without --match the silence covers every alert of {scope}; add --match LABEL=GLOB, or --all"
+        )
+    if match and all_:
+        raise InputError("give --match or --all, not both")
     if ends_ns <= now_ns:
         raise InputError("the end of the silence is in the past; give a future time")
     with config_and_database(config) as (loaded, database):
         if stream is not None:
             require_stream(loaded, stream)
+        _warn_of_unknown_labels(loaded, stream, _matchers(match or []))
         silence = silences.ManualSilence(
             uuid4(), stream, _matchers(match or []), now_ns, ends_ns, author_name(by), comment, now_ns
         )
@@ -162,6 +176,21 @@ def _matchers(pairs: list[str]) -> dict[str, Any]:
             raise InputError(f"--match {pair}: write LABEL=GLOB, for example --match site=eu-*")
         found[label] = glob
     return found
+
+
+def _warn_of_unknown_labels(config: Config, stream: str | None, match: dict[str, Any]) -> None:
+    """Print a warning for labels that no series has: such a silence matches nothing."""
+    from pipeline.alerts.routing.matchers import PROPERTIES
+    from pipeline.config.diagnostics import closest
+
+    streams = config.streams.values() if stream is None else [config.streams[stream]]
+    labels = {name for one in streams for name in one.format.chosen.label_fields}
+    known = labels | {f"label.{name}" for name in labels} | PROPERTIES | {"fault"}
+    for name in match:
+        if name not in known:
+            print_note(
+                f"warning: no series has the label {name!r}, so the silence matches nothing: {closest(name, known)}"
+            )
 
 
 def _shown(match: dict[str, Any]) -> str:
