@@ -41,6 +41,7 @@ _PREFIXES = (
     "NVIDIA_",
     "OMP_",
     "OPENBLAS_",
+    "PG",  # libpq reads them at each connect; PGPASSWORD has a secret name
     "PYTHON",
     "PYTORCH_",
     "TORCH",
@@ -65,7 +66,7 @@ def runner_environment(config: Config, environment: Mapping[str, str]) -> dict[s
     database = {
         name: value
         for name, value in environment.items()
-        if name.startswith("PG") or (secret is not None and name == secret.env)
+        if name == "PGPASSWORD" or (secret is not None and name == secret.env)
     }
     return worker_environment(config, environment) | database
 

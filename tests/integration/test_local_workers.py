@@ -15,7 +15,7 @@ from pipeline.config.retraining import Cluster
 from pipeline.config.schema import Config
 from pipeline.jobs.dask_workers import DaskWorkers
 from pipeline.jobs.runner_process import RunnerProcess
-from pipeline.jobs.worker_environment import worker_environment
+from pipeline.jobs.worker_environment import runner_environment, worker_environment
 from storage.sql.database import Database
 
 STREAM = {
@@ -110,10 +110,12 @@ def test_the_processes_of_trainings_lack_the_secrets_of_the_daemon(tmp_path, mon
         database.close()
 
 
-def test_a_worker_inherits_nothing_that_opens_the_database(monkeypatch):
-    environment = {"PGPASSWORD": "hunter2", "DB": "hunter2", "PATH": "/bin", "OMP_NUM_THREADS": "1"}
+def test_a_worker_inherits_nothing_that_opens_the_database():
+    harmless = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "PGHOST": "db", "PGPASSFILE": "/run/pgpass"}
+    environment = harmless | {"PGPASSWORD": "hunter2", "DB": "hunter2"}
     config = Config.model_validate({"database_password": {"env": "DB"}, "streams": {"plant": STREAM}})
-    assert worker_environment(config, environment) == {"PATH": "/bin", "OMP_NUM_THREADS": "1"}
+    assert worker_environment(config, environment) == harmless
+    assert runner_environment(config, environment) == environment
 
 
 IN_A_RUNNER = """
