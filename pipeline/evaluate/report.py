@@ -54,7 +54,14 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
 
 
 def write(path: Path, run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> None:
-    """Write the report in the format of the suffix of ``path``. Raises InputError."""
+    """Write the report. Raises InputError.
+
+    Args:
+        path: file; its suffix, .json or .html, is the format.
+        run: scores of the series.
+        summary: metrics of the run.
+        yardsticks: metrics of the yardsticks by name.
+    """
     made = document(run, summary, yardsticks)
     text = (
         json.dumps(made, indent=1, ensure_ascii=False) if path.suffix == ".json" else page(run, summary, made)

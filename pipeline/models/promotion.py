@@ -61,6 +61,13 @@ def roll_back(connection: Connection, name: str, *, author: str, reason: str, no
     """Make the predecessor of the champion the champion again.
 
     Raises InputError and ChampionChanged.
+
+    Args:
+        connection: a transaction.
+        name: name of the stream.
+        author: the person or job that rolls back.
+        reason: one sentence for the row.
+        now_ns: current time.
     """
     now = models.current_champion(connection, name)
     return models.record_promotion(
@@ -78,6 +85,13 @@ def unpin(connection: Connection, name: str, *, author: str, reason: str, now_ns
     """Let jobs change the champion of a stream again.
 
     Raises InputError and ChampionChanged.
+
+    Args:
+        connection: a transaction.
+        name: name of the stream.
+        author: the person who unpins.
+        reason: one sentence for the row.
+        now_ns: current time.
     """
     now = models.current_champion(connection, name)
     if not now.pinned:

@@ -44,12 +44,8 @@ def steps() -> Iterator[tuple[str, int, Callable[[], object]]]:
     The seconds are those of one core with an empty cache, less what an earlier step compiled.
     """
     rows = np.arange(_POINTS)
-    frame = pd.DataFrame(
-        {
-            "ts": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rows, unit="min"),
-            "a": np.sin(rows / 20),
-        }
-    )
+    times = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rows, unit="min")
+    frame = pd.DataFrame({"ts": times, "a": np.sin(rows / 20)})
     frame["b"], frame["s"] = frame["a"].cumsum(), "x"
     reduced = {"every": "5m", "values": {"n": "count", "a": "mean", "u": {"nunique": "s"}}}
     yield "detector light", 10, lambda: detect(frame, time="ts", values="a", detector="light")

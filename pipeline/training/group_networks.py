@@ -63,12 +63,8 @@ def train_group_networks(
     except torch.cuda.OutOfMemoryError as error:
         return {}, {"groups": len(groups), "tried": 0, "kept": 0, "reason": str(error).splitlines()[0]}
     gain = _gain(found)
-    best = [
-        place
-        for place in np.argsort(-gain, kind="stable")[:MAX_NETWORKS].tolist()
-        if gain[place] >= MIN_ERROR_REDUCTION
-    ]
-    kept = sorted(best)
+    best = np.argsort(-gain, kind="stable")[:MAX_NETWORKS]
+    kept = np.sort(best[gain[best] >= MIN_ERROR_REDUCTION]).tolist()
     about = {
         "groups": len(groups), "tried": len(chosen), "kept": len(kept), "margin": MIN_ERROR_REDUCTION,
         "networks": [
