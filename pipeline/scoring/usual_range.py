@@ -53,7 +53,14 @@ def severity_of_deviation(ratio: float, rows: int) -> Severity:
 
 
 def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
-    """Add a flagged row to an open anomaly whose ``points`` already count it."""
+    """Add a flagged row to an open anomaly whose ``points`` already count it.
+
+    Args:
+        anomaly: the anomaly, which is changed in place.
+        scored: the batch.
+        row: the flagged row of the batch.
+        provenance: model and settings of the stream.
+    """
     verdicts, seq = scored.verdicts, int(scored.seq[row])
     cause, channel = CAUSES[verdicts.cause[row]], int(verdicts.channel[row])
     direction = _direction(cause, int(verdicts.side[row]))

@@ -19,13 +19,10 @@ _NUMBERS = ("observed", "expected", "lower", "upper", "contribution")
 
 
 class AnomalyColumns:
-    """Collects the anomalies of a frame and the series of its rows.
-
-    Args:
-        rows: number of rows of the sorted table, whose positions are the offsets.
-    """
+    """Collects the anomalies of a frame and the series of its rows."""
 
     def __init__(self, rows: int) -> None:
+        """Start with ``rows`` rows of the sorted table, whose positions are the offsets."""
         self._slot = np.full(rows, -1, np.int32)
         self._anomalies: dict[UUID, Anomaly] = {}
 

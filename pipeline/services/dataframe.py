@@ -88,23 +88,8 @@ def detect(
         InputError: the frame or an option cannot be used.
     """
     table, fields, order = _table(frame, values, time, series)
-    try:
-        config = Stream.model_validate(
-            {
-                "source": {"memory": {}},
-                "format": {"csv": fields},
-                "detector": detector,
-                "preset": preset,
-                "future": None,
-            }
-            | stream
-        )
-        scorer = StreamScorer(provenance("frame", config, made := build(detector_spec(config))), config, made)
-    except ValidationError as error:
-        said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InputError(f"detect: {'; '.join(said)}") from None
-    except (ConfigError, ValueError) as error:
-        raise InputError(f"detect: {error}") from None
+    scorer = _scorer({"format": {"csv": fields}, "detector": detector, "preset": preset} | stream)
+    config = scorer.stream
     found = _empty(len(frame), config.channels)
     anomalies = AnomalyColumns(len(table))
     unusable = 0
@@ -125,11 +110,33 @@ def detect(
     anomalies.add(result)
     if config.decision == "usual_range":
         anomalies.fill(found, scorer, order)
+    _write_words(found)
+    return pd.DataFrame(found, index=frame.index)
+
+
+def _scorer(keys: dict[str, Any]) -> StreamScorer:
+    """Return the scorer of a stream with these keys.
+
+    Raises:
+        InputError: a key is refused.
+    """
+    try:
+        config = Stream.model_validate({"source": {"memory": {}}, "future": None} | keys)
+        made = build(detector_spec(config))
+        return StreamScorer(provenance("frame", config, made), config, made)
+    except ValidationError as error:
+        said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError(f"detect: {'; '.join(said)}") from None
+    except (ConfigError, ValueError) as error:
+        raise InputError(f"detect: {error}") from None
+
+
+def _write_words(found: dict[str, Any]) -> None:
+    """Replace the numbers of forecasters and causes by their words, and add the former words."""
     forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
     found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
     found["guard"] = _words(forecaster, [former_forecaster(word) for word in FORECASTERS])
     found["lead"] = _words(cause, [former_cause(word) for word in CAUSES])
-    return pd.DataFrame(found, index=frame.index)
 
 
 def _words(codes: NDArray[np.int8], words: Sequence[str]) -> pd.Categorical[str]:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from detectors.base import Points
-from pipeline.config.schema import Config, Stream, config_hash
+from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.usual_range_text import deviation_text, usual_range_text
@@ -84,17 +84,8 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     explanation = Explanation(
         str(anomaly.id), describe_anomaly(anomaly, stream.alerts.units), Recheck.UNKNOWN
     )
-    if config_hash(stream) != anomaly.config_hash:
-        explanation.reasons.append(
-            f"The config of the stream has changed since ({anomaly.config_hash} then, "
-            f"{config_hash(stream)} now)."
-        )
     champion = champion_of(database, anomaly.stream, stream)
-    now = champion.provenance.model_version
-    if now != anomaly.model_version:
-        explanation.reasons.append(
-            f"The stream has another model now ({anomaly.model_version} then, {now} now)."
-        )
+    explanation.reasons += _changes_since(anomaly, champion)
     history = HistoryReader(config.history_path)
     again = _from_history(history, config, database, champion, anomaly) or _from_file(
         database, champion, stream, anomaly
@@ -124,6 +115,20 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
             "more points then than can be read now."
         )
     return explanation
+
+
+def _changes_since(anomaly: Anomaly, champion: Champion) -> list[str]:
+    """Return what differs now from config and model of the anomaly."""
+    now, changes = champion.provenance, []
+    if now.config_hash != anomaly.config_hash:
+        changes.append(
+            f"The config of the stream has changed since ({anomaly.config_hash} then, {now.config_hash} now)."
+        )
+    if now.model_version != anomaly.model_version:
+        changes.append(
+            f"The stream has another model now ({anomaly.model_version} then, {now.model_version} now)."
+        )
+    return changes
 
 
 class _Recomputed(NamedTuple):
