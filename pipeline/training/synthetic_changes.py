@@ -87,7 +87,7 @@ def probe(
     channel = int(rng.choice(np.flatnonzero(deviation > 0))) if (deviation > 0).any() else -1
     if channel < 0 or len(points) <= LEAD:
         return []
-    sign = float(rng.choice((-1.0, 1.0)))
+    sign, channel_name = float(rng.choice((-1.0, 1.0))), detector.spec.channels[channel]
     trials = [(kind, size) for kind in KINDS for size in (SIZES if kind != "flat" else (0.0,))]
     plain = points.values
     values = [plain]
@@ -103,16 +103,8 @@ def probe(
         reach = LEAD + MAX_SUDDEN_DELAY_ROWS if kind in ("spike", "dip") else len(points)
         rows = [i + 1 for i, (other, _) in enumerate(trials) if other == kind]
         delays = [_delay(flags[i], flags[0], reach) for i in rows]
-        found.append(
-            _power(
-                name,
-                detector.spec.channels[channel],
-                kind,
-                delays,
-                [trials[i - 1][1] for i in rows],
-                float(deviation[channel]),
-            )
-        )
+        sizes = [trials[i - 1][1] for i in rows]
+        found.append(_power(name, channel_name, kind, delays, sizes, float(deviation[channel])))
     return found
 
 

@@ -229,17 +229,12 @@ def try_out(
     with config_and_database(config, stream) as (loaded, database):
         if not loaded.endpoints:
             raise InputError(f"{config} has no endpoints; add one under `endpoints` to simulate alerts")
+        streams = loaded.streams
         with database.read() as connection:
-            found = [
-                a
-                for a in anomalies.query(connection, stream=stream, since_ns=last)
-                if a.stream in loaded.streams
-            ]
-            past_faults = [
-                f
-                for f in faults.query(connection, stream=stream, since_ns=last)
-                if f.stream in loaded.streams
-            ]
+            past = anomalies.query(connection, stream=stream, since_ns=last)
+            found = [anomaly for anomaly in past if anomaly.stream in streams]
+            every_fault = faults.query(connection, stream=stream, since_ns=last)
+            past_faults = [fault for fault in every_fault if fault.stream in streams]
             commits = outbox.first_commits(connection, last)
     report = simulate(loaded, found, past_faults, last, now_ns, commits)
     if json:
