@@ -85,7 +85,7 @@ class FrozenLSTM:
         order, sizes, first = pack(slot)
         last_h, last_c = h[first], c[first]  # (B, H)
         hidden = np.empty((len(slot), HIDDEN), np.float32)
-        _recur(inputs, order, sizes, self._weights, self._bias, last_h, last_c, hidden)
+        _recur(inputs, order, sizes, (self._weights, self._bias), (last_h, last_c), hidden)
         h[first], c[first] = last_h, last_c
         return hidden
 
@@ -126,14 +126,15 @@ def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noq
 
 
 @kernel
-def _recur(inputs, order, sizes, weights, bias, h, c, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _recur(inputs, order, sizes, gates, state, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Advance the series of a batch and write the hidden states to ``out`` (N, H).
 
-    ``order`` and ``sizes`` are those of ``pack``; ``h`` and ``c`` (B, H) are the states of the series, the
-    longest first.
+    ``order`` and ``sizes`` are those of ``pack``; ``gates`` are weights and bias; ``state`` has h and c (B, H)
+    of the series, the longest first.
 
     The series take their steps ``BLOCK_SERIES`` at a time, so that weights and states stay in the cache.
     """
+    (weights, bias), (h, c) = gates, state
     features, width = inputs.shape[1], h.shape[1]
     seen, raw = (
         np.empty((BLOCK_SERIES, features + width), np.float32),
