@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration, Secret
-from pipeline.config.kafka_security import KafkaSecurity
+from pipeline.config.kafka_security import KafkaSecurity, TopicName
 
 #: Names of networks in ``allow``. Link-local and metadata addresses have no name: they are never allowed.
 NETWORKS = {
@@ -225,7 +225,7 @@ class KafkaEndpoint(EndpointConfig):
 
     type: Literal["kafka"] = Field(description="type of the endpoint")
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
-    topic: str = Field(min_length=1, description="topic to write to")
+    topic: TopicName = Field(description="topic to write to")
     security: KafkaSecurity = Field(
         default_factory=dict, description="SASL and TLS settings, as in a Kafka source"
     )

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration, Secret
-from pipeline.config.kafka_security import KafkaSecurity
+from pipeline.config.kafka_security import KafkaSecurity, TopicName
 
 # ---------------------------------------------------------------------------------------------------------- sources
 
@@ -17,7 +17,7 @@ class KafkaSourceConfig(ConfigModel):
     """Topics of an Apache Kafka cluster, read as one consumer group."""
 
     brokers: list[str] = Field(min_length=1, description="bootstrap servers, host:port")
-    topics: list[str] = Field(
+    topics: list[TopicName] = Field(
         min_length=1, description="topics to read; partitions that are added later are read as well"
     )
     group: str | None = Field(None, description="consumer group (default: forewatch-<stream>)")

@@ -1,7 +1,11 @@
-"""SASL and TLS settings of Kafka clients, whose secrets are named and read when they are used."""
+"""SASL and TLS settings of Kafka clients, whose secrets are named and read when they are used.
+
+Also names of topics.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -10,6 +14,20 @@ from pydantic import AfterValidator, WithJsonSchema
 from pipeline.config.field_types import Secret
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
+def _checked_topic(name: str) -> str:
+    """Return ``name``; raise ValueError if Kafka refuses it as the name of a topic."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) is None or name in (".", ".."):
+        raise ValueError(
+            "write the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' or '-'. "
+            "A pattern is not supported, so list every topic"
+        )
+    return name
+
+
+#: Name that Kafka accepts for a topic.
+TopicName = Annotated[str, AfterValidator(_checked_topic)]
 
 
 def _named_secrets(settings: dict[str, Any]) -> dict[str, Any]:

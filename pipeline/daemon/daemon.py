@@ -24,6 +24,7 @@ from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUn
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
 from pipeline.daemon.background_service import BackgroundService
+from pipeline.daemon.failed_streams import FailedStreams
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.daemon.start_guard import StartGuard
@@ -81,6 +82,7 @@ class Daemon:
         ]
         self._stopping = stopping
         self._engines: dict[str, Engine] = {}
+        self._failed = FailedStreams()
         #: Streams that are still reading their warm-start files.
         self._warm_starts: dict[str, Iterator[int]] = {}
         built = retry_until_available(
@@ -128,6 +130,9 @@ class Daemon:
             raise
         for name in changed & self._engines.keys():
             self._end(name)
+        for name in changed.intersection(self._failed.names()):
+            self._failed.forget(name)
+            self._health.ready(f"stream {name}")
         self._begin(built)
         for service in self._services:
             service.take(config)
@@ -136,18 +141,44 @@ class Daemon:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
         reduce_garbage_collection()
         while not self._stopping.is_set():
-            for name, engine in self._engines.items():
-                if name not in self._warm_starts:
-                    engine.turn(IDLE_SECONDS / len(self._engines))
-                    self._report(name, engine)
-                else:
-                    self._advance_warm_start(name)
+            for name, engine in list(self._engines.items()):
+                self._turn(name, engine)
+            for name in self._failed.due():
+                if name not in self._engines:
+                    self._start_again(name)
+            if not self._engines:
+                self._stopping.wait(IDLE_SECONDS)
             self._watchdog.beat()
             reload()
             self._retraining.apply(self._engines)
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()
+
+    def _turn(self, name: str, engine: Engine) -> None:
+        """Turn one engine. An error that the engine does not handle itself stops its stream only."""
+        try:
+            if name in self._warm_starts:
+                self._advance_warm_start(name)
+                return
+            engine.turn(IDLE_SECONDS / len(self._engines))
+            self._report(name, engine)
+        except Exception as error:
+            self._warm_starts.pop(name, None)
+            del self._engines[name]
+            self._health.wait(f"stream {name}", self._failed.add(name, engine, error))
+        else:
+            self._failed.forget(name)
+
+    def _start_again(self, name: str) -> None:
+        """Build the engine of a failed stream."""
+        try:
+            built = self._built([name])
+        except Exception as error:
+            log.error("failed stream cannot be started yet", stream=name, error=str(error))
+            self._failed.postpone(name)
+        else:
+            self._begin(built)
 
     def _prune(self) -> None:
         try:
@@ -164,6 +195,8 @@ class Daemon:
             log.warning("cannot delete expired rows; the next attempt is in an hour", error=str(error))
 
     def close(self) -> None:
+        for name in self._failed.names():
+            self._failed.forget(name)
         for name in list(self._engines):
             self._end(name)
         for service in reversed(self._services):
@@ -246,8 +279,9 @@ class Daemon:
     def _report(self, name: str, engine: Engine) -> None:
         faults = engine.parts.faults.current
         down = [f.message for f in faults if f.kind in (FaultKind.DATABASE_DOWN, FaultKind.SOURCE_DOWN)]
-        if down or engine.waits_for:
-            self._health.wait(f"stream {name}", "; ".join(down) or engine.waits_for)
+        reason = "; ".join(down) or engine.waits_for or engine.stopped_by
+        if reason:
+            self._health.wait(f"stream {name}", reason)
         else:
             self._health.ready(f"stream {name}")
 

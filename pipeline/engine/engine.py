@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from pipeline.core.errors import OffsetOutOfRange, SourceError, StorageUnavailable
+from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
 from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
@@ -62,6 +62,7 @@ class Engine:
     _result: BatchResult | None = None  # the source of ``_pending``
     _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
+    _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
     _source_waits_for: str = ""  # reason why the source is not complete
     _read_at: float = 0.0
     _retry_at: float = 0.0
@@ -119,6 +120,15 @@ class Engine:
             else ""
         )
 
+    @property
+    def stopped_by(self) -> str:
+        """Reason why no partition is read, empty while one is or none is known."""
+        stopped = self._stopped | self._unreadable.keys()
+        if not stopped or not stopped.issuperset(self.parts.ownership.positions):
+            return ""
+        faults = self.parts.faults.current
+        return "every partition is stopped: " + "; ".join(f.message for f in faults if f.partition in stopped)
+
     def close(self) -> None:
         """Take a last snapshot of the committed state and leave the group.
 
@@ -130,6 +140,17 @@ class Engine:
             sink.close()
         self.parts.faults.end_all()
         self.parts.source.close()
+
+    def abandon(self) -> None:
+        """Close after an error, without a snapshot: the state may hold a part of a batch.
+
+        The faults stay open.
+        """
+        for close in (*(sink.close for sink in self.parts.sinks), self.parts.source.close):
+            try:
+                close()
+            except Exception as error:
+                log.warning("a part of a failed stream cannot be closed", error=repr(error))
 
     # ------------------------------------------------------------------------------------------------ the steps
 
@@ -143,16 +164,31 @@ class Engine:
             # Acquiring it checks what the source still holds and applies the policy.
             self._schedule_reacquire(error.partition)
             return Poll()
-        except SourceError as error:
+        except (SourceError, InputError) as error:
             self.parts.faults.open_for(error)
-            if error.partition is not None:
-                self._stopped.add(error.partition)
+            partition = error.partition if isinstance(error, SourceError) else None
+            if partition is not None:
+                self._unreadable[partition] = str(error)
             time.sleep(min(timeout, RETRY_SECONDS))
             return Poll()
         self._source_waits_for = poll.waits_for
+        self._note_unreadable(poll)
         for kind in (FaultKind.SOURCE_DOWN, FaultKind.STUCK_STREAM) if poll.records else ():
             self.parts.faults.close(kind)
         return poll
+
+    def _note_unreadable(self, poll: Poll) -> None:
+        """Open the fault of each partition that cannot be read, and close those of partitions that can."""
+        faults, before = self.parts.faults, self._unreadable
+        if poll.unreadable is None:
+            read = {records.partition for records in poll.records}
+            self._unreadable = {p: text for p, text in before.items() if p not in read}
+        else:
+            self._unreadable = dict(poll.unreadable)
+        for partition in before.keys() - self._unreadable.keys():
+            faults.close(FaultKind.STUCK_STREAM, partition)
+        for partition, message in self._unreadable.items():
+            faults.open(FaultKind.STUCK_STREAM, message, partition)
 
     def _acquire_due(self, now: float) -> None:
         for partition in [p for p, when in self._to_acquire.items() if when <= now]:
@@ -163,6 +199,9 @@ class Engine:
                 continue
             except (StorageUnavailable, SourceError) as error:
                 self.parts.faults.open_for(error)
+                if isinstance(error, SourceError) and error.partition is not None:
+                    self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
+                    continue
                 # The other partitions would wait as long for the same answer, without a poll.
                 self._to_acquire.update(dict.fromkeys(self._to_acquire, time.monotonic() + RETRY_SECONDS))
                 return

@@ -82,7 +82,7 @@ def build_engine(
     )
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     kafka = stream.source.kafka
-    on_gap = kafka.on_gap if kafka is not None else "fail"
+    on_gap = kafka.on_gap if kafka is not None else None if stream.source.files is not None else "fail"
     return Engine(
         EngineParts(
             source=source,

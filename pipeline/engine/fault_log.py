@@ -11,7 +11,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy import Connection
 
-from pipeline.core.errors import SourceError, SourceUnavailable, StorageUnavailable
+from pipeline.core.errors import InputError, SourceError, SourceUnavailable, StorageUnavailable
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
 from pipeline.database import owner_name
 from pipeline.observability.metrics import StreamMetrics
@@ -87,13 +87,14 @@ class FaultLog:
         )
         self.write()
 
-    def open_for(self, error: StorageUnavailable | SourceError) -> None:
+    def open_for(self, error: StorageUnavailable | SourceError | InputError) -> None:
         """Open the fault of a database or source that fails with ``error``."""
         if isinstance(error, StorageUnavailable):
             self.open(FaultKind.DATABASE_DOWN, str(error))
         else:
             kind = FaultKind.SOURCE_DOWN if isinstance(error, SourceUnavailable) else FaultKind.STUCK_STREAM
-            self.open(kind, str(error), error.partition if kind is FaultKind.STUCK_STREAM else None)
+            partition = error.partition if isinstance(error, SourceError) else None
+            self.open(kind, str(error), partition if kind is FaultKind.STUCK_STREAM else None)
 
     def broken(self, partition: Partition, last: DeadLetter, next_offset: int) -> None:
         """Open the fault of a partition with too many undecodable records; ``last`` is one of them."""

@@ -24,6 +24,9 @@ from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
 
+_GAP_ADVICE = "To continue without the missing records, or in the new log, set on_gap: resume-earliest."
+_FILE_ADVICE = "Put the earlier content back, or give the new content a file name of its own: it is then read from its beginning."
+
 AnyRecords = Records | TableRecords
 
 #: Most records that are read again in place of a damaged snapshot: some minutes of work. A partition with more
@@ -54,7 +57,7 @@ class Ownership:
         faults: FaultLog,
         reader: str,
         owner: str,
-        on_gap: str,
+        on_gap: str | None,
         history: HistorySink | None = None,
         on_changes: OnChanges | None = None,
     ) -> None:
@@ -67,7 +70,7 @@ class Ownership:
             faults: Receives the faults of a partition.
             reader: Name under which positions and snapshots are kept.
             owner: Name of this process in the positions.
-            on_gap: ``fail`` or ``resume-earliest``.
+            on_gap: ``fail``, ``resume-earliest``, or None for a source without that key, such as files.
             history: Told from which offset a partition is recorded, None without recorded history.
             on_changes: Called inside a transaction that closes anomalies.
         """
@@ -78,7 +81,8 @@ class Ownership:
         self._source = source
         self._database = database
         self._faults = faults
-        self._on_gap = on_gap
+        self._on_gap = on_gap or "fail"
+        self._advice = _FILE_ADVICE if on_gap is None else _GAP_ADVICE
         self._owner = owner
         self.positions: dict[Partition, Position] = {}
         #: Offset that each partition reads next; behind its position while it recovers.
@@ -254,7 +258,7 @@ class Ownership:
         self._faults.open(
             FaultKind.RETENTION_GAP,
             f"{partition}: the next record is offset {position.next_offset}, the source holds {bounds.beginning} … {bounds.end - 1}; "
-            f"{what} are deleted and were not scored. To continue without them set on_gap: resume-earliest.",
+            f"{what} are deleted and were not scored. {self._advice}",
             partition,
             missing=what,
         )
@@ -271,7 +275,7 @@ class Ownership:
         self._faults.open(
             FaultKind.TOPIC_RECREATED,
             f"{partition}: the log was deleted and created again, or replaced; the position {position.next_offset} is not valid "
-            "in the new log. To read the new log from its beginning set on_gap: resume-earliest.",
+            f"in the new log. {self._advice}",
             partition,
             known=position.identity,
             found=identity,

@@ -20,7 +20,7 @@ import psutil
 
 from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
 from pipeline.core.errors import InputError, SourceError
-from pipeline.core.types import Counts
+from pipeline.core.types import Counts, FaultKind
 from pipeline.database import open_database, owner_name
 from pipeline.engine.factory import build_engine
 from pipeline.engine.sink import Sink
@@ -124,8 +124,9 @@ def run_backfill(
             pass  # series start with the same state as in a daemon
         while not engine.done:
             engine.turn(0.1)
-            if fault := next(iter(engine.parts.faults.current), None):
-                raise SourceError(fault.message)
+            for fault in engine.parts.faults.current:
+                if fault.kind is not FaultKind.DAMAGED_STATE:  # that one is overcome by reading again
+                    raise SourceError(fault.message)
             if isinstance(source, RangeSource):
                 progress.expect(source.total)
         counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())

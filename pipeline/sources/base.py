@@ -123,6 +123,9 @@ class Poll:
 
     ``waits_for`` is the reason why the source is not complete yet (its group is not joined, a topic does not
     exist), empty if it is.
+
+    ``unreadable`` maps each partition that cannot be read now to the reason; the source tries it again by itself.
+    None: this source raises such errors instead.
     """
 
     records: list[Records | TableRecords] = field(default_factory=list)
@@ -130,6 +133,7 @@ class Poll:
     revoked: list[Partition] = field(default_factory=list)
     finished: bool = False
     waits_for: str = ""
+    unreadable: dict[Partition, str] | None = None
 
 
 class Source(Protocol):

@@ -6,9 +6,11 @@ import csv
 import gzip
 import hashlib
 import io
+import os
+import zlib
 from bisect import bisect_right
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
@@ -39,10 +41,13 @@ class CsvFile:
         self._places: list[tuple[int, int]] = []
         self._buffer = b""  # read and not returned yet
         self._skip = 0  # rows to skip before the next piece
+        self._error: Exception | None = None  # of a gzipped file, after the bytes that were read
+        # what ``count`` found last: (size and time of the file, byte up to there, lines, last byte)
+        self._counted: tuple[tuple[int, int], int, int, bytes] | None = None
 
     def fingerprint(self) -> str | None:
         with self._open() as stream:
-            head = stream.read(PIECE_BYTES)
+            head = self._bytes(stream)
         header, start = self._header(head)
         first, newline, _ = head[start:].lstrip(b"\r\n").partition(b"\n")
         if not first or (self._follow and not newline):
@@ -50,20 +55,50 @@ class CsvFile:
         return hashlib.sha256(repr((header, first.rstrip(b"\r"))).encode()).hexdigest()[:16]
 
     def count(self) -> int:
-        lines, last = 0, b"\n"
-        with self._open() as stream:
-            _, start = self._header(stream.read(PIECE_BYTES))
-            stream.seek(start)
-            while piece := stream.read(PIECE_BYTES):
-                lines, last = lines + piece.count(b"\n"), piece[-1:]
+        """Count the rows; only those that were appended since the last call are read.
+
+        A gzipped file is read again if it has changed. One that is cut off counts as far as it can be read.
+        """
+        facts = os.stat(self._path)
+        stat = (facts.st_size, facts.st_mtime_ns)
+        if self._counted is None or self._counted[0] != stat:
+            with self._open() as stream:
+                self._counted = self._count_from(stream, stat)
+        _, _, lines, last = self._counted
         return lines + (last != b"\n" and not self._follow)
+
+    def _count_from(
+        self, stream: IO[bytes], stat: tuple[int, int]
+    ) -> tuple[tuple[int, int], int, int, bytes]:
+        if self._counted is not None and not self._zipped and self._counted[1] <= stat[0]:
+            _, at, lines, last = self._counted
+            stream.seek(at)
+        else:
+            head = self._bytes(stream)
+            _, at = self._header(head)
+            lines, last = 0, b"\n"
+            if piece := head[at:]:
+                lines, last, at = piece.count(b"\n"), piece[-1:], len(head)
+            if not self._zipped:
+                stream.seek(at)
+        while piece := self._bytes(stream, quiet=True):
+            lines, last, at = lines + piece.count(b"\n"), piece[-1:], at + len(piece)
+        return stat, at, lines, last
 
     def seek(self, row: int) -> None:
         self._prepare()
         known, byte = self._places[bisect_right(self._places, (row, 1 << 62)) - 1]
         assert self._stream is not None
-        self._stream.seek(byte)
-        self._row, self._skip, self._buffer = known, row - known, b""
+        self._row, self._skip, self._buffer, self._error = known, row - known, b"", None
+        if not self._zipped:
+            self._stream.seek(byte)
+            return
+        # A seek of gzip reads far ahead, and fails at once in a file that is cut off somewhere behind.
+        self._stream.close()
+        self._stream = self._open()
+        while len(self._buffer) < byte and (more := self._bytes(self._stream)):
+            self._buffer += more
+        self._buffer = self._buffer[byte:]
 
     def read(self) -> TablePart | None:
         if self._stream is None:
@@ -86,17 +121,44 @@ class CsvFile:
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
-        self._stream, self._buffer = None, b""
+        self._stream, self._buffer, self._error = None, b"", None
 
     def _open(self) -> IO[bytes]:
+        self._error = None
         return gzip.open(self._path, "rb") if self._zipped else open(self._path, "rb", buffering=0)  # type: ignore[return-value]
+
+    def _bytes(self, stream: IO[bytes], *, quiet: bool = False) -> bytes:
+        """Return the next bytes, up to PIECE_BYTES; empty at the end.
+
+        A gzipped file that is cut off or damaged gives the bytes before that place first. The error is raised by
+        the next call, or never with ``quiet``.
+        """
+        if not self._zipped:
+            return stream.read(PIECE_BYTES)
+        if self._error is not None:
+            error, self._error = self._error, None
+            if quiet:
+                return b""
+            raise error
+        parts, size = [], 0
+        try:
+            while size < PIECE_BYTES and (part := cast(gzip.GzipFile, stream).read1(PIECE_BYTES - size)):
+                parts.append(part)
+                size += len(part)
+        except (OSError, EOFError, zlib.error) as error:
+            if not parts:
+                if quiet:
+                    return b""
+                raise
+            self._error = error
+        return b"".join(parts)
 
     def _prepare(self) -> None:
         """Open the file, read its header, and begin the list of known places."""
         if self._stream is None:
             self._stream = self._open()
         if self._layout is None:
-            names, self._start = self._header(self._stream.read(PIECE_BYTES))
+            names, self._start = self._header(self._bytes(self._stream))
             known = self._form
             numbers = frozenset(known.value_fields.values()) if known else frozenset()
             labels = frozenset(known.label_fields.values()) if known else frozenset()
@@ -128,7 +190,7 @@ class CsvFile:
         """The next whole lines; None where there is none (yet)."""
         assert self._stream is not None
         while (cut := self._buffer.rfind(b"\n")) < 0:
-            more = self._stream.read(PIECE_BYTES)
+            more = self._bytes(self._stream)
             if not more:
                 text, self._buffer = self._buffer, self._buffer if self._follow else b""
                 return text if text and not self._follow else None

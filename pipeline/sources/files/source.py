@@ -3,6 +3,9 @@
 Without ``follow`` the source reads the files that exist at the first poll, in the order of their names, and
 finishes. With it, new files and appended rows are read, too. A file whose content is replaced is assigned
 again with another identity.
+
+A file that cannot be read does not stop the others. It is tried again, at growing intervals and when it
+changes. With ``follow`` it is in ``Poll.unreadable`` until it is read again. Without, ``poll`` raises the error.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import schema as models
-from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, SourceUnavailable
+from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, TableRecords
 from pipeline.sources.files.csv_reader import CsvFile
@@ -33,6 +36,10 @@ POLL_SLEEP_SECONDS = 0.05
 #: Time without a write after which an incomplete Parquet file is reported.
 INCOMPLETE_SECONDS = 5.0
 ENDINGS = (".csv", ".csv.gz", ".parquet")
+#: Time until a file that could not be read is tried again: the first, and the longest.
+RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
+#: Errors of one file. Arrow's errors are derived from several of Python's.
+READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, InputError, SourceError)
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,12 @@ class _Open:
     paused: bool = True
     ended: bool = False  # all available rows were returned
     rest: TablePart | None = None
+    counter: TableFile | None = None  # remembers how far the rows were counted
+    rows: int | None = None  # as they were last counted
+    sought: bool = False
+    error: str = ""  # of the last attempt to read
+    retry_at: float = 0.0
+    retry_after: float = RETRY_SECONDS
 
 
 class FilesSource:
@@ -68,6 +81,8 @@ class FilesSource:
             Partition, tuple[int, int]
         ] = {}  # reported incomplete files, with their state then
         self._scanned_at: float | None = None
+        self._refused: dict[Partition, str] = {}  # files that the last scan could not look at
+        self._errors: list[SourceError | InputError] = []  # to be raised, without ``follow``
         self._closed = False
 
     def poll(self, max_records: int, timeout: float) -> Poll:
@@ -77,15 +92,44 @@ class FilesSource:
         while True:
             poll = self._scan()
             poll.records.extend(self._take(max_records))
+            if self._errors and not (poll.records or poll.assigned):
+                raise self._errors.pop(0)
             poll.finished = (
-                not self._follow and not poll.assigned and all(state.ended for state in self._open.values())
+                not self._follow
+                and not poll.assigned
+                and not self._refused
+                and all(state.ended for state in self._open.values())
             )
+            if self._follow:
+                failed = {p: state.error for p, state in self._open.items() if state.error}
+                poll.unreadable = failed | self._refused
             if poll.records or poll.assigned or poll.revoked or poll.finished or time.monotonic() >= deadline:
                 return poll
             time.sleep(min(POLL_SLEEP_SECONDS, max(deadline - time.monotonic(), 0.0)))
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
-        return {p: OffsetBounds(0, self._make(Path(p.topic)).count()) for p in partitions}
+        return {partition: OffsetBounds(0, self._count(partition)) for partition in partitions}
+
+    def _count(self, partition: Partition) -> int:
+        """Count the rows of a file; while it cannot be read, those of the last count are returned."""
+        state = self._open.get(partition)
+        if state is None:
+            return self._counted(self._make(Path(partition.topic)), partition)
+        if state.counter is None:
+            state.counter = self._make(Path(partition.topic))
+        try:
+            state.rows = self._counted(state.counter, partition)
+        except SourceError:
+            if state.rows is None:
+                raise
+        return state.rows
+
+    @staticmethod
+    def _counted(file: TableFile, partition: Partition) -> int:
+        try:
+            return file.count()
+        except READ_ERRORS as error:
+            raise _unreadable(partition, error) from error
 
     def start_offset(self, partition: Partition) -> int:
         return 0
@@ -102,8 +146,11 @@ class FilesSource:
         state = self._open.get(partition)
         if state is None:
             raise SourceError(f"{partition} is not assigned", partition)
-        state.file.seek(offset)
-        state.next, state.rest, state.ended = offset, None, False
+        state.next, state.rest, state.ended, state.sought = offset, None, False, True
+        try:
+            state.file.seek(offset)
+        except READ_ERRORS as error:
+            raise _unreadable(partition, error) from error
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         for state in (self._open[p] for p in partitions if p in self._open):
@@ -120,6 +167,8 @@ class FilesSource:
         self._closed = True
         for state in self._open.values():
             state.file.close()
+            if state.counter is not None:
+                state.counter.close()
 
     # --------------------------------------------------------------------------------------------------------- looking
 
@@ -143,8 +192,15 @@ class FilesSource:
         for partition in [p for p in self._open if p not in found]:
             self._open.pop(partition).file.close()
             poll.revoked.append(partition)
+        self._refused.clear()
         for partition in sorted(found):
-            self._scan_file(partition, poll)
+            try:
+                self._scan_file(partition, poll)
+            except READ_ERRORS as error:
+                refused = error if isinstance(error, InputError) else _unreadable(partition, error)
+                self._refused[partition] = str(refused)
+                if not self._follow:
+                    self._errors.append(refused)
         return poll
 
     def _scan_file(self, partition: Partition, poll: Poll) -> None:
@@ -163,7 +219,10 @@ class FilesSource:
         file = self._make(Path(partition.topic))
         identity = self._fingerprint(file, partition)
         if state is not None and state.identity == identity and stat[0] >= state.stat[0]:
-            state.stat, state.ended = stat, False
+            state.stat, state.ended, state.retry_at = stat, False, 0.0
+            if not state.sought:  # it was shorter than its position when it was assigned
+                poll.revoked.append(partition)
+                poll.assigned.append(partition)
             return
         if state is not None:
             state.file.close()
@@ -192,15 +251,17 @@ class FilesSource:
     def _fingerprint(self, file: TableFile, partition: Partition) -> str | None:
         try:
             return file.fingerprint()
-        except OSError as error:
-            raise SourceUnavailable(f"{partition.topic}: {error.strerror or error}", partition) from error
+        except InputError:
+            raise
+        except READ_ERRORS as error:
+            raise _unreadable(partition, error) from error
 
     # --------------------------------------------------------------------------------------------------------- reading
 
     def _take(self, room: int) -> list[TableRecords]:
         taken: list[TableRecords] = []
         for partition, state in list(self._open.items()):
-            if room > 0 and not state.paused and not state.ended:
+            if room > 0 and not state.paused and not state.ended and time.monotonic() >= state.retry_at:
                 part = self._next(partition, state, taken)
                 if part is None:
                     continue
@@ -215,31 +276,61 @@ class FilesSource:
         return taken
 
     def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
-        """Return the next rows of one file.
-
-        An error is raised at once only if nothing was taken. Otherwise the next poll tries again.
-        """
+        """Return the next rows of one file, None at its end or if it cannot be read."""
         part, state.rest = state.rest, None
         if part is not None:
             return part
         try:
+            if state.error:  # read on from the last row that was returned
+                state.file.close()
+                state.file.seek(state.next)
             part = state.file.read()
-        except (RowsGoneError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            state.file.seek(state.next)
-            if taken:
+        except RowsGoneError:
+            if taken:  # the next poll raises it
+                state.file.seek(state.next)
                 return None
             state.paused = True
-            if isinstance(error, RowsGoneError):
-                message = f"{partition.topic} has no row {state.next}: it is shorter than what was read of it"
-                raise OffsetOutOfRange(message, partition, state.next) from None
-            raise SourceError(
-                f"{partition.topic}: cannot be read from row {state.next} on: {error}", partition, state.next
-            ) from error
+            message = f"{partition.topic} has no row {state.next}: it is shorter than what was read of it"
+            raise OffsetOutOfRange(message, partition, state.next) from None
+        except READ_ERRORS as error:
+            self._failed(partition, state, error)
+            return None
+        if state.error:
+            log.info("%s can be read again", partition.topic)
+        state.error, state.retry_after = "", RETRY_SECONDS
         if part is None:
             state.ended = True
             if not self._follow:
                 state.file.close()
         return part
+
+    def _failed(self, partition: Partition, state: _Open, error: Exception) -> None:
+        """Note a failed read; the file is tried again later."""
+        refused = _unreadable(partition, error, state.next)
+        state.error = str(refused)
+        state.retry_at = time.monotonic() + state.retry_after
+        state.retry_after = min(2 * state.retry_after, MAX_RETRY_SECONDS)
+        if not self._follow:
+            self._errors.append(refused)
+
+
+def _unreadable(partition: Partition, error: Exception, row: int | None = None) -> SourceError:
+    """Return the error of a file that cannot be read: its name, the reason, and what to do."""
+    if isinstance(error, SourceError):
+        return error
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    where = "" if row is None else f" from row {row} on"
+    if isinstance(error, PermissionError):
+        advice = "give the user of this process the right to read it"
+    elif partition.topic.endswith(".gz") and not isinstance(error, FileNotFoundError):
+        advice = "it may be cut off or damaged; replace it by a complete copy"
+    else:
+        advice = "check the file and its disk"
+    return SourceError(
+        f"{partition.topic}: cannot be read{where}: {reason}. Its reading is tried again; {advice}",
+        partition,
+        row,
+    )
 
 
 def _to_records(partition: Partition, first: int, part: TablePart) -> TableRecords:
