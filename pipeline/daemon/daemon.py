@@ -36,7 +36,7 @@ from pipeline.database import (
 )
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
-from pipeline.engine.warm_start import read_warm_start
+from pipeline.engine.warm_start import first_time_of, read_warm_start
 from pipeline.models.registry import remove_unneeded_versions
 from pipeline.monitoring.forecaster_usage import ForecasterUsageSink
 from pipeline.observability.health import Health
@@ -216,7 +216,10 @@ class Daemon:
         config = self._config
         stream = config.streams[name]
         with ExitStack() as unwind:
-            source = make_source(name, stream.source, stream.format)
+            options = (
+                {} if stream.source.files is None else {"first_time": partial(first_time_of, name, stream)}
+            )
+            source = make_source(name, stream.source, stream.format, **options)
             unwind.callback(source.close)
             writer = None
             if config.storage.history:

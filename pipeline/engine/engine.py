@@ -76,6 +76,7 @@ class Engine:
         p = self.parts
         poll = self._poll(timeout)
         for partition in poll.revoked:
+            self._close_anomalies(partition)
             self._drop_partition(partition)
         now = time.monotonic()
         self._to_acquire.update(dict.fromkeys(poll.assigned, now))
@@ -101,6 +102,8 @@ class Engine:
         if now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now
             self._check_lag_and_identity()
+            if self._result is None and not self.finished:
+                self._close_idle()
         return bool(records)
 
     @property
@@ -261,6 +264,8 @@ class Engine:
             )
             for partition, outcome in result.outcomes.items()
         ]
+        # The anomaly of a series that goes on in another file belongs to the file before.
+        self._pending[0].anomalies += [a for a in result.anomalies if a.partition not in result.outcomes]
 
     def _commit(self) -> None:
         p = self.parts
@@ -292,6 +297,28 @@ class Engine:
         self._report_series_limit(self._result)
         self._emit(self._result)
         self._pending, self._result = [], None
+
+    def _close_idle(self) -> None:
+        """Stage the end of what waits in followed files: buffered records first, then open anomalies."""
+        ownership = self.parts.ownership
+        ready = {
+            partition: at.next_offset
+            for partition, at in ownership.positions.items()
+            if at.next_offset is not None and not ownership.recovering(partition)
+        }
+        if buffered := self.parts.scorer.idle_buffers(ready):
+            self._stage_commit(self.parts.scorer.flush(buffered))
+        elif (result := self.parts.scorer.close_idle(ready)) is not None:
+            self._stage_commit(result)
+
+    def _close_anomalies(self, partition: Partition) -> None:
+        """Close the open anomalies of a followed file that is gone: none of its rows can do so."""
+        at = self.parts.ownership.positions.get(partition)
+        if at is None or at.next_offset is None or self._result is not None:
+            return
+        if (result := self.parts.scorer.close_partition(partition, at.next_offset)) is not None:
+            self._stage_commit(result)
+            self._commit()
 
     def _snapshot(self) -> None:
         try:

@@ -189,6 +189,22 @@ def _refuse_broken(result: BatchResult) -> None:
             )
 
 
+def first_time_of(name: str, stream: Stream, path: str) -> int | None:
+    """Return the earliest event time among the first rows of a file, None if it cannot be read or decoded."""
+    source = warm_start_source(name, stream, [escape(path)])
+    steps = _first_time(name, stream, source)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        first: int | None = end.value
+        return first
+    except (SourceError, InputError):
+        return None
+    finally:
+        source.close()
+
+
 def _sorted_files(name: str, stream: Stream) -> Steps[list[str]]:
     """Return the files sorted by their first event time, because a series may continue in the next file.
 

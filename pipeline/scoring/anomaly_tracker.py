@@ -62,6 +62,14 @@ class AnomalyTracker:
         for slot in slots:
             self._open.pop(int(slot), None)
 
+    def slots(self) -> list[int]:
+        """Return the slots that have an open anomaly."""
+        return list(self._open)
+
+    def close(self, slot: int) -> list[Anomaly]:
+        """Close the anomaly of a slot, and return it; the list is empty if none is open."""
+        return [self._close(slot)] if slot in self._open else []
+
     def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
         """Apply the verdicts of a batch, and return the anomalies that changed.
 

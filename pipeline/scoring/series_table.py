@@ -103,6 +103,17 @@ class SeriesTable:
         """Return the keys of the series of a partition."""
         return self._index.get(partition, {}).keys()
 
+    def slots_elsewhere(self, partition: Partition, key: Key) -> list[int]:
+        """Return the slots of the series in the other partitions."""
+        return [index[key] for other, index in self._index.items() if other != partition and key in index]
+
+    def copy_state(self, source: int, target: int) -> None:
+        """Give the series in ``target`` the state of the one in ``source``, which has the same key."""
+        for name, arrays in self.state.items():
+            for array in arrays.values():
+                array[target] = array[source]
+            self._register_series(name, np.array([target], np.int32))
+
     def find(self, partition: Partition, keys: Sequence[Key]) -> tuple[NDArray[np.int32], list[Key]]:
         """Return the slots of ``keys`` (N,), and the keys that are new; new ones get a slot."""
         index = self._index.setdefault(partition, {})

@@ -102,6 +102,10 @@ class StreamScorer:
             max_series: Largest number of series; records of further ones are filtered. None: no limit.
         """
         self._on_damage = on_damage
+        files = stream.source.files
+        #: Each file is a partition, and a series goes on in the file that follows.
+        self._is_file_sequence = files is not None and files.follow
+        self._continued: list[Anomaly] = []  # closed in this batch, because their series go on elsewhere
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -181,7 +185,7 @@ class StreamScorer:
         start = 0
         for partition, columns in ready.items():
             one = self.event_time.admit(
-                self.series.state["windows"], self._slots(partition, columns), columns
+                self.series.state["windows"], self._slots(partition, columns, replay), columns
             )
             self._count(outcomes[partition], columns, one.outcome)
             admitted.append(one)
@@ -191,6 +195,7 @@ class StreamScorer:
                 else np.empty(0, np.int64)
             )
             result.rows[partition] = slice(start, start := start + len(one.points))
+        result.anomalies, self._continued = self._continued, []
         if not start:
             return result
         points = _concatenated([one.points for one in admitted])
@@ -201,7 +206,7 @@ class StreamScorer:
             points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted])
         )
         if not replay:
-            result.anomalies = self.tracker.advance(
+            result.anomalies += self.tracker.advance(
                 result.scored, self.provenance, self.series.state["windows"]["seq"]
             )
         return result
@@ -229,14 +234,90 @@ class StreamScorer:
             *(np.concatenate([getattr(v, f.name) for v in verdicts])[back] for f in fields(Verdicts))
         )
 
-    def _slots(self, partition: Partition, columns: Columns) -> NDArray[np.int32]:
+    def _slots(self, partition: Partition, columns: Columns, replay: bool) -> NDArray[np.int32]:
         slots, new = self.series.find(partition, columns.keys.names)
         if new:
             # The first point in the order of admission, which does not depend on how records were cut into
             # batches.
             first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
             self._load(partition, {key: first_ns[key] for key in new})
+            if self._is_file_sequence:
+                self._continue_series(partition, {key: first_ns[key] for key in new}, replay)
         return columns.keys.spread(slots)
+
+    def _continue_series(self, partition: Partition, first_ns: Mapping[Key, int], replay: bool) -> None:
+        """Give series that are new in a file the state that they had at the end of an earlier file.
+
+        The state is copied, so that a recovery of either file finds it. An anomaly that is still open at the end
+        of the earlier file is closed.
+        """
+        last_time = self.series.state["windows"]["last_time"]
+        for key, first in first_ns.items():
+            slots = self.series.slots_elsewhere(partition, key)
+            earlier = [slot for slot in slots if last_time[slot] <= first]
+            if not earlier:
+                continue
+            ((target,), _) = self.series.find(partition, [key])
+            source = max(earlier, key=lambda slot: int(last_time[slot]))
+            if last_time[source] > last_time[target]:
+                self.series.copy_state(source, int(target))
+            if not replay:
+                self._continued += [a for slot in earlier for a in self.tracker.close(slot)]
+
+    def close_idle(self, partitions: Mapping[Partition, int]) -> BatchResult | None:
+        """Close the anomalies of series of followed files that are silent for ``idle_after``.
+
+        ``partitions`` maps each partition to its next offset. The event time is that of the whole stream: that of
+        a file stands still at its end. None if there are none, or for another source.
+        """
+        closed, before = [], self._idle_before()
+        for slot in self.tracker.slots() if self._is_file_sequence else ():
+            partition = self.series.partition(slot)
+            if partition in partitions and self.series.state["windows"]["last_time"][slot] < before:
+                closed += self.tracker.close(slot)
+        return self._closing(partitions, closed)
+
+    def close_partition(self, partition: Partition, next_offset: int) -> BatchResult | None:
+        """Close the anomalies of a file that is gone. None if there are none, or for another source."""
+        slots = self.series.slots(partition).tolist() if self._is_file_sequence else ()
+        closed = [anomaly for slot in slots for anomaly in self.tracker.close(slot)]
+        return self._closing({partition: next_offset}, closed)
+
+    def idle_buffers(self, partitions: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Return those of the followed files whose buffered records have waited for ``idle_after``.
+
+        Time is the event time of the whole stream: at the end of a file no record of its own releases them.
+        """
+        before = self._idle_before()
+        return {
+            partition: offset
+            for partition, offset in partitions.items()
+            if self._is_file_sequence
+            and (buffer := self._buffer_of(partition)).records
+            and (buffer.watermark_ns or 0) < before
+        }
+
+    def _idle_before(self) -> int:
+        times = (buffer.watermark_ns for buffer in self._buffers.values())
+        clock = max((time for time in times if time is not None), default=0)
+        return clock - int(self.stream.idle_after.total_seconds() * 1e9)
+
+    def _closing(self, partitions: Mapping[Partition, int], closed: list[Anomaly]) -> BatchResult | None:
+        if not closed:
+            return None
+        return BatchResult(
+            {
+                one: PartitionOutcome(
+                    partitions[one],
+                    partitions[one],
+                    Counts(buffered=self.buffered_records(one)),
+                    self._buffer_of(one).watermark_ns,
+                )
+                for one in sorted({a.partition for a in closed})
+            },
+            self.provenance.model_version,
+            anomalies=closed,
+        )
 
     def add_series(self, partition: Partition, first_ns: Mapping[Key, int]) -> NDArray[np.int32]:
         """Add series with their stored state before their first points, and return their slots.

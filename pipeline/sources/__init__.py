@@ -27,12 +27,15 @@ SOURCES: dict[type[Any], str] = {
 
 
 def make_source(
-    stream_name: str, source: schema.SourceConfig, form: schema.FormatConfig | None = None
+    stream_name: str,
+    source: schema.SourceConfig,
+    form: schema.FormatConfig | None = None,
+    **options: object,
 ) -> Source:
     """Make the source of a stream; it connects at the first poll. Raises ConfigError.
 
     ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers
-    from labels.
+    from labels. ``options`` are passed on; only sources of files have one (``first_time``).
     """
     module, _, function = SOURCES[type(source.chosen)].partition(":")
-    return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen, form))
+    return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen, form, **options))

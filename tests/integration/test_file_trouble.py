@@ -5,84 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import Config, FilesSourceConfig
-from pipeline.core.types import Fault, FaultKind, Partition
-from pipeline.daemon.daemon import Daemon
-from pipeline.observability.health import Health
-from pipeline.observability.metrics import Metrics
-from pipeline.observability.watchdog import Watchdog
+from pipeline.config.schema import FilesSourceConfig
+from pipeline.core.types import FaultKind, Partition
 from pipeline.sources.files import csv_reader
 from pipeline.sources.files.source import FilesSource
-from storage.results import faults
-from storage.sql.database import Database
-from storage.stream_state import positions
+from tests.support.file_daemons import running, stream
 
 ROWS = b"".join(b"a,%d,%d\n" % (1_700_000_000 + i, i * 7919 % 1000) for i in range(3000))
 HEADER = b"s,t,v\n"
-FORMAT = {"csv": {"series": ["s"], "time": "t", "values": ["v"]}}
-
-
-def stream(path: Path, *, follow: bool = True) -> dict:
-    source = {"files": {"paths": [str(path)], "follow": follow}}
-    return {"source": source, "format": FORMAT, "detector": "light", "every": "1s"}
-
-
-class Running:
-    """A daemon in a thread of its own, and what can be seen of it."""
-
-    def __init__(self, folder: Path, template: Path, streams: dict) -> None:
-        url = f"sqlite:///{folder}/forewatch.db"
-        (folder / "forewatch.db").write_bytes(template.read_bytes())
-        storage = {"history": False, "snapshot_every": "100ms"}
-        config = Config.model_validate(
-            {"database": url, "http": None, "storage": storage, "streams": streams}
-        )
-        self.database = Database(url)
-        self.stopping = threading.Event()
-        self.watchdog = Watchdog(600.0)
-        self.health = Health(self.watchdog)
-        self.daemon = Daemon(config, self.database, Metrics(), self.health, self.watchdog, self.stopping)
-        self.thread = threading.Thread(target=self.daemon.run, args=(lambda: None,), daemon=True)
-        self.thread.start()
-
-    def read(self, name: str) -> int:
-        """Return how many records of a stream are committed."""
-        with self.database.read() as connection:
-            return sum(p.next_offset or 0 for p in positions.all_of(connection, name))
-
-    def faults(self, name: str) -> list[Fault]:
-        with self.database.read() as connection:
-            return faults.query(connection, stream=name)
-
-    def open_faults(self, name: str) -> list[Fault]:
-        return [fault for fault in self.faults(name) if fault.ended_ns is None]
-
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert self.thread.is_alive(), "the daemon has ended"
-            assert time.monotonic() < end, f"{self.faults('bad')}, {self.health.waiting()}"
-            time.sleep(0.05)
-
-
-@contextmanager
-def running(folder: Path, template: Path, streams: dict) -> Iterator[Running]:
-    one = Running(folder, template, streams)
-    try:
-        yield one
-    finally:
-        one.stopping.set()
-        one.thread.join(60)
-        one.daemon.close()
-        one.database.close()
 
 
 def append(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,8 @@ READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, Inp
 
 log = logging.getLogger(__name__)
 
+FirstTime = Callable[[str], int | None]
+
 
 @dataclass(slots=True)
 class _Open:
@@ -61,15 +63,28 @@ class _Open:
     error: str = ""  # of the last attempt to read
     retry_at: float = 0.0
     retry_after: float = RETRY_SECONDS
+    begins: tuple[int, str] = (0, "")  # (first event time, path): the order of reading
+    caught_up: bool = False  # all rows that were there when it was assigned have been returned
 
 
 class FilesSource:
-    """Source of the files that match ``config.paths``.
+    """Source of the files that match ``config.paths``."""
 
-    ``form`` gives the delimiter and header of CSV, and tells columns of labels from columns of numbers.
-    """
+    def __init__(
+        self,
+        config: models.FilesSourceConfig,
+        form: models.CsvFormat | None = None,
+        first_time: FirstTime | None = None,
+    ) -> None:
+        """Read nothing yet.
 
-    def __init__(self, config: models.FilesSourceConfig, form: models.CsvFormat | None = None) -> None:
+        Args:
+            config: Paths, and whether to follow them.
+            form: Delimiter and header of CSV; it also tells columns of labels from columns of numbers.
+            first_time: Returns the first event time of a file, None if it is not known. With it, the rows that a
+                followed file has when it is found are read after those of all files that begin earlier.
+        """
+        self._first_time = first_time
         self._patterns = [os.path.expanduser(path) for path in config.paths]
         for pattern in self._patterns:
             if not pattern.endswith(ENDINGS):
@@ -229,10 +244,14 @@ class FilesSource:
             del self._open[partition]
             poll.revoked.append(partition)
         if identity is not None:
-            self._open[partition] = _Open(file, identity, stat)
+            self._open[partition] = _Open(file, identity, stat, begins=self._begins(partition))
             poll.assigned.append(partition)
         elif partition.topic.endswith(".parquet"):
             self._report_incomplete(partition, stat)
+
+    def _begins(self, partition: Partition) -> tuple[int, str]:
+        time = self._first_time(partition.topic) if self._first_time is not None and self._follow else None
+        return 0 if time is None else time, partition.topic
 
     def _report_incomplete(self, partition: Partition, stat: tuple[int, int]) -> None:
         """Report an incomplete Parquet file; when following, it may still be written."""
@@ -260,7 +279,11 @@ class FilesSource:
 
     def _take(self, room: int) -> list[TableRecords]:
         taken: list[TableRecords] = []
-        for partition, state in list(self._open.items()):
+        first = self._first_to_read()
+        states = sorted(self._open.items(), key=lambda one: one[1] is not first)
+        for partition, state in states:
+            if first is not None and state is not first and not (state.caught_up or state.error):
+                continue
             if room > 0 and not state.paused and not state.ended and time.monotonic() >= state.retry_at:
                 part = self._next(partition, state, taken)
                 if part is None:
@@ -270,10 +293,22 @@ class FilesSource:
                 room -= len(part.offsets)
                 taken.append(_to_records(partition, state.next, part))
                 state.next = part.next_row
+                if state is first:
+                    break  # alone: the state at the end of this file is that at the beginning of the next one
                 if self._follow:
                     # Move it to the end, so that a busy file does not starve the others.
                     self._open[partition] = self._open.pop(partition)
         return taken
+
+    def _first_to_read(self) -> _Open | None:
+        """Return the earliest file whose first rows are not all read, None where the order is free.
+
+        A file that is paused or cannot be read does not hold up those that begin later.
+        """
+        if not self._follow or self._first_time is None:
+            return None
+        waiting = [s for s in self._open.values() if not (s.caught_up or s.paused or s.error)]
+        return min(waiting, key=lambda state: state.begins, default=None)
 
     def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
         """Return the next rows of one file, None at its end or if it cannot be read."""
@@ -299,7 +334,7 @@ class FilesSource:
             log.info("%s can be read again", partition.topic)
         state.error, state.retry_after = "", RETRY_SECONDS
         if part is None:
-            state.ended = True
+            state.ended = state.caught_up = True
             if not self._follow:
                 state.file.close()
         return part
@@ -344,7 +379,10 @@ def open_files(paths: Sequence[str], form: models.CsvFormat | None = None) -> Fi
 
 
 def from_config(
-    stream_name: str, config: models.FilesSourceConfig, form: models.FormatConfig | None
+    stream_name: str,
+    config: models.FilesSourceConfig,
+    form: models.FormatConfig | None,
+    first_time: FirstTime | None = None,
 ) -> FilesSource:
     """Make the source of a stream, for ``make_source``."""
-    return FilesSource(config, form.csv if form else None)
+    return FilesSource(config, form.csv if form else None, first_time)

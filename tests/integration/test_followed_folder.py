@@ -1,0 +1,101 @@
+"""A folder of files that follow each other: series and anomalies go on from file to file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core.types import Anomaly, AnomalyState
+from storage.results import anomalies
+from tests.support.file_daemons import Running, running, stream
+
+HEADER = b"s,t,v\n"
+START = 1_700_000_000
+ROWS = 1500
+
+
+def rows(series: str, first: int, count: int, outlier: bool = False) -> bytes:
+    """Rows of a quiet series, the last one of which can be an outlier."""
+    values = [20.0 + (first + i) * 7919 % 100 / 100 for i in range(count)]
+    if outlier:
+        values[-1] = 500.0
+    return b"".join(b"%s,%d,%.3f\n" % (series.encode(), START + first + i, v) for i, v in enumerate(values))
+
+
+def found(one: Running) -> list[Anomaly]:
+    with one.database.read() as connection:
+        return anomalies.query(connection, stream="plant")
+
+
+def plant(folder: Path, **changes: str) -> dict:
+    return {"plant": stream(folder / "*.csv") | changes}
+
+
+def test_an_anomaly_at_the_end_of_a_file_is_closed_by_the_next_file(tmp_path, sqlite_template):
+    """The files are read by their times, whatever they are called."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "z-first.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    (folder / "a-second.csv").write_bytes(HEADER + rows("a", ROWS, ROWS, outlier=True))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == 2 * ROWS)
+        one.until(lambda: len(found(one)) == 2)
+        second, first = sorted(found(one), key=lambda anomaly: anomaly.partition.topic)
+        assert "z-first" in first.partition.topic
+        assert (first.state, second.state) == (AnomalyState.CLOSED, AnomalyState.OPEN)
+        # No warm-up in the second file: its series knows the first one.
+        series = one.daemon._engines["plant"].parts.scorer.series
+        seqs = [int(series.state["windows"]["seq"][slot]) for slot in range(len(series))]
+        assert sorted(seqs) == [ROWS, 2 * ROWS]
+        (folder / "m-third.csv").write_bytes(HEADER + rows("a", 2 * ROWS, 100))
+        one.until(lambda: one.read("plant") == 2 * ROWS + 100)
+        one.until(lambda: all(anomaly.state is AnomalyState.CLOSED for anomaly in found(one)))
+
+
+def test_after_a_restart_between_two_files_the_series_goes_on(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == ROWS and found(one))
+    (folder / "2.csv").write_bytes(HEADER + rows("a", ROWS, ROWS))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == 2 * ROWS)
+        one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        series = one.daemon._engines["plant"].parts.scorer.series
+        assert max(int(series.state["windows"]["seq"][slot]) for slot in range(len(series))) == 2 * ROWS
+
+
+def test_an_anomaly_of_a_series_that_does_not_go_on_is_closed_after_idle_after(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    with running(tmp_path, sqlite_template, plant(folder, idle_after="1h")) as one:
+        one.until(lambda: one.read("plant") == ROWS and found(one))
+        (folder / "2.csv").write_bytes(HEADER + rows("b", ROWS, 100))
+        one.until(lambda: one.read("plant") == ROWS + 100)
+        assert [anomaly.state for anomaly in found(one)] == [AnomalyState.OPEN]
+        (folder / "3.csv").write_bytes(HEADER + rows("b", ROWS + 3700, 100))
+        one.until(lambda: one.read("plant") == ROWS + 200)
+        one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+
+
+def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    (folder / "2.csv").write_bytes(HEADER + rows("b", ROWS, 100))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == ROWS + 100 and found(one))
+        (folder / "1.csv").rename(tmp_path / "1.csv")
+        one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+
+
+def test_records_that_are_buffered_at_the_end_of_a_file_are_scored(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS))
+    with running(tmp_path, sqlite_template, plant(folder, idle_after="1h", lateness="10s")) as one:
+        one.until(lambda: one.read("plant") == ROWS)
+        (folder / "2.csv").write_bytes(HEADER + rows("a", ROWS + 3700, 100))
+        one.until(lambda: one.read("plant") == ROWS + 100)
+        one.until(lambda: one.buffered("plant") == 10, seconds=30)
