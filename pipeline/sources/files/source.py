@@ -356,13 +356,13 @@ def _unreadable(partition: Partition, error: Exception, row: int | None = None) 
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     where = "" if row is None else f" from row {row} on"
     if isinstance(error, PermissionError):
-        advice = "give the user of this process the right to read it"
+        advice = "Give the user of this process the right to read it"
     elif partition.topic.endswith(".gz") and not isinstance(error, FileNotFoundError):
-        advice = "it may be cut off or damaged; replace it by a complete copy"
+        advice = "It may be cut off or damaged: replace it by a complete copy"
     else:
-        advice = "check the file and its disk"
+        advice = "Check the file and its disk"
     return SourceError(
-        f"{partition.topic}: cannot be read{where}: {reason}. Its reading is tried again; {advice}",
+        f"{partition.topic}: cannot be read{where}: {reason}. {advice}",
         partition,
         row,
     )
