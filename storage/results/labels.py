@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from storage.sql.column_types import insert
+from storage.sql.statements import in_parts
 from storage.tables.alerting import LabelRow
 from storage.tables.stream import AnomalyRow
 
@@ -58,3 +59,23 @@ def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:
     """Return the labels of those anomalies that have one."""
     statement = select(LabelRow.anomaly_id, LabelRow.label).where(LabelRow.anomaly_id.in_(list(anomalies)))
     return {row.anomaly_id: row.label for row in connection.execute(statement)}
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Label of an anomaly with its author, the reason and the time."""
+
+    label: str
+    author: str
+    comment: str
+    created_ns: int
+
+
+def reviews(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, Review]:
+    """Return the labels of those anomalies that have one, with author and reason."""
+    columns = (LabelRow.anomaly_id, LabelRow.label, LabelRow.author, LabelRow.comment, LabelRow.created_ns)
+    return {
+        row.anomaly_id: Review(row.label, row.author, row.comment, row.created_ns)
+        for part in in_parts(anomalies)
+        for row in connection.execute(select(*columns).where(LabelRow.anomaly_id.in_(part)))
+    }

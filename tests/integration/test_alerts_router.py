@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from pipeline.core.types import Fault, FaultKind, Severity
+from pipeline.alerts.messages.payload import ReviewView
+from pipeline.core.types import Anomaly, AnomalyState, Fault, FaultKind, Severity
 from storage.alerting import alerts, deliveries, outbox, silences
+from storage.results import labels
 from storage.sql.database import Database
 from tests.support.alerting import NOON, SECOND, RouterBench, anomaly, closed, json_endpoint
 
@@ -472,3 +475,42 @@ def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Da
     bench.settle()
     assert {p.data.anomalies[0].series for p in bench.sent()} == {"b2/new"}
     assert bench.ledger() == {"too old": 1, "sent": 1}
+
+
+def label_false(bench: RouterBench, one: Anomaly, comment: str) -> None:
+    """Do what ``forewatch alerts label ID false`` does."""
+    with bench.database.begin() as connection:
+        labels.put(connection, one.id, "false", "kim", comment, bench.now_ns)
+    bench.happen(replace(one, state=AnomalyState.CLOSED, points=0))
+    bench.settle()
+
+
+def test_a_label_on_a_closed_alert_is_sent_with_author_and_reason(database: Database):
+    bench = RouterBench(database)
+    one = anomaly()
+    bench.happen(one, closed(one))
+    bench.settle()
+    assert bench.kinds() == ["opened", "resolved"]
+    label_false(bench, closed(one), "the sensor was replaced")
+    assert bench.kinds() == ["opened", "resolved", "retracted"]
+    retraction = bench.sent()[-1].data
+    assert retraction.review == ReviewView("false", "kim", "the sensor was replaced")
+    assert "Labelled false by: kim: the sensor was replaced" in retraction.text
+
+
+def test_a_label_on_a_closed_alert_is_sent_while_a_newer_one_is_open(database: Database):
+    bench = RouterBench(database)
+    old, new = anomaly(), anomaly(start_ns=NOON + HOUR * SECOND)
+    bench.happen(old, closed(old))
+    bench.settle()
+    bench.now_ns += HOUR * SECOND
+    bench.happen(new)
+    bench.settle()
+    assert bench.kinds() == ["opened", "resolved", "opened"]
+    label_false(bench, closed(old), "maintenance")
+    assert bench.kinds() == ["opened", "resolved", "opened", "retracted"]
+    retraction = bench.sent()[-1].data
+    assert retraction.alert_id == str(old.id)
+    bench.happen(closed(new))
+    bench.settle()
+    assert bench.kinds()[-1] == "resolved"

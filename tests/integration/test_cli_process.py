@@ -376,6 +376,15 @@ def test_faults_are_listed(filled):
     assert "Z  open  " in filled.run("faults", "list").stdout
 
 
+def test_a_label_is_shown_with_its_anomaly(filled):
+    (one,) = filled.json("anomalies", "list", "--series", "s2")
+    assert filled.json("anomalies", "show", one["id"])["review"] is None
+    filled.run("alerts", "label", one["id"], "false", "--by", "kim", "--comment", "door was open")
+    review = filled.json("anomalies", "show", one["id"])["review"]
+    assert (review["label"], review["by"], review["comment"]) == ("false", "kim", "door was open")
+    assert "false, by kim at " in filled.run("anomalies", "show", one["id"]).stdout
+
+
 def test_a_silence_of_everything_needs_all(filled):
     for scope in ([], ["--stream", "plant"]):
         refused = filled.run("silences", "add", *scope, "--for", "2h", code=2)

@@ -139,6 +139,14 @@ class BudgetView(msgspec.Struct, frozen=True):
     used: Annotated[float, Meta(description="pages of the last 24 hours")]
 
 
+class ReviewView(msgspec.Struct, frozen=True):
+    """Label with which a person retracted an anomaly of the alert."""
+
+    label: str
+    by: str
+    comment: str
+
+
 class Commands(msgspec.Struct, frozen=True):
     """Commands for the next steps."""
 
@@ -187,6 +195,10 @@ class Alert(msgspec.Struct, frozen=True):
     commands: Commands
     link: str | None
     picture: Annotated[str | None, Meta(description="address of a PNG chart of the series with its band")]
+    review: Annotated[
+        ReviewView | msgspec.UnsetType,
+        Meta(description="who labelled an anomaly as false and why; only in messages about that"),
+    ] = msgspec.UNSET
 
 
 class Payload(msgspec.Struct, frozen=True):

@@ -92,6 +92,9 @@ def title(alert: Alert) -> str:
 def lines(alert: Alert) -> list[Line]:
     """Return the labelled lines of an alert."""
     found = [*(_fault(alert) if alert.fault is not None else _data(alert))]
+    if alert.review:
+        comment = f": {clean(alert.review.comment, 300)}" if alert.review.comment else ", without a comment"
+        found.append(Line("Labelled false by", clean(alert.review.by, 100) + comment))
     if alert.flapping:
         flapping = "the series opens and closes repeatedly; the next message is sent when it has been quiet"
         found.append(Line("Flapping", flapping))

@@ -25,6 +25,7 @@ from pipeline.alerts.messages.payload import (
     Kind,
     Origin,
     Payload,
+    ReviewView,
     encode,
     number,
     stamp,
@@ -79,6 +80,7 @@ class NotificationContext:
     elsewhere: Sequence[str] = ()
     budget: BudgetView | None = None
     shell: CommandLine = CommandLine()
+    review: ReviewView | None = None
 
 
 def compose(
@@ -156,6 +158,7 @@ def _untitled(
         commands=_commands(alert, views, context.members, context.shell),
         link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
+        review=context.review if context.review is not None else msgspec.UNSET,
     )
 
 

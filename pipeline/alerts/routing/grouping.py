@@ -223,6 +223,10 @@ def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: A
     _observe_candidate(session, before.state, member)
     change = _change_of(before, member, alert)
     if alert.state == AlertState.CLOSED and (change is None or not _reopen(session, alert, member)):
+        if change is PendingChange.RETRACTED and alert.sent_ns is not None:
+            session.alerts.retracted_later.add(alert.alert_id)
+            session.assign(event, alert)
+            return
         reason = SuppressionReason.UNCHANGED if change is None else SuppressionReason.SUPERSEDED
         session.events.suppress(event, reason)
         return

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, stamp
+from pipeline.alerts.messages.payload import LISTED, BudgetView, Hint, Kind, ReviewView, stamp
 from pipeline.alerts.outbox import MIN_PEAK_GROWTH, decode_anomaly, decode_fault
 from pipeline.alerts.routing.composer import NotificationContext, compose, other_series
 from pipeline.alerts.routing.grouping import behaviour_of, fault_of
@@ -30,6 +30,7 @@ from storage.alerting.states import (
     SuppressionReason,
     Urgency,
 )
+from storage.results import labels
 
 MAX_HINTS = 3
 _SHARED_ALERTS_SINCE_NS = to_nanoseconds(timedelta(days=90))
@@ -40,6 +41,8 @@ def advance(session: RoutingSession, alert: AlertRecord) -> None:
     alert.flush_ns = None
     session.alerts.changed[alert.alert_id] = alert
     behaviour = behaviour_of(session, alert)
+    if alert.alert_id in session.alerts.retracted_later:
+        _retract_closed(session, alert)
     if alert.state == AlertState.WAITING:
         _advance_waiting(session, alert, behaviour)
     if alert.state == AlertState.OPEN:
@@ -193,6 +196,14 @@ def _resolve(session: RoutingSession, alert: AlertRecord, change: PendingChange 
     _close(session, alert, Resolution.RETRACTED if kind == "retracted" else Resolution.RESOLVED)
 
 
+def _retract_closed(session: RoutingSession, alert: AlertRecord) -> None:
+    """Send the retraction of an alert that stays closed, because another alert of its group is open."""
+    kind: Kind = "revised"
+    if all(m.state == MemberState.RETRACTED for m in session.members_of(alert, LISTED)):
+        kind, alert.outcome = "retracted", Resolution.RETRACTED
+    _notify(session, alert, kind, alert.notified)
+
+
 def _close(session: RoutingSession, alert: AlertRecord, outcome: str) -> None:
     """Close the alert; events that still wait in it are suppressed."""
     session.events.finish(alert.alert_id, EventState.SUPPRESSED, outcome)
@@ -233,6 +244,8 @@ def _notification_context(
         members = [m for m in members if _silence_of(session, alert, m) is None]
         count, open_count = len(members), sum(m.state == MemberState.OPEN for m in members)
     context = NotificationContext(members, count, open_count, shell=session.context.shell)
+    if kind in ("retracted", "revised"):
+        return replace(context, review=_review(session, members))
     if alert.kind == AlertKind.FAULT or kind not in ("opened", "updated", "repeated"):
         return context
     others = other_series(session.simultaneous_members(), alert, {m.series for m in members})
@@ -242,6 +255,15 @@ def _notification_context(
         elsewhere=others,
         budget=_budget_view(session, alert, decision),
     )
+
+
+def _review(session: RoutingSession, members: Sequence[AlertMember]) -> ReviewView | None:
+    """Return the last label with which a person retracted one of ``members``."""
+    subjects = [m.subject for m in members if m.state == MemberState.RETRACTED]
+    found = labels.reviews(session.context.connection, subjects).values()
+    given = [r for r in found if r.label == "false"]
+    last = max(given, key=lambda r: r.created_ns, default=None)
+    return None if last is None else ReviewView(last.label, last.author, last.comment)
 
 
 def _hints(session: RoutingSession, alert: AlertRecord) -> list[Hint]:

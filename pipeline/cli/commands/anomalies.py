@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from pipeline.cli.times import show_second, show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
 from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
+
+if TYPE_CHECKING:
+    from storage.results.labels import Review
 
 app = typer.Typer(no_args_is_help=True, help="List, show and explain anomalies.")
 
@@ -84,15 +87,21 @@ def list_(
 @app.command()
 def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one anomaly with all its stored fields."""
-    from storage.results import anomalies
+    from storage.results import anomalies, labels
 
     with config_and_database(config) as (_, database), database.read() as connection:
         anomaly = anomalies.get(connection, id_)
+        review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
     if json:
-        show_json(as_dict(anomaly))
+        show_json(as_dict(anomaly) | {"review": _review(review)})
         return
     fields = {key: value for key, value in as_dict(anomaly).items() if key not in _NOT_SHOWN}
-    show_fields(fields | {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())})
+    fields |= {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())}
+    if review is not None:
+        comment = f": {review.comment}" if review.comment else ""
+        reviewed = f"{review.label}, by {review.author} at {show_second(review.created_ns)}{comment}"
+        fields |= {"review": reviewed}
+    show_fields(fields)
     print()
     columns = ("channel", "observed", "expected", "lower", "upper", "contribution")
     show_table(columns, (tuple(channel.values()) for channel in _channels(anomaly)), "no channels")
@@ -153,6 +162,14 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "guard": former_forecaster(anomaly.forecaster),
         "evidence": former_cause(anomaly.cause),
     }
+
+
+def _review(review: Review | None) -> dict[str, Any] | None:
+    """Return the JSON object of the label that a person gave an anomaly."""
+    if review is None:
+        return None
+    at = show_time(review.created_ns)
+    return {"label": review.label, "by": review.author, "comment": review.comment, "at": at}
 
 
 def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
