@@ -42,6 +42,8 @@ _KEYS = {"forecaster": "guard", "cause": "evidence"}
 _NOT_WRITTEN = ("first_flag_seq", "told_seq")
 #: Fields of the decision "usual_range". Without it they are left out, because 0.1.0 refuses unknown keys.
 _OF_USUAL_RANGE = ("ratio", "every_ns", "relative")
+#: Fields of a fault that only processes on its database need; they are no part of a body.
+_PROCESS_FIELDS = ("owner", "partitions")
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
 
 
@@ -118,7 +120,8 @@ def encode_anomaly(anomaly: Anomaly) -> str:
 def encode_fault(fault: Fault) -> str:
     """Return the body of ``fault`` in schema 1, as JSON text, without what only its process needs."""
     values: dict[str, Any] = msgspec.to_builtins(fault)
-    del values["owner"], values["partitions"]
+    for name in _PROCESS_FIELDS:
+        del values[name]
     return _encode(values)
 
 
@@ -147,6 +150,8 @@ def decode_fault(body: str) -> Fault:
     """
     values = _known(Fault, body)
     values["kind"] = FaultKind(values["kind"])
+    for name in _PROCESS_FIELDS:
+        values.pop(name, None)
     partition = values.get("partition")
     values["partition"] = None if partition is None else Partition(*partition)
     return Fault(**values)
