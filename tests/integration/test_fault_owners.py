@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.core.types import Fault, FaultKind, Partition
+from pipeline.engine.factory import build_engine
 from pipeline.engine.fault_log import FaultLog
 from pipeline.observability.metrics import Metrics, StreamMetrics
+from pipeline.sources import make_source
 from storage.results import faults
 from storage.results.fault_leases import FAULT_LEASE_SECONDS
 from storage.sql.database import Database
+from tests.faults.feed import config_tree
 from tests.support.alerting import NOON, RouterBench, anomaly
 
 P0, P1 = Partition("plant", 0), Partition("plant", 1)
@@ -122,3 +127,22 @@ def test_a_partition_that_is_given_up_takes_its_faults_along(database: Database)
     one.synchronise()
     assert stored(database) == [("one", False)]
     assert one.current == []
+
+
+@pytest.mark.postgres
+def test_a_member_with_a_wrong_broker_address_leaves_no_fault_behind(server: Database, postgres_url: str):
+    config = Config.model_validate(
+        config_tree(postgres_url, {"kafka": {"brokers": ["127.0.0.1:1"], "topics": ["plant"]}})
+    )
+    stream = config.streams["plant"]
+    source = make_source("plant", stream.source, stream.format)
+    engine = build_engine("plant", config, server, source, StreamMetrics(Metrics(), "plant"))
+    end = time.monotonic() + 60
+    while not stored(server) and time.monotonic() < end:
+        engine.turn(0.1)
+    with server.read() as connection:
+        (fault,) = faults.query(connection, stream="plant", open_only=True)
+    assert (fault.kind, fault.partitions) == (DOWN, []), "it owns no partition, so it silences none"
+    engine.close()
+    with server.read() as connection:
+        assert faults.query(connection, stream="plant", open_only=True) == []
