@@ -26,6 +26,7 @@ from detectors.base import CAUSES, FORECASTERS, Detector, Points, State, Verdict
 MINUTE_NS = 60_000_000_000
 START_NS = 1_700_000_000_000_000_000
 TOLERANCE = 1e-2
+RANGE_COLUMNS = ("ratio", "observed", "usual_low", "usual_high")
 EXAMPLE_ROWS = 700
 
 
@@ -107,7 +108,7 @@ def require_equal(
     Raises:
         CheckFailed: at the first difference.
     """
-    for name in ("score", "surprise", "expected", "contribution"):
+    for name in ("score", "surprise", "expected", "contribution", *RANGE_COLUMNS):
         a, b = (np.asarray(getattr(v, name), np.float64)[rows] for v in (left, right))
         off = np.abs(a - b) > tolerance * (1 + np.abs(a))
         off |= np.isnan(a) != np.isnan(b)
@@ -118,6 +119,11 @@ def require_equal(
             )
     if (differ := np.flatnonzero(left.flag[rows] != right.flag[rows])).size:
         raise CheckFailed(f"{what}: row {differ[0]} is flagged in one run only")
+    for name in ("channel", "side"):
+        # Two channels whose ratios are equal but for rounding may change places.
+        apart = (getattr(left, name)[rows] != getattr(right, name)[rows]) & (left.flag[rows])
+        if (differ := np.flatnonzero(apart)).size:
+            raise CheckFailed(f"{what}: {name} of row {differ[0]} differs")
 
 
 def causality(detector: Detector) -> None:
@@ -220,6 +226,16 @@ def require_sound(verdicts: Verdicts, what: str) -> None:
         )
     if np.isinf(verdicts.expected).any():
         raise CheckFailed(f"{what}: an expected value is infinite")
+    unknown = verdicts.ratio == 0
+    for name in ("observed", "usual_low", "usual_high"):
+        if not np.isnan(getattr(verdicts, name)[unknown]).all():
+            raise CheckFailed(f"{what}: {name} is a number where no quantity was judged")
+    outside = verdicts.ratio > 1
+    below, above = verdicts.observed < verdicts.usual_low, verdicts.observed > verdicts.usual_high
+    if (outside & ~(below | above)).any():
+        raise CheckFailed(f"{what}: an observed value lies inside the usual range that it is said to leave")
+    if (outside & ((below & (verdicts.side > 0)) | (above & (verdicts.side < 0)))).any():
+        raise CheckFailed(f"{what}: a stated side contradicts observed value and usual range")
     if verdicts.forecaster.max(initial=0) >= len(FORECASTERS):
         raise CheckFailed(f"{what}: a forecaster is not an index into FORECASTERS")
     if verdicts.cause.max(initial=0) >= len(CAUSES):

@@ -22,7 +22,8 @@ from detectors.composite.assembly import DecisionParts, SlotScores, assemble_ver
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
-from detectors.composite.tiers import TIERS, Tier
+from detectors.composite.tiers import TIERS, USUAL_RANGE_SIZES, Tier, ranking_tier
+from detectors.composite.usual_range_decision import UsualRangeDecision
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.per_group_lstm import GroupNetworks
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
@@ -49,7 +50,7 @@ STATE_VERSION = "5"
 BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
 CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
-PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.")
+PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
@@ -107,6 +108,10 @@ class CompositeDetector:
         self.calibration = TailCalibration(
             tuple(quantile for _, quantile in self.fusion.columns), tier.calibration_bins
         )
+        usual = spec.decision == "usual_range"
+        self.usual_range = (
+            UsualRangeDecision(spec, self.preset, USUAL_RANGE_SIZES[spec.tier]) if usual else None
+        )
         self.multivariate = (
             Multivariate(
                 len(spec.channels),
@@ -114,14 +119,15 @@ class CompositeDetector:
                 self.event_gate.threshold,
                 self.preset.has_steady_state,
             )
-            if len(spec.channels) > 1
+            if len(spec.channels) > 1 and not usual
             else None
         )
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
         self.version, self.weights = _version_and_weights(spec, tier, net, own)
-        self.state_version = (
-            f"{STATE_VERSION}-{digest_of(len(spec.channels), groups, tier, spec.threshold).hexdigest()[:12]}"
-        )
+        shaping: tuple[Any, ...] = (len(spec.channels), groups, tier, spec.threshold)
+        if self.usual_range is not None:
+            shaping = (*shaping, self.usual_range.shape)
+        self.state_version = f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
@@ -134,11 +140,13 @@ class CompositeDetector:
             *self.scorers,
             *([self.forecast] if self.forecast else []),
             *([self.multivariate.steady_state] if self.multivariate else []),
+            *([self.usual_range.stage] if self.usual_range else []),
         ]
         state = (
             self.event_gate.initial(n)
             | self.threshold.initial(n)
             | (self.multivariate.initial(n) if self.multivariate else {})
+            | (self.usual_range.initial_series(n) if self.usual_range else {})
         )
         for part in parts:
             for name, array in part.initial(n * channels).items():
@@ -163,7 +171,10 @@ class CompositeDetector:
         )
         raw, column = self.fusion.run(flat, batch.slot, surprises, forecasts)
         scores = SlotScores(raw, self.causes[column], forecasts, half_width)
-        return state, assemble_verdicts(self.decision, flat, points, batch, scores)
+        verdicts = assemble_verdicts(self.decision, flat, points, batch, scores)
+        if self.usual_range is not None:
+            self.usual_range.decide(flat, points, batch, forecasts.expected, verdicts)
+        return state, verdicts
 
     def on_weights_changed(self, state: State) -> None:
         if self.forecast is not None:
@@ -215,6 +226,8 @@ def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | No
     if spec.threshold not in THRESHOLDS:
         raise ValueError(f"threshold {spec.threshold!r} is unknown; known are {', '.join(THRESHOLDS)}")
     tier = TIERS[spec.tier]
+    if spec.decision == "usual_range":
+        tier = ranking_tier(tier)
     if not tier.lags:
         return CompositeDetector(spec, tier, None)
     return CompositeDetector(

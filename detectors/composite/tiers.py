@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from detectors.stages.score_fusion import TrackGroup
+from detectors.stages.usual_range import quantities as q
+from detectors.stages.usual_range.stage import UsualRangeSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +154,37 @@ TIERS = {
         input_memory_rows=1024,
     ),
 }
+
+_LIGHT_QUANTITIES = (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_STILL)
+_ALL_QUANTITIES = tuple(range(q.QUANTITIES))
+#: Sizes of the decision by usual ranges. ``light`` has a season of the value only, and neither relation nor
+#: forecast residual. ``standard`` has hours as phases, ``strong`` quarters of an hour.
+USUAL_RANGE_SIZES = {
+    "light": UsualRangeSizes(_LIGHT_QUANTITIES, (q.Q_VALUE,), 24),
+    "standard": UsualRangeSizes(
+        _ALL_QUANTITIES,
+        (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_RELATION, q.Q_HIGHEST, q.Q_LOWEST),
+        24,
+    ),
+    "strong": UsualRangeSizes(_ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k != q.Q_STILL), 96),
+}
+#: Group that ranks the rows of ``light`` where usual ranges decide alarms.
+RESIDUAL_GROUP = TrackGroup((("surplus", 1.0),), 0.8)
+
+
+def ranking_tier(tier: Tier) -> Tier:
+    """Return ``tier`` with the groups that rank rows only.
+
+    The other groups decide alarms by surprise, and the decision by usual ranges replaces them. One bin of each
+    calibration histogram makes room for the limits.
+    """
+    forms = tuple(group for group in tier.track_groups if ("residual", 0.5) in group.tracks)
+    return replace(
+        tier,
+        track_groups=forms or (RESIDUAL_GROUP,),
+        calibration_bins=tier.calibration_bins - 1,
+        cycle_rows=0,
+        novelty_values=0,
+        profile_bins=0,
+        cycle_discord_blocks=0,
+    )

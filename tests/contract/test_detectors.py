@@ -11,6 +11,13 @@ from detectors.base import Points, State, Verdicts
 SPECS = [
     *(DetectorSpec(tier=tier) for tier in ("light", "standard", "strong")),
     *(DetectorSpec(tier=tier, channels=("a", "b", "c")) for tier in ("light", "standard", "strong")),
+    *(
+        DetectorSpec(tier=tier, channels=channels, decision="usual_range")
+        for tier in ("light", "standard", "strong")
+        for channels in (("value",), ("a", "b", "c"))
+    ),
+    DetectorSpec(tier="standard", preset="network", decision="usual_range", timezone="Europe/Berlin"),
+    DetectorSpec(tier="standard", preset="stock", channels=("close", "volume"), decision="usual_range"),
     DetectorSpec(tier="standard", preset="network"),
     DetectorSpec(tier="standard", preset="stock", channels=("close", "volume")),
     *(
@@ -22,7 +29,9 @@ SPECS = [
 
 
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.tier}-{spec.preset}-{len(spec.channels)}")
+@pytest.mark.parametrize(
+    "spec", SPECS, ids=lambda spec: f"{spec.tier}-{spec.preset}-{len(spec.channels)}-{spec.decision}"
+)
 def test_tier(spec, check):
     check(build(spec))
 

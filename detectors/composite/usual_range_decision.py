@@ -1,0 +1,175 @@
+"""The decision by usual ranges: ratios of all channels become flag, cause and stated range of a point.
+
+It replaces the flag and the cause of the decision by surprise. Score and surprise stay as they are: they rank
+rows, and expected value and band stay those of the forecast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
+from detectors.channel_batch import ChannelBatch, Floats
+from detectors.composite.presets import Preset
+from detectors.jit import kernel
+from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.usual_range import quantities as q
+from detectors.stages.usual_range.limits import MIN_FACTOR
+from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
+
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+STATIC_LIMIT = np.uint8(CAUSES.index("static_limit"))
+OF_VALUES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of the value
+OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST]] = True
+OF_DIFFERENCES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of a difference
+OF_DIFFERENCES[[q.Q_STEP, q.Q_RELATION, q.Q_FORECAST]] = True
+MIN_SHARED_SURPRISE = np.float32(0.01)  # decades: the channels of a smaller surprise have no shares
+MAX_EXPONENT = 88.0  # e^88 is a float32
+
+Numbers = NDArray[np.float64]
+
+
+class UsualRangeDecision:
+    """The stage of usual ranges and the rules of the spec on its ratios.
+
+    State: that of the stage, and 2 bytes a series.
+    """
+
+    def __init__(self, spec: DetectorSpec, preset: Preset, sizes: UsualRangeSizes) -> None:
+        """Configure the decision for ``spec``, its preset and the sizes of its tier."""
+        self.spec, self.preset = spec, preset
+        self.stage = UsualRange(spec, sizes)
+        #: Values that decide names and shapes of the state arrays.
+        self.shape = ("usual_range", 1, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
+
+    def initial_series(self, n: int) -> State:
+        """Return the empty state of ``n`` series."""
+        return self.stage.initial_series(n) | {"decision.run": np.zeros(n, np.int16)}
+
+    def decide(
+        self, state: State, points: Points, batch: ChannelBatch, expected: Floats, verdicts: Verdicts
+    ) -> None:
+        """Replace flag and cause of ``verdicts`` and fill its columns from ``ratio`` on, in place.
+
+        Args:
+            state: State of the detector; arrays per channel are flattened.
+            points: The points in units of the input.
+            batch: The same points as channel slots.
+            expected: Forecast of each channel slot in the units of ``batch.v``.
+            verdicts: Verdicts by surprise.
+        """
+        found = self.stage.run(state, points, batch, expected)
+        anchor = state["scale.moments"][batch.slot, COL_ANCHOR].reshape(points.values.shape)
+        stated = self._stated(found, anchor)
+        ratio = np.where(self._allowed(found, stated, verdicts), found.ratio, np.minimum(found.ratio, 1))
+        cause = np.where(found.quantity >= 0, q.CAUSE_OF_QUANTITY[found.quantity], np.uint8(0))
+        side = np.where(q.HAS_DIRECTION[found.quantity], found.side, 0).astype(np.int8)
+        violated = self._static_limits(points, ratio, cause, side, stated, verdicts)
+        rows, lead = np.arange(len(points)), ratio.argmax(axis=1)
+        known = ratio[rows, lead] > 0
+        verdicts.ratio = ratio[rows, lead].astype(np.float32)
+        verdicts.channel = np.where(known, lead, 0).astype(np.int16)
+        verdicts.side = np.where(known, side[rows, lead], 0).astype(np.int8)
+        verdicts.observed, verdicts.usual_low, verdicts.usual_high = (
+            np.where(known, one[rows, lead], np.nan).astype(np.float32) for one in stated
+        )
+        _separate(verdicts, np.where(violated, side[rows, lead], found.side[rows, lead]))
+        outside = verdicts.ratio > 1
+        verdicts.cause = np.where(outside, cause[rows, lead], np.uint8(0)).astype(np.uint8)
+        flag = np.zeros(len(points), np.bool_)
+        _count_run(state["decision.run"], points.slot, outside, self.spec.min_points, flag)
+        verdicts.flag = flag | violated
+        beyond = np.maximum(ratio - 1, 0).astype(np.float64)
+        total = beyond.sum(axis=1, keepdims=True)
+        share = np.divide(beyond, total, out=np.zeros_like(beyond), where=total > 0)
+        ranked = (verdicts.surprise >= MIN_SHARED_SURPRISE)[:, None]
+        ranking = np.where(ranked, verdicts.contribution, 0)
+        verdicts.contribution = np.where(total > 0, share, ranking).astype(np.float32)
+
+    def _stated(self, found: ChannelRatios, anchor: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """Return observed value and usual range (N, C) in the unit of each leading quantity.
+
+        A value is in units of the input. A difference is in units of the input, or relative to the value
+        where working units are logarithms. Noise is a mean step, a standstill a number of rows, and a forecast
+        is stated by its residual.
+        """
+        numbers = [
+            self._in_units(one.astype(np.float64), found.quantity, anchor)
+            for one in (found.observed, found.low, found.high)
+        ]
+        # The range of a value that was never negative begins at 0.
+        never_negative = (found.minimum >= 0) & OF_VALUES[found.quantity] & (found.quantity >= 0)
+        if self.stage.settings.logarithmic != 2:
+            numbers[1] = np.where(never_negative, np.maximum(numbers[1], 0), numbers[1])
+        return numbers[0], numbers[1], numbers[2]
+
+    def _in_units(self, x: Numbers, quantity: NDArray[np.int8], anchor: Numbers) -> Numbers:
+        out = np.where(OF_VALUES[quantity], self.preset.inverse(x + anchor), x)
+        if self.stage.settings.logarithmic:
+            out = np.where(OF_DIFFERENCES[quantity], np.expm1(np.minimum(x, MAX_EXPONENT)), out)
+        out = np.where(quantity == q.Q_NOISE, np.exp2(np.minimum(x, 127.0)), out)
+        out = np.where(quantity == q.Q_STILL, np.exp2(np.minimum(x, 127.0)) - 1, out)
+        return np.clip(out, -MAX_FLOAT32, MAX_FLOAT32)
+
+    def _allowed(
+        self, found: ChannelRatios, stated: tuple[Numbers, Numbers, Numbers], verdicts: Verdicts
+    ) -> NDArray[np.bool_]:
+        """Return the ratios (N, C) whose direction and deviation can be an alarm."""
+        allowed = np.ones(found.ratio.shape, np.bool_)
+        directed = q.HAS_DIRECTION[found.quantity]
+        if self.spec.direction == "up":
+            allowed &= ~(directed & (found.side < 0))
+        if self.spec.direction == "down":
+            allowed &= ~(directed & (found.side > 0))
+        if self.spec.min_deviation > 0:
+            observed, low, high = stated
+            off = np.abs(observed - 0.5 * (low + high))
+            allowed &= ~(directed & (off < self.spec.min_deviation * np.abs(verdicts.expected)))
+        return allowed
+
+    def _static_limits(
+        self,
+        points: Points,
+        ratio: Floats,
+        cause: NDArray[np.uint8],
+        side: NDArray[np.int8],
+        stated: tuple[Numbers, Numbers, Numbers],
+        verdicts: Verdicts,
+    ) -> NDArray[np.bool_]:
+        """Let values outside their static limits lead, in place; return the points (N,) that have one."""
+        violated = np.zeros(len(points), np.bool_)
+        for c, limit in enumerate(self.spec.limits):
+            x = points.values[:, c]
+            rows = np.flatnonzero((x < limit.low) | (x > limit.high))
+            violated[rows] = True
+            ends = np.where(x[rows] > limit.high, limit.high, limit.low)
+            both = np.isfinite(limit.low) and np.isfinite(limit.high)
+            middle = 0.5 * (limit.low + limit.high) if both else verdicts.expected[rows, c].astype(np.float64)
+            with np.errstate(all="ignore"):
+                far = (x[rows] - middle) / (ends - middle)
+            least = np.maximum(ratio.max(axis=1)[rows] * MIN_FACTOR, MIN_FACTOR)
+            ratio[rows, c] = np.fmin(np.fmax(far, least), MAX_FLOAT32)
+            cause[rows, c] = STATIC_LIMIT
+            side[rows, c] = np.where(x[rows] > limit.high, 1, -1)
+            stated[0][rows, c] = np.clip(x[rows], -MAX_FLOAT32, MAX_FLOAT32)
+            for one, end in zip(stated[1:], (limit.low, limit.high), strict=True):
+                one[rows, c] = end if np.isfinite(end) else np.nan
+        return violated
+
+
+def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:
+    """Keep the observed value of a ratio above 1 outside its range, whatever rounding to 32 bits did."""
+    inf = np.float32(np.inf)
+    above, below = (verdicts.ratio > 1) & (side > 0), (verdicts.ratio > 1) & (side < 0)
+    most, least = np.nextafter(verdicts.observed, -inf), np.nextafter(verdicts.observed, inf)
+    np.copyto(verdicts.usual_high, np.minimum(verdicts.usual_high, most), where=above)
+    np.copyto(verdicts.usual_low, np.maximum(verdicts.usual_low, least), where=below)
+
+
+@kernel
+def _count_run(run, slot, outside, least, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Flag the rows that end ``least`` or more consecutive rows outside."""
+    for i in range(len(slot)):
+        run[slot[i]] = min(run[slot[i]] + 1, 32_000) if outside[i] else 0
+        flag[i] = outside[i] and run[slot[i]] >= least

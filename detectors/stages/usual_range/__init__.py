@@ -1,0 +1,1 @@
+"""The decision by usual ranges; see ``stage``."""

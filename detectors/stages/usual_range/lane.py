@@ -1,0 +1,103 @@
+"""State, buffers and columns of the pass over rows, as tuples of arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.jit import kernel
+
+(
+    COL_ROWS, COL_LAST, COL_RAW, COL_LEVEL, COL_NOISE, COL_SLOW_STEP, COL_STILL, COL_RESOLUTION, COL_GRID,
+    COL_RELATION, COL_BLOCK_ROWS, COL_BLOCK_LENGTH, COL_BLOCKS, COL_VISITS, COL_VISIT_OUTSIDE,
+    COL_BLOCK_OUTSIDE, COL_OUTSIDE_BLOCKS, COL_OLD_DISTANCE, COL_CELL, COL_REACH, COL_MINIMUM, COL_SHIFT,
+    COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_ALTERNATIVE,
+) = range(26)  # of "usual.head"  # fmt: skip
+HEAD_COLUMNS = 26
+TIME_LAST, TIME_VISIT = range(2)  # of "usual.time": the last row in ns, number of the bin since the epoch
+
+
+class Lane(NamedTuple):
+    """State of one channel slot: a row of each array."""
+
+    head: NDArray[np.float32]
+    time: NDArray[np.int64]
+    profile: NDArray[np.int16]
+    quantum: NDArray[np.float32]
+    visits: NDArray[np.uint8]
+    pool: NDArray[np.float32]
+    block: NDArray[np.float32]
+    visit: NDArray[np.float32]
+    recent: NDArray[np.float32]
+    distances: NDArray[np.int8]
+    limits: NDArray[np.int16]
+    blocks: NDArray[np.uint8]
+    left: NDArray[np.uint16]
+    model: NDArray[np.int8]
+    tail: NDArray[np.uint16]
+    tail_head: NDArray[np.float32]
+
+
+class Work(NamedTuple):
+    """Buffers of one channel slot, filled from its state at its first row of a batch."""
+
+    ranges: NDArray[np.float32]  # (J, 3, 2)
+    other: NDArray[np.float32]  # (J, 3, 2)
+    factors: NDArray[np.float32]  # (J, 3, 2)
+    widths: NDArray[np.float32]  # (J, 3)
+    floor: NDArray[np.float32]  # by quantity
+    now: NDArray[np.float32]  # quantities of the row, by quantity
+    clock: NDArray[np.float32]  # daily range of the value at the phase, and an hour on
+
+
+class Rows(NamedTuple):
+    """Columns of M rows, in the order of ``detectors.channel_batch.ChannelBatch``."""
+
+    slot: NDArray[np.int32]
+    v: NDArray[np.float32]
+    raw: NDArray[np.float64]
+    anchor: NDArray[np.float64]
+    time: NDArray[np.int64]
+    local: NDArray[np.int64]
+    every: NDArray[np.int64]
+    relation: NDArray[np.float32]
+    residual: NDArray[np.float32]
+
+
+class Settings(NamedTuple):
+    """Constants of a detector.
+
+    enabled           (C, QUANTITIES) bool  quantities that are judged, by channel
+    changes           (T,) int64            times at which the clock of an unknown zone may change
+    directions        (T,) int64            1: forward, −1: back
+    sensitivity       float                 k of ``limits``
+    decades           float                 −log10 of the rate of ``residual_tail``
+    logarithmic       int                   0: values as they are, 1: signed log(1 + |x|), 2: log(x)
+    """
+
+    enabled: NDArray[np.bool_]
+    changes: NDArray[np.int64]
+    directions: NDArray[np.int64]
+    sensitivity: np.float32
+    decades: np.float32
+    logarithmic: int
+
+
+class Found(NamedTuple):
+    """Results of M rows in working units; see ``detectors.base.Verdicts`` for ratio and side."""
+
+    ratio: NDArray[np.float32]
+    quantity: NDArray[np.int8]
+    side: NDArray[np.int8]
+    observed: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    own: NDArray[np.float32]  # largest ratio of value and level, whichever quantity leads
+    minimum: NDArray[np.float32]  # lowest value before the row, in working units
+
+
+@kernel
+def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s])  # fmt: skip

@@ -1,0 +1,323 @@
+"""The pass over the rows of a batch: quantities, ratios and learning, one channel slot at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.jit import kernel, log2
+from detectors.stages.usual_range import residual_tail as tail
+from detectors.stages.usual_range.lane import (
+    COL_BLOCK_LENGTH,
+    COL_BLOCK_OUTSIDE,
+    COL_BLOCK_ROWS,
+    COL_BLOCKS,
+    COL_CHANGE_EVIDENCE,
+    COL_LAST,
+    COL_LEVEL,
+    COL_MINIMUM,
+    COL_NOISE,
+    COL_OLD_DISTANCE,
+    COL_OUTSIDE_BLOCKS,
+    COL_RAW,
+    COL_REACH,
+    COL_RELATION,
+    COL_RESOLUTION,
+    COL_ROWS,
+    COL_SLOW_STEP,
+    COL_STILL,
+    COL_VISIT_OUTSIDE,
+    COL_VISITS,
+    TIME_LAST,
+    Work,
+    lane_of,
+)
+from detectors.stages.usual_range.limits import (
+    ACCEPTED_DAYS,
+    MAX_BLOCK_ROWS,
+    MIN_BLOCK_ROWS,
+    MIN_BLOCKS,
+    YOUNG_BLOCK_SHARE,
+    close_block,
+    keep_distance,
+    learn_pool,
+    limit_factors,
+)
+from detectors.stages.usual_range.quantities import (
+    MODEL_DAILY,
+    MODEL_POOLED,
+    MODEL_WEEKLY,
+    MODELS,
+    Q_FORECAST,
+    Q_HIGHEST,
+    Q_LEVEL,
+    Q_LOWEST,
+    Q_NOISE,
+    Q_RELATION,
+    Q_STEP,
+    Q_STILL,
+    Q_VALUE,
+    QUANTITIES,
+    SIDE_DOWN,
+    SIDE_UP,
+)
+from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit
+
+MINUTE_NS = 60_000_000_000  # cadence of a series whose cadence is not known yet
+#: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
+GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
+LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
+MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
+CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
+JUMP_STEPS = 6.0  # mean steps: in the first day only a value that jumps is judged, not one that drifts
+ABSENCE_MIN_DAYS = 2.0  # before an absence is judged
+MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
+NAN = np.float32(np.nan)
+
+
+@kernel
+def _cut(value, j, lane, work, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return ``value`` cut to a little more than the usual range of quantity ``j``."""
+    m = lane.model[j]
+    low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
+    down, up = work.factors[j, m, SIDE_DOWN], work.factors[j, m, SIDE_UP]
+    if np.isnan(low) or not np.isfinite(down):
+        return value
+    middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
+    return min(max(value, middle - half * (down + CUT_MARGIN)), middle + half * (up + CUT_MARGIN))
+
+
+@kernel
+def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Fill the quantities of row ``i``, NaN where there is none."""
+    h, now, v = lane.head, work.now, rows.v[i]
+    earlier = h[COL_ROWS]
+    now[:] = NAN
+    now[Q_VALUE], now[Q_FORECAST] = v, rows.residual[i]
+    cut, size = v, NAN
+    if earlier > 0:
+        step = v - h[COL_LAST]
+        moved = np.float32(abs(rows.raw[i] - h[COL_RAW]))
+        if step != 0 and moved > 0 and (h[COL_RESOLUTION] == 0 or moved < h[COL_RESOLUTION]):
+            h[COL_RESOLUTION] = moved
+        h[COL_STILL] = h[COL_STILL] + 1 if step == 0 and not gap else np.float32(0)
+        now[Q_STILL] = log2(1 + h[COL_STILL])
+        if not gap:
+            now[Q_STEP], size = step, abs(step)
+    for j in range(len(layout.quantity)):
+        k = layout.quantity[j]
+        if k == Q_VALUE and enabled[k]:
+            cut = _cut(v, j, lane, work, k)
+        if k == Q_STEP and not np.isnan(size):
+            size = abs(_cut(now[Q_STEP], j, lane, work, k))
+    h[COL_LEVEL] += (cut - h[COL_LEVEL]) / min(earlier + 1, np.float32(LEVEL_ROWS))
+    if earlier >= LEVEL_ROWS:
+        now[Q_LEVEL] = h[COL_LEVEL]
+    if not np.isnan(size):
+        h[COL_NOISE] += (size - h[COL_NOISE]) / min(earlier, np.float32(LEVEL_ROWS))
+        h[COL_SLOW_STEP] += (size - h[COL_SLOW_STEP]) / min(earlier, np.float32(SLOW_STEP_ROWS))
+        if earlier >= LEVEL_ROWS:
+            now[Q_NOISE] = log2(max(h[COL_NOISE], np.float32(0.25) * max(work.floor[Q_VALUE], base)))
+    if not np.isnan(rows.relation[i]):
+        h[COL_RELATION] += (rows.relation[i] - h[COL_RELATION]) / np.float32(RELATION_ROWS)
+        now[Q_RELATION] = h[COL_RELATION]
+    h[COL_LAST], h[COL_RAW] = v, rows.raw[i]
+
+
+@kernel
+def _measure_extremes(lane, layout, work, v):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Fill the highest and lowest value of the last visits, once all of them are known."""
+    if len(lane.recent) == 0 or lane.head[COL_VISITS] < len(lane.recent):
+        return
+    low = high = v
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE and not np.isnan(lane.visit[j, 0]):
+            low, high = min(low, lane.visit[j, 0]), max(high, lane.visit[j, 1])
+    for n in range(len(lane.recent)):
+        if not np.isnan(lane.recent[n, 0]):
+            low, high = min(low, lane.recent[n, 0]), max(high, lane.recent[n, 1])
+    work.now[Q_HIGHEST], work.now[Q_LOWEST] = high, low
+
+
+@kernel
+def _widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Widen the two ends to contain ``value``."""
+    if not ends[0] <= value:
+        ends[0] = value
+    if not ends[1] >= value:
+        ends[1] = value
+
+
+@kernel
+def _keep_distances(lane, layout, j, value, floor, work):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Keep the distances of ``value`` from the middle of its ranges in the open block."""
+    for m in range(MODELS):
+        low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
+        if np.isnan(low):
+            continue
+        half = max(np.float32(0.5) * (high - low), floor)
+        distance = (value - np.float32(0.5) * (low + high)) / half
+        n = int(lane.blocks[max(layout.track[j, m], 0)])
+        for side in range(2):
+            e = layout.entry[j, m, side]
+            if e >= 0:
+                keep_distance(lane.distances, e, n, distance if side == SIDE_UP else -distance)
+
+
+@kernel
+def _model_of(lane, work, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the model in use; where it has no range at this phase, the next simpler one that has."""
+    m = int(lane.model[j])
+    if np.isnan(work.ranges[j, m, 0]):
+        m = MODEL_DAILY if m == MODEL_WEEKLY else MODEL_POOLED
+    if np.isnan(work.ranges[j, m, 0]) and m == MODEL_DAILY:
+        m = MODEL_POOLED
+    return m
+
+
+@kernel
+def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Judge all quantities of row ``i``: the leading one into ``found``; True if one is outside."""
+    h, now = lane.head, work.now
+    best, outside, back = np.float32(0), False, False
+    young = h[COL_ROWS] < DAY_NS / every
+    for j in range(len(layout.quantity)):
+        k = layout.quantity[j]
+        value = now[k]
+        if np.isnan(value) or not enabled[k]:
+            continue
+        if j < layout.phased:
+            _widen(lane.visit[j], value)
+        _widen(lane.block[j], value)
+        absence = k in (Q_HIGHEST, Q_LOWEST)
+        if absence and h[COL_ROWS] < ABSENCE_MIN_DAYS * DAY_NS / every:
+            continue
+        _keep_distances(lane, layout, j, value, work.floor[k], work)
+        m = _model_of(lane, work, j)
+        low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
+        middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
+        side = SIDE_UP if value > middle else SIDE_DOWN
+        ratio, least, most = np.float32(0), NAN, NAN
+        if k == Q_FORECAST:
+            steps = work.ranges[np.searchsorted(layout.quantity[: layout.phased], Q_STEP)]
+            ratio = tail.residual_ratio(lane.tail_head, work.ranges[j], steps, value, side, work.floor[k])
+            if ratio > 0:
+                side, limit = SIDE_UP if value > 0 else SIDE_DOWN, lane.tail_head[tail.TAIL_LIMIT]
+                least, most = -limit, limit
+            tail.learn_residual(lane.tail, lane.tail_head, abs(value), settings.decades, base)
+        elif (
+            layout.entry[j, m, side] >= 0
+            and lane.blocks[layout.track[j, m]] >= MIN_BLOCKS
+            and not np.isnan(low)
+        ):
+            least = middle - half * work.factors[j, m, SIDE_DOWN]
+            most = middle + half * work.factors[j, m, SIDE_UP]
+            ratio = (
+                (value - middle) / (most - middle) if side == SIDE_UP else (middle - value) / (middle - least)
+            )
+            if k == Q_VALUE:
+                distance = (value - middle) / half
+                back = abs(distance) < 1 and abs(distance) < abs(h[COL_OLD_DISTANCE])
+                h[COL_OLD_DISTANCE] = distance
+            jump = abs(now[Q_STEP]) > JUMP_STEPS * h[COL_SLOW_STEP]
+            # Before a day is known, a slow movement may be its course. A step towards the middle of the
+            # value's range is a way back. A few repeated values are no standstill.
+            inside = young and (k == Q_LEVEL or (k == Q_VALUE and not jump))
+            inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
+            ratio = min(ratio, np.float32(1)) if inside else ratio
+        outside = bool(outside or ratio > 1)
+        if k in (Q_VALUE, Q_LEVEL):
+            found.own[i] = max(found.own[i], ratio)
+        leads_by_value = best > 1 and found.quantity[i] == Q_VALUE
+        if ratio > best and not leads_by_value:
+            best = ratio
+            found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
+            found.observed[i], found.low[i], found.high[i] = value, least, most
+    return outside
+
+
+@kernel
+def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Close the block where it is full: limits, models in use and pooled ranges."""
+    h = lane.head
+    if h[COL_BLOCK_ROWS] < h[COL_BLOCK_LENGTH]:
+        return
+    day_rows = DAY_NS / every
+    full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
+    kept = (lane.pool, lane.distances, lane.limits, lane.blocks, lane.left, lane.model)
+    medians = lane.tail_head[tail.TAIL_MEDIAN_DOWN :] if len(lane.tail_head) else work.clock[:2].copy()
+    close_block(
+        lane.profile,
+        lane.quantum,
+        lane.visits,
+        kept,
+        layout,
+        int(h[COL_REACH]),
+        work.floor,
+        settings.sensitivity,
+        (work.other, work.widths, medians),
+    )
+    limit_factors(lane.limits, layout, work.factors)
+    h[COL_OUTSIDE_BLOCKS] = h[COL_OUTSIDE_BLOCKS] + 1 if h[COL_BLOCK_OUTSIDE] > 0 else np.float32(0)
+    accepted = h[COL_OUTSIDE_BLOCKS] >= max(ACCEPTED_DAYS, ACCEPTED_DAYS * day_rows / full)
+    learn_pool(lane.pool, lane.block, layout, h[COL_BLOCKS], accepted, work.factors, work.floor)
+    h[COL_BLOCKS] += 1
+    h[COL_BLOCK_ROWS] = h[COL_BLOCK_OUTSIDE] = 0
+    h[COL_BLOCK_LENGTH] = min(full, max(MIN_BLOCK_ROWS, YOUNG_BLOCK_SHARE * h[COL_ROWS]))
+    load_ranges(lane, layout, work)
+
+
+@kernel
+def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    h = lane.head
+    every = rows.every[i] if rows.every[i] > 0 else MINUTE_NS
+    found.minimum[i] = h[COL_MINIMUM]
+    allowed = GAP_CADENCES if every < DAY_NS // 2 else GAP_DAILY_CADENCES
+    gap = h[COL_ROWS] > 0 and rows.time[i] - lane.time[TIME_LAST] > allowed * every
+    lane.time[TIME_LAST] = rows.time[i]
+    base = fill_floor(lane, layout, rows.anchor[i], settings.logarithmic, work.floor)
+    next_visit(lane, layout, settings, work, rows, i, every)
+    v, clock = rows.v[i], work.clock
+    if clock[1] > clock[0] and clock[3] > clock[2]:
+        here = min(abs(2 * v - clock[0] - clock[1]) / (clock[1] - clock[0]), np.float32(MAX_CLOCK_MISFIT))
+        there = min(abs(2 * v - clock[2] - clock[3]) / (clock[3] - clock[2]), np.float32(MAX_CLOCK_MISFIT))
+        h[COL_CHANGE_EVIDENCE] += here - there
+    _measure(lane, layout, work, rows, i, gap, base, enabled)
+    _measure_extremes(lane, layout, work, v)
+    if _judge(lane, layout, settings, work, enabled, every, base, found, i):
+        h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
+    h[COL_ROWS] += 1
+    h[COL_BLOCK_ROWS] += 1
+    h[COL_MINIMUM] = min(h[COL_MINIMUM], np.float32(v + rows.anchor[i]))
+    _end_block(lane, layout, settings, work, every)
+
+
+@kernel
+def judge_rows(state, layout, settings, order, rows, found) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Judge and learn all rows.
+
+    Args:
+        state: Arrays of ``Lane`` in its order, one row per channel slot.
+        layout: Places of the quantities.
+        settings: Constants of the detector.
+        order: Rows sorted by channel slot, in the order of time within each (M,).
+        rows: Columns of the rows.
+        found: Filled with the results.
+    """
+    used = len(layout.quantity)
+    work = Work(
+        np.empty((used, MODELS, 2), np.float32), np.empty((used, MODELS, 2), np.float32),
+        np.empty((used, MODELS, 2), np.float32), np.empty((used, MODELS), np.float32),
+        np.empty(QUANTITIES, np.float32), np.empty(QUANTITIES, np.float32), np.empty(4, np.float32),
+    )  # fmt: skip
+    a, last, channels = state, -1, len(settings.enabled)
+    lane = lane_of(a, 0)
+    for i in order:
+        if np.isnan(rows.v[i]):
+            continue
+        s = rows.slot[i]
+        if s != last:
+            lane = lane_of(a, s)
+            limit_factors(lane.limits, layout, work.factors)
+            load_ranges(lane, layout, work)
+            last = s
+        _one_row(lane, layout, settings, work, rows, i, settings.enabled[s % channels], found)

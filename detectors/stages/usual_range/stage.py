@@ -1,0 +1,204 @@
+"""The decision by usual ranges: a quantity of a channel outside its usual range is an alarm.
+
+Each channel slot has up to nine plain quantities (``quantities``). Each has a usual range at this phase of
+the day, or over all phases where those do not help (``phase_profile``, ``limits``). The range is printed with
+the alarm, so the observed value always lies outside of it. The forecast residual is one of the quantities
+(``residual_tail``), and so is the residual on the other channels (``relation``).
+
+The state of a channel slot has a fixed size. Verdicts do not depend on how points are cut into batches: every
+number that is stored with fewer bits is rounded at the end of a visit or of a block, not of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import DetectorSpec, Points, State
+from detectors.channel_batch import ChannelBatch, Floats
+from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.usual_range import quantities as q
+from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings
+from detectors.stages.usual_range.limits import initial_limits
+from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
+from detectors.stages.usual_range.phase_profile import initial_profile
+from detectors.stages.usual_range.relation import Relation
+from detectors.stages.usual_range.residual_tail import initial_tail
+from detectors.stages.usual_range.rows import judge_rows
+
+#: Sensitivity k at ``REFERENCE_ALARM_RATE`` on one channel. It was chosen on undisturbed synthetic families
+#: (docs/lab-notes/verdicts.md): k = 5 leaves 0.05 to 0.5 false alarms per 10,000 rows of noise and of AR(1).
+REFERENCE_SENSITIVITY, REFERENCE_ALARM_RATE = 5.0, 1e-4
+MIN_SENSITIVITY = 1.0
+EXTREME_HOURS = 3  # length of the window of HIGHEST and LOWEST
+#: The limit of the forecast residual is read half a decade beyond the alarm rate: the residual is one of
+#: several quantities.
+RESIDUAL_DECADES = 0.5
+#: A broken relation is attributed to a channel only if no other one is farther from its own usual value or
+#: level by this ratio.
+BLAME_MARGIN = np.float32(0.15)
+#: Quantities that have no meaning for prices, which are random walks; the first channel of a stock is one.
+NOT_OF_PRICES = (q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST)
+LOGARITHM_OF_PRESET = {"sensor": 0, "network": 1, "stock": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class UsualRangeSizes:
+    """Quantities and sizes of a tier.
+
+    quantities  used quantities
+    phased      those with a range by the time of day
+    bins        bins of a day
+    """
+
+    quantities: tuple[int, ...]
+    phased: tuple[int, ...]
+    bins: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRatios:
+    """Results of N points of C channels, in working units.
+
+    ratio      (N, C) float32  see ``detectors.base.Verdicts``
+    quantity   (N, C) int8     leading quantity, −1: none
+    side       (N, C) int8     1: above the middle, −1: below
+    observed   (N, C) float32  value of the leading quantity, relative to the anchor where it is a value
+    low, high  (N, C) float32  its usual range
+    minimum    (N, C) float32  lowest value of the channel before the row
+    """
+
+    ratio: Floats
+    quantity: NDArray[np.int8]
+    side: NDArray[np.int8]
+    observed: Floats
+    low: Floats
+    high: Floats
+    minimum: Floats
+
+
+class UsualRange:
+    """The quantities of each channel slot and their usual ranges."""
+
+    def __init__(self, spec: DetectorSpec, sizes: UsualRangeSizes) -> None:
+        """Configure the stage for ``spec`` and the sizes of its tier."""
+        channels = len(spec.channels)
+        self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
+        related = channels > 1 and spec.preset != "stock"
+        self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
+        left_out = {q.Q_FORECAST} if spec.preset == "stock" else set()
+        left_out |= set() if self.relation else {q.Q_RELATION}
+        self.layout = q.make_layout(
+            tuple(k for k in sizes.quantities if k not in left_out),
+            tuple(k for k in sizes.phased if k not in left_out),
+            sizes.bins,
+        )
+        enabled = np.ones((channels, q.QUANTITIES), np.bool_)
+        if spec.preset == "stock":
+            enabled[0, list(NOT_OF_PRICES)] = False
+        self.settings = Settings(
+            enabled,
+            *possible_clock_changes(spec.timezone),
+            np.float32(sensitivity(spec.alarm_rate, channels)),
+            np.float32(RESIDUAL_DECADES - np.log10(spec.alarm_rate)),
+            LOGARITHM_OF_PRESET[spec.preset],
+        )
+
+    def initial(self, slots: int) -> State:
+        """Return the empty state of ``slots`` channel slots."""
+        state: State = {
+            "usual.head": np.zeros((slots, HEAD_COLUMNS), np.float32),
+            "usual.time": np.zeros((slots, 2), np.int64),
+            "usual.visit": np.full((slots, self.layout.phased, 2), np.nan, np.float32),
+        }
+        if q.Q_HIGHEST in self.layout.quantity:
+            rows = max(EXTREME_HOURS * self.layout.bins // 24, 1)
+            state["usual.recent"] = np.full((slots, rows, 2), np.nan, np.float32)
+        if q.Q_FORECAST in self.layout.quantity:
+            state |= initial_tail(slots)
+        return state | initial_profile(slots, self.layout) | initial_limits(slots, self.layout)
+
+    def initial_series(self, n: int) -> State:
+        """Return the empty state of ``n`` series."""
+        return self.relation.initial(n) if self.relation else {}
+
+    def run(self, state: State, points: Points, batch: ChannelBatch, expected: Floats) -> ChannelRatios:
+        """Judge N points and advance the state in place.
+
+        Args:
+            state: Arrays of ``initial`` and ``initial_series``.
+            points: The points in units of the input.
+            batch: The same points as N · C channel slots.
+            expected: Forecast of each channel slot (N · C,) in the units of ``batch.v``, NaN: none.
+        """
+        shape, m, c = points.values.shape, len(batch), self.channels
+        relation = np.full(m, np.nan, np.float32)
+        if self.relation is not None:
+            relation = self.relation.run(state, points.slot, batch.v.reshape(shape), points.every).ravel()
+        local = local_ns(self.timezone, points.time)
+        rows = Rows(
+            batch.slot,
+            batch.v,
+            np.ascontiguousarray(points.values, np.float64).ravel(),
+            state["scale.moments"][batch.slot, COL_ANCHOR],
+            batch.time,
+            local if c == 1 else np.repeat(local, c),
+            batch.every,
+            relation,
+            (batch.v - expected).astype(np.float32, copy=False),
+        )
+        nothing = [np.full(m, np.nan, np.float32) for _ in range(3)]
+        found = Found(
+            ratio=np.zeros(m, np.float32),
+            quantity=np.full(m, -1, np.int8),
+            side=np.zeros(m, np.int8),
+            observed=nothing[0],
+            low=nothing[1],
+            high=nothing[2],
+            own=np.zeros(m, np.float32),
+            minimum=np.zeros(m, np.float32),
+        )
+        if m:
+            order = np.argsort(batch.slot, kind="stable")
+            judge_rows(self._arrays(state), self.layout, self.settings, order, rows, found)
+        if self.relation is not None:
+            _blame(found, shape)
+        return ChannelRatios(
+            found.ratio.reshape(shape),
+            found.quantity.reshape(shape),
+            found.side.reshape(shape),
+            found.observed.reshape(shape),
+            found.low.reshape(shape),
+            found.high.reshape(shape),
+            found.minimum.reshape(shape),
+        )
+
+    def _arrays(self, state: State) -> tuple[NDArray[Any], ...]:
+        """Return the arrays of ``Lane`` in its order; an array that this tier does not keep is empty."""
+        slots = len(state["usual.head"])
+        empty: State = {
+            "usual.recent": np.zeros((slots, 0, 2), np.float32),
+            "usual.tail": np.zeros((slots, 0), np.uint16),
+            "usual.tail_head": np.zeros((slots, 0), np.float32),
+        }
+        names = (f"usual.{name}" for name in Lane._fields)
+        return tuple(state[name] if name in state else empty[name] for name in names)
+
+
+def sensitivity(alarm_rate: float, channels: int) -> float:
+    """Return k of ``limits``: one e-fold fewer alarms for each 1, shared among the channels."""
+    k = REFERENCE_SENSITIVITY + np.log(REFERENCE_ALARM_RATE / alarm_rate) + np.log(channels)
+    return max(float(k), MIN_SENSITIVITY)
+
+
+def _blame(found: Found, shape: tuple[int, ...]) -> None:
+    """Lower to 1 the ratio of a broken relation where another channel is itself less usual."""
+    own, ratio = found.own.reshape(shape), found.ratio.reshape(shape)
+    broken = (found.quantity.reshape(shape) == q.Q_RELATION) & (ratio > 1)
+    for c in range(shape[1]):
+        others = np.delete(own, c, axis=1).max(axis=1)
+        excused = broken[:, c] & (others > own[:, c] + BLAME_MARGIN)
+        ratio[excused, c] = np.float32(1)

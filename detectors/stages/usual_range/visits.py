@@ -1,0 +1,183 @@
+"""Visits of a channel slot to the bins of the day: ranges in force, and what the last visit teaches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.jit import kernel
+from detectors.stages.usual_range.lane import (
+    COL_ALTERNATIVE,
+    COL_BLOCK_LENGTH,
+    COL_CELL,
+    COL_CHANGE,
+    COL_CHANGE_DONE,
+    COL_CHANGE_EVIDENCE,
+    COL_GRID,
+    COL_LEVEL,
+    COL_MINIMUM,
+    COL_REACH,
+    COL_RESOLUTION,
+    COL_ROWS,
+    COL_SHIFT,
+    COL_SLOW_STEP,
+    COL_VISIT_OUTSIDE,
+    COL_VISITS,
+    TIME_VISIT,
+)
+from detectors.stages.usual_range.limits import MIN_BLOCK_ROWS
+from detectors.stages.usual_range.phase_profile import close_visit, phase_ranges
+from detectors.stages.usual_range.quantities import (
+    MODEL_DAILY,
+    MODEL_POOLED,
+    MODELS,
+    OCTAVES_NOISE,
+    OCTAVES_STILL,
+    Q_FORECAST,
+    Q_NOISE,
+    Q_RELATION,
+    Q_STEP,
+    Q_STILL,
+    Q_VALUE,
+)
+
+DAY_NS, HOUR_NS = 86_400_000_000_000, 3_600_000_000_000
+MAX_PHASED_CADENCE_NS = 2 * HOUR_NS  # twelve rows a day: with fewer a day has no phases
+RELATIVE_FLOOR, ABSOLUTE_FLOOR = 1e-5, 1e-12  # of a half width, relative to the level and at least
+POOL_FLOOR, RELATION_FLOOR = 0.02, 0.04  # of a half width, relative to the width of all phases
+SLOW_STEP_FLOOR = 2.0  # of a step's half width, in mean steps
+CLOCK_CHANGE_DAYS = 7  # for which the old and the new phase are both usual
+CLOCK_EVIDENCE_HOURS = 2.0  # of rows at the full difference, after which one phase is adopted
+NAN = np.float32(np.nan)
+
+
+@kernel
+def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Fill the ranges of the current bin; where the clock may have changed, also those of an hour on."""
+    h, ranges, other = lane.head, work.ranges, work.other
+    cell, reach = int(h[COL_CELL]), int(h[COL_REACH])
+    phase_ranges(lane.profile, lane.quantum, lane.visits, lane.pool, layout, cell, reach, ranges)
+    work.clock[:] = NAN
+    if h[COL_ALTERNATIVE] == 0:
+        return
+    bins = layout.bins
+    b = (cell % bins + int(h[COL_ALTERNATIVE])) % bins
+    at = cell // bins * bins + b
+    phase_ranges(lane.profile, lane.quantum, lane.visits, lane.pool, layout, at, reach, other)
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            work.clock[0], work.clock[1] = ranges[j, MODEL_DAILY, 0], ranges[j, MODEL_DAILY, 1]
+            work.clock[2], work.clock[3] = other[j, MODEL_DAILY, 0], other[j, MODEL_DAILY, 1]
+        for m in range(1, MODELS):
+            if not np.isnan(other[j, m, 0]):
+                if not ranges[j, m, 0] <= other[j, m, 0]:
+                    ranges[j, m, 0] = other[j, m, 0]
+                if not ranges[j, m, 1] >= other[j, m, 1]:
+                    ranges[j, m, 1] = other[j, m, 1]
+
+
+@kernel
+def fill_floor(lane, layout, anchor, logarithmic, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Fill the least half width of each quantity; return the resolution of the values."""
+    h = lane.head
+    width = NAN
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            width = lane.pool[j, 1] - lane.pool[j, 0]
+    resolution = h[COL_RESOLUTION] * h[COL_GRID] if logarithmic else h[COL_RESOLUTION]
+    base = np.float32(max(resolution, RELATIVE_FLOOR * abs(h[COL_LEVEL] + anchor) + ABSOLUTE_FLOOR))
+    known = not np.isnan(width)
+    wide = max(base, np.float32(POOL_FLOOR) * width) if known else base
+    floor[:] = wide
+    floor[Q_STEP] = max(base, np.float32(SLOW_STEP_FLOOR) * h[COL_SLOW_STEP])
+    floor[Q_FORECAST] = np.float32(0.5) * floor[Q_STEP]
+    floor[Q_RELATION] = max(base, np.float32(RELATION_FLOOR) * width) if known else base
+    floor[Q_NOISE], floor[Q_STILL] = OCTAVES_NOISE, OCTAVES_STILL
+    return base
+
+
+@kernel
+def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return by how many bins the phase may have moved (0: not), and adopt a move that is proven."""
+    alternative = 0
+    after = np.searchsorted(settings.changes, time, side="right")
+    for c in range(max(after - 4, 0), after):
+        if time - settings.changes[c] >= CLOCK_CHANGE_DAYS * DAY_NS or h[COL_CHANGE_DONE] == c + 1:
+            continue
+        if h[COL_CHANGE] != c + 1:
+            h[COL_CHANGE], h[COL_CHANGE_EVIDENCE] = c + 1, 0
+        alternative = settings.directions[c] * hour
+        if abs(h[COL_CHANGE_EVIDENCE]) > CLOCK_EVIDENCE_HOURS * HOUR_NS / every:
+            h[COL_CHANGE_DONE] = c + 1
+            if h[COL_CHANGE_EVIDENCE] > 0:
+                h[COL_SHIFT] += alternative
+            alternative = 0
+    return alternative
+
+
+@kernel
+def _keep_visit(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Keep the lowest and the highest value of the visit that ends."""
+    at = int(lane.head[COL_VISITS]) % len(lane.recent)
+    lane.recent[at] = NAN
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            lane.recent[at] = lane.visit[j]
+    lane.head[COL_VISITS] += 1
+
+
+@kernel
+def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Begin a visit where row ``i`` lies in another bin than the row before; close and learn the last one."""
+    h, bins = lane.head, layout.bins
+    day = rows.local[i] // DAY_NS
+    b = (rows.local[i] - day * DAY_NS) * bins // DAY_NS
+    key, first = day * bins + b, h[COL_ROWS] == 0
+    if key == lane.time[TIME_VISIT] and not first:
+        return
+    phased = every <= MAX_PHASED_CADENCE_NS
+    alternative = 0
+    if first:
+        h[COL_BLOCK_LENGTH], h[COL_GRID], h[COL_LEVEL] = MIN_BLOCK_ROWS, 1, rows.v[i]
+        h[COL_MINIMUM] = np.float32(np.inf)
+    else:
+        # A row at a phase that is in doubt teaches neither phase.
+        if phased and h[COL_REACH] >= 0 and h[COL_ALTERNATIVE] == 0:
+            learned = (lane.visit, h[COL_VISIT_OUTSIDE] > 0)
+            close_visit(
+                lane.profile,
+                lane.quantum,
+                lane.visits,
+                layout,
+                int(h[COL_CELL]),
+                learned,
+                work.ranges,
+                lane.model,
+                work.factors,
+                work.floor,
+            )
+        if len(lane.recent):
+            _keep_visit(lane, layout)
+        lane.visit[:] = NAN
+        h[COL_VISIT_OUTSIDE] = 0
+        if phased and len(settings.changes):
+            alternative = _possible_change(h, settings, rows.time[i], every, max(bins // 24, 1))
+    lane.time[TIME_VISIT] = key
+    kind = 1 if (day + 3) % 7 >= 5 else 0  # the epoch is a Thursday
+    h[COL_CELL] = kind * bins + (b + int(h[COL_SHIFT])) % bins
+    h[COL_REACH] = (1 if every * bins <= DAY_NS else 0) if phased else -1
+    h[COL_ALTERNATIVE] = alternative
+    load_ranges(lane, layout, work)
+    if settings.logarithmic:
+        _set_grid(lane, layout, settings.logarithmic, work, rows.anchor[i])
+
+
+@kernel
+def _set_grid(lane, layout, logarithmic, work, anchor):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Set the size in working units of one unit of the input, at the place of the range."""
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            m = MODEL_DAILY if not np.isnan(work.ranges[j, MODEL_DAILY, 0]) else MODEL_POOLED
+            place = np.float32(0.5) * (work.ranges[j, m, 0] + work.ranges[j, m, 1]) + anchor
+            if not np.isnan(place):
+                place = abs(place) if logarithmic == 1 else place
+                lane.head[COL_GRID] = np.exp(-min(max(place, -80.0), 80.0))

@@ -1,0 +1,133 @@
+"""The decision by usual ranges: ordinary operation is quiet, faults are stated, state keeps its size."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from detectors import DetectorSpec, Limits, build, contract
+from detectors.base import CAUSES, Points
+from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
+from detectors.stages.usual_range.stage import sensitivity
+
+MINUTE_NS = contract.MINUTE_NS
+EVERY_NS, ROWS_PER_DAY, DAYS = 10 * MINUTE_NS, 144, 24
+MONDAY_NS = 1_704_067_200_000_000_000  # 2024-01-01, a Monday, 00:00 UTC
+
+
+def shift_plant(seed: int = 0, days: int = DAYS) -> np.ndarray:
+    """Return a machine that runs from 06:00 to 18:00 on Monday to Friday, one row each ten minutes."""
+    rng, row = np.random.default_rng(seed), np.arange(days * ROWS_PER_DAY)
+    hour, day = row % ROWS_PER_DAY / 6, row // ROWS_PER_DAY
+    works = (hour >= 6) & (hour < 18) & (day % 7 < 5)
+    return np.where(works, 100.0, 20.0) + rng.normal(0, 1, len(row))
+
+
+def points_of(values: np.ndarray) -> Points:
+    n = len(values)
+    every = np.full(n, EVERY_NS, np.int64)
+    time = MONDAY_NS + np.arange(n, dtype=np.int64) * EVERY_NS
+    return Points(np.zeros(n, np.int32), time, values.reshape(n, -1), np.zeros(n, np.int32), every)
+
+
+def verdicts_of(values: np.ndarray, tier: str = "light", cuts: tuple[int, ...] = (), **spec):
+    return contract.run_batches(
+        build(DetectorSpec(tier=tier, decision="usual_range", **spec)), points_of(values), cuts
+    )
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_an_ordinary_working_week_is_no_anomaly(tier):
+    flags = verdicts_of(shift_plant(), tier).flag
+    assert flags[14 * ROWS_PER_DAY :].sum() == 0
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_a_spike_is_stated_with_the_range_that_it_leaves(tier):
+    values = shift_plant()
+    spike = 21 * ROWS_PER_DAY + 72
+    values[spike] += 60
+    found = verdicts_of(values, tier)
+    assert found.flag[spike]
+    assert CAUSES[found.cause[spike]] == "unusual_value"
+    assert found.side[spike] == 1
+    assert found.observed[spike] == pytest.approx(values[spike], abs=1e-3)
+    assert 90 < found.usual_low[spike] < found.usual_high[spike] < values[spike]
+
+
+def test_a_working_day_that_does_not_come_is_an_anomaly():
+    values = shift_plant()
+    day = slice(22 * ROWS_PER_DAY + 36, 22 * ROWS_PER_DAY + 108)  # a Tuesday, 06:00 to 18:00
+    values[day] = 20 + np.random.default_rng(1).normal(0, 1, 72)
+    found = verdicts_of(values, "standard")
+    first = day.start + int(np.argmax(found.flag[day]))
+    assert found.flag[day].any()
+    assert first - day.start <= 12
+    assert found.side[first] == -1
+
+
+def test_a_static_limit_is_stated_as_the_range():
+    found = verdicts_of(np.array([1.0, 60.0]), limits=(Limits(-50, 50),))
+    assert found.flag.tolist() == [False, True]
+    assert CAUSES[found.cause[1]] == "static_limit"
+    assert (found.observed[1], found.usual_low[1], found.usual_high[1]) == (60, -50, 50)
+    assert found.ratio[1] == pytest.approx(1.2)
+    assert found.side[1] == 1
+
+
+def test_the_direction_of_the_spec_is_kept():
+    values = shift_plant()
+    values[21 * ROWS_PER_DAY + 72] += 60
+    assert verdicts_of(values, direction="up").flag[21 * ROWS_PER_DAY + 72]
+    assert not verdicts_of(values, direction="down").flag[21 * ROWS_PER_DAY + 72]
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_ranges_over_weeks_do_not_depend_on_batches(tier):
+    values = shift_plant()
+    values[20 * ROWS_PER_DAY + 70 :: 401] *= 1.5
+    whole = verdicts_of(values, tier, timezone="Europe/Berlin")
+    cut = verdicts_of(values, tier, tuple(range(89, len(values), 89)), timezone="Europe/Berlin")
+    for name in ("channel", "side", "cause", "flag"):
+        assert np.array_equal(getattr(whole, name), getattr(cut, name)), name
+    for name in ("ratio", "observed", "usual_low", "usual_high"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(cut, name), rtol=1e-5, err_msg=name)
+
+
+def test_a_range_of_values_that_were_never_negative_begins_at_zero():
+    values = np.abs(np.random.default_rng(0).normal(0, 1, 3_000))
+    values[2_500] = 50
+    found = verdicts_of(values)
+    assert found.flag[2_500]
+    assert found.usual_low[2_500] == 0
+
+
+@pytest.mark.parametrize(("tier", "most"), [("light", 1024), ("standard", 8192), ("strong", 65_536)])
+def test_a_channel_keeps_the_size_of_its_tier(tier, most):
+    state = build(DetectorSpec(tier=tier, decision="usual_range")).initial(1)
+    assert sum(array.nbytes for array in state.values()) <= most
+
+
+def test_the_sensitivity_follows_alarm_rate_and_channels():
+    assert sensitivity(1e-4, 1) == pytest.approx(5)
+    assert sensitivity(1e-4, 3) == pytest.approx(5 + np.log(3))
+    assert sensitivity(1e-5, 1) == pytest.approx(5 + np.log(10))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Sydney"])
+def test_local_time_is_that_of_the_zone(zone):
+    time = MONDAY_NS + np.arange(0, 400 * 86_400, 5_003, dtype=np.int64) * 1_000_000_000
+    wall = [datetime.fromtimestamp(t // 1_000_000_000, ZoneInfo(zone)) for t in time.tolist()]
+    offsets = [one.utcoffset().total_seconds() for one in wall]
+    assert ((local_ns(zone, time) - time) // 1_000_000_000).tolist() == offsets
+
+
+def test_clock_changes_are_considered_only_where_the_zone_is_unknown():
+    assert len(possible_clock_changes("Europe/Berlin")[0]) == 0
+    times, directions = possible_clock_changes("")
+    spring = int(datetime(2024, 3, 31, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * 1_000_000_000
+    assert directions[np.searchsorted(times, spring)] == 1
+    assert spring in times
