@@ -16,6 +16,7 @@ import pytest
 from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.messages.payload import Payload
 from pipeline.alerts.transport.base import MAX_ANSWER_CHARACTERS_KEPT, DeliveryResult
+from pipeline.alerts.transport.email import ChartAllowance
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.signing import message_id
 from pipeline.config.endpoints import EndpointConfig
@@ -224,6 +225,29 @@ def test_mail_with_starttls_a_login_and_a_picture(authority: Authority, tmp_path
     assert image["Content-ID"] == "<series@forewatch>"
     assert "cid:series@forewatch" in first.get_body(("html",)).get_content()  # type: ignore[union-attr]
     assert "forewatch alerts ack" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("hang_up_after", "connections"), [(None, 1), (2, 3)])
+def test_mails_share_a_connection_that_the_server_keeps(hang_up_after: int | None, connections: int):
+    with MailServer() as server:
+        server.hang_up_after = hang_up_after
+        config = mail_endpoint(server.port, security="none", in_flight=1)
+        outcomes = send(config, *(payload("opened") for _ in range(6)))
+        assert [o.delivered for o in outcomes] == [True] * 6
+        assert (len(server.letters), server.connections) == (6, connections)
+
+
+def test_charts_take_a_limited_share_of_the_time():
+    now = 0.0
+    allowance = ChartAllowance(lambda: now)
+    drawn = 0
+    for _ in range(1000):
+        if allowance.take():
+            allowance.spend(1.0)
+            now += 1.0
+            drawn += 1
+        now += 0.1
+    assert ChartAllowance.MAX_SECONDS <= drawn <= ChartAllowance.MAX_SECONDS + ChartAllowance.SHARE * now + 1
 
 
 def test_mail_is_not_sent_in_clear_if_starttls_is_not_offered():

@@ -31,7 +31,9 @@ class Letter:
 
 
 class MailServer:
-    """``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for
+    """``hang_up_after``: mails of one connection, after which the server closes it without a word.
+
+    ``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for
     example ``452 4.2.2 full``.
     """
 
@@ -39,6 +41,8 @@ class MailServer:
         self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None
     ) -> None:
         self.letters: list[Letter] = []
+        self.connections = 0
+        self.hang_up_after: int | None = None
         self.refuse = refuse
         self._tls = starttls
         self._password = password
@@ -74,6 +78,8 @@ class MailServer:
             writer.write(text.encode() + b"\r\n")
 
         sender, to, secure, user = "", [], False, None
+        self.connections += 1
+        mails = 0
         say("220 test ESMTP")
         try:
             while line := (await reader.readline()).decode().strip():
@@ -107,6 +113,9 @@ class MailServer:
                             Letter(sender, to, content[:-5].replace(b"\r\n..", b"\r\n."), secure, user)
                         )
                     say(self.refuse or "250 queued")
+                    mails += 1
+                    if mails == self.hang_up_after:
+                        return
                 elif word == "QUIT":
                     say("221 bye")
                     return
