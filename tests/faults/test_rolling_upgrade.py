@@ -1,0 +1,149 @@
+"""A rolling upgrade: processes of version 0.1.0 and of this version in one group on one database.
+
+The order is that of the documentation: ``forewatch db upgrade`` while the old processes run, and then one
+process after the other is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import distinct, func, select
+
+from pipeline.core.types import AnomalyState
+from storage.alerting import deliveries, outbox
+from storage.alerting.states import DeliveryState
+from storage.results import faults
+from storage.tables.stream import PositionRow
+from tests.faults.feed import make_log
+from tests.faults.member import wait_for
+from tests.faults.stage import Stage
+from tests.support.kafka_server import Topics
+from tests.support.receiver import Receiver
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD = "c0e9772ab30e95585e8921d67ccd96ace1cd5640"
+FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="session")
+def old_code() -> Path:
+    """The code of 0.1.0, in a folder that the next run finds again, with its compiled kernels."""
+    folder = Path(tempfile.gettempdir()) / f"forewatch-{OLD[:7]}-{os.getuid()}"
+    if not (folder / "pyproject.toml").exists():
+        found = subprocess.run(["git", "-C", ROOT, "archive", OLD], capture_output=True, check=False)
+        if found.returncode:
+            pytest.skip(f"the history of this checkout lacks {OLD[:7]} (a shallow clone?)")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=found.stdout, check=True)
+    return folder
+
+
+class OldMember:
+    """A daemon of version 0.1.0."""
+
+    def __init__(self, code: Path, config: Path, log: Path) -> None:
+        self.log = log
+        env = os.environ | {"PYTHONPATH": str(code), "NUMBA_CACHE_DIR": str(code / ".numba")}
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [*FOREWATCH, "run", str(config)], cwd=code, env=env, stdout=out, stderr=out
+            )
+
+    def leave(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0, self.log.read_text()[-3000:]
+
+
+@pytest.fixture(params=[80, pytest.param(600, marks=pytest.mark.long)])
+def stage(request, tmp_path: Path, topics: Topics, postgres_url: str) -> Iterator[Stage]:
+    logs = [make_log(n, request.param, seed=5) for n in range(PARTITIONS)]
+    made = Stage(
+        tmp_path / "stage",
+        topics,
+        postgres_url,
+        logs,
+        alerts={"max_age": None, "storm": None, "budget": None},
+    )
+    yield made
+    made.close()
+
+
+def read_by_now(stage: Stage, share: float) -> None:
+    stage.allow(share)
+    stage.until_read(round(0.95 * sum(round(len(log.values) * share) for log in stage.logs)), 120)
+
+
+@pytest.mark.timeout(400)
+def test_two_members_are_replaced_one_after_the_other(
+    stage: Stage, old_code: Path, postgres_url: str, tmp_path: Path
+):
+    with Receiver() as receiver:
+        tree = json.loads(stage.config.read_text())
+        tree["endpoints"] = {"hook": {"type": "json", "url": receiver.url, "allow": ["loopback"]}}
+        stage.config.write_text(json.dumps(tree))
+        old = [OldMember(old_code, stage.config, tmp_path / "old0.log")]
+        # it creates the schema of 0.1.0 and compiles its kernels
+        wait_for(lambda: "stream started" in old[0].log.read_text() or old[0].process.poll(), "started", 150)
+        old.append(OldMember(old_code, stage.config, tmp_path / "old1.log"))
+        try:
+            began = time.monotonic()
+            wait_for(lambda: owners(stage) == 2, "both own partitions", 120)
+            read_by_now(stage, 0.25)
+            stage.database.upgrade()
+            read_by_now(stage, 0.4)  # the old members go on with the new schema
+            for number, share in ((0, 0.6), (1, 0.8)):
+                stage.allow(share)  # records arrive during the replacement
+                member = stage.member()
+                member.until(lambda member=member: "stream started" in member.output(), "it has started")
+                old[number].leave()
+                member.until(lambda member=member: bool(member.events("takeover")), "it owns partitions")
+                read_by_now(stage, share)
+            read_by_now(stage, 1.0)
+            stage.until_drained()
+            wait_for(lambda: not unfinished(stage), "every event is routed and delivered", 60, stage.say)
+            print(f"{time.monotonic() - began:.1f} s from the second member to the end")
+            stage.leave()
+        finally:
+            for one in old:
+                one.process.kill()
+                one.process.wait()
+    figures = stage.account()
+    assert figures.problems == []
+    assert (figures.lost, figures.twice) == (0, 0)
+    for log in [one.log.read_text() for one in old] + [member.output() for member in stage.members]:
+        assert "Traceback" not in log
+        assert '"level": "error"' not in log
+    with stage.database.read() as connection:
+        sent = Counter((d.kind, d.state) for d in deliveries.query(connection))
+        assert all(fault.ended_ns for fault in faults.query(connection))
+    opened, resolved = sent["opened", "delivered"], sent["resolved", "delivered"]
+    assert opened == resolved > PARTITIONS
+    assert set(sent) <= {("opened", "delivered"), ("updated", "delivered"), ("resolved", "delivered")}
+    assert all(anomaly.state is AnomalyState.CLOSED for anomaly in stage.anomalies())
+    assert len(receiver.received) >= sum(sent.values())
+
+
+def owners(stage: Stage) -> int:
+    with stage.database.read() as connection:
+        return connection.execute(select(func.count(distinct(PositionRow.owner)))).scalar_one()
+
+
+def unfinished(stage: Stage) -> int:
+    """Return the number of events that are not routed and deliveries that are not made."""
+    with stage.database.read() as connection:
+        waiting = deliveries.query(connection, state=DeliveryState.PENDING)
+        return len(waiting) + len(outbox.pending(connection, "plant", 1000))
