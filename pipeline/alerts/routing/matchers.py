@@ -62,11 +62,16 @@ def leading_channel(anomaly: Anomaly) -> int:
 def relative_deviation(anomaly: Anomaly) -> float:
     """Return |observed - expected| / |expected| of the leading channel at the peak.
 
-    Infinite if either number is missing or the expected value is 0.
+    Infinite if either number is missing or the expected value is 0. A quantity that is a share of the value
+    is compared as it is.
     """
     at = leading_channel(anomaly)
     observed, expected = anomaly.observed[at], anomaly.expected[at]
-    if not (math.isfinite(observed) and math.isfinite(expected)) or expected == 0.0:
+    if not (math.isfinite(observed) and math.isfinite(expected)):
+        return math.inf
+    if anomaly.relative:
+        return abs(observed - expected)
+    if expected == 0.0:
         return math.inf
     return abs(observed - expected) / abs(expected)
 

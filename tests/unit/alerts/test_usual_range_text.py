@@ -13,6 +13,7 @@ from pipeline.alerts.messages import text
 from pipeline.alerts.messages.html import html_of
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose
+from pipeline.alerts.routing.matchers import relative_deviation
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.cli.commands.anomalies import _largest_deviation, as_dict
 from pipeline.config.alerts import AlertsConfig
@@ -95,6 +96,12 @@ def test_a_static_limit_can_have_one_end(observed: float, low: float, high: floa
 def test_a_change_of_a_logarithmic_preset_is_a_share() -> None:
     one = replace(anomaly("unusual_step", -0.034, -0.012, 0.015), relative=True)
     assert usual_range_text(one, "USD") == "rpm fell by 3.40 % in one step, usual −1.20 to 1.50 %"
+
+
+def test_a_rule_compares_a_share_as_it_is() -> None:
+    one = anomaly("unusual_step", 0.034, -0.01, 0.01)
+    assert relative_deviation(replace(one, relative=True)) == pytest.approx(0.034)
+    assert relative_deviation(one) == INF
 
 
 def test_the_numbers_of_a_text_keep_their_order() -> None:
