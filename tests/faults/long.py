@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ SCENARIOS = (
 )
 
 
-def run(minutes: float, folder: Path) -> Iterator[Figures]:
+def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[Figures]:
     """One ``Figures`` per storm, until the time is over (each scenario at least once)."""
     with running_broker(folder / "kafka") as broker, running_postgres() as postgres:
         topics = Topics(broker)
         deadline = time.monotonic() + 60 * minutes
-        for number, scenario in _rounds(deadline):
+        for number, scenario in _rounds(deadline, scenarios):
             logs = [make_log(n, 400, seed=number) for n in range(scenario.partitions)]
             url = create_database(postgres)
             stage = Stage(
@@ -66,10 +66,10 @@ def run(minutes: float, folder: Path) -> Iterator[Figures]:
         topics.close()
 
 
-def _rounds(deadline: float) -> Iterator[tuple[int, Scenario]]:
+def _rounds(deadline: float, scenarios: Sequence[Scenario]) -> Iterator[tuple[int, Scenario]]:
     number = 0
-    while number < len(SCENARIOS) or time.monotonic() < deadline:
-        yield number, SCENARIOS[number % len(SCENARIOS)]
+    while number < len(scenarios) or time.monotonic() < deadline:
+        yield number, scenarios[number % len(scenarios)]
         number += 1
 
 
@@ -113,11 +113,13 @@ def at(seconds: list[float], share: float) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--only", choices=[scenario.name for scenario in SCENARIOS])
+    options = parser.parse_args()
+    scenarios = [one for one in SCENARIOS if options.only in (None, one.name)]
     folder = Path(tempfile.mkdtemp(prefix="forewatch-faults-"))
     found: list[Figures] = []
     try:
-        for figures in run(minutes, folder):
+        for figures in run(options.minutes, folder, scenarios):
             found.append(figures)
             print(
                 f"{figures.scenario}: {figures.kills} kills, {figures.freezes} freezes, problems: {figures.problems or 'none'}",
