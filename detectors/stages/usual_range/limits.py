@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.jit import kernel
+from detectors.jit import inlined_kernel, kernel
 from detectors.stages.usual_range.phase_profile import cut_to_range, half_octaves, phase_ranges, toward
 from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
@@ -106,7 +106,7 @@ def limit_factors(limits, layout, out) -> None:  # type: ignore[no-untyped-def] 
                     out[j, m, s] = out[j, m, 1 - s]
 
 
-@kernel
+@inlined_kernel
 def keep_distance(distances, entry, blocks, distance) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep ``distance`` if it is the largest of the open block.
 

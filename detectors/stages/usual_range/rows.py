@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.jit import kernel, log2
+from detectors.jit import inlined_kernel, kernel, log2
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.lane import (
     COL_BLOCK_LENGTH,
@@ -74,7 +74,7 @@ MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
 NAN = np.float32(np.nan)
 
 
-@kernel
+@inlined_kernel
 def _cut(value, j, lane, work, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return ``value`` cut to a little more than the usual range of quantity ``j``."""
     m = lane.model[j]
@@ -86,7 +86,7 @@ def _cut(value, j, lane, work, k):  # type: ignore[no-untyped-def]  # noqa: ANN0
     return min(max(value, middle - half * (down + CUT_MARGIN)), middle + half * (up + CUT_MARGIN))
 
 
-@kernel
+@inlined_kernel
 def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the quantities of row ``i``, NaN where there is none."""
     h, now, v = lane.head, work.now, rows.v[i]
@@ -123,7 +123,7 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
     h[COL_LAST], h[COL_RAW] = v, rows.raw[i]
 
 
-@kernel
+@inlined_kernel
 def _measure_extremes(lane, layout, work, v):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the highest and lowest value of the last visits, once all of them are known."""
     if len(lane.recent) == 0 or lane.head[COL_VISITS] < len(lane.recent):
@@ -138,7 +138,7 @@ def _measure_extremes(lane, layout, work, v):  # type: ignore[no-untyped-def]  #
     work.now[Q_HIGHEST], work.now[Q_LOWEST] = high, low
 
 
-@kernel
+@inlined_kernel
 def _widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Widen the two ends to contain ``value``."""
     if not ends[0] <= value:
@@ -147,34 +147,34 @@ def _widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
         ends[1] = value
 
 
-@kernel
-def _keep_distances(lane, layout, j, value, floor, work):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@inlined_kernel
+def _keep_distances(distances, blocks, layout, j, value, floor, ranges):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the distances of ``value`` from the middle of its ranges in the open block."""
     for m in range(MODELS):
-        low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
+        low, high = ranges[j, m, 0], ranges[j, m, 1]
         if np.isnan(low):
             continue
         half = max(np.float32(0.5) * (high - low), floor)
         distance = (value - np.float32(0.5) * (low + high)) / half
-        n = int(lane.blocks[max(layout.track[j, m], 0)])
+        n = int(blocks[max(layout.track[j, m], 0)])
         for side in range(2):
             e = layout.entry[j, m, side]
             if e >= 0:
-                keep_distance(lane.distances, e, n, distance if side == SIDE_UP else -distance)
+                keep_distance(distances, e, n, distance if side == SIDE_UP else -distance)
 
 
-@kernel
-def _model_of(lane, work, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@inlined_kernel
+def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the model in use; where it has no range at this phase, the next simpler one that has."""
-    m = int(lane.model[j])
-    if np.isnan(work.ranges[j, m, 0]):
+    m = int(model[j])
+    if np.isnan(ranges[j, m, 0]):
         m = MODEL_DAILY if m == MODEL_WEEKLY else MODEL_POOLED
-    if np.isnan(work.ranges[j, m, 0]) and m == MODEL_DAILY:
+    if np.isnan(ranges[j, m, 0]) and m == MODEL_DAILY:
         m = MODEL_POOLED
     return m
 
 
-@kernel
+@inlined_kernel
 def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge all quantities of row ``i``: the leading one into ``found``; True if one is outside."""
     h, now = lane.head, work.now
@@ -191,8 +191,8 @@ def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # typ
         absence = k in (Q_HIGHEST, Q_LOWEST)
         if absence and h[COL_ROWS] < ABSENCE_MIN_DAYS * DAY_NS / every:
             continue
-        _keep_distances(lane, layout, j, value, work.floor[k], work)
-        m = _model_of(lane, work, j)
+        _keep_distances(lane.distances, lane.blocks, layout, j, value, work.floor[k], work.ranges)
+        m = _model_of(lane.model, work.ranges, j)
         low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
@@ -237,10 +237,8 @@ def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # typ
 
 @kernel
 def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Close the block where it is full: limits, models in use and pooled ranges."""
+    """Close a full block: limits, models in use and pooled ranges."""
     h = lane.head
-    if h[COL_BLOCK_ROWS] < h[COL_BLOCK_LENGTH]:
-        return
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
     kept = (lane.pool, lane.distances, lane.limits, lane.blocks, lane.left, lane.model)
@@ -266,7 +264,7 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
     load_ranges(lane, layout, work)
 
 
-@kernel
+@inlined_kernel
 def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
     h = lane.head
     every = rows.every[i] if rows.every[i] > 0 else MINUTE_NS
@@ -288,7 +286,8 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     h[COL_ROWS] += 1
     h[COL_BLOCK_ROWS] += 1
     h[COL_MINIMUM] = min(h[COL_MINIMUM], np.float32(v + rows.anchor[i]))
-    _end_block(lane, layout, settings, work, every)
+    if h[COL_BLOCK_ROWS] >= h[COL_BLOCK_LENGTH]:
+        _end_block(lane, layout, settings, work, every)
 
 
 @kernel

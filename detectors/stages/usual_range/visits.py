@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.jit import kernel
+from detectors.jit import inlined_kernel, kernel
 from detectors.stages.usual_range.lane import (
     COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
@@ -75,7 +75,7 @@ def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # 
                     ranges[j, m, 1] = other[j, m, 1]
 
 
-@kernel
+@inlined_kernel
 def fill_floor(lane, layout, anchor, logarithmic, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Fill the least half width of each quantity; return the resolution of the values."""
     h = lane.head
