@@ -178,9 +178,9 @@ def test_a_topic_made_again(make, topics: Topics, schema_url: str, logs):
     topics.recreate(stage.topic)
     topics.produce(stage.topic, again.values)
     member.until(lambda: bool(found(stage, FaultKind.TOPIC_RECREATED)), "the fault", 60)
-    member.leave()
     (fault,) = found(stage, FaultKind.TOPIC_RECREATED)
     assert fault.ended_ns is None
+    member.leave()
     assert stage.positions()[0].next_offset == before.next_offset, "on_gap: fail reads nothing of it"
     stage.kafka["on_gap"] = "resume-earliest"
     stage.config = stage.write_config("live", schema_url)

@@ -22,7 +22,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.jobs import tasks
 from pipeline.jobs.requests import request_training
@@ -186,13 +185,13 @@ def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path)
 
 @pytest.mark.parametrize("full", [False, True], ids=["no folder", "full disk"])
 def test_the_registry_cannot_be_written(database, schema_url, tmp_path: Path, monkeypatch, full):
-    def no_room(self, path, data, **options):
+    def no_room(*_, **options):
         raise OSError(28, "No space left on device")
 
     config = config_of(schema_url, tmp_path)
     write_history(config, {f"press-{i}": tide(300, i) for i in range(2)})
     if full:
-        monkeypatch.setattr(LocalFileSystem, "pipe_file", no_room)
+        monkeypatch.setattr("detectors.artifacts.open", no_room, raising=False)
     else:
         (tmp_path / "models").write_text("a file where the folder should be")
     runner = Runner(config, database, "a", ThreadWorkers())

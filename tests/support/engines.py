@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,9 +118,10 @@ class Bench:
         self.open.append(engine)
         return engine
 
-    def drain(self, engine: Engine, turns: int = 2000) -> Engine:
+    def drain(self, engine: Engine, seconds: float = 60.0) -> Engine:
         """Turn until everything in the log is committed."""
-        for _ in range(turns):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             engine.turn(0.0)
             owned = engine.parts.ownership.positions
             if not engine.waits_for and all(

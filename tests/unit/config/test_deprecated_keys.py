@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from pipeline.config import config_hash, load_config
@@ -31,7 +32,9 @@ def load(tmp_path: Path):
     return one
 
 
-def test_history_of_a_stream_is_read_as_warm_start_and_reported(load, tmp_path):
+def test_history_of_a_stream_is_read_as_warm_start_and_reported(load, tmp_path, monkeypatch):
+    # A logger that another test has used keeps its processors, and capture_logs would not see its lines.
+    monkeypatch.setattr("pipeline.config.loader.log", structlog.get_logger())
     with capture_logs() as logs:
         old = load("history")
     assert [(entry["line"], entry["key"], entry["new_name"]) for entry in logs] == [
