@@ -214,8 +214,8 @@ class LocalBroker:
                     *java,
                     "kafka.tools.StorageTool",
                     "format",
-                    "-t",
-                    state.cluster_id,
+                    # One argument: one id in 64 begins with "-" and would be read as an option.
+                    f"--cluster-id={state.cluster_id}",
                     "-c",
                     "server.properties",
                 ]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
@@ -53,6 +54,15 @@ def test_up_is_idempotent_and_data_survives_down_and_up(broker):
     topics = Topics(address)
     assert topic in topics.admin.list_topics()
     topics.close()
+
+
+@pytest.mark.kafka
+def test_a_cluster_id_that_looks_like_an_option_is_taken(broker, monkeypatch):
+    monkeypatch.setattr("uuid.uuid4", lambda: UUID(bytes=b"\xf8" + bytes(15)))
+    broker.up()
+    meta = (broker.data_dir / "data" / "meta.properties").read_text()
+    assert "cluster.id=-AAAA" in meta
+    assert broker.status().answers
 
 
 @pytest.mark.kafka
