@@ -16,6 +16,7 @@ import structlog
 
 from detectors.composite.warmup import compile_kernels
 from pipeline.config.schema import Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import InputError
 from pipeline.core.types import Fault, FaultKind
 from pipeline.engine.engine import Engine
@@ -109,7 +110,7 @@ class ModelSwap:
         with self._database.read() as connection:
             said = review_labels(connection, name)
         try:
-            since_ns = newest_ns(history, name) - round(stream.retraining.history.total_seconds() * 1e9)
+            since_ns = newest_ns(history, name) - to_nanoseconds(stream.retraining.history)
             return refit_reviewed_series(
                 champion.detector,
                 history,

@@ -16,6 +16,7 @@ import structlog
 
 from pipeline.config.schema import Config, Stream
 from pipeline.core.cron import CronSchedule, Schedule
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import StorageError
 from pipeline.core.extras import missing_for_training
 from pipeline.core.types import Partition, Power
@@ -121,7 +122,7 @@ class RetrainingService:
                     (name, partition), lambda connection: monitor_state.save_drift(connection, state())
                 )
 
-            cool_down_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
+            cool_down_ns = to_nanoseconds(stream.retraining.min_interval)
             sinks.append(DriftSink(scorer, cool_down_ns, self.drifted, keep_drift, drift))
         return sinks
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from detectors.composite.tiers import TIERS
 from pipeline.config.schema import Config, Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.training.quarantine import ExclusionReason, ReviewLabel
 from storage.model_store import jobs, quarantine
 from storage.model_store.jobs import JobState, JobTrigger, TaskKind
@@ -58,7 +59,7 @@ def request_training(
         if last and last[0].state == JobState.QUEUED:
             return None
         if last:  # The last training did not see the drift, and the monitor does not report it again.
-            interval_ns = round(stream.retraining.min_interval.total_seconds() * 1e9)
+            interval_ns = to_nanoseconds(stream.retraining.min_interval)
             due_ns = max(due_ns, last[0].created_ns + interval_ns)
     return jobs.add(
         connection,

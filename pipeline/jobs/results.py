@@ -11,6 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pipeline.config.schema import Config, Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.jobs.requests import review_labels
 from pipeline.jobs.task_types import Task, TaskResult, VersionFiles
 from pipeline.models import promotion
@@ -112,7 +113,7 @@ def _queue_comparison(
     at_once: bool = False,
 ) -> None:
     """Queue the comparison of ``version`` with the champion on the points that arrive until then."""
-    due_ns = now_ns if at_once else now_ns + round(stream.retraining.shadow.total_seconds() * 1e9)
+    due_ns = now_ns if at_once else now_ns + to_nanoseconds(stream.retraining.shadow)
     until_ns = outcome.evidence.get("training", {}).get("until_ns", job.detail.get("until_ns", 0))
     detail = {"version": version, "until_ns": until_ns}
     jobs.add(

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.extras import require_training
 from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
 from pipeline.training.dataset import history_segments, newest_ns
@@ -174,7 +175,7 @@ def _load_data(task: Task) -> tuple[TrainingData, tuple[int, int]]:
     history = partial(
         from_history, task.history, task.name, task.stream.channels, task.review_labels, most_rows=most
     )
-    back_ns = round(task.stream.retraining.history.total_seconds() * 1e9)
+    back_ns = to_nanoseconds(task.stream.retraining.history)
     if task.stream.warm_start is None and (
         history_segments(task.history, task.name) or task.stream.source.kafka is None
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pipeline.config.schema import Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
 from storage.model_store.jobs import JobTrigger, TaskKind
@@ -120,7 +121,7 @@ def schedule_check(
         promotion: the promotion of the champion.
         number: index into ``CHECK_FRACTIONS``.
     """
-    length_ns = round(stream.retraining.post_promotion_check.total_seconds() * 1e9)
+    length_ns = to_nanoseconds(stream.retraining.post_promotion_check)
     if number >= len(CHECK_FRACTIONS) or not length_ns:
         return
     due_ns = promotion.created_ns + round(CHECK_FRACTIONS[number] * length_ns)

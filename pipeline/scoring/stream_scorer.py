@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
@@ -300,7 +301,7 @@ class StreamScorer:
     def _idle_before(self) -> int:
         times = (buffer.watermark_ns for buffer in self._buffers.values())
         clock = max((time for time in times if time is not None), default=0)
-        return clock - int(self.stream.idle_after.total_seconds() * 1e9)
+        return clock - to_nanoseconds(self.stream.idle_after)
 
     def _closing(self, partitions: Mapping[Partition, int], closed: list[Anomaly]) -> BatchResult | None:
         if not closed:
@@ -462,9 +463,7 @@ class StreamScorer:
     def idle(self, partition: Partition) -> NDArray[np.int32]:
         """Return the slots of series that are silent for ``idle_after`` and have no open anomaly."""
         slots = self.series.slots(partition)
-        before = (self._buffer_of(partition).watermark_ns or 0) - int(
-            self.stream.idle_after.total_seconds() * 1e9
-        )
+        before = (self._buffer_of(partition).watermark_ns or 0) - to_nanoseconds(self.stream.idle_after)
         silent = slots[self.last_time(slots) < before]
         return silent[[slot not in self.tracker for slot in silent.tolist()]]
 

@@ -28,6 +28,7 @@ import psutil
 import pyarrow as pa
 
 from pipeline.config import schema as models
+from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, TableRecords
@@ -46,7 +47,7 @@ class TelemetrySource:
     """
 
     def __init__(self, config: models.TelemetrySourceConfig) -> None:
-        self._every_ns = max(round(config.every.total_seconds() * 1e9), 1)
+        self._every_ns = max(to_nanoseconds(config.every), 1)
         self._partition = Partition(f"telemetry-{models.format_duration(config.every)}", 0)
         self._meter = Meter()
         self._assigned = False

@@ -67,12 +67,6 @@ def close(
     return connection.execute(statement).rowcount > 0
 
 
-def close_all(connection: Connection, stream: str, owner: str, ended_ns: int) -> int:
-    """End every open fault of an owner, and return their number."""
-    mine = (FaultRow.stream == stream, FaultRow.owner == owner, FaultRow.ended_ns.is_(None))
-    return connection.execute(update(FaultRow).where(*mine).values(ended_ns=ended_ns)).rowcount
-
-
 def resolve(connection: Connection, stream: str, partition: Partition, ended_ns: int, owner: str = "") -> int:
     """End every open fault of a partition that ``owner`` reads from now on, and return their number.
 
