@@ -1,4 +1,4 @@
-"""What the tests of decoding and windows have in common: streams and batches in a few words."""
+"""Streams and batches for the tests of decoding and event time."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class Bench:
 
 
 def essence(found: Sequence[Anomaly]) -> list[tuple]:
-    """What must be the same however often a run was broken off.
+    """Return the fields that are the same however often a run was interrupted.
 
     (Revisions count commits, and so depend on the batches.)
     """

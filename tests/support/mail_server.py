@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-import threading
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+
+from tests.support.loop_server import LoopServer
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Letter:
         return made
 
 
-class MailServer:
+class MailServer(LoopServer):
     """``hang_up_after``: mails of one connection, after which the server closes it without a word.
 
     ``starttls`` is its TLS context (None: it does not offer it); ``refuse`` the answer to DATA, for
@@ -40,38 +41,13 @@ class MailServer:
     def __init__(
         self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None
     ) -> None:
+        super().__init__()
         self.letters: list[Letter] = []
         self.connections = 0
         self.hang_up_after: int | None = None
         self.refuse = refuse
         self._tls = starttls
         self._password = password
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.port = 0
-
-    def __enter__(self) -> MailServer:
-        self._thread.start()
-        self._started.wait(60)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def say(text: str) -> None:

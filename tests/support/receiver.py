@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.support.loop_server import LoopServer
 
 Answer = Callable[["Received"], bytes]
 
@@ -38,28 +39,16 @@ def answer(status: int = 200, body: bytes = b"ok", **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-class Receiver:
+class Receiver(LoopServer):
     """``behave`` may be changed at any time: it is a response, a function of the request, or a coroutine that
     has the connection to itself.
     """
 
     def __init__(self, behave: Any = None, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.behave: Any = behave if behave is not None else answer()
         self.received: list[Received] = []
         self._tls = tls
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.port = 0
-
-    def __enter__(self) -> Receiver:
-        self._thread.start()
-        self._started.wait(60)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
 
     @property
     def url(self) -> str:
@@ -76,21 +65,6 @@ class Receiver:
             time.sleep(0.01)
         assert len(self.received) >= count, f"{len(self.received)} of {count} requests arrived"
         return self.received
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        )
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -59,7 +59,7 @@ def points_of(x: np.ndarray, first_row: int = 0) -> Points:
 def write_history(
     folder: Path, points: Points, verdicts: Verdicts, names: Sequence[str], stream: str = "plant"
 ) -> str:
-    """What a daemon would have written of them, in the order of time, as one partition; returns the path."""
+    """Write the history that a daemon would write of them, as one partition; return the path."""
     order = np.argsort(points.time, kind="stable")
     p, v = take_points(points, order), verdicts
     per_point = {

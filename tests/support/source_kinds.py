@@ -266,7 +266,7 @@ class Reader:
 
 
 def values_of(records: Records | TableRecords) -> list[bytes | None]:
-    """What was written, whatever the source made of it: tables hold it in their column ``v``."""
+    """Return the values that were written; tables hold them in their column ``v``."""
     if isinstance(records, Records):
         assert len(records.keys) == len(records)
         return list(records.values)
