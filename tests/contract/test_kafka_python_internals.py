@@ -1,5 +1,4 @@
-"""What forewatch uses of kafka-python beyond its documented interface: each such name with the place that
-uses it.
+"""Private names of kafka-python that forewatch uses, each with the module that uses it.
 
 A release that changes one of them fails here, by name, instead of in a daemon. Before the bound of
 ``kafka-python`` in pyproject.toml is raised, this has to pass with the new release, and so have the tests
@@ -55,7 +54,7 @@ def consumer() -> Iterator[Any]:
 
 
 def takes(call: Callable[..., Any], *args: Any, **options: Any) -> bool:
-    """Whether ``call`` may be called so."""
+    """Return True if ``call`` accepts these arguments."""
     try:
         inspect.signature(call).bind(*args, **options)
     except TypeError:
@@ -64,7 +63,7 @@ def takes(call: Callable[..., Any], *args: Any, **options: Any) -> bool:
 
 
 def is_read_from_self(method: Callable[..., Any] | type, name: str) -> bool:
-    """Whether the code looks ``name`` up on the instance, where the source has put its own."""
+    """Return True if the code looks ``name`` up on the instance, where the source replaces it."""
     return f"self.{name}" in inspect.getsource(method)
 
 

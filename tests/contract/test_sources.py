@@ -1,4 +1,4 @@
-"""What every source must do; a new one is done when it passes. Kinds are in ``source_kinds``."""
+"""Contract of every source: a new one is done when it passes. Kinds are in ``source_kinds``."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_paused_partition_waits_and_loses_nothing(make, open_source):
 
 
 def test_pause_seek_resume_reads_from_the_new_place_only(make, open_source):
-    """What the client had fetched ahead before the pause must not come out after it."""
+    """Records that the client fetched before the pause are not returned after it."""
     kind = make()
     kind.write(numbered(5000))
     partition = kind.partitions[0]

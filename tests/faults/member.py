@@ -24,7 +24,7 @@ SERVER.set_forkserver_preload(["tests.faults.warm"])
 
 
 def live(config: Path, folder: Path, trap: Trap | None) -> None:
-    """What runs in the child."""
+    """Run one member in the child process."""
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -44,7 +44,7 @@ class Silent:
 
 @dataclass
 class Figures:
-    """What one scenario did and found. ``problems`` is empty when all is well."""
+    """Figures of one scenario. ``problems`` is empty if there are none."""
 
     scenario: str
     kills: int = 0
@@ -201,7 +201,7 @@ class Stage:
         return {number: len(log.values) for number, log in enumerate(self.logs)}
 
     def _shown(self) -> dict[int, int]:
-        """What the group's offsets in Kafka are, by partition."""
+        """Return the group's offsets in Kafka, by partition."""
         # an older one may not know the broker after an outage
         with closing(connect(KafkaAdminClient, [self.topics.broker], 20)) as admin:
             published_offsets = admin.list_group_offsets({self.group: None})[self.group]
@@ -271,7 +271,7 @@ class Stage:
 
 
 def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
-    """What must be the same in every run: all but revision and the order of writing."""
+    """Return the fields that are the same in every run: all but revision and the order of writing."""
     return {
         str(a.id): (
             *(

@@ -138,7 +138,7 @@ FREEZES = ("advanced", "polled", "before COMMIT", "in COMMIT", "scored", "claime
 
 
 class Diary:
-    """What a member saw, as JSON lines: {"event": …, "at": seconds of the machine's clock, …}."""
+    """Events of a member, as JSON lines: {"event": …, "at": seconds of the machine's clock, …}."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)

@@ -123,7 +123,7 @@ def of(database: Database) -> dict[Any, Anomaly]:
 
 @dataclass
 class Uninterrupted:
-    """What a daemon of today says that has read all of it from the beginning."""
+    """Results of a daemon of today that reads all of the input from the beginning."""
 
     folder: Path
     positions: dict[str, Position]
@@ -166,7 +166,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Pat
 def left(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Shell, Receiver, Database]]:
-    """What 0.1.0 left, upgraded; its webhook is back."""
+    """The upgraded database of 0.1.0, with a webhook that answers again."""
     if request.param == "sqlite":
         url, shown = f"sqlite:///{tmp_path}/forewatch.db", "sqlite:///forewatch.db"
         unzip(OLD / "forewatch.db.gz", tmp_path / "forewatch.db")

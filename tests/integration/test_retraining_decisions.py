@@ -89,7 +89,7 @@ class Stage:
         raise AssertionError(live)
 
     def hurry(self):
-        """What waits for its time is due now."""
+        """Make every waiting job due now."""
         from sqlalchemy import update
 
         from storage.tables.models import JobRow

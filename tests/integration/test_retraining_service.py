@@ -1,4 +1,4 @@
-"""What the daemon's side of retraining does by itself: drifts, schedules, metrics, old versions."""
+"""Retraining in the daemon: drifts, schedules, metrics, old versions."""
 
 from __future__ import annotations
 

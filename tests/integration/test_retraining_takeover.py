@@ -130,7 +130,7 @@ def test_a_crash_after_a_promotion_goes_on_with_the_promoted_one(bench, tmp_path
 
 
 def networks_of(scorer):
-    """Which network each series has, by its name."""
+    """Return the network of each series, by its name."""
     own = scorer.series.state["detector"]["hidden.own"]
     return {name: own[slot].tolist() for slot, name in enumerate(scorer.names()) if name is not None}
 

@@ -1,4 +1,4 @@
-"""What ``forewatch worker`` refuses before it connects."""
+"""Arguments that ``forewatch worker`` refuses before it connects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user reads when a config is wrong, and what comes out when it is right."""
+"""Reading a config: messages about mistakes, and the result of a correct file."""
 
 from __future__ import annotations
 

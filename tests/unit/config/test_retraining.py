@@ -1,4 +1,4 @@
-"""What a user writes about retraining, and what is said of a mistake in it."""
+"""Config keys of retraining, and the messages about mistakes in them."""
 
 from __future__ import annotations
 

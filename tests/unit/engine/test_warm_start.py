@@ -88,7 +88,7 @@ def make(tmp_path: Path, sqlite_template: Path) -> Iterator[type]:
 
 
 def reading(bench: Bench, owner: str = "test") -> Iterator[int]:
-    """What a daemon does before the stream's first poll."""
+    """Read the warm start as a daemon does before the first poll."""
     return read_warm_start(
         bench.database,
         owner,

@@ -1,4 +1,4 @@
-"""Which times are due, and that none of them is lost."""
+"""Due times of schedules; none of them is lost."""
 
 from __future__ import annotations
 
