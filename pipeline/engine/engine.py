@@ -78,6 +78,7 @@ class Engine:
         for partition in poll.revoked:
             self._close_anomalies(partition)
             self._drop_partition(partition)
+            self.parts.faults.release(partition)
         now = time.monotonic()
         self._to_acquire.update(dict.fromkeys(poll.assigned, now))
         self._acquire_due(now)
@@ -366,6 +367,7 @@ class Engine:
             partition,
         )
         self.parts.faults.close(FaultKind.FENCED, partition)  # an event without duration
+        self.parts.faults.release(partition)
         # The group may not know of the loss yet. What it still assigns after a while is acquired again.
         self._schedule_reacquire(partition, REACQUIRE_SECONDS)
 

@@ -192,14 +192,13 @@ class Ownership:
             self._scorer.restore_open(partition, self._open.pop(partition))
 
     def drop(self, partition: Partition) -> None:
-        """Drop the state of a partition that another process may own."""
+        """Drop the state of a partition that is lost or acquired again."""
         self.positions.pop(partition, None)
         self.cursor.pop(partition, None)
         self._open.pop(partition, None)
         if self._history is not None:
             self._history.drop(partition)
         self._scorer.drop(partition)
-        self._faults.release(partition)
 
     def advance_cursor(self, records: AnyRecords) -> None:
         """Move the cursor past a batch. Raises SourceError unless it starts where the last one ended."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.core.errors import SourceError
 from pipeline.core.types import FaultKind, Partition
 from tests.faults.feed import Log, record
 from tests.support.engines import essence
@@ -122,6 +123,28 @@ def test_a_recreated_log_stops_or_starts_again_by_policy(make, logs):
     assert bench.position().counts.read() == len(logs[0].values)
     assert bench.position().identity == bench.log._identity
     assert not [f for f in bench.faults() if f.ended_ns is None], "what is mended is over"
+
+
+def test_retries_of_an_acquisition_are_one_fault(make, logs, monkeypatch):
+    """A fault that ended at each retry would send two messages each time."""
+    bench = make(logs[:1])
+    bench.fill()
+    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
+    engine = bench.engine()
+    identity = engine.parts.source.identity
+
+    def failing(partition: Partition) -> str:
+        raise SourceError(f"{partition}: the log cannot be opened", partition)
+
+    monkeypatch.setattr(engine.parts.source, "identity", failing)
+    for _ in range(5):
+        engine.turn(0.0)
+    (fault,) = [f for f in bench.faults() if f.kind is FaultKind.STUCK_STREAM]
+    assert fault.ended_ns is None
+    monkeypatch.setattr(engine.parts.source, "identity", identity)
+    bench.drain(engine)
+    assert not [f for f in bench.faults() if f.ended_ns is None]
+    assert bench.position().counts.read() == len(logs[0].values)
 
 
 @pytest.mark.parametrize("running", [True, False])
