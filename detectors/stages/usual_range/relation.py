@@ -32,6 +32,9 @@ RANGE_MARGIN, RANGE_DAYS = 0.15, 3.0  # growth of a channel's range by one row a
 GUESS_MARGIN = 0.1
 MAX_DEVIATIONS = 50.0
 SPREAD_FLOOR = 1e-4  # relative to the mean
+#: Largest distance from the mean, in spreads: products of four stay within a float32. A channel that stood still
+#: in the first day has hardly any spread.
+MAX_INPUT_SPREADS = 1e4
 (REL_MEAN, REL_SPREAD, REL_LOW, REL_HIGH, REL_ERROR, REL_DEVIATION, REL_QUARANTINED, REL_FITS) = range(8)
 CLOCK_ROWS, CLOCK_DUE, CLOCK_RANGED = range(3)
 
@@ -76,13 +79,19 @@ def _spread(m, c):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @kernel
+def _standardise(m, x, c):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    z = (x[c] - m[c, REL_MEAN]) / _spread(m, c)
+    return min(max(z, -MAX_INPUT_SPREADS), MAX_INPUT_SPREADS)
+
+
+@kernel
 def _fill_inputs(phi, m, x, j, ranged):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the inputs of channel ``j`` and say whether the others lie in their ranges."""
     at, inside = 0, True
     for c in range(len(x)):
         if c == j or at >= len(phi) - 1:
             continue
-        z = (x[c] - m[c, REL_MEAN]) / _spread(m, c)
+        z = _standardise(m, x, c)
         phi[at], phi[at + 1] = z, z * z
         if ranged and (x[c] < m[c, REL_LOW] or x[c] > m[c, REL_HIGH]):
             inside = False
@@ -186,7 +195,7 @@ def _relate(state, slot, values, every, out):  # type: ignore[no-untyped-def]  #
         due = t[CLOCK_ROWS] >= t[CLOCK_DUE]
         for j in range(len(x)):
             inside = _fill_inputs(phi, m, x, j, t[CLOCK_RANGED] > 0)
-            y, learn = (x[j] - m[j, REL_MEAN]) / _spread(m, j), True
+            y, learn = _standardise(m, x, j), True
             if m[j, REL_FITS] > 0:
                 mean = cross[s, j, -1] / max(moments[s, j, -1], 1.0)
                 error, learn = _judge(m, j, phi, weights[s, j], y, mean, t[CLOCK_ROWS], day)

@@ -85,6 +85,16 @@ def test_the_direction_of_the_spec_is_kept():
     assert not verdicts_of(values, direction="down").flag[21 * ROWS_PER_DAY + 72]
 
 
+def test_a_channel_that_stands_still_in_the_first_day_has_a_relation_later():
+    rng, row = np.random.default_rng(0), np.arange(8 * ROWS_PER_DAY)
+    light = np.where(row < 2 * ROWS_PER_DAY, 0.0, 900 * rng.uniform(0, 1, len(row)))  # a spread of about 1e-9
+    values = np.stack(
+        [light, 20 + rng.normal(0, 1, len(row)), light * 2 + rng.normal(0, 1, len(row))], axis=1
+    )
+    found = verdicts_of(values, "standard", channels=("light", "air", "power"))
+    assert np.isfinite(found.ratio).all()
+
+
 @pytest.mark.parametrize("tier", ["light", "standard"])
 def test_ranges_over_weeks_do_not_depend_on_batches(tier):
     values = shift_plant()
