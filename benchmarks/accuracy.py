@@ -2,8 +2,8 @@
 
 Beside each figure stand those of the yardsticks and the target.
 
-    python -m benchmarks.accuracy [--detector standard] [--sets nab ucr …] [--jobs 1] [--scores DIR] [--out
-    FOLDER]
+    python -m benchmarks.accuracy [--detector standard] [--decision surprise] [--sets nab ucr …] [--jobs 1]
+    [--scores DIR] [--out FOLDER]
 
 Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data
 beside the checkout (``--data``).
@@ -17,6 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from detectors.base import DECISIONS
 from detectors.thresholds import THRESHOLDS
 from pipeline.evaluate import inject, report
 from pipeline.evaluate.code_version import commit
@@ -71,6 +72,7 @@ SETS = {
         "ucr", "labelled", {"UCR accuracy": 0.8, "UCR accuracy, by recording": None, "VUS-PR": None} | EVENTS
     ),
     "kpi": BenchmarkSet("kpi", "labelled", RANKING | EVENTS | {"event F1": 0.75, "median delay, rows": 7.0}),
+    "wsd": BenchmarkSet("wsd", "labelled", EVENTS | {"event F1": 0.75, "median delay, rows": 3.0}),
     "nasa": BenchmarkSet("nasa", "labelled", RANKING | EVENTS),
     "network": BenchmarkSet("network", "labelled", RANKING | EVENTS, "network"),
     "flows": BenchmarkSet("network", "labelled", EVENTS, "network", "flows"),
@@ -92,7 +94,14 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
     scores = options.scores / options.detector / name if options.scores else None
     run = evaluate(
         EvaluationTask(
-            folder, chosen.layout, options.detector, chosen.preset, options.threshold, scores, options.jobs
+            folder,
+            chosen.layout,
+            options.detector,
+            chosen.preset,
+            options.threshold,
+            scores,
+            options.jobs,
+            decision=options.decision,
         )
     )
     summary = summarise(run)
@@ -125,6 +134,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--detector", default="standard")
     parser.add_argument("--threshold", choices=THRESHOLDS, default="static")
+    parser.add_argument("--decision", choices=DECISIONS, default="surprise")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--jobs", type=int, default=1)
@@ -138,7 +148,7 @@ def main() -> None:
     options = arguments()
     configure_logs("warning")
     made = {}
-    print(f"detector {options.detector}, commit {commit()}, seed {SEED}, one default configuration\n")
+    print(f"detector {options.detector}, decision {options.decision}, commit {commit()}, seed {SEED}\n")
     head = ["set", "metric", "all", "half a", "half b", *YARDSTICKS, "target", "met"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
     with tempfile.TemporaryDirectory() as folder:

@@ -51,11 +51,13 @@ class EvaluationTask:
     scores: Path | None = None
     jobs: int = 1
     limit: int | None = None
+    decision: str = "surprise"
 
     @property
     def key(self) -> str:
         """Return everything on which the scores depend."""
-        return f"{self.detector} {self.preset} {self.threshold} {self.layout} {code_digest()}"
+        names = (self.detector, self.preset, self.threshold, self.decision, self.layout)
+        return f"{' '.join(names)} {code_digest()}"
 
 
 @dataclass(slots=True)
@@ -174,7 +176,7 @@ def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
 def _score(
     task: EvaluationTask, batches: list[list[Labelled]], bar: Progress
 ) -> Iterator[tuple[list[Labelled], _Done]]:
-    work = partial(_score_batch, task.detector, task.preset, task.threshold)
+    work = partial(_score_batch, task.detector, task.preset, task.threshold, task.decision)
     if task.jobs <= 1 or len(batches) <= 1:
         results: Iterable[_Done] = map(work, batches)
         yield from _advance(zip(batches, results, strict=True), bar)
@@ -193,17 +195,19 @@ def _advance(
 
 
 @cache
-def _compile(detector: str, preset: str, threshold: str, channels: tuple[str, ...]) -> None:
+def _compile(detector: str, preset: str, threshold: str, decision: str, channels: tuple[str, ...]) -> None:
     """Compile the detector, so that its measured speed excludes compilation."""
     with suppress(Exception):  # a detector that cannot run at all gives an error for each series
         compile_kernels(
             detectors.build(
-                DetectorSpec(tier=detector, preset=preset, channels=channels, threshold=threshold)
+                DetectorSpec(
+                    tier=detector, preset=preset, channels=channels, threshold=threshold, decision=decision
+                )
             )
         )
 
 
-def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelled]) -> _Done:
+def _score_batch(detector: str, preset: str, threshold: str, decision: str, batch: list[Labelled]) -> _Done:
     """Score a batch; if it fails, score each series alone.
 
     One bad series then does not affect the others.
@@ -212,19 +216,18 @@ def _score_batch(detector: str, preset: str, threshold: str, batch: list[Labelle
     if detector in YARDSTICKS:
         scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
         return _Done(scores, {}, time.monotonic() - start)
-    _compile(detector, preset, threshold, batch[0].channels)
+    _compile(detector, preset, threshold, decision, batch[0].channels)
     start = time.monotonic()
     try:
-        return _Done(
-            list(enumerate(score_series(batch, detector, preset, threshold))), {}, time.monotonic() - start
-        )
+        scored = score_series(batch, detector, preset, threshold, decision)
+        return _Done(list(enumerate(scored)), {}, time.monotonic() - start)
     except Exception as error:
         # one series that breaks a detector under development must not stop the run
         if len(batch) == 1:
             errors: dict[str, str] = {}
             _fail(errors, batch[0].name, error)
             return _Done([], errors, time.monotonic() - start)
-    alone = [_score_batch(detector, preset, threshold, [series]) for series in batch]
+    alone = [_score_batch(detector, preset, threshold, decision, [series]) for series in batch]
     pairs = [(i, scores) for i, done in enumerate(alone) for _, scores in done.scores]
     return _Done(
         pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start

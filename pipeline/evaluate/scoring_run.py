@@ -49,11 +49,23 @@ class Scores:
 
 
 def score_series(
-    batch: Sequence[Labelled], detector: str, preset: str, threshold: str = "static"
+    batch: Sequence[Labelled],
+    detector: str,
+    preset: str,
+    threshold: str = "static",
+    decision: str = "surprise",
 ) -> list[Scores]:
     """Score series of the same channels side by side, on the code path of the daemon.
 
-    Rows enter in turn: the first of each series, then the second, and so on.
+    Rows enter in turn: the first of each series, then the second, and so on. The surprise ranks the rows, and
+    the flags are those of ``decision``.
+
+    Args:
+        batch: The series.
+        detector: Name of the detector.
+        preset: Kind of the numbers.
+        threshold: Rule for the surprise of an alarm.
+        decision: Rule that decides an alarm.
     """
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
@@ -70,6 +82,7 @@ def score_series(
         detector=detector,
         preset=preset,
         threshold=threshold,
+        decision=decision,
     )
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))

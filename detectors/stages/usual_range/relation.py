@@ -32,8 +32,8 @@ RANGE_MARGIN, RANGE_DAYS = 0.15, 3.0  # growth of a channel's range by one row a
 GUESS_MARGIN = 0.1
 MAX_DEVIATIONS = 50.0
 SPREAD_FLOOR = 1e-4  # relative to the mean
-#: Largest distance from the mean, in spreads: products of four stay within a float32. A channel that stood still
-#: in the first day has hardly any spread.
+#: Largest distance from the mean, in spreads: products of four stay within a float32. A channel that
+#: stood still in the first day has hardly any spread.
 MAX_INPUT_SPREADS = 1e4
 (REL_MEAN, REL_SPREAD, REL_LOW, REL_HIGH, REL_ERROR, REL_DEVIATION, REL_QUARANTINED, REL_FITS) = range(8)
 CLOCK_ROWS, CLOCK_DUE, CLOCK_RANGED = range(3)
