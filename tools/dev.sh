@@ -58,7 +58,7 @@ case $target in
     test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
-    docs) setup; "$BIN/python" -m pipeline.cli.docs docs; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
+    docs) setup; "$BIN/python" -m pipeline.cli.docs docs; "$BIN/python" -m tools.monitoring; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
     lock)
         setup
         "$BIN/python" -m pip install --quiet uv

@@ -14,7 +14,7 @@ from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from tests.docs.pages import ROOT, blocks, name_of, pages
 
-TOP = "pipeline|detectors|storage|forewatch|tests|benchmarks|tools"
+TOP = "pipeline|detectors|storage|forewatch|tests|benchmarks|tools|deploy"
 _DOTTED = re.compile(rf"`((?:{TOP})(?:\.\w+)+)(?:\(\))?`")
 _PATH = re.compile(rf"`((?:docs|{TOP})/[\w./-]*)(?:::[\w…]+)?`")
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")

@@ -1,0 +1,1 @@
+"""Generator of the Prometheus rules and Grafana dashboards below ``deploy/``."""
