@@ -20,6 +20,7 @@ from pipeline.core.errors import ConfigError, ForewatchError, InputError, Storag
 if TYPE_CHECKING:
     from pipeline.config import Config, Stream, load_config
     from pipeline.services.dataframe import detect
+    from pipeline.services.event_frame import EventColumns, EventModel, fit_events
 
 try:
     __version__ = version("forewatch")
@@ -29,20 +30,26 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = [
     "Config",
     "ConfigError",
+    "EventColumns",
+    "EventModel",
     "ForewatchError",
     "InputError",
     "StorageError",
     "Stream",
     "__version__",
     "detect",
+    "fit_events",
     "load_config",
 ]
 
 #: Public name → module that defines it; imported on first use, because pandas and numba take a second.
 _LAZY = {
     "Config": "pipeline.config",
+    "EventColumns": "pipeline.services.event_frame",
+    "EventModel": "pipeline.services.event_frame",
     "Stream": "pipeline.config",
     "detect": "pipeline.services.dataframe",
+    "fit_events": "pipeline.services.event_frame",
     "load_config": "pipeline.config",
 }
 

@@ -82,12 +82,25 @@ class FrozenLSTM:
         not depend on the number of series in a batch. Results differ by about 1e-7 with the composition of
         the batch.
         """
-        order, sizes, first = pack(slot)
-        last_h, last_c = h[first], c[first]  # (B, H)
-        hidden = np.empty((len(slot), HIDDEN), np.float32)
-        _recur(inputs, order, sizes, (self._weights, self._bias), (last_h, last_c), hidden)
-        h[first], c[first] = last_h, last_c
-        return hidden
+        return run_layer((self._weights, self._bias), inputs, slot, h, c)
+
+
+def run_layer(gates: tuple[Floats, Floats], inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
+    """Advance series by one layer; return the hidden state after each point (N, H).
+
+    Args:
+        gates: Weights (F + H, 4H), inputs first, and bias (4H,).
+        inputs: (N, F) of the points.
+        slot: (N,) of the points.
+        h: Hidden states (S, H), changed in place.
+        c: Cell states (S, H), changed in place.
+    """
+    order, sizes, first = pack(slot)
+    last_h, last_c = h[first], c[first]  # (B, H)
+    hidden = np.empty((len(slot), h.shape[1]), np.float32)
+    _recur(inputs, order, sizes, gates, (last_h, last_c), hidden)
+    h[first], c[first] = last_h, last_c
+    return hidden
 
 
 def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:

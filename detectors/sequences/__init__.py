@@ -1,0 +1,1 @@
+"""Detection in sequences of discrete events."""

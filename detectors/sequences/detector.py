@@ -1,0 +1,211 @@
+"""Detection of unexpected, missing and new events in sequences."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import artifacts
+from detectors.base import State
+from detectors.channel_batch import Ints
+from detectors.jit import kernel
+from detectors.sequences.frozen_lstm import FrozenEmbeddingLSTM
+from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
+
+ARCHITECTURE: Final = "embedding_lstm"
+RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
+MIN_P_VALUE: Final = 1e-30
+
+
+class EventCause(IntEnum):
+    """Reason of an alarm in a sequence of events. The numbers are stored: append only."""
+
+    NONE = 0
+    UNEXPECTED_EVENT = 1
+    MISSING_EVENT = 2
+    NEW_EVENT = 3
+
+
+@dataclass(slots=True)
+class Events:
+    """N events in the order of time within each key.
+
+    slot   (N,) int32  row of the state
+    token  (N,) int32  number of the vocabulary, ``BOUNDARY`` at the end of a session
+    """
+
+    slot: NDArray[np.int32]
+    token: NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class EventVerdicts:
+    """Verdicts on N events, in the order of the events.
+
+    probability     (N,)    float32  of the event, given the events before it
+    surprise        (N,)    float32  −log10 of the probability of an event that is at most as probable
+    flag            (N,)    bool     the surprise reaches the limit
+    cause           (N,)    uint8    EventCause of a flagged event
+    expected        (N, 3)  int32    tokens of the most probable events
+    expected_probability (N, 3) float32
+    recent          (N, 10) int32    tokens before the event, the last one at the end; −1: none
+    """
+
+    probability: NDArray[np.float32]
+    surprise: NDArray[np.float32]
+    flag: NDArray[np.bool_]
+    cause: NDArray[np.uint8]
+    expected: NDArray[np.int32]
+    expected_probability: NDArray[np.float32]
+    recent: NDArray[np.int32]
+
+
+class EventDetector(Protocol):
+    """One configured detector of a stream of events."""
+
+    vocabulary: Vocabulary
+    version: str
+
+    def initial(self, n: int) -> State:
+        """Return the state of ``n`` new keys."""
+        ...
+
+    def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
+        """Advance the keys of ``events`` and return their state and verdicts.
+
+        The verdict on an event uses this event and earlier events of its key only.
+        """
+        ...
+
+
+class NextEventDetector:
+    """Embedding → LSTM → Dense → softmax, with a limit on the surprise of an event."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        tensors: dict[str, NDArray[Any]],
+        *,
+        limit: float,
+        temperature: float = 1.0,
+        unknown_probability: float = 1e-4,
+    ) -> None:
+        """Freeze the weights.
+
+        Args:
+            vocabulary: Codes with their numbers.
+            tensors: Weights with the names of ``EmbeddingLSTM.state_dict``.
+            limit: Surprise from which on an event is an alarm.
+            temperature: Divisor of the logits.
+            unknown_probability: Probability of a code that is not in the vocabulary.
+        """
+        self.vocabulary, self.limit = vocabulary, limit
+        self.temperature, self.unknown_probability = temperature, unknown_probability
+        self.tensors = tensors
+        self._network = FrozenEmbeddingLSTM(tensors, temperature, unknown_probability)
+        self.version = self._hash()
+
+    def initial(self, n: int) -> State:
+        """Return the state of ``n`` new keys.
+
+        h and c (n, layers, H), recent tokens (n, 10).
+        """
+        return self._network.initial(n) | {"recent": np.full((n, RECENT_EVENTS), -1, np.int32)}
+
+    def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
+        """Advance the keys of ``events``, whose state is changed in place."""
+        before = self._network.step(state, events.slot, events.token)
+        probability, p_value, expected, expected_probability = self._network.score(before, events.token)
+        surprise = -np.log10(np.clip(p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
+        flag = surprise >= self.limit
+        cause = np.where(
+            events.token == BOUNDARY,
+            EventCause.MISSING_EVENT,
+            np.where(events.token == UNKNOWN, EventCause.NEW_EVENT, EventCause.UNEXPECTED_EVENT),
+        )
+        return state, EventVerdicts(
+            probability,
+            surprise,
+            flag,
+            np.where(flag, cause, EventCause.NONE).astype(np.uint8),
+            expected,
+            expected_probability,
+            recent_tokens(state["recent"], events.slot, events.token),
+        )
+
+    def save(self, path: str) -> str:
+        """Write two files and return the digest. Raises ArtifactError."""
+        manifest = {
+            "architecture": ARCHITECTURE,
+            "codes": list(self.vocabulary.codes),
+            "limit": self.limit,
+            "temperature": self.temperature,
+            "unknown_probability": self.unknown_probability,
+        }
+        return artifacts.save(path, self.tensors, manifest)
+
+    @classmethod
+    def load(cls, path: str, digest: str | None = None) -> NextEventDetector:
+        """Read what ``save`` wrote.
+
+        Raises ArtifactError if the files cannot be used.
+        """
+        saved = artifacts.load(path, digest)
+        about = saved.manifest
+        if about.get("architecture") != ARCHITECTURE:
+            raise artifacts.ArtifactError(
+                f"{path} is a {about.get('architecture')}, not an {ARCHITECTURE}: train a model of events"
+            )
+        numbers = {name: float(about[name]) for name in ("limit", "temperature", "unknown_probability")}
+        return cls(Vocabulary(about["codes"]), dict(saved.tensors), **numbers)
+
+    def _hash(self) -> str:
+        digest = hashlib.sha256(repr((self.limit, self.temperature, self.unknown_probability)).encode())
+        digest.update("\0".join(self.vocabulary.codes).encode())
+        for name in sorted(self.tensors):
+            digest.update(np.ascontiguousarray(self.tensors[name], np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def recent_tokens(state: Ints, slot: Ints, token: Ints) -> NDArray[np.int32]:
+    """Return the tokens before each event (N, 10).
+
+    ``state`` (S, 10) is updated in place. A boundary empties the list of its key.
+    """
+    out = np.empty((len(slot), RECENT_EVENTS), np.int32)
+    _shift_recent(state, slot, token, out)
+    return out
+
+
+@kernel
+def _shift_recent(state, slot, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    for row in range(len(slot)):
+        recent = state[slot[row]]
+        out[row] = recent
+        if token[row] == BOUNDARY:
+            recent[:] = -1
+        else:
+            for k in range(len(recent) - 1):
+                recent[k] = recent[k + 1]
+            recent[-1] = token[row]
+
+
+def conformal_limit(surprises: NDArray[np.floating[Any]] | Sequence[float], rate: float) -> float:
+    """Return the limit that a share of ``rate`` of the normal values reaches.
+
+    It is the conformal quantile of ``surprises`` (n,) of normal data that were not used in the fit (Vovk et
+    al., "Algorithmic learning in a random world", 2005). With fewer than 1 / ``rate`` values the tail is
+    continued as that of a p-value: one decade of surprise for one decade of rate.
+    """
+    ordered = np.sort(np.asarray(surprises, np.float64))
+    n = len(ordered)
+    place = int(np.ceil((n + 1) * (1.0 - rate)))
+    if place <= n:
+        return float(np.nextafter(np.float32(ordered[place - 1]), np.float32(np.inf)))
+    return float(ordered[-1] + np.log10(1.0 / (rate * (n + 1))))

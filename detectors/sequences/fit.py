@@ -1,0 +1,93 @@
+"""From normal sequences of codes to a detector with a calibrated limit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.sequences.detector import Events, NextEventDetector, conformal_limit
+from detectors.sequences.embedding_lstm import EmbeddingLSTMConfig
+from detectors.sequences.training import TrainingReport, held_out_rows, train
+from detectors.sequences.vocabulary import BOUNDARY, MAX_CODES, Vocabulary
+
+#: Share of normal sessions, or of normal events where there are no sessions, that may raise an alarm.
+SESSION_ALARM_RATE: Final = 0.01
+EVENT_ALARM_RATE: Final = 1e-4
+DEFAULT_SIZE: Final = (32, 64, 1)  # embedding, hidden units, layers
+
+
+def fit_detector(
+    sequences: Sequence[Sequence[str]],
+    *,
+    sessions: bool = True,
+    alarm_rate: float | None = None,
+    size: tuple[int, int, int] = DEFAULT_SIZE,
+    seed: int = 0,
+) -> tuple[NextEventDetector, TrainingReport]:
+    """Fit vocabulary, network and limit to normal sequences.
+
+    Args:
+        sequences: Codes of one session or key each, in the order of time.
+        sessions: Sequences are whole sessions: an end that comes too early is an alarm.
+        alarm_rate: Share of normal sessions (of normal events without sessions) that may raise an alarm.
+        size: Length of the vector of a code, units of an LSTM layer, and LSTM layers.
+        seed: Seed of weights, held-out part and batches.
+
+    Returns:
+        The detector and the report of the training.
+
+    Raises:
+        ValueError: there are too few sequences.
+    """
+    kept_out = set(held_out_rows(len(sequences), seed).tolist())
+    counts = Counter(code for row, one in enumerate(sequences) if row not in kept_out for code in one)
+    vocabulary = Vocabulary(
+        [code for code, _ in sorted(counts.items(), key=lambda p: (-p[1], p[0]))[:MAX_CODES]]
+    )
+    tokens = [vocabulary.encode(one) for one in sequences]
+    config = EmbeddingLSTMConfig(len(vocabulary), *size)
+    network, report = train(tokens, config, sessions=sessions, seed=seed)
+    tensors = {name: value.numpy().astype(np.float32) for name, value in network.state_dict().items()}
+    unknown = unknown_probability(counts)
+    made = NextEventDetector(
+        vocabulary, tensors, limit=np.inf, temperature=report.temperature, unknown_probability=unknown
+    )
+    surprises = _held_out_surprises(made, [tokens[row] for row in report.held_out], sessions)
+    rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
+    limit = conformal_limit(surprises, rate)
+    detector = NextEventDetector(
+        vocabulary, tensors, limit=limit, temperature=report.temperature, unknown_probability=unknown
+    )
+    return detector, report
+
+
+def unknown_probability(counts: Counter[str]) -> float:
+    """Return the probability that the next event has a code that was never seen.
+
+    It is the share of codes that were seen once (Good, "The population frequencies of species and the
+    estimation of population parameters", Biometrika 1953), at least that of half an event.
+    """
+    total = sum(counts.values())
+    return (sum(1 for count in counts.values() if count == 1) + 0.5) / (total + 1.0)
+
+
+def _held_out_surprises(
+    detector: NextEventDetector, sequences: Sequence[NDArray[np.int32]], sessions: bool
+) -> NDArray[np.float64]:
+    """Return the largest surprise of each session.
+
+    Without sessions, return the surprise of each event.
+    """
+    ends = [np.r_[one, BOUNDARY].astype(np.int32) if sessions else one for one in sequences]
+    slot = np.repeat(np.arange(len(ends), dtype=np.int32), [len(one) for one in ends])
+    _, verdicts = detector.step(detector.initial(len(ends)), Events(slot, np.concatenate(ends)))
+    surprise = verdicts.surprise.astype(np.float64)
+    if not sessions:
+        return surprise
+    largest = np.zeros(len(ends))
+    np.maximum.at(largest, slot, surprise)
+    return largest

@@ -1,0 +1,134 @@
+"""Codes of raw log lines: the template of a line, learned online.
+
+Templates come from Drain (He et al., "Drain: an online log parsing approach with fixed depth tree", ICWS
+2017) as implemented by drain3. Numbers, addresses, paths and identifiers are masked before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+from drain3.drain import Drain, LogCluster
+from drain3.masking import LogMasker, MaskingInstruction
+
+MAX_TEMPLATES: Final = 4096  # further templates get the code OVERFLOW
+MAX_LINE_CHARS: Final = 2000  # the rest of a line is ignored
+SIMILARITY: Final = 0.5  # least share of equal words of a line and its template
+TREE_DEPTH: Final = 5
+ID_BYTES: Final = 5
+
+OVERFLOW: Final = "other"
+EMPTY: Final = "empty"
+
+_BEFORE, _AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
+MASKS: Final = (
+    (r"(?<![\w.])/(?:[\w.@+~-]+/)+[\w.@+~-]*", "PATH"),
+    (rf"{_BEFORE}[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{_AFTER}", "UUID"),
+    (rf"{_BEFORE}(?:[0-9a-fA-F]{{2}}:){{5,}}[0-9a-fA-F]{{2}}{_AFTER}", "MAC"),
+    (rf"(?:,?/?{_BEFORE}(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?::\d+)?{_AFTER})+", "IP"),
+    (rf"{_BEFORE}0[xX][0-9a-fA-F]+{_AFTER}", "HEX"),
+    (r"(?<![A-Za-z])-?\d+(?:[.,]\d+)*(?![A-Za-z])", "NUM"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template with its stable code and the number of its lines."""
+
+    code: str
+    text: str
+    lines: int
+
+
+class LogTemplates:
+    """Templates of one stream.
+
+    The code of a template is a hash of the first line that made it, so it does not change when the template
+    becomes more general, and is the same after a restart.
+    """
+
+    def __init__(self, masks: Iterable[tuple[str, str]] = MASKS, most: int = MAX_TEMPLATES) -> None:
+        """Begin without a template.
+
+        Args:
+            masks: Regular expressions, and the word that replaces a match.
+            most: Largest number of templates.
+
+        Raises:
+            ValueError: a mask is not a regular expression.
+        """
+        try:
+            self._masker = LogMasker([MaskingInstruction(p, word) for p, word in masks], "<", ">")
+        except re.error as error:
+            raise ValueError(f"mask {error.pattern!r} is not a regular expression: {error}") from error
+        self._most = most
+        self._drain = Drain(depth=TREE_DEPTH, sim_th=SIMILARITY)
+        self._codes: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Return the number of templates."""
+        return len(self._codes)
+
+    def code(self, line: str) -> str:
+        """Return the code of the template of a line, which is learned if it is new.
+
+        ``OVERFLOW`` stands for a line without a template when there are as many as allowed, ``EMPTY`` for a
+        line without a word.
+        """
+        masked = self._masker.mask(line[:MAX_LINE_CHARS]).strip()
+        if not masked:
+            return EMPTY
+        if len(self._codes) >= self._most and self._search(masked) is None:
+            return OVERFLOW
+        cluster, change = self._drain.add_log_message(masked)
+        if change == "cluster_created":
+            self._add(cluster, self._unused_code(masked))
+        return self._codes[cluster.cluster_id]
+
+    def templates(self) -> list[Template]:
+        """Return all templates, the most frequent first."""
+        found = [
+            Template(self._codes[cluster.cluster_id], cluster.get_template(), cluster.size)
+            for cluster in self._drain.clusters
+        ]
+        return sorted(found, key=lambda one: (-one.lines, one.code))
+
+    def state(self) -> list[list[Any]]:
+        """Return what ``restore`` needs, as JSON values."""
+        return [
+            [self._codes[cluster.cluster_id], cluster.size, list(cluster.log_template_tokens)]
+            for cluster in sorted(self._drain.clusters, key=lambda one: one.cluster_id)
+        ]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Continue from ``state``; the templates so far are dropped."""
+        self._drain = Drain(depth=TREE_DEPTH, sim_th=SIMILARITY)
+        self._codes, self._numbers = {}, {}
+        for code, size, tokens in state:
+            self._drain.clusters_counter += 1
+            cluster = LogCluster(tokens, self._drain.clusters_counter)
+            cluster.size = size
+            self._drain.id_to_cluster[cluster.cluster_id] = cluster
+            self._drain.add_seq_to_prefix_tree(self._drain.root_node, cluster)
+            self._add(cluster, code)
+
+    def _search(self, masked: str) -> LogCluster | None:
+        tokens = self._drain.get_content_as_tokens(masked)
+        return self._drain.tree_search(self._drain.root_node, tokens, self._drain.sim_th, False)
+
+    def _add(self, cluster: LogCluster, code: str) -> None:
+        self._codes[cluster.cluster_id] = code
+        self._numbers[code] = cluster.cluster_id
+
+    def _unused_code(self, masked: str) -> str:
+        salt = 0
+        while True:
+            code = blake2b(f"{masked}{'#' * salt}".encode(errors="replace"), digest_size=ID_BYTES).hexdigest()
+            if code not in self._numbers:
+                return code
+            salt += 1
