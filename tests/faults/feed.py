@@ -19,6 +19,9 @@ LATENESS_S = 3
 LIMIT = 100.0
 SPIKE = 500.0
 TIDE_S = 60
+JUMP_S = 900
+#: Seconds after a jump until each series has released a point: what is older is late from then on.
+SETTLED_S = 15
 
 
 @dataclass(slots=True)
@@ -46,14 +49,37 @@ def record(series: str, second: float, value: float) -> bytes:
     return json.dumps({"s": series, "t": START_MS + round(second * 1000), "v": value}).encode()
 
 
-def make_log(partition: int, seconds: int, series: int = 4, seed: int = 1, first_second: int = 0) -> Log:
-    """About ``seconds × series`` records; every series has a spike of some points every 40 seconds or so."""
+def make_log(
+    partition: int,
+    seconds: int,
+    series: int = 4,
+    seed: int = 1,
+    first_second: int = 0,
+    jump_every: int | None = None,
+) -> Log:
+    """About ``seconds × series`` records; every series has a spike of some points every 40 seconds or so.
+
+    Args:
+        partition: Number of the partition.
+        seconds: Ticks of each series.
+        series: Number of series.
+        seed: Seed of the values.
+        first_second: Event time of the first tick.
+        jump_every: After so many ticks, event time jumps ahead, and then some records come from before.
+    """
     rng = random.Random(f"{seed}/{partition}")
     log = Log()
     spikes = [_spikes(rng, seconds) for _ in range(series)]
     waiting: list[tuple[float, bytes]] = []  # those that come out of order, within the lateness
+    jumped = 0
     for second in range(seconds):
-        now = first_second + second
+        if jump_every and second and second % jump_every == 0:
+            jumped += JUMP_S
+            for _, point in waiting:
+                log.add(point, "scored")
+            waiting.clear()
+        now = first_second + second + jumped
+        settled = not jumped or second % (jump_every or 1) > SETTLED_S
         for one in range(series):
             name = f"p{partition}-{one}"
             normal = 20 + 3 * math.sin(now / 10 + one) + rng.gauss(0, 0.3)
@@ -67,14 +93,17 @@ def make_log(partition: int, seconds: int, series: int = 4, seed: int = 1, first
                 log.add(point, "duplicate")
             elif luck < 0.04:
                 log.add(_poison(rng, name, now), "dead_lettered")
-            elif luck < 0.045 and second > 20:
+            elif luck < 0.045 and second > 20 and settled:
                 log.add(record(name, now - 10 - 1e-3 * one, 21.0), "late")
+        if jumped and second % (jump_every or 1) == SETTLED_S + 1:
+            for one in range(series):
+                log.add(record(f"p{partition}-{one}", now - JUMP_S // 2, 20.0), "late")
         for due, point in [w for w in waiting if w[0] <= now]:
             log.add(point, "scored")
             waiting.remove((due, point))
     for _, point in waiting:
         log.add(point, "scored")
-    log.add(record(f"p{partition}-tide", first_second + seconds + TIDE_S, 1.0), "scored")
+    log.add(record(f"p{partition}-tide", first_second + seconds + jumped + TIDE_S, 1.0), "scored")
     return log
 
 

@@ -1,7 +1,9 @@
-"""The long fault run: ``python -m tests.faults.long --minutes 10`` prints a table and one JSON line.
+"""The long fault run: ``python -m tests.faults.long --minutes 20`` prints a table and one JSON line.
 
 Storms with other seeds, numbers of members and batch sizes follow each other on one broker and one PostgreSQL
-until the time is over; each must balance its account. Exit code 1 if one does not.
+until the time is over; each must balance its account. Every second storm is the one with all troubles: both
+servers restart, a member has a wrong address, snapshots are damaged, clocks are wrong, event time jumps, and a
+receiver compares its messages with the anomalies. Exit code 1 if an account does not balance.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -22,8 +25,10 @@ from typing import Any
 from tests.faults.feed import make_log
 from tests.faults.stage import Figures, Stage
 from tests.faults.storm import storm
-from tests.support.kafka_server import Topics, running_broker
+from tests.faults.troubles import Troubles
+from tests.support.kafka_server import Topics, faulty_broker
 from tests.support.postgres_server import create_database, running_postgres
+from tests.support.receiver import Receiver
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,18 @@ class Scenario:
     kills: int
     freezes: int
     changes: dict[str, Any]
+    troubles: bool = False
 
 
+ALL_TROUBLES = Scenario(
+    "three members, all troubles",
+    3,
+    6,
+    14,
+    5,
+    {"alerts": {"max_age": None, "storm": None, "budget": None}},
+    troubles=True,
+)
 SCENARIOS = (
     Scenario("one member after the other", 1, 2, 10, 0, {}),
     Scenario("two members", 2, 3, 12, 4, {}),
@@ -45,20 +60,30 @@ SCENARIOS = (
 )
 
 
+#: Figures that are added up.
+SUMS = ("kills", "freezes", "records", "lost", "twice", "conflicting", "anomalies", "untold", "fenced")
+
+
 def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[Figures]:
     """One ``Figures`` per storm, until the time is over (each scenario at least once)."""
-    with running_broker(folder / "kafka") as broker, running_postgres() as postgres:
-        topics = Topics(broker)
+    with faulty_broker(folder / "kafka") as broker, running_postgres() as postgres:
+        topics = Topics(broker.address)
         deadline = time.monotonic() + 60 * minutes
         for number, scenario in _rounds(deadline, scenarios):
-            logs = [make_log(n, 400, seed=number) for n in range(scenario.partitions)]
+            jump_every = 60 if scenario.troubles else None
+            logs = [make_log(n, 400, seed=number, jump_every=jump_every) for n in range(scenario.partitions)]
             url = create_database(postgres)
             stage = Stage(
                 folder / f"storm{number}", topics, url, logs, name=scenario.name, **scenario.changes
             )
             stage.database.upgrade()
             try:
-                storm(stage, scenario.kills, scenario.freezes, members=scenario.members, seed=number)
+                with Receiver() as receiver:
+                    troubles = (
+                        Troubles(stage, broker, postgres, receiver, number) if scenario.troubles else None
+                    )
+                    kills, freezes = scenario.kills, scenario.freezes
+                    storm(stage, kills, freezes, members=scenario.members, seed=number, troubles=troubles)
                 yield stage.account()
             finally:
                 stage.close()
@@ -67,17 +92,25 @@ def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS)
 
 
 def _rounds(deadline: float, scenarios: Sequence[Scenario]) -> Iterator[tuple[int, Scenario]]:
+    """Yield the number and the scenario of each storm."""
     number = 0
     while number < len(scenarios) or time.monotonic() < deadline:
         yield number, scenarios[number % len(scenarios)]
         number += 1
 
 
+def _plan(only: str | None) -> list[Scenario]:
+    """Return the scenarios of a round: the one with all troubles before each of the others."""
+    every = [one for scenario in SCENARIOS for one in (ALL_TROUBLES, scenario)]
+    return every if only is None else [one for one in (ALL_TROUBLES, *SCENARIOS) if one.name == only]
+
+
 def table(found: list[Figures]) -> str:
     """A row a scenario, in Markdown."""
     lines = [
-        "| scenario | storms | kills | freezes | records | lost | twice | fenced | takeover p50 | takeover p95 | takeover max |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| scenario | storms | kills | freezes | records | lost | twice | conflicting | anomalies with alerts | untold "
+        "| fenced | takeover p50 | takeover p95 | takeover max |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(figures.scenario for figures in found):
         group = [figures for figures in found if figures.scenario == name]
@@ -86,10 +119,7 @@ def table(found: list[Figures]) -> str:
 
 
 def _row(name: str, group: list[Figures]) -> str:
-    sums = [
-        sum(getattr(f, field) for f in group)
-        for field in ("kills", "freezes", "records", "lost", "twice", "fenced")
-    ]
+    sums = [sum(getattr(f, field) for f in group) for field in SUMS]
     takeovers = [seconds for figures in group for seconds in figures.takeovers]
     return (
         "| "
@@ -105,6 +135,19 @@ def _row(name: str, group: list[Figures]) -> str:
     )
 
 
+def _recoveries(found: list[Figures]) -> dict[str, dict[str, float]]:
+    """Return p50, p95, maximum and number of the times to the next commit, by kind of trouble."""
+    every: dict[str, list[float]] = {}
+    for figures in found:
+        for name, some in figures.recoveries.items():
+            every.setdefault(name, []).extend(some)
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    return {
+        name: {key: round(at(some, share), 2) for key, share in shares.items()} | {"times": len(some)}
+        for name, some in every.items()
+    }
+
+
 def at(seconds: list[float], share: float) -> float:
     """Return the smallest of ``seconds`` that at least ``share`` of them do not exceed."""
     return sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
@@ -113,16 +156,18 @@ def at(seconds: list[float], share: float) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=[scenario.name for scenario in SCENARIOS])
+    parser.add_argument("--only", choices=[scenario.name for scenario in (ALL_TROUBLES, *SCENARIOS)])
     options = parser.parse_args()
-    scenarios = [one for one in SCENARIOS if options.only in (None, one.name)]
+    began = time.monotonic()
+    scenarios = _plan(options.only)
     folder = Path(tempfile.mkdtemp(prefix="forewatch-faults-"))
     found: list[Figures] = []
     try:
         for figures in run(options.minutes, folder, scenarios):
             found.append(figures)
             print(
-                f"{figures.scenario}: {figures.kills} kills, {figures.freezes} freezes, problems: {figures.problems or 'none'}",
+                f"{time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}: {figures.scenario}: {figures.kills} kills, "
+                f"{figures.freezes} freezes, {figures.anomalies} anomalies with alerts, problems: {figures.problems or 'none'}",
                 file=sys.stderr,
             )
     finally:
@@ -131,10 +176,12 @@ def main() -> int:
     print(table(found))
     print("\nphases: " + ", ".join(f"{name} {count}" for name, count in sorted(phases.items())))
     problems = [problem for figures in found for problem in figures.problems]
-    totals = {
-        field: sum(getattr(f, field) for f in found)
-        for field in ("kills", "freezes", "records", "lost", "twice", "fenced")
-    }
+    totals = {field: sum(getattr(f, field) for f in found) for field in SUMS}
+    recoveries = _recoveries(found)
+    troubles: Counter[str] = sum((figures.troubles for figures in found), Counter())
+    print("\ntroubles: " + ", ".join(f"{name} {count}" for name, count in sorted(troubles.items())))
+    for name, seconds in recoveries.items():
+        print(f"seconds to the next commit after {name}: {seconds}")
     takeovers = [seconds for figures in found for seconds in figures.takeovers]
     print(
         json.dumps(
@@ -145,6 +192,9 @@ def main() -> int:
                 "takeover_p50_s": round(at(takeovers, 0.5), 3),
                 "takeover_p95_s": round(at(takeovers, 0.95), 3),
                 "takeover_max_s": round(max(takeovers), 3),
+                "recoveries_s": recoveries,
+                "load": os.getloadavg(),
+                "seconds": round(time.monotonic() - began),
                 "problems": problems,
             }
         )

@@ -20,16 +20,20 @@ import psutil
 from tests.faults.traps import Diary, Trap, arm
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.faults.warm"])
+SERVER.set_forkserver_preload(["tests.faults.skewed_clock", "tests.faults.warm"])
 
 
-def live(config: Path, folder: Path, trap: Trap | None) -> None:
+def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None) -> None:
     """Run one member in the child process."""
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     diary = Diary(folder / "diary")
     diary.keep()
+    if clock is not None:
+        from tests.faults.skewed_clock import CLOCK
+
+        CLOCK.file = clock
     if trap is not None:
         arm(trap)
     from pipeline.daemon.daemon import run_daemon
@@ -41,18 +45,27 @@ def live(config: Path, folder: Path, trap: Trap | None) -> None:
 
 
 class Member:
-    """The parent's side of one member. ``folder`` gets its output and its diary."""
+    """The parent's side of one member. ``folder`` gets its output and its diary.
 
-    def __init__(self, config: Path, folder: Path, trap: Trap | None = None) -> None:
+    ``clock``: file with the seconds by which its clock is wrong.
+    """
+
+    def __init__(
+        self, config: Path, folder: Path, trap: Trap | None = None, clock: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         self.trap = trap
         self.started = time.monotonic()
         self.thawed: float | None = None
         self.bored = False  # it was killed because its trap did not spring
-        self._process: Any = SERVER.Process(target=live, args=(config, folder, trap), name=folder.name)
+        self._process: Any = SERVER.Process(target=live, args=(config, folder, trap, clock), name=folder.name)
         self._process.start()
         self._looked = psutil.Process(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._looked.pid
 
     @property
     def exitcode(self) -> int | None:

@@ -53,7 +53,12 @@ class Figures:
     lost: int = 0
     twice: int = 0
     fenced: int = 0
+    untold: int = 0
+    conflicting: int = 0
+    anomalies: int = 0
     takeovers: list[float] = field(default_factory=list)
+    recoveries: dict[str, list[float]] = field(default_factory=dict)
+    troubles: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -77,7 +82,11 @@ class Stage:
         self.database = Database(load_config(self.config).database)
         self.members: list[Member] = []
         self.sent = [0] * len(logs)
-        self._allowed = 0.0  # share of each log that may be sent
+        self.strangers: list[Member] = []  # members of another config; they own nothing
+        self.clocks: Path | None = None  # folder of the offsets of the members' clocks
+        self.outages: list[tuple[float, float]] = []  # of a server, on the monotonic clock
+        self.quiet = threading.Lock()  # held while nothing may be sent
+        self.allowed = 0.0  # share of each log that may be sent
         self._done = threading.Event()
         self._wake = threading.Event()
         self._number = itertools.count()
@@ -92,14 +101,16 @@ class Stage:
         return path
 
     def member(self, trap: Trap | None = None) -> Member:
-        self.members.append(Member(self.config, self.folder / f"member{next(self._number)}", trap))
+        name = f"member{next(self._number)}"
+        clock = None if self.clocks is None else self.clocks / name
+        self.members.append(Member(self.config, self.folder / name, trap, clock))
         return self.members[-1]
 
     # ------------------------------------------------------------------------------------------------ records
 
     def allow(self, share: float) -> None:
         """Let the sender go on, a little at a time, up to ``share`` of every log."""
-        self._allowed = max(self._allowed, share)
+        self.allowed = max(self.allowed, share)
         self._wake.set()
 
     def _send(self) -> None:
@@ -107,9 +118,10 @@ class Stage:
             busy = False
             for number, log in enumerate(self.logs):
                 start = self.sent[number]
-                stop = min(start + 40, round(len(log.values) * self._allowed))
+                stop = min(start + 40, round(len(log.values) * self.allowed))
                 if start < stop:
-                    self.topics.produce(self.topic, log.values[start:stop], number)
+                    with self.quiet:
+                        self.topics.produce(self.topic, log.values[start:stop], number)
                     self.sent[number] = stop
                     busy = True
             if not busy:
@@ -169,14 +181,23 @@ class Stage:
         figures.records = sum(len(log.values) for log in self.logs)
         for member in self.members:
             if member.thawed is None:  # the clock of a frozen one goes on
-                figures.takeovers += [event["seconds"] for event in member.events("takeover")]
+                figures.takeovers += [
+                    event["seconds"] for event in member.events("takeover") if not self._in_outage(event)
+                ]
             figures.fenced += len(member.events("fenced"))
         self._check_positions()
         self._check_rows()
         self._check_against_backfill()
         return figures
 
+    def _in_outage(self, takeover: dict[str, Any]) -> bool:
+        """Return True if a server was away during a takeover."""
+        since, until = takeover["at"] - takeover["seconds"], takeover["at"]
+        return any(began < until and since < over for began, over in self.outages)
+
     def _problem(self, found: object, wanted: object, what: str) -> None:
+        if isinstance(found, Counter) and isinstance(wanted, Counter):
+            found, wanted = found - wanted, wanted - found
         if found != wanted:
             self.figures.problems.append(f"{what}: {found!r}, and not {wanted!r}")
 
@@ -264,7 +285,7 @@ class Stage:
 
     def close(self) -> None:
         self._done.set()
-        for member in self.members:
+        for member in [*self.members, *self.strangers]:
             if member.exitcode is None:
                 member.kill()
         self.database.close()
