@@ -65,7 +65,7 @@ SUMS = ("kills", "freezes", "records", "lost", "twice", "conflicting", "anomalie
 
 
 def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS) -> Iterator[Figures]:
-    """One ``Figures`` per storm, until the time is over (each scenario at least once)."""
+    """Yield the figures of each storm, until the time is over."""
     with faulty_broker(folder / "kafka") as broker, running_postgres() as postgres:
         topics = Topics(broker.address)
         deadline = time.monotonic() + 60 * minutes
@@ -94,7 +94,7 @@ def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS)
 def _rounds(deadline: float, scenarios: Sequence[Scenario]) -> Iterator[tuple[int, Scenario]]:
     """Yield the number and the scenario of each storm."""
     number = 0
-    while number < len(scenarios) or time.monotonic() < deadline:
+    while not number or time.monotonic() < deadline:
         yield number, scenarios[number % len(scenarios)]
         number += 1
 
