@@ -75,9 +75,7 @@ def make_log(
     for second in range(seconds):
         if jump_every and second and second % jump_every == 0:
             jumped += JUMP_S
-            for _, point in waiting:
-                log.add(point, "scored")
-            waiting.clear()
+            _release(log, waiting, math.inf)
         now = first_second + second + jumped
         settled = not jumped or second % (jump_every or 1) > SETTLED_S
         for one in range(series):
@@ -96,15 +94,24 @@ def make_log(
             elif luck < 0.045 and second > 20 and settled:
                 log.add(record(name, now - 10 - 1e-3 * one, 21.0), "late")
         if jumped and second % (jump_every or 1) == SETTLED_S + 1:
-            for one in range(series):
-                log.add(record(f"p{partition}-{one}", now - JUMP_S // 2, 20.0), "late")
-        for due, point in [w for w in waiting if w[0] <= now]:
-            log.add(point, "scored")
-            waiting.remove((due, point))
-    for _, point in waiting:
-        log.add(point, "scored")
+            _add_late(log, partition, series, now - JUMP_S // 2)
+        _release(log, waiting, now)
+    _release(log, waiting, math.inf)
     log.add(record(f"p{partition}-tide", first_second + seconds + jumped + TIDE_S, 1.0), "scored")
     return log
+
+
+def _release(log: Log, waiting: list[tuple[float, bytes]], now: float) -> None:
+    """Add the records that come out of order and are due."""
+    for due, point in [w for w in waiting if w[0] <= now]:
+        log.add(point, "scored")
+        waiting.remove((due, point))
+
+
+def _add_late(log: Log, partition: int, series: int, second: float) -> None:
+    """Add a record of each series from before the jump of event time."""
+    for one in range(series):
+        log.add(record(f"p{partition}-{one}", second, 20.0), "late")
 
 
 def _spikes(rng: random.Random, seconds: int) -> set[int]:

@@ -1,9 +1,9 @@
 """Clock of a member that a test sets wrong.
 
-The import replaces ``time.time`` and ``time.time_ns`` of this process. The server of the members imports this
-module before others, because some of them keep the function as a default. The monotonic clock stays right, as it does when an operator sets the clock.
-libfaketime 0.9.10 cannot be used: with a true monotonic clock it makes ``time.sleep`` of Python 3.11 fail with
-EINVAL.
+The import replaces ``time.time`` and ``time.time_ns`` of this process. The server of the members imports
+this module before others, because some of them keep the function as a default. The monotonic clock stays
+right, as it does when an operator sets the clock. libfaketime 0.9.10 cannot be used: with a true monotonic
+clock it makes ``time.sleep`` of Python 3.11 fail with EINVAL.
 """
 
 from __future__ import annotations

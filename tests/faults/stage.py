@@ -34,6 +34,22 @@ from tests.support.kafka_server import Topics
 SESSION_S = 1.5
 
 
+class NoTroubles:
+    """Nothing beside the kills of a storm; the base of what happens besides."""
+
+    def turn(self) -> None:
+        """Run in each turn of the loop of a storm."""
+
+    def on_death(self, member: Member) -> None:
+        """Run when a member was killed."""
+
+    def finish(self) -> None:
+        """End every trouble."""
+
+    def close_account(self) -> None:
+        """Add to the figures, once every record is read and while members live."""
+
+
 class Silent:
     """A progress that shows nothing."""
 
@@ -82,6 +98,7 @@ class Stage:
         self.database = Database(load_config(self.config).database)
         self.members: list[Member] = []
         self.sent = [0] * len(logs)
+        self.troubles = NoTroubles()
         self.strangers: list[Member] = []  # members of another config; they own nothing
         self.clocks: Path | None = None  # folder of the offsets of the members' clocks
         self.outages: list[tuple[float, float]] = []  # of a server, on the monotonic clock

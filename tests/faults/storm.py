@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from tests.faults.member import Member
 from tests.faults.stage import SESSION_S, Stage
 from tests.faults.traps import FREEZES, PHASES, Trap
-from tests.faults.troubles import Troubles
 
 #: A trap whose phase does not come in this time, since the member owns something, is replaced by a signal
 #: wherever it happens to be.
@@ -37,26 +36,10 @@ def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]
 
 
 def storm(
-    stage: Stage,
-    kills: int,
-    freezes: int,
-    *,
-    members: int = 2,
-    seed: int = 1,
-    until: float = 300.0,
-    troubles: Troubles | None = None,
+    stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int = 1, until: float = 300.0
 ) -> None:
     """Keep ``members`` processes alive, each with the next trap, until so many have died and frozen; then let
     others finish.
-
-    Args:
-        stage: The topic, the database and the members.
-        kills: Number of kills.
-        freezes: Number of freezes.
-        members: Members at a time.
-        seed: Seed of the traps.
-        until: Limit of the storm, in seconds.
-        troubles: Further troubles, beside the kills.
     """
     rng = random.Random(seed)
     plan = traps(rng, kills, freezes)
@@ -69,8 +52,7 @@ def storm(
             f"{figures.kills} kills and {figures.freezes} freezes only. {stage.say()}"
         )
         stage.allow((figures.kills + figures.freezes + 1) / (kills + freezes + 1))
-        if troubles is not None:
-            troubles.turn()
+        stage.troubles.turn()
         for i, member in enumerate(slots):
             if member.exitcode is not None:
                 assert member.exitcode == -signal.SIGKILL, (
@@ -78,8 +60,7 @@ def storm(
                 )
                 figures.kills += 1
                 figures.phases[f"kill: {_where(member)}"] += 1
-                if troubles is not None:
-                    troubles.on_death(member)
+                stage.troubles.on_death(member)
                 slots[i] = stage.member(next(plan))
             elif member.frozen and member.thawed is None:
                 _freeze(stage, member, frozen)
@@ -92,11 +73,9 @@ def storm(
             member.thaw()
             member.kill()
     last = stage.member(), stage.member()
-    if troubles is not None:
-        troubles.finish()
+    stage.troubles.finish()
     stage.until_drained()
-    if troubles is not None:
-        troubles.close_account()
+    stage.troubles.close_account()
     assert not any(event["torch"] for member in stage.members for event in member.events("start")), (
         "the light tier imports no torch"
     )

@@ -22,7 +22,7 @@ from storage.results.fault_leases import FAULT_LEASE_SECONDS
 from storage.tables.stream import PositionRow, SnapshotPageRow, SnapshotRow
 from tests.faults.ledger import check_alerts, unfinished
 from tests.faults.member import Member, wait_for
-from tests.faults.stage import Stage
+from tests.faults.stage import NoTroubles, Stage
 from tests.support.kafka_server import FaultyBroker
 from tests.support.postgres_server import PostgresServer
 from tests.support.receiver import Receiver
@@ -36,8 +36,8 @@ LAST_ALERT_SECONDS = 120.0
 DAMAGES = ("flip", "truncate", "remove page", "meta")
 
 
-class Troubles:
-    """Troubles of one stage. ``turn`` is called in the loop of a storm."""
+class Troubles(NoTroubles):
+    """Troubles of one stage."""
 
     def __init__(
         self, stage: Stage, broker: FaultyBroker, postgres: PostgresServer, receiver: Receiver, seed: int
@@ -126,7 +126,7 @@ class Troubles:
         with self._stage.database.read() as connection:
             return faults.query(connection, stream="plant")
 
-    # ------------------------------------------------------------------------------------------------ troubles
+    # ---------------------------------------------------------------------------------------- troubles
 
     def _write_configs(self) -> Path:
         tree = json.loads(self._stage.config.read_text())
