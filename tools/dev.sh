@@ -59,6 +59,19 @@ case $target in
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
     docs) setup; "$BIN/python" -m pipeline.cli.docs docs; "$BIN/python" -m tools.monitoring; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
+    scenarios)
+        setup
+        for tier in light standard strong; do "$BIN/python" -m benchmarks.worlds --detector "$tier"; done
+        worlds=${SCENARIOS:-../shared/scenarios}
+        if [ ! -f "$worlds/score.py" ]; then
+            echo "there is no folder $worlds with further worlds: set SCENARIOS to one that has score.py" >&2
+            exit 0
+        fi
+        here=$PWD
+        for tier in light standard strong; do
+            (cd "$worlds" && PYTHONPATH="$here" "$here/$BIN/python" score.py --detector "$tier" "$@")
+        done
+        ;;
     lock)
         setup
         "$BIN/python" -m pip install --quiet uv
@@ -69,7 +82,7 @@ case $target in
         remove_compiled
         ;;
     *)
-        echo "usage: make setup|demo|test|lint|format|docs|lock|clean (or: sh tools/dev.sh TARGET)" >&2
+        echo "usage: make setup|demo|test|lint|format|docs|scenarios|lock|clean (or: sh tools/dev.sh TARGET)" >&2
         exit 2
         ;;
 esac
