@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pipeline.alerts.routing.unknown_labels import unknown_label_warnings
 from pipeline.config.schema import Config
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
@@ -37,6 +38,10 @@ class AlertService:
 
     def start(self) -> None:
         """Start the thread if an endpoint is configured."""
+        self._warn_of_unknown_labels()
+        self._begin()
+
+    def _begin(self) -> None:
         if self._config.endpoints and self._thread is None:
             self._thread = threading.Thread(target=self.run, name="alerts", daemon=True)
             self._thread.start()
@@ -44,12 +49,17 @@ class AlertService:
     def take(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
+        self._warn_of_unknown_labels()
         if self._thread is None:
-            self.start()
+            self._begin()
         elif self._loop is not None:
             from pipeline.alerts.factory import chart_renderer, router_of
 
             self._loop.configure(router_of(config), config.endpoints, chart_renderer(config))
+
+    def _warn_of_unknown_labels(self) -> None:
+        for warning in unknown_label_warnings(self._config):
+            log.warning("alerts name an unknown label", problem=warning)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Wait for the calls in flight, record them, and end; may be called twice."""

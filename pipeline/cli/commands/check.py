@@ -70,9 +70,10 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
 
 def _warnings(config: Config) -> list[str]:
     """Return what is valid but cannot work with this installation, or is not safe."""
+    from pipeline.alerts.routing.unknown_labels import unknown_label_warnings
     from pipeline.services.safety import safety_warnings
 
-    return [*_training_warnings(config), *safety_warnings(config)]
+    return [*_training_warnings(config), *unknown_label_warnings(config), *safety_warnings(config)]
 
 
 def _training_warnings(config: Config) -> list[str]:

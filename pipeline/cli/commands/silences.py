@@ -180,12 +180,11 @@ def _matchers(pairs: list[str]) -> dict[str, Any]:
 
 def _warn_of_unknown_labels(config: Config, stream: str | None, match: dict[str, Any]) -> None:
     """Print a warning for labels that no series has: such a silence matches nothing."""
-    from pipeline.alerts.routing.matchers import PROPERTIES
+    from pipeline.alerts.routing.unknown_labels import matchable_names
     from pipeline.config.diagnostics import closest
 
-    streams = config.streams.values() if stream is None else [config.streams[stream]]
-    labels = {name for one in streams for name in one.format.chosen.label_fields}
-    known = labels | {f"label.{name}" for name in labels} | PROPERTIES | {"fault"}
+    known = matchable_names(config.streams.values() if stream is None else [config.streams[stream]])
+    known |= {"fault"}
     for name in match:
         if name not in known:
             print_note(
