@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -99,12 +99,21 @@ class RecordFormat(ConfigModel):
     """Fields of a record that hold the series, the time and the values."""
 
     series: str | list[str] | dict[str, str] = Field(
+        default_factory=list,
         description="field or fields that identify the series; a mapping sets the names of the labels: "
-        "{site: meta.site}"
+        "{site: meta.site}. Without it each topic or file is one series",
     )
-    time: str = Field(description="field of the event time: epoch in s, ms, µs or ns, or ISO 8601")
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field(
-        "auto", description="unit of numeric times; auto derives it from the size of the number"
+    time: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="field of the event time: an epoch, ISO 8601 or another common spelling; a list of "
+        "fields is joined by a space: [Date, Time]"
+    )
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "spreadsheet"] = Field(
+        "auto",
+        description="unit of numeric times; auto derives it from the size of the number; spreadsheet: days "
+        "since 1899-12-30",
+    )
+    time_format: str | None = Field(
+        None, description="format of times written as text, as in Python's strptime: '%d.%m.%Y %H:%M:%S'"
     )
     timezone: str = Field("UTC", description="time zone of times without a zone")
     values: str | Fields = Field(
@@ -114,16 +123,44 @@ class RecordFormat(ConfigModel):
     optional: list[str] = Field(
         default_factory=list,
         description="channels (or fields of the aggregate) that may be absent from a record and are "
-        "then missing values; "
+        "then missing values; labels that may be absent and are then empty; "
         "a record without any other field becomes a dead letter",
+    )
+    where: str | list[str] | dict[str, Any] | None = Field(
+        None,
+        description="condition of the records that belong to the stream; the others are filtered: "
+        "{name: cpu}, or a text such as \"name == 'cpu' and not exists(error)\"",
+    )
+    decimal: Literal[".", ","] = Field(".", description="decimal sign of numbers written as text")
+    thousands: Literal[",", ".", " ", "'", "_"] | None = Field(
+        None, description="separator of thousands in numbers written as text"
+    )
+    missing: list[float | str] = Field(
+        default_factory=list, description="values that mean that there is none: [-9999, Bad, No Data]"
+    )
+    units: list[str] | dict[str, float] = Field(
+        default_factory=list,
+        description="units that may follow a number written as text; a mapping gives the factor of each: "
+        "{ms: 0.001, s: 1}",
     )
 
     @property
     def label_fields(self) -> dict[str, str]:
         """label name → field"""
-        if isinstance(self.series, dict):
+        if isinstance(self.series, dict) and self.series:
             return self.series
-        return {f: f for f in ([self.series] if isinstance(self.series, str) else self.series)}
+        fields = [self.series] if isinstance(self.series, str) else list(self.series)
+        return {field: field for field in fields} or {"source": "$source"}
+
+    @property
+    def time_fields(self) -> list[str]:
+        """Return the fields that make up the event time."""
+        return [self.time] if isinstance(self.time, str) else self.time
+
+    @property
+    def plain_numbers(self) -> bool:
+        """Return whether numbers need no setting to be read."""
+        return self.decimal == "." and not (self.thousands or self.missing or self.units)
 
     @property
     def value_fields(self) -> dict[str, str]:
@@ -134,12 +171,12 @@ class RecordFormat(ConfigModel):
 
 
 class JsonFormat(RecordFormat):
-    """JSON objects; a dot selects a nested field: ``meta.site``."""
+    """JSON; a dot selects a nested field or a position in an array: ``meta.site``, ``data.0``."""
 
     samples: str | None = Field(
         None,
-        description="field with an array of samples; other fields are read from the sample, then from "
-        "the record",
+        description="field with an array of samples, ``.`` for the record itself; other fields are read "
+        "from the sample, then from the record",
     )
 
 
@@ -150,6 +187,14 @@ class CsvFormat(RecordFormat):
     header: list[str] | None = Field(
         None, description="column names of records without a header line (Kafka)"
     )
+    comment: str | None = Field(
+        None, min_length=1, max_length=8, description="text that begins a line of comment in a file: '#'"
+    )
+    skip: int = Field(0, ge=0, description="lines of a file that are passed over before its header")
+    skip_after_header: int = Field(
+        0, ge=0, description="lines of a file that are passed over after its header, such as one of units"
+    )
+    encoding: str = Field("utf-8", description="encoding of files: cp1252, latin-1, utf-16, …")
 
 
 class FormatConfig(ConfigModel):

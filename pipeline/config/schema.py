@@ -340,6 +340,13 @@ class Config(ConfigModel):
         return self.storage.models_path or f"{make_url(self.database).database}.models"
 
 
+#: Keys of a format that were added after 0.1.0.
+NEW_FORMAT_KEYS = {
+    *("time_format", "where", "decimal", "thousands", "missing", "units"),
+    *("comment", "skip", "skip_after_header", "encoding"),
+}
+
+
 def config_hash(stream: Stream) -> str:
     """Return 12 hex digits that change with anything that decides a stream's verdicts.
 
@@ -352,5 +359,11 @@ def config_hash(stream: Stream) -> str:
     for key in ("decision", "timezone", "sensitivity", "max_series"):
         if values[key] == Stream.model_fields[key].default:
             del values[key]
+    for form in values["format"].values():
+        for key in NEW_FORMAT_KEYS & set(form or ()):
+            if form[key] == type(stream.format.chosen).model_fields[key].get_default(
+                call_default_factory=True
+            ):
+                del form[key]
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

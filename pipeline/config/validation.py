@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import detectors
 from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
 from pipeline.config.endpoints import KafkaEndpoint
+from pipeline.config.format_rules import format_rules
 from pipeline.config.kafka_rules import connection_rules
 from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (
@@ -190,22 +191,20 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             f"there is no time zone {stream.format.chosen.timezone!r}",
             "write a name such as UTC or Europe/Berlin",
         )
-    for key, names in (
-        ("series", stream.format.chosen.label_fields),
-        ("values", stream.format.chosen.value_fields),
-    ):
-        if not names:
-            yield Finding((*at, kind, key), "is empty", "name at least one field")
+    if not stream.format.chosen.value_fields:
+        yield Finding((*at, kind, "values"), "is empty", "name at least one field")
+    yield from format_rules(stream, (*at, kind))
     functions = stream.aggregate.values.values() if stream.aggregate else ()
     known = {
         *stream.format.chosen.value_fields,
+        *stream.format.chosen.label_fields,
         *(field for f in functions if isinstance(f, dict) for field in f.values()),
     }
     for number, name in enumerate(stream.format.chosen.optional):
         if name not in known:
             yield Finding(
                 (*at, kind, "optional", number),
-                f"there is no value {name!r}",
+                f"there is no value or label {name!r}",
                 f"name some of {', '.join(sorted(known))}",
             )
 

@@ -1,8 +1,9 @@
 """Conversion of columns of event times to int64 ns since the epoch.
 
 Inputs are epochs in four units, and ISO 8601 with and without a time zone. A valid time is ≥ 0. A negative
-number marks an invalid one: ``UNREADABLE`` (not a time) or ``ABSURD`` (before 1970 or after 2199, mostly a
-wrong unit or a clock that was never set).
+number marks an invalid one: ``UNREADABLE`` (not a time), ``ABSURD`` (before 1970 or after 2199, mostly a
+wrong unit or a clock that was never set) or ``IMPLAUSIBLE`` (a number of an unknown unit that no unit makes a
+time after 1990). A number whose digits are a date, such as 20260105, is that date.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.durations import SECOND_NS
+from pipeline.core.time_spellings import read_format, read_spelling
 
 UNREADABLE = np.iinfo(np.int64).min
 ABSURD = UNREADABLE + 1
+IMPLAUSIBLE = UNREADABLE + 2
 #: 2200-01-01, the first time that is too late.
 END_NS = 7_258_118_400 * SECOND_NS
+
+#: 1990-01-01. A number of seconds before it is rather a date, a serial day or a stopwatch.
+PLAUSIBLE_NS = 631_152_000 * SECOND_NS
+#: Numbers of digits of a compact date: to the day, the minute and the second.
+_COMPACT_DIGITS = (8, 12, 14)
+_SPREADSHEET_EPOCH_DAYS = 25_569
+_DAY_NS = 86_400 * SECOND_NS
 
 SCALES = {"s": SECOND_NS, "ms": 1_000_000, "us": 1000, "ns": 1}
 # Seconds reach 1e10 in 2286, milliseconds are below 1e10 only until April 1970: so the size of a number tells
@@ -36,16 +46,24 @@ _MAX_ISO_CHARACTERS = 64
 _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
 
 
-def parse_times(times: Sequence[int | float | str], unit: str, zone: str) -> NDArray[np.int64]:
-    """Convert a JSON column, (N,) of any mix of types → (N,) ns, negative where invalid.
+def parse_times(
+    times: Sequence[int | float | str], unit: str, zone: str, form: str | None = None
+) -> NDArray[np.int64]:
+    """Convert a JSON column, (N,) of any types → (N,) ns, negative where invalid.
 
-    ``unit`` is auto, s, ms, us, ns or iso. ``zone`` is the time zone of texts without one.
+    Args:
+        times: The column.
+        unit: auto, s, ms, us, ns, iso or spreadsheet.
+        zone: Time zone of times without one.
+        form: Format of texts, as ``strptime`` has it; None for the common spellings.
     """
+    if form is not None:
+        return parse_format([str(time) for time in times], form, zone)
     kinds = set(map(type, times))
     if kinds <= {int}:
-        return parse_epochs(_integers(times), unit)
+        return parse_epochs(_integers(times), unit, zone)
     if kinds == {float}:
-        return parse_epochs(np.array(times, np.float64), unit)
+        return parse_epochs(np.array(times, np.float64), unit, zone)
     if kinds == {str}:
         return parse_texts(pa.array(times, pa.string()), unit, zone)
     out = np.empty(len(times), np.int64)
@@ -62,12 +80,71 @@ def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
         return np.array([min(max(int(n), -1), END_NS) for n in numbers], np.int64)
 
 
-def parse_epochs(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
+def parse_format(texts: Sequence[str], form: str, zone: str) -> NDArray[np.int64]:
+    """Convert texts by a format of ``strptime``, (N,) → (N,) ns."""
+    known: dict[str, tuple[int, bool]] = {}
+    for text in set(texts):
+        moment = read_format(text.strip(), form)
+        known[text] = (UNREADABLE, True) if moment is None else _since_epoch(moment)
+    out = np.array([known[text][0] for text in texts], np.int64)
+    naive = np.array([not known[text][1] for text in texts], bool)
+    out[naive] = localise(out[naive], zone)
+    return out
+
+
+def parse_epochs(
+    numbers: NDArray[np.int64] | NDArray[np.float64], unit: str, zone: str = "UTC"
+) -> NDArray[np.int64]:
     """Convert epochs, (N,) integers or floats → (N,) ns.
 
-    The unit ``auto`` (and iso) is derived from the size of each number. Fractions are kept to the
-    microsecond, which is the precision of a double for the present time in seconds.
+    The unit ``auto`` (and iso) is derived from the size of each number; digits of a date are that date in
+    ``zone``. Fractions are kept to the microsecond, which is the precision of a double for the present time
+    in seconds. ``spreadsheet`` counts days, to the millisecond.
     """
+    if unit == "spreadsheet":
+        return _serial_days(numbers, zone)
+    out = _by_size(numbers, unit)
+    if unit in SCALES:
+        return out
+    early = out < PLAUSIBLE_NS
+    if not early.any():
+        return out
+    rows = np.flatnonzero(early & (out >= 0))
+    out = np.array(out)
+    out[rows] = [_compact_or_implausible(number, zone) for number in numbers[rows].tolist()]
+    return out
+
+
+def _compact_or_implausible(number: float, zone: str) -> int:
+    """Return the time of digits that are a date, otherwise IMPLAUSIBLE."""
+    digits = str(int(number))
+    if number != int(number) or len(digits) not in _COMPACT_DIGITS:
+        return IMPLAUSIBLE
+    spelled = read_spelling(digits)
+    ns = IMPLAUSIBLE if spelled is None else _since_epoch(spelled.moment)[0]
+    return IMPLAUSIBLE if ns < 0 else int(localise(np.array([ns]), zone)[0])
+
+
+def _serial_days(days: NDArray, zone: str) -> NDArray[np.int64]:
+    """Convert days since 1899-12-30, in ``zone``, (N,) → (N,) ns."""
+    since = np.asarray(days, np.float64) - _SPREADSHEET_EPOCH_DAYS
+    good = np.isfinite(since) & (since >= 0) & (since < END_NS // _DAY_NS)
+    milliseconds = np.rint(np.where(good, since, 0) * 86_400_000).astype(np.int64)
+    return localise(np.where(good, milliseconds * 1_000_000, ABSURD), zone)
+
+
+def _since_epoch(moment: datetime) -> tuple[int, bool]:
+    """Return (ns, has a time zone); ABSURD out of bounds."""
+    aware = moment.tzinfo is not None
+    try:
+        local = moment.astimezone(UTC).replace(tzinfo=None) if aware else moment
+    except OverflowError:
+        return ABSURD, True
+    ns = (local - _EPOCH) // timedelta(microseconds=1) * 1000
+    return (ns if 0 <= ns < END_NS else ABSURD), aware
+
+
+def _by_size(numbers: NDArray[np.int64] | NDArray[np.float64], unit: str) -> NDArray[np.int64]:
     if numbers.dtype.kind == "f":
         finite = np.isfinite(numbers)
         clean = np.where(finite, np.clip(numbers, -1.0, 2.0**62), -1.0)
@@ -106,7 +183,7 @@ def parse_texts(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
     They are ISO 8601, or epochs written as text unless ``unit`` is iso.
     """
     if unit != "iso" and (numbers := _number_texts(texts)) is not None:
-        return parse_epochs(numbers, unit)
+        return parse_epochs(numbers, unit, zone)
     if unit in SCALES:
         return _mixed(texts, unit, zone)
     try:
@@ -172,6 +249,11 @@ def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
             out[i] = parsed[0]
             if not parsed[1]:
                 naive.append(i)
+        elif unit not in SCALES and (spelled := read_spelling(text)) is not None:
+            ns = _since_epoch(spelled.moment)[0]
+            out[i] = ns + spelled.nanoseconds if ns >= 0 else ns
+            if not spelled.aware:
+                naive.append(i)
     out[naive] = localise(out[naive], zone)
     return out
 
@@ -191,10 +273,5 @@ def _iso(text: str) -> tuple[int, bool] | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    aware = moment.tzinfo is not None
-    try:
-        local = moment.astimezone(UTC).replace(tzinfo=None) if aware else moment
-    except OverflowError:
-        return ABSURD, True
-    ns = (local - _EPOCH) // timedelta(microseconds=1) * 1000 + fraction
-    return (ns if 0 <= ns < END_NS else ABSURD), aware
+    ns, aware = _since_epoch(moment)
+    return (ns + fraction if ns >= 0 else ns), aware

@@ -154,6 +154,7 @@ class DeadLetter:
     headers: list[tuple[str, bytes | None]]
     reason: str  # a word of ``pipeline.decode.REASONS``
     detail: str
+    partial: bool = False  # only some samples of the record; the others are points
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,15 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_texts
+from pipeline.core.conditions import Condition
+from pipeline.core.number_texts import NotANumberError, NumberRules
+from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_format, parse_texts
 from pipeline.decode.columns import SEPARATOR, SeriesKeys
 from pipeline.decode.fields import Fields
-from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
+from pipeline.decode.parsed_batch import (
+    Fingerprints,
+    Parsed,
+    Reject,
+    canonical,
+    short_label,
+    shown,
+    unfit_labels,
+)
 
-#: Spellings of a missing value in text.
-_NOTHING = r"(?i)^([+-]?nan|null|none|na|n/a|#n/a)?$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _LABEL_TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -32,8 +39,9 @@ _LABEL_TYPES = (
 class TableParser:
     """Parser of rows of one columnar format."""
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, fields: Fields, numbers: NumberRules | None = None) -> None:
         self.fields = fields
+        self._number_rules = numbers or NumberRules()
         self._fingerprints = Fingerprints()
         self._texts = _Texts()
 
@@ -44,12 +52,14 @@ class TableParser:
         column = {field: self._column(table, field, rejects) for field in fields.all()}
         values = np.empty((n, len(fields.values)))
         for channel, field in enumerate(fields.values):
-            values[:, channel] = _numbers(column[field], field, rejects)
+            values[:, channel] = self._numbers(column[field], field, rejects)
         extra: dict[str, NDArray] = {
-            field: _numbers(column[field], field, rejects) for field in fields.numbers
+            field: self._numbers(column[field], field, rejects) for field in fields.numbers
         }
         extra |= {f"distinct {field}": self._distinct(column[field]) for field in fields.fingerprints}
-        times = column[fields.time]
+        times = column[fields.times[0]]
+        if fields.joined_times:
+            times = pc.binary_join_element_wise(*(_as_text(column[f]) for f in fields.times), " ")
         return Parsed(
             rows=None,
             keys=_keys([self._labels(column[field], field, rejects) for field in fields.labels], n),
@@ -68,7 +78,12 @@ class TableParser:
         places = table.schema.get_all_field_indices(field)
         if len(places) != 1:
             if places or field not in self.fields.optional:
-                what = f"{len(places)} columns are called {field}" if places else f"no column {field}"
+                there = ", ".join(name for name in table.column_names if not name.startswith("$"))
+                what = (
+                    f"{len(places)} columns are called {field}"
+                    if places
+                    else f"no column {field}; there are {there}"
+                )
                 rejects.add(range(len(table)), "missing_field", lambda _: what)
             return pa.nulls(len(table))
         column = table.column(places[0])
@@ -83,6 +98,8 @@ class TableParser:
 
     def _labels(self, column: pa.Array, field: str, rejects: _Rejects) -> tuple[list[str], NDArray[np.int32]]:
         """Return (texts, code of each row) of one label; rejected rows have the code 0."""
+        if field in self.fields.optional and column.null_count:
+            column = _as_text(column).fill_null("")
         coded = _dictionary(column)
         kind = coded.dictionary.type
         if coded.indices.null_count:
@@ -100,6 +117,32 @@ class TableParser:
         if bad:
             rejects.where(np.isin(codes, bad), column, "bad_label", field)
         return texts or [""], codes
+
+    def _numbers(self, column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
+        """Return a channel, NaN for a null, an empty text or NaN."""
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(column), np.nan)
+        texts = column
+        if pa.types.is_string(kind):
+            column = self._number_texts(column, field, rejects)
+        elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+            rejects.where(column.is_valid(), column, "wrong_type", f"{field} is {kind}, not a number")
+            return np.full(len(column), np.nan)
+        # nulls become NaN
+        numbers: NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        infinite = np.isinf(numbers)
+        if infinite.any():
+            rejects.where(infinite, texts, "not_finite", field)
+        return numbers
+
+    def _number_texts(self, texts: pa.StringArray, field: str, rejects: _Rejects) -> pa.Array:
+        if self._number_rules.plain:
+            try:
+                return texts.cast(pa.float64())
+            except pa.ArrowInvalid:
+                pass
+        return _read_texts(texts, field, self._number_rules, rejects)
 
     def _distinct(self, column: pa.Array) -> NDArray[np.uint64]:
         coded = _dictionary(column)
@@ -121,7 +164,7 @@ class _Texts:
         """Return (texts, indices of those that cannot name a series)."""
         if field not in self._last or not self._last[field][0].equals(dictionary):
             texts = [canonical(label) for label in dictionary.to_pylist()]
-            self._last[field] = dictionary, texts, unfit_labels(texts)
+            self._last[field] = dictionary, list(map(short_label, texts)), unfit_labels(texts)
         return self._last[field][1:]
 
 
@@ -204,6 +247,8 @@ def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.in
         )
     if pa.types.is_integer(kind) and fields.time_unit == "iso":
         kind, column = pa.string(), column.cast(pa.string())  # 20240131
+    if fields.time_format is not None:
+        return parse_format(_as_text(column).fill_null("").to_pylist(), fields.time_format, fields.zone)
     if pa.types.is_string(kind):
         return parse_texts(column.fill_null("1970-01-01T00:00:00Z"), fields.time_unit, fields.zone)
     if pa.types.is_date(kind):
@@ -212,7 +257,9 @@ def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.in
         ns = parse_epochs(_plain(column, pa.int64()), kind.unit)
         return ns if kind.tz else localise(ns, fields.zone)
     if pa.types.is_integer(kind) or floats:
-        return parse_epochs(_plain(column, pa.float64() if floats else pa.int64()), fields.time_unit)
+        return parse_epochs(
+            _plain(column, pa.float64() if floats else pa.int64()), fields.time_unit, fields.zone
+        )
     return np.full(len(column), UNREADABLE)
 
 
@@ -220,36 +267,55 @@ def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
     return column.cast(kind, safe=False).fill_null(0).to_numpy(zero_copy_only=False)
 
 
-def _numbers(column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
-    """Return a channel, NaN for a null, an empty text or NaN."""
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_string(kind):
-        column = _number_texts(column, field, rejects)
-    elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        rejects.where(column.is_valid(), column, "wrong_type", f"{field} is {kind}, not a number")
-        return np.full(len(column), np.nan)
-    # nulls become NaN
-    numbers: NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        rejects.where(infinite, column, "not_finite", field)
-    return numbers
+def _as_text(column: pa.Array) -> pa.StringArray:
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
 
 
-def _number_texts(texts: pa.StringArray, field: str, rejects: _Rejects) -> pa.Array:
-    try:
-        return texts.cast(pa.float64())
-    except pa.ArrowInvalid:
-        pass
-    trimmed = pc.utf8_trim_whitespace(texts)
-    trimmed = pc.if_else(pc.match_substring_regex(trimmed, _NOTHING), None, trimmed)
-    infinite = pc.match_substring_regex(trimmed, _INFINITE)
-    numeric = pc.match_substring_regex(trimmed, _NUMBER)
-    rejects.where(infinite, texts, "not_finite", field)
-    rejects.where(pc.invert(pc.or_(numeric, infinite)), texts, "wrong_type", f"{field} is not a number")
-    return pc.if_else(numeric, trimmed, None).cast(pa.float64())
+def _read_texts(texts: pa.StringArray, field: str, rules: NumberRules, rejects: _Rejects) -> pa.Array:
+    """Return numbers of texts; each distinct text is read once."""
+    coded = texts.dictionary_encode()
+    numbers: list[float] = []
+    refused: dict[int, str] = {}
+    for code, text in enumerate(coded.dictionary.to_pylist()):
+        try:
+            numbers.append(rules.read(text))
+        except NotANumberError as error:
+            numbers.append(math.nan)
+            refused[code] = str(error)
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if refused:
+        advice = {code: f"{field} is not a number, it is {{}}; {why}" for code, why in refused.items()}
+        rows = np.flatnonzero(np.isin(codes, list(refused))).tolist()
+        rejects.add(rows, "wrong_type", lambda row: advice[codes[row]].format(shown(texts[row].as_py())))
+    return pa.array(np.append(np.array(numbers), np.nan)[codes])
+
+
+def rows_that_fit(table: pa.Table, where: Condition) -> NDArray[np.bool_]:
+    """Return a mask of the rows that fit a condition.
+
+    Each combination of contents is tried once.
+    """
+    columns, codes = [], np.zeros(len(table), np.int64)
+    for field in where.fields:
+        if len(table.schema.get_all_field_indices(field)) != 1:
+            columns.append([None])
+            codes = codes * 1
+            continue
+        coded = _dictionary(table.column(field).combine_chunks())
+        coded = pa.concat_arrays(coded.chunks) if isinstance(coded, pa.ChunkedArray) else coded
+        contents = [*coded.dictionary.to_pylist(), None]
+        indices = coded.indices.cast(pa.int64()).fill_null(len(contents) - 1)
+        codes = codes * len(contents) + indices.to_numpy(zero_copy_only=False)
+        columns.append(contents)
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    fits = []
+    for code in distinct.tolist():
+        found = {}
+        for field, contents in zip(reversed(where.fields), reversed(columns), strict=True):
+            code, place = divmod(code, len(contents))
+            found[field] = contents[place]
+        fits.append(where.holds(found.__getitem__))
+    return np.array(fits, bool)[inverse]
 
 
 def row_bytes(table: pa.Table, row: int) -> bytes:

@@ -26,7 +26,8 @@ class DeadLetterGauge:
         The result does not depend on how the records are cut into batches.
         """
         heads = columns.offsets if columns.head is None else columns.offsets[columns.head]
-        return self.count(heads, np.fromiter((letter.offset for letter in dead), np.int64, len(dead)))
+        bad = [letter.offset for letter in dead if not letter.partial]
+        return self.count(heads, np.array(bad, np.int64))
 
     def count(self, good: np.ndarray, bad: np.ndarray) -> bool:
         """Add a batch by offsets: ``good`` of decoded records, ``bad`` of dead letters."""

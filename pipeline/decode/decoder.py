@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config.schema import CsvFormat, JsonFormat, Stream, format_duration
-from pipeline.core.durations import to_nanoseconds
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import ConfigError
-from pipeline.core.timestamps import ABSURD
+from pipeline.core.time_spellings import why_ambiguous
+from pipeline.core.timestamps import ABSURD, IMPLAUSIBLE
 from pipeline.core.types import DeadLetter
-from pipeline.decode.arrow_tables import TableParser, row_bytes
+from pipeline.decode.arrow_tables import TableParser, row_bytes, rows_that_fit
 from pipeline.decode.columns import Columns
 from pipeline.decode.csv_records import split
-from pipeline.decode.fields import fields_of
+from pipeline.decode.envelope import envelope_columns, is_envelope
+from pipeline.decode.fields import condition_of, fields_of, number_rules
 from pipeline.decode.json_records import JsonParser
 from pipeline.decode.parsed_batch import Parsed, Reject, shown
 from pipeline.sources.base import Headers, Records, TableRecords
 
 
 class Decoded(NamedTuple):
-    """Content of one batch: offsets read = columns.records + len(dead) + columns.filtered."""
+    """Content of one batch: offsets read = columns.records + dead + columns.filtered.
+
+    A dead letter that is ``partial`` is not counted: other samples of its record are points.
+    """
 
     columns: Columns
     dead: list[DeadLetter]
@@ -32,20 +40,32 @@ class Decoded(NamedTuple):
 class Decoder:
     """Decodes the records of one stream.
 
-    It has no state: the same records give the same columns, however they are cut into batches.
+    It has no state: the same records give the same columns, however they are cut into batches. Only the key
+    ``future`` of a log without times of its own depends on the present, which ``clock`` returns in ns.
     """
 
-    def __init__(self, name: str, stream: Stream) -> None:
+    def __init__(self, name: str, stream: Stream, clock: Callable[[], int] = time.time_ns) -> None:
         chosen = stream.format.chosen
         self._name = name
         self._fields = fields_of(name, stream)
+        self._numbers = number_rules(stream)
+        self._where = condition_of(name, stream)
+        self._clock = clock
         self._header = chosen.header if isinstance(chosen, CsvFormat) else None
         self._delimiter = chosen.delimiter if isinstance(chosen, CsvFormat) else ","
-        self._json = JsonParser(self._fields, chosen.samples) if isinstance(chosen, JsonFormat) else None
-        self._tables = TableParser(self._fields)
+        self._json: JsonParser | None = None
+        if isinstance(chosen, JsonFormat):
+            self._json = JsonParser(self._fields, chosen.samples, self._numbers, self._where)
+        self._tables = TableParser(self._fields, self._numbers)
+        conditional = self._where.fields if self._where else ()
+        self._used = list(dict.fromkeys((*self._fields.all(), *conditional)))
+        self._envelope = [field for field in self._used if is_envelope(field)]
         self._future = None if stream.future is None else to_nanoseconds(stream.future)
         if self._header is not None and (
-            absent := set(self._fields.all()) - set(self._header) - self._fields.optional
+            absent := set(self._fields.all())
+            - set(self._header)
+            - self._fields.optional
+            - set(self._envelope)
         ):
             raise ConfigError(f"streams.{name}.format.csv.header: has no column {', '.join(sorted(absent))}")
 
@@ -55,19 +75,24 @@ class Decoder:
         Raises ConfigError for CSV records whose format has no header.
         """
         if isinstance(records, TableRecords):
-            parsed = self._tables.parse(records.table)
+            parsed = self._table(records.table, records)
         elif self._json is not None:
-            parsed = self._json.parse(records.values)
+            parsed = self._json.parse(records)
         else:
             parsed = self._csv(records)
+        for number in self._numbers.missing_numbers:
+            parsed.values[parsed.values == number] = np.nan
         self._check_times(parsed, records.timestamps)
+        unfit = self._settle_unfit(parsed) if parsed.unfit else []
         rows = parsed.rows
         keep: NDArray | None = None
-        if parsed.rejects:
+        if parsed.rejects or unfit:
             refused = np.zeros(len(records), bool)
             refused[list(parsed.rejects)] = True
-            keep = np.flatnonzero(~(refused if rows is None else refused[rows]))
-        return Decoded(self._columns(parsed, records, keep), self._dead_letters(parsed.rejects, records))
+            kept = ~(refused if rows is None else refused[rows])
+            kept[unfit] = False
+            keep = np.flatnonzero(kept)
+        return Decoded(self._columns(parsed, records, keep), self._dead_letters(parsed, records))
 
     def _csv(self, records: Records) -> Parsed:
         if self._header is None:
@@ -76,77 +101,149 @@ class Decoder:
                 f"columns: `header: [...]`"
             )
         rejects: dict[int, Reject] = {}
-        used = [field for field in self._fields.all() if field in self._header]
+        used = [field for field in self._used if field in self._header]
         table, rows = split(records.values, self._header, self._delimiter, used, rejects)
-        parsed = self._tables.parse(table)
+        parsed = self._table(table, records, rows)
         if rows is not None:
-            rejects |= {int(rows[row]): reject for row, reject in parsed.rejects.items()}
             tombstones = sum(value is None for value in records.values)
-            parsed.rows, parsed.rejects, parsed.filtered = rows, rejects, tombstones
+            parsed.rejects |= rejects
+            parsed.filtered += tombstones
+        return parsed
+
+    def _table(
+        self, table: pa.Table, records: Records | TableRecords, rows: NDArray[np.int64] | None = None
+    ) -> Parsed:
+        """Parse a table whose row i is record ``rows[i]`` (None: record i)."""
+        for field, column in envelope_columns(records, self._envelope).items():
+            content = column if rows is None else [column[row] for row in rows.tolist()]
+            table = table.append_column(field, pa.array(content))
+        left_out = 0
+        if self._where is not None:
+            mask = rows_that_fit(table, self._where)
+            left_out = int((~mask).sum())
+            if left_out:
+                fitting = np.flatnonzero(mask)
+                table, rows = table.take(fitting), fitting if rows is None else rows[fitting]
+        parsed = self._tables.parse(table)
+        parsed.filtered = left_out
+        if rows is not None:
+            parsed.rejects = {int(rows[row]): reject for row, reject in parsed.rejects.items()}
+            parsed.rows = rows
         return parsed
 
     def _check_times(self, parsed: Parsed, timestamps: NDArray[np.int64]) -> None:
-        time, rows = parsed.time, parsed.rows
-        if len(time) and time.min() < 0:
-            for point in np.flatnonzero(time < 0).tolist():
-                reason = "absurd_time" if time[point] == ABSURD else "bad_time"
-                row = point if rows is None else int(rows[point])
-                parsed.rejects.setdefault(
-                    row, Reject(reason, f"{self._fields.time} is {shown(parsed.time_shown(point))}")
-                )
-        if self._future is None:
+        event, rows = parsed.time, parsed.rows
+        if len(event) and event.min() < 0:
+            for point in np.flatnonzero(event < 0).tolist():
+                parsed.unfit.setdefault(point, self._bad_time(int(event[point]), parsed.time_shown(point)))
+        if self._future is None or not len(event):
             return
         logged = timestamps if rows is None else timestamps[rows]
-        ahead = (time > logged + self._future) & (logged >= 0)
+        # A log without times of its own is compared with the present.
+        if (logged < 0).any() and event.max() > (now := self._clock()) + self._future:
+            logged = np.where(logged < 0, now, logged)
+        ahead = (event > logged + self._future) & (logged >= 0)
         for point in np.flatnonzero(ahead).tolist():
-            row = point if rows is None else int(rows[point])
-            parsed.rejects.setdefault(
-                row, Reject("future", self._too_far(int(time[point]), int(logged[point])))
+            present = int(timestamps[point if rows is None else rows[point]]) < 0
+            parsed.unfit.setdefault(
+                point, Reject("future", self._too_far(int(event[point]), int(logged[point]), present))
             )
 
-    def _too_far(self, time: int, logged: int) -> str:
-        ahead = format_duration(timedelta(microseconds=(time - logged) // 1000))
-        return f"{self._fields.time} is {_text(time)}: {ahead} ahead of the record's own timestamp {_text(logged)}"
+    def _bad_time(self, mark: int, original: object) -> Reject:
+        name = self._fields.time
+        if mark == ABSURD:
+            return Reject("absurd_time", f"{name} is {shown(original)}")
+        if mark == IMPLAUSIBLE:
+            return Reject(
+                "implausible_time",
+                f"{name} is {shown(original)}: not an epoch after 1990 in s, ms, µs or ns, and not the "
+                f"digits of a date; set time_unit (spreadsheet for days since 1899-12-30) or time_format",
+            )
+        if self._fields.time_format is not None:
+            advice = f"; time_format is {self._fields.time_format!r}"
+        else:
+            advice = f"; {why_ambiguous(str(original)) or 'time_format sets another spelling'}"
+        return Reject("bad_time", f"{name} is {shown(original)}{advice}")
+
+    @staticmethod
+    def _settle_unfit(parsed: Parsed) -> list[int]:
+        """Reject the records of unfit points, and return the points to drop.
+
+        Of a record with other points only the unfit ones are dropped.
+        """
+        rows = parsed.rows
+        if rows is None or parsed.texts is None:
+            for point, reject in parsed.unfit.items():
+                parsed.rejects.setdefault(point if rows is None else int(rows[point]), reject)
+            return []
+        unfit = np.array(sorted(parsed.unfit), np.int64)
+        for row in np.unique(rows[unfit]).tolist():
+            first, end = np.searchsorted(rows, [row, row + 1]).tolist()
+            bad = [point for point in range(first, end) if point in parsed.unfit]
+            reject = parsed.unfit[bad[0]]
+            if len(bad) == end - first:
+                parsed.parts.pop(row, None)
+                parsed.rejects.setdefault(row, reject)
+            else:
+                text = parsed.texts(row, [point - first for point in bad])
+                before = parsed.parts.get(row)
+                parsed.parts[row] = (
+                    (text, reject) if before is None else (before[0] + b"\n" + text, before[1])
+                )
+        return list(map(int, unfit))
+
+    def _too_far(self, event: int, clock: int, present: bool) -> str:
+        name = self._fields.time
+        ahead = format_duration(timedelta(seconds=(event - clock) // SECOND_NS))
+        if present:
+            return f"{name} is {_text(event)}: ahead of the present; `future` sets how far it may be"
+        return f"{name} is {_text(event)}: {ahead} ahead of the record's own timestamp {_text(clock)}"
 
     def _columns(self, parsed: Parsed, records: Records | TableRecords, keep: NDArray | None) -> Columns:
-        rows, time = parsed.rows, parsed.time
+        rows, event = parsed.rows, parsed.time
         logged = records.timestamps if rows is None else records.timestamps[rows]
-        clock = time
-        if self._future is not None and len(time) and (logged < time).any():
-            clock = np.where(logged >= 0, np.minimum(time, logged), time)
+        clock = event
+        if self._future is not None and len(event) and (logged < event).any():
+            clock = np.where(logged >= 0, np.minimum(event, logged), event)
         columns = Columns(
             partition=records.partition,
             offsets=records.offsets if rows is None else records.offsets[rows],
             head=None if rows is None else np.diff(rows, prepend=-1) > 0,
             keys=parsed.keys,
-            time=time,
+            time=event,
             clock=clock,
             values=parsed.values,
             extra=parsed.extra,
         )
         if keep is not None:
             columns = columns.take(keep)
+            if rows is not None:
+                columns.head = np.diff(rows[keep], prepend=-1) > 0
         unsplit = len(records.rejected) if isinstance(records, TableRecords) else 0
         columns.filtered = (
             parsed.filtered + (records.next_offset - records.first_offset) - len(records) - unsplit
         )
         return columns
 
-    def _dead_letters(self, rejects: dict[int, Reject], records: Records | TableRecords) -> list[DeadLetter]:
+    def _dead_letters(self, parsed: Parsed, records: Records | TableRecords) -> list[DeadLetter]:
         dead = []
-        for row, reject in rejects.items():
-            offset, timestamp = int(records.offsets[row]), int(records.timestamps[row])
-            dead.append(
-                DeadLetter(
-                    self._name, records.partition, offset, timestamp, *_original(records, row), *reject
-                )
-            )
+        for row, reject in parsed.rejects.items():
+            dead.append(self._letter(records, row, reject))
+        for row, (text, reject) in parsed.parts.items():
+            if row not in parsed.rejects:
+                letter = self._letter(records, row, reject)
+                letter.value, letter.partial = text, True
+                dead.append(letter)
         if isinstance(records, TableRecords):
             for offset, raw, why in records.rejected:
                 dead.append(
                     DeadLetter(self._name, records.partition, offset, -1, None, raw, [], "malformed", why)
                 )
         return sorted(dead, key=lambda letter: letter.offset)
+
+    def _letter(self, records: Records | TableRecords, row: int, reject: Reject) -> DeadLetter:
+        offset, timestamp = int(records.offsets[row]), int(records.timestamps[row])
+        return DeadLetter(self._name, records.partition, offset, timestamp, *_original(records, row), *reject)
 
 
 def _original(records: Records | TableRecords, row: int) -> tuple[bytes | None, bytes | None, Headers]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.config.schema import Stream
+from pipeline.core.conditions import Condition, parse_condition
 from pipeline.core.errors import ConfigError
+from pipeline.core.number_texts import NumberRules
 
 
 class Reduction(NamedTuple):
@@ -30,17 +32,30 @@ class Fields:
     """
 
     labels: tuple[str, ...]
-    time: str
+    times: tuple[str, ...]
     values: tuple[str, ...]
     numbers: tuple[str, ...]
     fingerprints: tuple[str, ...]
     optional: frozenset[str]
     time_unit: str
     zone: str
+    time_format: str | None = None
+
+    @property
+    def time(self) -> str:
+        """Name of the time in messages."""
+        return " and ".join(self.times)
+
+    @property
+    def joined_times(self) -> bool:
+        """True if the time is the text of several fields."""
+        return len(self.times) > 1
 
     def all(self) -> list[str]:
         """Return every field once."""
-        return list(dict.fromkeys((*self.labels, self.time, *self.values, *self.numbers, *self.fingerprints)))
+        return list(
+            dict.fromkeys((*self.labels, *self.times, *self.values, *self.numbers, *self.fingerprints))
+        )
 
 
 def reductions_of(stream: Stream) -> list[Reduction]:
@@ -75,7 +90,7 @@ def fields_of(name: str, stream: Stream) -> Fields:
         r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values
     )
     fingerprints = dict.fromkeys(r.field for r in reductions if r.field is not None and r.fingerprint)
-    uses = {"series": set(labels), "time": {chosen.time}, "value": {*values, *numbers}}
+    uses = {"series": set(labels), "time": set(chosen.time_fields), "value": {*values, *numbers}}
     for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
         for field in sorted(uses[one] & uses[other]):
             raise ConfigError(
@@ -84,11 +99,31 @@ def fields_of(name: str, stream: Stream) -> Fields:
             )
     return Fields(
         labels=labels,
-        time=chosen.time,
+        times=tuple(chosen.time_fields),
         values=values,
         numbers=tuple(numbers),
         fingerprints=tuple(fingerprints),
-        optional=frozenset(chosen.value_fields.get(o, o) for o in chosen.optional),
-        time_unit=chosen.time_unit,
+        optional=frozenset(
+            chosen.value_fields.get(o, chosen.label_fields.get(o, o)) for o in chosen.optional
+        ),
+        # The timestamp of a record has a unit of its own.
+        time_unit="ns" if chosen.time_fields == ["$timestamp"] else chosen.time_unit,
         zone=chosen.timezone,
+        time_format=chosen.time_format,
     )
+
+
+def number_rules(stream: Stream) -> NumberRules:
+    """Return how the stream's format writes numbers as text."""
+    chosen = stream.format.chosen
+    units = chosen.units if isinstance(chosen.units, dict) else dict.fromkeys(chosen.units, 1.0)
+    return NumberRules(chosen.decimal, chosen.thousands, tuple(chosen.missing), units)
+
+
+def condition_of(name: str, stream: Stream) -> Condition | None:
+    """Return the condition of the stream's records, None for all. Raises ConfigError."""
+    where = stream.format.chosen.where
+    try:
+        return None if where is None else parse_condition(where)
+    except ValueError as error:
+        raise ConfigError(f"streams.{name}.format: where {error}") from None

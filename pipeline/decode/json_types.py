@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -11,15 +10,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pipeline.core.errors import ConfigError
+from pipeline.decode.envelope import is_envelope
 from pipeline.decode.fields import Fields
+from pipeline.decode.json_paths import Path, path_of
 from pipeline.decode.parsed_batch import MAX_LABEL
 
 Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | int | bool
 Scalar = str | int | float | bool | None
-Path = tuple[str, ...]
 Column = Callable[[list[Any]], list[Any]]
 
-_DOT = re.compile(r"(?<!\\)\.")
 REQUIRED = object()
 
 
@@ -39,19 +38,14 @@ class JsonShape:
     paths: dict[str, Path]  # "$.meta.site", as msgspec's messages say it → ("meta", "site")
 
 
-def path_of(field: str) -> Path:
-    r"""Split a path: ``meta.site`` → ("meta", "site"); ``host\.name`` is one key with a dot in it."""
-    return tuple(part.replace("\\.", ".") for part in _DOT.split(field))
-
-
-def record_shape(fields: Fields) -> JsonShape:
-    """Return the type of records with one point each."""
-    return _shape(
-        {
-            field: Leaf(kind, None if field in fields.optional else REQUIRED)
-            for field, kind in _types(fields).items()
-        }
-    )
+def record_shape(fields: Fields, conditional: Iterable[str] = ()) -> JsonShape:
+    """Return the type of records with one point each; ``conditional`` fields may hold anything."""
+    leaves = {
+        field: Leaf(kind, None if field in fields.optional else REQUIRED)
+        for field, kind in _types(fields).items()
+    }
+    anything = {field: Leaf(Any, None) for field in conditional if field not in leaves}
+    return _shape(leaves | anything)
 
 
 def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
@@ -68,11 +62,14 @@ def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
 def _types(fields: Fields) -> dict[str, Any]:
     """Return the type of each field; a field of which only the identity matters may be any scalar."""
     time: Any = {"auto": int | float | str, "iso": str}.get(fields.time_unit, int | float)
+    if fields.joined_times or fields.time_format is not None:
+        time = str | int | float
     types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
     types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))
-    types.update({fields.time: time})
-    types.update(dict.fromkeys(fields.labels, Label))
-    return types
+    types.update(dict.fromkeys(fields.times, time))
+    for label in fields.labels:
+        types[label] = Label | None if label in fields.optional else Label
+    return {field: kind for field, kind in types.items() if not is_envelope(field)}
 
 
 def _shape(leaves: dict[str, Leaf]) -> JsonShape:

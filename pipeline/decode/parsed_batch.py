@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -19,11 +19,12 @@ REASONS = {
     "not_an_object": "the JSON is not an object",
     "missing_field": "a field that must be there is not, or has no value",
     "wrong_type": "a field holds something else than it should",
-    "bad_label": "the text that names the series is too long or holds a NUL character",
+    "bad_label": "the text that names the series holds a NUL character",
     "bad_time": "the event time cannot be read",
+    "implausible_time": "the event time is a number that no unit makes a time after 1990",
     "absurd_time": "the event time lies before 1970 or after 2199",
-    "future": "the event time is too far ahead of the log's own time",
-    "not_finite": "a value is NaN or infinite",
+    "future": "the event time is too far ahead of the log's own time, or of the present",
+    "not_finite": "a value is infinite",
 }
 
 #: Most characters of a label: labels are in indexes of the database.
@@ -44,8 +45,11 @@ class Parsed:
     """Points of one batch of records.
 
     rows      (N,) record that a point comes from (None: point i is record i)
-    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)`` is its original
+    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)``: original
     rejects   record → reason; points of such a record are dropped
+    unfit     point → reason; only that point is dropped if its record has others
+    parts     record → samples that could not be read, while others of it are points
+    texts     (record, positions of its points) → these as a record of their own; None: records have one point
     filtered  records without a point that are not rejected
     """
 
@@ -57,6 +61,9 @@ class Parsed:
     extra: dict[str, NDArray]
     rejects: dict[int, Reject]
     filtered: int = 0
+    unfit: dict[int, Reject] = field(default_factory=dict)
+    parts: dict[int, tuple[bytes, Reject]] = field(default_factory=dict)
+    texts: Callable[[int, Sequence[int]], bytes] | None = None
 
 
 def shown(thing: object) -> str:
@@ -75,8 +82,16 @@ def canonical(label: object) -> str:
 
 
 def unfit_labels(labels: Sequence[str]) -> list[int]:
-    """Return the indices of texts that cannot name a series: too long, or with a NUL character."""
-    return [i for i, label in enumerate(labels) if len(label) > MAX_LABEL or "\0" in label]
+    """Return the indices of texts that cannot name a series: with a NUL character."""
+    return [i for i, label in enumerate(labels) if "\0" in label]
+
+
+def short_label(label: str) -> str:
+    """Return a label of at most MAX_LABEL characters; a longer one ends in a hash."""
+    if len(label) <= MAX_LABEL:
+        return label
+    digest = blake2b(label.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{label[: MAX_LABEL - 1 - len(digest)]}#{digest}"
 
 
 class Fingerprints(dict[object, int]):

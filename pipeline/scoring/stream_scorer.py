@@ -147,7 +147,9 @@ class StreamScorer:
             buffer, ready[partition] = self.event_time.push(self._buffer_of(partition), admitted)
             self._buffers[partition] = buffer
             counts = Counts(
-                dead_lettered=len(dead), filtered=columns.filtered + refused, buffered=buffer.records
+                dead_lettered=sum(not one.partial for one in dead),
+                filtered=columns.filtered + refused,
+                buffered=buffer.records,
             )
             broken = self._gauges.setdefault(partition, DeadLetterGauge(self.stream.dead_letters)).update(
                 columns, dead

@@ -149,7 +149,7 @@ def test_sensitivity_is_an_alarm_rate():
         (
             "time: ts",
             "time: ts, optional: [presure]",
-            "5: streams.plant.format.json.optional[0]: there is no value 'presure'",
+            "5: streams.plant.format.json.optional[0]: there is no value or label 'presure'",
         ),
         (
             '"localhost:9092"',

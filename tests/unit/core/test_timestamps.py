@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.core.timestamps import (
     ABSURD,
     END_NS,
+    IMPLAUSIBLE,
     UNREADABLE,
     localise,
     parse_epochs,
@@ -30,13 +31,8 @@ def ns_of(moment: datetime) -> int:
 
 
 @pytest.mark.parametrize("scale", [1, 10**3, 10**6, 10**9])
-@pytest.mark.parametrize("second", [0, 20_000_000, NOW, 7_258_118_399])
+@pytest.mark.parametrize("second", [700_000_000, NOW, 7_258_118_399])
 def test_units_are_told_apart_by_size(scale, second):
-    if second == 20_000_000 and scale == 1000:
-        second = 200_000_000  # milliseconds of the first months of 1970 are read as seconds
-    if second == 0:
-        assert parse_epochs(np.array([0]), "auto").tolist() == [0]
-        return
     assert parse_epochs(np.array([second * scale]), "auto").tolist() == [second * 10**9]
 
 
@@ -53,7 +49,7 @@ def test_units_may_differ_within_a_column():
 def test_any_number_or_text_gives_a_good_time_or_none(times, unit):
     parsed = parse_times(times, unit, "Europe/Berlin")
     assert parsed.dtype == np.int64
-    assert all(t in (ABSURD, UNREADABLE) or 0 <= t < END_NS for t in parsed.tolist())
+    assert all(t in (ABSURD, UNREADABLE, IMPLAUSIBLE) or 0 <= t < END_NS for t in parsed.tolist())
     one_by_one = [int(parse_times([t], unit, "Europe/Berlin")[0]) for t in times]
     assert parsed.tolist() == one_by_one
 

@@ -1,0 +1,87 @@
+"""Numbers written as text: decimal sign, thousands, units, missing values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+_NOTHING = {"", "nan", "+nan", "-nan", "null", "none", "na", "n/a", "#n/a"}
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_SPACES = str.maketrans(dict.fromkeys("\u00a0\u202f", " "))
+
+
+class NotANumberError(ValueError):
+    """A text that is not a number; the message is the advice, if there is one."""
+
+
+@dataclass(frozen=True)
+class NumberRules:
+    """Spelling of the numbers of a format.
+
+    ``missing`` are the values that mean that there is none, ``units`` the texts that may follow a number,
+    each with its factor.
+    """
+
+    decimal: str = "."
+    thousands: str | None = None
+    missing: Sequence[float | str] = ()
+    units: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Compile the patterns."""
+        texts = {str(one).strip().lower() for one in self.missing if isinstance(one, str)}
+        numbers = {float(one) for one in self.missing if not isinstance(one, str)}
+        object.__setattr__(self, "missing_texts", frozenset(texts | _NOTHING))
+        object.__setattr__(self, "missing_numbers", tuple(sorted(numbers)))
+        longest = sorted(self.units, key=len, reverse=True)
+        unit = "|".join(map(re.escape, longest))
+        object.__setattr__(self, "_unit", re.compile(rf"(.*?[0-9.,])\s*({unit})") if longest else None)
+        point, group = re.escape(self.decimal), re.escape(self.thousands or "")
+        whole = rf"(?:[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+)" if group else r"[0-9]*"
+        shape = rf"[+-]?{whole}(?:{point}[0-9]*)?(?:[eE][+-]?[0-9]+)?"
+        object.__setattr__(self, "_shape", re.compile(shape))
+
+    missing_texts: frozenset[str] = field(init=False, repr=False, compare=False)
+    missing_numbers: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    _unit: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+    _shape: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    @property
+    def plain(self) -> bool:
+        """True if texts are numbers as Python writes them, without units."""
+        return self.decimal == "." and not self.thousands and not self.units
+
+    def read(self, text: str) -> float:
+        """Return the number of a text, NaN for a missing value, ±inf for an infinite one.
+
+        Raises NotANumberError with the setting that would help.
+        """
+        text = text.translate(_SPACES).strip()
+        if text.lower() in self.missing_texts:
+            return math.nan
+        if _INFINITE.fullmatch(text):
+            return -math.inf if text.startswith("-") else math.inf
+        factor, bare = 1.0, text
+        if self._unit is not None and (found := self._unit.fullmatch(text)):
+            bare, factor = found[1].strip(), self.units[found[2]]
+        if not self.plain:
+            if not self._shape.fullmatch(bare):
+                raise NotANumberError(self._advice(text))
+            bare = bare.replace(self.thousands, "") if self.thousands else bare
+            bare = bare.replace(self.decimal, ".")
+        if not _NUMBER.fullmatch(bare):
+            raise NotANumberError(self._advice(text))
+        return float(bare) * factor
+
+    def _advice(self, text: str) -> str:
+        if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", text) and self.decimal == ".":
+            comma = "if the comma is the decimal sign, set `decimal: ','`"
+            return f"{comma}; if it separates thousands, `thousands: ','`"
+        if re.fullmatch(r"[+-]?[0-9]{1,3}([,. '_][0-9]{3})+([.,][0-9]+)?", text):
+            return "set `thousands` and `decimal`"
+        if re.fullmatch(r"[+-]?[0-9.,]+\s*[^0-9.,\s]{1,8}", text):
+            return "if that is a unit, name it under `units`"
+        return "if it means that there is no value, name it under `missing`"

@@ -1,0 +1,167 @@
+"""Spellings of a time that are neither an epoch nor ISO 8601.
+
+Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``…Z[UTC]``), the hour 24, AM and PM, names of
+months, RFC 2822, ``2026/03/01``, ``13.03.2026``, and compact digits. A date such as 03/04/2026 has two
+readings, and is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+_MONTHS = {
+    "janfebmaraprmayjunjulaugsepoctnovdec"[3 * month : 3 * month + 3]: month + 1 for month in range(12)
+}
+_MAX_CHARACTERS = 80
+_BRACKET = re.compile(r"\[([A-Za-z0-9_+\-/]+)\]$")
+_UTC_WORD = re.compile(r"\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+_OFFSET = re.compile(r"\s*([+-])(\d\d):?(\d\d)$")
+_CLOCK = (
+    r"(?:[T ,:]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
+)
+_DAY_NAME = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
+_MONTH_NAME = r"(?P<name>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATES = tuple(
+    re.compile(pattern + _CLOCK, re.IGNORECASE)
+    for pattern in (
+        r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
+        r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})",
+        r"(?P<first>\d{1,2})([-/])(?P<other>\d{1,2})\2(?P<year>\d{4})",
+        _DAY_NAME + r"(?P<day>\d{1,2})[-/ .]+" + _MONTH_NAME + r"[-/ ,]+(?P<year>\d{4})",
+        _DAY_NAME + _MONTH_NAME + r"\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<year>\d{4})",
+    )
+)
+_C_TIME = re.compile(
+    _DAY_NAME + _MONTH_NAME + r"\s+(?P<day>\d{1,2})\s+(?P<clock>\d\d:\d\d:\d\d)\s+(?P<year>\d{4})",
+    re.IGNORECASE,
+)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[ T_-]?(\d\d)(\d\d)(\d\d)?(?:[.,](\d{1,9}))?)?")
+_HOUR_24 = re.compile(r"([T ]|^)24(:?00(?::?00(?:[.,]0+)?)?)(?![\d:])")
+_DAY = timedelta(days=1)
+
+
+class Spelled(NamedTuple):
+    """Wall-clock time.
+
+    ``nanoseconds`` are those below its microsecond; ``aware`` is True if it is in UTC.
+    """
+
+    moment: datetime
+    nanoseconds: int
+    aware: bool
+
+
+def read_spelling(text: str) -> Spelled | None:
+    """Return the time of a text, None if it is not one or has two readings."""
+    if len(text) > _MAX_CHARACTERS:
+        return None
+    zone: str | None = None
+    if bracket := _BRACKET.search(text):
+        text, zone = text[: bracket.start()], bracket[1]
+    offset: timedelta | None = None
+    if word := _UTC_WORD.search(text):
+        text, offset = text[: word.start()], timedelta()
+    elif (found := _OFFSET.search(text)) and (":" in text[: found.start()] or "T" in text[: found.start()]):
+        sign = -1 if found[1] == "-" else 1
+        text, offset = text[: found.start()], sign * timedelta(hours=int(found[2]), minutes=int(found[3]))
+    try:
+        local = _local(text)
+        if local is None:
+            return None
+        moment, nanoseconds = local
+        if offset is not None:
+            return Spelled(moment - offset, nanoseconds, True)
+        if zone is not None:
+            there = moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).replace(tzinfo=None)
+            return Spelled(there, nanoseconds, True)
+        return Spelled(moment, nanoseconds, False)
+    except (ValueError, OverflowError, OSError, LookupError):
+        return None
+
+
+def read_format(text: str, form: str) -> datetime | None:
+    """Return the time of a text by a format, None if it does not fit.
+
+    The format is one of ``strptime``. Hour 24 is midnight.
+    """
+    try:
+        return datetime.strptime(text, form)
+    except ValueError:
+        midnight, later = _without_hour_24(text)
+        if not later:
+            return None
+    try:
+        return datetime.strptime(midnight, form) + _DAY
+    except (ValueError, OverflowError):
+        return None
+
+
+def why_ambiguous(text: str) -> str:
+    """Return the advice for a date with two readings, empty for another text."""
+    found = _DATES[2].match(text.strip())
+    if found is None or int(found["first"]) > 12 or int(found["other"]) > 12:
+        return ""
+    separator = text.strip()[len(found["first"])]
+    return (
+        f"it may be day or month first: set time_format, such as '%d{separator}%m{separator}%Y %H:%M' or "
+        f"'%m{separator}%d{separator}%Y %H:%M'"
+    )
+
+
+def _without_hour_24(text: str) -> tuple[str, bool]:
+    """Return the text with hour 24 as hour 0, and whether there was one."""
+    changed, count = _HOUR_24.subn(r"\g<1>00\2", text, count=1)
+    return changed, bool(count)
+
+
+def _local(text: str) -> tuple[datetime, int] | None:
+    text, later = _without_hour_24(text.strip())
+    if c_time := _C_TIME.fullmatch(text):
+        text = f"{c_time['day']} {c_time['name']} {c_time['year']} {c_time['clock']}"
+    shift = _DAY if later else timedelta()
+    if compact := _COMPACT.fullmatch(text):
+        year, month, day, hour, minute, second, fraction = compact.groups()
+        micro, nano = _fraction(fraction)
+        clock = int(hour or 0), int(minute or 0), int(second or 0)
+        return datetime(int(year), int(month), int(day), *clock, micro) + shift, nano
+    for date in _DATES:
+        if found := date.fullmatch(text):
+            parts = found.groupdict()
+            day_and_month = _day_and_month(parts)
+            if day_and_month is None:
+                return None
+            micro, nano = _fraction(parts["fraction"])
+            day, month = day_and_month
+            clock = _hour(parts), int(parts["minute"] or 0), int(parts["second"] or 0)
+            return datetime(int(parts["year"]), month, day, *clock, micro) + shift, nano
+    return None
+
+
+def _fraction(digits: str | None) -> tuple[int, int]:
+    nanoseconds = int((digits or "").ljust(9, "0"))
+    return divmod(nanoseconds, 1000)
+
+
+def _day_and_month(parts: dict[str, str | None]) -> tuple[int, int] | None:
+    """Return day and month, None where both orders are possible."""
+    if parts.get("name") is not None:
+        return int(parts["day"] or 0), _MONTHS[str(parts["name"]).lower()]
+    if parts.get("first") is None:
+        return int(parts["day"] or 0), int(parts["month"] or 0)
+    first, other = int(parts["first"] or 0), int(parts["other"] or 0)
+    if first > 12:
+        return first, other
+    return (other, first) if other > 12 or first == other else None
+
+
+def _hour(parts: dict[str, str | None]) -> int:
+    hour, half = int(parts["hour"] or 0), (parts["half"] or "").lower()
+    if not half:
+        return hour
+    if not 1 <= hour <= 12:
+        raise ValueError(f"there is no hour {hour} {half}")
+    return hour % 12 + 12 * half.startswith("p")

@@ -1,0 +1,65 @@
+"""Paths into JSON: keys, positions in arrays, and JSON inside a text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+Path = tuple[str, ...]
+_DOT = re.compile(r"(?<!\\)\.")
+_MAX_POSITION_DIGITS = 9
+
+
+class _Nothing:
+    """Marker of a field that is not there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+#: The field is not there.
+ABSENT: Any = _Nothing("absent")
+#: A parent of the field is null.
+NULL_PARENT: Any = _Nothing("below null")
+
+
+def path_of(field: str) -> Path:
+    r"""Split a path: ``meta.site`` → ("meta", "site"); ``host\.name`` is one key with a dot in it."""
+    return tuple(part.replace("\\.", ".") for part in _DOT.split(field))
+
+
+def find(node: Any, path: Path) -> Any:
+    """Return the content at ``path``, ABSENT or NULL_PARENT."""
+    for part in path:
+        if isinstance(node, str):
+            node = parsed_text(node)
+        if isinstance(node, dict):
+            node = node.get(part, ABSENT)
+        elif isinstance(node, list):
+            node = _element(node, part)
+        else:
+            return NULL_PARENT if node is None or node is NULL_PARENT else ABSENT
+    return node
+
+
+def parsed_text(text: str) -> Any:
+    """Return the JSON object or array that a text holds, otherwise ABSENT."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return ABSENT
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ABSENT
+
+
+def _element(array: list[Any], part: str) -> Any:
+    digits = part.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_POSITION_DIGITS:
+        return ABSENT
+    place = int(part)
+    return array[place] if -len(array) <= place < len(array) else ABSENT
