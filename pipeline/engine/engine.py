@@ -20,6 +20,7 @@ from pipeline.core.types import FaultKind, Partition
 from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
+from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.ownership import Ownership
 from pipeline.engine.sink import Sink
 from pipeline.engine.snapshots import Snapshots
@@ -48,6 +49,7 @@ class EngineParts:
     snapshots: Snapshots
     faults: FaultLog
     metrics: StreamMetrics
+    gone_files: GoneFiles
     sinks: Sequence[Sink] = ()
     max_batch: int = 20_000
 
@@ -63,6 +65,7 @@ class Engine:
     _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
     _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
+    _missing_files: bool = True  # those that are gone since the last run are not ended yet
     _source_waits_for: str = ""  # reason why the source is not complete
     _read_at: float = 0.0
     _retry_at: float = 0.0
@@ -76,9 +79,11 @@ class Engine:
         p = self.parts
         poll = self._poll(timeout)
         for partition in poll.revoked:
-            self._close_anomalies(partition)
+            if partition not in poll.assigned:
+                self._end_file(partition)
             self._drop_partition(partition)
             self.parts.faults.release(partition)
+        self._end_missing_files()
         now = time.monotonic()
         self._to_acquire.update(dict.fromkeys(poll.assigned, now))
         self._acquire_due(now)
@@ -312,14 +317,48 @@ class Engine:
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
             self._stage_commit(result)
 
-    def _close_anomalies(self, partition: Partition) -> None:
-        """Close the open anomalies of a followed file that is gone: none of its rows can do so."""
-        at = self.parts.ownership.positions.get(partition)
-        if at is None or at.next_offset is None or self._result is not None:
+    def _end_file(self, partition: Partition) -> None:
+        """End a followed file that is gone.
+
+        None of its rows releases records or closes anomalies any more. Its buffered records are scored, its
+        open anomalies are closed, and its series are kept for later files.
+        """
+        ownership, scorer = self.parts.ownership, self.parts.scorer
+        at = ownership.positions.get(partition)
+        if at is None or at.next_offset is None or self._result is not None or not scorer.is_file_sequence:
             return
-        if (result := self.parts.scorer.close_partition(partition, at.next_offset)) is not None:
+        if ownership.recovering(partition):
+            return  # its state is not that of its position; the next start ends it
+        if scorer.buffered_records(partition):
+            self._stage_commit(scorer.flush({partition: at.next_offset}))
+            self._commit()
+        if (result := scorer.close_partition(partition, at.next_offset)) is not None:
+            log.warning("file is gone; its open anomalies are closed", file=partition.topic)
             self._stage_commit(result)
             self._commit()
+        if self._result is None and partition in ownership.positions:
+            try:
+                self.parts.gone_files.keep_series(ownership.positions[partition])
+            except (StorageUnavailable, Fenced) as error:
+                log.warning(
+                    "series of a file that is gone are not kept", file=partition.topic, error=str(error)
+                )
+
+    def _end_missing_files(self) -> None:
+        """End the files that were moved away while no process followed them."""
+        if not self._missing_files or self._result is not None:
+            return
+        try:
+            for partition in self.parts.gone_files.missing():
+                self.parts.ownership.acquire_missing(partition)
+                self._end_file(partition)
+                if self.parts.ownership.close_open_anomalies(partition):
+                    log.warning("file is gone; its open anomalies are closed", file=partition.topic)
+                self._drop_partition(partition)
+        except (StorageUnavailable, Fenced) as error:
+            log.warning("files that are gone are not ended yet", error=str(error))
+            return
+        self._missing_files = False
 
     def _snapshot(self) -> None:
         try:

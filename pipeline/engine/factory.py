@@ -11,6 +11,7 @@ from pipeline.database import owner_name
 from pipeline.engine.commit import Committer, OnChanges
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.fault_log import FaultLog
+from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, warm_start_reader
 from pipeline.engine.ownership import Ownership
@@ -71,6 +72,7 @@ def build_engine(
         reader,
         warm_start_reader(reader, stream, champion.detector.state_version),
         faults.damaged,
+        file_sequence=stream.source.files is not None and stream.source.files.follow,
     )
     scorer = StreamScorer(
         champion.provenance,
@@ -102,6 +104,7 @@ def build_engine(
             ),
             faults=faults,
             metrics=metrics,
+            gone_files=GoneFiles(database, reader, scorer, offloaded),
             sinks=[*([history] if history is not None else ()), *make_sinks(scorer)],
             max_batch=config.engine.max_batch,
         )

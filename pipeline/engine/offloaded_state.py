@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 #: Partition under which ``pipeline.engine.warm_start`` stores states. The partition in which a series will
 #: arrive is not known then. The topic is part of the stored key and keeps its first name.
 WARM_START_PARTITION = Partition("history", 0)
+#: Partition under which the series of files that are gone are stored (see ``pipeline.engine.gone_files``).
+ENDED_FILES_PARTITION = Partition("ended files", 0)
 
 
 def warm_start_reader(reader: str, stream: Stream, state_version: str) -> str | None:
@@ -54,6 +56,7 @@ class OffloadedSeries:
         reader: str,
         warm_start: str | None = None,
         on_damage: Callable[[Partition, str], None] = lambda partition, message: None,
+        file_sequence: bool = False,
     ) -> None:
         """Cache nothing yet.
 
@@ -62,7 +65,9 @@ class OffloadedSeries:
             reader: Name under which the positions of the stream are kept.
             warm_start: The reader name of the initial states, None where there are none.
             on_damage: Called with the partition and a message for a state that is damaged.
+            file_sequence: Series go on from file to file.
         """
+        self._file_sequence = file_sequence
         self._on_damage = on_damage
         self._database = database
         self._reader = reader
@@ -94,9 +99,27 @@ class OffloadedSeries:
             if damaged:
                 self._on_damage(partition, _damage_text(partition, damaged))
         pages = [state.state for state in found.values()]
+        if self._file_sequence:
+            ended = self._load_ended({k: ns for k, ns in first_ns.items() if json.dumps(k) not in found})
+            found |= ended
+            pages += [state.state for state in ended.values()]
         return pages + self.load_warm_start(
             {key: ns for key, ns in first_ns.items() if not found or json.dumps(key) not in found}
         )
+
+    def _load_ended(self, first_ns: Mapping[Key, int]) -> dict[str, offloaded_series.SeriesState]:
+        """Return the states of series at the end of files that are gone."""
+        by_text = {json.dumps(key): ns for key, ns in first_ns.items()}
+        with self._database.read() as connection:
+            if ENDED_FILES_PARTITION not in self._count:
+                count = offloaded_series.count(connection, self._reader, ENDED_FILES_PARTITION)
+                self._count[ENDED_FILES_PARTITION] = count
+            if not self._count[ENDED_FILES_PARTITION]:
+                return {}
+            found = offloaded_series.restore(
+                connection, self._reader, ENDED_FILES_PARTITION, list(by_text), _log_damage
+            )
+        return {text: state for text, state in found.items() if state.last_ns <= by_text[text]}
 
     def load_warm_start(self, first_ns: Mapping[Key, int]) -> list[bytes]:
         """Return the initial states of series whose historical points end before their first point.
@@ -132,6 +155,10 @@ class OffloadedSeries:
         """Drop what is cached of a partition; its stored series may have changed."""
         self._count.pop(partition, None)
         self.restored.pop(partition, None)
+
+
+def _log_damage(key: str) -> None:
+    log.warning("a series starts with a warm-up: its state at the end of a file is damaged", series=key)
 
 
 def _damage_text(partition: Partition, keys: Sequence[str]) -> str:

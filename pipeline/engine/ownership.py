@@ -111,6 +111,41 @@ class Ownership:
             return self._handle_gap(position, bounds)
         return self._recover(position, bounds)
 
+    def acquire_missing(self, partition: Partition) -> None:
+        """Become the owner of a file that is gone, with its last snapshot.
+
+        Raises StorageUnavailable and Fenced.
+        """
+        self.drop(partition)
+        position = positions.acquire(self._database, self._reader, partition, self._owner, "")
+        start = position.next_offset
+        if start is None:
+            return
+        bounds = OffsetBounds(start, start)
+        with self._database.read() as connection:
+            found = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
+            state = self._load_state(connection, position, bounds)
+        if not state.replayable:
+            position = self._move(position, start, _without_buffered(position.counts))
+        self.positions[partition], self.cursor[partition] = position, start
+        if self._history is not None:
+            self._history.open(position, start)
+        self._scorer.restore_open(partition, found)
+
+    def close_open_anomalies(self, partition: Partition) -> int:
+        """Close the anomalies that no state has, and return their number.
+
+        Raises StorageUnavailable and Fenced.
+        """
+        position = self.positions.get(partition)
+        with self._database.read() as connection:
+            found = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
+        if position is not None and position.next_offset is not None and found:
+            closed = [_closed(anomaly) for anomaly in found]
+            position = self._move(position, position.next_offset, position.counts, closed)
+            self.positions[partition] = position
+        return len(found)
+
     def _recover(self, position: Position, bounds: OffsetBounds) -> bool:
         partition, start = position.partition, position.next_offset
         assert start is not None

@@ -105,7 +105,8 @@ class StreamScorer:
         self._on_damage = on_damage
         files = stream.source.files
         #: Each file is a partition, and a series goes on in the file that follows.
-        self._is_file_sequence = files is not None and files.follow
+        #: The files of a followed folder: series go on from file to file.
+        self.is_file_sequence = files is not None and files.follow
         self._continued: list[Anomaly] = []  # closed in this batch, because their series go on elsewhere
         self.provenance = provenance
         self.stream = stream
@@ -244,7 +245,7 @@ class StreamScorer:
             # batches.
             first_ns = dict(zip(reversed(columns.keys.flat()), columns.time[::-1].tolist(), strict=True))
             self._load(partition, {key: first_ns[key] for key in new})
-            if self._is_file_sequence:
+            if self.is_file_sequence:
                 self._continue_series(partition, {key: first_ns[key] for key in new}, replay)
         return columns.keys.spread(slots)
 
@@ -274,7 +275,7 @@ class StreamScorer:
         a file stands still at its end. None if there are none, or for another source.
         """
         closed, before = [], self._idle_before()
-        for slot in self.tracker.slots() if self._is_file_sequence else ():
+        for slot in self.tracker.slots() if self.is_file_sequence else ():
             partition = self.series.partition(slot)
             if partition in partitions and self.series.state["windows"]["last_time"][slot] < before:
                 closed += self.tracker.close(slot)
@@ -282,7 +283,7 @@ class StreamScorer:
 
     def close_partition(self, partition: Partition, next_offset: int) -> BatchResult | None:
         """Close the anomalies of a file that is gone. None if there are none, or for another source."""
-        slots = self.series.slots(partition).tolist() if self._is_file_sequence else ()
+        slots = self.series.slots(partition).tolist() if self.is_file_sequence else ()
         closed = [anomaly for slot in slots for anomaly in self.tracker.close(slot)]
         return self._closing({partition: next_offset}, closed)
 
@@ -295,7 +296,7 @@ class StreamScorer:
         return {
             partition: offset
             for partition, offset in partitions.items()
-            if self._is_file_sequence
+            if self.is_file_sequence
             and (buffer := self._buffer_of(partition)).records
             and (buffer.watermark_ns or 0) < before
         }

@@ -109,6 +109,16 @@ def load(connection: Connection, stream: str, partition: Partition) -> Snapshot 
     return Snapshot(row.snapshot_offset, row.state_version, meta, row.created_ns, row.size_bytes, pages)
 
 
+def exists(connection: Connection, stream: str, partition: Partition) -> bool:
+    """Return True if there is a snapshot of the partition."""
+    here = (
+        SnapshotRow.stream == stream,
+        SnapshotRow.topic == partition.topic,
+        SnapshotRow.partition == partition.number,
+    )
+    return connection.execute(select(SnapshotRow.stream).where(*here)).first() is not None
+
+
 def check(connection: Connection, stream: str, partition: Partition) -> int:
     """Read a snapshot to its end, and return its offset. Raises DamagedState."""
     snapshot = load(connection, stream, partition)

@@ -106,7 +106,7 @@ def _plan(only: str | None) -> list[Scenario]:
 def table(found: list[Figures]) -> str:
     """A row a scenario, in Markdown."""
     lines = [
-        "| scenario | storms | kills | freezes | records | lost | twice | conflicting | anomalies with alerts "
+        "| scenario | storms | kills | freezes | records | lost | twice | conflicting | alerted anomalies "
         "| untold | fenced | takeover p50 | takeover p95 | takeover max |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -165,7 +165,7 @@ def main() -> int:
             found.append(figures)
             print(
                 f"{time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}: {figures.scenario}: "
-                f"{figures.kills} kills, {figures.freezes} freezes, {figures.anomalies} anomalies with alerts, "
+                f"{figures.kills} kills, {figures.freezes} freezes, {figures.anomalies} alerted anomalies, "
                 f"problems: {figures.problems or 'none'}",
                 file=sys.stderr,
             )

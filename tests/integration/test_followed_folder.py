@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import delete
+
 from pipeline.core.types import Anomaly, AnomalyState
 from storage.results import anomalies
+from storage.tables.stream import SnapshotRow
 from tests.support.file_daemons import Running, running, stream
 
 HEADER = b"s,t,v\n"
@@ -87,6 +90,63 @@ def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_temp
     with running(tmp_path, sqlite_template, plant(folder)) as one:
         one.until(lambda: one.read("plant") == ROWS + 100 and found(one))
         (folder / "1.csv").rename(tmp_path / "1.csv")
+        one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+
+
+def seqs(one: Running) -> list[int]:
+    """Return the number of points that each series in memory has had."""
+    series = one.daemon._engines["plant"].parts.scorer.series
+    return sorted(int(series.state["windows"]["seq"][slot]) for slot in range(len(series)))
+
+
+def test_a_file_that_is_moved_away_before_the_next_one_begins_hands_its_series_on(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        for number in range(3):
+            (folder / f"{number}.csv").write_bytes(HEADER + rows("a", number * ROWS, ROWS))
+            one.until(lambda number=number: one.read("plant") == (number + 1) * ROWS)
+            assert seqs(one)[-1] == (number + 1) * ROWS
+            (folder / f"{number}.csv").rename(tmp_path / f"{number}.csv")
+            one.until(lambda: not one.daemon._engines["plant"].parts.ownership.positions)
+    # also across a restart, and not from a later file to an earlier one
+    (folder / "3.csv").write_bytes(HEADER + rows("a", 3 * ROWS, ROWS))
+    (folder / "past.csv").write_bytes(HEADER + rows("a", -100, 100))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == 4 * ROWS + 100)
+        assert seqs(one)[-1] == 4 * ROWS
+        assert 100 in seqs(one)
+
+
+def test_a_file_that_is_moved_while_no_daemon_runs_is_ended_at_the_start(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    changes = {"lateness": "10s"}
+    with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
+        one.until(lambda: one.read("plant") == ROWS and one.buffered("plant") == 10)
+    (folder / "1.csv").rename(tmp_path / "1.csv")
+    with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
+        one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        assert one.buffered("plant") == 0
+        (folder / "2.csv").write_bytes(HEADER + rows("a", ROWS, ROWS))
+        one.until(lambda: one.read("plant") == 2 * ROWS)
+        assert seqs(one)[-1] == 2 * ROWS - 10
+
+
+def test_an_anomaly_without_a_state_is_closed_at_the_start(tmp_path, sqlite_template):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS, outlier=True))
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
+        one.until(lambda: one.read("plant") == ROWS and found(one))
+        database = one.database
+        one.stopping.set()
+        one.thread.join(60)
+        with database.begin() as connection:
+            connection.execute(delete(SnapshotRow))
+    (folder / "1.csv").rename(tmp_path / "1.csv")
+    with running(tmp_path, sqlite_template, plant(folder)) as one:
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
 
 
