@@ -31,6 +31,7 @@ remove_compiled() {
 setup() {
     wanted=$(cksum requirements.lock pyproject.toml)
     if [ -x "$BIN/python" ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
+        dashboard
         return
     fi
     [ -x "$BIN/python" ] || "$(find_python)" -m venv "$VENV"
@@ -40,6 +41,12 @@ setup() {
     remove_compiled
     "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
     echo "$wanted" >"$STAMP"
+    dashboard
+}
+
+# Builds the pages of the dashboard, if their sources have changed (about 10 s the first time).
+dashboard() {
+    "$BIN/python" tools/dashboard.py || echo "the dashboard is not built; everything else works. Try again with: make dashboard" >&2
 }
 
 lint() {
@@ -48,12 +55,14 @@ lint() {
     "$BIN/mypy"
     "$BIN/lint-imports" --no-cache >/dev/null || "$BIN/lint-imports" --no-cache
     "$BIN/python" tools/ratchets.py
+    "$BIN/python" tools/dashboard.py --check
 }
 
 target=${1:-help}
 [ $# -eq 0 ] || shift
 case $target in
     setup) setup ;;
+    dashboard) setup ;;
     demo) setup; exec "$BIN/forewatch" demo "$@" ;;
     test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
     lint) setup; lint ;;
@@ -82,7 +91,7 @@ case $target in
         remove_compiled
         ;;
     *)
-        echo "usage: make setup|demo|test|lint|format|docs|scenarios|lock|clean (or: sh tools/dev.sh TARGET)" >&2
+        echo "usage: make setup|dashboard|demo|test|lint|format|docs|scenarios|lock|clean (or: sh tools/dev.sh TARGET)" >&2
         exit 2
         ;;
 esac

@@ -30,6 +30,7 @@ from pipeline.cli.commands import (
     quarantine,
     run,
     series,
+    serve,
     silences,
     worker,
 )
@@ -76,6 +77,7 @@ app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("run")(run.run)
+app.command("serve")(serve.serve)
 app.command("backfill")(run.backfill)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)

@@ -21,6 +21,8 @@ from pathlib import Path
 from pipeline.config.loader import load_config
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.daemon.daemon import daemon
+from pipeline.dashboard.browser import open_page
+from pipeline.dashboard.server import dashboard_server
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.model_reporter import ModelReporter
 from pipeline.demo.setting import write_config
@@ -73,6 +75,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         feeder.fill()
         config = load_config(path)
         running = stack.enter_context(daemon(config, stop_on_signals()))
+        pages = stack.enter_context(dashboard_server(config, port=0))
         watcher, story = Watcher(config, say), ModelReporter(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
@@ -84,6 +87,8 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
         ]
         say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
+        say(f"[demo] the dashboard is at {pages.url}")
+        open_page(pages.url)
         say(
             f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
             f"forewatch anomalies list -c {path}"

@@ -1,0 +1,1 @@
+"""The dashboard: built pages, and the answers that its pages ask for."""

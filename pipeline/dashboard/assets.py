@@ -1,0 +1,76 @@
+"""Built files of the dashboard, and the headers of every page.
+
+``make dashboard`` builds them from ``pipeline/dashboard/web`` into ``pipeline/dashboard/static``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from pipeline.core.errors import ConfigError
+
+STATIC = Path(__file__).parent / "static"
+
+#: Nothing is loaded from outside, and no script or style stands in a page.
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+_NOT_BUILT = (
+    "The pages of the dashboard are not built: run `make dashboard` (or `sh tools/dev.sh dashboard`) in the "
+    "checkout, then load this page again."
+)
+#: Paths that the page itself resolves.
+PAGE_PATHS = ("/", "/fleet", "/series", "/alerting", "/models", "/try", "/system")
+
+
+def is_built(static: Path = STATIC) -> bool:
+    """Return True if the pages of the dashboard were built."""
+    return (static / "index.html").is_file()
+
+
+def require_built(static: Path = STATIC) -> None:
+    """Raise ConfigError if the pages were not built."""
+    if not is_built(static):
+        raise ConfigError(f"serve: {_NOT_BUILT}")
+
+
+def page_routes(static: Path = STATIC) -> list[BaseRoute]:
+    """Return the routes of all pages and of the files that they load."""
+
+    def page(request: Request) -> Response:
+        if not is_built(static):
+            return HTMLResponse(
+                f"<!doctype html><title>forewatch</title><p>{_NOT_BUILT}</p>",
+                status_code=503,
+                headers=HEADERS,
+            )
+        return FileResponse(static / "index.html", headers=HEADERS | {"cache-control": "no-cache"})
+
+    def icon(request: Request) -> Response:
+        return FileResponse(static / "favicon.svg", headers=HEADERS)
+
+    paths = [*PAGE_PATHS, "/alerts/{alert:uuid}", "/anomalies/{anomaly}"]
+    return [
+        *(Route(path, page) for path in paths),
+        Route("/favicon.svg", icon),
+        Mount("/assets", _Assets(directory=static / "assets", check_dir=False)),
+    ]
+
+
+class _Assets(StaticFiles):
+    """Files whose names contain a hash of their content."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        """Add the headers of every page, and let browsers keep the file."""
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers.update(HEADERS | {"cache-control": "public, max-age=31536000, immutable"})
+        return response

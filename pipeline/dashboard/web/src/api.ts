@@ -1,0 +1,119 @@
+/** Requests to the server, and state that is kept fresh: by events, by a timer and after a failure. */
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { onChange } from "./live";
+
+const VIEWS = "/api/v1/views/";
+
+/** A failed request: `title` says what is wrong, `detail` what to do. */
+export class RequestError extends Error {
+  constructor(readonly status: number, readonly title: string, readonly detail: string) {
+    super(`${title}: ${detail}`);
+  }
+}
+
+export type Query = Record<string, string | number | boolean | null | undefined>;
+
+function address(path: string, query: Query = {}): string {
+  const pairs = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const text = new URLSearchParams(pairs.map(([name, value]) => [name, String(value)])).toString();
+  return VIEWS + path + (text ? `?${text}` : "");
+}
+
+/** The token of the session against forged requests; empty where the server has no sessions. */
+function token(): string {
+  const found = document.cookie.split("; ").find((one) => /^(__Host-)?forewatch[-_]csrf=/.test(one));
+  return found ? decodeURIComponent(found.slice(found.indexOf("=") + 1)) : "";
+}
+
+async function answer<T>(request: Promise<Response>): Promise<T> {
+  let response: Response;
+  try {
+    response = await request;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new RequestError(0, "The server does not answer", "The page tries again by itself. On the machine, `forewatch serve CONFIG` starts it.");
+  }
+  if (response.status === 401) {
+    throw new RequestError(401, "You are not signed in", "Sign in at /login, then the page continues.");
+  }
+  const body: unknown = response.headers.get("content-type")?.includes("json") ? await response.json().catch(() => null) : null;
+  if (!response.ok || body === null) {
+    const problem = (body ?? {}) as { title?: string; detail?: unknown };
+    throw new RequestError(
+      response.status,
+      problem.title ?? `The server answered ${response.status}`,
+      typeof problem.detail === "string" ? problem.detail : "See the log of the server for the reason.",
+    );
+  }
+  return body as T;
+}
+
+export function get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
+  return answer<T>(fetch(address(path, query), { headers: { accept: "application/json" }, signal: signal ?? null }));
+}
+
+export function post<T>(path: string, body: unknown): Promise<T> {
+  return answer<T>(fetch(address(path), {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-forewatch-csrf": token() || "same-origin", "idempotency-key": crypto.randomUUID() },
+    body: JSON.stringify(body),
+  }));
+}
+
+export function upload<T>(path: string, query: Query, file: Blob, signal?: AbortSignal): Promise<T> {
+  return answer<T>(fetch(address(path, query), {
+    method: "POST",
+    headers: { "content-type": "application/octet-stream", "x-forewatch-csrf": token() || "same-origin" },
+    body: file,
+    signal: signal ?? null,
+  }));
+}
+
+export interface Loaded<T> {
+  data: T | null;
+  error: RequestError | null;
+  loading: boolean;
+  reload: () => void;
+}
+
+/**
+ * The answer of a view. It is asked for again after an event, every `seconds`, and soon after a failure; the last
+ * answer stays on the page meanwhile.
+ */
+export function useView<T>(path: string | null, query: Query = {}, seconds = 15): Loaded<T> {
+  const [state, setState] = useState<{ key: string; data: T | null; error: RequestError | null; loading: boolean }>(
+    { key: "", data: null, error: null, loading: true });
+  const key = path === null ? "" : address(path, query);
+  const again = useRef<() => void>(() => undefined);
+  useEffect(() => {
+    if (path === null) return undefined;
+    let timer = 0, stopped = false, running = false, wanted = false;
+    const control = new AbortController();
+    const load = async (): Promise<void> => {
+      if (running) { wanted = true; return; }
+      running = true;
+      window.clearTimeout(timer);
+      let failed = false;
+      try {
+        const data = await get<T>(path, query, control.signal);
+        if (!stopped) setState({ key, data, error: null, loading: false });
+      } catch (error) {
+        failed = true;
+        if (!stopped && error instanceof RequestError) {
+          setState((old) => ({ key, data: old.key === key ? old.data : null, error, loading: false }));
+        }
+      }
+      running = false;
+      if (stopped) return;
+      timer = window.setTimeout(load, wanted ? 300 : (failed ? 2 : seconds) * 1000);
+      wanted = false;
+    };
+    again.current = () => void load();
+    void load();
+    const off = onChange(() => void load());
+    return () => { stopped = true; window.clearTimeout(timer); control.abort(); off(); };
+  }, [key, seconds]);
+  const reload = useCallback(() => again.current(), []);
+  const fresh = state.key === key;
+  return { data: fresh ? state.data : null, error: fresh ? state.error : null, loading: !fresh || state.loading, reload };
+}

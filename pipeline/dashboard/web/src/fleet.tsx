@@ -1,0 +1,205 @@
+/** Fleet: lanes of all streams and series, the worst first, with the health of their data. */
+import type { JSX } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useView } from "./api";
+import { ageText, countText, durationText, numberText, timeText } from "./format";
+import { coloursOf, drawLanes, place, ROW, type Colours, type Lane, type Span } from "./lanes";
+import { Empty, Link, SEVERITIES, SeverityMark, Shown } from "./parts";
+import { go, seriesAddress, setQuery } from "./route";
+
+interface StreamView {
+  name: string; latest_ms: number | null; behind_ms: number | null; partitions: number; records: number; buffered: number;
+  late: number; dead_lettered: number; updated_ms: number | null; series: string[]; unlisted: number;
+  faults: { kind: string; message: string; start_ms: number; end_ms: number | null }[];
+}
+interface Anomaly { id: string; stream: string; series: string; labels: Record<string, string>; severity: number; start_ms: number; end_ms: number; open: boolean; text: string }
+interface Fleet {
+  now_ms: number; span_ms: number; streams: StreamView[]; anomalies: Anomaly[]; left_out: number;
+  tiles: { records_per_second: number | null; open_anomalies: number; open_alerts: number; messages_today: number; pages_today: number; budget: number | null;
+    deliveries_waiting: number; open_faults: number; dead_letters: number; daemon_ms: number | null };
+}
+
+const RANGES: [string, string][] = [["1h", "1 hour"], ["6h", "6 hours"], ["24h", "1 day"], ["7d", "7 days"], ["30d", "30 days"], ["365d", "1 year"]];
+
+interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; text: string; fault?: string }
+
+function matches(filter: string, stream: string, series: string, labels: Record<string, string> | undefined): boolean {
+  return filter.toLowerCase().split(/\s+/).filter(Boolean).every((word) => {
+    const equals = word.indexOf("=");
+    if (equals > 0) {
+      const name = word.slice(0, equals), wanted = word.slice(equals + 1);
+      const value = name === "stream" ? stream : name === "series" ? series : Object.entries(labels ?? {}).find(([key]) => key.toLowerCase() === name)?.[1] ?? "";
+      return value.toLowerCase().includes(wanted);
+    }
+    return stream.toLowerCase().includes(word) || series.toLowerCase().includes(word);
+  });
+}
+
+/** One row per stream, one for its faults and one per series: first the series with open and severe anomalies. */
+function rowsOf(fleet: Fleet, filter: string): Row[] {
+  const bySeries = new Map<string, Anomaly[]>();
+  for (const anomaly of fleet.anomalies) {
+    const key = `${anomaly.stream}\u0000${anomaly.series}`;
+    const list = bySeries.get(key);
+    if (list) list.push(anomaly); else bySeries.set(key, [anomaly]);
+  }
+  const groups: { worst: number; rows: Row[] }[] = [];
+  for (const stream of fleet.streams) {
+    const until = stream.latest_ms ?? fleet.now_ms, from = until - fleet.span_ms;
+    const names = new Set(stream.series);
+    for (const key of bySeries.keys()) {
+      const [owner, series] = key.split("\u0000");
+      if (owner === stream.name) names.add(series!);
+    }
+    const rows: Row[] = [];
+    const all: Span[] = [];
+    for (const series of names) {
+      const found = bySeries.get(`${stream.name}\u0000${series}`) ?? [];
+      if (!matches(filter, stream.name, series, found[0]?.labels)) continue;
+      const spans = found.map((one) => ({ from: one.start_ms, to: one.open ? until : one.end_ms, severity: one.severity, id: one.id, open: one.open,
+        label: `${SEVERITIES[one.severity]}${one.open ? ", open" : ""}, ${timeText(one.start_ms)}: ${one.text}` }));
+      all.push(...spans);
+      const worst = Math.max(-1, ...found.map((one) => one.severity + (one.open ? 10 : 0)));
+      const newest = found[0];
+      rows.push({ kind: "series", key: `${stream.name}\u0000${series}`, from, until, spans, stream: stream.name, series, worst, count: found.length,
+        text: newest ? `${found.length} anomalies, the last: ${newest.text}` : "no anomaly" });
+    }
+    if (filter && !rows.length) continue;
+    const newest = new Map([...bySeries].map(([key, list]) => [key, list[0]!.start_ms]));
+    rows.sort((one, other) => other.worst - one.worst || (newest.get(other.key) ?? 0) - (newest.get(one.key) ?? 0)
+      || (one.series! < other.series! ? -1 : 1));
+    const worst = Math.max(-1, ...rows.map((row) => row.worst));
+    const faults = stream.faults.map((one) => ({ from: one.start_ms, to: one.end_ms ?? fleet.now_ms, severity: 3, id: "", open: one.end_ms === null, label: `${one.kind}: ${one.message}` }));
+    // A fault has times of the wall clock; on a stream of old data only those that last are shown, at its end.
+    const current = Math.abs(fleet.now_ms - until) < fleet.span_ms;
+    const shown = current ? faults.map((one) => ({ ...one, from: one.from - (fleet.now_ms - until), to: one.to - (fleet.now_ms - until) }))
+      : faults.filter((one) => one.open).map((one) => ({ ...one, from: until - fleet.span_ms / 60, to: until }));
+    const lag = stream.latest_ms === null ? "no record yet" : `event time ${ageText(stream.latest_ms, fleet.now_ms)}`;
+    const open = stream.faults.filter((one) => one.end_ms === null);
+    groups.push({ worst: worst + (open.length ? 5 : 0), rows: [
+      { kind: "stream", key: stream.name, from, until, spans: all, stream: stream.name, series: null, worst, count: all.length,
+        text: `${countText(rows.length + stream.unlisted)} series, ${lag}` },
+      { kind: "health", key: `${stream.name} health`, from, until, spans: shown, stream: stream.name, series: null, worst: -1, count: faults.length,
+        ...(open[0] ? { fault: `${open[0].kind.replaceAll("_", " ")}: ${open[0].message}` } : {}),
+        text: [stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
+          stream.dead_lettered ? `${countText(stream.dead_lettered)} dead letters` : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
+      ...rows] });
+  }
+  return groups.sort((one, other) => other.worst - one.worst).flatMap((group) => group.rows);
+}
+
+function Tiles({ fleet }: { fleet: Fleet }): JSX.Element {
+  const t = fleet.tiles;
+  const current = fleet.streams.map((one) => one.behind_ms).filter((one): one is number => one !== null && one < 86_400_000);
+  const tiles: [string, string, string, string?][] = [
+    ["Open incidents", countText(t.open_alerts || t.open_anomalies), t.open_alerts ? `${countText(t.open_anomalies)} open anomalies` : "open anomalies", t.open_anomalies ? "bad" : "good"],
+    ["Records", t.records_per_second === null ? "–" : `${numberText(t.records_per_second, 3)}/s`, t.daemon_ms === null ? "no commit yet" : `last commit ${ageText(t.daemon_ms, fleet.now_ms)}`,
+      t.daemon_ms !== null && fleet.now_ms - t.daemon_ms > 120_000 ? "warn" : ""],
+    ["Lag", current.length ? durationText(Math.max(...current)) : "–", current.length ? "event time behind now" : "event times are old", ""],
+    ["Messages today", countText(t.messages_today), t.budget === null ? `${countText(t.pages_today)} pages, no budget` : `${countText(t.pages_today)} of ${numberText(t.budget, 3)} pages`,
+      t.budget !== null && t.pages_today > t.budget ? "warn" : ""],
+    ["Deliveries waiting", countText(t.deliveries_waiting), t.deliveries_waiting ? "not yet accepted" : "all sent", ""],
+    ["Faults", countText(t.open_faults), `${countText(t.dead_letters)} dead letters`, t.open_faults ? "bad" : "good"],
+  ];
+  return <ul class="tiles" aria-label="Summary">{tiles.map(([name, value, note, mood]) =>
+    <li key={name} class={mood}><span class="label">{name}</span><b>{value}</b><span class="note">{note}</span></li>)}</ul>;
+}
+
+interface Tip { x: number; y: number; span: Span }
+
+function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
+  const box = useRef<HTMLDivElement>(null), canvas = useRef<HTMLCanvasElement>(null), track = useRef<HTMLDivElement>(null);
+  const [top, setTop] = useState(0);
+  const [tip, setTip] = useState<Tip | null>(null);
+  const colours = useRef<Colours | null>(null);
+  const latest = useRef(rows);
+  latest.current = rows;
+  const draw = (): void => {
+    if (!box.current || !canvas.current || !track.current) return;
+    colours.current ??= coloursOf(document.documentElement);
+    drawLanes(canvas.current, latest.current, box.current.scrollTop, track.current.clientWidth, box.current.clientHeight, colours.current);
+  };
+  useLayoutEffect(draw);
+  useEffect(() => {
+    const redraw = (): void => { colours.current = null; draw(); };
+    const watcher = new ResizeObserver(redraw);
+    watcher.observe(box.current!);
+    window.addEventListener("theme", redraw);
+    return () => { watcher.disconnect(); window.removeEventListener("theme", redraw); };
+  }, []);
+  const frame = useRef(0);
+  const onScroll = (): void => {
+    if (frame.current) return;
+    frame.current = requestAnimationFrame(() => {
+      frame.current = 0;
+      if (box.current) { setTop(box.current.scrollTop); setTip(null); }
+    });
+  };
+  const hit = (event: MouseEvent): Tip | null => {
+    const area = track.current!.getBoundingClientRect();
+    const x = event.clientX - area.left;
+    const lane = rows[Math.floor((event.clientY - area.top + box.current!.scrollTop) / ROW)];
+    if (!lane || x < 0) return null;
+    let best: Span | null = null, least = 6;
+    for (const span of lane.spans) {
+      const left = place(lane, span.from, area.width), right = Math.max(left + 4, place(lane, span.to, area.width));
+      const far = x < left ? left - x : x > right ? x - right : 0;
+      if (far < least) { least = far; best = span; }
+    }
+    return best && { x: Math.min(x, area.width - 260), y: event.clientY - area.top + ROW / 2, span: best };
+  };
+  const first = Math.max(0, Math.floor(top / ROW) - 4), last = Math.min(rows.length, Math.ceil((top + height) / ROW) + 4);
+  return <div class="lanes" ref={box} onScroll={onScroll} role="region" aria-label="Lanes of streams and series" tabIndex={0} data-lanes={rows.length}>
+    <div class="stretch" style={{ height: `${rows.length * ROW}px` }}>
+      <div class="track" ref={track} onMouseMove={(event) => setTip(hit(event))} onMouseLeave={() => setTip(null)}
+        onClick={(event) => { const found = hit(event); if (found?.span.id) go(`/anomalies/${found.span.id}`); }}>
+        <canvas ref={canvas} aria-hidden="true" class={tip?.span.id ? "hit" : ""} />
+        {tip && <div class="tip" style={{ left: `${tip.x}px`, top: `${tip.y}px` }}><bdi>{tip.span.label}</bdi></div>}
+      </div>
+      <ul class="names">{rows.slice(first, last).map((row, n) =>
+        <li key={row.key} class={row.kind} style={{ top: `${(first + n) * ROW}px` }}>{
+          row.kind === "series"
+            ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={row.series!} aria-label={`${row.series!}: ${row.text}`}>
+              {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{row.series}</bdi></Link>
+            : row.kind === "stream"
+              ? <Link to={`/models?stream=${encodeURIComponent(row.stream)}`} data-row title={row.text}><b><bdi>{row.stream}</bdi></b> <span class="muted">{row.text}</span></Link>
+              : <span class={row.fault ? "fault" : "muted"} title={row.fault ?? row.text}>{row.fault ? <><span aria-hidden="true">⚠ </span>{row.fault}</> : `data: ${row.text}`}</span>
+        }</li>)}</ul>
+    </div>
+  </div>;
+}
+
+export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
+  const range = query.get("range") ?? "24h";
+  const [filter, setFilter] = useState(query.get("filter") ?? "");
+  const view = useView<Fleet>("fleet", { range }, 5);
+  const [height, setHeight] = useState(() => window.innerHeight);
+  useEffect(() => {
+    const onResize = (): void => setHeight(window.innerHeight);
+    window.addEventListener("resize", onResize);
+    return () => window.removeEventListener("resize", onResize);
+  }, []);
+  const rows = useMemo(() => (view.data ? rowsOf(view.data, filter) : []), [view.data, filter]);
+  const span = RANGES.find(([key]) => key === range)?.[1] ?? range;
+  return <div class="page fleet">
+    <h1 class="hidden">Fleet</h1>
+    <Shown view={view}>{(fleet) => <>
+      <Tiles fleet={fleet} />
+      <div class="bar">
+        <input type="search" data-filter aria-label="Filter series by name or label" placeholder="Filter:  name  or  label=value   ( / )" value={filter}
+          onInput={(event) => { setFilter(event.currentTarget.value); setQuery({ filter: event.currentTarget.value }); }} />
+        <div class="choices" role="group" aria-label="Time range">{RANGES.map(([key, name]) =>
+          <button key={key} type="button" aria-pressed={key === range} onClick={() => setQuery({ range: key })}>{name}</button>)}</div>
+        <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>
+      </div>
+      {rows.length ? <>
+        <div class="axis" aria-hidden="true"><span>−{span}</span><span>½</span><span>latest record of the stream</span></div>
+        <Lanes rows={rows} height={height} />
+        <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series
+          {fleet.left_out ? `; ${countText(fleet.left_out)} older anomalies of this range are not drawn` : ""}</p>
+      </> : filter ? <Empty title="No series matches the filter"><p>Words are looked for in names of streams and series; <code>site=berlin</code> looks in a label.</p>
+        <button type="button" onClick={() => { setFilter(""); setQuery({ filter: null }); }}>Remove the filter</button></Empty>
+        : <Empty title="No series yet"><p>The database has no scored record. <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself.</p></Empty>}
+    </>}</Shown>
+  </div>;
+}

@@ -1,0 +1,83 @@
+/** Frame of all pages: navigation, keys, command palette, theme and the state of the connection. */
+import { render, type JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { AlertingPage } from "./alerting";
+import { FleetPage } from "./fleet";
+import { IncidentPage } from "./incident";
+import { startKeys } from "./keys";
+import { startEvents, useConnection } from "./live";
+import { ModelsPage } from "./models";
+import { Palette } from "./palette";
+import { Empty, Link } from "./parts";
+import { go, useLocation } from "./route";
+import { SeriesPage } from "./series";
+import { SystemPage } from "./system";
+import { TryPage } from "./tryout";
+
+export const PAGES: { path: string; name: string; key: string }[] = [
+  { path: "/", name: "Fleet", key: "f" },
+  { path: "/alerting", name: "Alerting", key: "a" },
+  { path: "/models", name: "Models", key: "m" },
+  { path: "/try", name: "Try", key: "t" },
+  { path: "/system", name: "System", key: "s" },
+];
+
+function page(path: string, query: URLSearchParams): JSX.Element {
+  if (path === "/" || path === "/fleet") return <FleetPage query={query} />;
+  if (path === "/series") return <SeriesPage query={query} />;
+  if (path === "/alerting") return <AlertingPage />;
+  if (path === "/models") return <ModelsPage query={query} />;
+  if (path === "/try") return <TryPage />;
+  if (path === "/system") return <SystemPage />;
+  const incident = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/.exec(path);
+  if (incident) return <IncidentPage kind={incident[1] as "alerts" | "anomalies"} id={incident[2]!} />;
+  return <Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty>;
+}
+
+type Theme = "dark" | "light";
+
+function useTheme(): [Theme, () => void] {
+  const preferred: Theme = window.matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
+  const [theme, setTheme] = useState<Theme>((localStorage.getItem("theme") as Theme | null) ?? preferred);
+  useEffect(() => { document.documentElement.dataset["theme"] = theme; window.dispatchEvent(new Event("theme")); }, [theme]);
+  return [theme, () => {
+    const next = theme === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", next);
+    setTheme(next);
+  }];
+}
+
+const CONNECTION = { live: "Live", connecting: "Connecting …", lost: "Not connected; trying again" };
+
+function App(): JSX.Element {
+  const { path, query } = useLocation();
+  const [theme, toggleTheme] = useTheme();
+  const [palette, setPalette] = useState(false);
+  const connection = useConnection();
+  useEffect(() => startKeys({
+    open: (to) => go(to),
+    palette: () => setPalette(true),
+  }), []);
+  useEffect(() => {
+    const name = PAGES.find((one) => one.path === path)?.name ?? (path === "/series" ? query.get("series") : "Incident");
+    document.title = `${name ?? ""} · forewatch`;
+  }, [path, query.get("series")]);
+  return <>
+    <a class="skip" href="#content">Skip to the content</a>
+    <nav aria-label="Pages">
+      <Link to="/" class="brand" aria-label="forewatch, fleet"><img src="/favicon.svg" alt="" width="24" height="24" /><span>forewatch</span></Link>
+      <div class="pages">{PAGES.map((one) => <Link key={one.path} to={one.path} aria-current={path === one.path ? "page" : undefined}
+        title={`Key: ${one.key}`}>{one.name}</Link>)}</div>
+      <span class={`connection ${connection}`} role="status"><span aria-hidden="true" class="dot" /> <span class="words">{CONNECTION[connection]}</span></span>
+      <button type="button" class="quiet" onClick={() => setPalette(true)} aria-label="Command palette" title="Ctrl K">⌘</button>
+      <button type="button" class="quiet" onClick={toggleTheme} aria-label={theme === "dark" ? "Light colours" : "Dark colours"}>{theme === "dark" ? "☀" : "☾"}</button>
+    </nav>
+    <main id="content" tabIndex={-1} key={path}>{page(path, query)}</main>
+    {palette && <Palette close={() => setPalette(false)} toggleTheme={toggleTheme} />}
+  </>;
+}
+
+startEvents();
+render(<App />, document.getElementById("app")!);

@@ -1,0 +1,79 @@
+/** Parts that several pages share: severity, states of loading and failure, tables, links. */
+import type { ComponentChildren, JSX } from "preact";
+import type { Loaded, RequestError } from "./api";
+import { go } from "./route";
+import { timeText } from "./format";
+
+export type Severity = "info" | "warning" | "major" | "critical";
+export const SEVERITIES: Severity[] = ["info", "warning", "major", "critical"];
+/** A shape beside the colour, so that nothing depends on colour alone. */
+const SHAPES: Record<Severity, string> = { info: "○", warning: "△", major: "◆", critical: "■" };
+
+export function SeverityMark({ severity, text = true }: { severity: string; text?: boolean }): JSX.Element {
+  const shape = SHAPES[severity as Severity] ?? "○";
+  return <span class={`severity ${severity}`}><span aria-hidden="true">{shape}</span>{text ? ` ${severity}` : <span class="hidden">{severity}</span>}</span>;
+}
+
+/** Text from outside: directions of writing stay inside it, and a long one is cut with its whole text as a title. */
+export function Name({ text, long = false }: { text: string; long?: boolean }): JSX.Element {
+  return <bdi class={long ? "name long" : "name"} title={text}>{text || "(no name)"}</bdi>;
+}
+
+interface LinkProps {
+  to: string; children: ComponentChildren; class?: string; title?: string; "aria-label"?: string; "aria-current"?: "page" | undefined; "data-row"?: boolean;
+}
+
+export function Link({ to, children, ...rest }: LinkProps): JSX.Element {
+  return <a href={to} {...rest} onClick={(event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    event.preventDefault();
+    go(to);
+  }}>{children}</a>;
+}
+
+export function ErrorBox({ error, retry }: { error: RequestError; retry?: () => void }): JSX.Element {
+  return <div class="box error" role="alert">
+    <h2>{error.title}</h2>
+    <p>{error.detail}</p>
+    {retry && <button type="button" onClick={retry}>Try again now</button>}
+  </div>;
+}
+
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }): JSX.Element {
+  return <div class="box empty"><h2>{title}</h2>{children}</div>;
+}
+
+function Skeleton(): JSX.Element {
+  return <div class="skeleton" role="status" aria-label="Loading">{[1, 2, 3, 4, 5, 6].map((n) => <div key={n} class={`bone b${n}`} />)}</div>;
+}
+
+/** The states of a view around its content: loading, failed, and stale (failed, but an earlier answer is there). */
+export function Shown<T>({ view, children }: { view: Loaded<T>; children: (data: T) => ComponentChildren }): JSX.Element {
+  if (view.data === null) return view.error ? <ErrorBox error={view.error} retry={view.reload} /> : <Skeleton />;
+  return <>
+    {view.error && <div class="stale" role="status"><b>{view.error.title}.</b> {view.error.detail} Shown is the last answer.</div>}
+    {children(view.data)}
+  </>;
+}
+
+export function Table({ label, columns, rows, empty }: {
+  label: string; columns: string[]; rows: { key: string; cells: ComponentChildren[]; }[]; empty: string;
+}): JSX.Element {
+  if (!rows.length) return <p class="muted">{empty}</p>;
+  return <div class="scroll" role="region" aria-label={label} tabIndex={0}><table><caption class="hidden">{label}</caption>
+    <thead><tr>{columns.map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+    <tbody>{rows.map((row) => <tr key={row.key} tabIndex={-1} data-row>{row.cells.map((cell, at) => <td key={at}>{cell}</td>)}</tr>)}</tbody>
+  </table></div>;
+}
+
+export function Fields({ fields }: { fields: [string, ComponentChildren][] }): JSX.Element {
+  return <dl class="fields">{fields.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>;
+}
+
+export function Section({ title, children, aside }: { title: string; children: ComponentChildren; aside?: ComponentChildren }): JSX.Element {
+  return <section class="card"><header><h2>{title}</h2>{aside}</header>{children}</section>;
+}
+
+export function When({ ms }: { ms: number | null | undefined }): JSX.Element {
+  return ms === null || ms === undefined ? <span>–</span> : <time dateTime={new Date(ms).toISOString()} title={new Date(ms).toISOString()}>{timeText(ms)}</time>;
+}

@@ -1,0 +1,120 @@
+"""A served dashboard over a database and a history that a real daemon filled from files."""
+
+from __future__ import annotations
+
+import csv
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.daemon.daemon import daemon
+from pipeline.dashboard.assets import is_built
+from pipeline.dashboard.server import dashboard_server
+from storage.sql.database import Database
+from storage.stream_state import positions
+from tests.support.browsers import open_browser
+
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=document.title='owned'>",
+    "مرحبا بالعالم",
+    "\u202eevil override",
+    "x" * 250,
+    "🔥 温度 sensor",
+)
+NAMES = ("berlin-1", "berlin-2", *HOSTILE)
+JUMPING = (0, 2, 6)
+ROWS = 900
+EVERY_NS = 1_000_000_000
+
+
+def write_records(path: Path) -> None:
+    """Write the last quarter of an hour of every series as CSV; three of them jump near the end."""
+    rng = np.random.default_rng(5)
+    start = time.time_ns() - ROWS * EVERY_NS
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sensor", "t", "v", "w"])
+        for row in range(ROWS):
+            for number, name in enumerate(NAMES):
+                jump = 9 if number in JUMPING and row in range(800, 815) else 0
+                v, w = 20 + float(rng.normal(0, 0.2)) + jump, 5 + float(rng.normal())
+                writer.writerow([name, start + row * EVERY_NS, f"{v:.4f}", f"{w:.4f}"])
+
+
+def config_of(folder: Path) -> Config:
+    """Return a config of one stream of files, with an endpoint that refuses."""
+    secret = folder / "secret"
+    secret.write_text("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    secret.chmod(0o600)
+    stream = {
+        "source": {"files": {"paths": [str(folder / "*.csv")], "follow": True}},
+        "format": {"csv": {"series": ["sensor"], "time": "t", "values": ["v", "w"]}},
+        "every": "1s",
+        "detector": "light",
+        "alerts": {"units": {"v": "°C"}},
+    }
+    endpoint = {
+        "type": "webhook",
+        "url": "http://127.0.0.1:9/hook",
+        "secret": {"file": str(secret)},
+        "allow": ["loopback"],
+    }
+    return Config.model_validate(
+        {
+            "database": f"sqlite:///{folder}/forewatch.db",
+            "http": None,
+            "storage": {"snapshot_every": "200ms"},
+            "streams": {"plant": stream},
+            "endpoints": {"ops": endpoint},
+        }
+    )
+
+
+def run_until_read(config: Config, records: int) -> None:
+    """Run a daemon until it has scored ``records``, then stop it."""
+    stopping, database = threading.Event(), Database(config.database)
+    with daemon(config, stopping) as running, closing(database):
+        thread = threading.Thread(target=running.run, args=(lambda: None,), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with database.read() as connection:
+                if sum(p.counts.scored for p in positions.all_of(connection)) >= records:
+                    break
+            time.sleep(0.1)
+        time.sleep(1.0)
+        stopping.set()
+        thread.join()
+
+
+@pytest.fixture(scope="package")
+def filled(tmp_path_factory) -> Config:
+    """Return a config whose database and history hold the records of ``write_records``."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    config = config_of(folder)
+    write_records(folder / "records.csv")
+    run_until_read(config, ROWS * len(NAMES) - len(NAMES))
+    return config
+
+
+@pytest.fixture(scope="package")
+def site(filled) -> Iterator[str]:
+    """Yield the address of the dashboard of ``filled``."""
+    with dashboard_server(filled, port=0) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator:
+    """Yield a browser; skip where there is none, or where the pages are not built."""
+    if not is_built():
+        pytest.skip("the pages are not built: make dashboard")
+    with open_browser() as found:
+        yield found

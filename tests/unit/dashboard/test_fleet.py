@@ -1,0 +1,115 @@
+"""Fleet page: data of its lanes, and the page in a browser."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.dashboard.server import dashboard_server
+from storage.sql.database import Database
+from tests.support.browsers import open_page
+from tests.unit.dashboard.conftest import HOSTILE, NAMES
+
+
+def get(url: str, **query) -> httpx.Response:
+    return httpx.get(url, params=query, trust_env=False)
+
+
+def test_fleet_lists_every_series_and_the_anomalies_of_the_daemon(site):
+    answer = get(f"{site}/api/v1/views/fleet", range="1h").json()
+    (stream,) = answer["streams"]
+    assert set(stream["series"]) == set(NAMES)
+    assert any(one["series"].endswith("berlin-1") for one in answer["anomalies"])
+    assert answer["tiles"]["daemon_ms"] > 0
+
+
+def test_unknown_range_is_refused_with_those_there_are(site):
+    answer = get(f"{site}/api/v1/views/fleet", range="nonsense")
+    assert answer.status_code == 422
+    assert "24h" in answer.json()["detail"]
+
+
+def test_page_shows_names_as_text(site, browser):
+    page, errors = open_page(browser, f"{site}/?range=1h")
+    page.wait_for_selector("[data-lanes]")
+    shown = page.inner_text(".lanes .names")
+    assert all(name[:20] in shown for name in HOSTILE if "\u202e" not in name)
+    assert page.title() == "Fleet · forewatch"
+    assert page.evaluate("document.images.length") == 1  # the logo: no image of a name
+    assert not errors
+
+
+def test_page_filters_with_the_keyboard(site, browser):
+    page, _ = open_page(browser, f"{site}/?range=1h")
+    page.wait_for_selector("[data-lanes]")
+    page.keyboard.press("/")
+    page.keyboard.type("berlin-2")
+    page.wait_for_function("document.querySelectorAll('.names li.series').length === 1")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.hasAttribute('data-row')")
+
+
+def test_page_returns_without_a_reload_after_the_server_was_away(filled, browser):
+    with dashboard_server(filled, port=0) as server:
+        port, url = server.port, server.url
+        page, _ = open_page(browser, f"{url}/?range=1h")
+        page.wait_for_selector(".connection.live")
+    page.wait_for_selector(".connection.lost", timeout=15_000)
+    page.wait_for_selector(".stale", timeout=15_000)
+    with dashboard_server(filled, port=port):
+        page.wait_for_selector(".connection.live", timeout=15_000)
+        page.wait_for_selector(".stale", state="detached", timeout=15_000)
+
+
+def test_empty_database_is_a_designed_page(tmp_path, browser):
+    url = f"sqlite:///{tmp_path}/empty.db"
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    stream = {
+        "source": {"memory": {"name": "x"}},
+        "format": {"json": {"series": "s", "time": "t", "values": ["v"]}},
+    }
+    config = Config.model_validate({"database": url, "http": None, "streams": {"plant": stream}})
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, server.url)
+        page.wait_for_selector("text=0 series, no record yet", timeout=10_000)
+        assert not errors
+
+
+@pytest.mark.parametrize("host", ["evil.example", "10.0.0.1:9465", ""])
+def test_foreign_host_name_is_refused(site, host):
+    assert httpx.get(site, headers={"host": host}, trust_env=False).status_code == 403
+
+
+def test_pages_forbid_scripts_and_styles_that_are_not_files(site):
+    policy = get(site).headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_path_outside_of_the_built_files_is_not_served(site):
+    for path in ("/assets/../../server.py", "/assets/%2e%2e/%2e%2e/server.py", "/assets/..%2f..%2fserver.py"):
+        assert get(f"{site}{path}").status_code == 404
+
+
+def test_event_arrives_when_an_anomaly_is_written(filled, site):
+    from sqlalchemy import update
+
+    from storage.tables.stream import AnomalyRow
+
+    database = Database(filled.database)
+    with httpx.stream("GET", f"{site}/api/v1/views/events", timeout=10, trust_env=False) as events:
+        lines = events.iter_lines()
+        assert next(line for line in lines if line.startswith("event")) == "event: ready"
+        time.sleep(1.2)
+        with database.begin() as connection:
+            connection.execute(update(AnomalyRow).values(updated_ns=time.time_ns()))
+        start = time.monotonic()
+        assert next(line for line in lines if line == "event: change")
+        assert time.monotonic() - start < 2
+    database.close()
