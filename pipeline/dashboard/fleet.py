@@ -1,4 +1,4 @@
-"""Data of the page *Fleet*: streams, series, anomalies in a time range, and totals."""
+"""Data of the page *Fleet*: streams, series, anomalies and totals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _fleet(source: ViewSource, span_ms: int) -> dict[str, Any]:
 
 
 def series_names(source: ViewSource, stream: str) -> set[str]:
-    """Return the series of the newest segments of a stream; every segment is read once."""
+    """Return the series of the newest segments; each segment is read once."""
     store = SegmentStore(source.config.history_path)
     names: set[str] = set()
     try:
@@ -107,7 +107,10 @@ def series_names(source: ViewSource, stream: str) -> set[str]:
 
 
 def _latest_ns(connection: Connection, stream: str, found: list[Position]) -> int | None:
-    """Return the event time that the stream has reached; after a backfill that of its last anomaly."""
+    """Return the event time that a stream has reached.
+
+    After a backfill it is that of the last anomaly.
+    """
     latest = max((p.watermark_ns for p in found if p.watermark_ns is not None), default=None)
     if latest is None:
         latest = connection.scalar(select(func.max(AnomalyRow.end_ns)).where(AnomalyRow.stream == stream))

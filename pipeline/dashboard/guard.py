@@ -1,4 +1,7 @@
-"""Checks of every request to a server without authentication: it must come from a page of this machine."""
+"""Checks of requests to a server without authentication.
+
+They must come from a page of this machine.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class LocalPagesOnly:
-    """Middleware that refuses requests under a foreign host name, and changes that other sites ask for.
+    """Middleware that refuses foreign host names and changes by other sites.
 
     A foreign name in ``Host`` means DNS rebinding: a page of another site that resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

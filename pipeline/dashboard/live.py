@@ -1,4 +1,4 @@
-"""Server-sent events: one thread looks for changes in the database, all pages share what it finds.
+"""Server-sent events: one thread looks for changes, all pages share them.
 
 database ── one cheap query every half second ──► version number ──► event ``change`` to every page
 """
@@ -31,6 +31,7 @@ class ChangeMonitor:
     """
 
     def __init__(self, source: ViewSource) -> None:
+        """Watch the database of ``source`` once a page listens."""
         self._source = source
         self._lock = threading.Lock()
         self._listeners = 0

@@ -1,4 +1,4 @@
-"""Routes of the pages and of ``/api/v1/views/…``, which answers what the pages ask for."""
+"""Routes of the pages and of their data, ``/api/v1/views/…``."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def dashboard_server(
             if not server.on_loopback:
                 raise ConfigError(
                     f"serve: {host} is not an address of this machine only, and the dashboard has no "
-                    "authentication; leave out --host, and reach it through a proxy with a login or an SSH tunnel"
+                    "authentication; reach it through a proxy with a login, or an SSH tunnel"
                 )
             server.start()
             yield server

@@ -50,7 +50,7 @@ class ViewSource:
         return cls(config, database_of(config), HistoryReader(config.history_path))
 
     def cached(self, key: str, seconds: float, make: Callable[[], Any]) -> Any:
-        """Return an answer that is at most ``seconds`` old; browsers that ask together share it."""
+        """Return an answer that is at most ``seconds`` old, shared by all pages."""
         with self.lock:
             found = self.answers.get(key)
             if found is None or time.monotonic() - found[0] > seconds:

@@ -24,7 +24,7 @@ def leading(anomaly: Anomaly) -> int:
 
 
 def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
-    """Return one sentence: the leading channel, its value and its usual or expected range.
+    """Return a sentence: leading channel, value, usual or expected range.
 
     Args:
         anomaly: the anomaly.

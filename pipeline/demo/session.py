@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.loader import load_config
+from pipeline.config.schema import Config
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.browser import open_page
@@ -75,7 +76,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         feeder.fill()
         config = load_config(path)
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        pages = stack.enter_context(dashboard_server(config, port=0))
+        stack.enter_context(_dashboard(config, say))
         watcher, story = Watcher(config, say), ModelReporter(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
@@ -87,8 +88,6 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
         ]
         say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
-        say(f"[demo] the dashboard is at {pages.url}")
-        open_page(pages.url)
         say(
             f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
             f"forewatch anomalies list -c {path}"
@@ -102,6 +101,15 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             for thread in threads:
                 thread.join()
     return DemoSummary(watcher.shown, hooks.arrived, hooks.resolved, story.rolled_back)
+
+
+@contextmanager
+def _dashboard(config: Config, say: Say) -> Iterator[None]:
+    """Serve the dashboard, and open it where there is a display."""
+    with dashboard_server(config, port=0) as pages:
+        say(f"[demo] the dashboard is at {pages.url}")
+        open_page(pages.url)
+        yield
 
 
 @contextmanager

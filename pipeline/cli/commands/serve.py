@@ -12,10 +12,9 @@ from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument
 def serve(
     config: ConfigArgument = DEFAULT_CONFIG,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9465,
-    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve the dashboard of a config until Ctrl-C.
+    """Serve the dashboard of a config on 127.0.0.1 until Ctrl-C.
 
     It reads the database and the recorded history, and works beside a daemon or without one.
     """
@@ -28,7 +27,7 @@ def serve(
     loaded = load_config(config)
     require_built()
     stopping = stop_on_signals()
-    with dashboard_server(loaded, host, port) as server:
+    with dashboard_server(loaded, port=port) as server:
         print(f"the dashboard is at {server.url}", flush=True)
         if open_:
             open_page(server.url)
