@@ -74,9 +74,8 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
         say("[demo] producing historical records, from which the detectors learn normal behaviour ...")
         feeder.fill()
-        config = load_config(path)
+        config = stack.enter_context(_with_dashboard(load_config(path), say))
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        stack.enter_context(_dashboard(config, say))
         watcher, story = Watcher(config, say), ModelReporter(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
@@ -104,12 +103,12 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
 
 
 @contextmanager
-def _dashboard(config: Config, say: Say) -> Iterator[None]:
-    """Serve the dashboard, and open it where there is a display."""
+def _with_dashboard(config: Config, say: Say) -> Iterator[Config]:
+    """Yield the config while its dashboard is served and shown."""
     with dashboard_server(config, port=0) as pages:
         say(f"[demo] the dashboard is at {pages.url}")
         open_page(pages.url)
-        yield
+        yield config
 
 
 @contextmanager
