@@ -166,7 +166,9 @@ USUAL_RANGE_SIZES = {
         (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_RELATION, q.Q_HIGHEST, q.Q_LOWEST),
         24,
     ),
-    "strong": UsualRangeSizes(_ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k != q.Q_STILL), 96),
+    "strong": UsualRangeSizes(
+        _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 96
+    ),
 }
 #: Group that ranks the rows of ``light`` where usual ranges decide alarms.
 RESIDUAL_GROUP = TrackGroup((("surplus", 1.0),), 0.8)

@@ -25,6 +25,9 @@ OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST]] = True
 OF_DIFFERENCES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of a difference
 OF_DIFFERENCES[[q.Q_STEP, q.Q_RELATION, q.Q_FORECAST]] = True
 MIN_SHARED_SURPRISE = np.float32(0.01)  # decades: the channels of a smaller surprise have no shares
+#: A smaller ratio is an alarm only if it lasts: ranges are uncertain by more than a tenth.
+CONFIRMED_RATIO, CONFIRMED_ROWS = np.float32(1.15), 5
+ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 MAX_EXPONENT = 88.0  # e^88 is a float32
 
 Numbers = NDArray[np.float64]
@@ -41,7 +44,7 @@ class UsualRangeDecision:
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
         #: Values that decide names and shapes of the state arrays.
-        self.shape = ("usual_range", 1, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
+        self.shape = ("usual_range", 2, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""
@@ -77,8 +80,8 @@ class UsualRangeDecision:
         _separate(verdicts, np.where(violated, side[rows, lead], found.side[rows, lead]))
         outside = verdicts.ratio > 1
         verdicts.cause = np.where(outside, cause[rows, lead], np.uint8(0)).astype(np.uint8)
-        flag = np.zeros(len(points), np.bool_)
-        _count_run(state["decision.run"], points.slot, outside, self.spec.min_points, flag)
+        sure = found.quantity[rows, lead] == q.Q_FORECAST  # a limit by rows has no error of extremes
+        flag = _confirm(state["decision.run"], points.slot, verdicts.ratio, sure, self.spec.min_points)
         verdicts.flag = flag | violated
         beyond = np.maximum(ratio - 1, 0).astype(np.float64)
         total = beyond.sum(axis=1, keepdims=True)
@@ -168,8 +171,18 @@ def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:
 
 
 @kernel
-def _count_run(run, slot, outside, least, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Flag the rows that end ``least`` or more consecutive rows outside."""
+def _confirm(state, slot, ratio, sure, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the rows that end ``least`` or more consecutive rows outside and are not marginal.
+
+    ``state`` holds the run of rows outside, and in its lowest bits the rows for which a marginal row still
+    belongs to the alarm before it. ``sure`` marks the rows whose ratio is not that of a range of extremes.
+    """
+    flag = np.zeros(len(slot), np.bool_)
     for i in range(len(slot)):
-        run[slot[i]] = min(run[slot[i]] + 1, 32_000) if outside[i] else 0
-        flag[i] = outside[i] and run[slot[i]] >= least
+        run, still = state[slot[i]] >> ALARM_BITS, state[slot[i]] & ALARM_ROWS
+        run = min(run + 1, MAX_RUN) if ratio[i] > 1 else 0
+        confirmed = sure[i] or ratio[i] >= CONFIRMED_RATIO or run >= CONFIRMED_ROWS or still > 0
+        flag[i] = ratio[i] > 1 and confirmed and run >= least
+        still = ALARM_ROWS if flag[i] else max(still - 1, 0)
+        state[slot[i]] = run << ALARM_BITS | still
+    return flag

@@ -38,6 +38,7 @@ class Lane(NamedTuple):
     model: NDArray[np.int8]
     tail: NDArray[np.uint16]
     tail_head: NDArray[np.float32]
+    events: NDArray[np.int8]
 
 
 class Work(NamedTuple):
@@ -100,4 +101,4 @@ class Found(NamedTuple):
 
 @kernel
 def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s])  # fmt: skip
+    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s])  # fmt: skip

@@ -27,7 +27,6 @@ from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
     MODEL_POOLED,
     MODELS,
-    Q_FORECAST,
     Q_HIGHEST,
     Q_LOWEST,
     Q_NOISE,
@@ -120,7 +119,7 @@ def keep_distance(distances, entry, blocks, distance) -> None:  # type: ignore[n
 
 @kernel
 def _limit(distances, n, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the logarithm of the limit by the ``n`` kept blocks of one entry, and their median."""
+    """Return the logarithm of the limit by the ``n`` kept blocks of one entry."""
     kept = np.sort(distances[:n])
     median = HALF_STEP * (np.float32(kept[n // 2]) + np.float32(kept[(n - 1) // 2]))
     high = np.float32(kept[n - ORDER[n]]) / STEPS_PER_E_FOLD
@@ -130,7 +129,7 @@ def _limit(distances, n, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     if n < MIN_BLOCKS:
         shrunk = (n * median + PRIOR_MEDIAN_BLOCKS * PRIOR_MEDIAN) / (n + PRIOR_MEDIAN_BLOCKS)
         centre = max(median, shrunk)
-    return max(centre + k * beta * (1 + np.float32(2) / n), np.log(MIN_FACTOR)), median
+    return max(centre + k * beta * (1 + np.float32(2) / n), np.log(MIN_FACTOR))
 
 
 @kernel
@@ -164,9 +163,8 @@ def _share_left(left, blocks):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _close_model(distances, limits, layout, j, m, n, left, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Close the block of one quantity and model; return its new bits and its pooled medians (down, up)."""
+    """Close the block of one quantity and model; return its new bits."""
     was_left = False
-    medians = np.zeros(2, np.float32)
     for s in range(2):
         e = layout.entry[j, m, s]
         if e < 0:
@@ -175,9 +173,9 @@ def _close_model(distances, limits, layout, j, m, n, left, k):  # type: ignore[n
         if limits[e] != NO_LIMIT:
             reached = np.float32(kept) / STEPS_PER_E_FOLD
             was_left = bool(was_left or reached > np.float32(limits[e]) / LIMIT_STEPS_PER_E_FOLD)
-        found, medians[s] = _limit(distances[e], min(n + 1, BLOCKS), k)
+        found = _limit(distances[e], min(n + 1, BLOCKS), k)
         limits[e] = np.int16(min(np.rint(found * LIMIT_STEPS_PER_E_FOLD), np.float32(32_766)))
-    return np.uint16(((int(left) << 1) | int(was_left)) & 0xFFFF), medians
+    return np.uint16(((int(left) << 1) | int(was_left)) & 0xFFFF)
 
 
 @kernel
@@ -193,10 +191,10 @@ def close_block(profile, quantum, visits, s, layout, reach, floor, k, work) -> N
         reach: Neighbours that belong to the range of a bin, −1 without phases.
         floor: Least half width by quantity.
         k: Sensitivity: number of scales β beyond the median.
-        work: Buffers: ranges (J, 3, 2), half widths (J, 3), medians of the forecast residual (2,).
+        work: Buffers: ranges (J, 3, 2), half widths (J, 3).
     """
     pool, distances, limits, blocks, left, model = s
-    ranges, widths, forecast_medians = work
+    ranges, widths = work
     _mean_half_widths(profile, quantum, visits, pool, layout, reach, floor, ranges, widths)
     for j in range(len(layout.quantity)):
         quantity = layout.quantity[j]
@@ -209,9 +207,7 @@ def close_block(profile, quantum, visits, s, layout, reach, floor, k, work) -> N
             n = int(blocks[t])
             if distances[e, n % BLOCKS] != UNUSED:
                 factor = ABSENCE_FACTOR if quantity in (Q_HIGHEST, Q_LOWEST) else np.float32(1)
-                left[t], medians = _close_model(distances, limits, layout, j, m, n, left[t], k * factor)
-                if quantity == Q_FORECAST and m == MODEL_POOLED:
-                    forecast_medians[0], forecast_medians[1] = np.exp(medians[0]), np.exp(medians[1])
+                left[t] = _close_model(distances, limits, layout, j, m, n, left[t], k * factor)
                 n = n + 1 if n < 255 - BLOCKS else n + 1 - BLOCKS
                 blocks[t] = n
             for side in range(2):

@@ -28,7 +28,6 @@ from detectors.stages.usual_range.quantities import (
     MODEL_WEEKLY,
     OCTAVES_NOISE,
     OCTAVES_STILL,
-    Q_FORECAST,
     Q_NOISE,
     Q_RELATION,
     Q_STEP,
@@ -75,7 +74,7 @@ def _quantum_index(k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the quantum of quantity ``k``, −1 for the fixed one of noise."""
     if k == Q_NOISE:
         return -1
-    difference = k in (Q_STEP, Q_RELATION, Q_FORECAST)
+    difference = k in (Q_STEP, Q_RELATION)
     return QUANTUM_DIFFERENCES if difference else QUANTUM_VALUES
 
 

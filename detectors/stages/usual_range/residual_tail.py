@@ -9,7 +9,8 @@ make the noise heavy-tailed; extremes that come alone do. The weight of ξ falls
 extremes within ``CLUSTER_ROWS`` of another rises from ``SINGLE_SHARE`` to ``CLUSTERED_SHARE``
 (the extremal index; Leadbetter 1983).
 
-A residual beyond the limit is unusual if it is also larger than recurring ones, see ``is_recurrent``.
+A residual beyond the limit is unusual unless it recurs at its time of day, see ``is_recurrent``. A burst at
+a random time of day is unusual, however often one comes: the limit answers for its share of the rows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 
 from detectors.base import State
 from detectors.jit import kernel, log2, log10
-from detectors.stages.usual_range.quantities import MODEL_DAILY, MODEL_POOLED
 
 BINS, BINS_PER_OCTAVE = 40, 4
 HALVING_ROWS = 40_000  # counts are halved at this many rows
@@ -33,21 +33,33 @@ MAX_SHAPE = np.float32(0.6)
 MIN_NONZERO_SHARE = np.float32(0.05)  # of the rows: below it the quantiles are those of nothing
 #: A limit that is left by more than one in 500 rows is not one that marks anomalies.
 MAX_EXCEEDED_SHARE, EXCEEDED_MEMORY_ROWS = np.float32(1 / 500), np.float32(4_000)
-#: Times the largest residual of an ordinary block: with less, the largest residual of each second day counts.
-ORDINARY_BLOCK_FACTOR = np.float32(1.5)
+#: Events: residuals of at least ``KEPT_SHARE`` of the limit, 16 rows apart; the newest are kept.
+EVENTS, KEPT_SHARE = 18, np.float32(0.6)
+EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
+DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
+PHASES = 120  # of a day: twelve minutes each
+WINDOW, DOUBTFUL_WINDOW = 5, 10  # phases: an hour, and two where the clock may have changed
+MATCH_SHARE = np.float32(0.5)  # of a residual: as large
+MIN_EARLIER_DAYS = 2  # with today they are three
+#: Means above which a Poisson number reaches 2, 3, 4, 5 and 6 in one of twenty cases.
+CHANCE_MEANS = (0.36, 0.82, 1.37, 1.97, 2.61)
+STEPS_PER_OCTAVE, MAX_OCTAVES = np.float32(2), np.float32(63)  # of a kept size
+DAY_NS = 86_400_000_000_000
 MIN_SIZE = np.float32(1e-30)
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
     range(8)
 )
-TAIL_MEDIAN_DOWN, TAIL_MEDIAN_UP = 8, 9  # largest residual of an ordinary block, in half widths
+TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9  # events so far (cut to 2 · EVENTS), rows since the last one
 TEN = np.float32(10)
 
 
 def initial_tail(slots: int) -> State:
     """Return the empty tails of ``slots`` channel slots."""
-    head = np.zeros((slots, 10), np.float32)
-    head[:, TAIL_MEDIAN_DOWN:] = np.inf
-    return {"usual.tail": np.zeros((slots, BINS), np.uint16), "usual.tail_head": head}
+    return {
+        "usual.tail": np.zeros((slots, BINS), np.uint16),
+        "usual.tail_head": np.zeros((slots, 10), np.float32),
+        "usual.events": np.zeros((slots, EVENTS, 3), np.int8),
+    }
 
 
 @kernel
@@ -131,43 +143,106 @@ def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[n
 
 
 @kernel
-def is_recurrent(head, ranges, steps, residual, side, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Say whether a residual beyond the limit is as large as those that recur.
-
-    It is, if it lies within twice the range of residuals at this time of day, or of steps where no such range
-    of residuals is kept: the start of a shift is a step that the forecast does not foresee. It also is, if
-    it is no larger than ``ORDINARY_BLOCK_FACTOR`` times the largest of an ordinary (median) block: what comes
-    on every second day is usual for the series, however rare it is among its rows.
-
-    Args:
-        head: Row of ``usual.tail_head``.
-        ranges: Ranges of the residual (3, 2).
-        steps: Ranges of the step (3, 2).
-        residual: The residual.
-        side: 0: down, 1: up.
-        floor: Least half width of the residual.
-    """
-    own = not np.isnan(ranges[MODEL_DAILY, 0])
-    low = ranges[MODEL_DAILY, 0] if own else steps[MODEL_DAILY, 0]
-    high = ranges[MODEL_DAILY, 1] if own else steps[MODEL_DAILY, 1]
-    if abs(residual - np.float32(0.5) * (low + high)) <= high - low:
-        return True
-    low, high = ranges[MODEL_POOLED, 0], ranges[MODEL_POOLED, 1]
-    half = max(np.float32(0.5) * (high - low), floor)
-    ordinary = ORDINARY_BLOCK_FACTOR * head[TAIL_MEDIAN_DOWN + side]
-    return abs(residual - np.float32(0.5) * (low + high)) <= half * ordinary
+def _size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the rounded logarithm of a size, within an int8."""
+    octaves = min(max(log2(max(size, MIN_SIZE)), -MAX_OCTAVES), MAX_OCTAVES)
+    return np.int8(np.rint(octaves * STEPS_PER_OCTAVE))
 
 
 @kernel
-def residual_ratio(head, ranges, steps, residual, side, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return the size of a residual over its limit, 0 where it cannot be unusual."""
+def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Keep a large residual: a new event, or a larger size of the one that lasts."""
+    step = _size_step(size)
+    seen, lasts = int(head[TAIL_EVENTS]), False
+    if head[TAIL_EVENT_SINCE] <= CLUSTER_ROWS:
+        for back in range(1, min(seen, 2) + 1):  # the newest event of each side
+            at = (seen - back) % EVENTS
+            if (events[at, EVENT_DAY] >= DAYS_KEPT) == (coded_day >= DAYS_KEPT) and not lasts:
+                events[at, EVENT_SIZE] = max(events[at, EVENT_SIZE], step)
+                lasts = True
+    if not lasts:
+        at = seen % EVENTS
+        events[at, EVENT_DAY], events[at, EVENT_PHASE], events[at, EVENT_SIZE] = coded_day, phase, step
+        head[TAIL_EVENTS] = seen + 1 if seen < EVENTS else at + 1 + EVENTS
+    head[TAIL_EVENT_SINCE] = 0
+
+
+@kernel
+def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Say whether residuals as large came at this time of day on earlier days.
+
+    They did, if events of at least ``MATCH_SHARE`` of the size lie within ``window`` phases on so many of the
+    last seven days that this is a coincidence in one of twenty cases at most, given the number of such events
+    at any time of day, or on two of the last three days of the same weekday.
+
+    Args:
+        events: Kept events (EVENTS, 3).
+        seen: Events so far.
+        size: Size of the residual.
+        place: Whether it is above 0 (only events on the same side count), its time of day in ``PHASES``
+            parts, and its day.
+        window: Largest distance of two phases.
+    """
+    up, phase, day = place
+    least = _size_step(size * MATCH_SHARE)
+    days = weeks = as_large = 0  # bits: days on which one came
+    for n in range(min(seen, EVENTS)):
+        if events[n, EVENT_SIZE] < least or (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
+            continue
+        since = (day - int(events[n, EVENT_DAY])) % DAYS_KEPT
+        as_large += 1 if 0 < since <= 7 else 0
+        for turn in range(-1, 2):  # a window can reach over midnight
+            off = phase - int(events[n, EVENT_PHASE]) + turn * PHASES
+            ago = (since - turn) % DAYS_KEPT
+            if abs(off) > window or ago == 0:
+                continue
+            if ago <= 7:
+                days |= 1 << ago
+            if ago % 7 == 0 and ago <= 21:
+                weeks |= 1 << (ago // 7)
+    if _bits(weeks) >= MIN_EARLIER_DAYS:
+        return True
+    by_chance = as_large * (2 * window + 1) / PHASES
+    wanted = MIN_EARLIER_DAYS
+    for mean in CHANCE_MEANS:
+        wanted += 1 if by_chance > mean else 0
+    return _bits(days) >= wanted
+
+
+@kernel
+def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    n = 0
+    while x:
+        n += x & 1
+        x >>= 1
+    return n
+
+
+@kernel
+def residual_ratio(events, head, residual, local, doubtful):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the size of a residual over its limit, 0 where it cannot be unusual.
+
+    Args:
+        events: Kept events.
+        head: Row of ``usual.tail_head``.
+        residual: The residual.
+        local: Local time in ns.
+        doubtful: Whether the clock may have changed by an hour.
+    """
     size, limit = abs(residual), head[TAIL_LIMIT]
     ratio = np.float32(0)
-    if limit > 0 and head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT and size > limit:
-        if head[TAIL_SINCE] > CLUSTER_ROWS:
-            head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
-        often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE
-        if not often and not is_recurrent(head, ranges, steps, residual, side, floor):
-            ratio = size / limit
+    head[TAIL_EVENT_SINCE] += 1
+    if limit > 0 and size > KEPT_SHARE * limit:
+        day = local // DAY_NS
+        phase = int((local - day * DAY_NS) * PHASES // DAY_NS)
+        day, up = int(day % DAYS_KEPT), residual > 0
+        if head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT and size > limit:
+            if head[TAIL_SINCE] > CLUSTER_ROWS:
+                head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
+            often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE
+            window = DOUBTFUL_WINDOW if doubtful else WINDOW
+            if not often and not is_recurrent(events, int(head[TAIL_EVENTS]), size, (up, phase, day), window):
+                ratio = size / limit
+        _keep_event(events, head, size, phase, day + (DAYS_KEPT if up else 0))
     head[TAIL_EXCEEDED] -= head[TAIL_EXCEEDED] / EXCEEDED_MEMORY_ROWS
     return ratio

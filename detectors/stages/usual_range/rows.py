@@ -7,6 +7,7 @@ import numpy as np
 from detectors.jit import inlined_kernel, kernel, log2
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.lane import (
+    COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
     COL_BLOCK_OUTSIDE,
     COL_BLOCK_ROWS,
@@ -92,7 +93,7 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
     h, now, v = lane.head, work.now, rows.v[i]
     earlier = h[COL_ROWS]
     now[:] = NAN
-    now[Q_VALUE], now[Q_FORECAST] = v, rows.residual[i]
+    now[Q_VALUE] = v
     cut, size = v, NAN
     if earlier > 0:
         step = v - h[COL_LAST]
@@ -175,7 +176,16 @@ def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @inlined_kernel
-def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _judge_residual(lane, settings, rows, i, base):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the ratio of the forecast residual of row ``i``, and learn it."""
+    residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
+    ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, rows.local[i], doubtful)
+    tail.learn_residual(lane.tail, lane.tail_head, abs(residual), settings.decades, base)
+    return ratio
+
+
+@inlined_kernel
+def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge all quantities of row ``i``: the leading one into ``found``; True if one is outside."""
     h, now = lane.head, work.now
     best, outside, back = np.float32(0), False, False
@@ -197,14 +207,7 @@ def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # typ
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
         ratio, least, most = np.float32(0), NAN, NAN
-        if k == Q_FORECAST:
-            steps = work.ranges[np.searchsorted(layout.quantity[: layout.phased], Q_STEP)]
-            ratio = tail.residual_ratio(lane.tail_head, work.ranges[j], steps, value, side, work.floor[k])
-            if ratio > 0:
-                side, limit = SIDE_UP if value > 0 else SIDE_DOWN, lane.tail_head[tail.TAIL_LIMIT]
-                least, most = -limit, limit
-            tail.learn_residual(lane.tail, lane.tail_head, abs(value), settings.decades, base)
-        elif (
+        if (
             layout.entry[j, m, side] >= 0
             and lane.blocks[layout.track[j, m]] >= MIN_BLOCKS
             and not np.isnan(low)
@@ -232,6 +235,13 @@ def _judge(lane, layout, settings, work, enabled, every, base, found, i):  # typ
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
             found.observed[i], found.low[i], found.high[i] = value, least, most
+    if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
+        ratio = _judge_residual(lane, settings, rows, i, base)
+        outside = bool(outside or ratio > 1)
+        if ratio > best and not (best > 1 and found.quantity[i] == Q_VALUE):
+            value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT]
+            found.ratio[i], found.quantity[i], found.side[i] = ratio, Q_FORECAST, 1 if value > 0 else -1
+            found.observed[i], found.low[i], found.high[i] = value, -limit, limit
     return outside
 
 
@@ -242,7 +252,6 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
     kept = (lane.pool, lane.distances, lane.limits, lane.blocks, lane.left, lane.model)
-    medians = lane.tail_head[tail.TAIL_MEDIAN_DOWN :] if len(lane.tail_head) else work.clock[:2].copy()
     close_block(
         lane.profile,
         lane.quantum,
@@ -252,7 +261,7 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
         int(h[COL_REACH]),
         work.floor,
         settings.sensitivity,
-        (work.other, work.widths, medians),
+        (work.other, work.widths),
     )
     limit_factors(lane.limits, layout, work.factors)
     h[COL_OUTSIDE_BLOCKS] = h[COL_OUTSIDE_BLOCKS] + 1 if h[COL_BLOCK_OUTSIDE] > 0 else np.float32(0)
@@ -281,7 +290,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
         h[COL_CHANGE_EVIDENCE] += here - there
     _measure(lane, layout, work, rows, i, gap, base, enabled)
     _measure_extremes(lane, layout, work, v)
-    if _judge(lane, layout, settings, work, enabled, every, base, found, i):
+    if _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):
         h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
     h[COL_ROWS] += 1
     h[COL_BLOCK_ROWS] += 1

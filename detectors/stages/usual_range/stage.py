@@ -89,8 +89,9 @@ class UsualRange:
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
-        left_out = {q.Q_FORECAST} if spec.preset == "stock" else set()
-        left_out |= set() if self.relation else {q.Q_RELATION}
+        self.judges_residual = spec.preset != "stock" and q.Q_FORECAST in sizes.quantities
+        # The residual has a tail of its own instead of a range.
+        left_out = {q.Q_FORECAST} if self.relation else {q.Q_FORECAST, q.Q_RELATION}
         self.layout = q.make_layout(
             tuple(k for k in sizes.quantities if k not in left_out),
             tuple(k for k in sizes.phased if k not in left_out),
@@ -103,7 +104,7 @@ class UsualRange:
             enabled,
             *possible_clock_changes(spec.timezone),
             np.float32(sensitivity(spec.alarm_rate, channels)),
-            np.float32(RESIDUAL_DECADES - np.log10(spec.alarm_rate)),
+            np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(spec.alarm_rate)),
             LOGARITHM_OF_PRESET[spec.preset],
         )
 
@@ -117,7 +118,7 @@ class UsualRange:
         if q.Q_HIGHEST in self.layout.quantity:
             rows = max(EXTREME_HOURS * self.layout.bins // 24, 1)
             state["usual.recent"] = np.full((slots, rows, 2), np.nan, np.float32)
-        if q.Q_FORECAST in self.layout.quantity:
+        if self.judges_residual:
             state |= initial_tail(slots)
         return state | initial_profile(slots, self.layout) | initial_limits(slots, self.layout)
 
@@ -183,6 +184,7 @@ class UsualRange:
             "usual.recent": np.zeros((slots, 0, 2), np.float32),
             "usual.tail": np.zeros((slots, 0), np.uint16),
             "usual.tail_head": np.zeros((slots, 0), np.float32),
+            "usual.events": np.zeros((slots, 0, 3), np.int8),
         }
         names = (f"usual.{name}" for name in Lane._fields)
         return tuple(state[name] if name in state else empty[name] for name in names)

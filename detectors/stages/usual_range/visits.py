@@ -32,7 +32,6 @@ from detectors.stages.usual_range.quantities import (
     MODELS,
     OCTAVES_NOISE,
     OCTAVES_STILL,
-    Q_FORECAST,
     Q_NOISE,
     Q_RELATION,
     Q_STEP,
@@ -89,7 +88,6 @@ def fill_floor(lane, layout, anchor, logarithmic, floor):  # type: ignore[no-unt
     wide = max(base, np.float32(POOL_FLOOR) * width) if known else base
     floor[:] = wide
     floor[Q_STEP] = max(base, np.float32(SLOW_STEP_FLOOR) * h[COL_SLOW_STEP])
-    floor[Q_FORECAST] = np.float32(0.5) * floor[Q_STEP]
     floor[Q_RELATION] = max(base, np.float32(RELATION_FLOOR) * width) if known else base
     floor[Q_NOISE], floor[Q_STILL] = OCTAVES_NOISE, OCTAVES_STILL
     return base

@@ -10,6 +10,8 @@ import pytest
 
 from detectors import DetectorSpec, Limits, build, contract
 from detectors.base import CAUSES, Points
+from detectors.composite.usual_range_decision import _confirm
+from detectors.stages.usual_range import residual_tail
 from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
 from detectors.stages.usual_range.stage import sensitivity
 
@@ -119,6 +121,57 @@ def test_a_range_of_values_that_were_never_negative_begins_at_zero():
 def test_a_channel_keeps_the_size_of_its_tier(tier, most):
     state = build(DetectorSpec(tier=tier, decision="usual_range")).initial(1)
     assert sum(array.nbytes for array in state.values()) <= most
+
+
+def residual_ratios(days: int, hour, size: float = 30.0) -> np.ndarray:
+    """Return the largest residual ratio of each day with a spike at ``hour(day)``, one row a minute."""
+    rng, day_rows = np.random.default_rng(3), 1_440
+    tail = residual_tail.initial_tail(1)
+    counts, head, events = (tail[f"usual.{name}"][0] for name in ("tail", "tail_head", "events"))
+    out = np.zeros(days)
+    for row in range(days * day_rows):
+        day = row // day_rows
+        spike = row % day_rows == int(60 * hour(day))
+        residual = np.float32(size if spike else rng.normal())
+        local = MONDAY_NS + row * MINUTE_NS
+        out[day] = max(out[day], residual_tail.residual_ratio(events, head, residual, local, False))
+        residual_tail.learn_residual(counts, head, abs(residual), np.float32(4.5), np.float32(1e-3))
+    return out
+
+
+def test_a_residual_that_comes_at_the_same_time_of_day_is_usual():
+    found = residual_ratios(14, lambda day: 6 + 0.5 * (day % 3) / 2)
+    assert (found[7:] < 1).all()
+
+
+def test_a_residual_that_comes_each_day_at_another_time_is_unusual():
+    hours = np.random.default_rng(5).uniform(0, 24, 14)
+    found = residual_ratios(14, lambda day: hours[day])
+    assert (found[7:] > 1).mean() >= 0.8
+
+
+def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
+    sizes = residual_ratios(10, lambda day: 6)
+    assert sizes[8] < 1
+    counts = residual_tail.initial_tail(1)
+    events, head = counts["usual.events"][0], counts["usual.tail_head"][0]
+    head[[residual_tail.TAIL_LIMIT, residual_tail.TAIL_ROWS]] = 5, 10_000
+    hour_ns = 60 * MINUTE_NS
+    for day in range(4):
+        head[residual_tail.TAIL_EVENT_SINCE] = 1_000
+        local = MONDAY_NS + day * 24 * hour_ns
+        residual_tail.residual_ratio(events, head, np.float32(30), local, False)
+    head[residual_tail.TAIL_EVENT_SINCE] = 1_000
+    local = MONDAY_NS + 4 * 24 * hour_ns
+    assert residual_tail.residual_ratio(events, head, np.float32(30), local, False) == 0
+    assert residual_tail.residual_ratio(events, head, np.float32(90), local, False) == 18
+
+
+def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
+    state = np.zeros(1, np.int16)
+    ratio = np.array([1.1, 0, 1.1, 1.1, 1.1, 1.1, 1.1, 0, 2.0, 0, 1.1, 0], np.float32)
+    flag = _confirm(state, np.zeros(12, np.int32), ratio, np.zeros(12, np.bool_), 1)
+    assert np.flatnonzero(flag).tolist() == [6, 8, 10]
 
 
 def test_the_sensitivity_follows_alarm_rate_and_channels():
