@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -293,12 +294,25 @@ class Stage:
             ("left_only", "points without a verdict in the history"),
             ("right_only", "verdicts that the backfill does not know"),
         ):
-            self._problem(int((both["_merge"] == side).sum()), 0, name)
+            some = both[both["_merge"] == side]
+            self._problem(len(some), 0, name)
+            if len(some):
+                self._describe_history(some)
         same = both[both["_merge"] == "both"]
         self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
         self._problem(
             int(((same["score"] - same["score_found"]).abs() > 1e-3).sum()), 0, "scores that differ"
         )
+
+    def _describe_history(self, some: pd.DataFrame) -> None:
+        """Print where points differ, and the files of the history: the folder is deleted after the run."""
+        partitions = some["series"].str.split("-").str[0]
+        print(some.groupby(partitions)["time"].agg(["count", "min", "max"]), file=sys.stderr)
+        for path in sorted((self.folder / "history-live").rglob("*.parquet")):
+            print(path.relative_to(self.folder), path.stat().st_size, file=sys.stderr)
+        for member in self.members:
+            lines = [line for line in member.output().splitlines() if "history" in line or "snapshot" in line]
+            print(member.folder.name, *lines, sep="\n  ", file=sys.stderr)
 
     def close(self) -> None:
         self._done.set()
