@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from storage.history import parquet
-from storage.history.segments import DamagedSegment, Segment, SegmentStore, valid
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, overlap, valid
 
 TARGET_BYTES = 16 << 20
 MIN_SEGMENTS_TO_MERGE = 4
@@ -84,9 +84,10 @@ def _merge(store: SegmentStore, group: list[Segment]) -> int:
         written_s=max(segment.written_s for segment in group),
     )
     store.write(merged, parquet.encode(parquet.ordered(parquet.joined(tables))))
-    there = {segment.path for segment in store.list(merged.folder)}
-    if not there.issuperset(segment.path for segment in group):
-        # A former owner merged some of them otherwise: its file holds them, and the two would overlap.
+    parts = {merged.path, *(segment.path for segment in group)}
+    if any(overlap(merged, one) for one in store.list(merged.folder) if one.path not in parts):
+        # Another process merges some of them otherwise, and the two files would overlap. Parts that are gone
+        # without such a file were superseded by this one: retention deletes those.
         store.delete(merged)
         return 0
     for segment in group:

@@ -100,13 +100,14 @@ def valid(segments: Iterable[Segment]) -> list[Segment]:
         kept: list[Segment] = []  # sorted by first
         for segment in sorted(same_log, key=lambda s: (-s.epoch, s.first - s.next, s.first)):
             at = bisect_left(kept, (segment.first, segment.next), key=lambda s: (s.first, s.next))
-            if not any(_overlap(segment, other) for other in kept[max(0, at - 1) : at + 1]):
+            if not any(overlap(segment, other) for other in kept[max(0, at - 1) : at + 1]):
                 kept.insert(at, segment)
         chosen += kept
     return chosen
 
 
-def _overlap(one: Segment, other: Segment) -> bool:
+def overlap(one: Segment, other: Segment) -> bool:
+    """Return True if two segments of one log hold the same offset, or have the same range."""
     return (one.first < other.next and other.first < one.next) or (one.first, one.next) == (
         other.first,
         other.next,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.schema import Storage
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history.compaction import MIN_SEGMENTS_TO_MERGE, compact
 from storage.history.history import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
+from storage.retention import prune_history
 
 FOLDER = folder_of("plant", Partition("sensors", 0), "log")
 
@@ -159,6 +162,35 @@ def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
 
     monkeypatch.setattr(zombie, "write", frozen_before_writing)
     assert compact(zombie, FOLDER, MIN_SEGMENTS_TO_MERGE * 10) == 0
+    assert offsets(store) == list(range((MIN_SEGMENTS_TO_MERGE + 2) * 10))
+
+
+def test_retention_that_deletes_the_parts_of_a_new_merged_file_does_no_harm(tmp_path, monkeypatch):
+    """Each process deletes superseded files when it starts, also between a merge and the check after it."""
+    store = SegmentStore(str(tmp_path))
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(MIN_SEGMENTS_TO_MERGE)))
+    write = store.write
+
+    def then_another_process_starts(merged, data):
+        write(merged, data)
+        assert prune_history(str(tmp_path), Storage(keep_history=timedelta(days=36500))) > 0
+
+    monkeypatch.setattr(store, "write", then_another_process_starts)
+    compact(store, FOLDER, 10**9)
+    assert offsets(store) == list(range(MIN_SEGMENTS_TO_MERGE * 10))
+
+
+def test_two_processes_that_merge_at_once_lose_nothing(tmp_path, monkeypatch):
+    store, other = SegmentStore(str(tmp_path)), SegmentStore(str(tmp_path))
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(MIN_SEGMENTS_TO_MERGE + 2)))
+    write = store.write
+
+    def the_other_has_written_too(merged, data):
+        write(merged, data)
+        put(other, segment(10, (MIN_SEGMENTS_TO_MERGE + 2) * 10))
+
+    monkeypatch.setattr(store, "write", the_other_has_written_too)
+    compact(store, FOLDER, MIN_SEGMENTS_TO_MERGE * 10)
     assert offsets(store) == list(range((MIN_SEGMENTS_TO_MERGE + 2) * 10))
 
 
