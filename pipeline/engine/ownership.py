@@ -33,6 +33,9 @@ AnyRecords = Records | TableRecords
 #: of them is reset, so that its new records do not wait for hours.
 MAX_REPLAY_RECORDS = 5_000_000
 
+#: Reason why the state of a partition is reset although no snapshot was refused.
+NO_SNAPSHOT = "there is no snapshot, and the records that it would be made of are deleted"
+
 log = structlog.get_logger(__name__)
 
 
@@ -211,6 +214,9 @@ class Ownership:
         replayable = since >= bounds.beginning or since == start
         if damage and start - since > MAX_REPLAY_RECORDS:
             replayable = False
+        if not replayable and not damage:
+            # After a repair, for example. ``on_gap`` does not apply: no record after the position is missing.
+            damage = NO_SNAPSHOT
         return _Restored(since, replayable, loaded=False, damage=damage)
 
     def caught_up(self) -> Iterator[BatchResult]:
@@ -338,8 +344,10 @@ def _damage_text(position: Position, state: _Restored) -> str:
     else:
         done = (
             f"its series start again at offset {position.next_offset} with a warm-up, and records that were "
-            "buffered there are not scored"
+            "buffered there are not scored (they count as filtered)"
         )
+    if state.damage == NO_SNAPSHOT:
+        return f"{position.partition}: {NO_SNAPSHOT}; {done}. Run: forewatch db check"
     return (
         f"{position.partition}: the stored snapshot is damaged ({state.damage}) and not used; {done}. "
         "Check the disk of the database, and run: forewatch db check"

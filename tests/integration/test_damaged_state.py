@@ -229,6 +229,30 @@ def test_db_check_lists_damage_and_repairs_it(
     assert check(bench) == []
 
 
+@pytest.mark.parametrize("on_gap", ["fail", "resume-earliest"])
+def test_a_repaired_partition_whose_records_are_deleted_goes_on(
+    make, log, database: Database, database_url: str, on_gap: str
+):
+    """What was buffered is lost, and is counted and reported: the policy for gaps is not asked."""
+    bench = make(log, url=database_url)
+    stopped_halfway(bench, truncate)
+    buffered = bench.position().counts.buffered
+    was_open = {a.id for a in bench.anomalies() if a.state == "open"}
+    assert buffered
+    repair_storage(bench.database, check(bench))
+    bench.log.trim(bench.position().next_offset)
+    bench.drain(bench.engine(on_gap=on_gap)).close()
+    (fault,) = bench.faults()
+    assert fault.kind is FaultKind.DAMAGED_STATE
+    assert "there is no snapshot" in fault.message
+    assert fault.ended_ns is not None, "the next snapshot ends it"
+    position = bench.position()
+    assert position.counts.filtered == buffered
+    assert position.counts.read() == position.next_offset == len(log.values)
+    assert not was_open & {a.id for a in bench.anomalies() if a.state == "open"}
+    assert check(bench) == []
+
+
 def check(bench: Bench) -> list:
     return list(check_storage(bench.config, bench.database))
 
