@@ -281,7 +281,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     allowed = GAP_CADENCES if every < DAY_NS // 2 else GAP_DAILY_CADENCES
     gap = h[COL_ROWS] > 0 and rows.time[i] - lane.time[TIME_LAST] > allowed * every
     lane.time[TIME_LAST] = rows.time[i]
-    base = fill_floor(lane, layout, rows.anchor[i], settings.logarithmic, work.floor)
+    base = fill_floor(lane, layout, rows.anchor[i], work.floor)
     next_visit(lane, layout, settings, work, rows, i, every)
     v, clock = rows.v[i], work.clock
     if clock[1] > clock[0] and clock[3] > clock[2]:

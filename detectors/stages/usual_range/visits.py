@@ -44,6 +44,9 @@ MAX_PHASED_CADENCE_NS = 2 * HOUR_NS  # twelve rows a day: with fewer a day has n
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = 1e-5, 1e-12  # of a half width, relative to the level and at least
 POOL_FLOOR, RELATION_FLOOR = 0.02, 0.04  # of a half width, relative to the width of all phases
 SLOW_STEP_FLOOR = 2.0  # of a step's half width, in mean steps
+#: Series that begin at 0 and rise by at most so many steps are counts: a count of n varies by √n, so that the
+#: usual range of a quiet host does not end at the largest count that happened to come.
+MAX_COUNT, COUNT_SPREADS = 16.0, 2.0
 CLOCK_CHANGE_DAYS = 7  # for which the old and the new phase are both usual
 CLOCK_EVIDENCE_HOURS = 2.0  # of rows at the full difference, after which one phase is adopted
 NAN = np.float32(np.nan)
@@ -75,14 +78,14 @@ def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # 
 
 
 @inlined_kernel
-def fill_floor(lane, layout, anchor, logarithmic, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Fill the least half width of each quantity; return the resolution of the values."""
     h = lane.head
     width = NAN
     for j in range(len(layout.quantity)):
         if layout.quantity[j] == Q_VALUE:
             width = lane.pool[j, 1] - lane.pool[j, 0]
-    resolution = h[COL_RESOLUTION] * h[COL_GRID] if logarithmic else h[COL_RESOLUTION]
+    resolution = h[COL_RESOLUTION] * h[COL_GRID]
     base = np.float32(max(resolution, RELATIVE_FLOOR * abs(h[COL_LEVEL] + anchor) + ABSOLUTE_FLOOR))
     known = not np.isnan(width)
     wide = max(base, np.float32(POOL_FLOOR) * width) if known else base
@@ -165,17 +168,30 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
     h[COL_REACH] = (1 if every * bins <= DAY_NS else 0) if phased else -1
     h[COL_ALTERNATIVE] = alternative
     load_ranges(lane, layout, work)
-    if settings.logarithmic:
-        _set_grid(lane, layout, settings.logarithmic, work, rows.anchor[i])
+    _set_grid(lane, layout, settings.logarithmic, work, rows.anchor[i])
 
 
 @kernel
 def _set_grid(lane, layout, logarithmic, work, anchor):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Set the size in working units of one unit of the input, at the place of the range."""
+    """Set the least half width in working units of one unit of the input, at the place of the range."""
+    h = lane.head
     for j in range(len(layout.quantity)):
-        if layout.quantity[j] == Q_VALUE:
-            m = MODEL_DAILY if not np.isnan(work.ranges[j, MODEL_DAILY, 0]) else MODEL_POOLED
-            place = np.float32(0.5) * (work.ranges[j, m, 0] + work.ranges[j, m, 1]) + anchor
-            if not np.isnan(place):
-                place = abs(place) if logarithmic == 1 else place
-                lane.head[COL_GRID] = np.exp(-min(max(place, -80.0), 80.0))
+        if layout.quantity[j] != Q_VALUE:
+            continue
+        m = MODEL_DAILY if not np.isnan(work.ranges[j, MODEL_DAILY, 0]) else MODEL_POOLED
+        high = work.ranges[j, m, 1] + anchor
+        place = np.float32(0.5) * (work.ranges[j, m, 0] + work.ranges[j, m, 1]) + anchor
+        if np.isnan(place):
+            continue
+        slope = 1.0
+        if logarithmic:
+            place = abs(place) if logarithmic == 1 else place
+            slope = np.exp(-min(max(place, -80.0), 80.0))
+        h[COL_GRID] = slope
+        if logarithmic < 2 and abs(h[COL_MINIMUM]) < 1e-6 * h[COL_RESOLUTION]:
+            unit = h[COL_RESOLUTION]
+            count = max(np.expm1(min(high, 80.0)) if logarithmic else high, 0.0) / unit
+            if count <= MAX_COUNT:
+                most = unit * (count + COUNT_SPREADS * np.sqrt(max(count, 1.0)))
+                most = np.log1p(most) if logarithmic else most
+                h[COL_GRID] = max(slope, (most - place) / unit)

@@ -117,6 +117,14 @@ def test_a_range_of_values_that_were_never_negative_begins_at_zero():
     assert found.usual_low[2_500] == 0
 
 
+@pytest.mark.parametrize("preset", ["sensor", "network"])
+def test_one_count_more_than_ever_on_a_quiet_host_is_no_alarm(preset):
+    values = np.random.default_rng(1).poisson(0.02, 4_000).clip(0, 1).astype(float)
+    values[[3_400, 3_700]] = 2, 40
+    found = verdicts_of(values, preset=preset)
+    assert np.flatnonzero(found.flag[3_000:]).tolist() == [700]
+
+
 @pytest.mark.parametrize(("tier", "most"), [("light", 1024), ("standard", 8192), ("strong", 65_536)])
 def test_a_channel_keeps_the_size_of_its_tier(tier, most):
     state = build(DetectorSpec(tier=tier, decision="usual_range")).initial(1)
