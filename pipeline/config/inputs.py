@@ -51,10 +51,12 @@ class KafkaSourceConfig(ConfigModel):
 
 
 class FilesSourceConfig(ConfigModel):
-    """CSV or Parquet files; each file is one partition, each row one record."""
+    """CSV, JSON lines or Parquet files; each file is one partition, each row one record."""
 
     paths: list[str] = Field(
-        min_length=1, description="paths or glob patterns of .csv, .csv.gz or .parquet files"
+        min_length=1,
+        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .jsonl or .ndjson files; "
+        "text may be compressed: .csv.gz, .csv.zst",
     )
     follow: bool = Field(False, description="keep reading new files and appended rows")
 

@@ -163,12 +163,15 @@ def _instant(text: str) -> datetime | None:
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "format")
-    if isinstance(stream.source.chosen, FilesSourceConfig | TelemetrySourceConfig) and isinstance(
-        stream.format.chosen, JsonFormat
-    ):
+    chosen_source = stream.source.chosen
+    columnar = isinstance(chosen_source, TelemetrySourceConfig) or (
+        isinstance(chosen_source, FilesSourceConfig)
+        and not all(".jsonl" in path or ".ndjson" in path for path in chosen_source.paths)
+    )
+    if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
             (*at, "json"),
-            "files and telemetry have columns, not JSON records",
+            "files and telemetry have columns, not JSON records (except .jsonl and .ndjson)",
             "write `csv:` with the names of the columns",
         )
     if (

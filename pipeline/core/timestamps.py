@@ -275,3 +275,34 @@ def _iso(text: str) -> tuple[int, bool] | None:
         return None
     ns, aware = _since_epoch(moment)
     return (ns + fraction if ns >= 0 else ns), aware
+
+
+def parse_column(column: pa.Array, unit: str, zone: str, form: str | None = None) -> NDArray[np.int64]:
+    """Convert an Arrow column of any type, (N,) → (N,) ns; a null becomes 1970.
+
+    Args:
+        column: The column.
+        unit: auto, s, ms, us, ns, iso or spreadsheet.
+        zone: Time zone of times without one.
+        form: Format of texts, as ``strptime`` has it; None for the common spellings.
+    """
+    kind = column.type
+    if form is not None:
+        return parse_format(column.cast(pa.string()).fill_null("").to_pylist(), form, zone)
+    if pa.types.is_integer(kind) and unit == "iso":
+        kind, column = pa.string(), column.cast(pa.string())  # 20240131
+    if pa.types.is_string(kind):
+        return parse_texts(column.fill_null("1970-01-01T00:00:00Z"), unit, zone)
+    if pa.types.is_date(kind):
+        kind, column = pa.timestamp("s"), column.cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(kind):
+        ns = parse_epochs(_plain(column, pa.int64()), kind.unit)
+        return ns if kind.tz else localise(ns, zone)
+    floats = pa.types.is_floating(kind)
+    if pa.types.is_integer(kind) or floats:
+        return parse_epochs(_plain(column, pa.float64() if floats else pa.int64()), unit, zone)
+    return np.full(len(column), UNREADABLE)
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
+    return column.cast(kind, safe=False).fill_null(0).to_numpy(zero_copy_only=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.conditions import Condition
 from pipeline.core.number_texts import NotANumberError, NumberRules
-from pipeline.core.timestamps import UNREADABLE, localise, parse_epochs, parse_format, parse_texts
+from pipeline.core.timestamps import parse_column
 from pipeline.decode.columns import SEPARATOR, SeriesKeys
 from pipeline.decode.fields import Fields
 from pipeline.decode.parsed_batch import (
@@ -245,26 +245,7 @@ def _times(column: pa.Array, fields: Fields, rejects: _Rejects) -> NDArray[np.in
         rejects.where(
             column.is_null(nan_is_null=floats), column, "missing_field", f"{fields.time} has no value"
         )
-    if pa.types.is_integer(kind) and fields.time_unit == "iso":
-        kind, column = pa.string(), column.cast(pa.string())  # 20240131
-    if fields.time_format is not None:
-        return parse_format(_as_text(column).fill_null("").to_pylist(), fields.time_format, fields.zone)
-    if pa.types.is_string(kind):
-        return parse_texts(column.fill_null("1970-01-01T00:00:00Z"), fields.time_unit, fields.zone)
-    if pa.types.is_date(kind):
-        kind, column = pa.timestamp("s"), column.cast(pa.timestamp("s"))
-    if pa.types.is_timestamp(kind):
-        ns = parse_epochs(_plain(column, pa.int64()), kind.unit)
-        return ns if kind.tz else localise(ns, fields.zone)
-    if pa.types.is_integer(kind) or floats:
-        return parse_epochs(
-            _plain(column, pa.float64() if floats else pa.int64()), fields.time_unit, fields.zone
-        )
-    return np.full(len(column), UNREADABLE)
-
-
-def _plain(column: pa.Array, kind: pa.DataType) -> NDArray:
-    return column.cast(kind, safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+    return parse_column(column, fields.time_unit, fields.zone, fields.time_format)
 
 
 def _as_text(column: pa.Array) -> pa.StringArray:

@@ -45,7 +45,7 @@ class Parsed:
     """Points of one batch of records.
 
     rows      (N,) record that a point comes from (None: point i is record i)
-    time      (N,) ns, negative where ``pipeline.core.timestamps`` could not use it; ``time_shown(i)``: original
+    time      (N,) ns, negative where ``pipeline.core.timestamps`` cannot use it; ``time_shown(i)``: original
     rejects   record → reason; points of such a record are dropped
     unfit     point → reason; only that point is dropped if its record has others
     parts     record → samples that could not be read, while others of it are points

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,22 @@ class BackfillReport:
     counts: Counts
     anomalies: int
     seconds: float
+    refused: dict[str, int] = field(default_factory=dict)
+    example: str = ""
+
+    @property
+    def nothing_decoded(self) -> str:
+        """Return the reason why no record of many could be decoded, empty if some could."""
+        if (
+            not self.counts.dead_lettered
+            or self.counts.dead_lettered + self.counts.filtered < self.counts.read()
+        ):
+            return ""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
+        return (
+            f"stream {self.stream}: none of {self.counts.read()} records could be decoded ({reasons}); "
+            f"for example {self.example}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -65,9 +82,15 @@ class _Tally:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.anomalies: set[uuid.UUID] = set()
+        self.refused: Counter[str] = Counter()
+        self.example = ""
 
     def append(self, result: BatchResult) -> None:
         self.anomalies.update(anomaly.id for anomaly in result.anomalies)
+        for outcome in result.outcomes.values():
+            self.refused.update(letter.reason for letter in outcome.dead)
+            if outcome.dead and not self.example:
+                self.example = outcome.dead[0].detail
         self._progress.advance(
             sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values())
         )
@@ -134,7 +157,10 @@ def run_backfill(
             stored_readers.forget(connection, reader)
         forget_warm_start(database, reader)
         _forget_dead_backfills(database, stream)
-    return BackfillReport(stream, counts, len(tally.anomalies), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return BackfillReport(
+        stream, counts, len(tally.anomalies), seconds, dict(tally.refused.most_common()), tally.example
+    )
 
 
 def _forget_dead_backfills(database: Database, stream: str) -> None:

@@ -94,7 +94,10 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
     The records are read with a consumer group of their own.
     """
     probe = _probe(
-        name, stream, lambda: [make_source(name, _with_own_group(name, stream.source))], _try_records
+        name,
+        stream,
+        lambda: [make_source(name, _with_own_group(name, stream.source), stream.format)],
+        _try_records,
     )
     if (warm_start := stream.warm_start) is not None:
         files = f"{name}, warm_start {warm_start}"

@@ -1,7 +1,7 @@
 """Failing inputs of real users, from ``../shared/cases``: each is read as its ``expected.md`` says.
 
-The inputs are not part of the repository. Without the folder the tests are skipped. Our own inputs of the same kinds
-are in ``tests/unit/decode/test_shapes.py`` and ``tests/integration/test_data_as_it_is.py``.
+The inputs are not part of the repository. Without the folder the tests are skipped. Our own inputs of the same
+kinds are in ``tests/unit/decode/test_shapes.py`` and ``tests/integration/test_data_as_it_is.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Stream
 from pipeline.decode import Decoded, make_decoder
 from pipeline.observability.progress_bar import Progress
 from pipeline.services.backfill import BackfillReport, run_backfill
+from pipeline.services.preflight import probe_stream
 from tests.support.decoding import records, stream
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
@@ -59,7 +60,7 @@ def backfill(
     )
     scores = folder / f"{name}.parquet"
     report = run_backfill(config, "s", [CASES / case / name], None, None, scores, Quiet())
-    return report, pq.read_table(scores).to_pylist()
+    return report, pq.read_table(scores).to_pylist() if scores.exists() else []
 
 
 JSON_CASES = {
@@ -140,6 +141,10 @@ FILE_CASES: dict[str, tuple[dict[str, Any], int]] = {
     "day-month-year": ({**K_T_V, "delimiter": ";", "time_format": "%d.%m.%Y %H:%M:%S"}, 120),
     "decimal-comma": ({**K_T_V, "delimiter": ";", "decimal": ","}, 60),
     "hour-24-and-utc": (K_T_V, 72),
+    "cp1252": ({"series": "k", "time": "t", "values": {"temp": "Temp °C"}, "encoding": "cp1252"}, 60),
+    "preamble": ({**K_T_V, "comment": "#"}, 60),
+    "newest-first": (K_T_V, 60),
+    "check-connect-delimiter": ({**K_T_V, "delimiter": ";"}, 60),
 }
 
 
@@ -175,3 +180,35 @@ def test_one_series_in_a_file(tmp_path: Path) -> None:
 def test_a_row_of_the_future_is_refused_alone(tmp_path: Path) -> None:
     report, _ = backfill(tmp_path, "future-row", K_T_V)
     assert (report.counts.scored, report.counts.dead_lettered, report.counts.late) == (59, 1, 0)
+
+
+def test_the_encoding_of_a_label(tmp_path: Path) -> None:
+    _, points = backfill(tmp_path, "cp1252", FILE_CASES["cp1252"][0])
+    assert {point["series"] for point in points} == {"Kühler"}
+
+
+def test_a_header_below_comments_needs_no_setting(tmp_path: Path) -> None:
+    report, _ = backfill(tmp_path, "preamble", K_T_V)
+    assert report.counts.scored == 60
+
+
+def test_newest_first_is_scored_in_the_order_of_time(tmp_path: Path) -> None:
+    _, points = backfill(tmp_path, "newest-first", K_T_V)
+    times = [point["timestamp"] for point in points]
+    assert times == sorted(times)
+
+
+def test_a_backfill_that_decoded_nothing_says_why(tmp_path: Path) -> None:
+    report, _ = backfill(tmp_path, "nothing-decoded", K_T_V)
+    assert "no column t; there are when, k, v" in report.nothing_decoded
+
+
+def test_check_connect_reads_as_the_run_does() -> None:
+    path = CASES / "check-connect-delimiter/input.csv"
+    checked = probe_stream(
+        "s",
+        Stream.model_validate(
+            {"source": {"files": {"paths": [str(path)]}}, "format": {"csv": {**K_T_V, "delimiter": ";"}}}
+        ),
+    )
+    assert (checked.read, checked.decoded, checked.exit_code) == (60, 60, 0)

@@ -103,6 +103,8 @@ def backfill(
         show_json(fields)
     else:
         show_fields(fields)
+    if report.nothing_decoded:
+        raise InputError(report.nothing_decoded)
 
 
 def _files(patterns: list[str]) -> list[Path]:

@@ -20,22 +20,23 @@ MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names of the columns in order; which hold numbers and which hold labels (of the others Arrow finds the
-    type by itself).
+    """Names of the columns in order, and which hold numbers, labels and other texts.
+
+    Of other columns Arrow finds the type by itself. A line that begins with ``comment`` is passed over.
     """
 
     names: list[str]
     delimiter: str
     numbers: frozenset[str]
     labels: frozenset[str]
+    texts: frozenset[str] = frozenset()
+    comment: bytes = b""
 
     def types(self) -> dict[str, pa.DataType]:
         text = pa.dictionary(pa.int32(), pa.string())
-        return {
-            n: pa.float64() if n in self.numbers else text
-            for n in self.names
-            if n in self.numbers | self.labels
-        }
+        types = dict.fromkeys(self.numbers, pa.float64()) | dict.fromkeys(self.labels, text)
+        types |= dict.fromkeys(self.texts, pa.string())
+        return {name: types[name] for name in self.names if name in types}
 
 
 def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
@@ -48,11 +49,13 @@ def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
     rows = np.arange(first_row, first_row + lines)
     # blank lines use up a row and are nothing
-    if b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):
+    comment = layout.comment
+    commented = comment and (text.startswith(comment) or b"\n" + comment in text)
+    if commented or b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):
         filled = [
             (row, line)
             for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False)
-            if (line := full.removesuffix(b"\r"))
+            if (line := full.removesuffix(b"\r")) and not (comment and line.startswith(comment))
         ]
         rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
     if not _is_utf8(text):  # Arrow could not even hand such a line over, and would print a traceback

@@ -1,25 +1,25 @@
-"""CSV file, plain or gzipped, read in pieces of whole lines, from any row, also while it grows."""
+"""CSV file, read in pieces of whole lines, from any row, also while it grows."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
-import io
 import os
 import zlib
 from bisect import bisect_right
+from contextlib import closing
 from pathlib import Path
 from typing import IO, cast
 
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
+from pipeline.sources.files.compression import COMPRESSED, ByteStream, open_stream
 from pipeline.sources.files.csv_lines import Layout, parse_lines
+from pipeline.sources.files.header import find_header, is_ascii_compatible
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
 PIECE_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 26
-_BOM = b"\xef\xbb\xbf"
 
 
 class CsvFile:
@@ -31,7 +31,13 @@ class CsvFile:
     def __init__(self, path: Path, form: CsvFormat | None = None, *, follow: bool = False) -> None:
         self._path = path
         self._form = form
-        self._zipped = path.suffix == ".gz"
+        encoding = form.encoding if form is not None else "utf-8"
+        # An encoding that is like ASCII is converted piece by piece, another one as a stream.
+        like_ascii = is_ascii_compatible(encoding)
+        self._wide = None if like_ascii else encoding
+        self._encoding = None if not like_ascii or encoding.lower() in ("utf-8", "utf8") else encoding
+        self._delimiter = form.delimiter if form is not None else ","
+        self._zipped = path.suffix in COMPRESSED or self._wide is not None
         self._follow = follow and not self._zipped
         self._stream: IO[bytes] | None = None
         self._layout: Layout | None = None
@@ -46,7 +52,7 @@ class CsvFile:
         self._counted: tuple[tuple[int, int], int, int, bytes] | None = None
 
     def fingerprint(self) -> str | None:
-        with self._open() as stream:
+        with closing(self._open()) as stream:
             head = self._bytes(stream)
         header, start = self._header(head)
         first, newline, _ = head[start:].lstrip(b"\r\n").partition(b"\n")
@@ -62,7 +68,7 @@ class CsvFile:
         facts = os.stat(self._path)
         stat = (facts.st_size, facts.st_mtime_ns)
         if self._counted is None or self._counted[0] != stat:
-            with self._open() as stream:
+            with closing(self._open()) as stream:
                 self._counted = self._count_from(stream, stat)
         _, _, lines, last = self._counted
         return lines + (last != b"\n" and not self._follow)
@@ -110,13 +116,18 @@ class CsvFile:
                 self._skip, self._row, lines = self._skip - passed, self._row + passed, lines - passed
                 text = text.split(b"\n", passed)[passed] if lines else b""
             if text:
-                assert self._layout is not None
-                part = parse_lines(text, self._row, self._layout)
+                part = self._parse(text)
                 self._row = part.next_row
                 return part
         if self._skip:
             raise RowsGoneError
         return None
+
+    def _parse(self, text: bytes) -> TablePart:
+        assert self._layout is not None
+        if self._encoding is not None:
+            text = text.decode(self._encoding, "replace").encode()
+        return parse_lines(text, self._row, self._layout)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -125,7 +136,9 @@ class CsvFile:
 
     def _open(self) -> IO[bytes]:
         self._error = None
-        return gzip.open(self._path, "rb") if self._zipped else open(self._path, "rb", buffering=0)  # type: ignore[return-value]
+        if self._zipped:
+            return cast(IO[bytes], open_stream(self._path, self._wide))
+        return open(self._path, "rb", buffering=0)
 
     def _bytes(self, stream: IO[bytes], *, quiet: bool = False) -> bytes:
         """Return the next bytes, up to PIECE_BYTES; empty at the end.
@@ -142,7 +155,7 @@ class CsvFile:
             raise error
         parts, size = [], 0
         try:
-            while size < PIECE_BYTES and (part := cast(gzip.GzipFile, stream).read1(PIECE_BYTES - size)):
+            while size < PIECE_BYTES and (part := cast(ByteStream, stream).read1(PIECE_BYTES - size)):
                 parts.append(part)
                 size += len(part)
         except (OSError, EOFError, zlib.error) as error:
@@ -159,32 +172,20 @@ class CsvFile:
             self._stream = self._open()
         if self._layout is None:
             names, self._start = self._header(self._bytes(self._stream))
-            known = self._form
-            numbers = frozenset(known.value_fields.values()) if known else frozenset()
-            labels = frozenset(known.label_fields.values()) if known else frozenset()
-            self._layout = Layout(names, known.delimiter if known else ",", numbers - labels, labels)
+            self._layout = _layout_of(names, self._delimiter, self._form)
             self._places = [(0, self._start)]
 
     def _header(self, head: bytes) -> tuple[list[str], int]:
-        """(column names, byte of row 0).
+        """Return (column names, byte of row 0).
 
         A configured header stands for a header line; one that is there all the same is passed over.
         """
-        skipped = len(_BOM) if head.startswith(_BOM) else 0
-        line, newline, _ = head[skipped:].partition(b"\n")
         try:
-            text = line.decode().rstrip("\r")
-            names = next(
-                csv.reader(io.StringIO(text), delimiter=self._form.delimiter if self._form else ","), []
-            )
+            names, start, self._delimiter = find_header(head, self._form)
         except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(
-                f"{self._path}: the header line cannot be read ({error}); is this a CSV file in UTF-8?"
-            ) from error
-        given = self._form.header if self._form else None
-        if given is not None and names != given:
-            return given, skipped
-        return names, skipped + len(line) + len(newline)
+            advice = "is this a CSV file in UTF-8? `encoding` sets another one"
+            raise InputError(f"{self._path}: the header line cannot be read ({error}); {advice}") from error
+        return names, start
 
     def _piece(self) -> bytes | None:
         """The next whole lines; None where there is none (yet)."""
@@ -211,3 +212,15 @@ class CsvFile:
         assert self._stream is not None
         if not self._zipped and not self._skip and self._row > self._places[-1][0]:
             self._places.append((self._row, self._stream.tell() - len(self._buffer) - taken))
+
+
+def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None) -> Layout:
+    """Return the layout; columns whose spelling the format sets stay texts."""
+    if form is None:
+        return Layout(names, delimiter, frozenset(), frozenset())
+    numbers, labels = frozenset(form.value_fields.values()), frozenset(form.label_fields.values())
+    texts = frozenset() if form.plain_numbers else numbers
+    if form.time_format is not None or len(form.time_fields) > 1:
+        texts |= frozenset(form.time_fields)
+    comment = form.comment.encode() if form.comment else b""
+    return Layout(names, delimiter, numbers - labels - texts, labels, texts - labels, comment)

@@ -1,4 +1,6 @@
-"""Source of CSV and Parquet files: each file is a partition, each row a record with its number as offset.
+"""Source of CSV, JSON lines and Parquet files: each file is a partition.
+
+Each row is a record with its number as offset.
 
 Without ``follow`` the source reads the files that exist at the first poll, in the order of their names, and
 finishes. With it, new files and appended rows are read, too. A file whose content is replaced is assigned
@@ -19,23 +21,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
-from pipeline.sources.base import OffsetBounds, Poll, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, Records, TableRecords
 from pipeline.sources.files.csv_reader import CsvFile
+from pipeline.sources.files.lines_reader import LinesFile
 from pipeline.sources.files.parquet_reader import ParquetFile
 from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
+from pipeline.sources.files.table_records import to_records
+from pipeline.sources.files.time_order import TimeOrderedFile
 
 #: Time between two scans for new and changed files.
 SCAN_SECONDS = 0.5
 POLL_SLEEP_SECONDS = 0.05
 #: Time without a write after which an incomplete Parquet file is reported.
 INCOMPLETE_SECONDS = 5.0
-ENDINGS = (".csv", ".csv.gz", ".parquet")
+LINE_ENDINGS = tuple(ending + packed for ending in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
+ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".txt", ".parquet", *LINE_ENDINGS)
 #: Time until a file that could not be read is tried again: the first, and the longest.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 #: Errors of one file. Arrow's errors are derived from several of Python's.
@@ -73,7 +78,7 @@ class FilesSource:
     def __init__(
         self,
         config: models.FilesSourceConfig,
-        form: models.CsvFormat | None = None,
+        form: models.CsvFormat | models.JsonFormat | None = None,
         first_time: FirstTime | None = None,
     ) -> None:
         """Read nothing yet.
@@ -90,7 +95,8 @@ class FilesSource:
             if not pattern.endswith(ENDINGS):
                 raise InputError(f"{pattern}: the name must end in one of {', '.join(ENDINGS)}")
         self._follow = config.follow
-        self._form = form
+        self._lines = isinstance(form, models.JsonFormat)
+        self._form = form if isinstance(form, models.CsvFormat) else None
         self._open: dict[Partition, _Open] = {}
         self._unfinished: dict[
             Partition, tuple[int, int]
@@ -265,7 +271,10 @@ class FilesSource:
     def _make(self, path: Path) -> TableFile:
         if path.suffix == ".parquet":
             return ParquetFile(path, labels=self._form.label_fields.values() if self._form else ())
-        return CsvFile(path, self._form, follow=self._follow)
+        if self._lines:
+            return LinesFile(path, follow=self._follow)
+        file = CsvFile(path, self._form, follow=self._follow)
+        return file if self._follow or self._form is None else TimeOrderedFile(file, self._form)
 
     def _fingerprint(self, file: TableFile, partition: Partition) -> str | None:
         try:
@@ -277,8 +286,8 @@ class FilesSource:
 
     # --------------------------------------------------------------------------------------------------------- reading
 
-    def _take(self, room: int) -> list[TableRecords]:
-        taken: list[TableRecords] = []
+    def _take(self, room: int) -> list[Records | TableRecords]:
+        taken: list[Records | TableRecords] = []
         first = self._first_to_read()
         states = sorted(self._open.items(), key=lambda one: one[1] is not first)
         for partition, state in states:
@@ -291,7 +300,7 @@ class FilesSource:
                 if len(part.offsets) > room:
                     part, state.rest = part.split(room)
                 room -= len(part.offsets)
-                taken.append(_to_records(partition, state.next, part))
+                taken.append(to_records(partition, state.next, part))
                 state.next = part.next_row
                 if state is first:
                     break  # alone: the state at the end of this file is that at the beginning of the next one
@@ -310,7 +319,9 @@ class FilesSource:
         waiting = [s for s in self._open.values() if not (s.caught_up or s.paused or s.error)]
         return min(waiting, key=lambda state: state.begins, default=None)
 
-    def _next(self, partition: Partition, state: _Open, taken: list[TableRecords]) -> TablePart | None:
+    def _next(
+        self, partition: Partition, state: _Open, taken: Sequence[Records | TableRecords]
+    ) -> TablePart | None:
         """Return the next rows of one file, None at its end or if it cannot be read."""
         part, state.rest = state.rest, None
         if part is not None:
@@ -368,12 +379,7 @@ def _unreadable(partition: Partition, error: Exception, row: int | None = None) 
     )
 
 
-def _to_records(partition: Partition, first: int, part: TablePart) -> TableRecords:
-    none = np.full(len(part.offsets), -1, np.int64)
-    return TableRecords(partition, first, part.next_row, part.offsets, none, part.table, part.rejected)
-
-
-def open_files(paths: Sequence[str], form: models.CsvFormat | None = None) -> FilesSource:
+def open_files(paths: Sequence[str], form: models.CsvFormat | models.JsonFormat | None = None) -> FilesSource:
     """Return a source that reads files once, to their end."""
     return FilesSource(models.FilesSourceConfig(paths=list(paths)), form)
 
@@ -385,4 +391,4 @@ def from_config(
     first_time: FirstTime | None = None,
 ) -> FilesSource:
     """Make the source of a stream, for ``make_source``."""
-    return FilesSource(config, form.csv if form else None, first_time)
+    return FilesSource(config, form.chosen if form else None, first_time)

@@ -282,7 +282,7 @@ def test_appending_keeps_the_identity(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "error"),
     [
-        ("x.txt", b"", "the name must end in one of"),
+        ("x.doc", b"", "the name must end in one of"),
         ("x.parquet", b"PAR1 but not really", "not a complete Parquet file"),
         ("x.csv", b"\xff\xfe\x00,\n1,2\n", "UTF-8"),
         ("x.csv.gz", b"not gzipped", "x.csv.gz"),

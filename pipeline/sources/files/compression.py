@@ -1,0 +1,78 @@
+"""Files that can only be read on: compressed, or in a wide encoding."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+from pathlib import Path
+from typing import IO, Protocol
+
+import pyarrow as pa
+
+COMPRESSED = (".gz", ".zst")
+
+
+class ByteStream(Protocol):
+    """Open file that can only be read on."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+class _Zstd:
+    def __init__(self, path: Path) -> None:
+        self._stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")
+
+    def read1(self, size: int, /) -> bytes:
+        return bytes(self._stream.read(size))
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Raw:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read1(self, size: int, /) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Transcoded:
+    """Bytes of another encoding as UTF-8."""
+
+    def __init__(self, stream: ByteStream, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._ended = False
+
+    def read1(self, size: int, /) -> bytes:
+        while not self._ended:
+            raw = self._stream.read1(size)
+            self._ended = not raw
+            if text := self._decoder.decode(raw, final=self._ended):
+                return text.encode("utf-8", "backslashreplace")
+        return b""
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def open_stream(path: Path, encoding: str | None) -> ByteStream:
+    """Open a file; ``encoding`` is None if it is like ASCII."""
+    stream: ByteStream
+    if path.suffix == ".gz":
+        stream = gzip.open(path, "rb")  # noqa: SIM115
+    elif path.suffix == ".zst":
+        stream = _Zstd(path)
+    else:
+        stream = _Raw(open(path, "rb", buffering=0))  # noqa: SIM115
+    return stream if encoding is None else _Transcoded(stream, encoding)
