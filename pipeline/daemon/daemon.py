@@ -21,6 +21,7 @@ from pipeline.config.loader import load_config
 from pipeline.config.retraining import Retraining
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
+from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
 from pipeline.daemon.background_service import BackgroundService
@@ -363,7 +364,9 @@ def run_daemon(path: Path, watch: bool = False) -> int:
         config = load_config(path)
         with daemon(config, stopping) as running:
             guard.started()
+            report_ready(f"{len(config.streams)} streams")
             reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
             reloader.install()
             running.run(reloader.poll)
+            report_stopping()
     return 0

@@ -17,6 +17,7 @@ import structlog
 from pipeline.config.retraining import Cluster, Tls
 from pipeline.core.errors import ForewatchError
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
+from pipeline.core.service_manager import heartbeat_seconds, report_ready, report_stopping, send_heartbeat
 from pipeline.jobs import tasks
 from pipeline.jobs.task_types import Task
 
@@ -170,6 +171,8 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.E
     async def restart_until_stopped() -> None:
         stop = asyncio.create_task(_wait_for_signal(signal.SIGTERM, signal.SIGINT))
         await asyncio.sleep(0)  # the handlers of signals are installed from here on
+        report_ready(f"worker of {hide_in_urls(scheduler)}")
+        heartbeats = asyncio.create_task(_send_heartbeats())
         while not stop.done() and not stopping.is_set():
             working = asyncio.create_task(run_nanny())
             await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -183,8 +186,19 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.E
                     error=str(error or "the connection was closed"),
                 )
                 await asyncio.wait([stop], timeout=RESTART_SECONDS)
+        heartbeats.cancel()
+        report_stopping()
 
     asyncio.run(restart_until_stopped())
+
+
+async def _send_heartbeats() -> None:
+    """Send the heartbeats that systemd expects, as long as the event loop runs."""
+    import asyncio
+
+    while (seconds := heartbeat_seconds()) is not None:
+        send_heartbeat()
+        await asyncio.sleep(seconds)
 
 
 async def _wait_for_signal(*signals: int) -> None:

@@ -14,6 +14,8 @@ from types import TracebackType
 
 import structlog
 
+from pipeline.core.service_manager import heartbeat_seconds, send_heartbeat
+
 EXIT_CODE = 70
 #: Longest wait for the last log line.
 LOG_SECONDS = 2.0
@@ -27,11 +29,15 @@ class Watchdog:
     Each loop calls ``beat``. When one has not called it for ``limit`` seconds, all stacks are written to
     stderr and the process exits with code 70. A supervisor restarts it, which the fence in the database makes
     safe at any time.
+
+    The thread also sends the heartbeats that systemd expects (``WatchdogSec``). They end if the interpreter
+    itself stands still, for example in a library that keeps its lock.
     """
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._tick = min(1.0, limit / 4)
+        self._heartbeat_seconds = heartbeat_seconds()
+        self._tick = min(1.0, limit / 4, self._heartbeat_seconds or 1.0)
         self._lock = threading.Lock()
         self._beats: dict[str, float] = {}
         self._stopped = threading.Event()
@@ -74,12 +80,16 @@ class Watchdog:
 
     def _watch(self) -> None:
         before = time.monotonic()
+        heartbeat_at = before
         while not self._stopped.wait(self._tick):
             # While the whole process is frozen (SIGSTOP, a suspended machine), no loop can turn. That time does
             # not count.
             now = time.monotonic()
             frozen = now - before - self._tick
             before = now
+            if self._heartbeat_seconds is not None and now >= heartbeat_at:
+                heartbeat_at = now + self._heartbeat_seconds
+                send_heartbeat()
             if frozen > self._tick:
                 with self._lock:
                     self._beats = {loop: beat + frozen for loop, beat in self._beats.items()}
