@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -231,6 +232,33 @@ def localise(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     out = local.copy()
     out[good] = _bounded(there.asi8)
     return out
+
+
+def repeated_hours(zone: str, times: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the spans (ns) in which local times are read the first of two times.
+
+    They are those of the years of ``times``.
+    """
+    if zone == "UTC" or not len(times):
+        return []
+    years = [_EPOCH.year + int(ns // (365.2425 * _DAY_NS)) for ns in (times.min(), times.max())]
+    return [span for year in range(years[0] - 1, years[1] + 2) for span in _repeated_in(zone, year)]
+
+
+@lru_cache(maxsize=1024)
+def _repeated_in(zone: str, year: int) -> tuple[tuple[int, int], ...]:
+    """Return the spans before the clocks of a zone go back in a year."""
+    there, hour, found = ZoneInfo(zone), timedelta(minutes=30), []
+    moment = datetime(year, 1, 1, tzinfo=UTC)
+    offset = moment.astimezone(there).utcoffset()
+    while moment.year == year:
+        moment += hour
+        now = moment.astimezone(there).utcoffset()
+        if now is not None and offset is not None and now < offset:
+            end = (moment.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1) * 1000
+            found.append((end - (offset - now) // timedelta(microseconds=1) * 1000, end))
+        offset = now
+    return tuple(found)
 
 
 def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from pipeline.core.types import Partition
 #: Tuples of texts cost half as much again to make and to look up.
 Key = str
 SEPARATOR = "\0"
+#: Extra field: distance in ns to the second reading of a local time, 0 for one reading.
+REPEATED_HOUR = "repeated hour"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from pipeline.config.schema import CsvFormat, JsonFormat, Stream, format_duratio
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import ConfigError
 from pipeline.core.time_spellings import why_ambiguous
-from pipeline.core.timestamps import ABSURD, IMPLAUSIBLE
+from pipeline.core.timestamps import ABSURD, IMPLAUSIBLE, parse_times, repeated_hours
 from pipeline.core.types import DeadLetter
 from pipeline.decode.arrow_tables import TableParser, row_bytes, rows_that_fit
-from pipeline.decode.columns import Columns
+from pipeline.decode.columns import REPEATED_HOUR, Columns
 from pipeline.decode.csv_records import split
 from pipeline.decode.envelope import envelope_columns, is_envelope
 from pipeline.decode.fields import condition_of, fields_of, number_rules
@@ -60,6 +60,8 @@ class Decoder:
         conditional = self._where.fields if self._where else ()
         self._used = list(dict.fromkeys((*self._fields.all(), *conditional)))
         self._envelope = [field for field in self._used if is_envelope(field)]
+        # Only then the order of the points is that of arrival.
+        self._in_order = self._fields.zone != "UTC" and not stream.lateness and stream.aggregate is None
         self._future = None if stream.future is None else to_nanoseconds(stream.future)
         if self._header is not None and (
             absent := set(self._fields.all())
@@ -83,6 +85,8 @@ class Decoder:
         for number in self._numbers.missing_numbers:
             parsed.values[parsed.values == number] = np.nan
         self._check_times(parsed, records.timestamps)
+        if self._in_order and (shift := self._repeated_hours(parsed)) is not None:
+            parsed.extra[REPEATED_HOUR] = shift
         unfit = self._settle_unfit(parsed) if parsed.unfit else []
         rows = parsed.rows
         keep: NDArray | None = None
@@ -148,6 +152,23 @@ class Decoder:
             parsed.unfit.setdefault(
                 point, Reject("future", self._too_far(int(event[point]), int(logged[point]), present))
             )
+
+    def _repeated_hours(self, parsed: Parsed) -> NDArray[np.float64] | None:
+        """Return the distance of the second reading of local times (N,), None without one."""
+        fields, event = self._fields, parsed.time
+        good = event[event >= 0]
+        shift = np.zeros(len(event))
+        for start, end in repeated_hours(fields.zone, good):
+            for point in np.flatnonzero((event >= start) & (event < end)).tolist():
+                original = parsed.time_shown(point)
+                if isinstance(original, datetime):
+                    local = original.tzinfo is None
+                else:
+                    text = [str(original)] if fields.time_format else [original]
+                    there = parse_times(text, fields.time_unit, "UTC", fields.time_format)  # type: ignore[arg-type]
+                    local = int(there[0]) != int(event[point])
+                shift[point] = end - start if local else 0
+        return shift if shift.any() else None
 
     def _bad_time(self, mark: int, original: object) -> Reject:
         name = self._fields.time

@@ -5,6 +5,8 @@ The rules, in the order in which they are applied:
 - *Reordering.* With a ``lateness`` points are buffered until the watermark reaches them, and released in the
   order of their times (``pipeline.windows.reorder_buffer``). With an ``aggregate`` they are buffered until
   their interval is over (``pipeline.windows.aggregation``).
+- *Repeated hour.* A local time that occurs twice when clocks go back is the second one if the first would go
+  back in its series. This needs a ``lateness`` of 0 and no ``aggregate``, so that the order is that of arrival.
 - *Duplicates.* Of points of one series and time that are released together, the last offset is kept. A
   scored point is final: a later point of the same time is a duplicate.
 - *Late.* A point older than the last scored one of its series is late: it is stored and not scored.
@@ -32,7 +34,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.trading_calendar import Calendar
 from pipeline.core.types import Partition
-from pipeline.decode import Columns
+from pipeline.decode import REPEATED_HOUR, Columns
 from pipeline.windows.aggregation import AggregationBuffer
 from pipeline.windows.aggregation_plan import AggregationPlan
 from pipeline.windows.event_time_kernels import (
@@ -46,6 +48,7 @@ from pipeline.windows.event_time_kernels import (
     mark_superseded,
 )
 from pipeline.windows.reorder_buffer import ReorderBuffer
+from pipeline.windows.repeated_hour import tell_apart
 
 __all__ = [
     "DUPLICATE",
@@ -158,6 +161,7 @@ class EventTimeProcessor:
 
         ``slots`` is (N,). ``state`` is changed in place.
         """
+        self._tell_apart(state, slots, ready)
         n = len(ready)
         outcome = np.empty(n, np.uint8)
         before, every, number = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -202,6 +206,13 @@ class EventTimeProcessor:
             )
         admitted = Admitted(outcome, points, row, number, restart)
         return self._filled(state["value"], admitted, before) if self._fills else admitted
+
+    def _tell_apart(self, state: State, slots: NDArray[np.int32], ready: Columns) -> None:
+        """Move the times of the second reading of a repeated hour."""
+        if (shift := ready.extra.get(REPEATED_HOUR)) is not None:
+            ready.time = tell_apart(
+                ready.time, slots, shift.astype(np.int64), state["last_time"], state["cadence"], self._fixed
+            )
 
     def _filled(self, value: NDArray[np.float64], admitted: Admitted, before: NDArray[np.int64]) -> Admitted:
         """Return ``admitted`` with its gaps filled."""

@@ -7,6 +7,7 @@ kinds are in ``tests/unit/decode/test_shapes.py`` and ``tests/integration/test_d
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,11 @@ def test_check_connect_reads_as_the_run_does() -> None:
         ),
     )
     assert (checked.read, checked.decoded, checked.exit_code) == (60, 60, 0)
+
+
+def test_the_repeated_hour_is_told_apart(tmp_path: Path) -> None:
+    form = {**K_T_V, "timezone": "Europe/Berlin"}
+    report, points = backfill(tmp_path, "dst-local-repeated-hour", form)
+    assert (report.counts.scored, report.counts.late, report.counts.duplicate) == (40, 0, 0)
+    times = [point["timestamp"] for point in points]
+    assert {(after - before).total_seconds() for before, after in pairwise(times)} == {900.0}
