@@ -171,6 +171,11 @@ class Ownership:
             ended = [] if state.loaded else [_closed(anomaly) for anomaly in found]
             found = found if state.loaded else []
             position = self._move(position, start, _without_buffered(position.counts), ended)
+        if state.damage:
+            # It could be read again later. The state and the recorded history would then begin at its offset,
+            # inside what is written now.
+            with self._database.begin() as connection:
+                snapshots.delete(connection, position)
         read_from = state.offset if state.replayable else start
         self._open[partition] = found
         self.positions[partition] = position

@@ -19,6 +19,7 @@ from storage.history.history import HistoryWriter
 from storage.model_store import models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
+from storage.stream_state import snapshots
 from storage.tables.stream import SeriesStateRow, SnapshotPageRow, SnapshotRow
 from tests.faults.feed import Log, config_tree, make_log
 from tests.support.engines import Bench, essence, log_that_a_leaves
@@ -227,6 +228,20 @@ def test_db_check_lists_damage_and_repairs_it(
     bench.drain(bench.engine()).close()
     bench.check()
     assert check(bench) == []
+
+
+def test_a_refused_snapshot_does_not_come_back(make, log, database: Database, database_url: str, monkeypatch):
+    """A disk that reads again must not put the state back to an offset where the history has no cut."""
+    bench = make(log, url=database_url, storage={"snapshot_every": "1h"})
+    stopped_halfway(bench, flip)
+    engine = bench.engine()
+    monkeypatch.setattr(engine.parts.snapshots, "take_due", lambda ownership: None)
+    bench.drain(engine).abandon()
+    with bench.database.read() as connection:
+        assert not snapshots.exists(connection, "plant", bench.position().partition)
+        assert not connection.execute(select(SnapshotPageRow.page)).all()
+    bench.drain(bench.engine()).close()
+    bench.check()
 
 
 @pytest.mark.parametrize("on_gap", ["fail", "resume-earliest"])
