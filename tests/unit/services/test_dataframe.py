@@ -87,3 +87,17 @@ def test_a_column_that_is_no_time_is_named():
 
 def test_an_empty_frame_has_no_verdicts():
     assert len(verdicts_of(readings().head(0))) == 0
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_the_size_of_a_number_tells_the_unit_of_its_time(unit):
+    rows = pd.DataFrame({"t": (1_700_000_000 + np.arange(50) * 60) * unit, "v": np.arange(50.0) % 3})
+    dated = rows.assign(t=pd.to_datetime(1_700_000_000 + np.arange(50) * 60, unit="s", utc=True))
+    of_number = detect(rows, time="t", values="v", detector="light")
+    pd.testing.assert_frame_equal(of_number, detect(dated, time="t", values="v", detector="light"))
+
+
+def test_a_number_that_is_no_time_is_refused():
+    rows = pd.DataFrame({"t": np.arange(50), "v": np.arange(50.0)})
+    with pytest.raises(InputError, match="no epoch after 1990"):
+        detect(rows, time="t", values="v", detector="light")
