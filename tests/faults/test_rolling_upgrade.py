@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import distinct, func, select
 
-from pipeline.core.types import AnomalyState
+from pipeline.alerts.outbox import encode_anomaly, encode_fault
+from pipeline.core.types import AnomalyState, Fault, FaultKind, Partition
 from storage.alerting import deliveries, outbox
 from storage.alerting.states import DeliveryState
 from storage.results import faults
@@ -28,6 +30,7 @@ from storage.tables.stream import PositionRow
 from tests.faults.feed import make_log
 from tests.faults.member import wait_for
 from tests.faults.stage import Stage
+from tests.support.alerting import anomaly
 from tests.support.kafka_server import Topics
 from tests.support.receiver import Receiver
 
@@ -135,6 +138,39 @@ def test_two_members_are_replaced_one_after_the_other(
     assert set(sent) <= {("opened", "delivered"), ("updated", "delivered"), ("resolved", "delivered")}
     assert all(anomaly.state is AnomalyState.CLOSED for anomaly in stage.anomalies())
     assert len(receiver.received) >= sum(sent.values())
+
+
+def test_what_the_reader_of_0_1_0_can_read(old_code: Path):
+    """A body that it refuses rolls its routing back: the event stays pending."""
+    plain = anomaly()
+    usual_range = replace(plain, ratio=2.0, every_ns=10**9)
+    bodies = [
+        ("anomaly", encode_anomaly(plain)),
+        ("anomaly", encode_anomaly(usual_range)),
+        ("fault", encode_fault(Fault("plant", FaultKind.SOURCE_DOWN, "away", 1, owner="me", partitions=[]))),
+        ("fault", encode_fault(Fault("plant", FaultKind.DAMAGED_STATE, "page 1", 1, Partition("t", 0)))),
+    ]
+    script = """
+import json, sys
+from pipeline.alerts.outbox import decode_anomaly, decode_fault
+readers = {"anomaly": decode_anomaly, "fault": decode_fault}
+for kind, body in json.load(sys.stdin):
+    try:
+        readers[kind](body)
+        print("read")
+    except (TypeError, ValueError) as error:
+        print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(bodies),
+        env=os.environ | {"PYTHONPATH": str(old_code)},
+        cwd=old_code,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["read", "refused", "read", "refused"]
 
 
 def owners(stage: Stage) -> int:
