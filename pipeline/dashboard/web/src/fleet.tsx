@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { useView } from "./api";
 import { ageText, countText, durationText, numberText, timeText } from "./format";
 import { coloursOf, drawLanes, place, ROW, type Colours, type Lane, type Span } from "./lanes";
-import { Empty, Link, SEVERITIES, SeverityMark, Shown } from "./parts";
+import { Empty, Link, plain, SEVERITIES, SeverityMark, Shown } from "./parts";
 import { go, seriesAddress, setQuery } from "./route";
 
 interface StreamView {
@@ -159,8 +159,8 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
       <ul class="names">{rows.slice(first, last).map((row, n) =>
         <li key={row.key} class={row.kind} style={{ top: `${(first + n) * ROW}px` }}>{
           row.kind === "series"
-            ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={row.series!} aria-label={`${row.series!}: ${row.text}`}>
-              {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{row.series}</bdi></Link>
+            ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={plain(row.series!)} aria-label={`${plain(row.series!)}: ${row.text}`}>
+              {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{plain(row.series!)}</bdi></Link>
             : row.kind === "stream"
               ? <Link to={`/models?stream=${encodeURIComponent(row.stream)}`} data-row title={row.text}><b><bdi>{row.stream}</bdi></b> <span class="muted">{row.text}</span></Link>
               : <span class={row.fault ? "fault" : "muted"} title={row.fault ?? row.text}>{row.fault ? <><span aria-hidden="true">⚠ </span>{row.fault}</> : `data: ${row.text}`}</span>

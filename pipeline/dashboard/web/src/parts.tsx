@@ -14,9 +14,14 @@ export function SeverityMark({ severity, text = true }: { severity: string; text
   return <span class={`severity ${severity}`}><span aria-hidden="true">{shape}</span>{text ? ` ${severity}` : <span class="hidden">{severity}</span>}</span>;
 }
 
+/** Text without characters that turn the direction of writing, or that no one sees. */
+export function plain(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+}
+
 /** Text from outside: directions of writing stay inside it, and a long one is cut with its whole text as a title. */
 export function Name({ text, long = false }: { text: string; long?: boolean }): JSX.Element {
-  return <bdi class={long ? "name long" : "name"} title={text}>{text || "(no name)"}</bdi>;
+  return <bdi class={long ? "name long" : "name"} title={plain(text)}>{plain(text) || "(no name)"}</bdi>;
 }
 
 interface LinkProps {

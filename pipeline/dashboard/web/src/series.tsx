@@ -1,3 +1,169 @@
+/** Series: observed values with their expected band, verdicts, model versions, gaps and late points. */
 import type { JSX } from "preact";
-import { Empty } from "./parts";
-export function SeriesPage(_: Record<string, unknown>): JSX.Element { return <Empty title="Not built yet" />; }
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import { get, useView } from "./api";
+import { countText, durationText, timeText } from "./format";
+import type { Anomaly } from "./incident";
+import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
+import { setQuery } from "./route";
+
+type Numbers = (number | null)[];
+interface Points { min: Numbers; max: Numbers; expected: Numbers; lower: Numbers; upper: Numbers }
+interface Run { name: string; from_ms: number; to_ms: number }
+export interface SeriesData {
+  stream: string; series: string; from_ms: number; to_ms: number; rows: number; channels: string[]; units: Record<string, string>; time_ms: number[]; reduced: boolean;
+  points: Record<string, Points>; models: Run[]; forecasters: Run[]; missing: { from_ms: number; to_ms: number }[];
+  anomalies: (Anomaly & { label: string | null })[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
+}
+
+const COMPARE: Record<string, number> = { yesterday: 86_400_000, "last week": 604_800_000 };
+
+function colour(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** Bands behind the lines: anomalies, excluded stretches, gaps and late points. */
+function drawMarks(plot: uPlot, data: SeriesData): void {
+  const pen = plot.ctx, { left, top, width, height } = plot.bbox;
+  const x = (ms: number): number => Math.min(left + width, Math.max(left, plot.valToPos(ms / 1000, "x", true)));
+  const stretch = (from: number, to: number, fill: string, y = top, high = height): void => {
+    if (to / 1000 < (plot.scales["x"]!.min ?? 0) || from / 1000 > (plot.scales["x"]!.max ?? 0)) return;
+    pen.fillStyle = fill;
+    pen.fillRect(x(from), y, Math.max(2, x(to) - x(from)), high);
+  };
+  pen.save();
+  data.excluded.forEach((one) => stretch(one.from_ms, one.to_ms, colour("--quarantine")));
+  data.missing.forEach((one) => stretch(one.from_ms, one.to_ms, colour("--stripe")));
+  for (const one of data.anomalies) {
+    const fill = colour(`--${one.severity}`);
+    pen.globalAlpha = 0.16;
+    stretch(one.start_ms, one.end_ms, fill);
+    pen.globalAlpha = 1;
+    stretch(one.start_ms, one.end_ms, fill, top, 5);
+  }
+  data.late_ms.forEach((one) => stretch(one, one, colour("--fault"), top + height - 8, 8));
+  pen.restore();
+}
+
+/** Values of another stretch at the times of this one. */
+function shifted(times: number[], other: SeriesData | null, channel: string, by: number): Numbers {
+  const points = other?.points[channel];
+  if (!other || !points) return times.map(() => null);
+  let at = 0;
+  return times.map((time) => {
+    while (at + 1 < other.time_ms.length && other.time_ms[at + 1]! <= time - by) at++;
+    return other.time_ms.length && Math.abs(other.time_ms[at]! - (time - by)) < 120_000 ? points.max[at]! : null;
+  });
+}
+
+function Chart({ data, channel, other, by, onRange }: {
+  data: SeriesData; channel: string; other: SeriesData | null; by: number; onRange: (from: number, to: number) => void;
+}): JSX.Element {
+  const box = useRef<HTMLDivElement>(null);
+  const [theme, setTheme] = useState(0);
+  useEffect(() => {
+    const redraw = (): void => setTheme((n) => n + 1);
+    window.addEventListener("theme", redraw);
+    return () => window.removeEventListener("theme", redraw);
+  }, []);
+  useEffect(() => {
+    const points = data.points[channel]!;
+    const unit = data.units[channel];
+    const lines: uPlot.Series[] = [
+      {},
+      { label: "upper", stroke: "transparent", points: { show: false } },
+      { label: "lower", stroke: "transparent", points: { show: false } },
+      { label: "expected", stroke: colour("--expected"), width: 1, dash: [4, 3], points: { show: false } },
+      { label: data.reduced ? "highest" : `observed${unit ? ` (${unit})` : ""}`, stroke: colour("--observed"), width: 1.5, points: { show: !data.reduced && data.time_ms.length < 200, size: 4 } },
+    ];
+    const columns: uPlot.AlignedData = [data.time_ms.map((ms) => ms / 1000), points.upper, points.lower, points.expected, points.max];
+    if (data.reduced) { lines.push({ label: "lowest", stroke: colour("--observed"), width: 1.5, points: { show: false } }); columns.push(points.min); }
+    if (other) { lines.push({ label: "before", stroke: colour("--muted"), width: 1, points: { show: false } }); columns.push(shifted(data.time_ms, other, channel, by)); }
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
+    const plot = new uPlot({
+      width: box.current!.clientWidth, height: data.channels.length > 2 ? 190 : 270,
+      cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "series" } },
+      scales: { x: { min: data.from_ms / 1000, max: data.to_ms / 1000 } },
+      axes: [axis, { ...axis, size: 62 }],
+      series: lines,
+      bands: [{ series: [1, 2], fill: colour("--interval") }, ...(data.reduced ? [{ series: [4, 5] as [number, number], fill: colour("--band") }] : [])],
+      hooks: {
+        drawAxes: [(self) => drawMarks(self, data)],
+        setSelect: [(self) => { if (self.select.width > 6) onRange(self.posToVal(self.select.left, "x") * 1000, self.posToVal(self.select.left + self.select.width, "x") * 1000); }],
+      },
+    }, columns, box.current!);
+    const watcher = new ResizeObserver(() => plot.setSize({ width: box.current!.clientWidth, height: plot.height }));
+    watcher.observe(box.current!);
+    return () => { watcher.disconnect(); plot.destroy(); };
+  }, [data, other, channel, theme]);
+  return <div class="plot"><h3><Name text={channel} /></h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
+}
+
+function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesData }): JSX.Element | null {
+  if (!runs.length) return null;
+  const at = (ms: number): number => ((ms - data.from_ms) / (data.to_ms - data.from_ms)) * 100;
+  return <div class="strip" role="img" aria-label={`${name}: ${runs.map((one) => one.name).join(", then ")}`}>{runs.map((one, n) =>
+    <span key={n} title={`${name} ${one.name} from ${timeText(one.from_ms)}`} style={{ left: `${at(one.from_ms)}%`, width: `${Math.max(0.4, at(runs[n + 1]?.from_ms ?? one.to_ms) - at(one.from_ms))}%` }}>{name}: {one.name}</span>)}</div>;
+}
+
+export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
+  const stream = query.get("stream") ?? "", series = query.get("series") ?? "";
+  const from = query.get("from"), to = query.get("to"), compare = query.get("compare") ?? "";
+  const pixels = useMemo(() => Math.min(2000, Math.max(300, window.innerWidth - 120)), []);
+  const view = useView<SeriesData>("series", { stream, series, from, to, pixels }, from ? 60 : 3);
+  const [other, setOther] = useState<SeriesData | null>(null);
+  const by = COMPARE[compare] ?? 0;
+  const data = view.data;
+  useEffect(() => {
+    setOther(null);
+    if (!by || !data) return undefined;
+    const control = new AbortController();
+    get<SeriesData>("series", { stream, series, from: Math.floor(data.from_ms - by), to: Math.ceil(data.to_ms - by), pixels }, control.signal).then(setOther, () => undefined);
+    return () => control.abort();
+  }, [compare, from, to, data === null]);
+  const range = (start: number, end: number): void => {
+    if (end - start >= 1000) setQuery({ from: String(Math.floor(start)), to: String(Math.ceil(end)) });
+  };
+  const move = (shift: number, scale: number): void => {
+    if (!data) return;
+    const middle = (data.from_ms + data.to_ms) / 2, span = data.to_ms - data.from_ms;
+    range(middle + shift * span - (span * scale) / 2, middle + shift * span + (span * scale) / 2);
+  };
+  const latest = useRef(move);
+  latest.current = move;
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent): void => {
+      if (/^(INPUT|TEXTAREA|SELECT)$/.test((event.target as HTMLElement).tagName) || event.ctrlKey || event.metaKey) return;
+      if (event.key === "[") latest.current(-0.5, 1);
+      else if (event.key === "]") latest.current(0.5, 1);
+      else if (event.key === "+") latest.current(0, 0.5);
+      else if (event.key === "-") latest.current(0, 2);
+    };
+    document.addEventListener("keydown", onKey);
+    return () => document.removeEventListener("keydown", onKey);
+  }, []);
+  return <div class="page series">
+    <h1><Name long text={series} /> <span class="muted">· <bdi>{stream}</bdi></span></h1>
+    <div class="bar">
+      <div class="choices" role="group" aria-label="Move"><button type="button" onClick={() => move(-0.5, 1)} aria-label="Earlier">◀</button><button type="button" onClick={() => move(0, 0.5)} aria-label="Zoom in">+</button>
+        <button type="button" onClick={() => move(0, 2)} aria-label="Zoom out">−</button><button type="button" onClick={() => move(0.5, 1)} aria-label="Later">▶</button></div>
+      <button type="button" aria-pressed={!from} onClick={() => setQuery({ from: null, to: null })}>Newest (live)</button>
+      <div class="choices" role="group" aria-label="Compare">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
+        onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div>
+      <span class="muted">Drag over a chart to zoom</span>
+    </div>
+    <Shown view={view}>{(found) => found.rows === 0
+      ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here about ten seconds after they are scored.</p></Empty>
+      : <>
+        <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span></span>}>
+          {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
+          <Strip name="model" runs={found.models} data={found} />
+          <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters} data={found} />
+        </Section>
+        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Revision"]} empty="None."
+          rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When ms={one.start_ms} />,
+            one.open ? "open" : durationText(one.end_ms - one.start_ms), one.cause.replaceAll("_", " "), one.label ?? "–", countText(one.revision)] }))} /></Section>
+      </>}</Shown>
+  </div>;
+}

@@ -1,3 +1,79 @@
+/** Try: a file is scored at once, with sliders, and the config of what is shown can be copied. */
 import type { JSX } from "preact";
-import { Empty } from "./parts";
-export function TryPage(_: Record<string, unknown>): JSX.Element { return <Empty title="Not built yet" />; }
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import { RequestError, upload } from "./api";
+import { countText } from "./format";
+import { Empty, ErrorBox, Section } from "./parts";
+
+interface Tried {
+  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; shown: string; flagged: number;
+  time_ms: number[]; observed: (number | null)[]; expected: (number | null)[]; lower: (number | null)[]; upper: (number | null)[]; flags: number[]; yaml: string;
+}
+type Settings = Record<string, string>;
+
+function colour(name: string): string { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+
+function Chart({ data }: { data: Tried }): JSX.Element {
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
+    const plot = new uPlot({ width: box.current!.clientWidth, height: 340, axes: [axis, { ...axis, size: 62 }],
+      series: [{}, { label: "upper", stroke: "transparent", points: { show: false } }, { label: "lower", stroke: "transparent", points: { show: false } }, { label: "expected", stroke: colour("--expected"), dash: [4, 3], points: { show: false } },
+        { label: data.values[0]!, stroke: colour("--observed"), width: 1.5, points: { show: false } },
+        { label: "flagged", stroke: colour("--critical"), paths: () => null, points: { show: true, size: 7, fill: colour("--critical") } }],
+      bands: [{ series: [1, 2], fill: colour("--interval") }] },
+    [data.time_ms.map((ms) => ms / 1000), data.upper, data.lower, data.expected, data.observed, data.observed.map((value, n) => (data.flags[n] ? value : null))], box.current!);
+    return () => plot.destroy();
+  }, [data]);
+  return <div ref={box} role="img" aria-label={`${data.values[0] ?? ""}: ${countText(data.time_ms.length)} points, ${data.flags.filter(Boolean).length} flagged`} />;
+}
+
+export function TryPage(): JSX.Element {
+  const [file, setFile] = useState<File | null>(null);
+  const [settings, setSettings] = useState<Settings>({ sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1" });
+  const [data, setData] = useState<Tried | null>(null);
+  const [error, setError] = useState<RequestError | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [over, setOver] = useState(false);
+  const [copied, setCopied] = useState("");
+  useEffect(() => {
+    if (!file) return undefined;
+    const control = new AbortController();
+    setBusy(true);
+    const timer = window.setTimeout(() => {
+      upload<Tried>("try", settings, file, control.signal).then(
+        (found) => { setData(found); setError(null); setBusy(false); },
+        (failure: unknown) => { if (failure instanceof RequestError) { setError(failure); setBusy(false); } });
+    }, 200);
+    return () => { window.clearTimeout(timer); control.abort(); };
+  }, [file, settings]);
+  const take = (chosen: File | undefined): void => { if (chosen) { setData(null); setError(null); setSettings((old) => ({ ...old, time: "", series: "", values: "", show: "" })); setFile(chosen); } };
+  const set = (name: string, value: string): void => { setCopied(""); setSettings((old) => ({ ...old, [name]: value })); };
+  const choice = (name: string, title: string, words: string[], value = settings[name] ?? ""): JSX.Element => <label class="slider"><span>{title}</span>
+    <select value={value} onChange={(event) => set(name, event.currentTarget.value)}>{words.map((one) => <option key={one} value={one}>{one || "(none)"}</option>)}</select></label>;
+  const slider = (name: string, title: string, least: number, most: number, step: number, shown: string): JSX.Element => <label class="slider"><span>{title}</span><b>{shown}</b>
+    <input type="range" min={least} max={most} step={step} value={settings[name]} onInput={(event) => set(name, event.currentTarget.value)} /></label>;
+  const levels = ["low", "normal", "high"];
+  const copy = (): void => { void navigator.clipboard.writeText(data!.yaml).then(() => setCopied("Copied."), () => setCopied("The browser refused; select the text instead.")); };
+  return <div class="page"><h1>Try detection on a file</h1><div class="try">
+    <Section title="Settings">
+      <div class={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)}
+        onDrop={(event) => { event.preventDefault(); setOver(false); take(event.dataTransfer?.files[0]); }}>
+        <label>Drop a CSV or Parquet file here, or choose one<br /><input type="file" accept=".csv,.parquet" onChange={(event) => take(event.currentTarget.files?.[0])} /></label></div>
+      <h3>Verdicts</h3>
+      <label class="slider"><span>Sensitivity</span><b>{settings["sensitivity"]}</b><input type="range" min={0} max={2} step={1} value={levels.indexOf(settings["sensitivity"]!)} aria-valuetext={settings["sensitivity"]} onInput={(event) => set("sensitivity", levels[Number(event.currentTarget.value)]!)} /></label>
+      {slider("min_deviation", "Smallest deviation", 0, 1, 0.01, `${Math.round(Number(settings["min_deviation"]) * 100)} %`)}
+      {slider("min_points", "Points in a row", 1, 20, 1, settings["min_points"]!)}
+      {choice("direction", "Direction", ["both", "up", "down"])}
+      {choice("preset", "Kind of data", ["sensor", "network", "stock"])}
+      {data && <><h3>Columns</h3>{choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}{data.series && choice("show", "Shown series", data.names, data.shown)}</>}
+    </Section>
+    <div>
+      {error && <ErrorBox error={error} />}
+      {!file && <Empty title="No file yet"><p>The file stays on this machine. Columns are guessed: a time, numeric values, and a text column that names the series.</p></Empty>}
+      {file && !data && !error && <Empty title="Scoring …" />}
+      {data && <><Section title={`${countText(data.flagged)} of ${countText(data.used)} rows are flagged`} aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} /></Section>
+        <Section title="The config of what you see" aside={<span><span role="status" class="done">{copied}</span> <button type="button" class="primary" onClick={copy}>Copy</button></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
+    </div></div></div>;
+}

@@ -1,0 +1,163 @@
+"""Answer of the page *Try*: the verdicts on a file, with a config."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from pipeline.core.errors import InputError
+from pipeline.services.dataframe import detect
+
+MAX_FILE_BYTES = 20 << 20
+MAX_ROWS = 20_000
+MAX_CHANNELS = 6
+MAX_SHOWN_POINTS = 4_000
+_SENSITIVITIES = ("low", "normal", "high")
+_DIRECTIONS = ("both", "up", "down")
+_PRESETS = ("sensor", "network", "stock")
+_TIME_NAMES = ("time", "timestamp", "ts", "date", "datetime", "t")
+
+
+def tried(data: bytes, query: dict[str, str]) -> dict[str, Any]:
+    """Return the verdicts on a file, and the config of a stream that gives the same.
+
+    Args:
+        data: Bytes of a CSV or Parquet file.
+        query: Settings of the page.
+
+    Raises:
+        InputError: the file or a setting cannot be used.
+    """
+    frame = _frame(data)
+    rows = len(frame)
+    time = query.get("time") or _guess_time(frame)
+    if time not in frame.columns:
+        raise InputError(f"the file has no column {time}; it has {', '.join(map(str, frame.columns))}")
+    texts = [c for c in frame.columns if c != time and not pd.api.types.is_numeric_dtype(frame[c])]
+    series = query.get("series") or next((c for c in texts if frame[c].nunique() <= max(1, rows // 20)), "")
+    if series and series not in frame.columns:
+        raise InputError(f"the file has no column {series}")
+    numeric = [c for c in frame.select_dtypes("number").columns if c not in (time, series)]
+    channels = [c for c in query.get("values", "").split("\x1f") if c] or numeric[:1]
+    frame = frame.tail(MAX_ROWS).reset_index(drop=True)
+    settings = _settings(query)
+    found = detect(
+        frame,
+        values=channels[:MAX_CHANNELS],
+        time=time,
+        series=series or None,
+        preset=_one_of(query, "preset", _PRESETS),
+        detector="light",
+        **settings,
+    )
+    shown = str(frame[series].iloc[-1]) if series else "frame"
+    if series and query.get("show") in set(frame[series].astype(str)):
+        shown = query["show"]
+    return {
+        "rows": rows,
+        "used": len(frame),
+        "columns": [str(c) for c in frame.columns],
+        "numeric": [str(c) for c in numeric],
+        "time": time,
+        "series": series,
+        "values": channels,
+        "names": sorted(frame[series].astype(str).unique())[:200] if series else ["frame"],
+        "shown": shown,
+        "flagged": int(found["flag"].sum()),
+        **_points(frame, found, time, series, shown, channels),
+        "yaml": _yaml(query, time, series, channels, settings),
+    }
+
+
+def _frame(data: bytes) -> pd.DataFrame:
+    if not data:
+        raise InputError("the file is empty")
+    try:
+        frame = pd.read_parquet(io.BytesIO(data)) if data[:4] == b"PAR1" else pd.read_csv(io.BytesIO(data))
+    except Exception as error:  # the readers raise many kinds
+        raise InputError(f"the file is neither CSV with a header nor Parquet: {error}") from None
+    if frame.empty:
+        raise InputError("the file has no rows")
+    frame.columns = [str(c) for c in frame.columns]
+    return frame
+
+
+def _guess_time(frame: pd.DataFrame) -> str:
+    """Return the column that is most likely the event time."""
+    by_name = {c.casefold(): c for c in frame.columns}
+    named = next((by_name[name] for name in _TIME_NAMES if name in by_name), None)
+    if named is not None:
+        return named
+    for column in frame.columns:
+        if pd.api.types.is_datetime64_any_dtype(frame[column]):
+            return str(column)
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            parsed = pd.to_datetime(frame[column].head(20), errors="coerce", utc=True, format="mixed")
+            if parsed.notna().all():
+                return str(column)
+    raise InputError("no column looks like a time; name one of them `time`, or choose it")
+
+
+def _one_of(query: dict[str, str], name: str, words: tuple[str, ...]) -> str:
+    word = query.get(name) or words[1 if name == "sensitivity" else 0]
+    if word not in words:
+        raise InputError(f"{name}={word}: write one of {', '.join(words)}")
+    return word
+
+
+def _settings(query: dict[str, str]) -> dict[str, Any]:
+    try:
+        deviation, points = float(query.get("min_deviation") or 0), int(query.get("min_points") or 1)
+    except ValueError:
+        raise InputError("min_deviation and min_points are numbers") from None
+    if not math.isfinite(deviation):
+        raise InputError("min_deviation is a number")
+    return {
+        "sensitivity": _one_of(query, "sensitivity", _SENSITIVITIES),
+        "direction": _one_of(query, "direction", _DIRECTIONS),
+        "min_deviation": deviation,
+        "min_points": points,
+    }
+
+
+def _points(
+    frame: pd.DataFrame, found: pd.DataFrame, time: str, series: str, shown: str, channels: list[str]
+) -> dict[str, Any]:
+    """Return the newest points of the shown series, of its first channel."""
+    here = frame[series].astype(str) == shown if series else pd.Series(True, index=frame.index)
+    at = pd.to_datetime(frame.loc[here, time], utc=True).to_numpy("datetime64[ns]").astype(np.int64)
+    order = np.argsort(at, kind="stable")[-MAX_SHOWN_POINTS:]
+    some, channel = found.loc[here].iloc[order], channels[0]
+    suffix = "" if len(channels) == 1 else f":{channel}"
+
+    def listed(values: Any) -> list[float | None]:
+        return [float(v) if math.isfinite(v) else None for v in np.asarray(values, np.float64)]
+
+    return {
+        "time_ms": (at[order] / 1e6).tolist(),
+        "observed": listed(frame.loc[here, channel].iloc[order]),
+        "flags": some["flag"].to_numpy().astype(int).tolist(),
+        **{name: listed(some[f"{name}{suffix}"]) for name in ("expected", "lower", "upper")},
+    }
+
+
+def _yaml(
+    query: dict[str, str], time: str, series: str, channels: list[str], settings: dict[str, Any]
+) -> str:
+    """Return the part of a config that scores as the page does."""
+    defaults = {"sensitivity": "normal", "direction": "both", "min_deviation": 0.0, "min_points": 1}
+    stream = {
+        "source": {"files": {"paths": ["FOLDER/*.csv"], "follow": True}},
+        "format": {"csv": {"series": [series] if series else [], "time": time, "values": channels}},
+        "preset": _one_of(query, "preset", _PRESETS),
+        "detector": "light",
+        **{key: value for key, value in settings.items() if value != defaults[key]},
+    }
+    text = io.StringIO()
+    YAML().dump({"streams": {"tried": stream}}, text)
+    return text.getvalue()

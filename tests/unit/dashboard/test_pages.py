@@ -1,0 +1,217 @@
+"""Every page in a browser, its changes through the served routes, and its answers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from storage.alerting import alerts, silences
+from storage.alerting.states import AlertState
+from storage.results import anomalies, labels
+from storage.sql.database import Database
+from tests.support.browsers import open_page
+from tests.unit.dashboard.conftest import HOSTILE
+
+AXE = (
+    Path(__file__).parents[3] / "pipeline" / "dashboard" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+)
+CHANGE = {"x-forewatch-csrf": "1"}
+
+
+def view(site: str, path: str, **query) -> dict:
+    answer = httpx.get(f"{site}/api/v1/views/{path}", params=query, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def change(site: str, path: str, body: dict, headers: dict = CHANGE) -> httpx.Response:
+    return httpx.post(f"{site}/api/v1/views/{path}", json=body, headers=headers, trust_env=False)
+
+
+@pytest.fixture(scope="module")
+def jump(filled):
+    """Return the largest anomaly of the first series."""
+    database = Database(filled.database)
+    with database.read() as connection:
+        found = anomalies.query(connection, stream="plant", series="berlin-1")
+    database.close()
+    return max(found, key=lambda one: one.surprise)
+
+
+def test_series_has_the_recorded_points_and_the_anomaly(site, jump):
+    found = view(site, "series", stream="plant", series="berlin-1")
+    assert found["rows"] > 800
+    assert max(found["points"]["v"]["max"]) > 27
+    assert str(jump.id) in {one["id"] for one in found["anomalies"]}
+    assert found["units"] == {"v": "°C"}
+
+
+def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
+    found = view(site, "series", stream="plant", series="berlin-1", pixels=50)
+    assert len(found["time_ms"]) <= 51
+    assert found["reduced"]
+    assert max(found["points"]["v"]["max"]) > 27
+    assert min(found["points"]["v"]["min"]) < 20
+
+
+def test_incident_states_the_value_of_the_anomaly(site, jump):
+    found = view(site, "incident", kind="anomalies", id=str(jump.id))
+    (first, *_) = found["anomalies"]
+    leading = max(first["channels"], key=lambda one: one["contribution"])
+    assert leading["name"] in first["text"]
+    assert f"{leading['observed']:.5g}" in first["text"]
+    assert "berlin-1" not in {one["series"] for one in found["around"]} or found["around"]
+
+
+@pytest.mark.parametrize("word", ["true", "false", "maintenance"])
+def test_label_is_stored(filled, site, jump, word):
+    assert change(site, "incident/label", {"anomaly": str(jump.id), "label": word}).status_code == 200
+    database = Database(filled.database)
+    with database.read() as connection:
+        assert labels.of(connection, [jump.id])[jump.id] == word
+    database.close()
+
+
+def test_silence_of_a_series_can_be_ended(filled, site, jump):
+    made = change(site, "incident/silence", {"anomaly": str(jump.id), "hours": 2}).json()
+    database = Database(filled.database)
+    with database.read() as connection:
+        (one,) = silences.in_force(connection, "plant", time.time_ns())
+    assert one.match == {"series": "berlin-1"}
+    assert change(site, "incident/end-silence", {"silence": made["id"]}).status_code == 200
+    with database.read() as connection:
+        assert not silences.in_force(connection, "plant", time.time_ns())
+    database.close()
+
+
+def test_explain_recomputes_the_verdict(site, jump):
+    answer = change(site, "incident/explain", {"anomaly": str(jump.id)}).json()
+    assert answer["verdict"] in ("holds", "changed", "unknown")
+    assert "Recomputed" in answer["done"]
+
+
+def test_acknowledged_alert_and_one_that_has_ended(filled, site):
+    database = Database(filled.database)
+    with database.read() as connection:
+        open_ones = alerts.query(connection, states=[AlertState.OPEN])
+    database.close()
+    if open_ones:
+        assert change(site, "incident/acknowledge", {"alert": str(open_ones[0].alert_id)}).status_code == 200
+    assert change(site, "incident/acknowledge", {"alert": "0" * 32}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 403), (CHANGE | {"origin": "http://evil.example"}, 403), (CHANGE, 404)],
+)
+def test_change_of_another_site_is_refused(site, headers, status):
+    body = {"anomaly": "0" * 32, "label": "true"}
+    assert change(site, "incident/label", body, headers).status_code == status
+
+
+def test_large_and_broken_bodies_are_refused(site):
+    url = f"{site}/api/v1/views/incident/label"
+    large = httpx.post(url, content=b"x" * 100_000, headers=CHANGE, trust_env=False)
+    broken = httpx.post(url, content=b"[1", headers=CHANGE, trust_env=False)
+    assert (large.status_code, broken.status_code) == (413, 400)
+
+
+def test_preview_counts_more_messages_at_a_lower_level(site):
+    low = view(site, "alerting/preview", stream="plant", notice="info")
+    high = view(site, "alerting/preview", stream="plant", notice="critical")
+    assert low["messages"] >= high["messages"]
+    assert low["messages"] > 0
+
+
+def test_config_is_shown_without_the_secret(filled, site):
+    secret = filled.endpoints["ops"].secret.file.read_text()
+    text = httpx.get(f"{site}/api/v1/views/system", trust_env=False).text
+    assert "plant" in text
+    assert secret not in text
+
+
+def test_try_scores_a_file_and_gives_its_config(site):
+    lines = ["time,machine,load"]
+    lines += [
+        f"2026-01-01T{n // 60:02}:{n % 60:02}:00Z,m1,{50 + n % 7 + 300 * (n == 900)}" for n in range(1000)
+    ]
+    url = f"{site}/api/v1/views/try"
+    answer = httpx.post(
+        url,
+        content="\n".join(lines),
+        params={"sensitivity": "high"},
+        headers=CHANGE,
+        timeout=60,
+        trust_env=False,
+    )
+    found = answer.json()
+    assert (found["time"], found["series"], found["values"]) == ("time", "machine", ["load"])
+    assert found["flags"][900]
+    assert "sensitivity: high" in found["yaml"]
+    assert httpx.post(url, content=b"\x00\x01", headers=CHANGE, trust_env=False).status_code == 422
+
+
+def paths(jump) -> dict[str, str]:
+    return {
+        "fleet": "/?range=1h",
+        "series": "/series?stream=plant&series=berlin-1",
+        "incident": f"/anomalies/{jump.id}",
+        "alerting": "/alerting",
+        "models": "/models",
+        "try": "/try",
+        "system": "/system",
+    }
+
+
+@pytest.mark.parametrize("name", ["fleet", "series", "incident", "alerting", "models", "try", "system"])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_page_is_accessible_and_keeps_its_policy(site, browser, jump, name, scheme):
+    page, errors = open_page(browser, site + paths(jump)[name], color_scheme=scheme)
+    page.wait_for_selector("main h1", state="attached")
+    page.wait_for_selector(".skeleton", state="detached")
+    page.wait_for_timeout(200)
+    assert not errors
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: make dashboard")
+    page.evaluate(AXE.read_text())  # Playwright evaluates in the page without a script element
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [
+        (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious
+    page.close()
+
+
+def test_series_of_hostile_names_open_as_text(site, browser):
+    for name in HOSTILE:
+        page, errors = open_page(
+            browser, str(httpx.URL(f"{site}/series", params={"stream": "plant", "series": name}))
+        )
+        page.wait_for_selector(".plot")
+        shown = page.text_content("h1")
+        assert name.replace("\u202e", "\ufffd") in shown
+        assert "\u202e" not in shown
+        assert "owned" not in page.title() or name in page.title()
+        assert page.evaluate("document.images.length") == 1
+        assert not errors
+        page.close()
+
+
+def test_incident_is_usable_at_phone_width(site, browser, jump):
+    page, _ = open_page(browser, f"{site}/anomalies/{jump.id}", viewport={"width": 390, "height": 800})
+    page.wait_for_selector(".sentence")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="True anomaly").click()
+    page.wait_for_selector("text=Labelled true.")
+
+
+def test_palette_opens_a_page_by_keyboard(site, browser):
+    page, _ = open_page(browser, site)
+    page.wait_for_selector("[data-lanes]")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("system")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Config in force")
