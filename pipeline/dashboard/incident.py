@@ -144,9 +144,6 @@ def _attempt(row: dict[str, Any]) -> dict[str, Any]:
     return shown | {"started_ms": row["started_ns"] // MS, "latency_ms": row["latency_ns"] / MS}
 
 
-# --------------------------------------------------------------------------------------------------------- changes
-
-
 def acknowledge(source: ViewSource, body: dict[str, Any]) -> dict[str, Any]:
     """Acknowledge an open alert; its receivers are notified.
 
