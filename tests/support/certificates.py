@@ -50,6 +50,28 @@ class Authority:
         context.load_cert_chain(path)
         return context
 
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return the files of a certificate and its PKCS #8 key for a host or user."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternatives: list[x509.GeneralName] = [
+            x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
+        ]
+        signed = (
+            _certificate(_name(name), self._name, key, self._key)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        certificate, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, private
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -6,6 +6,8 @@ No thread is left behind when the cluster is unreachable.
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -59,15 +61,35 @@ def connect(make: Callable[..., Client], brokers: Sequence[str], timeout: float,
     except (KafkaError, OSError) as error:
         refused = [str(reason) for client in nets for reason in _refusals(client)]
         _close(nets)
+        tls_problem = _tls_problem(brokers[0], timeout, settings) if protocol.endswith("SSL") else None
         why = (
             refused[0]
             if refused
+            else f"TLS is refused: {tls_problem}; check ssl_cafile, ssl_certfile and the name of the broker"
+            if tls_problem
             else f"no answer within {timeout:g} s; is it running, and are address and security settings correct?"
         )
         # The client also loses an error message that comes with the end of the connection.
-        if not refused and protocol.startswith("SASL"):
+        if not refused and not tls_problem and protocol.startswith("SASL"):
             why += " A broker may close the connection on a wrong user or password without a message"
         raise SourceUnavailable(f"Kafka at {', '.join(brokers)}: {why}") from error
+
+
+def _tls_problem(broker: str, timeout: float, settings: dict[str, Any]) -> str | None:
+    """Return why a TLS handshake with ``broker`` fails, None if it does not."""
+    host, _, port = broker.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=settings.get("ssl_cafile"))
+        context.check_hostname = settings.get("ssl_check_hostname", True)
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout) as plain,
+            context.wrap_socket(plain, server_hostname=host.strip("[]")),
+        ):
+            return None
+    except ssl.SSLError as error:
+        return getattr(error, "verify_message", None) or error.reason or str(error)
+    except (OSError, ValueError):
+        return None
 
 
 def _refusals(client: Any) -> list[Exception]:

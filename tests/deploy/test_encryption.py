@@ -1,0 +1,110 @@
+"""TLS on a real broker: SASL SCRAM and client certificates, with both Kafka clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.core.errors import SourceUnavailable
+from pipeline.sources import make_source
+from tests.support.certificates import Authority
+from tests.support.kafka_server import Topics
+from tests.support.secure_kafka import PASSWORD, USER, SecureBroker, secure_broker
+
+pytestmark = pytest.mark.kafka
+CLIENTS = ["kafka-python", "confluent"]
+RECORDS = 20
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[SecureBroker]:
+    with secure_broker(tmp_path_factory.mktemp("kafka") / "data", authority) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def topic(broker: SecureBroker) -> Iterator[str]:
+    topics = Topics(broker.address)
+    name = topics.create()
+    topics.produce(name, [b"1,a,%d" % row for row in range(RECORDS)])
+    yield name
+    topics.close()
+
+
+def scram(authority: Authority) -> dict:
+    return {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": USER,
+        "ssl_cafile": str(authority.file),
+    }
+
+
+def mutual(authority: Authority) -> dict:
+    certificate, key = authority.issue("client")
+    return {
+        "security_protocol": "SSL",
+        "ssl_cafile": str(authority.file),
+        "ssl_certfile": str(certificate),
+        "ssl_keyfile": str(key),
+    }
+
+
+def read(address: str, topic: str, client: str, security: dict, password: Path | None = None) -> int:
+    """Return the number of records that a source reads from the topic."""
+    kafka = {"brokers": [address], "topics": [topic], "client": client, "security": security}
+    if password is not None:
+        kafka["password"] = {"file": str(password)}
+    layout = {"csv": {"series": "s", "time": "t", "values": ["v"], "header": ["t", "s", "v"]}}
+    config = Config.model_validate({"streams": {"plant": {"source": {"kafka": kafka}, "format": layout}}})
+    stream = config.streams["plant"]
+    source = make_source("plant", stream.source, stream.format)
+    count = 0
+    try:
+        deadline = time.monotonic() + 30
+        while count < RECORDS and time.monotonic() < deadline:
+            polled = source.poll(1000, 0.2)
+            for partition in polled.assigned:
+                source.seek(partition, 0)
+                source.resume([partition])
+            count += sum(len(batch.offsets) for batch in polled.records)
+    finally:
+        source.close()
+    return count
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_scram_over_tls(client, broker, topic, authority, tmp_path):
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    assert read(broker.scram, topic, client, scram(authority), tmp_path / "password") == RECORDS
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_client_certificates(client, broker, topic, authority):
+    assert read(broker.mutual, topic, client, mutual(authority)) == RECORDS
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_wrong_password_is_refused(client, broker, topic, authority, tmp_path):
+    (tmp_path / "password").write_text("wrong")
+    with pytest.raises(SourceUnavailable, match=r"(?i)authentication|user or password"):
+        read(broker.scram, topic, client, scram(authority), tmp_path / "password")
+
+
+def test_an_unknown_authority_is_refused_with_the_reason(broker, topic, tmp_path):
+    with pytest.raises(SourceUnavailable, match=r"TLS is refused: .*self.signed|TLS is refused: .*issuer"):
+        read(broker.mutual, topic, "kafka-python", mutual(Authority(tmp_path)))
+
+
+def test_an_unknown_authority_is_refused_by_confluent(broker, topic, tmp_path):
+    with pytest.raises(SourceUnavailable):
+        read(broker.mutual, topic, "confluent", mutual(Authority(tmp_path)))
