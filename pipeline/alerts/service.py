@@ -46,7 +46,7 @@ class AlertService:
             self._thread = threading.Thread(target=self.run, name="alerts", daemon=True)
             self._thread.start()
 
-    def take(self, config: Config) -> None:
+    def use_config(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
         self._warn_of_unknown_labels()

@@ -14,7 +14,7 @@ class BackgroundService(Protocol):
         """Start the thread if the configuration has work for it."""
         ...
 
-    def take(self, config: Config) -> None:
+    def use_config(self, config: Config) -> None:
         """Use another configuration from now on."""
         ...
 

@@ -103,7 +103,7 @@ class Daemon:
         """Count a changed config file as ``taken`` or ``refused``."""
         self._metrics.operation.config_reloads.labels(result).inc()
 
-    def take(self, config: Config) -> None:
+    def use_config(self, config: Config) -> None:
         """Apply another config: streams that changed restart from their committed positions.
 
         Raises:
@@ -136,7 +136,7 @@ class Daemon:
             self._health.ready(f"stream {name}")
         self._begin(built)
         for service in self._services:
-            service.take(config)
+            service.use_config(config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
@@ -365,7 +365,7 @@ def run_daemon(path: Path, watch: bool = False) -> int:
         with daemon(config, stopping) as running:
             guard.started()
             report_ready(f"{len(config.streams)} streams")
-            reloader = Reloader(path, config, running.take, watch=watch, outcome=running.reloaded)
+            reloader = Reloader(path, config, running.use_config, watch=watch, outcome=running.reloaded)
             reloader.install()
             running.run(reloader.poll)
             report_stopping()

@@ -58,8 +58,11 @@ class ModelSwap:
         self._ready: dict[str, tuple[Champion, RefittedSeries | None]] = {}
         self._lock = threading.Lock()
 
-    def look(self, streams: Mapping[str, Stream]) -> None:
-        """Prepare what was promoted since. Raises StorageUnavailable."""
+    def prepare_promotions(self, streams: Mapping[str, Stream]) -> None:
+        """Load the versions that were promoted since the last call.
+
+        Raises StorageUnavailable.
+        """
         for name, stream in streams.items():
             with self._database.read() as connection:
                 promotion = models.current_champion(connection, name)
@@ -67,10 +70,10 @@ class ModelSwap:
             if known is None or known.sequence == promotion.sequence:
                 continue
             if promotion.to_version == known.version:
-                self._tell(name)
+                self._report_usable(name)
             else:
                 champion = champion_of(self._database, name, stream)
-                self._tell(name, champion)
+                self._report_usable(name, champion)
                 if champion.version != known.version:
                     compile_kernels(champion.detector)
                     ready = champion, self._relearnt(name, stream, champion)
@@ -138,8 +141,8 @@ class ModelSwap:
         except ValueError as error:
             log.error("cannot replace the model", stream=name, reason=str(error))
             return
-        begun_anew = scorer.overwrite_state(relearnt.names, relearnt.state) if relearnt is not None else 0
-        if begun_anew:
+        reset_count = scorer.overwrite_state(relearnt.names, relearnt.state) if relearnt is not None else 0
+        if reset_count:
             engine.parts.snapshots.renew()
         self._metrics.model_exchanges.labels(name).inc()
         self._metrics.model_info.remove(name, before)
@@ -149,10 +152,10 @@ class ModelSwap:
             stream=name,
             before=before,
             now=champion.provenance.model_version,
-            relearnt=begun_anew,
+            relearnt=reset_count,
         )
 
-    def _tell(self, name: str, champion: Champion | None = None) -> None:
+    def _report_usable(self, name: str, champion: Champion | None = None) -> None:
         """Open or close the fault of a named version that cannot be used (None: already champion)."""
         refused = champion is not None and champion.refused is not None
         self._metrics.model_usable.labels(name).set(0 if refused else 1)

@@ -64,7 +64,7 @@ class RetrainingService:
         self._scheduler.start()
         self._thread.start()
 
-    def take(self, config: Config) -> None:
+    def use_config(self, config: Config) -> None:
         """Continue with another config."""
         for name in self._config.streams:
             self._watch.forget(name)
@@ -130,11 +130,11 @@ class RetrainingService:
         self._catch_up()
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                self._watch.look(self._config.streams)
+                self._watch.prepare_promotions(self._config.streams)
                 self._ask_for_drifts()
                 self._ask_for_past()
                 self._keeper.flush()
-                self._look()
+                self._check_jobs()
             except StorageError as error:
                 log.debug("cannot read jobs and promotions", error=str(error))
             except Exception:
@@ -198,8 +198,8 @@ class RetrainingService:
                     log.info("training queued", job=number, stream=name, warm_start=str(stream.warm_start))
             self._asked.add(name)
 
-    def _look(self) -> None:
-        """Somebody must do what is due, or take over from whoever died doing it."""
+    def _check_jobs(self) -> None:
+        """Start the runner if a job is due or its process died."""
         with self._database.read() as connection:
             live = jobs.query(connection, states=jobs.LIVE_STATES)
             ended = jobs.query(connection, states=jobs.ENDED_STATES, limit=50)

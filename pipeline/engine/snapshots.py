@@ -51,9 +51,11 @@ class Snapshots:
 
     def take_due(self, ownership: Ownership) -> None:
         """Take the most overdue snapshot, if any is due. Raises Fenced."""
-        due = [p for p in ownership.positions if self._due(ownership, p) and self._since(p) >= self._every]
+        due = [
+            p for p in ownership.positions if self._due(ownership, p) and self._age_seconds(p) >= self._every
+        ]
         if due:
-            self._take(ownership, max(due, key=self._since))
+            self._take(ownership, max(due, key=self._age_seconds))
 
     def take_all(self, ownership: Ownership) -> None:
         """Take every snapshot that would differ from the stored one, of owned partitions."""
@@ -70,7 +72,7 @@ class Snapshots:
         self._taken.pop(partition, None)
         self._offloaded.forget(partition)
 
-    def _since(self, partition: Partition) -> float:
+    def _age_seconds(self, partition: Partition) -> float:
         """Seconds since the last snapshot; for ever, if there was none: the first is taken at once, so that a
         crash has one to begin from.
         """

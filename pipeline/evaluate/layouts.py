@@ -174,7 +174,7 @@ def _kinds(dataset: Path) -> dict[str, pd.DataFrame]:
     table = _csv(path)
     if missing := {"file", "kind", "first", "last"} - set(table.columns):
         raise InputError(f"{path}: no column {', '.join(sorted(missing))}; it needs file, kind, first, last")
-    table["first"], table["last"] = _whole(table, path, "first"), _whole(table, path, "last")
+    table["first"], table["last"] = _row_counts(table, path, "first"), _row_counts(table, path, "last")
     return {str(file): rows.sort_values("first") for file, rows in table.groupby("file")}
 
 
@@ -192,7 +192,9 @@ def _manifest(dataset: Path) -> dict[str, int | None] | None:
             raise InputError(
                 f"{path}: no column {', '.join(sorted(missing))}; it needs file, rows, train_rows"
             )
-        rows = dict(zip(table["file"].astype(str), _whole(table, path, "train_rows").tolist(), strict=True))
+        rows = dict(
+            zip(table["file"].astype(str), _row_counts(table, path, "train_rows").tolist(), strict=True)
+        )
         if inside := {
             file.removeprefix(prefix): train for file, train in rows.items() if file.startswith(prefix)
         }:
@@ -291,7 +293,7 @@ def _numbers(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.float64
     return numbers
 
 
-def _whole(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
+def _row_counts(table: pd.DataFrame, path: Path, column: str) -> NDArray[np.int64]:
     numbers = _numbers(table, path, column)
     _refuse(table, path, column, ~((numbers >= 0) & (numbers % 1 == 0)), "is not a count of rows")
     return numbers.astype(np.int64)

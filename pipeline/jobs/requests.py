@@ -110,7 +110,7 @@ def review_labels(connection: Connection, stream: str) -> list[ReviewLabel]:
         ReviewLabel(one.series, one.start_ns, one.end_ns - 1, ExclusionReason.EXCLUDED, one.author)
         for one in quarantine.query(connection, stream=stream)
     ]
-    labelled = labels.said(connection, stream)
+    labelled = labels.latest_labels(connection, stream)
     for anomaly in anomalies.having(connection, list(labelled)):
         label = labelled[anomaly.id]
         reason = _REASON_OF_LABEL[label.label]

@@ -66,11 +66,11 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
     direction = _direction(cause, int(verdicts.side[row]))
     same_side = channel == int(np.argmax(anomaly.contribution)) and direction == anomaly.direction
     if anomaly.points == 1 or _value_takes_over(anomaly, cause, same_side, seq):
-        _tell(anomaly, scored, row, cause, direction)
+        _set_peak(anomaly, scored, row, cause, direction)
     elif same_side and cause == anomaly.cause and seq - anomaly.told_seq <= MAX_RUN_GAP_ROWS:
         anomaly.told_seq = seq
         if verdicts.ratio[row] > anomaly.ratio:
-            _tell(anomaly, scored, row, cause, direction)
+            _set_peak(anomaly, scored, row, cause, direction)
     anomaly.relative = provenance.relative_changes and anomaly.cause in CAUSES_OF_CHANGES
     severity = severity_of_deviation(anomaly.ratio, anomaly.points)
     anomaly.severity = max(anomaly.severity, severity, key=_RANKS.__getitem__)
@@ -85,7 +85,7 @@ def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -
     )
 
 
-def _tell(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direction: str) -> None:
+def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direction: str) -> None:
     """Make ``row`` the peak of the anomaly."""
     verdicts, points = scored.verdicts, scored.points
     channel = int(verdicts.channel[row])

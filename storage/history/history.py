@@ -321,7 +321,7 @@ class HistoryReader:
         """
         names = [series] if isinstance(series, str) else series
         return self._attempted(
-            stream, lambda: self._tables(stream, names, since_ns, until_ns, _wanted(columns))
+            stream, lambda: self._tables(stream, names, since_ns, until_ns, _selected_columns(columns))
         )
 
     def read_newest(
@@ -347,7 +347,7 @@ class HistoryReader:
             room = _level(np.array(list(counts.values()), np.int64), most)
             surplus = {name: max(0, count - room) for name, count in counts.items()}
             unread = sum(surplus.values())
-            for table in self._tables(stream, None, since_ns, until_ns, _wanted(columns)):
+            for table in self._tables(stream, None, since_ns, until_ns, _selected_columns(columns)):
                 yield parquet.without_oldest(table, surplus)
 
         return self._attempted(stream, newest), unread
@@ -396,7 +396,7 @@ class HistoryReader:
         return found
 
 
-def _wanted(columns: Sequence[str] | None) -> list[str] | None:
+def _selected_columns(columns: Sequence[str] | None) -> list[str] | None:
     return (
         None if columns is None else ["series", "time", *(c for c in columns if c not in {"series", "time"})]
     )

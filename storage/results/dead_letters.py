@@ -58,7 +58,7 @@ def query(
         statement = statement.where(DeadLetterRow.created_ns >= since_ns)
     if until_ns is not None:
         statement = statement.where(DeadLetterRow.created_ns < until_ns)
-    return [_kept(row) for row in connection.execute(statement)]
+    return [_from_row(row) for row in connection.execute(statement)]
 
 
 def get(connection: Connection, id: int) -> Kept:
@@ -68,7 +68,7 @@ def get(connection: Connection, id: int) -> Kept:
     ).one_or_none()
     if row is None:
         raise InputError(f"there is no dead letter {id}; `forewatch deadletters list` shows those there are")
-    return _kept(row)
+    return _from_row(row)
 
 
 def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
@@ -114,7 +114,7 @@ def _values(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _kept(row: Row[Any]) -> Kept:
+def _from_row(row: Row[Any]) -> Kept:
     headers = [(name, None if value is None else b64decode(value)) for name, value in row.headers]
     partition = Partition(row.topic, row.partition)
     letter = DeadLetter(

@@ -37,20 +37,20 @@ def put(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GivenLabel:
     """Last label of one anomaly, and its author."""
 
     label: str
     author: str
 
 
-def said(connection: Connection, stream: str) -> dict[UUID, Said]:
+def latest_labels(connection: Connection, stream: str) -> dict[UUID, GivenLabel]:
     """Return every labelled anomaly of a stream."""
     statement = select(LabelRow.anomaly_id, LabelRow.label, LabelRow.author).join(
         AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id
     )
     return {
-        row.anomaly_id: Said(row.label, row.author)
+        row.anomaly_id: GivenLabel(row.label, row.author)
         for row in connection.execute(statement.where(AnomalyRow.stream == stream))
     }
 

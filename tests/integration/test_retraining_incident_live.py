@@ -57,7 +57,7 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     bench.drain(engine)
     engine.parts.snapshots.take_all(engine.parts.ownership)  # and with it, the history is on disk
     watch.apply({"plant": engine})
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     with bench.database.begin() as connection:
         (shift,) = [
             a
@@ -68,7 +68,7 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
             labels.put(connection, shift.id, label, "ann", "", time.time_ns())
     version = release(bench.database, folder, seed=1)
     promote(bench.database, version)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     watch.apply({"plant": engine})
     assert engine.parts.scorer.provenance.model_version.endswith(f"+{version}")
     bench.fill()

@@ -184,7 +184,7 @@ def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_pat
             {"warm_start": past, "detector": "light"},
             {"warm_start": tmp_path / "gone.csv"},
         ):
-            service.take(
+            service.use_config(
                 service._config.model_copy(update={"streams": {"plant": stream.model_copy(update=changed)}})
             )
             service._ask_for_past()
@@ -201,24 +201,24 @@ def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_pat
 def test_jobs_are_counted(database, tmp_path):
     service, metrics = service_of(database, tmp_path)
     service._runner.ensure = lambda config: None  # what it would do is tested elsewhere
-    service._look()
+    service._check_jobs()
     now_ns = time.time_ns()
     with database.begin() as connection:
         for n in range(2):
             jobs.add(connection, "train", "plant", n + 1, trigger="manual", author="ada", now_ns=now_ns)
-    service._look()
+    service._check_jobs()
     assert value(metrics, "forewatch_jobs", stream="plant", state="queued") == 2
     assert value(metrics, "forewatch_job_overdue_seconds", stream="plant") > 0
     with database.begin() as connection:
         job = jobs.claim(connection, "a", now_ns, streams=["plant"])
         jobs.heartbeat(connection, job, {}, "no worker offers a GPU (…)")
-    service._look()
+    service._check_jobs()
     assert value(metrics, "forewatch_jobs", stream="plant", state="running") == 1
     assert value(metrics, "forewatch_jobs_waiting_gpu", stream="plant") == 1
     with database.begin() as connection:
         jobs.finish(connection, job, "succeeded", "", now_ns, cost={"cpu_seconds": 2.5})
-    service._look()
-    service._look()
+    service._check_jobs()
+    service._check_jobs()
     assert value(metrics, "forewatch_jobs_ended_total", stream="plant", kind="train", state="succeeded") == 1
     assert value(metrics, "forewatch_job_cpu_seconds_total", stream="plant") == 2.5
 
@@ -273,7 +273,7 @@ def test_a_daemon_that_cannot_train_starts_no_runner_and_says_so(database, tmp_p
     service._warn_if_training_is_impossible()
     with database.begin() as connection:
         jobs.add(connection, "train", "plant", 1, trigger="manual", author="ada", now_ns=time.time_ns())
-    service._look()
+    service._check_jobs()
     assert "training needs PyTorch" in "".join(capsys.readouterr())
     (job,) = all_jobs(database)
     assert job.state == "queued"

@@ -88,7 +88,9 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
 
     turn(6)
     promote(bench.database, version)
-    looking = threading.Thread(target=watch.look, args=(bench.config.streams,))  # while the loop turns
+    looking = threading.Thread(
+        target=watch.prepare_promotions, args=(bench.config.streams,)
+    )  # while the loop turns
     looking.start()
     while looking.is_alive():
         turn(1)
@@ -99,7 +101,7 @@ def test_a_promotion_and_a_rollback_under_load(bench, tmp_path):
     assert second != first
     turn(4)
     promote(bench.database, None, "rollback")
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     bench.drain(engine)
     watch.apply(engines)
     assert engine.parts.scorer.provenance.model_version == first
@@ -150,9 +152,9 @@ def test_series_get_and_lose_networks_of_their_own(bench, tmp_path):
     wanted = {name: [0] for name in names} | {names[0]: [1], names[2]: [2]}
     watch, engines = ModelSwap(bench.database, Metrics()), {"plant": engine}
     watch.apply(engines)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     promote(bench.database, version)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     watch.apply(engines)
     assert scorer.provenance.model_version.endswith(f"+{version}")
     assert networks_of(scorer) == wanted
@@ -177,7 +179,7 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     good, bad = release(bench.database, tmp_path, 1), release(bench.database, tmp_path, 2)
     promote(bench.database, good)
     watch.apply(engines)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     watch.apply(engines)
     assert engine.parts.scorer.provenance.model_version.endswith(good)
     with bench.database.read() as connection:
@@ -186,7 +188,7 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[:1000])
     promote(bench.database, bad)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     watch.apply(engines)
     assert engine.parts.scorer.provenance.model_version.endswith(good)
     with bench.database.read() as connection:
@@ -199,12 +201,12 @@ def test_a_corrupt_model_is_refused_and_the_champion_goes_on(bench, tmp_path):
     bench.drain(engine)
     bench.check()
     promote(bench.database, good, "rollback")
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     with bench.database.read() as connection:
         assert faults.query(connection, stream="plant", open_only=True) == []
     file.write_bytes(whole)
     promote(bench.database, bad)
-    watch.look(bench.config.streams)
+    watch.prepare_promotions(bench.config.streams)
     watch.apply(engines)
     assert engine.parts.scorer.provenance.model_version.endswith(bad)
     with bench.database.read() as connection:

@@ -150,7 +150,7 @@ def _data(alert: Alert) -> list[Line]:
     cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if cause in CAUSE_TEXTS:
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
-    found.append(Line("Since", _since(alert)))
+    found.append(Line("Since", _start_text(alert)))
     found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise)))
     if len(worst.channels) > 1:
         found.append(_channels(worst))
@@ -169,7 +169,7 @@ def _fault(alert: Alert) -> list[Line]:
     fault = alert.fault
     assert fault is not None
     where_ = alert.stream if fault.partition is None else f"{alert.stream}, {fault.partition}"
-    return [Line("What", clean(fault.message, 500)), Line("Where", where_), Line("Since", _since(alert))]
+    return [Line("What", clean(fault.message, 500)), Line("Where", where_), Line("Since", _start_text(alert))]
 
 
 def _channels(anomaly: AnomalyView) -> Line:
@@ -195,7 +195,7 @@ def _observed(channel: Channel) -> str:
     return f"{text} (band {quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
 
 
-def _since(alert: Alert) -> str:
+def _start_text(alert: Alert) -> str:
     began = moment(alert.opened)
     shown = _utc(began)
     if alert.resolved is not None:

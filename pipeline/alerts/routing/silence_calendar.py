@@ -99,13 +99,13 @@ class SilenceCalendar:
 
         occasions = rruleset()
         occasions.rdate(start)
-        for rule in _many(event.get("RRULE")):
+        for rule in _as_list(event.get("RRULE")):
             text = rule.to_ical().decode()
             # UNTIL is in UTC where DTSTART has a zone; on the wall clock of the event it is local.
             text = re.sub(r"UNTIL=(\d{8}T\d{6})Z", lambda m: "UNTIL=" + _local(m[1], zone), text)
             occasions.rrule(rrulestr(text, dtstart=start))
         for kind, add in (("RDATE", occasions.rdate), ("EXDATE", occasions.exdate)):
-            for dates in _many(event.get(kind)):
+            for dates in _as_list(event.get(kind)):
                 for entry in dates.dts:
                     add(self._wall_in(entry.dt, zone))
         return occasions
@@ -158,5 +158,5 @@ def _local(stamp: str, zone: Any) -> str:
     )
 
 
-def _many(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]

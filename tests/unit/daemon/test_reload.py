@@ -25,10 +25,10 @@ class Daemon:
         self.taken: list[Config] = []
         self.outcomes: list[str] = []
         self.reloader = Reloader(
-            path, load_config(path), self.take, watch=watch, outcome=self.outcomes.append
+            path, load_config(path), self.use_config, watch=watch, outcome=self.outcomes.append
         )
 
-    def take(self, config: Config) -> None:
+    def use_config(self, config: Config) -> None:
         if config.engine.max_batch == 13:
             raise ConfigError("engine.max_batch: not 13")
         self.taken.append(config)
