@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.alerts.messages.payload import schema_text
+from pipeline.api.reference import rest_api_markdown
 from pipeline.cli.command_reference import commands_markdown
 from pipeline.cli.payload_reference import payloads_markdown
 from pipeline.config.reference import configuration_markdown
@@ -18,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration_markdown,
     "metrics.md": metrics_markdown,
     "payloads.md": payloads_markdown,
+    "rest-api.md": rest_api_markdown,
 }
 
 

@@ -8,6 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
+from pipeline.core.iso_times import show_time
+
+__all__ = ["parse_time", "show_second", "show_time"]
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _RELATIVE = re.compile(r"-?((?:\d+(?:\.\d+)?[smhdw])+)(?: ago)?")
 
@@ -31,15 +35,6 @@ def parse_time(text: str) -> int:
             f"{text!r} is not a time; write 2025-01-31, 2025-01-31T12:00:00Z, or an age such as 2h or 7d"
         ) from None
     return _ns((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
-
-
-def show_time(ns: int | None) -> str | None:
-    """Format nanoseconds as ``2025-01-31T12:00:00Z``, with a fraction unless it is zero."""
-    if ns is None:
-        return None
-    seconds, fraction = divmod(ns, 1_000_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"
 
 
 def show_second(ns: int | None) -> str | None:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
@@ -59,12 +59,14 @@ def query(
     severity: Severity | None = None,
     since_ns: int | None = None,
     until_ns: int | None = None,
+    after: tuple[int, UUID] | None = None,
     limit: int | None = None,
 ) -> list[Anomaly]:
     """Return anomalies by start, newest first.
 
     ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the lowest one. Anomalies that
-    overlap the time range [since_ns, until_ns) are returned.
+    overlap the time range [since_ns, until_ns) are returned. ``after`` is (start, id) of the last anomaly of
+    the page before.
     """
     statement = _select().order_by(AnomalyRow.start_ns.desc(), AnomalyRow.id)
     if stream is not None:
@@ -84,6 +86,10 @@ def query(
         statement = statement.where(AnomalyRow.end_ns >= since_ns)
     if until_ns is not None:
         statement = statement.where(AnomalyRow.start_ns < until_ns)
+    if after is not None:
+        start_ns, last = after
+        later = and_(AnomalyRow.start_ns == start_ns, AnomalyRow.id > last)
+        statement = statement.where(or_(AnomalyRow.start_ns < start_ns, later))
     return [_anomaly(row) for row in connection.execute(statement.limit(limit))]
 
 

@@ -65,7 +65,7 @@ def of(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, str]:
 class Review:
     """Label of an anomaly with its author, the reason and the time."""
 
-    label: str
+    label: Label
     author: str
     comment: str
     created_ns: int

@@ -131,25 +131,13 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     Its receivers are notified, and it is not repeated.
     """
     from time import time_ns
-    from uuid import uuid4
 
     from pipeline.cli.argument_values import author_name
-    from pipeline.core.errors import InputError
-    from storage.alerting import outbox
-    from storage.alerting.states import EventKind
+    from pipeline.services.reviews import acknowledge
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
-        if alert.state != "open":
-            raise InputError(f"alert {id_} is {_state(alert)} and cannot be acknowledged")
-        outbox.add_events(
-            connection,
-            [
-                outbox.OutboxEvent(
-                    uuid4(), alert.stream, EventKind.ACKNOWLEDGED, alert.alert_id, author_name(by), time_ns()
-                )
-            ],
-        )
+        acknowledge(connection, alert, author_name(by), time_ns())
     print(f"{alert.alert_id} is acknowledged")
 
 
@@ -174,23 +162,16 @@ def label(
     True anomalies and maintenance are excluded from training. A false one is used for training again, and its
     alert is retracted.
     """
-    from dataclasses import replace
     from time import time_ns
 
-    from pipeline.alerts.outbox import OutboxWriter
     from pipeline.cli.argument_values import author_name
-    from pipeline.core.types import AnomalyState
+    from pipeline.services.reviews import label_anomaly
     from storage.results import anomalies, labels
 
-    now_ns = time_ns()
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
-        labels.put(connection, anomaly.id, label.value, author_name(by), comment, now_ns)
-        if label is ReviewLabelChoice.FALSE:
-            retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
-            OutboxWriter(anomaly.stream, enabled=bool(loaded.endpoints)).on_changes(
-                connection, [retracted], now_ns
-            )
+        review = labels.Review(label.value, author_name(by), comment, time_ns())
+        label_anomaly(connection, loaded, anomaly, review)
     print(f"{anomaly.id} is labelled {label.value}")
 
 

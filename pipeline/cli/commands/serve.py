@@ -1,4 +1,4 @@
-"""Command ``serve``: the dashboard."""
+"""Command ``serve``: the dashboard and the REST API."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9465,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve the dashboard of a config on 127.0.0.1 until Ctrl-C.
+    """Serve the dashboard and the REST API on 127.0.0.1 until Ctrl-C.
 
-    It reads the database and the recorded history, and works beside a daemon or without one.
+    The API is at /api/v1. The server reads the database and the recorded history, and works beside a
+    daemon or without one.
     """
+    from pipeline.api.app import api_route
     from pipeline.config.loader import load_config
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.dashboard.assets import require_built
@@ -27,7 +29,7 @@ def serve(
     loaded = load_config(config)
     require_built()
     stopping = stop_on_signals()
-    with dashboard_server(loaded, port=port) as server:
+    with dashboard_server(loaded, port=port, more_routes=lambda c, d: [api_route(c, d)]) as server:
         print(f"the dashboard is at {server.url}", flush=True)
         if open_:
             open_page(server.url)

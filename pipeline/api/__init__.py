@@ -1,0 +1,1 @@
+"""REST API: what the command line shows and changes, as JSON."""

@@ -1,0 +1,66 @@
+"""The application of the REST API, mounted at ``/api/v1``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from pipeline.api.context import ApiContext
+from pipeline.api.problems import Problem, add_problem_handlers, describe_problems
+from pipeline.api.request_limits import RequestLimits
+from pipeline.api.routes import alerts, anomalies, operations, series, training
+from pipeline.config.schema import Config
+from storage.sql.database import Database
+
+PREFIX = "/api/v1"
+_DESCRIPTION = (
+    "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "
+    "`application/problem+json` and say what to do. "
+    "A change needs the header `x-forewatch-csrf` with any value."
+)
+
+
+class _Api(FastAPI):
+    """Application whose document names the media type of errors."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document; it is made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = describe_problems(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(config: Config, database: Database) -> FastAPI:
+    """Return the API of a config.
+
+    Args:
+        config: The configuration in force.
+        database: Its database; a connection that no engine uses.
+    """
+    app = build_app()
+    app.state.context = ApiContext(config, database)
+    return app
+
+
+def build_app() -> FastAPI:
+    """Return the API without a config, which only its document can do without."""
+    app = _Api(
+        title="forewatch",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        responses={status: {"model": Problem} for status in (404, 409, 413, 422, 503)},
+    )
+    for module in (operations, series, anomalies, alerts, training):
+        app.include_router(module.router)
+    add_problem_handlers(app)
+    app.add_middleware(RequestLimits)
+    return app
+
+
+def api_route(config: Config, database: Database) -> Mount:
+    """Return the API as one route of a server."""
+    return Mount(PREFIX, create_app(config, database))

@@ -1,0 +1,193 @@
+"""Models, their promotions, and jobs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from time import time_ns
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+
+from pipeline.api.context import Context, StreamFilter, require_stream
+from pipeline.core.iso_times import show_time
+from pipeline.models import promotion
+from pipeline.models.registry import require_usable
+from storage.model_store import jobs, models
+from storage.model_store.jobs import Job, JobState
+from storage.model_store.models import ModelVersion, Promotion
+from storage.sql.column_types import safe_tree
+
+router = APIRouter(tags=["models"])
+
+JobId = Annotated[int, Path(ge=1, lt=1 << 63)]
+Version = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
+StreamPath = Annotated[str, Path(max_length=500)]
+
+
+class ModelItem(BaseModel):
+    """One trained version; ``evidence`` has its cards."""
+
+    version: str
+    stream: str
+    state: str
+    reason: str
+    parent: str | None
+    author: str
+    made: str | None
+    changed: str | None
+    evidence: dict[str, Any]
+
+
+class PromotionItem(BaseModel):
+    """One change of a champion; null stands for the packaged weights."""
+
+    stream: str
+    action: str
+    from_version: str | None
+    to_version: str | None
+    pinned: bool
+    author: str
+    reason: str
+    created: str | None
+
+
+class JobItem(BaseModel):
+    """One job with its progress, result and error."""
+
+    id: int
+    kind: str
+    stream: str
+    state: JobState
+    reason: str
+    trigger: str
+    author: str
+    progress: dict[str, Any]
+    result: dict[str, Any]
+    error: str | None
+    created: str | None
+    started: str | None
+    finished: str | None
+
+
+class ChangeRequest(BaseModel):
+    """Reason and author of a change of the champion."""
+
+    reason: str = Field("by hand", min_length=1, max_length=2000)
+    author: str = Field("api", min_length=1, max_length=200)
+
+
+class PromoteRequest(ChangeRequest):
+    """With ``pinned`` only a person changes the champion from then on."""
+
+    pinned: bool | None = None
+
+
+class JobFilter(StreamFilter):
+    """Jobs of a stream."""
+
+    state: JobState | None = None
+
+
+@router.get("/models")
+def list_models(context: Context, query: Annotated[StreamFilter, Query()]) -> list[ModelItem]:
+    """Return versions, the newest first."""
+    with context.database.read() as connection:
+        return [_model(one) for one in models.query(connection, stream=query.stream, limit=query.limit)]
+
+
+@router.get("/promotions")
+def list_promotions(context: Context, query: Annotated[StreamFilter, Query()]) -> list[PromotionItem]:
+    """Return changes of champions, the newest first."""
+    with context.database.read() as connection:
+        return [_promotion(one) for one in models.promotions(connection, query.stream, query.limit)]
+
+
+@router.post("/models/{version}/promote")
+def promote(context: Context, version: Version, request: PromoteRequest) -> PromotionItem:
+    """Make a version the champion; a daemon uses it from its next batch on."""
+    with context.database.read() as connection:
+        model = models.get(connection, version)
+    require_stream(context.config, model.stream)
+    require_usable(model)
+    with context.database.begin() as connection:
+        after = promotion.promote(
+            connection,
+            model.stream,
+            context.config.streams[model.stream],
+            model.version,
+            author=request.author,
+            reason=request.reason,
+            now_ns=time_ns(),
+            pinned=request.pinned,
+        )
+    return _promotion(after)
+
+
+@router.post("/streams/{stream}/rollback")
+def roll_back(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
+    """Make the previous champion the champion again."""
+    return _changed(promotion.roll_back, context, stream, request)
+
+
+@router.post("/streams/{stream}/unpin")
+def unpin(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
+    """Allow automatic promotions again."""
+    return _changed(promotion.unpin, context, stream, request)
+
+
+@router.get("/jobs", tags=["jobs"])
+def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> list[JobItem]:
+    """Return jobs, the newest first."""
+    with context.database.read() as connection:
+        found = jobs.query(
+            connection,
+            stream=query.stream,
+            states=[query.state] if query.state else None,
+            limit=query.limit,
+        )
+    return [_job(one) for one in found]
+
+
+@router.get("/jobs/{job_id}", tags=["jobs"])
+def read_job(context: Context, job_id: JobId) -> JobItem:
+    """Return one job."""
+    with context.database.read() as connection:
+        return _job(jobs.get(connection, job_id))
+
+
+@router.post("/jobs/{job_id}/cancel", tags=["jobs"])
+def cancel_job(context: Context, job_id: JobId) -> JobItem:
+    """Cancel a queued job, or request the cancellation of a running one."""
+    with context.database.begin() as connection:
+        jobs.cancel(connection, job_id, time_ns())
+    return read_job(context, job_id)
+
+
+@router.post("/jobs/{job_id}/retry", tags=["jobs"])
+def retry_job(context: Context, job_id: JobId) -> JobItem:
+    """Queue a failed, rejected or cancelled job again."""
+    with context.database.begin() as connection:
+        jobs.retry(connection, job_id)
+    return read_job(context, job_id)
+
+
+def _changed(change: Any, context: Context, stream: str, request: ChangeRequest) -> PromotionItem:
+    require_stream(context.config, stream)
+    with context.database.begin() as connection:
+        after = change(connection, stream, author=request.author, reason=request.reason, now_ns=time_ns())
+    return _promotion(after)
+
+
+def _model(one: ModelVersion) -> ModelItem:
+    times = {"made": show_time(one.created_ns), "changed": show_time(one.changed_ns)}
+    return ModelItem(**asdict(one) | times | {"evidence": safe_tree(one.evidence)})
+
+
+def _promotion(one: Promotion) -> PromotionItem:
+    return PromotionItem(**asdict(one), created=show_time(one.created_ns))
+
+
+def _job(one: Job) -> JobItem:
+    times = {name: show_time(getattr(one, f"{name}_ns")) for name in ("created", "started", "finished")}
+    return JobItem(**asdict(one) | times)

@@ -1,0 +1,249 @@
+"""The REST API on SQLite and PostgreSQL: what it shows, what it changes, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+
+from pipeline.api.app import api_route, create_app
+from pipeline.api.request_limits import MAX_BODY_BYTES
+from pipeline.config.schema import Config
+from pipeline.core.types import Partition, Severity
+from pipeline.dashboard.server import dashboard_server
+from storage.history import parquet
+from storage.history.history import HistoryWriter
+from storage.results import anomalies, labels
+from storage.sql.database import Database
+from tests.support.alerting import NOON, SECOND, RouterBench, anomaly
+
+STREAM = {
+    "source": {"memory": {"name": "x"}},
+    "format": {"json": {"series": ["site"], "time": "t", "values": ["temperature", "pressure"]}},
+}
+RANGE = {"from": "2026-03-02T11:00:00Z", "to": "2026-03-02T13:00:00Z"}
+
+
+def config_of(url: str, folder: Path) -> Config:
+    return Config.model_validate(
+        {"database": url, "storage": {"history_path": str(folder / "history")}, "streams": {"plant": STREAM}}
+    )
+
+
+@pytest.fixture
+def config(database: Database, tmp_path: Path) -> Config:
+    return config_of(str(database.url), tmp_path)
+
+
+@pytest.fixture
+def api(config: Config, database: Database) -> Iterator[TestClient]:
+    with TestClient(create_app(config, database), raise_server_exceptions=False) as client:
+        yield client
+
+
+def store(database: Database, *found) -> None:
+    with database.begin() as connection:
+        anomalies.upsert(connection, found)
+
+
+def test_pages_of_anomalies_hold_each_one_once(api, database):
+    made = [anomaly(f"b/{n}", NOON + n // 2 * SECOND) for n in range(11)]
+    store(database, *made)
+    seen, cursor = [], None
+    while True:
+        page = api.get("/anomalies", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        seen += page["items"]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert len(seen) == len({one["id"] for one in seen}) == 11
+    assert [one["start"] for one in seen] == sorted((one["start"] for one in seen), reverse=True)
+    assert seen[0]["text"].startswith("temperature was 93.1")
+
+
+def test_filters_of_anomalies(api, database):
+    store(
+        database, anomaly("b/1"), anomaly("c/2", severity=Severity.CRITICAL), anomaly("b/3", stream="other")
+    )
+    names = lambda **q: sorted(a["series"] for a in api.get("/anomalies", params=q).json()["items"])  # noqa: E731
+    assert names(series="b/*") == ["b/1", "b/3"]
+    assert names(stream="plant") == ["b/1", "c/2"]
+    assert names(severity="critical") == ["c/2"]
+    assert names(**RANGE) == ["b/1", "b/3", "c/2"]
+    assert names(to="2026-03-02T11:00:00Z") == []
+
+
+def test_numbers_that_json_lacks_are_null(api, database):
+    one = anomaly(observed=[float("nan"), 1.0], expected=[float("inf"), 1.0])
+    store(database, one)
+    shown = api.get(f"/anomalies/{one.id}").json()["channels"][0]
+    assert (shown["observed"], shown["expected"], shown["lower"]) == (None, None, 68.9)
+
+
+def test_a_label_is_stored_with_its_author(api, database):
+    one = anomaly()
+    store(database, one)
+    body = {"label": "maintenance", "comment": "pump \x00 changed", "author": "ada"}
+    shown = api.put(f"/anomalies/{one.id}/label", json=body).json()
+    assert (shown["review"]["label"], shown["review"]["author"]) == ("maintenance", "ada")
+    with database.read() as connection:
+        assert labels.reviews(connection, [one.id])[one.id].comment == "pump ␀ changed"
+
+
+def test_a_silence_is_added_and_ended(api):
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = api.post("/silences", json={"stream": "plant", "match": {"site": "b*"}, "ends": ends})
+    assert made.status_code == 201
+    silence = f"/silences/{made.json()['id']}"
+    assert [one["match"] for one in api.get("/silences").json()] == [{"site": "b*"}]
+    assert api.delete(silence).status_code == 204
+    assert api.get("/silences").json() == []
+    assert api.delete(silence).status_code == 404
+    past = api.post("/silences", json={"match": {}, "ends": "2020-01-01T00:00:00Z"})
+    assert past.status_code == 422
+    assert "future time" in past.json()["detail"]
+
+
+def test_an_alert_is_acknowledged_and_its_delivery_shown(api, database):
+    bench = RouterBench(database)
+    bench.happen(anomaly())
+    bench.settle()
+    [alert] = api.get("/alerts").json()
+    detail = api.get(f"/alerts/{alert['id']}").json()
+    [delivery] = detail["deliveries"]
+    assert '"type"' in api.get(f"/deliveries/{delivery['id']}").json()["payload"]
+    assert api.post(f"/alerts/{alert['id']}/acknowledge", json={"author": "ada"}).status_code == 202
+    bench.settle()
+    assert api.get(f"/alerts/{alert['id']}").json()["acknowledged_by"] == "ada"
+    again = api.post(f"/deliveries/{delivery['id']}/redeliver", json={})
+    assert (again.status_code, "pending" in again.json()["detail"]) == (422, True)
+
+
+def test_lanes_have_the_highest_level_of_each_bucket(api, database):
+    store(
+        database,
+        anomaly("calm"),
+        anomaly("bad", severity=Severity.CRITICAL, start_ns=NOON - 600 * SECOND, end_ns=NOON),
+    )
+    found = api.get("/lanes", params=RANGE | {"buckets": 120}).json()
+    assert found["complete"]
+    assert [(lane["series"], lane["runs"]) for lane in found["lanes"]] == [
+        ("bad", [[50, 60, 4]]),
+        ("calm", [[60, 61, 3]]),
+    ]
+
+
+def test_points_keep_extremes_and_flags_of_each_pixel(api, config):
+    n = 10_000
+    values = np.sin(np.arange(n) / 50).astype(np.float64)
+    values[4321] = 99.0
+    flag = np.zeros(n, bool)
+    flag[777] = True
+    pair = np.column_stack([values, values])
+    table = parquet.rows(
+        np.arange(n),
+        NOON + np.arange(n) * SECOND // 10,
+        np.zeros(n, np.int32),
+        parquet.texts(["b/1"]),
+        ["temperature", "pressure"],
+        {"flag": flag, "surprise": np.zeros(n, np.float32)},
+        dict.fromkeys(("value", "expected", "lower", "upper"), pair),
+    )
+    writer = HistoryWriter(config.history_path, "plant")
+    writer.open(Partition("x", 0), "log", 1, 0)
+    writer.append(Partition("x", 0), 0, n, table)
+    writer.close()
+    asked = {"stream": "plant", "series": "b/1", "width": 100, "from": "2026-03-02T12:00:00Z"}
+    asked |= {"to": "2026-03-02T12:16:40Z"}
+    shown = api.get("/points", params=asked).json()
+    assert len(shown["value"]) <= 201
+    assert max(shown["value"]) == 99.0
+    assert sum(shown["flag"]) == 1
+    assert shown["time_ns"] == sorted(shown["time_ns"])
+    arrow = api.get("/points", params=asked | {"format": "arrow"})
+    assert pa.ipc.open_stream(arrow.content).read_all().column("time").to_pylist() == shown["time_ns"]
+    wrong = api.get("/points", params=asked | {"channel": "speed"})
+    assert wrong.json()["detail"].endswith("it has temperature, pressure")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/anomalies?limit=0", 422),
+        ("/anomalies?limit=501", 422),
+        ("/anomalies?cursor=abc", 422),
+        ("/anomalies?series=****************x", 422),
+        ("/anomalies?stream=%00", 422),
+        ("/anomalies?from=0001-01-01T00:00:00Z", 422),
+        (f"/anomalies/{uuid4()}", 404),
+        ("/anomalies/..%2f..%2fetc%2fpasswd", 404),
+        (f"/alerts/{uuid4()}", 404),
+        (f"/deliveries/{uuid4()}", 404),
+        ("/jobs/9223372036854775808", 422),
+        ("/jobs/1", 404),
+        ("/points?stream=nowhere&series=x", 404),
+        ("/nothing", 404),
+    ],
+)
+def test_an_error_is_a_problem_that_says_more_than_its_status(api, path, status):
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["status"] == status
+    assert answer.json()["detail"]
+
+
+def test_a_large_body_is_refused(api):
+    body = {"match": {}, "ends": "2030-01-01T00:00:00Z", "comment": "x" * MAX_BODY_BYTES}
+    assert api.post("/silences", json=body).status_code == 413
+    chunks = (b"x" * 1000 for _ in range(MAX_BODY_BYTES))
+    assert api.post("/silences", content=chunks).status_code == 413
+
+
+def test_operations_and_models_answer_on_an_empty_database(api):
+    for path in ("health", "streams", "partitions", "faults", "dead-letters", "models", "promotions", "jobs"):
+        assert api.get(f"/{path}").status_code == 200, path
+    assert api.get("/streams").json()[0]["channels"] == ["temperature", "pressure"]
+    refused = api.post("/streams/plant/rollback", json={})
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+
+
+def test_the_config_shows_no_password(tmp_path, sqlite_template):
+    config = config_of("postgresql+psycopg://ada:hunter2@db/x", tmp_path)
+    with TestClient(create_app(config, Database(f"sqlite:///{sqlite_template}"))) as client:
+        shown = client.get("/config").text
+    assert "hunter2" not in shown
+    assert "plant" in shown
+
+
+def test_every_operation_has_a_summary_and_typed_answers(api):
+    document = api.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            assert "application/problem+json" in operation["responses"]["422"]["content"], (method, path)
+
+
+def test_the_served_api_refuses_foreign_hosts_and_forged_changes(tmp_path, sqlite_template):
+    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+    config = config_of(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
+    routes = lambda loaded, database: [api_route(loaded, database)]  # noqa: E731
+    body = {"match": {}, "ends": "2030-01-01T00:00:00Z"}
+    with (
+        dashboard_server(config, port=0, more_routes=routes) as server,
+        httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False) as client,
+    ):
+        assert client.get("/streams").status_code == 200
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/api/v1"}]
+        assert client.get("/streams", headers={"host": "evil.example"}).status_code == 403
+        assert client.post("/silences", json=body).status_code == 403
+        token = {"x-forewatch-csrf": "1"}
+        forged = client.post("/silences", json=body, headers=token | {"origin": "http://evil.example"})
+        assert forged.status_code == 403
+        assert client.post("/silences", json=body, headers=token).status_code == 201
