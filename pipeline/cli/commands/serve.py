@@ -14,10 +14,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9465,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve the dashboard and the REST API on 127.0.0.1 until Ctrl-C.
+    """Serve the dashboard and the REST API until Ctrl-C.
 
-    The API is at /api/v1. The server reads the database and the recorded history, and works beside a
-    daemon or without one.
+    The API is at /api/v1, and the address is on 127.0.0.1. It reads the database and the recorded history,
+    and works beside a daemon or without one.
     """
     from pipeline.api.app import api_route
     from pipeline.config.loader import load_config
