@@ -3,7 +3,7 @@
 Costs are bytes a series and points a second of one core.
 Prints a table and a JSON line.
 
-    python -m benchmarks.tiers [--quick]
+    python -m benchmarks.tiers [--quick] [--decision surprise|usual_range]
 
 Speed is CPU time of one thread of ``Detector.step`` alone, in two shapes: a backfill (few series, many points
 of each in a batch) and a live stream (many series, a few points of each). The undisturbed series are noise,
@@ -109,9 +109,9 @@ def false_alarms(detector: Detector, series: int, quick: bool) -> dict[str, list
     return found
 
 
-def measure(tier: str, quick: bool) -> dict[str, object]:
+def measure(tier: str, quick: bool, decision: str) -> dict[str, object]:
     """Return all figures of one tier."""
-    detector = build(DetectorSpec(tier=tier))
+    detector = build(DetectorSpec(tier=tier, decision=decision))
     size = sum(array.nbytes for array in detector.initial(1).values())
     speed(detector, 4, 64, 32, 0)  # compiles
     fewer = 4 if quick else 1
@@ -133,7 +133,9 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few rows: a check that it runs, without meaningful figures"
     )
-    rows = [measure(tier, parser.parse_args().quick) for tier in LIMITS]
+    parser.add_argument("--decision", choices=("surprise", "usual_range"), default="surprise")
+    given = parser.parse_args()
+    rows = [measure(tier, given.quick, given.decision) for tier in LIMITS]
     table = Table("tier", "bytes a series", "limit", "points/s, backfill", "limit", "points/s, live", *KINDS)
     for row in rows:
         most, least = LIMITS[str(row["tier"])]
@@ -151,7 +153,7 @@ def main() -> None:
             *map(str, cells + [" / ".join(f"{rate:g}" for rate in rates) for rates in false.values()])
         )
     Console(width=150).print(table)
-    print(json.dumps({"benchmark": "tiers", "seed": SEED, "tiers": rows}))
+    print(json.dumps({"benchmark": "tiers", "decision": given.decision, "seed": SEED, "tiers": rows}))
 
 
 if __name__ == "__main__":

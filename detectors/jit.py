@@ -21,20 +21,35 @@ LOG2_SERIES = tuple(np.float32(2.8853900817779268 / (2 * k + 1)) for k in range(
 LOG10_2 = np.float32(0.30102999566398120)
 
 
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    shared: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FAST_MATH}
+    compiled: Callable[..., Any] = numba.njit(**shared, **options)(function)
+    return compiled
+
+
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` with numba and cache the machine code on disk."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST_MATH)(function)
+    # A function inherits _nrt from the function that calls it, unless it is set.
+    return _compile(function, _nrt=True)
+
+
+def row_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` like ``kernel``, without counting references.
+
+    Numba counts a reference, with an atomic instruction, for each field of a tuple of arrays that is read
+    and for each row of an array that is taken. In a pass over many small arrays this costs more than the
+    arithmetic. Such a function can neither make nor return an array; its caller keeps those that it is given.
+    """
+    return _compile(function, _nrt=False)
 
 
 def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` like ``kernel`` and inline it into its callers.
+    """Compile ``function`` like ``row_kernel`` and inline it into its callers.
 
     A tuple of arrays is passed field by field. For a function that runs once a row, this costs more than its
     body.
     """
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST_MATH, forceinline=True)(
-        function
-    )
+    return _compile(function, forceinline=True, _nrt=False)
 
 
 @kernel

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.jit import kernel
+from detectors.jit import row_kernel
+from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
 
 (
     COL_ROWS, COL_LAST, COL_RAW, COL_LEVEL, COL_NOISE, COL_SLOW_STEP, COL_STILL, COL_RESOLUTION, COL_GRID,
@@ -99,6 +100,12 @@ class Found(NamedTuple):
     minimum: NDArray[np.float32]  # lowest value before the row, in working units
 
 
-@kernel
+def new_work(used: int) -> Work:
+    """Return buffers for ``used`` quantities, not filled."""
+    shapes = ((used, MODELS, 2),) * 3 + ((used, MODELS), (QUANTITIES,), (QUANTITIES,), (4,))
+    return Work(*(np.empty(shape, np.float32) for shape in shapes))
+
+
+@row_kernel
 def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s])  # fmt: skip

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.jit import inlined_kernel, kernel
+from detectors.jit import inlined_kernel, kernel, row_kernel
 from detectors.stages.usual_range.phase_profile import cut_to_range, half_octaves, phase_ranges, toward
 from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
@@ -89,7 +89,7 @@ def initial_limits(slots: int, layout: Layout) -> State:
     }
 
 
-@kernel
+@row_kernel
 def limit_factors(limits, layout, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the limits in half widths to ``out`` (J, 3, 2), infinite where there is none."""
     for j in range(len(layout.quantity)):

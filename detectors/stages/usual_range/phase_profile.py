@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.jit import kernel, log2
+from detectors.jit import log2, row_kernel
 from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
     MODEL_DAILY,
@@ -69,7 +69,7 @@ def initial_profile(slots: int, layout: Layout) -> State:
     }
 
 
-@kernel
+@row_kernel
 def _quantum_index(k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the quantum of quantity ``k``, −1 for the fixed one of noise."""
     if k == Q_NOISE:
@@ -78,7 +78,7 @@ def _quantum_index(k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     return QUANTUM_DIFFERENCES if difference else QUANTUM_VALUES
 
 
-@kernel
+@row_kernel
 def _stored(profile, quantum, layout, cell, j, end):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return one end of a range as stored, NaN where it is unknown or not kept."""
     at = layout.number[j, end]
@@ -88,7 +88,7 @@ def _stored(profile, quantum, layout, cell, j, end):  # type: ignore[no-untyped-
     return np.float32(profile[cell, at]) * (NOISE_QUANTUM if which < 0 else quantum[which])
 
 
-@kernel
+@row_kernel
 def _store(profile, quantum, largest, layout, cell, j, end, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Store one end of a range; double its quantum where the value is too large for it.
 
@@ -119,13 +119,13 @@ def _store(profile, quantum, largest, layout, cell, j, end, value):  # type: ign
     profile[cell, at] = np.int16(np.rint(value / quantum[which])) if size > 0 else np.int16(0)
 
 
-@kernel
+@row_kernel
 def half_octaves(k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the half width of a quantity that is a logarithm."""
     return OCTAVES_STILL if k == Q_STILL else OCTAVES_NOISE
 
 
-@kernel
+@row_kernel
 def phase_ranges(profile, quantum, visits, pool, layout, cell, reach, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the range of each quantity and model at ``cell`` to ``out`` (J, 3, 2), NaN where unknown.
 
@@ -149,7 +149,7 @@ def phase_ranges(profile, quantum, visits, pool, layout, cell, reach, out) -> No
                 out[j, m, 0] = out[j, m, 1] - 2 * half_octaves(k)
 
 
-@kernel
+@row_kernel
 def _widen_by_bin(profile, quantum, visits, layout, b, kind, j, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Widen the ranges by phase of quantity ``j`` in ``out`` by bin ``b``."""
     n_all = (visits[b] >> 4) + (visits[layout.bins + b] >> 4)
@@ -168,7 +168,7 @@ def _widen_by_bin(profile, quantum, visits, layout, b, kind, j, out):  # type: i
         _unite(out, j, MODEL_DAILY, low, high, width / n_all if n_all < MAX_VISITS else np.float32(0))
 
 
-@kernel
+@row_kernel
 def _unite(out, j, model, low, high, widening):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Widen one range in ``out`` to contain ``low`` and ``high`` with ``widening`` on each side."""
     if not out[j, model, 0] <= low - widening:
@@ -177,14 +177,14 @@ def _unite(out, j, model, low, high, widening):  # type: ignore[no-untyped-def] 
         out[j, model, 1] = high + widening
 
 
-@kernel
+@row_kernel
 def toward(old, new, outward, inward, up):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Move one end of a range towards ``new``."""
     off = new - old
     return old + (outward if (off > 0) == up else inward) * off
 
 
-@kernel
+@row_kernel
 def cut_to_range(low, high, ends, factors, floor, old_low, old_high):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return ``low`` and ``high`` cut to the usual range, which is never inside the old ends."""
     middle = HALF * (ends[0] + ends[1])
@@ -194,7 +194,7 @@ def cut_to_range(low, high, ends, factors, floor, old_low, old_high):  # type: i
     return min(max(low, least), most), min(max(high, least), most)
 
 
-@kernel
+@row_kernel
 def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, factors, floor) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Learn the visit that ends, at its ``cell``.
 
@@ -206,7 +206,7 @@ def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, 
     n, streak = visits[cell] >> 4, visits[cell] & 15
     streak = min(streak + STREAK_OUTSIDE, MAX_STREAK) if outside else max(streak - 1, 0)
     accepted = streak >= STREAK_ACCEPTED
-    largest = quantum * MAX_QUANTUM_GROWTH
+    largest = (quantum[0] * MAX_QUANTUM_GROWTH, quantum[1] * MAX_QUANTUM_GROWTH)
     outward = np.float32(1) if accepted else OUTWARD_RATE_OUTSIDE if outside else OUTWARD_RATE
     outward = max(outward, np.float32(1) / max(n, 1)) if not outside else outward
     for j in range(len(layout.quantity)):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.jit import kernel, log2, log10
+from detectors.jit import log2, log10, row_kernel
 
 BINS, BINS_PER_OCTAVE = 40, 4
 HALVING_ROWS = 40_000  # counts are halved at this many rows
@@ -62,7 +62,7 @@ def initial_tail(slots: int) -> State:
     }
 
 
-@kernel
+@row_kernel
 def _size_above(counts, head, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the size above which this share of the rows lies."""
     wanted, k, above = share * head[TAIL_ROWS], BINS - 1, np.float32(0)
@@ -74,7 +74,7 @@ def _size_above(counts, head, share):  # type: ignore[no-untyped-def]  # noqa: A
     return np.float32(np.exp2(place / np.float32(BINS_PER_OCTAVE)))
 
 
-@kernel
+@row_kernel
 def _count_size(counts, head, size):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Count ``size`` in its bin; the bins move up where it is larger than all of them."""
     place = np.floor(log2(max(size, MIN_SIZE)) * np.float32(BINS_PER_OCTAVE))
@@ -93,7 +93,7 @@ def _count_size(counts, head, size):  # type: ignore[no-untyped-def]  # noqa: AN
     counts[at] = min(int(counts[at]) + 1, 65_535)
 
 
-@kernel
+@row_kernel
 def _update_limit(counts, head, decades, grid):  # type: ignore[no-untyped-def]  # noqa: ANN001
     nonzero = np.float32(0)
     for k in range(BINS):
@@ -119,7 +119,7 @@ def _update_limit(counts, head, decades, grid):  # type: ignore[no-untyped-def] 
     head[TAIL_LIMIT] = q90 + (q99 - q90) * beyond
 
 
-@kernel
+@row_kernel
 def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Learn one residual's ``size``; every ``STRIDE_ROWS`` rows the limit is computed.
 
@@ -142,14 +142,14 @@ def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[n
         _update_limit(counts, head, decades, grid)
 
 
-@kernel
+@row_kernel
 def _size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the rounded logarithm of a size, within an int8."""
     octaves = min(max(log2(max(size, MIN_SIZE)), -MAX_OCTAVES), MAX_OCTAVES)
     return np.int8(np.rint(octaves * STEPS_PER_OCTAVE))
 
 
-@kernel
+@row_kernel
 def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep a large residual: a new event, or a larger size of the one that lasts."""
     step = _size_step(size)
@@ -167,7 +167,7 @@ def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untype
     head[TAIL_EVENT_SINCE] = 0
 
 
-@kernel
+@row_kernel
 def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Say whether residuals as large came at this time of day on earlier days.
 
@@ -209,7 +209,7 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
     return _bits(days) >= wanted
 
 
-@kernel
+@row_kernel
 def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
     n = 0
     while x:
@@ -218,7 +218,7 @@ def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
     return n
 
 
-@kernel
+@row_kernel
 def residual_ratio(events, head, residual, local, doubtful):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the size of a residual over its limit, 0 where it cannot be unusual.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.jit import inlined_kernel, kernel, log2
+from detectors.jit import inlined_kernel, kernel, log2, row_kernel
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.lane import (
     COL_ALTERNATIVE,
@@ -29,7 +29,6 @@ from detectors.stages.usual_range.lane import (
     COL_VISIT_OUTSIDE,
     COL_VISITS,
     TIME_LAST,
-    Work,
     lane_of,
 )
 from detectors.stages.usual_range.limits import (
@@ -57,7 +56,6 @@ from detectors.stages.usual_range.quantities import (
     Q_STEP,
     Q_STILL,
     Q_VALUE,
-    QUANTITIES,
     SIDE_DOWN,
     SIDE_UP,
 )
@@ -299,8 +297,8 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
         _end_block(lane, layout, settings, work, every)
 
 
-@kernel
-def judge_rows(state, layout, settings, order, rows, found) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def judge_rows(state, layout, settings, order, rows, output) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge and learn all rows.
 
     Args:
@@ -309,14 +307,9 @@ def judge_rows(state, layout, settings, order, rows, found) -> None:  # type: ig
         settings: Constants of the detector.
         order: Rows sorted by channel slot, in the order of time within each (M,).
         rows: Columns of the rows.
-        found: Filled with the results.
+        output: Buffers of ``new_work``, and the results that are filled.
     """
-    used = len(layout.quantity)
-    work = Work(
-        np.empty((used, MODELS, 2), np.float32), np.empty((used, MODELS, 2), np.float32),
-        np.empty((used, MODELS, 2), np.float32), np.empty((used, MODELS), np.float32),
-        np.empty(QUANTITIES, np.float32), np.empty(QUANTITIES, np.float32), np.empty(4, np.float32),
-    )  # fmt: skip
+    work, found = output
     a, last, channels = state, -1, len(settings.enabled)
     lane = lane_of(a, 0)
     for i in order:

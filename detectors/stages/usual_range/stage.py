@@ -21,7 +21,7 @@ from detectors.base import DetectorSpec, Points, State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.usual_range import quantities as q
-from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings
+from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings, new_work
 from detectors.stages.usual_range.limits import initial_limits
 from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
 from detectors.stages.usual_range.phase_profile import initial_profile
@@ -151,20 +151,19 @@ class UsualRange:
             relation,
             (batch.v - expected).astype(np.float32, copy=False),
         )
-        nothing = [np.full(m, np.nan, np.float32) for _ in range(3)]
+        observed, low, high = (np.full(m, np.nan, np.float32) for _ in range(3))
         found = Found(
-            ratio=np.zeros(m, np.float32),
-            quantity=np.full(m, -1, np.int8),
-            side=np.zeros(m, np.int8),
-            observed=nothing[0],
-            low=nothing[1],
-            high=nothing[2],
+            np.zeros(m, np.float32),
+            np.full(m, -1, np.int8),
+            np.zeros(m, np.int8),
+            observed, low, high,
             own=np.zeros(m, np.float32),
             minimum=np.zeros(m, np.float32),
-        )
+        )  # fmt: skip
         if m:
             order = np.argsort(batch.slot, kind="stable")
-            judge_rows(self._arrays(state), self.layout, self.settings, order, rows, found)
+            output = (new_work(len(self.layout.quantity)), found)
+            judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
         return ChannelRatios(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.jit import inlined_kernel, kernel
+from detectors.jit import inlined_kernel, row_kernel
 from detectors.stages.usual_range.lane import (
     COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
@@ -52,7 +52,7 @@ CLOCK_EVIDENCE_HOURS = 2.0  # of rows at the full difference, after which one ph
 NAN = np.float32(np.nan)
 
 
-@kernel
+@row_kernel
 def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the ranges of the current bin; where the clock may have changed, also those of an hour on."""
     h, ranges, other = lane.head, work.ranges, work.other
@@ -96,7 +96,7 @@ def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # 
     return base
 
 
-@kernel
+@row_kernel
 def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return by how many bins the phase may have moved (0: not), and adopt a move that is proven."""
     alternative = 0
@@ -115,18 +115,18 @@ def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped
     return alternative
 
 
-@kernel
+@row_kernel
 def _keep_visit(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the lowest and the highest value of the visit that ends."""
     at = int(lane.head[COL_VISITS]) % len(lane.recent)
     lane.recent[at] = NAN
     for j in range(len(layout.quantity)):
         if layout.quantity[j] == Q_VALUE:
-            lane.recent[at] = lane.visit[j]
+            lane.recent[at, 0], lane.recent[at, 1] = lane.visit[j, 0], lane.visit[j, 1]
     lane.head[COL_VISITS] += 1
 
 
-@kernel
+@row_kernel
 def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Begin a visit where row ``i`` lies in another bin than the row before; close and learn the last one."""
     h, bins = lane.head, layout.bins
@@ -171,7 +171,7 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
     _set_grid(lane, layout, settings.logarithmic, work, rows.anchor[i])
 
 
-@kernel
+@row_kernel
 def _set_grid(lane, layout, logarithmic, work, anchor):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Set the least half width in working units of one unit of the input, at the place of the range."""
     h = lane.head
