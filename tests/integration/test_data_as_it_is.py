@@ -123,3 +123,7 @@ def test_a_backfill_that_decodes_nothing_ends_with_2(header, reason, tmp_path):
     done = Shell(tmp_path).run("backfill", yaml, "-s", "s", "-i", tmp_path / "x.csv", code=2)
     assert f"none of {len(rows)} records could be decoded" in done.stderr
     assert reason in done.stderr
+
+
+def test_a_stream_of_json_is_backfilled_from_csv(tmp_path):
+    assert backfill(tmp_path, "x.csv", csv(*ROWS).encode(), FORM, "json").scored == 40

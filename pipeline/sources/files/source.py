@@ -271,7 +271,7 @@ class FilesSource:
     def _make(self, path: Path) -> TableFile:
         if path.suffix == ".parquet":
             return ParquetFile(path, labels=self._form.label_fields.values() if self._form else ())
-        if self._lines:
+        if self._lines and path.name.endswith(LINE_ENDINGS):
             return LinesFile(path, follow=self._follow)
         file = CsvFile(path, self._form, follow=self._follow)
         return file if self._follow or self._form is None else TimeOrderedFile(file, self._form)
