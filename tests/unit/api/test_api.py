@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import numpy as np
@@ -23,6 +22,9 @@ from storage.history.history import HistoryWriter
 from storage.results import anomalies, labels
 from storage.sql.database import Database
 from tests.support.alerting import NOON, SECOND, RouterBench, anomaly
+
+#: The same in each process of the test run, which compares the names of its tests.
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 STREAM = {
     "source": {"memory": {"name": "x"}},
@@ -181,10 +183,10 @@ def test_points_keep_extremes_and_flags_of_each_pixel(api, config):
         ("/anomalies?series=****************x", 422),
         ("/anomalies?stream=%00", 422),
         ("/anomalies?from=0001-01-01T00:00:00Z", 422),
-        (f"/anomalies/{uuid4()}", 404),
+        (f"/anomalies/{UNKNOWN_ID}", 404),
         ("/anomalies/..%2f..%2fetc%2fpasswd", 404),
-        (f"/alerts/{uuid4()}", 404),
-        (f"/deliveries/{uuid4()}", 404),
+        (f"/alerts/{UNKNOWN_ID}", 404),
+        (f"/deliveries/{UNKNOWN_ID}", 404),
         ("/jobs/9223372036854775808", 422),
         ("/jobs/1", 404),
         ("/points?stream=nowhere&series=x", 404),
