@@ -44,7 +44,7 @@ class UsualRangeDecision:
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
         #: Values that decide names and shapes of the state arrays.
-        self.shape = ("usual_range", 2, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
+        self.shape = ("usual_range", 3, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

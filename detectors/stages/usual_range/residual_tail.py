@@ -10,7 +10,9 @@ extremes within ``CLUSTER_ROWS`` of another rises from ``SINGLE_SHARE`` to ``CLU
 (the extremal index; Leadbetter 1983).
 
 A residual beyond the limit is unusual unless it recurs at its time of day, see ``is_recurrent``. A burst at
-a random time of day is unusual, however often one comes: the limit answers for its share of the rows.
+a random time of day is unusual, however often one comes: the limit answers for its share of the rows. In a
+series that mostly stays at the new level after a large residual, such as a machine with load modes, residuals
+are no alarms: level and step of the value judge its moves.
 """
 
 from __future__ import annotations
@@ -34,13 +36,18 @@ MIN_NONZERO_SHARE = np.float32(0.05)  # of the rows: below it the quantiles are 
 #: A limit that is left by more than one in 500 rows is not one that marks anomalies.
 MAX_EXCEEDED_SHARE, EXCEEDED_MEMORY_ROWS = np.float32(1 / 500), np.float32(4_000)
 #: Events: residuals of at least ``KEPT_SHARE`` of the limit, 16 rows apart; the newest are kept.
-EVENTS, KEPT_SHARE = 18, np.float32(0.6)
+EVENTS, KEPT_SHARE = 14, np.float32(0.6)
 EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
 DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
 PHASES = 120  # of a day: twelve minutes each
 WINDOW, DOUBTFUL_WINDOW = 5, 10  # phases: an hour, and two where the clock may have changed
 MATCH_SHARE = np.float32(0.5)  # of a residual: as large
 MIN_EARLIER_DAYS = 2  # with today they are three
+#: So many rows after the last large residual it is settled whether the forecast is back where it was before
+#: the first one, within ``BACK_SHARE`` of its size.
+SETTLED_ROWS, BACK_SHARE = 32.0, np.float32(0.5)
+#: A series that stays at the new level after more than this share of its last events moves between levels.
+MAX_STAYED_SHARE, MEMORY_OF_EVENTS = np.float32(0.4), np.float32(16)
 #: Means above which a Poisson number reaches 2, 3, 4, 5 and 6 in one of twenty cases.
 CHANCE_MEANS = (0.36, 0.82, 1.37, 1.97, 2.61)
 STEPS_PER_OCTAVE, MAX_OCTAVES = np.float32(2), np.float32(63)  # of a kept size
@@ -50,6 +57,8 @@ MIN_SIZE = np.float32(1e-30)
     range(8)
 )
 TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9  # events so far (cut to 2 · EVENTS), rows since the last one
+#: Share of events that stayed; forecast before the first large residual, and its size (0: none is unsettled).
+TAIL_STAYED, TAIL_BASE, TAIL_MOVE = 10, 11, 12
 TEN = np.float32(10)
 
 
@@ -57,7 +66,7 @@ def initial_tail(slots: int) -> State:
     """Return the empty tails of ``slots`` channel slots."""
     return {
         "usual.tail": np.zeros((slots, BINS), np.uint16),
-        "usual.tail_head": np.zeros((slots, 10), np.float32),
+        "usual.tail_head": np.zeros((slots, 13), np.float32),
         "usual.events": np.zeros((slots, EVENTS, 3), np.int8),
     }
 
@@ -168,6 +177,15 @@ def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untype
 
 
 @row_kernel
+def _settle(head, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Learn whether the series stayed at a new level after its large residuals."""
+    if head[TAIL_MOVE] > 0 and head[TAIL_EVENT_SINCE] >= SETTLED_ROWS:
+        stayed = abs(expected - head[TAIL_BASE]) > BACK_SHARE * head[TAIL_MOVE]
+        head[TAIL_STAYED] += ((1 if stayed else 0) - head[TAIL_STAYED]) / MEMORY_OF_EVENTS
+        head[TAIL_MOVE] = 0
+
+
+@row_kernel
 def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Say whether residuals as large came at this time of day on earlier days.
 
@@ -219,19 +237,21 @@ def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @row_kernel
-def residual_ratio(events, head, residual, local, doubtful):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def residual_ratio(events, head, residual, expected, local, doubtful):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the size of a residual over its limit, 0 where it cannot be unusual.
 
     Args:
         events: Kept events.
         head: Row of ``usual.tail_head``.
         residual: The residual.
+        expected: The forecast.
         local: Local time in ns.
         doubtful: Whether the clock may have changed by an hour.
     """
     size, limit = abs(residual), head[TAIL_LIMIT]
     ratio = np.float32(0)
     head[TAIL_EVENT_SINCE] += 1
+    _settle(head, expected)
     if limit > 0 and size > KEPT_SHARE * limit:
         day = local // DAY_NS
         phase = int((local - day * DAY_NS) * PHASES // DAY_NS)
@@ -239,10 +259,12 @@ def residual_ratio(events, head, residual, local, doubtful):  # type: ignore[no-
         if head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT and size > limit:
             if head[TAIL_SINCE] > CLUSTER_ROWS:
                 head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
-            often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE
+            often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
             window = DOUBTFUL_WINDOW if doubtful else WINDOW
             if not often and not is_recurrent(events, int(head[TAIL_EVENTS]), size, (up, phase, day), window):
                 ratio = size / limit
+        if size > limit and head[TAIL_MOVE] == 0:
+            head[TAIL_BASE], head[TAIL_MOVE] = expected, size
         _keep_event(events, head, size, phase, day + (DAYS_KEPT if up else 0))
     head[TAIL_EXCEEDED] -= head[TAIL_EXCEEDED] / EXCEEDED_MEMORY_ROWS
     return ratio

@@ -177,7 +177,8 @@ def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
 def _judge_residual(lane, settings, rows, i, base):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the ratio of the forecast residual of row ``i``, and learn it."""
     residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
-    ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, rows.local[i], doubtful)
+    expected = rows.v[i] - residual
+    ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
     tail.learn_residual(lane.tail, lane.tail_head, abs(residual), settings.decades, base)
     return ratio
 

@@ -131,19 +131,23 @@ def test_a_channel_keeps_the_size_of_its_tier(tier, most):
     assert sum(array.nbytes for array in state.values()) <= most
 
 
-def residual_ratios(days: int, hour, size: float = 30.0) -> np.ndarray:
-    """Return the largest residual ratio of each day with a spike at ``hour(day)``, one row a minute."""
+def residual_ratios(days: int, hour, size: float = 30.0, *, stays: bool = False) -> np.ndarray:
+    """Return the largest residual ratio of each day with a spike at ``hour(day)``, one row a minute.
+
+    With ``stays``, the series moves by ``size`` instead, and the forecast follows at once.
+    """
     rng, day_rows = np.random.default_rng(3), 1_440
     tail = residual_tail.initial_tail(1)
     counts, head, events = (tail[f"usual.{name}"][0] for name in ("tail", "tail_head", "events"))
-    out = np.zeros(days)
+    out, level = np.zeros(days), np.float32(0)
     for row in range(days * day_rows):
         day = row // day_rows
         spike = row % day_rows == int(60 * hour(day))
         residual = np.float32(size if spike else rng.normal())
         local = MONDAY_NS + row * MINUTE_NS
-        out[day] = max(out[day], residual_tail.residual_ratio(events, head, residual, local, False))
+        out[day] = max(out[day], residual_tail.residual_ratio(events, head, residual, level, local, False))
         residual_tail.learn_residual(counts, head, abs(residual), np.float32(4.5), np.float32(1e-3))
+        level += size if spike and stays else 0
     return out
 
 
@@ -158,6 +162,13 @@ def test_a_residual_that_comes_each_day_at_another_time_is_unusual():
     assert (found[7:] > 1).mean() >= 0.8
 
 
+def test_a_series_that_moves_between_levels_has_no_unusual_residuals():
+    hours = np.random.default_rng(5).uniform(0, 24, 24)
+    found = residual_ratios(24, lambda day: hours[day], stays=True)
+    assert found[5] > 1
+    assert (found[16:] < 1).all()
+
+
 def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
     sizes = residual_ratios(10, lambda day: 6)
     assert sizes[8] < 1
@@ -168,11 +179,11 @@ def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
     for day in range(4):
         head[residual_tail.TAIL_EVENT_SINCE] = 1_000
         local = MONDAY_NS + day * 24 * hour_ns
-        residual_tail.residual_ratio(events, head, np.float32(30), local, False)
+        residual_tail.residual_ratio(events, head, np.float32(30), np.float32(0), local, False)
     head[residual_tail.TAIL_EVENT_SINCE] = 1_000
     local = MONDAY_NS + 4 * 24 * hour_ns
-    assert residual_tail.residual_ratio(events, head, np.float32(30), local, False) == 0
-    assert residual_tail.residual_ratio(events, head, np.float32(90), local, False) == 18
+    assert residual_tail.residual_ratio(events, head, np.float32(30), np.float32(0), local, False) == 0
+    assert residual_tail.residual_ratio(events, head, np.float32(90), np.float32(0), local, False) == 18
 
 
 def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
