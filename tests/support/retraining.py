@@ -27,7 +27,7 @@ DAY = 144  # rows
 STREAM = Stream.model_validate(
     {
         "source": {"memory": {}},
-        "format": {"json": {"series": "s", "time": "t", "values": ["v"]}},
+        "format": {"json": {"series": "s", "time": "t", "time_unit": "s", "values": ["v"]}},
         "detector": "light",
         "every": "10m",
     }
