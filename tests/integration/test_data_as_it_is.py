@@ -65,7 +65,7 @@ def csv(*rows: str, header: str = "t,k,v") -> str:
         ("x.tsv", csv(*ROWS).replace(",", "\t").encode(), {}),
         ("x.csv", csv(*ROWS).encode("utf-16"), {"encoding": "utf-16"}),
         ("x.csv", csv(*ROWS).replace("a,", "ü,").encode("latin-1"), {"encoding": "latin-1"}),
-        ("x.csv.gz", gzip.compress(csv(*ROWS).encode()), {}),
+        ("x.csv.gz", gzip.compress(csv(*ROWS).encode(), mtime=0), {}),
         ("x.csv.zst", pa.compress(csv(*ROWS).encode(), "zstd", asbytes=True), {}),
         ("k=a/x.csv", csv(*(row.replace(",a", "") for row in ROWS), header="t,v").encode(), {}),
     ],
@@ -82,7 +82,7 @@ def test_files(name, content, keys, tmp_path):
     [
         ("x.jsonl", JSON_ROWS),
         ("x.ndjson", JSON_ROWS + b"\n"),
-        ("x.jsonl.gz", gzip.compress(JSON_ROWS)),
+        ("x.jsonl.gz", gzip.compress(JSON_ROWS, mtime=0)),
         ("x.ndjson.zst", pa.compress(JSON_ROWS, "zstd", asbytes=True)),
     ],
 )

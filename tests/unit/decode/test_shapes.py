@@ -38,7 +38,7 @@ def points(found: Decoded) -> list[tuple[str, float]]:
         f"{TWO[0]}\n{TWO[1]}\n",
         f"{TWO[0]}{TWO[1]}",
         json.dumps(f"[{TWO[0]},{TWO[1]}]"),
-        gzip.compress(f"[{TWO[0]},{TWO[1]}]".encode()),
+        gzip.compress(f"[{TWO[0]},{TWO[1]}]".encode(), mtime=0),
         pa.compress(f"{TWO[0]}\n{TWO[1]}".encode(), "zstd", asbytes=True),
         b"\0\0\0\0\x07" + f"[{TWO[0]},{TWO[1]}]".encode(),
         b"\xef\xbb\xbf" + f"{TWO[0]}\n{TWO[1]}".encode(),
