@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detectors.sequences.detector import Events, NextEventDetector, conformal_limit
 from detectors.sequences.embedding_lstm import EmbeddingLSTMConfig
 from detectors.sequences.training import TrainingReport, held_out_rows, train
-from detectors.sequences.vocabulary import BOUNDARY, MAX_CODES, Vocabulary
+from detectors.sequences.vocabulary import BOUNDARY, Vocabulary
 
 #: Share of normal sessions, or of normal events where there are no sessions, that may raise an alarm.
 SESSION_ALARM_RATE: Final = 0.01
@@ -45,9 +45,7 @@ def fit_detector(
     """
     kept_out = set(held_out_rows(len(sequences), seed).tolist())
     counts = Counter(code for row, one in enumerate(sequences) if row not in kept_out for code in one)
-    vocabulary = Vocabulary(
-        [code for code, _ in sorted(counts.items(), key=lambda p: (-p[1], p[0]))[:MAX_CODES]]
-    )
+    vocabulary = Vocabulary.learn(counts)
     tokens = [vocabulary.encode(one) for one in sequences]
     config = EmbeddingLSTMConfig(len(vocabulary), *size)
     network, report = train(tokens, config, sessions=sessions, seed=seed)
