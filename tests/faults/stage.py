@@ -202,11 +202,15 @@ class Stage:
                 figures.takeovers += [
                     event["seconds"] for event in member.events("takeover") if not self._in_outage(event)
                 ]
-            figures.fenced += len(member.events("fenced"))
+        figures.fenced = self.fenced_commits()
         self._check_positions()
         self._check_rows()
         self._check_against_backfill()
         return figures
+
+    def fenced_commits(self) -> int:
+        """Return how many commits were refused because their partition had another owner."""
+        return sum(len(member.events("fenced")) for member in self.members)
 
     def _in_outage(self, takeover: dict[str, Any]) -> bool:
         """Return True if a server was away during a takeover."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import time
@@ -16,10 +17,11 @@ from tests.faults.traps import FREEZES, PHASES, Trap
 PATIENCE_S = 4.0
 JOINING_S = 20.0
 FROZEN_S = SESSION_S + 1.5
+LIMIT_S = 300.0
 
 
 def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]:
-    """Every phase before any comes again; freezes strewn in; then none."""
+    """Yield every phase before any comes again, freezes in between; then freezes and no trap in turn."""
     planned: list[Trap] = []
     while len(planned) < kills:
         planned += [
@@ -31,27 +33,38 @@ def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]
         freeze = Trap(FREEZES[i % len(FREEZES)], rng.randrange(1, 4), signal.SIGSTOP)
         planned.insert(round((i + 0.5) * len(planned) / freezes), freeze)
     yield from planned
-    while True:
+    for phase in itertools.cycle(FREEZES):
+        yield Trap(phase, rng.randrange(1, 4), signal.SIGSTOP)
         yield None
 
 
 def storm(
-    stage: Stage, kills: int, freezes: int, *, members: int = 2, seed: int = 1, until: float = 300.0
+    stage: Stage,
+    kills: int,
+    freezes: int,
+    *,
+    fences: int = 0,
+    members: int = 2,
+    seed: int = 1,
 ) -> None:
     """Keep ``members`` processes alive, each with the next trap, until so many have died and frozen; then let
     others finish.
+
+    ``fences`` is the least number of commits refused because their partition had another owner. A freeze
+    causes one only if the partition changed its owner meanwhile, so that further freezes may be needed.
     """
     rng = random.Random(seed)
     plan = traps(rng, kills, freezes)
     figures = stage.figures
     slots = [stage.member(next(plan)) for _ in range(members)]
     frozen: dict[int, float] = {}
-    deadline = time.monotonic() + until
-    while figures.kills < kills or figures.freezes < freezes:
+    planned = kills + freezes + 5 * fences + 1  # records are left for further freezes
+    deadline = time.monotonic() + LIMIT_S
+    while figures.kills < kills or figures.freezes < freezes or stage.fenced_commits() < fences:
         assert time.monotonic() < deadline, (
             f"{figures.kills} kills and {figures.freezes} freezes only. {stage.say()}"
         )
-        stage.allow((figures.kills + figures.freezes + 1) / (kills + freezes + 1))
+        stage.allow(min(1.0, (figures.kills + figures.freezes + 1) / planned))
         stage.troubles.turn()
         for i, member in enumerate(slots):
             if member.exitcode is not None:

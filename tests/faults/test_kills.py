@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema_url: str):
     stage = Stage(tmp_path / "storm", topics, schema_url, [make_log(n, 400) for n in range(3)])
     try:
-        storm(stage, kills=20, freezes=5)
+        storm(stage, kills=20, freezes=5, fences=1)
         figures = stage.account()
         print(figures)
     finally:
@@ -31,7 +31,7 @@ def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema
     assert (figures.lost, figures.twice) == (0, 0)
     assert figures.kills >= 20
     assert figures.freezes >= 5
-    assert figures.fenced >= 1, "somebody who was frozen past his session found out by the fence"
+    assert figures.fenced >= 1
     assert max(figures.takeovers) < 3, "the goal is 1 s; see docs/lab-notes/faults.md for what was measured"
     assert len(figures.phases) >= 15, f"phases: {figures.phases}"
 
