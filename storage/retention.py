@@ -10,6 +10,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from pipeline.core.durations import SECOND_NS
+from storage.access import audit
 from storage.alerting import alerts, deliveries
 from storage.history.segments import SegmentStore, valid
 from storage.model_store import jobs, monitor_state
@@ -29,6 +30,8 @@ class RetentionPolicy(Protocol):
     def keep_anomalies(self) -> timedelta: ...
     @property
     def keep_dead_letters(self) -> timedelta: ...
+    @property
+    def keep_audit(self) -> timedelta: ...
     @property
     def keep_history(self) -> timedelta: ...
     @property
@@ -54,6 +57,7 @@ def prune(database: Database, policy: RetentionPolicy) -> dict[str, int]:
         "jobs": (jobs.prune, old),
         "power": (monitor_state.prune_power, old),
         "drift_states": (monitor_state.prune_drift, old),
+        "audit_entries": (audit.prune, _before(policy.keep_audit)),
     }
     return {table: _in_chunks(database, delete, before_ns) for table, (delete, before_ns) in work.items()}
 

@@ -13,6 +13,7 @@ import typer
 from pipeline.cli.commands import (
     alerts,
     anomalies,
+    audit,
     check,
     db,
     dead_letters,
@@ -25,6 +26,7 @@ from pipeline.cli.commands import (
     init,
     jobs,
     kafka,
+    keys,
     models,
     power,
     quarantine,
@@ -97,6 +99,8 @@ app.add_typer(silences.app, name="silences")
 app.add_typer(hooks.app, name="hooks")
 app.add_typer(dead_letters.app, name="deadletters")
 app.add_typer(faults.app, name="faults")
+app.add_typer(keys.app, name="keys")
+app.command("audit")(audit.audit)
 app.add_typer(db.app, name="db")
 app.add_typer(kafka.app, name="kafka")
 app.command("schema")(init.schema)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from storage.access.audit import Actor
 
 Row = TypeVar("Row")
 
@@ -18,6 +21,33 @@ def author_name(given: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
         return "unknown"
+
+
+def command_actor(given: str | None) -> Actor:
+    """Return the author of a change by a command, for the audit log."""
+    import socket
+
+    from storage.access.audit import Actor, ActorKind
+
+    return Actor(author_name(given), ActorKind.COMMAND, address=socket.gethostname())
+
+
+def duration_ns(option: str, text: str) -> int:
+    """Return the nanoseconds of a duration such as 2h.
+
+    Raises:
+        InputError: The text is not a duration.
+    """
+    from datetime import timedelta
+
+    from pipeline.config.field_types import parse_duration
+    from pipeline.core.errors import InputError
+
+    try:
+        span: timedelta = parse_duration(text)
+        return (span // timedelta(microseconds=1)) * 1000
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{option} {text}: {error}") from None
 
 
 def hex_prefix(text: str) -> str:

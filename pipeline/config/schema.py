@@ -111,6 +111,12 @@ class Stream(ConfigModel):
 
     source: SourceConfig
     format: FormatConfig
+    team: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="team that owns the stream; API keys and logins can be limited to teams",
+    )
     preset: Literal["sensor", "network", "stock"] = Field("sensor", description="kind of time series")
     detector: str = Field(
         "standard", description="light, standard, strong, or the name of a registered detector"
@@ -273,6 +279,9 @@ class Storage(ConfigModel):
     keep_dead_letters: Duration = Field(
         timedelta(days=30), description="age after which dead letters and late records are deleted"
     )
+    keep_audit: Duration = Field(
+        timedelta(days=365), description="age after which entries of the audit log are deleted"
+    )
 
 
 class Http(ConfigModel):
@@ -350,9 +359,9 @@ NEW_FORMAT_KEYS = {
 def config_hash(stream: Stream) -> str:
     """Return 12 hex digits that change with anything that decides a stream's verdicts.
 
-    Spelling, order of keys, ``alerts``, ``power`` and ``retraining`` do not count.
+    Spelling, order of keys, ``alerts``, ``power``, ``retraining`` and ``team`` do not count.
     """
-    values = stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining"})
+    values = stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining", "team"})
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
@@ -63,6 +64,7 @@ _SECRET_PATH = re.compile(rf"(?:{'|'.join(_SECRET_PATHS)})(?=[^\s'\"])", re.IGNO
 #: Texts that are secrets wherever they stand.
 _TOKEN_SHAPES = (
     re.compile(r"whsec_[\w+/=-]+"),
+    re.compile(r"\bfw_[0-9a-f]{12}_[\w-]{16,}"),  # a key of forewatch
     re.compile(r"\bxox[abeoprs]-[\w-]{8,}"),
     re.compile(r"\bxapp-[\w-]{8,}"),
     re.compile(r"\bgh[opsur]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}"),
@@ -170,6 +172,15 @@ def hide_secrets(text: str) -> str:
     for pattern, replacement in _TEXTS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def hide_in_tree(value: Any) -> Any:
+    """Return a JSON value with ``hide_secrets`` applied to every text in it."""
+    if isinstance(value, dict):
+        return {key: hide_in_tree(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_in_tree(item) for item in value]
+    return hide_secrets(value) if isinstance(value, str) else value
 
 
 def hide_user(address: str) -> str:

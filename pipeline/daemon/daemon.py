@@ -293,14 +293,18 @@ class Daemon:
 def _of_engine(config: Config, name: str) -> Stream | None:
     """Return the part of the config of a stream that its engine depends on.
 
-    Alerts do not count, and of retraining only the drift monitor.
+    Alerts and the team do not count, and of retraining only the drift monitor.
     """
     stream = config.streams.get(name)
     return (
         None
         if stream is None
         else stream.model_copy(
-            update={"alerts": AlertsConfig(), "retraining": Retraining(on_drift=stream.retraining.on_drift)}
+            update={
+                "alerts": AlertsConfig(),
+                "retraining": Retraining(on_drift=stream.retraining.on_drift),
+                "team": None,
+            }
         )
     )
 

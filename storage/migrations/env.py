@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from storage.sql.migrate import VERSION_TABLE
-from storage.tables import alerting, models  # noqa: F401  their tables are part of the metadata
+from storage.tables import access, alerting, models  # noqa: F401  their tables are part of the metadata
 from storage.tables.stream import Base
 
 connection = context.config.attributes["connection"]

@@ -152,18 +152,12 @@ def expire(
 
 
 def _span(text: str | None) -> int:
-    from datetime import timedelta
-
-    from pipeline.config.field_types import parse_duration
+    from pipeline.cli.argument_values import duration_ns
     from pipeline.core.errors import InputError
 
     if text is None:
         raise InputError("give --for DURATION, for example --for 2h, or --until TIME")
-    try:
-        span: timedelta = parse_duration(text)
-    except ValueError as error:
-        raise InputError(f"--for {text}: {error}") from None
-    return (span // timedelta(microseconds=1)) * 1000
+    return duration_ns("--for", text)
 
 
 def _matchers(pairs: list[str]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Rows of who may use the server: API keys, sessions, the audit log, answers kept for repeats."""
