@@ -1,1 +1,1 @@
-"""Who may use the served API and dashboard: keys, sessions, scopes, limits, audit."""
+"""Access to the served API and dashboard: keys, sessions, scopes, audit."""

@@ -40,6 +40,12 @@ class KeyRequest:
 def create_key(connection: Connection, request: KeyRequest, actor: Actor, now_ns: int) -> tuple[str, ApiKey]:
     """Store a new key, and return its text, which is shown once, and its row.
 
+    Args:
+        connection: A transaction.
+        request: Properties of the key.
+        actor: Author of the change.
+        now_ns: Current time.
+
     Raises:
         InputError: A key in force has this name, or the expiry is in the past.
     """
@@ -69,6 +75,12 @@ def create_key(connection: Connection, request: KeyRequest, actor: Actor, now_ns
 
 def revoke_key(connection: Connection, text: str, actor: Actor, now_ns: int) -> ApiKey:
     """Revoke the key with this id, beginning of an id, or name; its sessions end, too.
+
+    Args:
+        connection: A transaction.
+        text: Id, beginning of an id, or name.
+        actor: Author of the change.
+        now_ns: Current time.
 
     Raises:
         InputError: There is no such key in force, or more than one.

@@ -1,1 +1,1 @@
-"""Rows of who may use the server: API keys, sessions, the audit log, answers kept for repeats."""
+"""API keys, sessions, the audit log, and answers kept for repeated requests."""

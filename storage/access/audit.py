@@ -1,4 +1,4 @@
-"""The audit log: who changed what, when and from where. Rows are only added."""
+"""The audit log: author, time, address and values of changes; rows are only added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.tables.access import AuditRow
 
 
 class ActorKind(StrEnum):
-    """How the actor of a change was known."""
+    """Kind of proof of the author of a change."""
 
     KEY = "key"
     SESSION = "session"
@@ -66,7 +66,14 @@ _COLUMNS = [getattr(AuditRow, name) for name in AuditEntry.__slots__]
 
 
 def add(connection: Connection, actor: Actor, change: Change, now_ns: int) -> None:
-    """Write a change down, in the transaction that makes it."""
+    """Write a change down, in the transaction that makes it.
+
+    Args:
+        connection: The transaction.
+        actor: Author of the change.
+        change: The change; secrets in it are hidden.
+        now_ns: Current time.
+    """
     values = asdict(change) | {
         "actor": actor.name,
         "actor_kind": actor.kind,
@@ -79,41 +86,40 @@ def add(connection: Connection, actor: Actor, change: Change, now_ns: int) -> No
     connection.execute(insert(AuditRow).values(values))
 
 
-def query(
-    connection: Connection,
-    *,
-    streams: Collection[str] | None = None,
-    actor: str | None = None,
-    action: str | None = None,
-    since_ns: int | None = None,
-    until_ns: int | None = None,
-    before_id: int | None = None,
-    limit: int = 50,
-) -> list[AuditEntry]:
-    """Return entries, the newest first.
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Conditions on entries; None: no condition.
 
-    Args:
-        connection: A connection.
-        streams: only changes of these streams.
-        actor: only changes by this name.
-        action: only this action, or those below it (``alert``: ``alert.acknowledge``).
-        since_ns: earliest time.
-        until_ns: latest time, exclusive.
-        before_id: only entries older than this one.
-        limit: largest number of entries.
+    ``action`` also stands for the actions below it: ``alert`` for ``alert.acknowledge``. ``before_id`` is the
+    last entry of the page before.
     """
+
+    streams: Collection[str] | None = None
+    actor: str | None = None
+    action: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    before_id: int | None = None
+
+
+def query(connection: Connection, which: AuditFilter | None = None, limit: int = 50) -> list[AuditEntry]:
+    """Return up to ``limit`` entries, the newest first."""
+    one = which or AuditFilter()
+    of_action = or_(
+        AuditRow.action == one.action, AuditRow.action.startswith(f"{one.action}.", autoescape=True)
+    )
     statement = where_given(
         select(*_COLUMNS).order_by(AuditRow.id.desc()).limit(limit),
-        (streams, AuditRow.stream.in_(list(streams or ()))),
-        (actor, AuditRow.actor == actor),
-        (action, or_(AuditRow.action == action, AuditRow.action.startswith(f"{action}.", autoescape=True))),
-        (since_ns, AuditRow.created_ns >= (since_ns or 0)),
-        (until_ns, AuditRow.created_ns < (until_ns or 0)),
-        (before_id, AuditRow.id < (before_id or 0)),
+        (one.streams, AuditRow.stream.in_(list(one.streams or ()))),
+        (one.actor, AuditRow.actor == one.actor),
+        (one.action, of_action),
+        (one.since_ns, AuditRow.created_ns >= (one.since_ns or 0)),
+        (one.until_ns, AuditRow.created_ns < (one.until_ns or 0)),
+        (one.before_id, AuditRow.id < (one.before_id or 0)),
     )
     return [AuditEntry(*row) for row in connection.execute(statement)]
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:
-    """Delete up to ``limit`` entries from before ``before_ns``, and return their number."""
+    """Delete up to ``limit`` older entries, and return their number."""
     return delete_older(connection, AuditRow.created_ns, before_ns, limit)

@@ -1,4 +1,4 @@
-"""API keys. A key is ``fw_ID_SECRET``; the id is public, of the secret only a hash is stored."""
+"""API keys: ``fw_ID_SECRET``. The id is public, of the secret a hash is stored."""
 
 from __future__ import annotations
 

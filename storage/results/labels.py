@@ -23,7 +23,16 @@ Label = Literal["true", "false", "maintenance"]
 def put(
     connection: Connection, anomaly_id: UUID, label: Label, author: str, comment: str, now_ns: int
 ) -> None:
-    """Set the label of an anomaly; the last one counts."""
+    """Set the label of an anomaly; the last one counts.
+
+    Args:
+        connection: A transaction.
+        anomaly_id: The anomaly.
+        label: Judgement of the author.
+        author: The person.
+        comment: Reason.
+        now_ns: Current time.
+    """
     values = {
         "anomaly_id": anomaly_id,
         "label": label,

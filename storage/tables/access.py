@@ -1,4 +1,4 @@
-"""Tables of the served API and dashboard: keys, sessions, the audit log, kept answers.
+"""Tables of access: keys, sessions, the audit log, kept answers.
 
 No column holds a secret: of keys and tokens only their SHA-256 is stored.
 """
@@ -86,7 +86,7 @@ class AuditRow(Base):
 
 
 class KeptAnswerRow(Base):
-    """Answer to a request with an idempotency key; without ``status`` it is being made."""
+    """Answer to a request with an idempotency key; no ``status``: in progress."""
 
     __tablename__ = "kept_answers"
     __table_args__ = (Index("ix_kept_answers_created_ns", "created_ns"),)

@@ -12,8 +12,6 @@ from pipeline.cli.options import (
     FromOption,
     JsonOption,
     LimitOption,
-    StreamOption,
-    ToOption,
     config_and_database,
 )
 from pipeline.cli.output import show_list
@@ -25,9 +23,7 @@ def audit(
     action: Annotated[
         str | None, typer.Option(metavar="ACTION", help="Only this action, or a group of them such as alert.")
     ] = None,
-    stream: StreamOption = None,
     since: FromOption = None,
-    until: ToOption = None,
     limit: LimitOption = 50,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
@@ -37,16 +33,8 @@ def audit(
 
     from storage.access import audit as log
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
-        found = log.query(
-            connection,
-            streams=None if stream is None else [stream],
-            actor=actor,
-            action=action,
-            since_ns=since,
-            until_ns=until,
-            limit=limit,
-        )
+    with config_and_database(config) as (_, database), database.read() as connection:
+        found = log.query(connection, log.AuditFilter(actor=actor, action=action, since_ns=since), limit)
     rows = [
         (
             show_second(one.created_ns),

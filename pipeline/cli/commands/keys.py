@@ -31,7 +31,6 @@ def create(
     expires: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="Time until it expires: 12h, 90d.")
     ] = None,
-    by: ByOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Create an API key and print it once; only its hash is stored.
@@ -50,7 +49,7 @@ def create(
     with config_and_database(config) as (loaded, database):
         require_known(loaded, request.streams, request.teams)
         with database.begin() as connection:
-            text, _ = create_key(connection, request, command_actor(by), now_ns)
+            text, _ = create_key(connection, request, command_actor(None), now_ns)
     print(text)
     print_note("keep it: it is not stored and cannot be shown again; send it as `Authorization: Bearer KEY`")
 

@@ -1,4 +1,4 @@
-"""The tables of the served API and dashboard: keys, sessions, the audit log, kept answers."""
+"""The tables of access: keys, sessions, the audit log, kept answers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _TABLES = ("api_keys", "web_sessions", "login_attempts", "audit_entries", "kept_
 
 
 def upgrade() -> None:
+    """Create the tables."""
     _keys()
     _sessions()
     _login_attempts()
@@ -24,6 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Drop the tables."""
     for table in reversed(_TABLES):
         op.drop_table(table)
 

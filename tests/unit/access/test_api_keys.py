@@ -20,7 +20,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.secret_text import hide_secrets
 from storage.access import audit, keys
-from storage.access.audit import Actor, ActorKind, Change
+from storage.access.audit import Actor, ActorKind, AuditFilter, Change
 from storage.sql.database import Database
 
 ADA = Actor("ada", ActorKind.COMMAND, address="host")
@@ -36,6 +36,10 @@ def made(database, now_ns=1, **given) -> str:
         return create_key(connection, KeyRequest(**{"name": "ci", "scope": Scope.READ} | given), ADA, now_ns)[
             0
         ]
+
+
+def query(connection, **which):
+    return audit.query(connection, AuditFilter(**which))
 
 
 def found(database, key: str, now_ns: int = 2):
@@ -104,7 +108,7 @@ def test_changes_of_keys_are_in_the_audit_log(database):
     made(database)
     with database.begin() as connection:
         revoke_key(connection, "ci", ADA, 5)
-        [revoked, created] = audit.query(connection, action="key")
+        [revoked, created] = query(connection, action="key")
     assert (created.action, created.actor, created.actor_kind, created.address) == (
         *("key.create", "ada", "command", "host"),
     )
@@ -116,11 +120,11 @@ def test_the_audit_log_hides_secrets_and_is_filtered(database):
     with database.begin() as connection:
         audit.add(connection, ADA, Change("alert.acknowledge", "a1", "plant", {"comment": f"used {key}"}), 7)
         audit.add(connection, Actor("bob", ActorKind.KEY), Change("silence.add", "s1", "web", {}), 8)
-        entries = audit.query(connection, streams=["plant"])
-        assert [one.object for one in audit.query(connection, actor="bob")] == ["s1"]
-        assert audit.query(connection, action="al") == []
-        assert [one.object for one in audit.query(connection, since_ns=8, until_ns=9)] == ["s1"]
-        assert len(audit.query(connection, before_id=entries[0].id)) == 1
+        entries = query(connection, streams=["plant"])
+        assert [one.object for one in query(connection, actor="bob")] == ["s1"]
+        assert query(connection, action="al") == []
+        assert [one.object for one in query(connection, since_ns=8, until_ns=9)] == ["s1"]
+        assert len(query(connection, before_id=entries[0].id)) == 1
         assert audit.prune(connection, 8, 100) == 2
     assert [one.object for one in entries] == ["a1"]
     assert key not in str(entries)
