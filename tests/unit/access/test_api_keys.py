@@ -181,9 +181,7 @@ def test_commands_create_list_and_revoke_keys_and_show_the_log(
             main()
         return int(end.value.code or 0), *capsys.readouterr()
 
-    code, key, note = run(
-        "keys", "create", "ci", "--scope", "operate", "--team", "east", "--for", "90d", "--by", "ada"
-    )
+    code, key, note = run("keys", "create", "ci", "--scope", "operate", "--team", "east", "--for", "90d")
     assert (code, "cannot be shown again" in note) == (0, True)
     key = key.strip()
     assert api_keys.is_key(key)
