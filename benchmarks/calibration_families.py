@@ -79,7 +79,14 @@ NETWORK_FAMILIES = frozenset({"lognormal"})
 
 
 def family_points(name: str, series: int, every_ns: int, seed: int = SEED) -> Points:
-    """Return ``ROWS`` rows of each of ``series`` series of a family."""
+    """Return ``ROWS`` rows of each series of a family.
+
+    Args:
+        name: Name of the family.
+        series: Number of series.
+        every_ns: Cadence.
+        seed: Seed of the values.
+    """
     n = ROWS
     day = np.sin(2 * np.pi * np.arange(n) * every_ns / DAY_NS)
     values = np.concatenate(
@@ -98,7 +105,14 @@ def alarm_starts(flag: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def measure(spec: DetectorSpec, name: str, series: int, every_ns: int) -> tuple[list[float], Counter[str]]:
-    """Return false alarms per 10,000 young and old rows, and alarms by cause."""
+    """Return false alarms per 10,000 young and old rows, and alarms by cause.
+
+    Args:
+        spec: The detector.
+        name: Name of the family.
+        series: Number of series.
+        every_ns: Cadence.
+    """
     verdicts: Verdicts = contract.run_batches(build(spec), family_points(name, series, every_ns))
     flag, cause = verdicts.flag.reshape(series, ROWS), verdicts.cause.reshape(series, ROWS)
     alarms = [(i, row) for i in range(series) for row in alarm_starts(flag[i])]

@@ -34,6 +34,7 @@ from pipeline.cli.commands import (
     series,
     serve,
     silences,
+    tune,
     worker,
 )
 from pipeline.cli.exit_codes import epilog
@@ -86,6 +87,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("train")(jobs.train)
 app.command("worker")(worker.worker)
 app.command("power")(power.power)
+app.command("tune")(tune.tune)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")

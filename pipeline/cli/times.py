@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import typer
 
 from pipeline.core.iso_times import show_time
 
-__all__ = ["parse_time", "show_second", "show_time"]
+__all__ = ["parse_span", "parse_time", "show_second", "show_time"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _RELATIVE = re.compile(r"-?((?:\d+(?:\.\d+)?[smhdw])+)(?: ago)?")
@@ -35,6 +36,19 @@ def parse_time(text: str) -> int:
             f"{text!r} is not a time; write 2025-01-31, 2025-01-31T12:00:00Z, or an age such as 2h or 7d"
         ) from None
     return _ns((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def parse_span(text: Any) -> timedelta:
+    """Return the length of a time such as ``36h`` or ``14d``."""
+    from pipeline.config.field_types import parse_duration
+
+    try:
+        span: timedelta = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from None
+    if not span:
+        raise typer.BadParameter(f"{text!r}: the span is empty")
+    return span
 
 
 def show_second(ns: int | None) -> str | None:

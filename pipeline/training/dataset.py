@@ -152,8 +152,8 @@ def from_history(
         )
     if not table.num_rows:
         return _empty(stream, tuple(channels))
-    names, first = _series(table)
-    columns = {name: _numbers(table, name) for name in ("time", *wanted)}
+    names, first = series_bounds(table)
+    columns = {name: column_numbers(table, name) for name in ("time", *wanted)}
     x = np.column_stack([columns[name] for name in values]).astype(np.float64, copy=False)
     points = Points(
         np.zeros(len(x), np.int32), columns["time"], x, columns["missed"].astype(np.int32), columns["every"]
@@ -350,7 +350,7 @@ def _empty(stream: str, channels: tuple[str, ...]) -> TrainingData:
     return _made(stream, channels, [], np.zeros(1, np.int64), points, flags, flags.copy(), [])
 
 
-def _series(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+def series_bounds(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
     """Return the names of the series and the row at which each begins, then the end."""
     column = table.column("series").unify_dictionaries().combine_chunks()
     code = column.indices.to_numpy()
@@ -359,7 +359,7 @@ def _series(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
     return names, np.r_[begin, len(code)].astype(np.int64)
 
 
-def _numbers(table: pa.Table, name: str) -> NDArray:
+def column_numbers(table: pa.Table, name: str) -> NDArray:
     """Return a column as NumPy; rows without the channel are NaN."""
     if name not in table.column_names:
         return np.full(table.num_rows, np.nan)
