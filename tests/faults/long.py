@@ -85,7 +85,8 @@ def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS)
                 yield stage.account()
             finally:
                 stage.close()
-            shutil.rmtree(stage.folder)
+            if not stage.figures.problems:
+                shutil.rmtree(stage.folder)
         topics.close()
 
 
@@ -166,10 +167,15 @@ def main() -> int:
             print(
                 f"{time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}: {figures.scenario}: "
                 f"{figures.kills} kills, {figures.freezes} freezes, {figures.anomalies} alerted anomalies, "
-                f"problems: {figures.problems or 'none'}",
+                f"scores differ by {figures.score_difference:.1e}, problems: {figures.problems or 'none'}",
                 file=sys.stderr,
             )
-    finally:
+    except BaseException:
+        print(f"the files of the last storm are kept in {folder}", file=sys.stderr)
+        raise
+    if any(figures.problems for figures in found):
+        print(f"the files of the storms with problems are kept in {folder}", file=sys.stderr)
+    else:
         shutil.rmtree(folder, ignore_errors=True)
     phases: Counter[str] = sum((figures.phases for figures in found), Counter())
     print(table(found))
@@ -192,6 +198,7 @@ def main() -> int:
                 "takeover_p95_s": round(at(takeovers, 0.95), 3),
                 "takeover_max_s": round(max(takeovers), 3),
                 "recoveries_s": recoveries,
+                "score_difference": max(figures.score_difference for figures in found),
                 "load": os.getloadavg(),
                 "seconds": round(time.monotonic() - began),
                 "problems": problems,

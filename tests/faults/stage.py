@@ -73,6 +73,7 @@ class Figures:
     untold: int = 0
     conflicting: int = 0
     anomalies: int = 0
+    score_difference: float = 0.0  # the largest, of a recorded point to that of a backfill
     takeovers: list[float] = field(default_factory=list)
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     troubles: Counter[str] = field(default_factory=Counter)
@@ -301,22 +302,13 @@ class Stage:
             some = both[both["_merge"] == side]
             self._problem(len(some), 0, name)
             if len(some):
-                self._describe_history(some)
+                partitions = some["series"].str.split("-").str[0]
+                print(some.groupby(partitions)["time"].agg(["count", "min", "max"]), file=sys.stderr)
         same = both[both["_merge"] == "both"]
         self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
-        self._problem(
-            int(((same["score"] - same["score_found"]).abs() > 1e-3).sum()), 0, "scores that differ"
-        )
-
-    def _describe_history(self, some: pd.DataFrame) -> None:
-        """Print where points differ, and the files of the history: the folder is deleted after the run."""
-        partitions = some["series"].str.split("-").str[0]
-        print(some.groupby(partitions)["time"].agg(["count", "min", "max"]), file=sys.stderr)
-        for path in sorted((self.folder / "history-live").rglob("*.parquet")):
-            print(path.relative_to(self.folder), path.stat().st_size, file=sys.stderr)
-        for member in self.members:
-            lines = [line for line in member.output().splitlines() if "history" in line or "snapshot" in line]
-            print(member.folder.name, *lines, sep="\n  ", file=sys.stderr)
+        differences = (same["score"] - same["score_found"]).abs()
+        self.figures.score_difference = float(differences.max())
+        self._problem(int((differences > 1e-3).sum()), 0, "scores that differ")
 
     def close(self) -> None:
         self._done.set()

@@ -148,11 +148,19 @@ class Diary:
         self._file.write(json.dumps({"event": event, "at": time.monotonic()} | fields) + "\n")
 
     def keep(self) -> None:
-        """Note takeovers (how long after the group's word the partition is ours) and fences."""
+        """Note takeovers (how long after the group's word the partition is ours), fences, and each file of the
+        recorded history that is written or deleted.
+        """
         from pipeline.engine.engine import Engine
         from pipeline.engine.ownership import Ownership
         from pipeline.sources.kafka.consumer import KafkaSource
+        from storage.history.segments import SegmentStore
 
+        def note(event: str) -> Callable[..., object]:
+            return lambda result, store, segment, *_: self.write(event, path=segment.path)
+
+        _around(SegmentStore, "write", after=note("segment written"))
+        _around(SegmentStore, "delete", after=note("segment deleted"))
         _around(
             KafkaSource,
             "poll",
