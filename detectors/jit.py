@@ -23,7 +23,7 @@ LOG10_2 = np.float32(0.30102999566398120)
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     shared: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FAST_MATH}
-    compiled: Callable[..., Any] = numba.njit(**shared, **options)(function)
+    compiled: Callable[..., Any] = numba.njit(**shared | options)(function)
     return compiled
 
 
@@ -31,6 +31,11 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` with numba and cache the machine code on disk."""
     # A function inherits _nrt from the function that calls it, unless it is set.
     return _compile(function, _nrt=True)
+
+
+def ordered_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` like ``kernel``, and keep the order of its sums; product and sum may be fused."""
+    return _compile(function, fastmath={"contract"}, _nrt=True)
 
 
 def row_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

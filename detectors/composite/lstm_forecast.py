@@ -16,6 +16,7 @@ from detectors.composite.tiers import Tier
 from detectors.forecasters import lstm_features
 from detectors.forecasters.per_group_lstm import GroupNetworks
 from detectors.forecasters.shared_lstm_numba import HIDDEN, FrozenLSTM
+from detectors.row_product import row_product
 from detectors.stages.ridge_readout import RidgeReadout
 from detectors.stages.robust_scale import COL_ANCHOR, MAX_ABS_DIFFERENCE
 
@@ -52,7 +53,7 @@ class LstmForecast:
         }
         inputs = lstm_features.advance(own, batch.slot, batch.x, batch.missed, self.lags)
         h = self._hidden(state, batch.slot, inputs.features)
-        h = h if self.rotation is None else h @ self.rotation
+        h = h if self.rotation is None else row_product(h, self.rotation)
         level = np.clip(np.nan_to_num(batch.z), -MAX_ABS_LEVEL_SCALES, MAX_ABS_LEVEL_SCALES)[:, None]
         phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
         expected = self.readout.run(state, batch, inputs.unit, phi, out)

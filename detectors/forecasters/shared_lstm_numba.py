@@ -21,6 +21,7 @@ from detectors import artifacts, weights
 from detectors.channel_batch import Floats, Ints
 from detectors.forecasters import lstm_features, per_group_lstm
 from detectors.jit import kernel, sigmoid, tanh
+from detectors.row_product import multiply_rows
 
 HIDDEN: Final = 64
 EXPERTS: Final = 3  # naive, seasonal, AR
@@ -79,8 +80,7 @@ class FrozenLSTM:
 
         ``inputs`` (N, F) and ``slot`` (N,) are those of the points. ``h`` and ``c`` (S, H) are changed in
         place. Each time step is one product over all series that have one, so that the cost of a point does
-        not depend on the number of series in a batch. Results differ by about 1e-7 with the composition of
-        the batch.
+        not depend on the number of series in a batch. Results do not depend on the composition of the batch.
         """
         return run_layer((self._weights, self._bias), inputs, slot, h, c)
 
@@ -162,7 +162,7 @@ def _recur(inputs, order, sizes, gates, state, out):  # type: ignore[no-untyped-
                 break
             for s in range(series):
                 seen[s, :features] = inputs[order[start + first + s]]
-            np.dot(seen[:series], weights, raw[:series])
+            multiply_rows(seen[:series], weights, raw[:series])
             for s in range(series):
                 _gates(seen, c[first + s], raw, bias, s, out[order[start + first + s]])
             start += sizes[t]

@@ -57,6 +57,7 @@ SCENARIOS = (
     Scenario("three members", 3, 6, 14, 4, {}),
     Scenario("two members, small batches", 2, 3, 12, 2, {"engine": {"max_batch": 20}}),
     Scenario("two members, rare snapshots", 2, 3, 12, 2, {"storage": {"snapshot_every": "10s"}}),
+    Scenario("two members, tier standard", 2, 3, 12, 4, {"detector": "standard"}),
 )
 
 

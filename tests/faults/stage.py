@@ -308,7 +308,7 @@ class Stage:
         self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
         differences = (same["score"] - same["score_found"]).abs()
         self.figures.score_difference = float(differences.max())
-        self._problem(int((differences > 1e-3).sum()), 0, "scores that differ")
+        self._problem(int((differences > 0).sum()), 0, "scores that differ")
 
     def close(self) -> None:
         self._done.set()
