@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, and_, case, delete, func, select
 from storage.alerting import outbox
 from storage.alerting.states import AlertKind, AlertState, MemberState, Urgency
 from storage.sql.column_types import insert
-from storage.sql.statements import id_begins_with, in_parts, where_given
+from storage.sql.statements import id_begins_with, in_parts, page_of, where_given
 from storage.tables.alerting import AlertBudgetRow, AlertMemberRow, AlertQueueRow, AlertRow
 
 MAX_ALERTS_OF_A_PREFIX = 6
@@ -246,14 +246,21 @@ def query(
     stream: str | None = None,
     states: Collection[AlertState] | None = None,
     since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, UUID] | None = None,
     limit: int | None = None,
 ) -> list[AlertRecord]:
-    """Return alerts, the newest first; filters that are None do not apply."""
+    """Return alerts, the newest first; filters that are None do not apply.
+
+    ``after`` is (created, id) of the last alert of the page before.
+    """
+    order = ((AlertRow.created_ns, True), (AlertRow.alert_id, False))
     statement = where_given(
-        select(*_ALERT_COLUMNS).order_by(AlertRow.created_ns.desc(), AlertRow.alert_id).limit(limit),
+        page_of(select(*_ALERT_COLUMNS), order, after, limit),
         (stream, AlertRow.stream == stream),
         (states, AlertRow.state.in_(states or ())),
         (since_ns, AlertRow.created_ns >= (since_ns or 0)),
+        (until_ns, AlertRow.created_ns < (until_ns or 0)),
     )
     return _alerts(connection, statement)
 

@@ -12,8 +12,14 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, func, select
 
 from storage.alerting.states import DeliveryState
-from storage.sql.statements import id_begins_with, in_parts, where_given
-from storage.tables.alerting import DeliveryAttemptRow, DeliveryQueueRow, DeliveryRow, NotificationRow
+from storage.sql.statements import id_begins_with, in_parts, page_of, where_given
+from storage.tables.alerting import (
+    AlertRow,
+    DeliveryAttemptRow,
+    DeliveryQueueRow,
+    DeliveryRow,
+    NotificationRow,
+)
 
 MAX_DELIVERIES_OF_A_PREFIX = 6
 
@@ -67,18 +73,27 @@ def query(
     endpoint: str | None = None,
     state: str | None = None,
     alert_id: UUID | None = None,
+    stream: str | None = None,
     since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, int, str, UUID] | None = None,
     limit: int | None = None,
 ) -> list[Delivery]:
-    """Return deliveries, the newest first; filters that are None do not apply."""
+    """Return deliveries, the newest first; filters that are None do not apply.
+
+    ``after`` is (created, sequence, endpoint, id) of the last delivery of the page before.
+    """
+    row = DeliveryRow
+    order = ((row.created_ns, True), (row.sequence, True), (row.endpoint, False), (row.id, False))
+    of_stream = select(AlertRow.alert_id).where(AlertRow.stream == stream)
     statement = where_given(
-        select(*_DELIVERY_COLUMNS)
-        .order_by(DeliveryRow.created_ns.desc(), DeliveryRow.sequence.desc(), DeliveryRow.endpoint)
-        .limit(limit),
+        page_of(select(*_DELIVERY_COLUMNS), order, after, limit),
+        (stream, row.alert_id.in_(of_stream)),
         (endpoint, DeliveryRow.endpoint == endpoint),
         (state, DeliveryRow.state == state),
         (alert_id, DeliveryRow.alert_id == alert_id),
         (since_ns, DeliveryRow.created_ns >= (since_ns or 0)),
+        (until_ns, DeliveryRow.created_ns < (until_ns or 0)),
     )
     return [Delivery(*row) for row in connection.execute(statement)]
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from pipeline.core.errors import InputError
 from storage.sql.column_types import insert
+from storage.sql.statements import page_of, where_given
 from storage.tables.models import JobRow
 
 #: Attempts before a job fails.
@@ -338,6 +339,9 @@ def query(
     stream: str | None = None,
     kind: str | None = None,
     states: Sequence[str] | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, int] | None = None,
     limit: int | None = None,
 ) -> list[Job]:
     """Return jobs, the newest first.
@@ -347,15 +351,19 @@ def query(
         stream: only jobs of this stream.
         kind: only jobs of this ``TaskKind``.
         states: only jobs in these states.
+        since_ns: only jobs that were created at this time or later.
+        until_ns: only jobs that were created before this time.
+        after: (created, id) of the last job of the page before.
         limit: maximum number of jobs.
     """
-    statement = select(*_COLUMNS).order_by(JobRow.created_ns.desc(), JobRow.id.desc()).limit(limit)
-    if stream is not None:
-        statement = statement.where(JobRow.stream == stream)
-    if kind is not None:
-        statement = statement.where(JobRow.kind == kind)
-    if states is not None:
-        statement = statement.where(JobRow.state.in_(list(states)))
+    statement = where_given(
+        page_of(select(*_COLUMNS), ((JobRow.created_ns, True), (JobRow.id, True)), after, limit),
+        (stream, JobRow.stream == stream),
+        (kind, JobRow.kind == kind),
+        (states, JobRow.state.in_(states or ())),
+        (since_ns, JobRow.created_ns >= (since_ns or 0)),
+        (until_ns, JobRow.created_ns < (until_ns or 0)),
+    )
     return [Job(*row) for row in connection.execute(statement)]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from pipeline.core.errors import ForewatchError, InputError
 from storage.sql.column_types import insert
+from storage.sql.statements import page_of, where_given
 from storage.tables.models import ModelRow, PromotionRow
 from storage.tables.stream import AnomalyRow
 
@@ -120,7 +121,14 @@ def get(connection: Connection, prefix: str, stream: str | None = None) -> Model
 
 
 def query(
-    connection: Connection, *, stream: str | None = None, state: str | None = None, limit: int | None = None
+    connection: Connection,
+    *,
+    stream: str | None = None,
+    state: str | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, str] | None = None,
+    limit: int | None = None,
 ) -> list[ModelVersion]:
     """Return versions, the newest first.
 
@@ -128,13 +136,19 @@ def query(
         connection: a connection.
         stream: only versions of this stream.
         state: only versions in this ``ModelState``.
+        since_ns: only versions that were made at this time or later.
+        until_ns: only versions that were made before this time.
+        after: (created, version) of the last one of the page before.
         limit: maximum number of versions.
     """
-    statement = select(*_COLUMNS).order_by(ModelRow.created_ns.desc(), ModelRow.version).limit(limit)
-    if stream is not None:
-        statement = statement.where(ModelRow.stream == stream)
-    if state is not None:
-        statement = statement.where(ModelRow.state == state)
+    order = ((ModelRow.created_ns, True), (ModelRow.version, False))
+    statement = where_given(
+        page_of(select(*_COLUMNS), order, after, limit),
+        (stream, ModelRow.stream == stream),
+        (state, ModelRow.state == state),
+        (since_ns, ModelRow.created_ns >= (since_ns or 0)),
+        (until_ns, ModelRow.created_ns < (until_ns or 0)),
+    )
     return [ModelVersion(*row) for row in connection.execute(statement)]
 
 
@@ -178,16 +192,27 @@ def current_champion(connection: Connection, stream: str) -> Promotion:
 
 
 def promotions(
-    connection: Connection, stream: str | None = None, limit: int | None = None
+    connection: Connection,
+    stream: str | None = None,
+    limit: int | None = None,
+    *,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, str, int] | None = None,
 ) -> list[Promotion]:
-    """Return changes of champions, the newest first."""
-    statement = select(*_CHANGES).order_by(PromotionRow.id.desc()).limit(limit)
-    return [
-        Promotion(*row)
-        for row in connection.execute(
-            statement if stream is None else statement.where(PromotionRow.stream == stream)
-        )
-    ]
+    """Return changes of champions, the newest first.
+
+    ``after`` is (created, stream, sequence) of the last one of the page before.
+    """
+    row = PromotionRow
+    order = ((row.created_ns, True), (row.stream, False), (row.sequence, True))
+    statement = where_given(
+        page_of(select(*_CHANGES), order, after, limit),
+        (stream, row.stream == stream),
+        (since_ns, row.created_ns >= (since_ns or 0)),
+        (until_ns, row.created_ns < (until_ns or 0)),
+    )
+    return [Promotion(*found) for found in connection.execute(statement)]
 
 
 def record_promotion(

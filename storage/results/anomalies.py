@@ -9,13 +9,14 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, and_, delete, or_, select
+from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
+from storage.sql.statements import page_of
 from storage.tables.stream import AnomalyRow
 
 _AT_ONCE = 500  # ids in one IN list
@@ -68,7 +69,8 @@ def query(
     overlap the time range [since_ns, until_ns) are returned. ``after`` is (start, id) of the last anomaly of
     the page before.
     """
-    statement = _select().order_by(AnomalyRow.start_ns.desc(), AnomalyRow.id)
+    order = ((AnomalyRow.start_ns, True), (AnomalyRow.id, False))
+    statement = page_of(_select(), order, after, limit)
     if stream is not None:
         statement = statement.where(AnomalyRow.stream == stream)
     if series is not None:
@@ -86,11 +88,7 @@ def query(
         statement = statement.where(AnomalyRow.end_ns >= since_ns)
     if until_ns is not None:
         statement = statement.where(AnomalyRow.start_ns < until_ns)
-    if after is not None:
-        start_ns, last = after
-        later = and_(AnomalyRow.start_ns == start_ns, AnomalyRow.id > last)
-        statement = statement.where(or_(AnomalyRow.start_ns < start_ns, later))
-    return [_anomaly(row) for row in connection.execute(statement.limit(limit))]
+    return [_anomaly(row) for row in connection.execute(statement)]
 
 
 def get(connection: Connection, prefix: str) -> Anomaly:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import DeadLetter, Partition
+from storage.sql.statements import page_of
 from storage.tables.stream import DeadLetterRow
 
 
@@ -42,10 +43,15 @@ def query(
     replayed: bool | None = None,
     since_ns: int | None = None,
     until_ns: int | None = None,
+    after: tuple[int] | None = None,
     limit: int | None = None,
 ) -> list[Kept]:
-    """Return dead letters, newest first; the time range is that of their arrival."""
-    statement = select(*DeadLetterRow.__table__.columns).order_by(DeadLetterRow.id.desc()).limit(limit)
+    """Return dead letters, newest first; the time range is that of their arrival.
+
+    ``after`` is the id of the last one of the page before.
+    """
+    columns = DeadLetterRow.__table__.columns
+    statement = page_of(select(*columns), ((DeadLetterRow.id, True),), after, limit)
     if stream is not None:
         statement = statement.where(DeadLetterRow.stream == stream)
     if reason is not None:

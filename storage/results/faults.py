@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.sql.column_types import insert
+from storage.sql.statements import page_of
 from storage.tables.stream import FaultRow
 
 _WHOLE_STREAM = Partition("", -1)
@@ -98,20 +99,25 @@ def query(
     stream: str | None = None,
     open_only: bool = False,
     since_ns: int | None = None,
+    until_ns: int | None = None,
+    after: tuple[int, str, str, str, int, str] | None = None,
     limit: int | None = None,
 ) -> list[Fault]:
-    """Return faults by start, newest first."""
-    statement = (
-        select(*FaultRow.__table__.columns)
-        .order_by(FaultRow.started_ns.desc(), FaultRow.id.desc())
-        .limit(limit)
-    )
+    """Return faults by start, newest first.
+
+    ``after`` is (start, stream, kind, topic, partition, owner) of the last one of the page before.
+    """
+    by_start = ((FaultRow.started_ns, True), (FaultRow.stream, False), (FaultRow.kind, False))
+    place = ((FaultRow.topic, False), (FaultRow.partition, False), (FaultRow.owner, False))
+    statement = page_of(select(*FaultRow.__table__.columns), (*by_start, *place), after, limit)
     if stream is not None:
         statement = statement.where(FaultRow.stream == stream)
     if open_only:
         statement = statement.where(FaultRow.ended_ns.is_(None))
     if since_ns is not None:
         statement = statement.where(FaultRow.started_ns >= since_ns)
+    if until_ns is not None:
+        statement = statement.where(FaultRow.started_ns < until_ns)
     return [_fault(row) for row in connection.execute(statement)]
 
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, Select, and_, false, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 MAX_VALUES_PER_IN_LIST = 500
+
+#: Columns of an order; a True beside a column means descending.
+Order = Sequence[tuple[InstrumentedAttribute[Any], bool]]
 
 
 def where_given(statement: Select[Any], *filters: tuple[Any, ColumnElement[bool]]) -> Select[Any]:
     """Add the conditions of (value, condition) whose value is not None."""
     return statement.where(*(condition for value, condition in filters if value is not None))
+
+
+def page_of(
+    statement: Select[Any], order: Order, after: Sequence[Any] | None, limit: int | None
+) -> Select[Any]:
+    """Return the rows that follow ``after`` in an order, up to ``limit``.
+
+    Rows that are inserted meanwhile neither shift a page nor repeat a row.
+
+    Args:
+        statement: the statement without an order.
+        order: columns that together are unique.
+        after: values of these columns in the last row of the page before; None: the first page.
+        limit: maximum number of rows.
+    """
+    if after is not None:
+        later: ColumnElement[bool] = false()
+        for (column, descending), value in reversed(list(zip(order, after, strict=True))):
+            beyond = column < value if descending else column > value
+            later = or_(beyond, and_(column == value, later))
+        statement = statement.where(later)
+    return statement.order_by(*(c.desc() if descending else c for c, descending in order)).limit(limit)
 
 
 def id_begins_with(column: InstrumentedAttribute[UUID], digits: str) -> ColumnElement[bool]:
