@@ -8,13 +8,33 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from pipeline.api.context import ApiContext
+from pipeline.api.events import ChangeMonitor
 from pipeline.api.problems import Problem, add_problem_handlers, describe_problems
 from pipeline.api.request_limits import RequestLimits
-from pipeline.api.routes import alerts, anomalies, operations, series, training
+from pipeline.api.routes import (
+    alerts,
+    anomalies,
+    chart,
+    dead_letters,
+    deliveries,
+    endpoints,
+    fleet,
+    incidents,
+    live_events,
+    operations,
+    series,
+    silences,
+    training,
+    tryout,
+)
 from pipeline.config.schema import Config
 from storage.sql.database import Database
 
 PREFIX = "/api/v1"
+_ROUTES = (
+    *(fleet, operations, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
+    *(endpoints, silences, training, tryout, live_events),
+)
 _DESCRIPTION = (
     "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "
     "`application/problem+json` and say what to do. "
@@ -41,6 +61,7 @@ def create_app(config: Config, database: Database) -> FastAPI:
     """
     app = build_app()
     app.state.context = ApiContext(config, database)
+    app.state.monitor = ChangeMonitor(database)
     return app
 
 
@@ -54,7 +75,7 @@ def build_app() -> FastAPI:
         redoc_url=None,
         responses={status: {"model": Problem} for status in (404, 409, 413, 422, 503)},
     )
-    for module in (operations, series, anomalies, alerts, training):
+    for module in _ROUTES:
         app.include_router(module.router)
     add_problem_handlers(app)
     app.add_middleware(RequestLimits)

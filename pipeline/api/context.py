@@ -1,14 +1,18 @@
-"""Config and database of a request, and conversions of its parameters."""
+"""Config and database of a request, and what all lists have in common."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+import math
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +21,58 @@ from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import InputError
 from pipeline.core.timestamps import END_NS
+from storage.history.history import HistoryReader
 from storage.sql.database import Database
+from storage.sql.statements import Bounds
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+
+_BAD_CURSOR = "cursor: take the value of `next_cursor` of the page before, unchanged"
+
+
+class AnswerCache:
+    """Answers that all pages share."""
+
+    def __init__(self, most: int) -> None:
+        """Keep at most ``most`` answers."""
+        self._lock = threading.Lock()
+        self._most = most
+        self._answers: dict[str, tuple[float, Any]] = {}
+
+    def get(self, key: str, make: Callable[[], Any], seconds: float = math.inf) -> Any:
+        """Return an answer; it is made once for all who wait for it.
+
+        Args:
+            key: name of the answer.
+            make: makes it.
+            seconds: greatest age of the answer.
+        """
+        with self._lock:
+            found = self._answers.get(key)
+            if found is None or time.monotonic() - found[0] > seconds:
+                if len(self._answers) >= self._most:
+                    self._answers.clear()
+                found = self._answers[key] = (time.monotonic(), make())
+            return found[1]
+
+
+@dataclass(slots=True)
+class Meter:
+    """Rate of a counter between two readings that are at least a second apart."""
+
+    count: int | None = None
+    at: float = 0.0
+    rate: float | None = None
+
+    def update(self, count: int, now: float) -> float | None:
+        """Return the count per second since the last reading; None after the first one."""
+        if self.count is None or count < self.count:
+            self.count, self.at, self.rate = count, now, None
+        elif now - self.at >= 1.0:
+            self.rate = (count - self.count) / (now - self.at)
+            self.count, self.at = count, now
+        return self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +81,14 @@ class ApiContext:
 
     config: Config
     database: Database
+    answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
+    segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
+    records_meter: Meter = field(default_factory=Meter)
+
+    @property
+    def history(self) -> HistoryReader:
+        """Reader of the recorded history."""
+        return HistoryReader(self.config.history_path)
 
 
 def _context(request: Request) -> ApiContext:
@@ -38,25 +101,49 @@ Name = Annotated[str, Field(max_length=500)]
 SeriesName = Annotated[str, Field(max_length=10_000)]
 
 
-class Filter(BaseModel):
-    """Query parameters of a list; a parameter that does not exist is an error."""
+class Page(BaseModel, Generic[Item]):
+    """Part of a list; ``next_cursor`` is null on the last one."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class ListFilter(BaseModel):
+    """Query of every list; an unknown parameter is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(50, ge=1, le=500, description="largest number of rows")
-
-
-class StreamFilter(Filter):
-    """Rows of one stream or of all."""
-
     stream: Name | None = Field(None, description="only this stream")
-
-
-class TimeFilter(StreamFilter):
-    """Rows of one stream in a time range."""
-
     since: datetime | None = Field(None, alias="from", description="earliest time")
     until: datetime | None = Field(None, alias="to", description="latest time, exclusive")
+    limit: int = Field(50, ge=1, le=500, description="largest number of rows")
+    cursor: str | None = Field(None, max_length=2000, description="next_cursor of the page before")
+
+    def bounds(self, *types: type) -> Bounds:
+        """Return the part of a list to read, with one row more than the page.
+
+        Args:
+            types: types of the parts of the cursor: int, str or UUID.
+
+        Raises:
+            InputError: a time or the cursor cannot be used.
+        """
+        after = None if self.cursor is None else decode_cursor(self.cursor, types)
+        return Bounds(self.stream, to_ns(self.since), to_ns(self.until), after, self.limit + 1)
+
+    def page(
+        self, found: Sequence[Row], show: Callable[[Row], Item], key: Callable[[Row], tuple[Any, ...]]
+    ) -> Page[Item]:
+        """Return the page of the rows that were found with ``bounds``.
+
+        Args:
+            found: the rows.
+            show: returns the item of a row.
+            key: returns the parts of the cursor of a row.
+        """
+        shown = found[: self.limit]
+        more = encode_cursor(*key(shown[-1])) if len(found) > self.limit else None
+        return Page(items=[show(one) for one in shown], next_cursor=more)
 
 
 def to_ns(when: datetime | None) -> int | None:
@@ -97,19 +184,40 @@ def encode_cursor(*parts: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([str(part) for part in parts]).encode()).decode()
 
 
-def decode_cursor(text: str, count: int) -> list[str]:
+def decode_cursor(text: str, types: Sequence[type]) -> tuple[Any, ...]:
     """Return the parts of a cursor.
+
+    Args:
+        text: the cursor.
+        types: types of its parts: int, str or UUID.
 
     Raises:
         InputError: The text is not a cursor.
     """
     try:
         parts = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
-    except (ValueError, binascii.Error):
-        parts = None
-    if not isinstance(parts, list) or len(parts) != count or not all(isinstance(p, str) for p in parts):
-        raise InputError("cursor: take the value of `next_cursor` of the page before, unchanged")
-    return parts
+        if len(parts) != len(types) or not all(isinstance(part, str) for part in parts):
+            raise InputError(_BAD_CURSOR)
+        found = tuple(kind(part) for kind, part in zip(types, parts, strict=True))
+    except (ValueError, TypeError, binascii.Error):
+        raise InputError(_BAD_CURSOR) from None
+    if any(isinstance(part, int) and abs(part) >= 1 << 63 for part in found):
+        raise InputError(_BAD_CURSOR)
+    if any(isinstance(part, str) and "\0" in part for part in found):
+        raise InputError(_BAD_CURSOR)
+    return found
+
+
+def as_uuid(text: str, what: str) -> UUID:
+    """Return an id.
+
+    Raises:
+        InputError: The text is no id.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InputError(f"there is no {what} {text}") from None
 
 
 def require_stream(config: Config, name: str) -> None:

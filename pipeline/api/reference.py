@@ -55,7 +55,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
             meaning = one.get("description", "")
             yield f"| `{one['name']}` | {_type(schema)} | {meaning}{default}{needed} |\n"
     if body := operation.get("requestBody"):
-        yield f"\nBody: {_type(body['content']['application/json']['schema'])}.\n"
+        [(media_type, content)] = body["content"].items()
+        kind = "" if media_type == "application/json" else f" (`{media_type}`)"
+        yield f"\nBody: {_type(content['schema'])}{kind}.\n"
     good = next(response for status, response in operation["responses"].items() if int(status) < 400)
     for content in good.get("content", {}).items():
         if "schema" in content[1]:

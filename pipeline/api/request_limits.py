@@ -5,8 +5,11 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.api.problems import problem
+from pipeline.services.try_file import MAX_FILE_BYTES
 
 MAX_BODY_BYTES = 64 << 10
+#: End of a path whose body is a file, and the limit of the file.
+_FILE_LIMITS_BYTES = {"/try": MAX_FILE_BYTES}
 
 
 class RequestLimits:
@@ -25,14 +28,17 @@ class RequestLimits:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
+        limit = next(
+            (n for end, n in _FILE_LIMITS_BYTES.items() if scope["path"].endswith(end)), MAX_BODY_BYTES
+        )
         messages: list[Message] = []
         size, more = 0, True
         while more:
             message = await receive()
             messages.append(message)
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                detail = f"the body is larger than {MAX_BODY_BYTES} bytes; send less"
+            if size > limit:
+                detail = f"the body is larger than {limit} bytes; send less"
                 await problem(413, "The request is too large", detail)(scope, receive, send)
                 return
             more = message.get("more_body", False)

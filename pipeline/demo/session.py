@@ -18,12 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.api.server import dashboard_server
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.browser import open_page
-from pipeline.dashboard.server import dashboard_server
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.model_reporter import ModelReporter
 from pipeline.demo.setting import write_config

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, and_, case, delete, func, select
 from storage.alerting import outbox
 from storage.alerting.states import AlertKind, AlertState, MemberState, Urgency
 from storage.sql.column_types import insert
-from storage.sql.statements import id_begins_with, in_parts, page_of, where_given
+from storage.sql.statements import Bounds, id_begins_with, in_parts, page_of, where_given
 from storage.tables.alerting import AlertBudgetRow, AlertMemberRow, AlertQueueRow, AlertRow
 
 MAX_ALERTS_OF_A_PREFIX = 6
@@ -246,21 +246,23 @@ def query(
     stream: str | None = None,
     states: Collection[AlertState] | None = None,
     since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, UUID] | None = None,
     limit: int | None = None,
 ) -> list[AlertRecord]:
-    """Return alerts, the newest first; filters that are None do not apply.
+    """Return alerts, the newest first; filters that are None do not apply."""
+    return page(connection, Bounds(stream, since_ns, limit=limit), states)
 
-    ``after`` is (created, id) of the last alert of the page before.
-    """
+
+def page(
+    connection: Connection, bounds: Bounds, states: Collection[AlertState] | None = None
+) -> list[AlertRecord]:
+    """Return a part of the alerts; ``bounds.after`` is (created, id)."""
     order = ((AlertRow.created_ns, True), (AlertRow.alert_id, False))
     statement = where_given(
-        page_of(select(*_ALERT_COLUMNS), order, after, limit),
-        (stream, AlertRow.stream == stream),
+        page_of(select(*_ALERT_COLUMNS), order, bounds.after, bounds.limit),
+        (bounds.stream, AlertRow.stream == bounds.stream),
         (states, AlertRow.state.in_(states or ())),
-        (since_ns, AlertRow.created_ns >= (since_ns or 0)),
-        (until_ns, AlertRow.created_ns < (until_ns or 0)),
+        (bounds.since_ns, AlertRow.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, AlertRow.created_ns < (bounds.until_ns or 0)),
     )
     return _alerts(connection, statement)
 

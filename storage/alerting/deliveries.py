@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, func, select
 
 from storage.alerting.states import DeliveryState
-from storage.sql.statements import id_begins_with, in_parts, page_of, where_given
+from storage.sql.statements import Bounds, id_begins_with, in_parts, page_of, where_given
 from storage.tables.alerting import (
     AlertRow,
     DeliveryAttemptRow,
@@ -73,29 +73,44 @@ def query(
     endpoint: str | None = None,
     state: str | None = None,
     alert_id: UUID | None = None,
-    stream: str | None = None,
     since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, int, str, UUID] | None = None,
     limit: int | None = None,
 ) -> list[Delivery]:
-    """Return deliveries, the newest first; filters that are None do not apply.
+    """Return deliveries, the newest first; filters that are None do not apply."""
+    bounds = Bounds(since_ns=since_ns, limit=limit)
+    return page(connection, bounds, endpoint=endpoint, state=state, alert_id=alert_id)
 
-    ``after`` is (created, sequence, endpoint, id) of the last delivery of the page before.
+
+def page(
+    connection: Connection,
+    bounds: Bounds,
+    *,
+    endpoint: str | None = None,
+    state: str | None = None,
+    alert_id: UUID | None = None,
+) -> list[Delivery]:
+    """Return a part of the deliveries, the newest first.
+
+    Args:
+        connection: a connection.
+        bounds: the part; ``after`` is (created, sequence, endpoint, id).
+        endpoint: only deliveries to this endpoint.
+        state: only deliveries in this ``DeliveryState``.
+        alert_id: only deliveries of this alert.
     """
     row = DeliveryRow
     order = ((row.created_ns, True), (row.sequence, True), (row.endpoint, False), (row.id, False))
-    of_stream = select(AlertRow.alert_id).where(AlertRow.stream == stream)
+    of_stream = select(AlertRow.alert_id).where(AlertRow.stream == bounds.stream)
     statement = where_given(
-        page_of(select(*_DELIVERY_COLUMNS), order, after, limit),
-        (stream, row.alert_id.in_(of_stream)),
-        (endpoint, DeliveryRow.endpoint == endpoint),
-        (state, DeliveryRow.state == state),
-        (alert_id, DeliveryRow.alert_id == alert_id),
-        (since_ns, DeliveryRow.created_ns >= (since_ns or 0)),
-        (until_ns, DeliveryRow.created_ns < (until_ns or 0)),
+        page_of(select(*_DELIVERY_COLUMNS), order, bounds.after, bounds.limit),
+        (bounds.stream, row.alert_id.in_(of_stream)),
+        (endpoint, row.endpoint == endpoint),
+        (state, row.state == state),
+        (alert_id, row.alert_id == alert_id),
+        (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, row.created_ns < (bounds.until_ns or 0)),
     )
-    return [Delivery(*row) for row in connection.execute(statement)]
+    return [Delivery(*found) for found in connection.execute(statement)]
 
 
 def with_prefix(connection: Connection, digits: str) -> list[Delivery]:

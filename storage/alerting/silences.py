@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from storage.sql.statements import id_begins_with, page_of, where_given
+from storage.sql.statements import Bounds, id_begins_with, page_of, where_given
 from storage.tables.alerting import SilenceRow
 
 
@@ -47,32 +47,27 @@ def in_force(connection: Connection, stream: str, now_ns: int) -> list[ManualSil
 
 
 def query(
-    connection: Connection,
-    *,
-    stream: str | None = None,
-    now_ns: int | None = None,
-    since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, UUID] | None = None,
-    limit: int | None = None,
+    connection: Connection, *, now_ns: int | None = None, limit: int | None = None
 ) -> list[ManualSilence]:
-    """Return silences by their end, the latest first.
+    """Return silences by their end, the latest first; with ``now_ns`` only those that have not ended."""
+    return page(connection, Bounds(limit=limit), now_ns)
+
+
+def page(connection: Connection, bounds: Bounds, now_ns: int | None = None) -> list[ManualSilence]:
+    """Return a part of the silences, the latest end first.
 
     Args:
         connection: a connection.
-        stream: only silences of this stream or of all streams.
+        bounds: the part; the range is that of silences that overlap it, ``after`` is (end, id).
         now_ns: only silences that have not ended then.
-        since_ns: only silences that end after this time.
-        until_ns: only silences that start before this time.
-        after: (end, id) of the last silence of the page before.
-        limit: maximum number of silences.
     """
+    order = ((SilenceRow.ends_ns, True), (SilenceRow.id, False))
     statement = where_given(
-        page_of(select(*_COLUMNS), ((SilenceRow.ends_ns, True), (SilenceRow.id, False)), after, limit),
-        (stream, or_(SilenceRow.stream == stream, SilenceRow.stream.is_(None))),
+        page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
+        (bounds.stream, or_(SilenceRow.stream == bounds.stream, SilenceRow.stream.is_(None))),
         (now_ns, SilenceRow.ends_ns > (now_ns or 0)),
-        (since_ns, SilenceRow.ends_ns > (since_ns or 0)),
-        (until_ns, SilenceRow.starts_ns < (until_ns or 0)),
+        (bounds.since_ns, SilenceRow.ends_ns > (bounds.since_ns or 0)),
+        (bounds.until_ns, SilenceRow.starts_ns < (bounds.until_ns or 0)),
     )
     return [ManualSilence(*row) for row in connection.execute(statement)]
 

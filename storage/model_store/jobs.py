@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from pipeline.core.errors import InputError
 from storage.sql.column_types import insert
-from storage.sql.statements import page_of, where_given
+from storage.sql.statements import Bounds, page_of, where_given
 from storage.tables.models import JobRow
 
 #: Attempts before a job fails.
@@ -339,9 +339,6 @@ def query(
     stream: str | None = None,
     kind: str | None = None,
     states: Sequence[str] | None = None,
-    since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, int] | None = None,
     limit: int | None = None,
 ) -> list[Job]:
     """Return jobs, the newest first.
@@ -351,18 +348,33 @@ def query(
         stream: only jobs of this stream.
         kind: only jobs of this ``TaskKind``.
         states: only jobs in these states.
-        since_ns: only jobs that were created at this time or later.
-        until_ns: only jobs that were created before this time.
-        after: (created, id) of the last job of the page before.
         limit: maximum number of jobs.
     """
+    return page(connection, Bounds(stream, limit=limit), kind, states)
+
+
+def page(
+    connection: Connection,
+    bounds: Bounds,
+    kind: str | None = None,
+    states: Sequence[str] | None = None,
+) -> list[Job]:
+    """Return a part of the jobs, the newest first.
+
+    Args:
+        connection: a connection.
+        bounds: the part; ``after`` is (created, id).
+        kind: only jobs of this ``TaskKind``.
+        states: only jobs in these states.
+    """
+    order = ((JobRow.created_ns, True), (JobRow.id, True))
     statement = where_given(
-        page_of(select(*_COLUMNS), ((JobRow.created_ns, True), (JobRow.id, True)), after, limit),
-        (stream, JobRow.stream == stream),
+        page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
+        (bounds.stream, JobRow.stream == bounds.stream),
         (kind, JobRow.kind == kind),
         (states, JobRow.state.in_(states or ())),
-        (since_ns, JobRow.created_ns >= (since_ns or 0)),
-        (until_ns, JobRow.created_ns < (until_ns or 0)),
+        (bounds.since_ns, JobRow.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, JobRow.created_ns < (bounds.until_ns or 0)),
     )
     return [Job(*row) for row in connection.execute(statement)]
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from pipeline.core.errors import ForewatchError, InputError
 from storage.sql.column_types import insert
-from storage.sql.statements import page_of, where_given
+from storage.sql.statements import Bounds, page_of, where_given
 from storage.tables.models import ModelRow, PromotionRow
 from storage.tables.stream import AnomalyRow
 
@@ -121,14 +121,7 @@ def get(connection: Connection, prefix: str, stream: str | None = None) -> Model
 
 
 def query(
-    connection: Connection,
-    *,
-    stream: str | None = None,
-    state: str | None = None,
-    since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, str] | None = None,
-    limit: int | None = None,
+    connection: Connection, *, stream: str | None = None, state: str | None = None, limit: int | None = None
 ) -> list[ModelVersion]:
     """Return versions, the newest first.
 
@@ -136,18 +129,20 @@ def query(
         connection: a connection.
         stream: only versions of this stream.
         state: only versions in this ``ModelState``.
-        since_ns: only versions that were made at this time or later.
-        until_ns: only versions that were made before this time.
-        after: (created, version) of the last one of the page before.
         limit: maximum number of versions.
     """
+    return page(connection, Bounds(stream, limit=limit), state)
+
+
+def page(connection: Connection, bounds: Bounds, state: str | None = None) -> list[ModelVersion]:
+    """Return a part of the versions; ``bounds.after`` is (created, version)."""
     order = ((ModelRow.created_ns, True), (ModelRow.version, False))
     statement = where_given(
-        page_of(select(*_COLUMNS), order, after, limit),
-        (stream, ModelRow.stream == stream),
+        page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
+        (bounds.stream, ModelRow.stream == bounds.stream),
         (state, ModelRow.state == state),
-        (since_ns, ModelRow.created_ns >= (since_ns or 0)),
-        (until_ns, ModelRow.created_ns < (until_ns or 0)),
+        (bounds.since_ns, ModelRow.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, ModelRow.created_ns < (bounds.until_ns or 0)),
     )
     return [ModelVersion(*row) for row in connection.execute(statement)]
 
@@ -192,25 +187,21 @@ def current_champion(connection: Connection, stream: str) -> Promotion:
 
 
 def promotions(
-    connection: Connection,
-    stream: str | None = None,
-    limit: int | None = None,
-    *,
-    since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, str, int] | None = None,
+    connection: Connection, stream: str | None = None, limit: int | None = None
 ) -> list[Promotion]:
-    """Return changes of champions, the newest first.
+    """Return changes of champions, the newest first."""
+    return page_of_promotions(connection, Bounds(stream, limit=limit))
 
-    ``after`` is (created, stream, sequence) of the last one of the page before.
-    """
+
+def page_of_promotions(connection: Connection, bounds: Bounds) -> list[Promotion]:
+    """Return a part of the changes; ``bounds.after`` is (created, stream, sequence)."""
     row = PromotionRow
     order = ((row.created_ns, True), (row.stream, False), (row.sequence, True))
     statement = where_given(
-        page_of(select(*_CHANGES), order, after, limit),
-        (stream, row.stream == stream),
-        (since_ns, row.created_ns >= (since_ns or 0)),
-        (until_ns, row.created_ns < (until_ns or 0)),
+        page_of(select(*_CHANGES), order, bounds.after, bounds.limit),
+        (bounds.stream, row.stream == bounds.stream),
+        (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, row.created_ns < (bounds.until_ns or 0)),
     )
     return [Promotion(*found) for found in connection.execute(statement)]
 

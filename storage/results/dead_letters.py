@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import DeadLetter, Partition
-from storage.sql.statements import page_of
+from storage.sql.statements import Bounds, page_of, where_given
 from storage.tables.stream import DeadLetterRow
 
 
@@ -43,28 +43,35 @@ def query(
     replayed: bool | None = None,
     since_ns: int | None = None,
     until_ns: int | None = None,
-    after: tuple[int] | None = None,
     limit: int | None = None,
 ) -> list[Kept]:
-    """Return dead letters, newest first; the time range is that of their arrival.
+    """Return dead letters, newest first; the time range is that of their arrival."""
+    bounds = Bounds(stream, since_ns, until_ns, limit=limit)
+    return page(connection, bounds, reason=reason, replayed=replayed)
 
-    ``after`` is the id of the last one of the page before.
+
+def page(
+    connection: Connection, bounds: Bounds, *, reason: str | None = None, replayed: bool | None = None
+) -> list[Kept]:
+    """Return a part of the dead letters, newest first.
+
+    Args:
+        connection: a connection.
+        bounds: the part; the range is that of their arrival, ``after`` is (id,).
+        reason: only those with this reason.
+        replayed: only those that were replayed, or were not.
     """
-    columns = DeadLetterRow.__table__.columns
-    statement = page_of(select(*columns), ((DeadLetterRow.id, True),), after, limit)
-    if stream is not None:
-        statement = statement.where(DeadLetterRow.stream == stream)
-    if reason is not None:
-        statement = statement.where(DeadLetterRow.reason == reason)
-    if replayed is not None:
-        statement = statement.where(
-            DeadLetterRow.replayed_ns.is_not(None) if replayed else DeadLetterRow.replayed_ns.is_(None)
-        )
-    if since_ns is not None:
-        statement = statement.where(DeadLetterRow.created_ns >= since_ns)
-    if until_ns is not None:
-        statement = statement.where(DeadLetterRow.created_ns < until_ns)
-    return [_from_row(row) for row in connection.execute(statement)]
+    row = DeadLetterRow
+    was_replayed = row.replayed_ns.is_not(None) if replayed else row.replayed_ns.is_(None)
+    statement = where_given(
+        page_of(select(*row.__table__.columns), ((row.id, True),), bounds.after, bounds.limit),
+        (bounds.stream, row.stream == bounds.stream),
+        (reason, row.reason == reason),
+        (replayed, was_replayed),
+        (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, row.created_ns < (bounds.until_ns or 0)),
+    )
+    return [_from_row(found) for found in connection.execute(statement)]
 
 
 def get(connection: Connection, id: int) -> Kept:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.sql.column_types import insert
-from storage.sql.statements import page_of
+from storage.sql.statements import Bounds, page_of, where_given
 from storage.tables.stream import FaultRow
 
 _WHOLE_STREAM = Partition("", -1)
@@ -99,26 +99,30 @@ def query(
     stream: str | None = None,
     open_only: bool = False,
     since_ns: int | None = None,
-    until_ns: int | None = None,
-    after: tuple[int, str, str, str, int, str] | None = None,
     limit: int | None = None,
 ) -> list[Fault]:
-    """Return faults by start, newest first.
+    """Return faults by start, newest first."""
+    return page(connection, Bounds(stream, since_ns, limit=limit), open_only=open_only)
 
-    ``after`` is (start, stream, kind, topic, partition, owner) of the last one of the page before.
-    """
+
+def page(connection: Connection, bounds: Bounds, *, open_only: bool = False) -> list[Fault]:
+    """Return a part of the faults; ``bounds.after`` is ``order_of`` a fault."""
     by_start = ((FaultRow.started_ns, True), (FaultRow.stream, False), (FaultRow.kind, False))
     place = ((FaultRow.topic, False), (FaultRow.partition, False), (FaultRow.owner, False))
-    statement = page_of(select(*FaultRow.__table__.columns), (*by_start, *place), after, limit)
-    if stream is not None:
-        statement = statement.where(FaultRow.stream == stream)
-    if open_only:
-        statement = statement.where(FaultRow.ended_ns.is_(None))
-    if since_ns is not None:
-        statement = statement.where(FaultRow.started_ns >= since_ns)
-    if until_ns is not None:
-        statement = statement.where(FaultRow.started_ns < until_ns)
+    statement = where_given(
+        page_of(select(*FaultRow.__table__.columns), (*by_start, *place), bounds.after, bounds.limit),
+        (bounds.stream, FaultRow.stream == bounds.stream),
+        (open_only or None, FaultRow.ended_ns.is_(None)),
+        (bounds.since_ns, FaultRow.started_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, FaultRow.started_ns < (bounds.until_ns or 0)),
+    )
     return [_fault(row) for row in connection.execute(statement)]
+
+
+def order_of(fault: Fault) -> tuple[int, str, str, str, int, str]:
+    """Return the place of a fault in the order of ``query``."""
+    topic, number = fault.partition or _WHOLE_STREAM
+    return fault.started_ns, fault.stream, fault.kind.value, topic, number, fault.owner
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, false, or_
@@ -13,6 +13,16 @@ MAX_VALUES_PER_IN_LIST = 500
 
 #: Columns of an order; a True beside a column means descending.
 Order = Sequence[tuple[InstrumentedAttribute[Any], bool]]
+
+
+class Bounds(NamedTuple):
+    """Part of a list; None: no bound."""
+
+    stream: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None  # exclusive
+    after: Sequence[Any] | None = None  # columns of the order in the last row of the page before
+    limit: int | None = None
 
 
 def where_given(statement: Select[Any], *filters: tuple[Any, ColumnElement[bool]]) -> Select[Any]:
@@ -30,7 +40,7 @@ def page_of(
     Args:
         statement: the statement without an order.
         order: columns that together are unique.
-        after: values of these columns in the last row of the page before; None: the first page.
+        after: values of these columns in the last row of the page before.
         limit: maximum number of rows.
     """
     if after is not None:

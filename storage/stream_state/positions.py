@@ -220,6 +220,13 @@ def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
     return [_position(row) for row in connection.execute(statement)]
 
 
+def owners(connection: Connection) -> dict[tuple[str, str, int], tuple[str, int]]:
+    """Return the owner of each (stream, topic, partition), and the time of its last commit in ns."""
+    row = PositionRow
+    found = connection.execute(select(row.stream, row.topic, row.partition, row.owner, row.updated_ns))
+    return {(one.stream, one.topic, one.partition): (one.owner, one.updated_ns) for one in found}
+
+
 def _with_unlocked_row(database: Database, stream: str, partition: Partition, action: Callable[[], T]) -> T:
     for _ in range(MAX_LOCK_ATTEMPTS):
         try:

@@ -109,6 +109,13 @@ def load(connection: Connection, stream: str, partition: Partition) -> Snapshot 
     return Snapshot(row.snapshot_offset, row.state_version, meta, row.created_ns, row.size_bytes, pages)
 
 
+def sizes(connection: Connection) -> dict[tuple[str, str, int], int]:
+    """Return the bytes of the snapshot of each (stream, topic, partition)."""
+    row = SnapshotRow
+    found = connection.execute(select(row.stream, row.topic, row.partition, row.size_bytes))
+    return {(one.stream, one.topic, one.partition): one.size_bytes for one in found}
+
+
 def exists(connection: Connection, stream: str, partition: Partition) -> bool:
     """Return True if there is a snapshot of the partition."""
     here = (

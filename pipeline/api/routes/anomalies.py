@@ -10,11 +10,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from pipeline.api.context import Context, SeriesName, TimeFilter, decode_cursor, encode_cursor, to_ns
+from pipeline.api.context import Context, ListFilter, Page, SeriesName
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, AnomalyState, Severity
-from pipeline.dashboard.words import finite, short_text
+from pipeline.core.verdict_words import CAUSE_TEXTS
+from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
 from storage.results import anomalies, labels
@@ -29,6 +31,7 @@ class ChannelValue(BaseModel):
     """One channel at the peak, in the units of the input."""
 
     channel: str
+    unit: str | None
     observed: float | None
     expected: float | None
     lower: float | None
@@ -52,19 +55,15 @@ class AnomalyItem(BaseModel):
     points: int
     score: float | None
     surprise: float | None
+    ratio: float | None = Field(description="deviation over the half usual range; null if there is none")
+    relative: bool = Field(description="the quantity is a share of the value: 0.05 is 5 %")
     cause: str
+    cause_text: str = Field(examples=["novelty: no value near this one was seen before"])
     forecaster: str
     model_version: str
     revision: int
     text: str = Field(examples=["temperature is 93.1 °C, usual at this time 60 to 75 °C"])
     channels: list[ChannelValue]
-
-
-class AnomalyPage(BaseModel):
-    """A page of anomalies; ``next_cursor`` is null on the last one."""
-
-    items: list[AnomalyItem]
-    next_cursor: str | None
 
 
 class Review(BaseModel):
@@ -82,6 +81,18 @@ class AnomalyDetail(AnomalyItem):
     review: Review | None
 
 
+class ExplanationView(BaseModel):
+    """Verdict that is recomputed from the recorded history."""
+
+    text: str = Field(description="the sentence of the anomaly, the result and its reasons")
+    verdict: str = Field(examples=["holds", "changed", "unknown"])
+    sentence: str
+    reasons: list[str]
+    points: int = Field(description="recorded points that were used")
+    surprise: float | None
+    flagged: bool | None
+
+
 class LabelRequest(BaseModel):
     """A label; a false anomaly is used for training again, and its alert is retracted."""
 
@@ -90,35 +101,30 @@ class LabelRequest(BaseModel):
     author: str = Field("api", min_length=1, max_length=200)
 
 
-class AnomalyFilter(TimeFilter):
+class AnomalyFilter(ListFilter):
     """Anomalies that overlap a time range."""
 
     series: SeriesName | None = Field(None, description="name; * is any text, ? is one character")
     state: AnomalyState | None = None
     severity: Severity | None = Field(None, description="the lowest one")
-    cursor: str | None = Field(None, max_length=500, description="next_cursor of the page before")
 
 
 @router.get("")
-def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -> AnomalyPage:
+def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -> Page[AnomalyItem]:
     """Return anomalies that overlap the range, the newest first."""
     if (query.series or "").count("*") > MAX_WILDCARDS:
         raise InputError(f"series: write at most {MAX_WILDCARDS} times *")
     with context.database.read() as connection:
         found = anomalies.query(
             connection,
-            stream=query.stream,
             series=query.series,
             state=query.state,
             severity=query.severity,
-            since_ns=to_ns(query.since),
-            until_ns=to_ns(query.until),
-            after=None if query.cursor is None else _last_of(query.cursor),
-            limit=query.limit + 1,
+            **query.bounds(int, UUID)._asdict(),
         )
-    page = found[: query.limit]
-    more = encode_cursor(page[-1].start_ns, page[-1].id) if len(found) > query.limit else None
-    return AnomalyPage(items=[AnomalyItem(**anomaly_values(one)) for one in page], next_cursor=more)
+    return query.page(
+        found, lambda one: anomaly_item(context.config, one), lambda one: (one.start_ns, one.id)
+    )
 
 
 @router.get("/{anomaly_id}")
@@ -127,20 +133,17 @@ def read_anomaly(context: Context, anomaly_id: UUID) -> AnomalyDetail:
     with context.database.read() as connection:
         anomaly = anomalies.get(connection, str(anomaly_id))
         review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
-    said = review and Review(
-        label=review.label, author=review.author, comment=review.comment, at=show_time(review.created_ns)
-    )
-    return AnomalyDetail(**anomaly_values(anomaly), review=said)
+    return anomaly_detail(context.config, anomaly, review)
 
 
 @router.get("/{anomaly_id}/explanation")
-def read_explanation(context: Context, anomaly_id: UUID) -> dict[str, Any]:
+def read_explanation(context: Context, anomaly_id: UUID) -> ExplanationView:
     """Recompute the verdict from the recorded history and say whether it still holds."""
     with context.database.read() as connection:
         anomaly = anomalies.get(connection, str(anomaly_id))
     explanation = explain(context.config, context.database, anomaly)
     surprise = None if explanation.surprise is None else finite(explanation.surprise)
-    return asdict(explanation) | {"surprise": surprise}
+    return ExplanationView(**asdict(explanation) | {"surprise": surprise, "text": str(explanation)})
 
 
 @router.put("/{anomaly_id}/label")
@@ -153,38 +156,49 @@ def put_label(context: Context, anomaly_id: UUID, request: LabelRequest) -> Anom
     return read_anomaly(context, anomaly_id)
 
 
-def anomaly_values(anomaly: Anomaly) -> dict[str, Any]:
-    """Return the fields of ``AnomalyItem``."""
+def anomaly_item(config: Config, anomaly: Anomaly) -> AnomalyItem:
+    """Return an anomaly as the API shows it."""
+    return AnomalyItem(**_values(config, anomaly))
+
+
+def anomaly_detail(config: Config, anomaly: Anomaly, review: labels.Review | None) -> AnomalyDetail:
+    """Return an anomaly with its label.
+
+    Args:
+        config: The configuration, which has the units.
+        anomaly: The anomaly.
+        review: Its label.
+    """
+    shown = review and Review(
+        label=review.label, author=review.author, comment=review.comment, at=show_time(review.created_ns)
+    )
+    return AnomalyDetail(**_values(config, anomaly), review=shown)
+
+
+def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
     same = [
         *("id", "stream", "series", "labels", "state", "severity", "direction", "points"),
-        *("cause", "forecaster", "model_version", "revision"),
+        *("cause", "forecaster", "model_version", "revision", "relative"),
     ]
     numbers = ("observed", "expected", "lower", "upper", "contribution")
-    return {name: getattr(anomaly, name) for name in same} | {
+    stream = config.streams.get(anomaly.stream)
+    units = {} if stream is None else stream.alerts.units
+    shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
+    return shown | {
         "start": show_time(anomaly.start_ns),
         "peak": show_time(anomaly.peak_ns),
         "end": show_time(anomaly.end_ns),
         "score": finite(anomaly.score),
         "surprise": finite(anomaly.surprise),
-        "text": short_text(anomaly),
+        "ratio": finite(anomaly.ratio) or None,
+        "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
+        "text": short_text(anomaly, units),
         "channels": [
-            {"channel": name} | {key: finite(getattr(anomaly, key)[at]) for key in numbers}
+            {
+                "channel": name,
+                "unit": units.get(name),
+                **{key: finite(getattr(anomaly, key)[at]) for key in numbers},
+            }
             for at, name in enumerate(anomaly.channels)
         ],
     }
-
-
-def _last_of(cursor: str) -> tuple[int, UUID]:
-    """Return (start, id) of the last anomaly of the page before.
-
-    Raises:
-        InputError: The text is not a cursor.
-    """
-    start, id_ = decode_cursor(cursor, 2)
-    try:
-        start_ns, last = int(start), UUID(id_)
-    except ValueError:
-        raise InputError("cursor: take the value of `next_cursor` of the page before, unchanged") from None
-    if abs(start_ns) >= 1 << 63:
-        raise InputError("cursor: take the value of `next_cursor` of the page before, unchanged")
-    return start_ns, last

@@ -1,27 +1,27 @@
-"""State of the pipeline: streams, partitions, faults, dead letters, config."""
+"""State of the pipeline: streams, partitions, faults, config."""
 
 from __future__ import annotations
 
-from base64 import b64encode
+import io
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from ruamel.yaml import YAML
 
-from pipeline.api.context import Context, Name, StreamFilter, TimeFilter, require_stream, to_ns
+from pipeline.api.context import Context, ListFilter, Name, Page
 from pipeline.config.schema import config_hash
 from pipeline.core.iso_times import show_time
-from pipeline.core.secret_text import hide_in_urls
-from pipeline.core.types import FaultKind, Position
-from pipeline.services.dead_letter_replay import replay
-from storage.results import dead_letters, faults
-from storage.stream_state import positions
+from pipeline.core.secret_text import hide_in_urls, hide_secrets
+from pipeline.core.types import Fault, FaultKind, Position
+from storage.results import faults
+from storage.stream_state import positions, snapshots
 
 router = APIRouter(tags=["operations"])
 
-RowNumber = Annotated[int, Field(ge=1, lt=1 << 63)]
+#: (stream, topic, number) of a partition.
+Place = tuple[str, str, int]
 
 
 class StreamItem(BaseModel):
@@ -43,6 +43,9 @@ class PartitionItem(BaseModel):
     stream: str
     topic: str
     partition: int
+    owner: str = Field(description="process that reads it")
+    committed: str | None = Field(description="time of its last commit")
+    snapshot_bytes: int | None
     epoch: int
     next_offset: int | None
     watermark: str | None
@@ -65,58 +68,20 @@ class FaultItem(BaseModel):
     ended: str | None
 
 
-class DeadLetterItem(BaseModel):
-    """A record that could not be decoded; ``value`` is in base64."""
-
-    id: int
-    stream: str
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    detail: str
-    value: str | None
-    created: str | None
-    replayed: str | None
-
-
-class ReplayRequest(BaseModel):
-    """Dead letters to write to their topic again: those named, or all that match."""
-
-    ids: list[RowNumber] | None = Field(None, max_length=1000)
-    stream: str | None = Field(None, max_length=500)
-    reason: str | None = Field(None, max_length=100)
-    dry_run: bool = True
-
-
-class ReplayResult(BaseModel):
-    """Counts of a replay; ``refused``: those that still do not decode, by reason."""
-
-    considered: int
-    decodable: int
-    replayed: int
-    refused: dict[str, int]
-
-
 class ConfigView(BaseModel):
     """The config in force. Secrets are names of variables and files, never values."""
 
     file: str | None
+    database: str
+    database_schema: str | None = Field(description="version of the tables")
     config: dict[str, Any]
+    yaml: str = Field(description="the config without values that are defaults")
 
 
-class FaultFilter(StreamFilter):
-    """Faults of a stream."""
+class FaultFilter(ListFilter):
+    """Faults by their beginning."""
 
     open: bool = Field(False, description="only faults that last")
-    since: datetime | None = Field(None, alias="from", description="earliest beginning")
-
-
-class DeadLetterFilter(TimeFilter):
-    """Dead letters by arrival."""
-
-    reason: Name | None = None
-    replayed: bool | None = None
 
 
 @router.get("/health")
@@ -128,11 +93,11 @@ def read_health(context: Context) -> dict[str, str | bool]:
 
 
 @router.get("/streams")
-def list_streams(context: Context) -> list[StreamItem]:
+def list_streams(context: Context) -> Page[StreamItem]:
     """Return the streams of the config."""
     with context.database.read() as connection:
         found = positions.all_of(connection)
-    return [
+    shown = [
         StreamItem(
             name=name,
             preset=stream.preset,
@@ -145,99 +110,63 @@ def list_streams(context: Context) -> list[StreamItem]:
         )
         for name, stream in context.config.streams.items()
     ]
+    return Page(items=shown)
 
 
 @router.get("/partitions")
 def list_partitions(
     context: Context, stream: Annotated[Name | None, Query(description="only this stream")] = None
-) -> list[PartitionItem]:
-    """Return the positions of all partitions."""
+) -> Page[PartitionItem]:
+    """Return the positions of all partitions, with their owners."""
     with context.database.read() as connection:
-        return [_partition(one) for one in positions.all_of(connection, stream)]
+        found = positions.all_of(connection, stream)
+        owners = positions.owners(connection)
+        sizes = snapshots.sizes(connection)
+    return Page(items=[_partition(one, owners, sizes) for one in found])
 
 
 @router.get("/faults")
-def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> list[FaultItem]:
+def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> Page[FaultItem]:
     """Return faults, the newest first."""
     with context.database.read() as connection:
-        found = faults.query(
-            connection,
-            stream=query.stream,
-            open_only=query.open,
-            since_ns=to_ns(query.since),
-            limit=query.limit,
-        )
-    return [
-        FaultItem(
-            stream=one.stream,
-            kind=one.kind,
-            message=one.message,
-            partition=None if one.partition is None else str(one.partition),
-            started=show_time(one.started_ns),
-            ended=show_time(one.ended_ns),
-        )
-        for one in found
-    ]
-
-
-@router.get("/dead-letters")
-def list_dead_letters(context: Context, query: Annotated[DeadLetterFilter, Query()]) -> list[DeadLetterItem]:
-    """Return records that could not be decoded, the newest first."""
-    with context.database.read() as connection:
-        found = dead_letters.query(
-            connection,
-            stream=query.stream,
-            reason=query.reason,
-            replayed=query.replayed,
-            since_ns=to_ns(query.since),
-            until_ns=to_ns(query.until),
-            limit=query.limit,
-        )
-    return [
-        DeadLetterItem(
-            id=kept.id,
-            stream=kept.letter.stream,
-            topic=kept.letter.partition.topic,
-            partition=kept.letter.partition.number,
-            offset=kept.letter.offset,
-            reason=kept.letter.reason,
-            detail=kept.letter.detail,
-            value=None if kept.letter.value is None else b64encode(kept.letter.value).decode(),
-            created=show_time(kept.created_ns),
-            replayed=show_time(kept.replayed_ns),
-        )
-        for kept in found
-    ]
-
-
-@router.post("/dead-letters/replay")
-def replay_dead_letters(context: Context, request: ReplayRequest) -> ReplayResult:
-    """Write dead letters that decode now to their Kafka topic again.
-
-    With ``dry_run``, the default, they are only counted.
-    """
-    if request.stream is not None:
-        require_stream(context.config, request.stream)
-    report = replay(
-        context.config,
-        context.database,
-        ids=request.ids,
-        stream=request.stream,
-        reason=request.reason,
-        dry_run=request.dry_run,
-    )
-    return ReplayResult(**report.as_dict())
+        bounds = query.bounds(int, str, str, str, int, str)
+        found = faults.page(connection, bounds, open_only=query.open)
+    return query.page(found, _fault, faults.order_of)
 
 
 @router.get("/config")
 def read_config(context: Context) -> ConfigView:
     """Return the config in force, with passwords in URLs hidden."""
     shown: dict[str, Any] = _hidden(context.config.model_dump(mode="json", by_alias=True))
-    return ConfigView(file=str(context.config.file) if context.config.file else None, config=shown)
+    text = io.StringIO()
+    YAML().dump(context.config.model_dump(mode="json", by_alias=True, exclude_defaults=True), text)
+    return ConfigView(
+        file=str(context.config.file) if context.config.file else None,
+        database=str(context.database),
+        database_schema=context.database.current(),
+        config=shown,
+        yaml=hide_secrets(hide_in_urls(text.getvalue())),
+    )
 
 
-def _partition(one: Position) -> PartitionItem:
+def _fault(one: Fault) -> FaultItem:
+    return FaultItem(
+        stream=one.stream,
+        kind=one.kind,
+        message=one.message,
+        partition=None if one.partition is None else str(one.partition),
+        started=show_time(one.started_ns),
+        ended=show_time(one.ended_ns),
+    )
+
+
+def _partition(one: Position, owners: dict[Place, tuple[str, int]], sizes: dict[Place, int]) -> PartitionItem:
+    place = (one.stream, *one.partition)
+    owner, committed_ns = owners.get(place, ("", None))
     return PartitionItem(
+        owner=owner,
+        committed=show_time(committed_ns),
+        snapshot_bytes=sizes.get(place),
         stream=one.stream,
         topic=one.partition.topic,
         partition=one.partition.number,

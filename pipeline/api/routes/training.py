@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from pipeline.api.context import Context, StreamFilter, require_stream
+from pipeline.api.context import Context, ListFilter, Page, require_stream
 from pipeline.core.iso_times import show_time
 from pipeline.models import promotion
 from pipeline.models.registry import require_usable
-from storage.model_store import jobs, models
+from pipeline.monitoring.detection_power import summaries
+from storage.model_store import jobs, models, monitor_state
 from storage.model_store.jobs import Job, JobState
 from storage.model_store.models import ModelVersion, Promotion
 from storage.sql.column_types import safe_tree
@@ -83,24 +84,67 @@ class PromoteRequest(ChangeRequest):
     pinned: bool | None = None
 
 
-class JobFilter(StreamFilter):
-    """Jobs of a stream."""
+class ChampionItem(BaseModel):
+    """Model that a stream uses; without a version, the packaged one."""
+
+    stream: str
+    detector: str
+    preset: str
+    decision: str
+    version: str | None
+    pinned: bool = Field(description="only a person changes the champion")
+
+
+class JobFilter(ListFilter):
+    """Jobs by the time at which they were made."""
 
     state: JobState | None = None
 
 
 @router.get("/models")
-def list_models(context: Context, query: Annotated[StreamFilter, Query()]) -> list[ModelItem]:
+def list_models(context: Context, query: Annotated[ListFilter, Query()]) -> Page[ModelItem]:
     """Return versions, the newest first."""
     with context.database.read() as connection:
-        return [_model(one) for one in models.query(connection, stream=query.stream, limit=query.limit)]
+        found = models.page(connection, query.bounds(int, str))
+    return query.page(found, _model, lambda one: (one.created_ns, one.version))
+
+
+@router.get("/champions")
+def list_champions(context: Context) -> Page[ChampionItem]:
+    """Return the model that each stream of the config uses."""
+    with context.database.read() as connection:
+        found = {name: models.current_champion(connection, name) for name in context.config.streams}
+    return Page(
+        items=[
+            ChampionItem(
+                stream=name,
+                detector=context.config.streams[name].detector,
+                preset=context.config.streams[name].preset,
+                decision=context.config.streams[name].decision,
+                version=one.to_version,
+                pinned=one.pinned,
+            )
+            for name, one in found.items()
+        ]
+    )
+
+
+@router.get("/detection-power")
+def list_detection_power(
+    context: Context, stream: Annotated[str, Query(max_length=500)]
+) -> Page[dict[str, Any]]:
+    """Return the smallest change of each quantity that is detected today."""
+    require_stream(context.config, stream)
+    with context.database.read() as connection:
+        return Page(items=[one.as_dict() for one in summaries(monitor_state.power(connection, stream))])
 
 
 @router.get("/promotions")
-def list_promotions(context: Context, query: Annotated[StreamFilter, Query()]) -> list[PromotionItem]:
+def list_promotions(context: Context, query: Annotated[ListFilter, Query()]) -> Page[PromotionItem]:
     """Return changes of champions, the newest first."""
     with context.database.read() as connection:
-        return [_promotion(one) for one in models.promotions(connection, query.stream, query.limit)]
+        found = models.page_of_promotions(connection, query.bounds(int, str, int))
+    return query.page(found, _promotion, lambda one: (one.created_ns, one.stream, one.sequence))
 
 
 @router.post("/models/{version}/promote")
@@ -137,16 +181,12 @@ def unpin(context: Context, stream: StreamPath, request: ChangeRequest) -> Promo
 
 
 @router.get("/jobs", tags=["jobs"])
-def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> list[JobItem]:
+def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> Page[JobItem]:
     """Return jobs, the newest first."""
     with context.database.read() as connection:
-        found = jobs.query(
-            connection,
-            stream=query.stream,
-            states=[query.state] if query.state else None,
-            limit=query.limit,
-        )
-    return [_job(one) for one in found]
+        states = [query.state] if query.state else None
+        found = jobs.page(connection, query.bounds(int, int), states=states)
+    return query.page(found, _job, lambda one: (one.created_ns, one.id))
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])

@@ -19,17 +19,16 @@ def serve(
     The API is at /api/v1, and the address is on 127.0.0.1. It reads the database and the recorded history,
     and works beside a daemon or without one.
     """
-    from pipeline.api.app import api_route
+    from pipeline.api.server import dashboard_server
     from pipeline.config.loader import load_config
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.dashboard.assets import require_built
     from pipeline.dashboard.browser import open_page
-    from pipeline.dashboard.server import dashboard_server
 
     loaded = load_config(config)
     require_built()
     stopping = stop_on_signals()
-    with dashboard_server(loaded, port=port, more_routes=lambda c, d: [api_route(c, d)]) as server:
+    with dashboard_server(loaded, port=port) as server:
         print(f"the dashboard is at {server.url}", flush=True)
         if open_:
             open_page(server.url)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.assets import is_built
-from pipeline.dashboard.server import dashboard_server
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.support.browsers import open_browser

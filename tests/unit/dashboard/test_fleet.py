@@ -7,8 +7,8 @@ import time
 import httpx
 import pytest
 
+from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
-from pipeline.dashboard.server import dashboard_server
 from storage.sql.database import Database
 from tests.support.browsers import open_page
 from tests.unit.dashboard.conftest import HOSTILE, NAMES
@@ -19,7 +19,7 @@ def get(url: str, **query) -> httpx.Response:
 
 
 def test_fleet_lists_every_series_and_the_anomalies_of_the_daemon(site):
-    answer = get(f"{site}/api/v1/views/fleet", range="1h").json()
+    answer = get(f"{site}/api/v1/fleet", range="1h").json()
     (stream,) = answer["streams"]
     assert set(stream["series"]) == set(NAMES)
     assert any(one["series"].endswith("berlin-1") for one in answer["anomalies"])
@@ -27,7 +27,7 @@ def test_fleet_lists_every_series_and_the_anomalies_of_the_daemon(site):
 
 
 def test_unknown_range_is_refused_with_those_there_are(site):
-    answer = get(f"{site}/api/v1/views/fleet", range="nonsense")
+    answer = get(f"{site}/api/v1/fleet", range="nonsense")
     assert answer.status_code == 422
     assert "24h" in answer.json()["detail"]
 
@@ -103,7 +103,7 @@ def test_event_arrives_when_an_anomaly_is_written(filled, site):
     from storage.tables.stream import AnomalyRow
 
     database = Database(filled.database)
-    with httpx.stream("GET", f"{site}/api/v1/views/events", timeout=10, trust_env=False) as events:
+    with httpx.stream("GET", f"{site}/api/v1/events", timeout=10, trust_env=False) as events:
         lines = events.iter_lines()
         assert next(line for line in lines if line.startswith("event")) == "event: ready"
         time.sleep(1.2)

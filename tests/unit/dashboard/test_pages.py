@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -19,16 +20,17 @@ AXE = (
     Path(__file__).parents[3] / "pipeline" / "dashboard" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 )
 CHANGE = {"x-forewatch-csrf": "1"}
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def view(site: str, path: str, **query) -> dict:
-    answer = httpx.get(f"{site}/api/v1/views/{path}", params=query, trust_env=False)
+    answer = httpx.get(f"{site}/api/v1/{path}", params=query, trust_env=False)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def change(site: str, path: str, body: dict, headers: dict = CHANGE) -> httpx.Response:
-    return httpx.post(f"{site}/api/v1/views/{path}", json=body, headers=headers, trust_env=False)
+def change(site: str, path: str, body: dict, headers: dict = CHANGE, method: str = "POST") -> httpx.Response:
+    return httpx.request(method, f"{site}/api/v1/{path}", json=body, headers=headers, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def jump(filled):
 
 
 def test_series_has_the_recorded_points_and_the_anomaly(site, jump):
-    found = view(site, "series", stream="plant", series="berlin-1")
+    found = view(site, "chart", stream="plant", series="berlin-1")
     assert found["rows"] > 800
     assert max(found["points"]["v"]["max"]) > 27
     assert str(jump.id) in {one["id"] for one in found["anomalies"]}
@@ -50,7 +52,7 @@ def test_series_has_the_recorded_points_and_the_anomaly(site, jump):
 
 
 def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
-    found = view(site, "series", stream="plant", series="berlin-1", pixels=50)
+    found = view(site, "chart", stream="plant", series="berlin-1", width=50)
     assert len(found["time_ms"]) <= 51
     assert found["reduced"]
     assert max(found["points"]["v"]["max"]) > 27
@@ -58,17 +60,18 @@ def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
 
 
 def test_incident_states_the_value_of_the_anomaly(site, jump):
-    found = view(site, "incident", kind="anomalies", id=str(jump.id))
+    found = view(site, f"incidents/{jump.id}")
     (first, *_) = found["anomalies"]
     leading = max(first["channels"], key=lambda one: one["contribution"])
-    assert leading["name"] in first["text"]
+    assert leading["channel"] in first["text"]
     assert f"{leading['observed']:.5g}" in first["text"]
     assert "berlin-1" not in {one["series"] for one in found["around"]} or found["around"]
 
 
 @pytest.mark.parametrize("word", ["true", "false", "maintenance"])
 def test_label_is_stored(filled, site, jump, word):
-    assert change(site, "incident/label", {"anomaly": str(jump.id), "label": word}).status_code == 200
+    body = {"label": word, "author": "ada"}
+    assert change(site, f"anomalies/{jump.id}/label", body, method="PUT").status_code == 200
     database = Database(filled.database)
     with database.read() as connection:
         assert labels.of(connection, [jump.id])[jump.id] == word
@@ -76,21 +79,22 @@ def test_label_is_stored(filled, site, jump, word):
 
 
 def test_silence_of_a_series_can_be_ended(filled, site, jump):
-    made = change(site, "incident/silence", {"anomaly": str(jump.id), "hours": 2}).json()
+    ends = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    made = change(site, "silences", {"stream": "plant", "series": "berlin-1", "ends": ends}).json()
     database = Database(filled.database)
     with database.read() as connection:
         (one,) = silences.in_force(connection, "plant", time.time_ns())
     assert one.match == {"series": "berlin-1"}
-    assert change(site, "incident/end-silence", {"silence": made["id"]}).status_code == 200
+    assert change(site, f"silences/{made['id']}", {}, method="DELETE").status_code == 204
     with database.read() as connection:
         assert not silences.in_force(connection, "plant", time.time_ns())
     database.close()
 
 
 def test_explain_recomputes_the_verdict(site, jump):
-    answer = change(site, "incident/explain", {"anomaly": str(jump.id)}).json()
+    answer = view(site, f"anomalies/{jump.id}/explanation")
     assert answer["verdict"] in ("holds", "changed", "unknown")
-    assert "Recomputed" in answer["done"]
+    assert "Recomputed" in answer["text"]
 
 
 def test_acknowledged_alert_and_one_that_has_ended(filled, site):
@@ -99,8 +103,8 @@ def test_acknowledged_alert_and_one_that_has_ended(filled, site):
         open_ones = alerts.query(connection, states=[AlertState.OPEN])
     database.close()
     if open_ones:
-        assert change(site, "incident/acknowledge", {"alert": str(open_ones[0].alert_id)}).status_code == 200
-    assert change(site, "incident/acknowledge", {"alert": "0" * 32}).status_code == 404
+        assert change(site, f"alerts/{open_ones[0].alert_id}/acknowledge", {}).status_code == 202
+    assert change(site, f"alerts/{NOBODY}/acknowledge", {}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -108,27 +112,29 @@ def test_acknowledged_alert_and_one_that_has_ended(filled, site):
     [({}, 403), (CHANGE | {"origin": "http://evil.example"}, 403), (CHANGE, 404)],
 )
 def test_change_of_another_site_is_refused(site, headers, status):
-    body = {"anomaly": "0" * 32, "label": "true"}
-    assert change(site, "incident/label", body, headers).status_code == status
+    path = f"anomalies/{NOBODY}/label"
+    assert change(site, path, {"label": "true"}, headers, method="PUT").status_code == status
 
 
 def test_large_and_broken_bodies_are_refused(site):
-    url = f"{site}/api/v1/views/incident/label"
+    url = f"{site}/api/v1/silences"
     large = httpx.post(url, content=b"x" * 100_000, headers=CHANGE, trust_env=False)
     broken = httpx.post(url, content=b"[1", headers=CHANGE, trust_env=False)
-    assert (large.status_code, broken.status_code) == (413, 400)
+    assert (large.status_code, broken.status_code) == (413, 422)
+    file = httpx.post(f"{site}/api/v1/try", content=b"x" * 100_000, headers=CHANGE, trust_env=False)
+    assert file.status_code == 422
 
 
 def test_preview_counts_more_messages_at_a_lower_level(site):
-    low = view(site, "alerting/preview", stream="plant", notice="info")
-    high = view(site, "alerting/preview", stream="plant", notice="critical")
+    low = view(site, "streams/plant/preview", notice="info")
+    high = view(site, "streams/plant/preview", notice="critical")
     assert low["messages"] >= high["messages"]
     assert low["messages"] > 0
 
 
 def test_config_is_shown_without_the_secret(filled, site):
     secret = filled.endpoints["ops"].secret.file.read_text()
-    text = httpx.get(f"{site}/api/v1/views/system", trust_env=False).text
+    text = httpx.get(f"{site}/api/v1/config", trust_env=False).text
     assert "plant" in text
     assert secret not in text
 
@@ -138,7 +144,7 @@ def test_try_scores_a_file_and_gives_its_config(site):
     lines += [
         f"2026-01-01T{n // 60:02}:{n % 60:02}:00Z,m1,{50 + n % 7 + 300 * (n == 900)}" for n in range(1000)
     ]
-    url = f"{site}/api/v1/views/try"
+    url = f"{site}/api/v1/try"
     answer = httpx.post(
         url,
         content="\n".join(lines),

@@ -2,7 +2,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { onChange } from "./live";
 
-const VIEWS = "/api/v1/views/";
+const API = "/api/v1/";
 
 /** A failed request: `title` says what is wrong, `detail` what to do. */
 export class RequestError extends Error {
@@ -16,7 +16,7 @@ export type Query = Record<string, string | number | boolean | null | undefined>
 function address(path: string, query: Query = {}): string {
   const pairs = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const text = new URLSearchParams(pairs.map(([name, value]) => [name, String(value)])).toString();
-  return VIEWS + path + (text ? `?${text}` : "");
+  return API + path + (text ? `?${text}` : "");
 }
 
 /** The token of the session against forged requests; empty where the server has no sessions. */
@@ -36,6 +36,7 @@ async function answer<T>(request: Promise<Response>): Promise<T> {
   if (response.status === 401) {
     throw new RequestError(401, "You are not signed in", "Sign in at /login, then the page continues.");
   }
+  if (response.status === 204) return null as T;
   const body: unknown = response.headers.get("content-type")?.includes("json") ? await response.json().catch(() => null) : null;
   if (!response.ok || body === null) {
     const problem = (body ?? {}) as { title?: string; detail?: unknown };
@@ -52,9 +53,10 @@ export function get<T>(path: string, query?: Query, signal?: AbortSignal): Promi
   return answer<T>(fetch(address(path, query), { headers: { accept: "application/json" }, signal: signal ?? null }));
 }
 
-export function post<T>(path: string, body: unknown): Promise<T> {
+/** A change; `method` is POST, PUT or DELETE. */
+export function send<T>(method: string, path: string, body: unknown = {}): Promise<T> {
   return answer<T>(fetch(address(path), {
-    method: "POST",
+    method,
     headers: { "content-type": "application/json", "x-forewatch-csrf": token() || "same-origin", "idempotency-key": crypto.randomUUID() },
     body: JSON.stringify(body),
   }));
@@ -68,6 +70,9 @@ export function upload<T>(path: string, query: Query, file: Blob, signal?: Abort
     signal: signal ?? null,
   }));
 }
+
+/** Part of a list. */
+export interface Page<T> { items: T[]; next_cursor: string | null }
 
 export interface Loaded<T> {
   data: T | null;

@@ -4,6 +4,11 @@ const clock = new Intl.DateTimeFormat(undefined, {
   year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
 });
 
+/** Milliseconds of a time of the API. */
+export function msOf(iso: string | null | undefined): number | null {
+  return iso ? Date.parse(iso) : null;
+}
+
 export const zone: string = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 export function timeText(ms: number | null | undefined): string {

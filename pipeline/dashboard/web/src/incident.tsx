@@ -1,26 +1,28 @@
 /** Incident: what happened, how unusual it is, what else broke, who got a message, and what to do. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { post, RequestError, useView } from "./api";
-import { ageText, durationText, numberText, zone } from "./format";
+import { get, send, RequestError, useView } from "./api";
+import { ageText, durationText, msOf, numberText, zone } from "./format";
 import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { seriesAddress } from "./route";
 
-export interface Channel { name: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
+export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
 export interface Anomaly {
-  id: string; stream: string; series: string; labels: Record<string, string>; open: boolean; severity: string; direction: string;
-  start_ms: number; peak_ms: number; end_ms: number; points: number; surprise: number | null; ratio: number | null; relative: boolean; cause: string; cause_text: string;
+  id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
+  start: string; peak: string; end: string; points: number; surprise: number | null; ratio: number | null; relative: boolean; cause: string; cause_text: string;
   forecaster: string; model_version: string; revision: number; text: string; channels: Channel[];
 }
-interface Incident {
-  alert: { id: string; stream: string; kind: string; rule: string; state: string; outcome: string | null; urgency: string; severity: string; count: number; open_count: number;
-    opened_ms: number; resolved_ms: number | null; acked_by: string | null; acked_ms: number | null; suppressed_by: string | null; flapping: boolean; sent_count: number } | null;
-  anomalies: (Anomaly & { label: { label: string; by: string; comment: string } | null })[];
-  around: Anomaly[];
-  deliveries: { id: string; endpoint: string; kind: string; state: string; reason: string | null; created_ms: number; finished_ms: number | null; attempts: { started_ms: number; latency_ms: number }[] }[];
-  silences: { id: string; match: Record<string, unknown>; ends_ms: number; author: string }[];
-  endpoints: string[];
+export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }
+export interface Alert {
+  id: string; stream: string; kind: string; rule: string; group: string; state: string; outcome: string | null; urgency: string; severity: string; count: number; open_count: number;
+  opened: string; resolved: string | null; acknowledged: string | null; acknowledged_by: string | null; suppressed_by: string | null; flapping: boolean; notified: string[];
 }
+export interface Delivery { id: string; alert_id: string; endpoint: string; kind: string; state: string; reason: string | null; attempts: number; created: string; finished: string | null }
+export interface Silence { id: string; stream: string | null; match: Record<string, unknown>; starts: string; ends: string; author: string; comment: string }
+interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly[]; deliveries: Delivery[]; silences: Silence[]; endpoints: string[] }
+
+/** Author of the changes that a page makes. */
+export const AUTHOR = "dashboard";
 
 /** The figure of the cause on a scale with its usual range. */
 function Gauge({ channel }: { channel: Channel }): JSX.Element | null {
@@ -42,63 +44,76 @@ function Gauge({ channel }: { channel: Channel }): JSX.Element | null {
 function Shares({ channels }: { channels: Channel[] }): JSX.Element | null {
   if (channels.length < 2) return null;
   const sorted = [...channels].sort((one, other) => (other.contribution ?? 0) - (one.contribution ?? 0));
-  return <><h3>Share of each channel</h3>{sorted.map((one) => <div class="share" key={one.name}>
-    <Name text={one.name} /><meter min={0} max={1} value={one.contribution ?? 0} aria-label={`share of ${one.name}`} /><span>{numberText((one.contribution ?? 0) * 100, 2)} %</span></div>)}</>;
+  return <><h3>Share of each channel</h3>{sorted.map((one) => <div class="share" key={one.channel}>
+    <Name text={one.channel} /><meter min={0} max={1} value={one.contribution ?? 0} aria-label={`share of ${one.channel}`} /><span>{numberText((one.contribution ?? 0) * 100, 2)} %</span></div>)}</>;
 }
 
 function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly | undefined; reload: () => void }): JSX.Element {
   const [answer, setAnswer] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
   const [hours, setHours] = useState(2);
-  const run = async (path: string, body: unknown): Promise<void> => {
+  const run = async (change: () => Promise<string>): Promise<void> => {
     setBusy(true);
     try {
-      setAnswer({ text: (await post<{ done: string }>(path, body)).done, failed: false });
+      setAnswer({ text: await change(), failed: false });
       reload();
     } catch (error) {
       setAnswer({ text: error instanceof RequestError ? `${error.title}: ${error.detail}` : String(error), failed: true });
     }
     setBusy(false);
   };
-  const label = (word: string): Promise<void> => run("incident/label", { anomaly: anomaly!.id, label: word });
+  const label = (word: string): Promise<void> => run(async () => {
+    await send("PUT", `anomalies/${anomaly!.id}/label`, { label: word, author: AUTHOR });
+    return `Labelled ${word}.`;
+  });
+  const acknowledge = (): Promise<void> => run(async () => {
+    await send("POST", `alerts/${data.alert!.id}/acknowledge`, { author: AUTHOR });
+    return "Acknowledged. Receivers are notified, and the alert is not repeated.";
+  });
+  const silence = (): Promise<void> => run(async () => {
+    await send("POST", "silences", { stream: anomaly!.stream, series: anomaly!.series, ends: new Date(Date.now() + hours * 3_600_000).toISOString(), author: AUTHOR });
+    return `Alerts of this series are silenced for ${durationText(hours * 3_600_000)}.`;
+  });
+  const explain = (): Promise<void> => run(async () => (await get<{ text: string }>(`anomalies/${anomaly!.id}/explanation`)).text);
   return <>
     <div class="actions">
-      {data.alert && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acked_ms !== null}
-        onClick={() => void run("incident/acknowledge", { alert: data.alert!.id })}>{data.alert.acked_ms === null ? "Acknowledge" : `Acknowledged by ${data.alert.acked_by ?? ""}`}</button>}
+      {data.alert && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acknowledged !== null}
+        onClick={() => void acknowledge()}>{data.alert.acknowledged === null ? "Acknowledge" : `Acknowledged by ${data.alert.acknowledged_by ?? ""}`}</button>}
       {anomaly && <>
         <button type="button" disabled={busy} onClick={() => void label("true")}>True anomaly</button>
         <button type="button" disabled={busy} onClick={() => void label("false")}>False alarm</button>
         <button type="button" disabled={busy} onClick={() => void label("maintenance")}>Maintenance</button>
-        <button type="button" disabled={busy} onClick={() => void run("incident/silence", { anomaly: anomaly.id, hours })}>Silence this series</button>
+        <button type="button" disabled={busy} onClick={() => void silence()}>Silence this series</button>
         <select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
           {[[1, "1 hour"], [2, "2 hours"], [8, "8 hours"], [24, "1 day"], [168, "1 week"]].map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select>
-        <button type="button" disabled={busy} onClick={() => void run("incident/explain", { anomaly: anomaly.id })}>Explain</button>
+        <button type="button" disabled={busy} onClick={() => void explain()}>Explain</button>
       </>}
     </div>
     <p role="status" class={answer ? (answer.failed ? "failed" : "done") : "hidden"}>{answer?.text.split("\n").map((line) => <span key={line}>{line}<br /></span>)}</p>
   </>;
 }
 
-export function IncidentPage({ kind, id }: { kind: "alerts" | "anomalies"; id: string }): JSX.Element {
-  const view = useView<Incident>("incident", { kind, id }, 5);
+export function IncidentPage({ id }: { id: string }): JSX.Element {
+  const view = useView<Incident>(`incidents/${id}`, {}, 5);
   return <Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
     if (!anomaly) return <Empty title="The anomalies of this alert are no longer stored"><p><Link to="/">Open the fleet</Link></p></Empty>;
     const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
-    const more = { from: String(Math.floor(anomaly.start_ms - 3_600_000)), to: String(Math.ceil(anomaly.end_ms + 1_800_000)) };
+    const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open";
+    const more = { from: (new Date(start - 3_600_000).toISOString()), to: (new Date(end + 1_800_000).toISOString()) };
     return <div class="page incident">
       <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link></h1>
       <section class="card">
-        <p class="sentence"><bdi>{anomaly.text}</bdi>{anomaly.open ? ", since " : ", from "}<When ms={anomaly.start_ms} />{anomaly.open ? "" : <> for {durationText(anomaly.end_ms - anomaly.start_ms)}</>}.</p>
+        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", from "}<When ms={start} />{open ? "" : <> for {durationText(end - start)}</>}.</p>
         <Gauge channel={leading} />
         <Actions data={data} anomaly={anomaly} reload={view.reload} />
-        {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When ms={one.ends_ms} />, by <Name text={one.author} />.</li>)}</ul>}
+        {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When at={one.ends} />, by <Name text={one.author} />.</li>)}</ul>}
       </section>
       <div class="columns">
         <Section title="Why">
           <Fields fields={[["Cause", anomaly.cause_text], ["Size", anomaly.ratio ? `${numberText(anomaly.ratio, 3)} × the half usual range` : `surprise ${numberText(anomaly.surprise, 3)}`],
-            ["State", anomaly.open ? "open" : `ended ${ageText(anomaly.end_ms)}`], ["Flagged points", numberText(anomaly.points)], ["Forecaster", anomaly.forecaster],
-            ["Model", anomaly.model_version], ["Label", data.anomalies[0]!.label ? `${data.anomalies[0]!.label!.label}, by ${data.anomalies[0]!.label!.by}` : "none yet"], ["Time zone", zone]]} />
+            ["State", open ? "open" : `ended ${ageText(end)}`], ["Flagged points", numberText(anomaly.points)], ["Forecaster", anomaly.forecaster],
+            ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}` : "none yet"], ["Time zone", zone]]} />
           <Shares channels={anomaly.channels} />
         </Section>
         <Section title="Messages">
@@ -106,12 +121,12 @@ export function IncidentPage({ kind, id }: { kind: "alerts" | "anomalies"; id: s
             ["Suppressed by", data.alert.suppressed_by ?? "nothing"]]} />
             : <p class="muted">{data.endpoints.length ? "No message: the anomaly belongs to no alert." : "The config has no endpoint, so there are no messages."}</p>}
           <Table label="Deliveries" columns={["To", "Message", "State", "Attempts", "At"]} empty="No message was sent." rows={data.deliveries.map((one) => ({ key: one.id,
-            cells: [<Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, numberText(one.attempts.length), <When ms={one.finished_ms ?? one.created_ms} />] }))} />
+            cells: [<Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, numberText(one.attempts), <When at={one.finished ?? one.created} />] }))} />
         </Section>
         <Section title="What else broke">
           <Table label="Other anomalies" columns={["Severity", "Series", "What", "Since"]} empty="Nothing else within five minutes."
             rows={[...data.anomalies.slice(1), ...data.around].map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />,
-              <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When ms={one.start_ms} />] }))} />
+              <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When at={one.start} />] }))} />
         </Section>
       </div>
     </div>;

@@ -24,7 +24,7 @@ function announce(): void {
 
 function connect(): void {
   source?.close();
-  source = new EventSource("/api/v1/views/events");
+  source = new EventSource("/api/v1/events");
   source.addEventListener("ready", () => {
     delay = 1000;
     const was = state;

@@ -32,7 +32,7 @@ function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/try") return <TryPage />;
   if (path === "/system") return <SystemPage />;
   const incident = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/.exec(path);
-  if (incident) return <IncidentPage kind={incident[1] as "alerts" | "anomalies"} id={incident[2]!} />;
+  if (incident) return <IncidentPage id={incident[2]!} />;
   return <Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty>;
 }
 

@@ -1,7 +1,7 @@
 /** Command palette: pages, series and commands, found by typing. */
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { get } from "./api";
+import { get, type Page } from "./api";
 import { KEYS } from "./keys";
 import { PAGES } from "./main";
 import { Name } from "./parts";
@@ -22,8 +22,8 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
   useEffect(() => {
     const control = new AbortController();
     const timer = window.setTimeout(() => {
-      get<{ series: { stream: string; series: string }[] }>("names", { text, limit: 12 }, control.signal)
-        .then((found) => setSeries(found.series), () => setSeries([]));
+      get<Page<{ stream: string; series: string }>>("series", { text, limit: 12 }, control.signal)
+        .then((found) => setSeries(found.items), () => setSeries([]));
     }, 120);
     return () => { window.clearTimeout(timer); control.abort(); };
   }, [text]);

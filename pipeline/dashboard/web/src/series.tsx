@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { get, useView } from "./api";
 import { countText, durationText, timeText } from "./format";
-import type { Anomaly } from "./incident";
+import type { Labelled } from "./incident";
 import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { setQuery } from "./route";
 
@@ -14,7 +14,7 @@ interface Run { name: string; from_ms: number; to_ms: number }
 export interface SeriesData {
   stream: string; series: string; from_ms: number; to_ms: number; rows: number; channels: string[]; units: Record<string, string>; time_ms: number[]; reduced: boolean;
   points: Record<string, Points>; models: Run[]; forecasters: Run[]; missing: { from_ms: number; to_ms: number }[];
-  anomalies: (Anomaly & { label: string | null })[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
+  anomalies: Labelled[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
 }
 
 const COMPARE: Record<string, number> = { yesterday: 86_400_000, "last week": 604_800_000 };
@@ -38,9 +38,9 @@ function drawMarks(plot: uPlot, data: SeriesData): void {
   for (const one of data.anomalies) {
     const fill = colour(`--${one.severity}`);
     pen.globalAlpha = 0.16;
-    stretch(one.start_ms, one.end_ms, fill);
+    stretch(Date.parse(one.start), Date.parse(one.end), fill);
     pen.globalAlpha = 1;
-    stretch(one.start_ms, one.end_ms, fill, top, 5);
+    stretch(Date.parse(one.start), Date.parse(one.end), fill, top, 5);
   }
   data.late_ms.forEach((one) => stretch(one, one, colour("--fault"), top + height - 8, 8));
   pen.restore();
@@ -110,8 +110,8 @@ function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesDa
 export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
   const stream = query.get("stream") ?? "", series = query.get("series") ?? "";
   const from = query.get("from"), to = query.get("to"), compare = query.get("compare") ?? "";
-  const pixels = useMemo(() => Math.min(2000, Math.max(300, window.innerWidth - 120)), []);
-  const view = useView<SeriesData>("series", { stream, series, from, to, pixels }, from ? 60 : 3);
+  const width = useMemo(() => Math.min(2000, Math.max(300, window.innerWidth - 120)), []);
+  const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 3);
   const [other, setOther] = useState<SeriesData | null>(null);
   const by = COMPARE[compare] ?? 0;
   const data = view.data;
@@ -119,11 +119,11 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     setOther(null);
     if (!by || !data) return undefined;
     const control = new AbortController();
-    get<SeriesData>("series", { stream, series, from: Math.floor(data.from_ms - by), to: Math.ceil(data.to_ms - by), pixels }, control.signal).then(setOther, () => undefined);
+    get<SeriesData>("chart", { stream, series, from: new Date(data.from_ms - by).toISOString(), to: new Date(data.to_ms - by).toISOString(), width }, control.signal).then(setOther, () => undefined);
     return () => control.abort();
   }, [compare, from, to, data === null]);
   const range = (start: number, end: number): void => {
-    if (end - start >= 1000) setQuery({ from: String(Math.floor(start)), to: String(Math.ceil(end)) });
+    if (end - start >= 1000) setQuery({ from: new Date(start).toISOString(), to: new Date(end).toISOString() });
   };
   const move = (shift: number, scale: number): void => {
     if (!data) return;
@@ -162,8 +162,8 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
           <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters} data={found} />
         </Section>
         <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Revision"]} empty="None."
-          rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When ms={one.start_ms} />,
-            one.open ? "open" : durationText(one.end_ms - one.start_ms), one.cause.replaceAll("_", " "), one.label ?? "–", countText(one.revision)] }))} /></Section>
+          rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
+            one.state === "open" ? "open" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>
   </div>;
 }

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy import func, select
 
 from pipeline.core.errors import StorageError
-from pipeline.dashboard.source import ViewSource
+from storage.sql.database import Database
 from storage.tables.alerting import AlertRow, DeliveryRow
 from storage.tables.stream import AnomalyRow, FaultRow, PositionRow
 
@@ -30,9 +30,9 @@ class ChangeMonitor:
     The thread runs only while a page is open.
     """
 
-    def __init__(self, source: ViewSource) -> None:
-        """Watch the database of ``source`` once a page listens."""
-        self._source = source
+    def __init__(self, database: Database) -> None:
+        """Watch ``database`` once a page listens."""
+        self._database = database
         self._lock = threading.Lock()
         self._listeners = 0
         self._version = 0
@@ -89,7 +89,7 @@ class ChangeMonitor:
             time.sleep(CHECK_SECONDS)
 
     def _look(self) -> tuple[object, ...]:
-        with self._source.database.read() as connection:
+        with self._database.read() as connection:
             columns = (
                 select(func.max(AnomalyRow.updated_ns)).scalar_subquery(),
                 select(func.max(FaultRow.id)).where(FaultRow.ended_ns.is_(None)).scalar_subquery(),

@@ -1,20 +1,23 @@
-"""Data of the page *Fleet*: streams, series, anomalies and totals."""
+"""All streams at once: their series, anomalies and faults, and totals."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, func, select
+from starlette.responses import JSONResponse
 
-from pipeline.core.errors import InputError
+from pipeline.api.context import ApiContext, Context, Name, Page, require_stream
 from pipeline.core.types import Anomaly, AnomalyState, Fault, Position, Severity
-from pipeline.dashboard.source import ViewSource
-from pipeline.dashboard.words import short_text
+from pipeline.services.anomaly_text import short_text
 from storage.alerting import alerts
 from storage.alerting.states import AlertState, DeliveryState
 from storage.history import parquet
-from storage.history.segments import DamagedSegment, SegmentStore, folder_of
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of
 from storage.results import anomalies, dead_letters, faults
 from storage.stream_state import positions
 from storage.tables.alerting import DeliveryRow, NotificationRow
@@ -36,26 +39,54 @@ MAX_SERIES_PER_STREAM = 20_000
 MAX_SEGMENTS_READ = 12
 _LEVELS = {level: number for number, level in enumerate(Severity)}
 
-
-def fleet(source: ViewSource, span: str) -> dict[str, Any]:
-    """Return the lanes of all streams, each until its own newest record.
-
-    Raises:
-        InputError: the range is unknown.
-        StorageError: the database cannot be read.
-    """
-    if span not in RANGES_MS:
-        raise InputError(f"range={span}: write one of {', '.join(RANGES_MS)}")
-    return dict(source.cached(f"fleet {span}", 1.0, lambda: _fleet(source, RANGES_MS[span])))
+router = APIRouter(tags=["fleet"])
+Range = Literal["1h", "6h", "24h", "7d", "30d", "365d"]
 
 
-def _fleet(source: ViewSource, span_ms: int) -> dict[str, Any]:
+class SeriesItem(BaseModel):
+    """Name of one series."""
+
+    stream: str
+    series: str
+
+
+class SeriesFilter(BaseModel):
+    """Series whose name contains a text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: Name | None = Field(None, description="only this stream")
+    text: str = Field("", max_length=10_000, description="part of its name or of that of its stream")
+    limit: int = Field(50, ge=1, le=500, description="largest number of rows")
+
+
+@router.get("/fleet", response_model=dict[str, Any])
+def read_fleet(context: Context, range: Range = "24h") -> Any:
+    """Return the lanes of all streams, each until its own newest record, and totals."""
+    return JSONResponse(context.answers.get(f"fleet {range}", lambda: _fleet(context, RANGES_MS[range]), 1.0))
+
+
+@router.get("/series")
+def list_series(context: Context, query: Annotated[SeriesFilter, Query()]) -> Page[SeriesItem]:
+    """Return series of the recorded history, by name."""
+    wanted, found = query.text.casefold(), []
+    for stream in [query.stream] if query.stream is not None else context.config.streams:
+        require_stream(context.config, stream)
+        for name in sorted(series_names(context, stream)):
+            if wanted in name.casefold() or wanted in stream.casefold():
+                found.append(SeriesItem(stream=stream, series=name))
+                if len(found) >= query.limit:
+                    return Page(items=found)
+    return Page(items=found)
+
+
+def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
     now_ms = time.time_ns() // MS
-    with source.database.read() as connection:
+    with context.database.read() as connection:
         by_stream = _by_stream(positions.all_of(connection))
         updated = _updated(connection)
         shown, left_out, streams = [], 0, []
-        for name in source.config.streams:
+        for name in context.config.streams:
             found = by_stream.get(name, [])
             latest = _latest_ns(connection, name, found)
             until_ms = now_ms if latest is None else latest // MS
@@ -71,9 +102,9 @@ def _fleet(source: ViewSource, span_ms: int) -> dict[str, Any]:
             streams.append(
                 _stream(name, found, updated.get(name), until_ms if latest else None, now_ms, happened)
             )
-        totals = _totals(source, connection, now_ms, list(by_stream.values()))
+        totals = _totals(context, connection, now_ms, list(by_stream.values()))
     for stream in streams:
-        names = sorted(series_names(source, stream["name"]))
+        names = sorted(series_names(context, stream["name"]))
         stream |= {
             "series": names[:MAX_SERIES_PER_STREAM],
             "unlisted": max(0, len(names) - MAX_SERIES_PER_STREAM),
@@ -88,22 +119,22 @@ def _fleet(source: ViewSource, span_ms: int) -> dict[str, Any]:
     }
 
 
-def series_names(source: ViewSource, stream: str) -> set[str]:
+def series_names(context: ApiContext, stream: str) -> set[str]:
     """Return the series of the newest segments; each segment is read once."""
-    store = SegmentStore(source.config.history_path)
+    store = SegmentStore(context.config.history_path)
     names: set[str] = set()
     try:
         newest = sorted(store.list(folder_of(stream)), key=lambda s: s.newest_ns, reverse=True)
         for segment in newest[:MAX_SEGMENTS_READ]:
-            if (path := segment.path) not in source.names:
-                if len(source.names) > 500:
-                    source.names.clear()
-                table = store.read(segment, columns=["series", "time"])
-                source.names[path] = frozenset(parquet.counts(table)) if table.num_rows else frozenset()
-            names |= source.names[path]
+            names |= context.segment_names.get(segment.path, partial(_names_of, store, segment))
     except (OSError, DamagedSegment):
         return names  # the history is away; series with anomalies are shown all the same
     return names
+
+
+def _names_of(store: SegmentStore, segment: Segment) -> frozenset[str]:
+    table = store.read(segment, columns=["series", "time"])
+    return frozenset(parquet.counts(table)) if table.num_rows else frozenset()
 
 
 def _latest_ns(connection: Connection, stream: str, found: list[Position]) -> int | None:
@@ -178,13 +209,13 @@ def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
 
 
 def _totals(
-    source: ViewSource, connection: Connection, now_ms: int, by_stream: list[list[Position]]
+    context: ApiContext, connection: Connection, now_ms: int, by_stream: list[list[Position]]
 ) -> dict[str, Any]:
     day_ns = (now_ms - 24 * HOUR_MS) * MS
     read = sum(position.counts.read() for some in by_stream for position in some)
     budgets = [
         stream.alerts.budget.per_day
-        for stream in source.config.streams.values()
+        for stream in context.config.streams.values()
         if stream.alerts.budget is not None
     ]
     counted = connection.execute(
@@ -199,7 +230,7 @@ def _totals(
     )
     updated = connection.scalar(select(func.max(PositionRow.updated_ns)))
     return {
-        "records_per_second": source.meter.update(read, time.monotonic()),
+        "records_per_second": context.records_meter.update(read, time.monotonic()),
         "open_anomalies": len(anomalies.query(connection, state=AnomalyState.OPEN, limit=10_000)),
         "open_alerts": len(alerts.query(connection, states=[AlertState.OPEN], limit=1000)),
         "messages_today": int(counted or 0),
@@ -210,15 +241,3 @@ def _totals(
         "dead_letters": sum(dead_letters.counts(connection).values()),
         "daemon_ms": None if updated is None else int(updated) // MS,
     }
-
-
-def find_names(source: ViewSource, text: str, limit: int) -> dict[str, Any]:
-    """Return series whose name or stream contains ``text``, for the command palette."""
-    wanted, found = text.casefold(), []
-    for stream in source.config.streams:
-        for name in sorted(series_names(source, stream)):
-            if wanted in name.casefold() or wanted in stream.casefold():
-                found.append({"stream": stream, "series": name})
-                if len(found) >= limit:
-                    return {"series": found}
-    return {"series": found}

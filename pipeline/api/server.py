@@ -1,22 +1,22 @@
-"""HTTP server of the dashboard on the loopback addresses of this machine."""
+"""HTTP server of the dashboard and the REST API, on loopback addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Mount
 
+from pipeline.api.app import api_route
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
+from pipeline.dashboard.assets import page_routes
 from pipeline.dashboard.guard import LocalPagesOnly
-from pipeline.dashboard.routes import dashboard_routes
-from pipeline.dashboard.source import ViewSource
+from pipeline.database import database_of
 from pipeline.observability.http_server import HttpServer
-from storage.sql.database import Database
 
 DEFAULT_PORT = 9465
 #: Smaller answers are not compressed.
@@ -25,25 +25,21 @@ _MIN_COMPRESSED_BYTES = 2000
 
 @contextmanager
 def dashboard_server(
-    config: Config,
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    more_routes: Callable[[Config, Database], Sequence[BaseRoute]] = lambda config, database: (),
+    config: Config, host: str = "127.0.0.1", port: int = DEFAULT_PORT
 ) -> Iterator[HttpServer]:
-    """Yield a running server of the dashboard.
+    """Yield a running server of the pages and of the API that they use.
 
     Args:
         config: The configuration whose database and history are shown.
         host: A loopback address: there is no authentication.
         port: The port; 0 takes a free one.
-        more_routes: Returns further routes over the same database, behind the same checks of requests.
 
     Raises:
         ConfigError: The address is not a loopback address, or the port is in use.
     """
-    with closing(ViewSource.of(config)) as source:
+    with closing(database_of(config)) as database:
         app = Starlette(
-            routes=[*dashboard_routes(source), *more_routes(config, source.database)],
+            routes=[*page_routes(), api_route(config, database)],
             middleware=[
                 Middleware(LocalPagesOnly),
                 Middleware(GZipMiddleware, minimum_size=_MIN_COMPRESSED_BYTES, compresslevel=4),

@@ -1,24 +1,32 @@
-"""Data of the page *Series*: points with verdicts, reduced to pixels."""
+"""All channels of one series with verdicts, reduced to pixels."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from fastapi import APIRouter, Query
 from numpy.typing import NDArray
+from pydantic import Field
 from sqlalchemy import Connection, select
+from starlette.responses import JSONResponse
 
 from detectors.base import FORECASTERS
+from pipeline.api.context import ApiContext, Context, Name, SeriesName, require_stream, time_range
+from pipeline.api.routes.anomalies import anomaly_detail
+from pipeline.api.routes.series import RangeFilter
+from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import InputError
-from pipeline.dashboard.source import ViewSource
-from pipeline.dashboard.words import MS, anomaly_json
 from storage.model_store import quarantine
 from storage.model_store.quarantine import ExcludedRange
 from storage.results import anomalies, labels
+from storage.stream_state import positions
 from storage.tables.stream import LateRow
 
-MAX_PIXELS = 4000
+router = APIRouter(tags=["series"])
+
+MS = 1_000_000
 DEFAULT_SPAN_NS = 6 * 3600 * 10**9
 #: Longest range that is read at once; the history of one series at 1 s has 2.6 million points in it.
 MAX_SPAN_NS = 30 * 86_400 * 10**9
@@ -27,39 +35,41 @@ MAX_LATE = 500
 _PARTS = ("value", "expected", "lower", "upper")
 
 
-def series_view(
-    source: ViewSource, stream: str, series: str, bounds: tuple[int | None, int | None], pixels: int
-) -> dict[str, Any]:
-    """Return points for each pixel, and what happened in the range.
+class ChartFilter(RangeFilter):
+    """Series and range; without a range, the last hours before its newest point."""
 
-    Args:
-        source: Database and history.
-        stream: Name of the stream.
-        series: Name of the series.
-        bounds: Beginning and end in ms; None: the newest points.
-        pixels: Width of the chart.
+    stream: Name
+    series: SeriesName
+    width: int = Field(1000, ge=1, le=4000, description="pixels of the plot")
 
-    Raises:
-        InputError: the config has no such stream, or the range is too long.
-        OSError: the history cannot be read.
+
+@router.get("/chart", response_model=dict[str, Any])
+def read_chart(context: Context, query: Annotated[ChartFilter, Query()]) -> Any:
+    """Return all channels of a series for each pixel, and what happened in the range.
+
+    Points with verdicts, anomalies with labels, late points, gaps, excluded ranges, models and forecasters.
     """
-    if stream not in source.config.streams:
-        raise InputError(f"there is no stream {stream} in the config")
-    since, until = _range(source, stream, series, bounds)
-    channels = list(source.config.streams[stream].channels)
+    require_stream(context.config, query.stream)
+    return JSONResponse(_chart(context, query))
+
+
+def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
+    stream, series = query.stream, query.series
+    since, until = _range(context, query)
+    channels = list(context.config.streams[stream].channels)
     columns = ["flag", "guard", "missed", "model", "every", *(f"{p}:{c}" for p in _PARTS for c in channels)]
-    table = source.history.read(stream, series=series, since_ns=since, until_ns=until, columns=columns)
-    if bounds[0] is None and table.num_rows:  # a young series fills the chart
+    table = context.history.read(stream, series=series, since_ns=since, until_ns=until, columns=columns)
+    if query.since is None and table.num_rows:  # a young series fills the chart
         since = max(since, int(table.column("time")[0].as_py()))
-    with source.database.read() as connection:
+    with context.database.read() as connection:
         found = anomalies.query(
             connection, stream=stream, series=None, since_ns=since, until_ns=until, limit=5000
         )
         of_series = [one for one in found if one.series == series][:MAX_ANOMALIES]
-        marks = labels.of(connection, [one.id for one in of_series])
+        reviews = labels.reviews(connection, [one.id for one in of_series])
         excluded = quarantine.query(connection, stream=stream)
         late_ms = _late(connection, stream, series, (since, until))
-    units = source.config.streams[stream].alerts.units
+    units = context.config.streams[stream].alerts.units
     return {
         "stream": stream,
         "series": series,
@@ -68,34 +78,30 @@ def series_view(
         "rows": table.num_rows,
         "channels": channels,
         "units": {name: units[name] for name in channels if name in units},
-        **_points(table, channels, pixels),
-        "anomalies": [anomaly_json(one, units) | {"label": marks.get(one.id)} for one in of_series],
+        **_points(table, channels, query.width),
+        "anomalies": [
+            anomaly_detail(context.config, one, reviews.get(one.id)).model_dump(mode="json")
+            for one in of_series
+        ],
         "late_ms": late_ms,
         "excluded": _excluded(excluded, series, (since, until)),
     }
 
 
-def _range(
-    source: ViewSource, stream: str, series: str, bounds: tuple[int | None, int | None]
-) -> tuple[int, int]:
+def _range(context: ApiContext, query: ChartFilter) -> tuple[int, int]:
     """Return the range in ns, by default the last hours before the newest point."""
-    since_ms, until_ms = bounds
-    if since_ms is not None and until_ms is not None:
-        since, until = since_ms * MS, until_ms * MS
+    if query.since is not None or query.until is not None:
+        since, until = time_range(query.since, query.until, DEFAULT_SPAN_NS // SECOND_NS)
     else:
-        until = _newest_ns(source, stream, series) + 1
+        until = _newest_ns(context, query.stream) + 1
         since = until - DEFAULT_SPAN_NS
-    if since >= until:
-        raise InputError("the range is empty: from must be before to")
     if until - since > MAX_SPAN_NS:
         raise InputError("the range is longer than 30 days; choose a shorter one")
     return since, until
 
 
-def _newest_ns(source: ViewSource, stream: str, series: str) -> int:
-    from storage.stream_state import positions
-
-    with source.database.read() as connection:
+def _newest_ns(context: ApiContext, stream: str) -> int:
+    with context.database.read() as connection:
         marks = [p.watermark_ns for p in positions.all_of(connection, stream) if p.watermark_ns is not None]
         if marks:
             return max(marks)

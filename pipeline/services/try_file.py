@@ -1,4 +1,4 @@
-"""Answer of the page *Try*: the verdicts on a file, with a config."""
+"""Verdicts on a CSV or Parquet file, and the config that gives them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRESETS = ("sensor", "network", "stock")
 _TIME_NAMES = ("time", "timestamp", "ts", "date", "datetime", "t")
 
 
-def tried(data: bytes, query: dict[str, str]) -> dict[str, Any]:
+def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
     """Return the verdicts on a file, and the config of a stream that gives the same.
 
     Args:

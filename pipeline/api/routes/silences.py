@@ -1,0 +1,100 @@
+"""Silences that people add."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from time import time_ns
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from pipeline.alerts.routing.matchers import escape_glob
+from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
+from pipeline.core.errors import InputError
+from pipeline.core.iso_times import show_time
+from storage.alerting import silences
+from storage.alerting.silences import ManualSilence
+
+router = APIRouter(tags=["silences"])
+
+
+class SilenceItem(BaseModel):
+    """A silence that was added by hand."""
+
+    id: UUID
+    stream: str | None
+    match: dict[str, Any]
+    starts: str | None
+    ends: str | None
+    author: str
+    comment: str
+
+
+class SilenceRequest(BaseModel):
+    """A silence until ``ends``.
+
+    Without a stream and with an empty ``match`` it silences everything.
+    """
+
+    stream: str | None = Field(None, max_length=500)
+    series: SeriesName | None = Field(None, description="only this series; * and ? have no meaning")
+    match: dict[str, str] = Field({}, max_length=50, examples=[{"site": "eu-*"}])
+    ends: datetime = Field(examples=["2030-01-01T12:00:00Z"])
+    author: str = Field("api", min_length=1, max_length=200)
+    comment: str = Field("", max_length=2000)
+
+
+class SilenceFilter(ListFilter):
+    """Silences that overlap the range; those of a stream, with those of all streams."""
+
+    ended: bool = Field(False, description="also those that have ended")
+
+
+@router.get("/silences")
+def list_silences(context: Context, query: Annotated[SilenceFilter, Query()]) -> Page[SilenceItem]:
+    """Return silences that were added by hand, by their end."""
+    with context.database.read() as connection:
+        now_ns = None if query.ended else time_ns()
+        found = silences.page(connection, query.bounds(int, UUID), now_ns)
+    return query.page(found, silence_shown, lambda one: (one.ends_ns, one.id))
+
+
+@router.post("/silences", status_code=201)
+def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
+    """Silence matching alerts from now on; they are kept and listed."""
+    now_ns, ends_ns = time_ns(), to_ns(request.ends)
+    if ends_ns is None or ends_ns <= now_ns:
+        raise InputError("ends: the end of the silence is in the past; give a future time")
+    if request.stream is not None:
+        require_stream(context.config, request.stream)
+    of_series = {} if request.series is None else {"series": escape_glob(request.series)}
+    silence = ManualSilence(
+        uuid4(),
+        request.stream,
+        request.match | of_series,
+        now_ns,
+        ends_ns,
+        request.author,
+        request.comment,
+        now_ns,
+    )
+    with context.database.begin() as connection:
+        silences.add(connection, silence)
+    return silence_shown(silence)
+
+
+@router.delete("/silences/{silence_id}", status_code=204)
+def end_silence(context: Context, silence_id: UUID) -> None:
+    """End a silence now; alerts that are still open are sent."""
+    with context.database.begin() as connection:
+        if not silences.expire(connection, silence_id.hex, time_ns()):
+            raise InputError(f"there is no silence {silence_id} in force")
+
+
+def silence_shown(one: ManualSilence) -> SilenceItem:
+    """Return a silence as the API shows it."""
+    times = {"starts": show_time(one.starts_ns), "ends": show_time(one.ends_ns)}
+    return SilenceItem(**asdict(one) | times)
