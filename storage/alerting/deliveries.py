@@ -134,7 +134,7 @@ def body_of(connection: Connection, notification: UUID) -> str | None:
 
 
 def last_body(connection: Connection, alert_id: UUID) -> str | None:
-    """Return the payload of the newest notification of an alert; None if there is none."""
+    """Return the payload of the newest notification of an alert, or None."""
     newest = (
         select(NotificationRow.body)
         .where(NotificationRow.alert_id == alert_id)

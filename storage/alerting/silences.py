@@ -49,7 +49,7 @@ def in_force(connection: Connection, stream: str, now_ns: int) -> list[ManualSil
 def query(
     connection: Connection, *, now_ns: int | None = None, limit: int | None = None
 ) -> list[ManualSilence]:
-    """Return silences by their end, the latest first; with ``now_ns`` only those that have not ended."""
+    """Return silences, the latest end first; with ``now_ns`` those that have not ended."""
     return page(connection, Bounds(limit=limit), now_ns)
 
 

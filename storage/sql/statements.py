@@ -58,6 +58,6 @@ def id_begins_with(column: InstrumentedAttribute[UUID], digits: str) -> ColumnEl
 
 
 def in_parts(values: Collection[Any], size: int = MAX_VALUES_PER_IN_LIST) -> Iterator[list[Any]]:
-    """Split values into lists that one IN list can hold; an empty collection has no part."""
+    """Split values into lists that one IN list can hold."""
     listed = list(values)
     return (listed[i : i + size] for i in range(0, len(listed), size))

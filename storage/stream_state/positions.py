@@ -221,7 +221,7 @@ def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
 
 
 def owners(connection: Connection) -> dict[tuple[str, str, int], tuple[str, int]]:
-    """Return the owner of each (stream, topic, partition), and the time of its last commit in ns."""
+    """Return owner and time of the last commit of each (stream, topic, partition)."""
     row = PositionRow
     found = connection.execute(select(row.stream, row.topic, row.partition, row.owner, row.updated_ns))
     return {(one.stream, one.topic, one.partition): (one.owner, one.updated_ns) for one in found}
