@@ -1,4 +1,4 @@
-"""A server for tests: an event loop in a thread of its own, on a free port of loopback."""
+"""A server for tests: an event loop in a thread of its own, on loopback and a free port by default."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Self
 class LoopServer:
     """Base of the test servers, a context manager; a subclass serves one connection in ``_serve``."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """Prepare the server; ``tls`` makes every connection begin with TLS."""
-        self.port = 0
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Prepare the server; ``tls`` makes every connection begin with TLS, port 0 takes a free one."""
+        self.port = port
+        self._host = host
         self._connection_tls = tls
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -34,7 +35,7 @@ class LoopServer:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._connection_tls)
+            asyncio.start_server(self._serve, self._host, self.port, ssl=self._connection_tls)
         )
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()

@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from typing import Any
 
 from tests.support.loop_server import LoopServer
 
@@ -39,9 +40,13 @@ class MailServer(LoopServer):
     """
 
     def __init__(
-        self, starttls: ssl.SSLContext | None = None, password: str | None = None, refuse: str | None = None
+        self,
+        starttls: ssl.SSLContext | None = None,
+        password: str | None = None,
+        refuse: str | None = None,
+        **address: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**address)
         self.letters: list[Letter] = []
         self.connections = 0
         self.hang_up_after: int | None = None

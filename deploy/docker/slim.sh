@@ -1,0 +1,34 @@
+#!/bin/sh
+# slim.sh VENV EPOCH: remove what a running image does not need, compile, and set all times to EPOCH.
+set -eu
+venv=$1
+epoch=$2
+packages=$(echo "$venv"/lib/python3*/site-packages)
+
+find "$packages" -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} +
+find "$packages" -type f \( -name '*.py[xdi]' -o -name '*.px[id]' -o -name '*.a' -o -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' \) \
+    -not -path '*/torch/*' -not -path '*/triton/*' -not -path '*/nvidia/*' -delete
+# Data sets and examples of libraries.
+rm -rf "$packages"/river/datasets/*.csv* "$packages"/river/datasets/*.zip "$packages"/river/drift/datasets/*.csv \
+    "$packages"/matplotlib/mpl-data/sample_data
+# Arrow's RPC and its own access to S3 are not used (storage goes through fsspec). libarrow_substrait must stay: all
+# other libraries of pyarrow link to it.
+rm -f "$packages"/pyarrow/libarrow_flight.so* "$packages"/pyarrow/libarrow_python_flight.so* "$packages"/pyarrow/_flight*.so \
+    "$packages"/pyarrow/libarrow_s3.so* "$packages"/pyarrow/_s3fs*.so "$packages"/pyarrow/_pyarrow_cpp_tests*.so
+# A wheel holds the links between versions of a library as copies.
+for library in "$packages"/pyarrow/*.so.*.*.*; do
+    [ -e "$library" ] || continue
+    name=$(basename "$library")
+    for copy in "${library%.*.*.*}" "${library%.*.*}"; do
+        if [ -e "$copy" ]; then ln -sf "$name" "$copy"; fi
+    done
+done
+rm -rf "$packages"/pip "$packages"/pip-* "$packages"/setuptools "$packages"/setuptools-* "$packages"/pkg_resources
+rm -f "$venv"/bin/pip* "$venv"/bin/[Aa]ctivate*
+# Symbols are for debuggers. Torch, CUDA and repaired libraries (*.libs, whose segments strip misaligns) stay.
+find "$packages" -type f -name '*.so*' -not -path '*/torch/*' -not -path '*/nvidia/*' -not -path '*/triton/*' -not -path '*.libs/*' \
+    -exec strip --strip-unneeded {} + 2>/dev/null || true
+
+"$venv"/bin/python /usr/local/lib/compile_used.py
+# numba compares the time of a source file with that in its cache.
+find "$venv" -exec touch --no-dereference --date="@$epoch" {} +
