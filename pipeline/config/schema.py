@@ -102,6 +102,9 @@ class DeadLetterLimit(ConfigModel):
     run: int = Field(500, ge=1, description="number of consecutive undecodable records")
 
 
+#: Intervals of a stream that trainings read at least. Of daily bars these are 480 trading days.
+TRAINING_INTERVALS = 700
+
 #: Sensitivity → alarm rate.
 ALARM_RATES = {"low": 1e-5, "normal": 1e-4, "high": 1e-3}
 
@@ -245,6 +248,14 @@ class Stream(ConfigModel):
             return tuple(self.aggregate.values)
         return tuple(self.format.chosen.value_fields)
 
+    @property
+    def training_history(self) -> timedelta:
+        """Time span of the training data: as configured, or long enough for the cadence."""
+        span, every = self.retraining.history, self.aggregate.every if self.aggregate else self.every
+        if every is None or "history" in self.retraining.model_fields_set:
+            return span
+        return max(span, TRAINING_INTERVALS * every)
+
 
 class Storage(ConfigModel):
     """Snapshots and retention."""
@@ -259,7 +270,9 @@ class Storage(ConfigModel):
         True, description="record points and verdicts (used by explain, training and plots)"
     )
     keep_history: Duration = Field(
-        timedelta(days=30), description="age after which history segments are deleted"
+        timedelta(days=30),
+        description="age after which history segments are deleted (default: at least the time span of the "
+        "training data of all streams)",
     )
     keep_history_bytes: int | None = Field(
         None, ge=1, description="total size above which the oldest segments are deleted"
@@ -335,6 +348,14 @@ class Config(ConfigModel):
     def file(self) -> Path | None:
         """Absolute path of the file; None for a config that was not read from one."""
         return self._file
+
+    @property
+    def retention(self) -> Storage:
+        """Settings of retention, with the age of history that trainings need."""
+        if "keep_history" in self.storage.model_fields_set:
+            return self.storage
+        spans = [stream.training_history for stream in self.streams.values()]
+        return self.storage.model_copy(update={"keep_history": max(self.storage.keep_history, *spans)})
 
     @property
     def history_path(self) -> str:
