@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import CAUSES, FORECASTERS
-from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
@@ -69,9 +69,9 @@ class AnomalyTracker:
         """Return the slots that have an open anomaly."""
         return list(self._open)
 
-    def close(self, slot: int) -> list[Anomaly]:
+    def close(self, slot: int, reason: EndReason) -> list[Anomaly]:
         """Close the anomaly of a slot, and return it; the list is empty if none is open."""
-        return [self._close(slot)] if slot in self._open else []
+        return [self._close(slot, reason)] if slot in self._open else []
 
     def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
         """Apply the verdicts of a batch, and return the anomalies that changed.
@@ -104,9 +104,9 @@ class AnomalyTracker:
             anomaly.revision += 1
         return closed + list(changed.values())
 
-    def _close(self, slot: int) -> Anomaly:
+    def _close(self, slot: int, reason: EndReason = EndReason.RECOVERED) -> Anomaly:
         anomaly = self._open.pop(slot)
-        anomaly.state = AnomalyState.CLOSED
+        anomaly.state, anomaly.end_reason = AnomalyState.CLOSED, reason
         anomaly.revision += 1
         return anomaly
 

@@ -159,6 +159,7 @@ class AnomalyRow(Base):
     first_flag_seq: Mapped[int] = mapped_column(server_default="-1")
     told_seq: Mapped[int] = mapped_column(server_default="-1")
     relative: Mapped[bool] = mapped_column(server_default=false())
+    end_reason: Mapped[str] = mapped_column(server_default="")
     revision: Mapped[int]
     updated_ns: Mapped[int]
 
