@@ -121,6 +121,7 @@ class AnomalyRow(Base):
         ),
         Index("ix_anomalies_series", "series", postgresql_using="hash"),
         Index("ix_anomalies_stream_start_ns", "stream", "start_ns"),
+        Index("ix_anomalies_stream_end_ns", "stream", "end_ns"),
         Index("ix_anomalies_start_ns", "start_ns"),
         Index("ix_anomalies_updated_ns", "updated_ns"),
     )
