@@ -1,4 +1,4 @@
-"""Dashboard: how soon a browser shows the lanes of many series, and how smoothly they scroll.
+"""Dashboard: time until a browser shows the lanes of many series.
 
     python -m benchmarks.dashboard                          10,000 series, 1,000 open anomalies, SQLite
     python -m benchmarks.dashboard --database postgresql    the same on a PostgreSQL that is started
@@ -59,7 +59,14 @@ SCROLL = """async () => {
 
 
 def fill(config: Config, series: int, open_count: int, closed_count: int) -> None:
-    """Store anomalies and a recorded history of a day that ends now."""
+    """Store anomalies and a recorded history of a day that ends now.
+
+    Args:
+        config: The config.
+        series: Number of series.
+        open_count: Number of open anomalies.
+        closed_count: Number of closed anomalies.
+    """
     now = time.time_ns()
     names = [f"site-{n % 50}/sensor-{n}" for n in range(series)]
     rng = np.random.default_rng(1)
@@ -97,7 +104,7 @@ def fill(config: Config, series: int, open_count: int, closed_count: int) -> Non
 
 
 def serve(settings: dict[str, Any], pipe: connection.Connection) -> None:
-    """Serve the dashboard in a process of its own; answer each message with its CPU seconds."""
+    """Serve the dashboard; answer each message with the CPU seconds used."""
     from pipeline.api.server import dashboard_server
 
     with dashboard_server(Config.model_validate(settings), port=0) as server:

@@ -27,7 +27,14 @@ class Span(NamedTuple):
 
 
 def spans(connection: Connection, stream: str, since_ns: int, limit: int) -> list[Span]:
-    """Return the anomalies of a stream that end at ``since_ns`` or later, the last end first."""
+    """Return anomalies of a stream, the last end first.
+
+    Args:
+        connection: a connection.
+        stream: the stream.
+        since_ns: earliest end.
+        limit: maximum number of anomalies.
+    """
     row = AnomalyRow
     is_open = row.state == AnomalyState.OPEN.value
     statement = (

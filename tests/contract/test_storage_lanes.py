@@ -34,7 +34,8 @@ def test_spans_are_those_that_end_in_the_range_with_labels_and_rank(database):
 def test_spans_of_a_short_range_are_found_by_an_index(database):
     with database.begin() as connection:
         anomalies.upsert(connection, [closed(anomaly(f"b/{n}", NOON + n * SECOND)) for n in range(3000)])
-    query = "SELECT series FROM anomalies WHERE stream = 'plant' AND end_ns >= :since ORDER BY end_ns DESC LIMIT 9"
+    where = "WHERE stream = 'plant' AND end_ns >= :since"
+    query = f"SELECT series FROM anomalies {where} ORDER BY end_ns DESC LIMIT 9"
     explain = "EXPLAIN QUERY PLAN " if database.url.drivername.startswith("sqlite") else "EXPLAIN "
     with database.begin() as connection:
         if explain == "EXPLAIN ":

@@ -86,7 +86,7 @@ def list_series(context: Context, query: Annotated[SeriesFilter, Query()]) -> Pa
 
 @router.get("/streams/{stream}/series-names")
 def read_series_names(context: Context, stream: Annotated[str, Path(max_length=500)]) -> SeriesNames:
-    """Return the names of all series of a stream, for lanes of series without anomalies."""
+    """Return the names of the series of a stream, also without anomalies."""
     require_stream(context.config, stream)
     names = sorted(series_names(context, stream))
     return SeriesNames(names=names[:MAX_SERIES_PER_STREAM], count=len(names))
@@ -113,7 +113,7 @@ def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
 
 
 def _lanes(found: list[Span]) -> dict[str, Any]:
-    """Return columns: series with their labels, and spans with the place of their series."""
+    """Return columns: series with labels, and spans with places of series."""
     places: dict[str, int] = {}
     labels: list[dict[str, str]] = []
     for one in found:
