@@ -23,7 +23,14 @@ TOPIC, PARTITIONS = "latency", 4
 
 
 def produce(brokers: str, rate: int, seconds: float, series: int) -> None:
-    """``rate`` records a second in bursts of 10 ms."""
+    """Write records in bursts of 10 ms.
+
+    Args:
+        brokers: Address of the broker.
+        rate: Records a second.
+        seconds: Time until it ends.
+        series: Number of series.
+    """
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "compression.type": "lz4"})

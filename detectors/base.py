@@ -46,7 +46,6 @@ CAUSES = (
     "unusual_noise",
     "relation",
     "absence",
-    "impossible_value",
 )
 
 #: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.

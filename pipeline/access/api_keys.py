@@ -22,6 +22,7 @@ from storage.access.audit import Actor, Change
 from storage.access.keys import ApiKey
 
 _KEY = re.compile(r"fw_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_KEY_WITHIN = re.compile(r"fw_[0-9a-f]{12}_[A-Za-z0-9_-]{16}")
 #: Compared with where no key has the id, so that both cases take the same time.
 _NO_HASH = bytes(32)
 
@@ -102,6 +103,11 @@ def hash_secret(secret: str) -> bytes:
 def is_key(text: str) -> bool:
     """Return whether a text has the shape of a key."""
     return _KEY.fullmatch(text) is not None
+
+
+def contains_key(text: str) -> bool:
+    """Return whether a text contains a key, or the beginning of its secret."""
+    return _KEY_WITHIN.search(text) is not None
 
 
 def key_id(text: str) -> str | None:

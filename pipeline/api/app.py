@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.routing import Mount
 
 from pipeline.api.context import ApiContext
 from pipeline.api.events import ChangeMonitor
+from pipeline.api.permissions import describe_permissions, require_scope
 from pipeline.api.problems import Problem, add_problem_handlers, describe_problems
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.routes import (
+    access,
     alerts,
     anomalies,
     chart,
@@ -33,12 +35,13 @@ from storage.sql.database import Database
 PREFIX = "/api/v1"
 _ROUTES = (
     *(fleet, operations, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
-    *(endpoints, silences, training, tryout, live_events),
+    *(endpoints, silences, training, tryout, live_events, access),
 )
 _DESCRIPTION = (
     "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "
     "`application/problem+json` and say what to do. "
-    "A change needs the header `x-forewatch-csrf` with any value."
+    "Send an API key in the header `Authorization` (scheme Bearer). A change without a key needs the header "
+    "`x-forewatch-csrf`: after a login at /login with the token of the session, else with any value."
 )
 
 
@@ -48,18 +51,20 @@ class _Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document; it is made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = describe_problems(super().openapi())
+            self.openapi_schema = describe_permissions(describe_problems(super().openapi()))
         return self.openapi_schema
 
 
-def create_app(config: Config, database: Database) -> FastAPI:
+def create_app(config: Config, database: Database, *, guarded: bool = False) -> FastAPI:
     """Return the API of a config.
 
     Args:
         config: The configuration in force.
         database: Its database; a connection that no engine uses.
+        guarded: Every request comes through the guard; without it all are of the local principal.
     """
     app = build_app()
+    app.state.guarded = guarded
     app.state.context = ApiContext(config, database)
     app.state.monitor = ChangeMonitor(database)
     return app
@@ -73,7 +78,8 @@ def build_app() -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": Problem} for status in (404, 409, 413, 422, 503)},
+        responses={status: {"model": Problem} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)},
+        dependencies=[Depends(require_scope)],
     )
     for module in _ROUTES:
         app.include_router(module.router)
@@ -83,5 +89,5 @@ def build_app() -> FastAPI:
 
 
 def api_route(config: Config, database: Database) -> Mount:
-    """Return the API as one route of a server."""
-    return Mount(PREFIX, create_app(config, database))
+    """Return the API as one route of a server, behind the guard."""
+    return Mount(PREFIX, create_app(config, database, guarded=True))

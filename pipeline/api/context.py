@@ -9,21 +9,26 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
+from pipeline.access.principal import Principal, local_principal
+from pipeline.api.permissions import author
 from pipeline.config.schema import Config
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import InputError
 from pipeline.core.timestamps import END_NS
+from storage.access import audit
+from storage.access.audit import ActorKind, Change
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
-from storage.sql.statements import Bounds
+from storage.sql.statements import Bounds, StreamChoice
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -84,6 +89,47 @@ class ApiContext:
     answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
     records_meter: Meter = field(default_factory=Meter)
+    principal: Principal = field(default_factory=local_principal)
+    #: Streams that the principal sees; None for all, also those of earlier configs.
+    visible: frozenset[str] | None = None
+    limited: AnswerCache = field(default_factory=lambda: AnswerCache(64))
+
+    def of(self, principal: Principal) -> ApiContext:
+        """Return the context of a principal, with its streams only."""
+        visible = principal.visible(self.config)
+        if visible is None:
+            return replace(self, principal=principal)
+        key = "\0".join(sorted(visible))
+        return replace(self.limited.get(key, lambda: self._limited_to(visible)), principal=principal)
+
+    def _limited_to(self, visible: frozenset[str]) -> ApiContext:
+        streams = {name: one for name, one in self.config.streams.items() if name in visible}
+        config = self.config.model_copy(update={"streams": streams})
+        return ApiContext(config, self.database, segment_names=self.segment_names, visible=visible)
+
+    def streams(self, named: str | None) -> StreamChoice:
+        """Return the streams of a list: the named one, or all that are visible.
+
+        Raises:
+            InputError: The principal does not see the named stream.
+        """
+        if named is None:
+            return self.visible
+        self.require_visible(named, f"there is no stream {named!r}")
+        return named
+
+    def require_visible(self, stream: str, missing: str) -> None:
+        """Raise InputError with ``missing`` if the principal does not see a stream."""
+        if self.visible is not None and stream not in self.visible:
+            raise InputError(missing)
+
+    def author(self, given: str) -> str:
+        """Return the author of a change: as given without a login, else the principal."""
+        return given if self.principal.kind is ActorKind.LOCAL else self.principal.name
+
+    def record(self, connection: Connection, change: Change) -> None:
+        """Write a change into the audit log, in its transaction."""
+        audit.add(connection, self.principal.actor, change, time.time_ns())
 
     @property
     def history(self) -> HistoryReader:
@@ -93,7 +139,7 @@ class ApiContext:
 
 def _context(request: Request) -> ApiContext:
     found: ApiContext = request.app.state.context
-    return found
+    return found.of(author(request))
 
 
 Context = Annotated[ApiContext, Depends(_context)]
@@ -119,17 +165,20 @@ class ListFilter(BaseModel):
     limit: int = Field(50, ge=1, le=500, description="largest number of rows")
     cursor: str | None = Field(None, max_length=2000, description="next_cursor of the page before")
 
-    def bounds(self, *types: type) -> Bounds:
+    def bounds(self, context: ApiContext, *types: type) -> Bounds:
         """Return the part of a list to read, with one row more than the page.
 
         Args:
+            context: context of the request.
             types: types of the parts of the cursor: int, str or UUID.
 
         Raises:
             InputError: a time or the cursor cannot be used.
         """
         after = None if self.cursor is None else decode_cursor(self.cursor, types)
-        return Bounds(self.stream, to_ns(self.since), to_ns(self.until), after, self.limit + 1)
+        return Bounds(
+            context.streams(self.stream), to_ns(self.since), to_ns(self.until), after, self.limit + 1
+        )
 
     def page(
         self, found: Sequence[Row], show: Callable[[Row], Item], key: Callable[[Row], tuple[Any, ...]]

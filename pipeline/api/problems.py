@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from pipeline.access.scopes import NotPermitted
 from pipeline.core.errors import ForewatchError, InputError, StorageError
 from pipeline.core.secret_text import hide_secrets
 
@@ -59,6 +60,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(StorageError)
     def storage(request: Request, error: StorageError) -> Response:
         return problem(503, "The database does not answer", f"{error}. Repeat the request later.")
+
+    @app.exception_handler(NotPermitted)
+    def forbidden(request: Request, error: NotPermitted) -> Response:
+        return problem(403, "The key does not permit this", str(error))
 
     @app.exception_handler(InputError)
     def refused(request: Request, error: InputError) -> Response:

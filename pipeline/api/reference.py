@@ -18,14 +18,17 @@ Times are ISO 8601 in UTC, also without a zone. A number that does not exist is 
 
 | status | meaning |
 |---|---|
-| 403 | foreign name in `Host`, or a change without the header `x-forewatch-csrf` or from another site |
+| 400 | the address contains a key, or a header is repeated |
+| 401 | no API key or session, or one that is unknown, revoked or expired |
+| 403 | missing scope, foreign `Host`, or a change without `x-forewatch-csrf` or from another site |
 | 404 | there is no such thing |
 | 409 | the request conflicts with the present state |
 | 413 | the body is larger than 64 KiB |
 | 422 | the request cannot be used; `detail` says why |
+| 429 | too many requests; `Retry-After` has the seconds to wait |
 | 503 | database or recorded history do not answer; repeat the request later |
 
-Errors from 404 on are `application/problem+json` with `title`, `status` and `detail`.
+Errors are `application/problem+json` with `title`, `status` and `detail`.
 """
 
 
@@ -46,6 +49,7 @@ def rest_api_markdown() -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"\n### `{method.upper()} {PREFIX}{path}`\n\n{operation['description']}\n"
+    yield f"\nScope: `{operation['x-forewatch-scope']}`.\n"
     if parameters := operation.get("parameters"):
         yield "\n| parameter | type | meaning |\n|---|---|---|\n"
         for one in parameters:

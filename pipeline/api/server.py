@@ -1,22 +1,28 @@
-"""HTTP server of the dashboard and the REST API, on loopback addresses."""
+"""HTTP server of the dashboard and the REST API."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
+import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from pipeline.access.gate import Gate
 from pipeline.api.app import api_route
+from pipeline.api.guard import AccessGuard
+from pipeline.api.login import LoginPages
 from pipeline.config.schema import Config
-from pipeline.core.errors import ConfigError
+from pipeline.config.serve import ServeConfig
 from pipeline.dashboard.assets import page_routes
-from pipeline.dashboard.guard import LocalPagesOnly
 from pipeline.database import database_of
 from pipeline.observability.http_server import HttpServer
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_PORT = 9465
 #: Smaller answers are not compressed.
@@ -25,34 +31,44 @@ _MIN_COMPRESSED_BYTES = 2000
 
 @contextmanager
 def dashboard_server(
-    config: Config, host: str = "127.0.0.1", port: int = DEFAULT_PORT
+    config: Config, host: str | None = None, port: int | None = None
 ) -> Iterator[HttpServer]:
     """Yield a running server of the pages and of the API that they use.
 
     Args:
         config: The configuration whose database and history are shown.
-        host: A loopback address: there is no authentication.
-        port: The port; 0 takes a free one.
+        host: The address to listen on (default: that of ``serve``).
+        port: The port; 0 takes a free one (default: that of ``serve``).
 
     Raises:
-        ConfigError: The address is not a loopback address, or the port is in use.
+        ConfigError: Other machines reach the address and nobody could log in, or the port is in use.
     """
-    with closing(database_of(config)) as database:
-        app = Starlette(
-            routes=[*page_routes(), api_route(config, database)],
-            middleware=[
-                Middleware(LocalPagesOnly),
-                Middleware(GZipMiddleware, minimum_size=_MIN_COMPRESSED_BYTES, compresslevel=4),
-            ],
-        )
-        server = HttpServer(host, port, [Mount("/", app)])
-        try:
-            if not server.on_loopback:
-                raise ConfigError(
-                    f"serve: {host} is not an address of this machine only, and the dashboard has no "
-                    "authentication; reach it through a proxy with a login, or an SSH tunnel"
-                )
-            server.start()
-            yield server
-        finally:
-            server.stop()
+    serve = config.served or ServeConfig()
+    host = serve.host if host is None else host
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(database_of(config)))
+        app = Starlette()
+        server = HttpServer(host, serve.port if port is None else port, [Mount("/", app)])
+        stack.callback(server.stop)
+        gate = Gate(config, database, server.on_loopback)
+        gate.require_usable()
+        app.router.routes += [*LoginPages(gate).routes(), *page_routes(), api_route(config, database)]
+        app.user_middleware += _middleware(gate)
+        if not gate.on_loopback and not (serve.url or "").startswith("https://"):
+            log.warning(
+                "API keys and logins cross the network unencrypted, and browsers refuse the login; put a "
+                "proxy with TLS in front and name it in serve.url",
+                host=host,
+            )
+        server.start()
+        yield server
+
+
+def _middleware(gate: Gate) -> list[Middleware]:
+    trusted = gate.serve.trusted_proxies
+    proxies = [Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []
+    return [
+        *proxies,
+        Middleware(AccessGuard, gate=gate),
+        Middleware(GZipMiddleware, minimum_size=_MIN_COMPRESSED_BYTES, compresslevel=4),
+    ]

@@ -31,6 +31,7 @@ from pipeline.config.inputs import (
     TelemetrySourceConfig,
 )
 from pipeline.config.retraining import Cluster, Retraining
+from pipeline.config.serve import ServeConfig
 
 __all__ = [
     "Config",
@@ -101,9 +102,6 @@ class DeadLetterLimit(ConfigModel):
     window: int = Field(1000, ge=1, description="number of records over which the ratio is computed")
     run: int = Field(500, ge=1, description="number of consecutive undecodable records")
 
-
-#: Intervals of a stream that trainings read at least. Of daily bars these are 480 trading days.
-TRAINING_INTERVALS = 700
 
 #: Sensitivity → alarm rate.
 ALARM_RATES = {"low": 1e-5, "normal": 1e-4, "high": 1e-3}
@@ -248,14 +246,6 @@ class Stream(ConfigModel):
             return tuple(self.aggregate.values)
         return tuple(self.format.chosen.value_fields)
 
-    @property
-    def training_history(self) -> timedelta:
-        """Time span of the training data: as configured, or long enough for the cadence."""
-        span, every = self.retraining.history, self.aggregate.every if self.aggregate else self.every
-        if every is None or "history" in self.retraining.model_fields_set:
-            return span
-        return max(span, TRAINING_INTERVALS * every)
-
 
 class Storage(ConfigModel):
     """Snapshots and retention."""
@@ -270,9 +260,7 @@ class Storage(ConfigModel):
         True, description="record points and verdicts (used by explain, training and plots)"
     )
     keep_history: Duration = Field(
-        timedelta(days=30),
-        description="age after which history segments are deleted (default: at least the time span of the "
-        "training data of all streams)",
+        timedelta(days=30), description="age after which history segments are deleted"
     )
     keep_history_bytes: int | None = Field(
         None, ge=1, description="total size above which the oldest segments are deleted"
@@ -326,6 +314,9 @@ class Config(ConfigModel):
     database_password: Secret | None = Field(None, description="password of the database user")
     storage: Storage = Field(default_factory=Storage)
     http: Http | None = Field(default_factory=Http, description="null disables the HTTP server")
+    serve: bool | ServeConfig = Field(
+        False, description="serve the REST API and the dashboard in the daemon; true takes the defaults"
+    )
     engine: EngineConfig = Field(default_factory=EngineConfig)
     cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")
@@ -350,12 +341,9 @@ class Config(ConfigModel):
         return self._file
 
     @property
-    def retention(self) -> Storage:
-        """Settings of retention, with the age of history that trainings need."""
-        if "keep_history" in self.storage.model_fields_set:
-            return self.storage
-        spans = [stream.training_history for stream in self.streams.values()]
-        return self.storage.model_copy(update={"keep_history": max(self.storage.keep_history, *spans)})
+    def served(self) -> ServeConfig | None:
+        """Settings of the server of API and dashboard; None if there are none."""
+        return ServeConfig() if self.serve is True else self.serve or None
 
     @property
     def history_path(self) -> str:

@@ -23,12 +23,19 @@ from pipeline.config.schema import (
     Stream,
     TelemetrySourceConfig,
 )
+from pipeline.config.serve_rules import serve_rules
 from pipeline.core.secret_text import hide_user
 
 
 def broken_rules(config: Config) -> list[Finding]:
     """Return a finding for each rule that ``config`` breaks."""
-    found = [*_database(config), *_groups(config), *_alert_names(config), *_cluster(config)]
+    found = [
+        *_database(config),
+        *_groups(config),
+        *_alert_names(config),
+        *_cluster(config),
+        *serve_rules(config),
+    ]
     for name, endpoint in config.endpoints.items():
         if isinstance(endpoint, KafkaEndpoint):
             found += connection_rules(endpoint, ("endpoints", name))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
@@ -29,7 +30,7 @@ _NOT_BUILT = (
     "checkout, then load this page again."
 )
 #: Paths that the page itself resolves.
-PAGE_PATHS = ("/", "/fleet", "/series", "/alerting", "/models", "/try", "/system")
+PAGE_PATHS = ("/", "/fleet", "/series", "/alerting", "/models", "/try", "/system", "/audit")
 
 
 def is_built(static: Path = STATIC) -> bool:
@@ -53,8 +54,7 @@ def page_routes(static: Path = STATIC) -> list[BaseRoute]:
                 status_code=503,
                 headers=HEADERS,
             )
-        headers = HEADERS | {"cache-control": "no-cache"} | _preload(request)
-        return FileResponse(static / "index.html", headers=headers)
+        return FileResponse(static / "index.html", headers=HEADERS | {"cache-control": "no-cache"})
 
     def icon(request: Request) -> Response:
         return FileResponse(static / "favicon.svg", headers=HEADERS)
@@ -67,18 +67,13 @@ def page_routes(static: Path = STATIC) -> list[BaseRoute]:
     ]
 
 
-def _preload(request: Request) -> dict[str, str]:
-    """Return the header by which a browser asks for the lanes before the script runs."""
-    if request.url.path not in ("/", "/fleet"):
-        return {}
-    span = request.query_params.get("range", "24h")
-    if not span.isalnum() or not span.isascii():
-        return {}
-    return {"link": f"</api/v1/fleet?range={span}>; rel=preload; as=fetch; crossorigin"}
-
-
 class _Assets(StaticFiles):
     """Files whose names contain a hash of their content."""
+
+    def __init__(self, **given: Any) -> None:
+        """Take a folder that may be missing: its files are 404."""
+        super().__init__(**given)
+        self.config_checked = True
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         """Add the headers of every page, and let browsers keep the file."""

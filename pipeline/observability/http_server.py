@@ -27,7 +27,7 @@ def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
     """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(request: Request) -> Response:
-        """Answer 200 while the loops turn, and 503 when one has stopped and the watchdog will end the process."""
+        """Answer 200 while the loops turn, and 503 when one has stopped."""
         alive = health.alive()
         return JSONResponse(
             {"alive": alive, "idle_seconds": round(health.idle(), 3)}, status_code=200 if alive else 503
@@ -67,6 +67,8 @@ class HttpServer:
             lifespan="off",
             timeout_graceful_shutdown=2,
             ws="none",
+            # The address of a client is that of its connection; `serve.trusted_proxies` names exceptions.
+            proxy_headers=False,
             http=LimitedProtocol,
             loop="asyncio",
             backlog=ACCEPT_BACKLOG,

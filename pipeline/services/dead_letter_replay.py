@@ -23,6 +23,7 @@ from pipeline.sources.base import Records
 from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 from storage.sql.database import Database
+from storage.sql.statements import StreamChoice
 
 #: Header of each record that is written again: its original offset.
 REPLAY_HEADER = "forewatch-replay"
@@ -52,7 +53,7 @@ def replay(
     database: Database,
     *,
     ids: Sequence[int] | None = None,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     reason: str | None = None,
     dry_run: bool = False,
 ) -> ReplayReport:

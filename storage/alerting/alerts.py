@@ -15,7 +15,15 @@ from sqlalchemy import Connection, Select, and_, case, delete, func, select
 from storage.alerting import outbox
 from storage.alerting.states import AlertKind, AlertState, MemberState, Urgency
 from storage.sql.column_types import insert
-from storage.sql.statements import Bounds, id_begins_with, in_parts, page_of, where_given
+from storage.sql.statements import (
+    Bounds,
+    StreamChoice,
+    id_begins_with,
+    in_parts,
+    of_streams,
+    page_of,
+    where_given,
+)
 from storage.tables.alerting import AlertBudgetRow, AlertMemberRow, AlertQueueRow, AlertRow
 
 MAX_ALERTS_OF_A_PREFIX = 6
@@ -243,7 +251,7 @@ def save_budget(connection: Connection, name: str, state: dict[str, Any], now_ns
 def query(
     connection: Connection,
     *,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     states: Collection[AlertState] | None = None,
     since_ns: int | None = None,
     limit: int | None = None,
@@ -259,7 +267,7 @@ def page(
     order = ((AlertRow.created_ns, True), (AlertRow.alert_id, False))
     statement = where_given(
         page_of(select(*_ALERT_COLUMNS), order, bounds.after, bounds.limit),
-        (bounds.stream, AlertRow.stream == bounds.stream),
+        (bounds.stream, of_streams(AlertRow.stream, bounds.stream)),
         (states, AlertRow.state.in_(states or ())),
         (bounds.since_ns, AlertRow.created_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, AlertRow.created_ns < (bounds.until_ns or 0)),

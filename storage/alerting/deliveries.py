@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, func, select
 
 from storage.alerting.states import DeliveryState
-from storage.sql.statements import Bounds, id_begins_with, in_parts, page_of, where_given
+from storage.sql.statements import Bounds, id_begins_with, in_parts, of_streams, page_of, where_given
 from storage.tables.alerting import (
     AlertRow,
     DeliveryAttemptRow,
@@ -100,7 +100,7 @@ def page(
     """
     row = DeliveryRow
     order = ((row.created_ns, True), (row.sequence, True), (row.endpoint, False), (row.id, False))
-    of_stream = select(AlertRow.alert_id).where(AlertRow.stream == bounds.stream)
+    of_stream = select(AlertRow.alert_id).where(of_streams(AlertRow.stream, bounds.stream))
     statement = where_given(
         page_of(select(*_DELIVERY_COLUMNS), order, bounds.after, bounds.limit),
         (bounds.stream, row.alert_id.in_(of_stream)),
@@ -117,6 +117,11 @@ def with_prefix(connection: Connection, digits: str) -> list[Delivery]:
     """Return up to six deliveries whose id begins with these 1 to 32 hex digits."""
     statement = select(*_DELIVERY_COLUMNS).where(id_begins_with(DeliveryRow.id, digits))
     return [Delivery(*row) for row in connection.execute(statement.limit(MAX_DELIVERIES_OF_A_PREFIX))]
+
+
+def stream_of(connection: Connection, delivery: Delivery) -> str | None:
+    """Return the stream of the alert of a delivery."""
+    return connection.scalar(select(AlertRow.stream).where(AlertRow.alert_id == delivery.alert_id))
 
 
 def attempts_of(connection: Connection, delivery: UUID) -> list[dict[str, Any]]:

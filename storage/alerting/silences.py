@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from storage.sql.statements import Bounds, id_begins_with, page_of, where_given
+from storage.sql.statements import Bounds, id_begins_with, of_streams, page_of, where_given
 from storage.tables.alerting import SilenceRow
 
 
@@ -35,6 +35,12 @@ _COLUMNS = [getattr(SilenceRow, name) for name in ManualSilence.__slots__]
 def add(connection: Connection, silence: ManualSilence) -> None:
     """Insert a silence."""
     connection.execute(insert(SilenceRow).values(asdict(silence)))
+
+
+def get(connection: Connection, id_: UUID) -> ManualSilence | None:
+    """Return a silence, None if there is none."""
+    row = connection.execute(select(*_COLUMNS).where(SilenceRow.id == id_)).one_or_none()
+    return None if row is None else ManualSilence(*row)
 
 
 def in_force(connection: Connection, stream: str, now_ns: int) -> list[ManualSilence]:
@@ -64,7 +70,7 @@ def page(connection: Connection, bounds: Bounds, now_ns: int | None = None) -> l
     order = ((SilenceRow.ends_ns, True), (SilenceRow.id, False))
     statement = where_given(
         page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
-        (bounds.stream, or_(SilenceRow.stream == bounds.stream, SilenceRow.stream.is_(None))),
+        (bounds.stream, or_(of_streams(SilenceRow.stream, bounds.stream), SilenceRow.stream.is_(None))),
         (now_ns, SilenceRow.ends_ns > (now_ns or 0)),
         (bounds.since_ns, SilenceRow.ends_ns > (bounds.since_ns or 0)),
         (bounds.until_ns, SilenceRow.starts_ns < (bounds.until_ns or 0)),

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from pipeline.core.errors import InputError
 from storage.sql.column_types import insert
-from storage.sql.statements import Bounds, page_of, where_given
+from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.models import JobRow
 
 #: Attempts before a job fails.
@@ -336,7 +336,7 @@ def get(connection: Connection, job_id: int) -> Job:
 def query(
     connection: Connection,
     *,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     kind: str | None = None,
     states: Sequence[str] | None = None,
     limit: int | None = None,
@@ -370,7 +370,7 @@ def page(
     order = ((JobRow.created_ns, True), (JobRow.id, True))
     statement = where_given(
         page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
-        (bounds.stream, JobRow.stream == bounds.stream),
+        (bounds.stream, of_streams(JobRow.stream, bounds.stream)),
         (kind, JobRow.kind == kind),
         (states, JobRow.state.in_(states or ())),
         (bounds.since_ns, JobRow.created_ns >= (bounds.since_ns or 0)),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from pipeline.core.errors import ForewatchError, InputError
 from storage.sql.column_types import insert
-from storage.sql.statements import Bounds, page_of, where_given
+from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.models import ModelRow, PromotionRow
 from storage.tables.stream import AnomalyRow
 
@@ -121,7 +121,7 @@ def get(connection: Connection, prefix: str, stream: str | None = None) -> Model
 
 
 def query(
-    connection: Connection, *, stream: str | None = None, state: str | None = None, limit: int | None = None
+    connection: Connection, *, stream: StreamChoice = None, state: str | None = None, limit: int | None = None
 ) -> list[ModelVersion]:
     """Return versions, the newest first.
 
@@ -139,7 +139,7 @@ def page(connection: Connection, bounds: Bounds, state: str | None = None) -> li
     order = ((ModelRow.created_ns, True), (ModelRow.version, False))
     statement = where_given(
         page_of(select(*_COLUMNS), order, bounds.after, bounds.limit),
-        (bounds.stream, ModelRow.stream == bounds.stream),
+        (bounds.stream, of_streams(ModelRow.stream, bounds.stream)),
         (state, ModelRow.state == state),
         (bounds.since_ns, ModelRow.created_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, ModelRow.created_ns < (bounds.until_ns or 0)),
@@ -187,7 +187,7 @@ def current_champion(connection: Connection, stream: str) -> Promotion:
 
 
 def promotions(
-    connection: Connection, stream: str | None = None, limit: int | None = None
+    connection: Connection, stream: StreamChoice = None, limit: int | None = None
 ) -> list[Promotion]:
     """Return changes of champions, the newest first."""
     return page_of_promotions(connection, Bounds(stream, limit=limit))
@@ -199,7 +199,7 @@ def page_of_promotions(connection: Connection, bounds: Bounds) -> list[Promotion
     order = ((row.created_ns, True), (row.stream, False), (row.sequence, True))
     statement = where_given(
         page_of(select(*_CHANGES), order, bounds.after, bounds.limit),
-        (bounds.stream, row.stream == bounds.stream),
+        (bounds.stream, of_streams(row.stream, bounds.stream)),
         (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, row.created_ns < (bounds.until_ns or 0)),
     )

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
-from storage.sql.statements import page_of
+from storage.sql.statements import StreamChoice, of_streams, page_of
 from storage.tables.stream import AnomalyRow
 
 _AT_ONCE = 500  # ids in one IN list
@@ -54,7 +54,7 @@ def open_of(connection: Connection, stream: str, partition: Partition) -> list[A
 def query(
     connection: Connection,
     *,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     series: str | None = None,
     state: AnomalyState | None = None,
     severity: Severity | None = None,
@@ -72,7 +72,7 @@ def query(
     order = ((AnomalyRow.start_ns, True), (AnomalyRow.id, False))
     statement = page_of(_select(), order, after, limit)
     if stream is not None:
-        statement = statement.where(AnomalyRow.stream == stream)
+        statement = statement.where(of_streams(AnomalyRow.stream, stream))
     if series is not None:
         statement = statement.where(
             matches(AnomalyRow.series, series) if set(series) & set("*?") else AnomalyRow.series == series
@@ -154,15 +154,13 @@ def _select() -> Select[Any]:
 def _values(anomaly: Anomaly) -> dict[str, Any]:
     values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
-    words = ("state", "severity", "end_reason")
-    return values | {name: str(values[name]) for name in words}
+    return values | {"state": anomaly.state.value, "severity": anomaly.severity.value}
 
 
 def _anomaly(row: Row[Any]) -> Anomaly:
     values = dict(row._mapping)
     values["partition"] = Partition(values.pop("topic"), values["partition"])
     values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
-    values["end_reason"] = EndReason(values["end_reason"])
     # Rows of forewatch 0.1.0 hold former words.
     values["forecaster"] = current_forecaster(values.pop("guard"))
     values["cause"] = current_cause(values.pop("evidence"))

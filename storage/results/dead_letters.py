@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import DeadLetter, Partition
-from storage.sql.statements import Bounds, page_of, where_given
+from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.stream import DeadLetterRow
 
 
@@ -38,7 +38,7 @@ def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
 def query(
     connection: Connection,
     *,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     reason: str | None = None,
     replayed: bool | None = None,
     since_ns: int | None = None,
@@ -65,7 +65,7 @@ def page(
     was_replayed = row.replayed_ns.is_not(None) if replayed else row.replayed_ns.is_(None)
     statement = where_given(
         page_of(select(*row.__table__.columns), ((row.id, True),), bounds.after, bounds.limit),
-        (bounds.stream, row.stream == bounds.stream),
+        (bounds.stream, of_streams(row.stream, bounds.stream)),
         (reason, row.reason == reason),
         (replayed, was_replayed),
         (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
@@ -84,7 +84,7 @@ def get(connection: Connection, id: int) -> Kept:
     return _from_row(row)
 
 
-def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
+def counts(connection: Connection, stream: StreamChoice = None) -> dict[str, int]:
     """Count dead letters that were not replayed, by reason."""
     statement = (
         select(DeadLetterRow.reason, func.count())
@@ -92,7 +92,7 @@ def counts(connection: Connection, stream: str | None = None) -> dict[str, int]:
         .group_by(DeadLetterRow.reason)
     )
     if stream is not None:
-        statement = statement.where(DeadLetterRow.stream == stream)
+        statement = statement.where(of_streams(DeadLetterRow.stream, stream))
     return {row[0]: row[1] for row in connection.execute(statement)}
 
 

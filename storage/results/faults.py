@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.sql.column_types import insert
-from storage.sql.statements import Bounds, page_of, where_given
+from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.stream import FaultRow
 
 _WHOLE_STREAM = Partition("", -1)
@@ -96,7 +96,7 @@ def set_partitions(connection: Connection, fault: Fault, partitions: list[Partit
 def query(
     connection: Connection,
     *,
-    stream: str | None = None,
+    stream: StreamChoice = None,
     open_only: bool = False,
     since_ns: int | None = None,
     limit: int | None = None,
@@ -111,7 +111,7 @@ def page(connection: Connection, bounds: Bounds, *, open_only: bool = False) -> 
     place = ((FaultRow.topic, False), (FaultRow.partition, False), (FaultRow.owner, False))
     statement = where_given(
         page_of(select(*FaultRow.__table__.columns), (*by_start, *place), bounds.after, bounds.limit),
-        (bounds.stream, FaultRow.stream == bounds.stream),
+        (bounds.stream, of_streams(FaultRow.stream, bounds.stream)),
         (open_only or None, FaultRow.ended_ns.is_(None)),
         (bounds.since_ns, FaultRow.started_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, FaultRow.started_ns < (bounds.until_ns or 0)),

@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, false, or_
+from sqlalchemy import ColumnElement, Select, and_, false, or_, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 MAX_VALUES_PER_IN_LIST = 500
+
+#: One stream, some streams, or None for all.
+StreamChoice = str | Collection[str] | None
 
 #: Columns of an order; a True beside a column means descending.
 Order = Sequence[tuple[InstrumentedAttribute[Any], bool]]
@@ -18,7 +21,7 @@ Order = Sequence[tuple[InstrumentedAttribute[Any], bool]]
 class Bounds(NamedTuple):
     """Part of a list; None: no bound."""
 
-    stream: str | None = None
+    stream: StreamChoice = None
     since_ns: int | None = None
     until_ns: int | None = None  # exclusive
     after: Sequence[Any] | None = None  # columns of the order in the last row of the page before
@@ -50,6 +53,13 @@ def page_of(
             later = or_(beyond, and_(column == value, later))
         statement = statement.where(later)
     return statement.order_by(*(c.desc() if descending else c for c, descending in order)).limit(limit)
+
+
+def of_streams(column: InstrumentedAttribute[Any], streams: StreamChoice) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to a stream, to one of several, or to any."""
+    if streams is None:
+        return true()
+    return column == streams if isinstance(streams, str) else column.in_(list(streams))
 
 
 def id_begins_with(column: InstrumentedAttribute[UUID], digits: str) -> ColumnElement[bool]:

@@ -24,6 +24,7 @@ from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Counts, Partition, Position
 from storage.sql.column_types import insert
 from storage.sql.database import Database, RowLocked
+from storage.sql.statements import StreamChoice, of_streams
 from storage.tables.stream import PositionRow
 
 T = TypeVar("T")
@@ -210,13 +211,13 @@ def get(connection: Connection, stream: str, partition: Partition) -> Position |
     return None if row is None else _position(row)
 
 
-def all_of(connection: Connection, stream: str | None = None) -> list[Position]:
-    """Return all positions, or those of one stream, in order."""
+def all_of(connection: Connection, stream: StreamChoice = None) -> list[Position]:
+    """Return all positions, or those of some streams, in order."""
     statement = select(*PositionRow.__table__.columns).order_by(
         PositionRow.stream, PositionRow.topic, PositionRow.partition
     )
     if stream is not None:
-        statement = statement.where(PositionRow.stream == stream)
+        statement = statement.where(of_streams(PositionRow.stream, stream))
     return [_position(row) for row in connection.execute(statement)]
 
 

@@ -144,7 +144,7 @@ class Topics:
             future.get(30)
 
     def abort(self, topic: str, partition: int = 0) -> None:
-        """Write one record in a transaction and take it back: two offsets without a record that readers see."""
+        """Write one record in a transaction and take it back: two offsets that readers do not see."""
         producer = connect(KafkaProducer, [self.broker], 20, transactional_id=uuid.uuid4().hex)
         producer.init_transactions()
         producer.begin_transaction()

@@ -114,7 +114,10 @@ class LocalPostgres:
     def start(self) -> None:
         # A test stops processes, never the machine: what the kernel has is safe.
         sync = "on" if self._durable else "off"
-        options = f"-h 127.0.0.1 -p {self._port} -k '' -c fsync={sync} -c full_page_writes={sync} -c max_connections=60"
+        options = (
+            f"-h 127.0.0.1 -p {self._port} -k '' -c fsync={sync} -c full_page_writes={sync} "
+            "-c max_connections=60"
+        )
         self._pg_ctl("start", "-w", "-t", "30", "-l", str(self._data / "server.log"), "-o", options)
 
     def stop(self) -> None:

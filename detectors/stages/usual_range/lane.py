@@ -66,7 +66,6 @@ class Rows(NamedTuple):
     every: NDArray[np.int64]
     relation: NDArray[np.float32]
     residual: NDArray[np.float32]
-    split: NDArray[np.float64]  # part of the step that is a stock split
 
 
 class Settings(NamedTuple):

@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from pipeline.services.anomaly_text import finite
 from pipeline.services.reviews import acknowledge
+from storage.access.audit import Change
 from storage.alerting import alerts, deliveries
 from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertState
@@ -73,7 +74,7 @@ def list_alerts(context: Context, query: Annotated[AlertFilter, Query()]) -> Pag
     """Return alerts, the newest first."""
     with context.database.read() as connection:
         states = query.state or (AlertState.WAITING, AlertState.OPEN)
-        found = alerts.page(connection, query.bounds(int, UUID), states)
+        found = alerts.page(connection, query.bounds(context, int, UUID), states)
     return query.page(found, alert_item, lambda one: (one.created_ns, one.alert_id))
 
 
@@ -98,16 +99,21 @@ def acknowledge_alert(context: Context, alert_id: UUID, request: AcknowledgeRequ
     The alert process applies it within a second or two.
     """
     alert = _alert(context, alert_id)
+    author = context.author(request.author)
     with context.database.begin() as connection:
-        acknowledge(connection, alert, request.author, time_ns())
+        acknowledge(connection, alert, author, time_ns())
+        detail = {"before": alert.acked_by, "after": author}
+        context.record(connection, Change("alert.acknowledge", str(alert_id), alert.stream, detail))
     return alert_item(alert)
 
 
 def _alert(context: Context, alert_id: UUID) -> AlertRecord:
     with context.database.read() as connection:
         found = alerts.alerts(connection, [alert_id])
+    missing = f"there is no alert {alert_id}"
     if not found:
-        raise InputError(f"there is no alert {alert_id}")
+        raise InputError(missing)
+    context.require_visible(found[alert_id].stream, missing)
     return found[alert_id]
 
 

@@ -9,16 +9,18 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 
-from pipeline.api.context import Context, ListFilter, Page, SeriesName
+from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesName
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, Severity
+from pipeline.core.types import Anomaly, AnomalyState, Severity
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
+from storage.access.audit import Change
 from storage.results import anomalies, labels
 
 #: More would let one request match for minutes.
@@ -47,9 +49,6 @@ class AnomalyItem(BaseModel):
     series: str
     labels: dict[str, str]
     state: AnomalyState
-    end_reason: EndReason | None = Field(
-        description="reason why it is closed: recovered, or the end of its file; null while it is open"
-    )
     severity: Severity
     direction: str
     start: str | None
@@ -123,7 +122,7 @@ def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -
             series=query.series,
             state=query.state,
             severity=query.severity,
-            **query.bounds(int, UUID)._asdict(),
+            **query.bounds(context, int, UUID)._asdict(),
         )
     return query.page(
         found, lambda one: anomaly_item(context.config, one), lambda one: (one.start_ns, one.id)
@@ -134,7 +133,7 @@ def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -
 def read_anomaly(context: Context, anomaly_id: UUID) -> AnomalyDetail:
     """Return one anomaly."""
     with context.database.read() as connection:
-        anomaly = anomalies.get(connection, str(anomaly_id))
+        anomaly = visible_anomaly(context, connection, str(anomaly_id))
         review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
     return anomaly_detail(context.config, anomaly, review)
 
@@ -143,7 +142,7 @@ def read_anomaly(context: Context, anomaly_id: UUID) -> AnomalyDetail:
 def read_explanation(context: Context, anomaly_id: UUID) -> ExplanationView:
     """Recompute the verdict from the recorded history and say whether it still holds."""
     with context.database.read() as connection:
-        anomaly = anomalies.get(connection, str(anomaly_id))
+        anomaly = visible_anomaly(context, connection, str(anomaly_id))
     explanation = explain(context.config, context.database, anomaly)
     surprise = None if explanation.surprise is None else finite(explanation.surprise)
     return ExplanationView(**asdict(explanation) | {"surprise": surprise, "text": str(explanation)})
@@ -153,10 +152,24 @@ def read_explanation(context: Context, anomaly_id: UUID) -> ExplanationView:
 def put_label(context: Context, anomaly_id: UUID, request: LabelRequest) -> AnomalyDetail:
     """Label an anomaly; the last label counts."""
     with context.database.begin() as connection:
-        anomaly = anomalies.get(connection, str(anomaly_id))
-        review = labels.Review(request.label, request.author, request.comment, time_ns())
+        anomaly = visible_anomaly(context, connection, str(anomaly_id))
+        before = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
+        review = labels.Review(request.label, context.author(request.author), request.comment, time_ns())
         label_anomaly(connection, context.config, anomaly, review)
+        detail = {"before": before and before.label, "after": review.label, "comment": review.comment}
+        context.record(connection, Change("anomaly.label", str(anomaly.id), anomaly.stream, detail))
     return read_anomaly(context, anomaly_id)
+
+
+def visible_anomaly(context: ApiContext, connection: Connection, id_: str) -> Anomaly:
+    """Return an anomaly by the beginning of its id.
+
+    Raises:
+        InputError: There is none that the principal sees.
+    """
+    anomaly = anomalies.get(connection, id_)
+    context.require_visible(anomaly.stream, f"there is no anomaly {id_}")
+    return anomaly
 
 
 def anomaly_item(config: Config, anomaly: Anomaly) -> AnomalyItem:
@@ -188,7 +201,6 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
     units = {} if stream is None else stream.alerts.units
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
-        "end_reason": anomaly.end_reason or None,
         "start": show_time(anomaly.start_ns),
         "peak": show_time(anomaly.peak_ns),
         "end": show_time(anomaly.end_ns),

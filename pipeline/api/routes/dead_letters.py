@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from pipeline.api.context import Context, ListFilter, Name, Page, require_stream
 from pipeline.core.iso_times import show_time
 from pipeline.services.dead_letter_replay import replay
+from storage.access.audit import Change
 from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 
@@ -63,7 +64,9 @@ class DeadLetterFilter(ListFilter):
 def list_dead_letters(context: Context, query: Annotated[DeadLetterFilter, Query()]) -> Page[DeadLetterItem]:
     """Return records that could not be decoded, the newest first."""
     with context.database.read() as connection:
-        found = dead_letters.page(connection, query.bounds(int), reason=query.reason, replayed=query.replayed)
+        found = dead_letters.page(
+            connection, query.bounds(context, int), reason=query.reason, replayed=query.replayed
+        )
     return query.page(found, _shown, lambda one: (one.id,))
 
 
@@ -73,7 +76,7 @@ def count_dead_letters(
 ) -> dict[str, int]:
     """Count the dead letters that were not replayed, by reason."""
     with context.database.read() as connection:
-        return dead_letters.counts(connection, stream)
+        return dead_letters.counts(connection, context.streams(stream))
 
 
 @router.post("/replay")
@@ -84,14 +87,23 @@ def replay_dead_letters(context: Context, request: ReplayRequest) -> ReplayResul
     """
     if request.stream is not None:
         require_stream(context.config, request.stream)
+    if request.ids is not None and context.visible is not None:
+        with context.database.read() as connection:
+            for one in request.ids:
+                letter = dead_letters.get(connection, one).letter
+                context.require_visible(letter.stream, f"there is no dead letter {one}")
     report = replay(
         context.config,
         context.database,
         ids=request.ids,
-        stream=request.stream,
+        stream=context.streams(request.stream),
         reason=request.reason,
         dry_run=request.dry_run,
     )
+    if not request.dry_run:
+        with context.database.begin() as connection:
+            detail = {"ids": request.ids, "reason": request.reason, "replayed": report.replayed}
+            context.record(connection, Change("dead_letters.replay", "dead letters", request.stream, detail))
     return ReplayResult(**report.as_dict())
 
 

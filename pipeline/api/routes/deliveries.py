@@ -9,10 +9,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
-from pipeline.api.context import Context, ListFilter, Name, Page
+from pipeline.api.context import ApiContext, Context, ListFilter, Name, Page
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
+from storage.access.audit import Change
 from storage.alerting import deliveries, delivery_queue
 from storage.alerting.deliveries import Delivery
 from storage.alerting.states import DeliveryState
@@ -70,7 +72,7 @@ class DeliveryFilter(ListFilter):
 def list_deliveries(context: Context, query: Annotated[DeliveryFilter, Query()]) -> Page[DeliveryItem]:
     """Return deliveries, the newest first."""
     with context.database.read() as connection:
-        bounds = query.bounds(int, int, str, UUID)
+        bounds = query.bounds(context, int, int, str, UUID)
         found = deliveries.page(connection, bounds, endpoint=query.endpoint, state=query.state)
     return query.page(found, delivery_item, lambda one: (one.created_ns, one.sequence, one.endpoint, one.id))
 
@@ -79,9 +81,7 @@ def list_deliveries(context: Context, query: Annotated[DeliveryFilter, Query()])
 def read_delivery(context: Context, delivery_id: UUID) -> DeliveryDetail:
     """Return one delivery with its attempts and payload."""
     with context.database.read() as connection:
-        found = deliveries.with_prefix(connection, delivery_id.hex)
-        if not found:
-            raise InputError(f"there is no delivery {delivery_id}")
+        found = [_delivery(context, connection, delivery_id)]
         log = deliveries.attempts_of(connection, delivery_id)
         payload = deliveries.body_of(connection, found[0].notification_id)
     attempts = [
@@ -102,14 +102,26 @@ def redeliver(context: Context, delivery_id: UUID, request: RedeliverRequest) ->
     It keeps its id, so that its receiver can drop a repeat.
     """
     with context.database.begin() as connection:
-        if not deliveries.with_prefix(connection, delivery_id.hex):
-            raise InputError(f"there is no delivery {delivery_id}")
+        before = _delivery(context, connection, delivery_id)
         if not delivery_queue.redeliver(connection, [delivery_id], time_ns(), force=request.force):
             raise InputError(
                 f"delivery {delivery_id} is pending, or its alert has delivered a newer message; "
                 "`force` sends it in the second case"
             )
+        detail = {"endpoint": before.endpoint, "before": before.state, "force": request.force}
+        stream = deliveries.stream_of(connection, before)
+        context.record(connection, Change("delivery.redeliver", str(delivery_id), stream, detail))
     return read_delivery(context, delivery_id)
+
+
+def _delivery(context: ApiContext, connection: Connection, delivery_id: UUID) -> Delivery:
+    missing = f"there is no delivery {delivery_id}"
+    found = deliveries.with_prefix(connection, delivery_id.hex)
+    if not found:
+        raise InputError(missing)
+    if context.visible is not None:
+        context.require_visible(deliveries.stream_of(connection, found[0]) or "", missing)
+    return found[0]
 
 
 def delivery_item(one: Delivery) -> DeliveryItem:

@@ -11,9 +11,15 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from pipeline.api.context import Context
+from pipeline.api.context import ApiContext, Context
 from pipeline.api.routes.alerts import AlertItem, alert_item
-from pipeline.api.routes.anomalies import AnomalyDetail, AnomalyItem, anomaly_detail, anomaly_item
+from pipeline.api.routes.anomalies import (
+    AnomalyDetail,
+    AnomalyItem,
+    anomaly_detail,
+    anomaly_item,
+    visible_anomaly,
+)
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
 from pipeline.api.routes.silences import SilenceItem, silence_shown
 from pipeline.core.types import Anomaly
@@ -46,9 +52,9 @@ class Incident(BaseModel):
 def read_incident(context: Context, incident_id: IncidentId) -> Incident:
     """Return everything about the alert or the anomaly of an id."""
     with context.database.read() as connection:
-        alert, members = _found(connection, incident_id)
+        alert, members = _found(context, connection, incident_id)
         first = members[0] if members else None
-        around = [] if first is None else _around(connection, first, {one.id for one in members})
+        around = [] if first is None else _around(context, connection, first, {one.id for one in members})
         sent = [] if alert is None else deliveries.query(connection, alert_id=alert.alert_id, limit=100)
         reviews = labels.reviews(connection, [one.id for one in members])
         in_force = [] if first is None else silences.in_force(connection, first.stream, time.time_ns())
@@ -62,11 +68,12 @@ def read_incident(context: Context, incident_id: IncidentId) -> Incident:
     )
 
 
-def _found(connection: Connection, id_: str) -> tuple[AlertRecord | None, list[Anomaly]]:
+def _found(context: ApiContext, connection: Connection, id_: str) -> tuple[AlertRecord | None, list[Anomaly]]:
     found = alerts.with_prefix(connection, id_.replace("-", "").lower())
     if len(found) == 1:
+        context.require_visible(found[0].stream, f"there is no incident {id_}")
         return found[0], _members(connection, found[0].alert_id)
-    anomaly = anomalies.get(connection, id_)
+    anomaly = visible_anomaly(context, connection, id_)
     member = alerts.members(connection, [anomaly.id]).get(anomaly.id)
     if member is None:
         return None, [anomaly]
@@ -82,9 +89,10 @@ def _members(connection: Connection, alert_id: UUID) -> list[Anomaly]:
     return [by_id[subject] for subject in subjects if subject in by_id]
 
 
-def _around(connection: Connection, anomaly: Anomaly, known: set[UUID]) -> list[Anomaly]:
+def _around(context: ApiContext, connection: Connection, anomaly: Anomaly, known: set[UUID]) -> list[Anomaly]:
     found = anomalies.query(
         connection,
+        stream=context.visible,
         since_ns=anomaly.start_ns - AROUND_NS,
         until_ns=anomaly.end_ns + AROUND_NS,
         limit=MAX_ELSEWHERE + len(known),

@@ -119,7 +119,7 @@ def list_partitions(
 ) -> Page[PartitionItem]:
     """Return the positions of all partitions, with their owners."""
     with context.database.read() as connection:
-        found = positions.all_of(connection, stream)
+        found = positions.all_of(connection, context.streams(stream))
         owners = positions.owners(connection)
         sizes = snapshots.sizes(connection)
     return Page(items=[_partition(one, owners, sizes) for one in found])
@@ -129,7 +129,7 @@ def list_partitions(
 def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> Page[FaultItem]:
     """Return faults, the newest first."""
     with context.database.read() as connection:
-        bounds = query.bounds(int, str, str, str, int, str)
+        bounds = query.bounds(context, int, str, str, str, int, str)
         found = faults.page(connection, bounds, open_only=query.open)
     return query.page(found, _fault, faults.order_of)
 

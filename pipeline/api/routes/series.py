@@ -107,7 +107,7 @@ def read_lanes(context: Context, query: Annotated[LaneFilter, Query()]) -> Lanes
     with context.database.read() as connection:
         found = anomalies.query(
             connection,
-            stream=query.stream,
+            stream=context.streams(query.stream),
             since_ns=since_ns,
             until_ns=until_ns,
             limit=MAX_LANE_ANOMALIES + 1,

@@ -11,10 +11,12 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from pipeline.access.scopes import NotPermitted
 from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
+from storage.access.audit import Change
 from storage.alerting import silences
 from storage.alerting.silences import ManualSilence
 
@@ -58,7 +60,7 @@ def list_silences(context: Context, query: Annotated[SilenceFilter, Query()]) ->
     """Return silences that were added by hand, by their end."""
     with context.database.read() as connection:
         now_ns = None if query.ended else time_ns()
-        found = silences.page(connection, query.bounds(int, UUID), now_ns)
+        found = silences.page(connection, query.bounds(context, int, UUID), now_ns)
     return query.page(found, silence_shown, lambda one: (one.ends_ns, one.id))
 
 
@@ -70,6 +72,8 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
         raise InputError("ends: the end of the silence is in the past; give a future time")
     if request.stream is not None:
         require_stream(context.config, request.stream)
+    elif context.visible is not None:
+        raise NotPermitted("a key of some streams can silence one of them only; name it in `stream`")
     of_series = {} if request.series is None else {"series": escape_glob(request.series)}
     silence = ManualSilence(
         uuid4(),
@@ -77,12 +81,14 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
         request.match | of_series,
         now_ns,
         ends_ns,
-        request.author,
+        context.author(request.author),
         request.comment,
         now_ns,
     )
     with context.database.begin() as connection:
         silences.add(connection, silence)
+        detail = {"match": silence.match, "ends": show_time(ends_ns), "comment": silence.comment}
+        context.record(connection, Change("silence.add", str(silence.id), silence.stream, detail))
     return silence_shown(silence)
 
 
@@ -90,8 +96,16 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
 def end_silence(context: Context, silence_id: UUID) -> None:
     """End a silence now; alerts that are still open are sent."""
     with context.database.begin() as connection:
-        if not silences.expire(connection, silence_id.hex, time_ns()):
-            raise InputError(f"there is no silence {silence_id} in force")
+        missing = f"there is no silence {silence_id} in force"
+        found = silences.get(connection, silence_id)
+        if found is None or not silences.expire(connection, silence_id.hex, time_ns()):
+            raise InputError(missing)
+        if found.stream is not None:
+            context.require_visible(found.stream, missing)
+        elif context.visible is not None:
+            raise NotPermitted("this silence is of every stream; a key of some streams cannot end it")
+        detail = {"before": show_time(found.ends_ns)}
+        context.record(connection, Change("silence.end", str(silence_id), found.stream, detail))
 
 
 def silence_shown(one: ManualSilence) -> SilenceItem:

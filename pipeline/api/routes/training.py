@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 
-from pipeline.api.context import Context, ListFilter, Page, require_stream
+from pipeline.api.context import ApiContext, Context, ListFilter, Page, require_stream
 from pipeline.core.iso_times import show_time
 from pipeline.models import promotion
 from pipeline.models.registry import require_usable
 from pipeline.monitoring.detection_power import summaries
+from storage.access.audit import Change
 from storage.model_store import jobs, models, monitor_state
 from storage.model_store.jobs import Job, JobState
 from storage.model_store.models import ModelVersion, Promotion
@@ -105,7 +107,7 @@ class JobFilter(ListFilter):
 def list_models(context: Context, query: Annotated[ListFilter, Query()]) -> Page[ModelItem]:
     """Return versions, the newest first."""
     with context.database.read() as connection:
-        found = models.page(connection, query.bounds(int, str))
+        found = models.page(connection, query.bounds(context, int, str))
     return query.page(found, _model, lambda one: (one.created_ns, one.version))
 
 
@@ -143,7 +145,7 @@ def list_detection_power(
 def list_promotions(context: Context, query: Annotated[ListFilter, Query()]) -> Page[PromotionItem]:
     """Return changes of champions, the newest first."""
     with context.database.read() as connection:
-        found = models.page_of_promotions(connection, query.bounds(int, str, int))
+        found = models.page_of_promotions(connection, query.bounds(context, int, str, int))
     return query.page(found, _promotion, lambda one: (one.created_ns, one.stream, one.sequence))
 
 
@@ -152,6 +154,7 @@ def promote(context: Context, version: Version, request: PromoteRequest) -> Prom
     """Make a version the champion; a daemon uses it from its next batch on."""
     with context.database.read() as connection:
         model = models.get(connection, version)
+    context.require_visible(model.stream, f"there is no model {version}")
     require_stream(context.config, model.stream)
     require_usable(model)
     with context.database.begin() as connection:
@@ -160,24 +163,25 @@ def promote(context: Context, version: Version, request: PromoteRequest) -> Prom
             model.stream,
             context.config.streams[model.stream],
             model.version,
-            author=request.author,
+            author=context.author(request.author),
             reason=request.reason,
             now_ns=time_ns(),
             pinned=request.pinned,
         )
+        _record(context, connection, "model.promote", after)
     return _promotion(after)
 
 
 @router.post("/streams/{stream}/rollback")
 def roll_back(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
     """Make the previous champion the champion again."""
-    return _changed(promotion.roll_back, context, stream, request)
+    return _changed("model.roll_back", promotion.roll_back, context, stream, request)
 
 
 @router.post("/streams/{stream}/unpin")
 def unpin(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
     """Allow automatic promotions again."""
-    return _changed(promotion.unpin, context, stream, request)
+    return _changed("model.unpin", promotion.unpin, context, stream, request)
 
 
 @router.get("/jobs", tags=["jobs"])
@@ -185,7 +189,7 @@ def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> Page[Jo
     """Return jobs, the newest first."""
     with context.database.read() as connection:
         states = [query.state] if query.state else None
-        found = jobs.page(connection, query.bounds(int, int), states=states)
+        found = jobs.page(connection, query.bounds(context, int, int), states=states)
     return query.page(found, _job, lambda one: (one.created_ns, one.id))
 
 
@@ -193,14 +197,16 @@ def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> Page[Jo
 def read_job(context: Context, job_id: JobId) -> JobItem:
     """Return one job."""
     with context.database.read() as connection:
-        return _job(jobs.get(connection, job_id))
+        return _job(_visible_job(context, connection, job_id))
 
 
 @router.post("/jobs/{job_id}/cancel", tags=["jobs"])
 def cancel_job(context: Context, job_id: JobId) -> JobItem:
     """Cancel a queued job, or request the cancellation of a running one."""
     with context.database.begin() as connection:
+        job = _visible_job(context, connection, job_id)
         jobs.cancel(connection, job_id, time_ns())
+        context.record(connection, Change("job.cancel", str(job_id), job.stream, {"before": job.state}))
     return read_job(context, job_id)
 
 
@@ -208,15 +214,32 @@ def cancel_job(context: Context, job_id: JobId) -> JobItem:
 def retry_job(context: Context, job_id: JobId) -> JobItem:
     """Queue a failed, rejected or cancelled job again."""
     with context.database.begin() as connection:
+        job = _visible_job(context, connection, job_id)
         jobs.retry(connection, job_id)
+        context.record(connection, Change("job.retry", str(job_id), job.stream, {"before": job.state}))
     return read_job(context, job_id)
 
 
-def _changed(change: Any, context: Context, stream: str, request: ChangeRequest) -> PromotionItem:
+def _changed(
+    action: str, change: Any, context: ApiContext, stream: str, request: ChangeRequest
+) -> PromotionItem:
     require_stream(context.config, stream)
     with context.database.begin() as connection:
-        after = change(connection, stream, author=request.author, reason=request.reason, now_ns=time_ns())
+        author = context.author(request.author)
+        after = change(connection, stream, author=author, reason=request.reason, now_ns=time_ns())
+        _record(context, connection, action, after)
     return _promotion(after)
+
+
+def _record(context: ApiContext, connection: Connection, action: str, after: Promotion) -> None:
+    detail = {"before": after.from_version, "after": after.to_version, "reason": after.reason}
+    context.record(connection, Change(action, after.stream, after.stream, detail))
+
+
+def _visible_job(context: ApiContext, connection: Connection, job_id: int) -> Job:
+    job = jobs.get(connection, job_id)
+    context.require_visible(job.stream, f"there is no job {job_id}")
+    return job
 
 
 def _model(one: ModelVersion) -> ModelItem:

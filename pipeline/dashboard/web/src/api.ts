@@ -34,6 +34,7 @@ async function answer<T>(request: Promise<Response>): Promise<T> {
     throw new RequestError(0, "The server does not answer", "The page tries again by itself. On the machine, `forewatch serve CONFIG` starts it.");
   }
   if (response.status === 401) {
+    location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     throw new RequestError(401, "You are not signed in", "Sign in at /login, then the page continues.");
   }
   if (response.status === 204) return null as T;
@@ -51,6 +52,11 @@ async function answer<T>(request: Promise<Response>): Promise<T> {
 
 export function get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
   return answer<T>(fetch(address(path, query), { headers: { accept: "application/json" }, signal: signal ?? null }));
+}
+
+/** End the session of this browser. */
+export async function logOut(): Promise<void> {
+  await fetch("/logout", { method: "POST", headers: { "x-forewatch-csrf": token() } });
 }
 
 /** A change; `method` is POST, PUT or DELETE. */

@@ -2,11 +2,11 @@
 
 export const KEYS: [string, string][] = [
   ["j / k", "next and previous row"], ["Enter", "open the row"], ["/", "filter"], ["f", "Fleet"], ["a", "Alerting"],
-  ["m", "Models"], ["t", "Try"], ["s", "System"], ["Ctrl K or ?", "command palette"], ["[ / ]", "pan a chart"],
+  ["m", "Models"], ["t", "Try"], ["s", "System"], ["u", "Audit"], ["Ctrl K or ?", "command palette"], ["[ / ]", "pan a chart"],
   ["+ / −", "zoom a chart"], ["Esc", "close, or leave a field"],
 ];
 
-const PAGES: Record<string, string> = { f: "/", a: "/alerting", m: "/models", t: "/try", s: "/system" };
+const PAGES: Record<string, string> = { f: "/", a: "/alerting", m: "/models", t: "/try", s: "/system", u: "/audit" };
 
 /** Rows that j and k go through: links of lanes and rows of tables, in the order of the page. */
 function moveFocus(step: number): void {

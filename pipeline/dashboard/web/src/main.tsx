@@ -1,9 +1,11 @@
 /** Frame of all pages: navigation, keys, command palette, theme and the state of the connection. */
 import { render, type JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { later } from "./later";
+import "uplot/dist/uPlot.min.css";
 import "./style.css";
+import { Account } from "./account";
 import { AlertingPage } from "./alerting";
+import { AuditPage } from "./audit";
 import { FleetPage } from "./fleet";
 import { IncidentPage } from "./incident";
 import { startKeys } from "./keys";
@@ -12,11 +14,9 @@ import { ModelsPage } from "./models";
 import { Palette } from "./palette";
 import { Empty, Link } from "./parts";
 import { go, useLocation } from "./route";
+import { SeriesPage } from "./series";
 import { SystemPage } from "./system";
-
-/** Pages with charts: their library is loaded with them. */
-const SeriesPage = later<{ query: URLSearchParams }>(() => import("./series").then((found) => found.SeriesPage));
-const TryPage = later<Record<string, never>>(() => import("./tryout").then((found) => found.TryPage));
+import { TryPage } from "./tryout";
 
 export const PAGES: { path: string; name: string; key: string }[] = [
   { path: "/", name: "Fleet", key: "f" },
@@ -24,6 +24,7 @@ export const PAGES: { path: string; name: string; key: string }[] = [
   { path: "/models", name: "Models", key: "m" },
   { path: "/try", name: "Try", key: "t" },
   { path: "/system", name: "System", key: "s" },
+  { path: "/audit", name: "Audit", key: "u" },
 ];
 
 function page(path: string, query: URLSearchParams): JSX.Element {
@@ -33,6 +34,7 @@ function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/models") return <ModelsPage query={query} />;
   if (path === "/try") return <TryPage />;
   if (path === "/system") return <SystemPage />;
+  if (path === "/audit") return <AuditPage />;
   const incident = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/.exec(path);
   if (incident) return <IncidentPage id={incident[2]!} />;
   return <Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty>;
@@ -73,6 +75,7 @@ function App(): JSX.Element {
       <div class="pages">{PAGES.map((one) => <Link key={one.path} to={one.path} aria-current={path === one.path ? "page" : undefined}
         title={`Key: ${one.key}`}>{one.name}</Link>)}</div>
       <span class={`connection ${connection}`} role="status"><span aria-hidden="true" class="dot" /> <span class="words">{CONNECTION[connection]}</span></span>
+      <Account />
       <button type="button" class="quiet" onClick={() => setPalette(true)} aria-label="Command palette" title="Ctrl K">⌘</button>
       <button type="button" class="quiet" onClick={toggleTheme} aria-label={theme === "dark" ? "Light colours" : "Dark colours"}>{theme === "dark" ? "☀" : "☾"}</button>
     </nav>
