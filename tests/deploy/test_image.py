@@ -99,7 +99,7 @@ class TestBuiltImage:
     def test_commands_run_from_a_read_only_root(self, daemon_image: BuiltImage, tmp_path: Path):
         done = daemon_image.run(tmp_path, "version")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("forewatch ")
+        assert done.stdout.strip()[0].isdigit()
         write = daemon_image.run(tmp_path, entrypoint=["sh", "-c", "touch /opt/forewatch/x"])
         assert "Read-only file system" in write.stderr
 
