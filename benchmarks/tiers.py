@@ -73,7 +73,14 @@ def speed(detector: Detector, series: int, rows: int, batch: int, warm: int) -> 
 
 
 def undisturbed(rng: np.random.Generator, kind: str, series: int, rows: int) -> NDArray[np.float64]:
-    """Return values of one kind, (rows · series, 1), the series in turn."""
+    """Return values of one kind, (rows · series, 1), the series in turn.
+
+    Args:
+        rng: Source of the noise.
+        kind: One of ``KINDS``.
+        series: Number of series.
+        rows: Rows of each series.
+    """
     noise = rng.normal(size=(rows, series))
     if kind == "walk":
         return noise.cumsum(0).reshape(-1, 1)

@@ -34,6 +34,7 @@ from pipeline.cli.commands import (
     series,
     serve,
     silences,
+    size,
     tune,
     worker,
 )
@@ -87,6 +88,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("train")(jobs.train)
 app.command("worker")(worker.worker)
 app.command("power")(power.power)
+app.command("size")(size.size)
 app.command("tune")(tune.tune)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
