@@ -46,6 +46,7 @@ CAUSES = (
     "unusual_noise",
     "relation",
     "absence",
+    "impossible_value",
 )
 
 #: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.

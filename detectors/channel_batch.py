@@ -37,6 +37,7 @@ class ChannelBatch:
     period  (M,) int32    rows of one period as known before this row (0: none found)
     cycle   (M,) int32    rows of one period in the latest rows only (0: none found)
     season  (M,) float32  v one period ago (NaN: unknown)
+    split   (M,) float64  part of the step of x that is a stock split
     """
 
     slot: Ints
@@ -52,12 +53,14 @@ class ChannelBatch:
     period: Ints = field(init=False)
     cycle: Ints = field(init=False)
     season: Floats = field(init=False)
+    split: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         m = len(self.slot)
         self.v, self.near, self.z, self.unit, self.step, self.season = (
             np.empty(m, np.float32) for _ in range(6)
         )
+        self.split = np.zeros(m)
         self.period, self.cycle = np.zeros(m, np.int32), np.zeros(m, np.int32)
 
     def __len__(self) -> int:

@@ -22,8 +22,10 @@ from detectors.thresholds.event_gate import EventGate
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 LIMIT_SURPRISE_FACTOR = 1.5  # times the threshold: least surprise of a value outside its static limits
-STATIC_LIMIT, MULTIVARIATE, STEADY_STATE = (
-    np.uint8(CAUSES.index(word)) for word in ("static_limit", "multivariate", "steady_state")
+IMPOSSIBLE_SURPRISE_FACTOR = 3.0  # the same of an impossible value
+STATIC_LIMIT, MULTIVARIATE, STEADY_STATE, IMPOSSIBLE_VALUE = (
+    np.uint8(CAUSES.index(word))
+    for word in ("static_limit", "multivariate", "steady_state", "impossible_value")
 )
 
 
@@ -76,9 +78,10 @@ def assemble_verdicts(
     by_channel, repeats = by_channel * scale[:, None], repeats * scale
     outside = _outside_limits(parts, points, low, high)
     any_outside = outside.any(axis=1)
-    least = np.float32(parts.event_gate.threshold * LIMIT_SURPRISE_FACTOR)
-    by_channel[outside] = np.maximum(by_channel[outside], least)
-    repeats[any_outside] = least
+    impossible = parts.preset.impossible(points.values, parts.spec.channels)
+    _raise_surprise(parts, by_channel, repeats, outside, impossible)
+    any_impossible = impossible.any(axis=1)
+    any_outside |= any_impossible
     min_rate = parts.preset.min_alarm_rate(points.every)
     peak = by_channel.argmax(axis=1)
     rows = np.arange(len(points))
@@ -98,8 +101,24 @@ def assemble_verdicts(
         upper=high.astype(np.float32),
         contribution=contribution,
         forecaster=np.where(any_outside, np.uint8(FORECASTER_STATIC), forecaster),
-        cause=np.where(any_outside, STATIC_LIMIT, cause[rows, peak]),
+        cause=np.select(
+            [any_impossible, any_outside], [IMPOSSIBLE_VALUE, STATIC_LIMIT], cause[rows, peak]
+        ).astype(np.uint8),
     )
+
+
+def _raise_surprise(
+    parts: DecisionParts,
+    by_channel: Floats,
+    repeats: Floats,
+    outside: NDArray[np.bool_],
+    impossible: NDArray[np.bool_],
+) -> None:
+    """Give values outside their limits and impossible ones their surprise, in place."""
+    for where, factor in ((outside, LIMIT_SURPRISE_FACTOR), (impossible, IMPOSSIBLE_SURPRISE_FACTOR)):
+        least = np.float32(parts.event_gate.threshold * factor)
+        by_channel[where] = np.maximum(by_channel[where], least)
+        repeats[where.any(axis=1)] = least
 
 
 def _bands(

@@ -10,7 +10,7 @@ one row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +42,7 @@ from detectors.stages.multivariate import Multivariate
 from detectors.stages.robust_scale import RobustScale
 from detectors.stages.score_fusion import ScoreFusion, TrackGroup, cause_of_track
 from detectors.stages.seasonality import Seasonality
+from detectors.stages.stock_channels import price_channels, volume_channel
 from detectors.stages.tail_calibration import TailCalibration
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event_gate import EventGate
@@ -54,14 +55,14 @@ PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
-def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
+def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...], channels: Sequence[str]) -> tuple[Scorer, ...]:
     """Return the scorers whose tracks ``groups`` use, in the order of their tracks."""
     known: list[Scorer] = [
         Step(),
         LevelShift(),
         RobustLevelShift(),
         Flatline(),
-        Volatility(),
+        Volatility(price_channels(channels), volume_channel(channels)),
         SeasonalProfile(tier.profile_bins),
         Discord(tier.discord_blocks, tier.discord_window_periods),
         Discord(tier.cycle_discord_blocks, CYCLE_WINDOW_PERIODS, "cycle"),
@@ -94,7 +95,7 @@ class CompositeDetector:
         )
         self.forecast = LstmForecast(net, own, tier) if net is not None else None
         groups = self.preset.track_groups or tier.track_groups
-        self.scorers = select_scorers(tier, groups)
+        self.scorers = select_scorers(tier, groups, spec.channels)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks

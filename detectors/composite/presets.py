@@ -2,12 +2,14 @@
 
 sensor   values unchanged
 network  sign(x) · log(1 + |x|): rates span decades, and changes are relative
-stock    log(x): a step is a return. Zero and negative values are no prices and count as missing. Prices are
-         random walks, so new values and new levels are no anomalies; returns, volatility and flatlines are.
+stock    log(x): a step is a return. A price of 0 or below is an anomaly, and missing for everything that is
+         learned; so is a negative volume, while a volume of 0 is only missing. Prices are random walks, so
+         new values and new levels are no anomalies; returns, volatility and flatlines are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.composite.tiers import STOCK_GROUPS
 from detectors.stages.score_fusion import TrackGroup
+from detectors.stages.stock_channels import price_channels
 
 Values = NDArray[np.float64]
 
@@ -34,6 +37,10 @@ class Preset(Protocol):
     #: True if the values return to a steady level, as in a plant. Traffic and prices do not.
     has_steady_state: bool
 
+    def impossible(self, values: Values, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """Return the values (N, C) that no such quantity can have."""
+        ...
+
     def forward(self, values: Values) -> Values:
         """Convert input units to working units, elementwise and monotone; NaN: missing."""
         ...
@@ -51,7 +58,11 @@ class Preset(Protocol):
 
 
 class _SpecRatePreset:
-    """A preset with the alarm rate of the spec."""
+    """A preset with the alarm rate of the spec, whose values can be any number."""
+
+    def impossible(self, values: Values, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """Return no value: any number is possible."""
+        return np.zeros(values.shape, np.bool_)
 
     def min_alarm_rate(self, every: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.full(len(every), NEGLIGIBLE_RATE)
@@ -88,6 +99,10 @@ class StockPreset:
 
     track_groups: tuple[TrackGroup, ...] | None = STOCK_GROUPS
     has_steady_state: bool = False
+
+    def impossible(self, values: Values, channels: Sequence[str]) -> NDArray[np.bool_]:
+        """Return prices of 0 or below and negative amounts."""
+        return np.asarray(np.where(price_channels(channels), values <= 0, values < 0), np.bool_)
 
     def forward(self, values: Values) -> Values:
         return np.log(np.where(values > 0, values, np.nan))

@@ -14,12 +14,17 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import Preset
 from detectors.jit import kernel
 from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.limits import MIN_FACTOR
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
-STATIC_LIMIT = np.uint8(CAUSES.index("static_limit"))
+STATIC_LIMIT, IMPOSSIBLE_VALUE, UNUSUAL_VALUE = (
+    np.uint8(CAUSES.index(word)) for word in ("static_limit", "impossible_value", "unusual_value")
+)
+MIN_STATED_LOG_STEP = np.float32(np.log(2))  # of a price that is stated itself
+IMPOSSIBLE_RATIO = np.float32(10)  # of an impossible value, which has no range of its own
 OF_VALUES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of the value
 OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST]] = True
 OF_DIFFERENCES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of a difference
@@ -43,6 +48,7 @@ class UsualRangeDecision:
         """Configure the decision for ``spec``, its preset and the sizes of its tier."""
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
+        self.prices = price_channels(spec.channels) if spec.preset == "stock" else np.zeros(1, np.bool_)
         #: Values that decide names and shapes of the state arrays.
         self.shape = ("usual_range", 3, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
 
@@ -65,10 +71,13 @@ class UsualRangeDecision:
         found = self.stage.run(state, points, batch, expected)
         anchor = state["scale.moments"][batch.slot, COL_ANCHOR].reshape(points.values.shape)
         stated = self._stated(found, anchor)
+        prices = self._state_prices(found, batch, stated)
         ratio = np.where(self._allowed(found, stated, verdicts), found.ratio, np.minimum(found.ratio, 1))
         cause = np.where(found.quantity >= 0, q.CAUSE_OF_QUANTITY[found.quantity], np.uint8(0))
+        cause[prices] = UNUSUAL_VALUE
         side = np.where(q.HAS_DIRECTION[found.quantity], found.side, 0).astype(np.int8)
         violated = self._static_limits(points, ratio, cause, side, stated, verdicts)
+        violated |= self._impossible_values(points, ratio, cause, side, stated, verdicts)
         rows, lead = np.arange(len(points)), ratio.argmax(axis=1)
         known = ratio[rows, lead] > 0
         verdicts.ratio = ratio[rows, lead].astype(np.float32)
@@ -106,6 +115,23 @@ class UsualRangeDecision:
         if self.stage.settings.logarithmic != 2:
             numbers[1] = np.where(never_negative, np.maximum(numbers[1], 0), numbers[1])
         return numbers[0], numbers[1], numbers[2]
+
+    def _state_prices(
+        self, found: ChannelRatios, batch: ChannelBatch, stated: tuple[Numbers, Numbers, Numbers]
+    ) -> NDArray[np.bool_]:
+        """State prices that double or halve as prices, in place; return them (N, C).
+
+        Such a price is wrong more often than not, and a reader has to see it.
+        """
+        shape = found.ratio.shape
+        prices = (found.quantity == q.Q_STEP) & (np.abs(found.observed) >= MIN_STATED_LOG_STEP)
+        prices &= self.prices
+        if prices.any():
+            before = (batch.x - batch.split).reshape(shape)[prices] - found.observed[prices]
+            for one, end in zip(stated[1:], (found.low, found.high), strict=True):
+                one[prices] = np.clip(self.preset.inverse(before + end[prices]), -MAX_FLOAT32, MAX_FLOAT32)
+            stated[0][prices] = self.preset.inverse(batch.x.reshape(shape)[prices])
+        return prices
 
     def _in_units(self, x: Numbers, quantity: NDArray[np.int8], anchor: Numbers) -> Numbers:
         out = np.where(OF_VALUES[quantity], self.preset.inverse(x + anchor), x)
@@ -159,6 +185,29 @@ class UsualRangeDecision:
             for one, end in zip(stated[1:], (limit.low, limit.high), strict=True):
                 one[rows, c] = end if np.isfinite(end) else np.nan
         return violated
+
+    def _impossible_values(
+        self,
+        points: Points,
+        ratio: Floats,
+        cause: NDArray[np.uint8],
+        side: NDArray[np.int8],
+        stated: tuple[Numbers, Numbers, Numbers],
+        verdicts: Verdicts,
+    ) -> NDArray[np.bool_]:
+        """Let impossible values lead, in place; return their points (N,).
+
+        The stated range is the band of the forecast.
+        """
+        impossible = self.preset.impossible(points.values, self.spec.channels)
+        if impossible.any():
+            ratio[impossible], cause[impossible] = IMPOSSIBLE_RATIO, IMPOSSIBLE_VALUE
+            side[impossible] = -1
+            stated[0][impossible] = np.clip(points.values[impossible], -MAX_FLOAT32, MAX_FLOAT32)
+            for one, band in zip(stated[1:], (verdicts.lower, verdicts.upper), strict=True):
+                shown = band[impossible].astype(np.float64)
+                one[impossible] = np.where(np.abs(shown) < MAX_FLOAT32, shown, np.nan)
+        return np.asarray(impossible.any(axis=1), np.bool_)
 
 
 def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:

@@ -2,14 +2,18 @@
 
 The volatility is the root of an exponentially weighted mean of squared returns (RiskMetrics 1996). A return
 counts as at most ``CLIP_VOLATILITIES``, so one jump does not hide the next. A burst is a mean of absolute
-returns, which many days of large moves raise more than one. A step within ``SPLIT_TOLERANCE_VOLATILITIES``
-of an exact split ratio is treated as a stock split, but only where returns are small enough to tell: a
-volume that doubles is no split.
+returns, which many days of large moves raise more than one.
+
+A step of a price within ``SPLIT_TOLERANCE_VOLATILITIES`` of an exact split ratio is a stock split, if returns
+are small enough to tell. A split gives every holder more shares, so the volume grows by about the same ratio:
+where a volume is known it has to. Without it a halved price is a wrong price, and with ten times the volume
+it is a fall. A ratio of 100 is not a split: prices are a hundred times too high when units are mixed up.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
@@ -23,8 +27,9 @@ MIN_SPLIT_VOLATILITIES = 6  # a smaller move is no split
 MAX_SPLIT_VOLATILITY = 0.08  # above it a split ratio cannot be told from a move
 MIN_VOLATILITY = 1e-5
 MAX_RETURN_VOLATILITIES = 1e4
+MAX_LOG_VOLUME_BEYOND_SPLIT = float(np.log(4.0))  # of the volume of a split beyond its ratio
 LOG_SPLIT_RATIOS = np.log(
-    np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64)
+    np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64)
 )
 COL_ROWS, COL_LAST, COL_MEAN_SQUARE, COL_MEAN_MOVE = range(4)
 
@@ -37,35 +42,56 @@ class Volatility:
 
     tracks: tuple[str, ...] = ("return", "burst")
 
+    def __init__(self, prices: NDArray[np.bool_], volume: int) -> None:
+        """Configure the channels.
+
+        Args:
+            prices: channels that are prices (C,).
+            volume: index of the channel of traded shares, negative if there is none.
+        """
+        self._prices, self._volume = prices, volume
+
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
         return {"market.moments": np.zeros((slots, 4))}
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        """Fill ``out`` (M, 2) and advance the state in place."""
-        _volatility(state["market.moments"], LOG_SPLIT_RATIOS, batch.slot, batch.x, out)
+        """Fill ``out`` (M, 2) and ``batch.split``, and advance the state in place."""
+        rows = batch.slot, batch.x, out, batch.split
+        _volatility(state["market.moments"], LOG_SPLIT_RATIOS, self._prices, self._volume, rows)
 
 
 @kernel
-def _without_split(move, volatility, splits):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the rest of a move without the nearest split ratio.
+def _split_of(move, volatility, splits, volume):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the part of a move of the price that is a split, 0 if there is none.
 
-    A move that is no split is returned as it is.
+    ``volume`` is the change of the logarithm of the volume, NaN if it is unknown.
     """
     if volatility > MAX_SPLIT_VOLATILITY or abs(move) < MIN_SPLIT_VOLATILITIES * volatility:
-        return move
+        return 0.0
+    sign = 1.0 if move > 0 else -1.0
     for k in range(len(splits)):
-        rest = abs(move) - splits[k]
-        if abs(rest) < SPLIT_TOLERANCE_VOLATILITIES * volatility:
-            return rest
-    return move
+        if abs(abs(move) - splits[k]) < SPLIT_TOLERANCE_VOLATILITIES * volatility:
+            grown = -sign * volume
+            if grown < 0.5 * splits[k] or grown > splits[k] + MAX_LOG_VOLUME_BEYOND_SPLIT:
+                return 0.0
+            return sign * splits[k]
+    return 0.0
 
 
 @kernel
-def _volatility(moments, splits, slot, x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _volatility(moments, splits, prices, volume, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    slot, x, out, split = rows
+    channels = len(prices)
+    traded = np.nan
     for i in range(len(slot)):
+        c = i % channels
+        if c == 0 and volume >= 0:
+            v = moments[slot[i + volume]]
+            traded = x[i + volume] - v[COL_LAST] if v[COL_ROWS] > 0 else np.nan
         s = moments[slot[i]]
         out[i, :] = np.nan
+        split[i] = 0.0
         if np.isnan(x[i]):
             continue
         s[COL_ROWS] += 1
@@ -73,7 +99,9 @@ def _volatility(moments, splits, slot, x, out):  # type: ignore[no-untyped-def] 
             volatility = np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY
             move = x[i] - s[COL_LAST]
             if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
-                move = _without_split(move, volatility, splits)
+                if prices[c]:
+                    split[i] = _split_of(move, volatility, splits, traded)
+                    move -= split[i]
                 out[i, 0] = min(abs(move) / volatility, MAX_RETURN_VOLATILITIES)
                 move = min(abs(move), CLIP_VOLATILITIES * volatility)
             s[COL_MEAN_MOVE] += (abs(move) - s[COL_MEAN_MOVE]) / min(s[COL_ROWS] - 1, BURST_ROWS)

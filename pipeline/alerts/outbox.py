@@ -23,7 +23,17 @@ import msgspec
 from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageError
-from pipeline.core.types import NAMESPACE, Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from pipeline.core.types import (
+    END_REASON_TEXTS,
+    NAMESPACE,
+    Anomaly,
+    AnomalyState,
+    EndReason,
+    Fault,
+    FaultKind,
+    Partition,
+    Severity,
+)
 from pipeline.core.verdict_words import current_cause, current_forecaster, former_cause, former_forecaster
 from storage.alerting import outbox
 from storage.alerting.states import EventKind
@@ -111,6 +121,8 @@ def encode_anomaly(anomaly: Anomaly) -> str:
     values: dict[str, Any] = msgspec.to_builtins(anomaly)
     for name in _NOT_WRITTEN if anomaly.ratio else (*_NOT_WRITTEN, *_OF_USUAL_RANGE):
         del values[name]
+    if anomaly.end_reason not in END_REASON_TEXTS:
+        del values["end_reason"]  # 0.1.0 refuses unknown keys, and the others are rare
     # Rules of 0.1.0 match the former words, so a body keeps them.
     values["guard"] = former_forecaster(values.pop("forecaster"))
     values["evidence"] = former_cause(values.pop("cause"))
@@ -140,6 +152,7 @@ def decode_anomaly(body: str) -> Anomaly:
         values[name] = math.nan if values[name] is None else values[name]
     values["id"], values["partition"] = UUID(values["id"]), Partition(*values["partition"])
     values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
+    values["end_reason"] = EndReason(values.get("end_reason", ""))
     return Anomaly(**values)
 
 

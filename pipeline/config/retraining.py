@@ -33,7 +33,11 @@ class Retraining(ConfigModel):
         timedelta(minutes=30),
         description="a training that waited this long for a GPU worker uses the CPU; null: no limit",
     )
-    history: Duration = Field(timedelta(days=30), description="time span of the training data")
+    history: Duration = Field(
+        timedelta(days=30),
+        description="time span of the training data (default for a stream with `every` of more than an "
+        "hour: 700 intervals, which for daily bars are 480 trading days)",
+    )
     most_points: int = Field(
         5_000_000,
         ge=1000,

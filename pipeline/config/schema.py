@@ -31,7 +31,7 @@ from pipeline.config.inputs import (
     TelemetrySourceConfig,
 )
 from pipeline.config.retraining import Cluster, Retraining
-from pipeline.config.serve import ServeConfig
+from pipeline.config.serve import Http, ServeConfig
 
 __all__ = [
     "Config",
@@ -102,6 +102,9 @@ class DeadLetterLimit(ConfigModel):
     window: int = Field(1000, ge=1, description="number of records over which the ratio is computed")
     run: int = Field(500, ge=1, description="number of consecutive undecodable records")
 
+
+#: Intervals of a stream that trainings read at least. Of daily bars these are 480 trading days.
+TRAINING_INTERVALS = 700
 
 #: Sensitivity → alarm rate.
 ALARM_RATES = {"low": 1e-5, "normal": 1e-4, "high": 1e-3}
@@ -246,6 +249,14 @@ class Stream(ConfigModel):
             return tuple(self.aggregate.values)
         return tuple(self.format.chosen.value_fields)
 
+    @property
+    def training_history(self) -> timedelta:
+        """Time span of the training data: as configured, or long enough for the cadence."""
+        span, every = self.retraining.history, self.aggregate.every if self.aggregate else self.every
+        if every is None or "history" in self.retraining.model_fields_set:
+            return span
+        return max(span, TRAINING_INTERVALS * every)
+
 
 class Storage(ConfigModel):
     """Snapshots and retention."""
@@ -260,7 +271,9 @@ class Storage(ConfigModel):
         True, description="record points and verdicts (used by explain, training and plots)"
     )
     keep_history: Duration = Field(
-        timedelta(days=30), description="age after which history segments are deleted"
+        timedelta(days=30),
+        description="age after which history segments are deleted (default: at least the time span of the "
+        "training data of all streams)",
     )
     keep_history_bytes: int | None = Field(
         None, ge=1, description="total size above which the oldest segments are deleted"
@@ -280,16 +293,7 @@ class Storage(ConfigModel):
     keep_dead_letters: Duration = Field(
         timedelta(days=30), description="age after which dead letters and late records are deleted"
     )
-    keep_audit: Duration = Field(
-        timedelta(days=365), description="age after which entries of the audit log are deleted"
-    )
-
-
-class Http(ConfigModel):
-    """Address of /healthz, /readyz and /metrics."""
-
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(9464, ge=0, le=65535, description="port; 0 takes a free port and logs it")
+    keep_audit: Duration = Field(timedelta(days=365), description="age at which audit entries are deleted")
 
 
 class EngineConfig(ConfigModel):
@@ -344,6 +348,14 @@ class Config(ConfigModel):
     def served(self) -> ServeConfig | None:
         """Settings of the server of API and dashboard; None if there are none."""
         return ServeConfig() if self.serve is True else self.serve or None
+
+    @property
+    def retention(self) -> Storage:
+        """Settings of retention, with the age of history that trainings need."""
+        if "keep_history" in self.storage.model_fields_set:
+            return self.storage
+        spans = [stream.training_history for stream in self.streams.values()]
+        return self.storage.model_copy(update={"keep_history": max(self.storage.keep_history, *spans)})
 
     @property
     def history_path(self) -> str:

@@ -1,4 +1,4 @@
-"""Configuration of the server of the REST API and the dashboard (``serve``)."""
+"""Configuration of the HTTP servers (``http``, ``serve``)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.field_types import ConfigModel, Duration, Secret
 
 ScopeName = Literal["read", "review", "operate", "admin"]
+
+
+class Http(ConfigModel):
+    """Address of /healthz, /readyz and /metrics."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(9464, ge=0, le=65535, description="port; 0 takes a free port and logs it")
 
 
 class GroupRights(ConfigModel):

@@ -85,6 +85,32 @@ class AnomalyState(StrEnum):
     CLOSED = "closed"
 
 
+class EndReason(StrEnum):
+    """Reason why an anomaly is closed.
+
+    ``UNKNOWN`` while it is open, and if forewatch 0.1.0 closed it.
+    """
+
+    UNKNOWN = ""
+    RECOVERED = "recovered"
+    CONTINUED = "continued"
+    SILENT = "silent"
+    FILE_REMOVED = "file_removed"
+
+    @classmethod
+    def _missing_(cls, value: object) -> EndReason:
+        """Read a word of a later version as unknown."""
+        return cls.UNKNOWN
+
+
+#: Text of the reasons that say nothing about the values after the end.
+END_REASON_TEXTS = {
+    EndReason.CONTINUED: "its file ended; the series goes on in a later file",
+    EndReason.SILENT: "its file ended, and no later file has the series",
+    EndReason.FILE_REMOVED: "its file was removed; later values are unknown",
+}
+
+
 @dataclass(slots=True)
 class Anomaly:
     """An interval of a series with flagged points, and the provenance that ``explain`` needs.
@@ -134,6 +160,7 @@ class Anomaly:
     first_flag_seq: int = -1  # point number of the first flagged row
     relative: bool = False  # the quantity is a share of the value (0.05 is 5 %)
     told_seq: int = -1  # point number of the last row of the run from which the peak is taken
+    end_reason: EndReason = EndReason.UNKNOWN
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

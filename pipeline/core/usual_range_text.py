@@ -21,6 +21,7 @@ MIN_DIGITS, MAX_DIGITS = 3, 15
 #: Cause → sentence about its quantity.
 _SENTENCES = {
     "static_limit": "{name} {is_} {amount}, {limit_side} its limit of {limit}",
+    "impossible_value": "{name} {is_} {amount}, which is no possible value; expected {usual}",
     "unusual_value": "{name} {is_} {amount}, usual at this time {usual}",
     "unusual_level": f"the mean of the last {MEAN_ROWS} values of {{name}} {{is_}} {{amount}}, "
     "usual at this time {usual}",

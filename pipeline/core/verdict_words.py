@@ -29,6 +29,7 @@ CAUSE_TEXTS = {
     "unusual_noise": "unusual noise: the mean size of the last changes lies outside its usual range",
     "relation": "relation: the channel has left the value that the other channels of the series imply",
     "absence": "absence: a height or a depth that is usual in these hours was not reached",
+    "impossible_value": "impossible value: this kind of data cannot have such a value",
 }
 
 #: Former word → current word. Words that are not named here have not changed.

@@ -185,7 +185,7 @@ class Daemon:
         try:
             prune(self._database, self._config.storage)
             if self._config.storage.history:
-                prune_history(self._config.history_path, self._config.storage)
+                prune_history(self._config.history_path, self._config.retention)
             remove_unneeded_versions(
                 self._database,
                 self._config.models_path,

@@ -113,7 +113,7 @@ class ModelSwap:
         with self._database.read() as connection:
             said = review_labels(connection, name)
         try:
-            since_ns = newest_ns(history, name) - to_nanoseconds(stream.retraining.history)
+            since_ns = newest_ns(history, name) - to_nanoseconds(stream.training_history)
             return refit_reviewed_series(
                 champion.detector,
                 history,

@@ -54,7 +54,8 @@ def page_routes(static: Path = STATIC) -> list[BaseRoute]:
                 status_code=503,
                 headers=HEADERS,
             )
-        return FileResponse(static / "index.html", headers=HEADERS | {"cache-control": "no-cache"})
+        headers = HEADERS | {"cache-control": "no-cache"} | _preload(request)
+        return FileResponse(static / "index.html", headers=headers)
 
     def icon(request: Request) -> Response:
         return FileResponse(static / "favicon.svg", headers=HEADERS)
@@ -65,6 +66,16 @@ def page_routes(static: Path = STATIC) -> list[BaseRoute]:
         Route("/favicon.svg", icon),
         Mount("/assets", _Assets(directory=static / "assets", check_dir=False)),
     ]
+
+
+def _preload(request: Request) -> dict[str, str]:
+    """Return the header by which a browser asks for the lanes before the script runs."""
+    if request.url.path not in ("/", "/fleet"):
+        return {}
+    span = request.query_params.get("range", "24h")
+    if not span.isalnum() or not span.isascii():
+        return {}
+    return {"link": f"</api/v1/fleet?range={span}>; rel=preload; as=fetch; crossorigin"}
 
 
 class _Assets(StaticFiles):

@@ -24,6 +24,7 @@ from pipeline.decode.envelope import envelope_columns, is_envelope
 from pipeline.decode.fields import condition_of, fields_of, number_rules
 from pipeline.decode.json_records import JsonParser
 from pipeline.decode.parsed_batch import Parsed, Reject, shown
+from pipeline.decode.time_leaps import leaping_points
 from pipeline.sources.base import Headers, Records, TableRecords
 
 
@@ -41,7 +42,7 @@ class Decoder:
     """Decodes the records of one stream.
 
     It has no state: the same records give the same columns, however they are cut into batches. Only the key
-    ``future`` of a log without times of its own depends on the present, which ``clock`` returns in ns.
+    ``future`` depends on the present, which ``clock`` returns in ns: an event cannot lie after it.
     """
 
     def __init__(self, name: str, stream: Stream, clock: Callable[[], int] = time.time_ns) -> None:
@@ -143,15 +144,25 @@ class Decoder:
         if self._future is None or not len(event):
             return
         logged = timestamps if rows is None else timestamps[rows]
-        # A log without times of its own is compared with the present.
-        if (logged < 0).any() and event.max() > (now := self._clock()) + self._future:
-            logged = np.where(logged < 0, now, logged)
+        # A log without times of its own, or whose times are those of a clock that is ahead, is compared with
+        # the present.
+        now = self._clock() if event.max() > self._clock() + self._future else None
+        if now is not None:
+            logged = np.where((logged < 0) | (logged > now), now, logged)
         ahead = (event > logged + self._future) & (logged >= 0)
         for point in np.flatnonzero(ahead).tolist():
-            present = int(timestamps[point if rows is None else rows[point]]) < 0
+            present = now is not None and int(logged[point]) == now
             parsed.unfit.setdefault(
                 point, Reject("future", self._too_far(int(event[point]), int(logged[point]), present))
             )
+        usable = event
+        if parsed.unfit:
+            usable = event.copy()
+            usable[list(parsed.unfit)] = -1
+        logged = timestamps if rows is None else timestamps[rows]
+        for point, back in leaping_points(parsed.keys, usable, logged, self._future):
+            text = f"{self._fields.time} is {_text(int(event[point]))}: its series goes on at {_text(back)}"
+            parsed.unfit.setdefault(point, Reject("future", text))
 
     def _repeated_hours(self, parsed: Parsed) -> NDArray[np.float64] | None:
         """Return the distance of the second reading of local times (N,), None without one."""

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from pipeline.core.errors import DamagedState, SourceError
-from pipeline.core.types import Anomaly, AnomalyState, Counts, FaultKind, Partition, Position
+from pipeline.core.types import Anomaly, AnomalyState, Counts, EndReason, FaultKind, Partition, Position
 from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.history_sink import HistorySink
@@ -340,7 +340,12 @@ def _without_buffered(counts: Counts) -> Counts:
 
 
 def _closed(anomaly: Anomaly) -> Anomaly:
-    return replace(anomaly, state=AnomalyState.CLOSED, revision=anomaly.revision + 1)
+    return replace(
+        anomaly,
+        state=AnomalyState.CLOSED,
+        end_reason=EndReason.FILE_REMOVED,
+        revision=anomaly.revision + 1,
+    )
 
 
 def _damage_text(position: Position, state: _Restored) -> str:

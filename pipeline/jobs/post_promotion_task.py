@@ -51,7 +51,7 @@ def _read_verdicts(task: Task) -> pa.Table:
 
     It reaches back as far as a training's data at most.
     """
-    newest, most = newest_ns(task.history, task.name), task.stream.retraining.history.total_seconds()
+    newest, most = newest_ns(task.history, task.name), task.stream.training_history.total_seconds()
     seconds = 2 * max(60.0, task.stream.retraining.post_promotion_check.total_seconds())
     columns = ["model", "surprise", "flag", "microseconds"]
     assert task.challenger is not None

@@ -175,7 +175,7 @@ def _load_data(task: Task) -> tuple[TrainingData, tuple[int, int]]:
     history = partial(
         from_history, task.history, task.name, task.stream.channels, task.review_labels, most_rows=most
     )
-    back_ns = to_nanoseconds(task.stream.retraining.history)
+    back_ns = to_nanoseconds(task.stream.training_history)
     if task.stream.warm_start is None and (
         history_segments(task.history, task.name) or task.stream.source.kafka is None
     ):

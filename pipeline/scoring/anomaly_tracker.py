@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import CAUSES, FORECASTERS
-from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
@@ -23,6 +23,9 @@ EXTEND_THRESHOLD_RATIO = 0.9
 
 #: Decades of tail probability beyond the threshold from which a peak has each severity.
 SEVERITIES = ((6.0, Severity.CRITICAL), (3.0, Severity.MAJOR), (1.0, Severity.WARNING))
+
+#: Half widths of the band beyond its end from which a peak is at least major.
+FAR_HALF_WIDTHS = 10.0
 
 
 def severity_of(surprise: float, alarm_rate: float) -> Severity:
@@ -66,9 +69,9 @@ class AnomalyTracker:
         """Return the slots that have an open anomaly."""
         return list(self._open)
 
-    def close(self, slot: int) -> list[Anomaly]:
+    def close(self, slot: int, reason: EndReason) -> list[Anomaly]:
         """Close the anomaly of a slot, and return it; the list is empty if none is open."""
-        return [self._close(slot)] if slot in self._open else []
+        return [self._close(slot, reason)] if slot in self._open else []
 
     def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
         """Apply the verdicts of a batch, and return the anomalies that changed.
@@ -101,9 +104,9 @@ class AnomalyTracker:
             anomaly.revision += 1
         return closed + list(changed.values())
 
-    def _close(self, slot: int) -> Anomaly:
+    def _close(self, slot: int, reason: EndReason = EndReason.RECOVERED) -> Anomaly:
         anomaly = self._open.pop(slot)
-        anomaly.state = AnomalyState.CLOSED
+        anomaly.state, anomaly.end_reason = AnomalyState.CLOSED, reason
         anomaly.revision += 1
         return anomaly
 
@@ -153,7 +156,7 @@ class AnomalyTracker:
             update_deviation(anomaly, scored, row, provenance)
             return
         surprise = float(verdicts.surprise[row])
-        if surprise <= anomaly.surprise:
+        if surprise <= anomaly.surprise or _returns(anomaly, points.values[row]):
             return
         anomaly.peak_ns, anomaly.peak_offset = anomaly.end_ns, int(scored.offset[row])
         anomaly.score, anomaly.surprise = float(verdicts.score[row]), surprise
@@ -171,6 +174,8 @@ class AnomalyTracker:
                 points.values[row], verdicts.expected[row], verdicts.contribution[row]
             )
         anomaly.severity = severity_of(surprise, provenance.alarm_rate)
+        if anomaly.severity in (Severity.INFO, Severity.WARNING) and _is_far_outside(anomaly):
+            anomaly.severity = Severity.MAJOR
 
 
 def _close_after(provenance: Provenance) -> int:
@@ -195,6 +200,31 @@ def _outside(anomaly: Anomaly) -> bool:
     return bool(
         (((observed < anomaly.lower) | (observed > anomaly.upper)) & (share >= 0.25 * share.max())).any()
     )
+
+
+def _is_far_outside(anomaly: Anomaly) -> bool:
+    """Return True if a contributing channel lies far outside its band at the peak.
+
+    The surprisal of a short series cannot grow beyond what the number of its points supports.
+    """
+    observed, share = np.array(anomaly.observed), np.array(anomaly.contribution)
+    lower, upper = np.array(anomaly.lower), np.array(anomaly.upper)
+    with np.errstate(all="ignore"):
+        far = np.maximum(observed - upper, lower - observed) > FAR_HALF_WIDTHS * 0.5 * (upper - lower)
+    return bool((far & (upper > lower) & (share >= 0.25 * share.max())).any())
+
+
+def _returns(anomaly: Anomaly, values: NDArray[np.float64]) -> bool:
+    """Return True if ``values`` lie inside the band that the peak has left.
+
+    The way back can be rarer than the deviation itself, as after one price that is a hundred times too high.
+    """
+    if anomaly.surprise < 0 or not _outside(anomaly):
+        return False
+    share = np.array(anomaly.contribution)
+    lower, upper = np.array(anomaly.lower), np.array(anomaly.upper)
+    back = (values >= lower) & (values <= upper)
+    return bool(back[share >= 0.25 * share.max()].all())
 
 
 def _direction(

@@ -20,7 +20,7 @@ from detectors.base import Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
-from pipeline.core.types import Anomaly, Counts, DeadLetter, LateRecord, Partition
+from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.provenance import Provenance, Scored
@@ -266,7 +266,9 @@ class StreamScorer:
             if last_time[source] > last_time[target]:
                 self.series.copy_state(source, int(target))
             if not replay:
-                self._continued += [a for slot in earlier for a in self.tracker.close(slot)]
+                self._continued += [
+                    a for slot in earlier for a in self.tracker.close(slot, EndReason.CONTINUED)
+                ]
 
     def close_idle(self, partitions: Mapping[Partition, int]) -> BatchResult | None:
         """Close the anomalies of series of followed files that are silent for ``idle_after``.
@@ -278,13 +280,13 @@ class StreamScorer:
         for slot in self.tracker.slots() if self.is_file_sequence else ():
             partition = self.series.partition(slot)
             if partition in partitions and self.series.state["windows"]["last_time"][slot] < before:
-                closed += self.tracker.close(slot)
+                closed += self.tracker.close(slot, EndReason.SILENT)
         return self._closing(partitions, closed)
 
     def close_partition(self, partition: Partition, next_offset: int) -> BatchResult | None:
         """Close the anomalies of a file that is gone. None if there are none, or for another source."""
         slots = self.series.slots(partition).tolist() if self.is_file_sequence else ()
-        closed = [anomaly for slot in slots for anomaly in self.tracker.close(slot)]
+        closed = [a for slot in slots for a in self.tracker.close(slot, EndReason.FILE_REMOVED)]
         return self._closing({partition: next_offset}, closed)
 
     def idle_buffers(self, partitions: Mapping[Partition, int]) -> dict[Partition, int]:

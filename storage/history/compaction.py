@@ -85,9 +85,13 @@ def _merge(store: SegmentStore, group: list[Segment]) -> int:
     )
     store.write(merged, parquet.encode(parquet.ordered(parquet.joined(tables))))
     parts = {merged.path, *(segment.path for segment in group)}
-    if any(overlap(merged, one) for one in store.list(merged.folder) if one.path not in parts):
-        # Another process merges some of them otherwise, and the two files would overlap. Parts that are gone
-        # without such a file were superseded by this one: retention deletes those.
+    listed = {one.path: one for one in store.list(merged.folder)}
+    if any(overlap(merged, one) for path, one in listed.items() if path not in parts):
+        # Another process merges some of them otherwise, and the two files would overlap. Both may end here.
+        # Retention of a third process deletes parts that a merged file supersedes: those are written again.
+        for segment, table in zip(group, tables, strict=True):
+            if segment.path not in listed:
+                store.write(segment, parquet.encode(table))
         store.delete(merged)
         return 0
     for segment in group:

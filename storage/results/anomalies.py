@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
 from storage.sql.statements import StreamChoice, of_streams, page_of
@@ -154,13 +154,15 @@ def _select() -> Select[Any]:
 def _values(anomaly: Anomaly) -> dict[str, Any]:
     values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
-    return values | {"state": anomaly.state.value, "severity": anomaly.severity.value}
+    words = ("state", "severity", "end_reason")
+    return values | {name: str(values[name]) for name in words}
 
 
 def _anomaly(row: Row[Any]) -> Anomaly:
     values = dict(row._mapping)
     values["partition"] = Partition(values.pop("topic"), values["partition"])
     values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
+    values["end_reason"] = EndReason(values["end_reason"])
     # Rows of forewatch 0.1.0 hold former words.
     values["forecaster"] = current_forecaster(values.pop("guard"))
     values["cause"] = current_cause(values.pop("evidence"))

@@ -121,6 +121,7 @@ class AnomalyRow(Base):
         ),
         Index("ix_anomalies_series", "series", postgresql_using="hash"),
         Index("ix_anomalies_stream_start_ns", "stream", "start_ns"),
+        Index("ix_anomalies_stream_end_ns", "stream", "end_ns"),
         Index("ix_anomalies_start_ns", "start_ns"),
         Index("ix_anomalies_updated_ns", "updated_ns"),
     )
@@ -159,6 +160,7 @@ class AnomalyRow(Base):
     first_flag_seq: Mapped[int] = mapped_column(server_default="-1")
     told_seq: Mapped[int] = mapped_column(server_default="-1")
     relative: Mapped[bool] = mapped_column(server_default=false())
+    end_reason: Mapped[str] = mapped_column(server_default="")
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

@@ -280,6 +280,7 @@ def test_a_fault_that_began_and_ended_while_the_database_was_away(database):
 class Policy:
     keep_anomalies: timedelta = timedelta(days=365)
     keep_dead_letters: timedelta = timedelta(days=30)
+    keep_audit: timedelta = timedelta(days=365)
     keep_history: timedelta = timedelta(days=30)
     keep_history_bytes: int | None = None
 

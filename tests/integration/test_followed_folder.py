@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import delete
 
-from pipeline.core.types import Anomaly, AnomalyState
+from pipeline.core.types import Anomaly, AnomalyState, EndReason
 from storage.results import anomalies
 from storage.tables.stream import SnapshotRow
 from tests.support.file_daemons import Running, running, stream
@@ -45,6 +45,7 @@ def test_an_anomaly_at_the_end_of_a_file_is_closed_by_the_next_file(tmp_path, sq
         second, first = sorted(found(one), key=lambda anomaly: anomaly.partition.topic)
         assert "z-first" in first.partition.topic
         assert (first.state, second.state) == (AnomalyState.CLOSED, AnomalyState.OPEN)
+        assert (first.end_reason, second.end_reason) == (EndReason.CONTINUED, EndReason.UNKNOWN)
         # No warm-up in the second file: its series knows the first one.
         series = one.daemon._engines["plant"].parts.scorer.series
         seqs = [int(series.state["windows"]["seq"][slot]) for slot in range(len(series))]
@@ -80,6 +81,7 @@ def test_an_anomaly_of_a_series_that_does_not_go_on_is_closed_after_idle_after(t
         (folder / "3.csv").write_bytes(HEADER + rows("b", ROWS + 3700, 100))
         one.until(lambda: one.read("plant") == ROWS + 200)
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        assert found(one)[0].end_reason is EndReason.SILENT
 
 
 def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_template):
@@ -91,6 +93,7 @@ def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_temp
         one.until(lambda: one.read("plant") == ROWS + 100 and found(one))
         (folder / "1.csv").rename(tmp_path / "1.csv")
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        assert found(one)[0].end_reason is EndReason.FILE_REMOVED
 
 
 def seqs(one: Running) -> list[int]:
@@ -128,6 +131,7 @@ def test_a_file_that_is_moved_while_no_daemon_runs_is_ended_at_the_start(tmp_pat
     (folder / "1.csv").rename(tmp_path / "1.csv")
     with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        assert found(one)[0].end_reason is EndReason.FILE_REMOVED
         assert one.buffered("plant") == 0
         (folder / "2.csv").write_bytes(HEADER + rows("a", ROWS, ROWS))
         one.until(lambda: one.read("plant") == 2 * ROWS)
@@ -148,6 +152,7 @@ def test_an_anomaly_without_a_state_is_closed_at_the_start(tmp_path, sqlite_temp
     (folder / "1.csv").rename(tmp_path / "1.csv")
     with running(tmp_path, sqlite_template, plant(folder)) as one:
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
+        assert found(one)[0].end_reason is EndReason.FILE_REMOVED
 
 
 def test_records_that_are_buffered_at_the_end_of_a_file_are_scored(tmp_path, sqlite_template):

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +21,7 @@ from pipeline.observability.progress_bar import Progress
 from pipeline.services.backfill import BackfillReport, run_backfill
 from pipeline.services.preflight import probe_stream
 from tests.support.decoding import records, stream
+from tests.support.frames import anomalies_of
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not here")
@@ -181,6 +183,24 @@ def test_one_series_in_a_file(tmp_path: Path) -> None:
 def test_a_row_of_the_future_is_refused_alone(tmp_path: Path) -> None:
     report, _ = backfill(tmp_path, "future-row", K_T_V)
     assert (report.counts.scored, report.counts.dead_lettered, report.counts.late) == (59, 1, 0)
+
+
+@pytest.mark.parametrize("decision", ["surprise", "usual_range"])
+@pytest.mark.parametrize("detector", ["light", "standard"])
+def test_a_price_of_0_is_an_anomaly(tmp_path: Path, detector: str, decision: str) -> None:
+    keys = {"preset": "stock", "detector": detector, "decision": decision}
+    _, points = backfill(tmp_path, "zero-price", K_T_V, **keys)
+    assert [(p["value"], p["cause"]) for p in points if p["flag"]] == [(0.0, "impossible_value")]
+
+
+@pytest.mark.parametrize("decision", ["surprise", "usual_range"])
+def test_a_bad_tick_is_told_as_it_is(tmp_path: Path, decision: str) -> None:
+    frame = pd.read_csv(CASES / "bad-tick-told-wrongly" / "input.csv", parse_dates=["t"]).set_index("t")
+    anomalies = anomalies_of(frame[["v"]], preset="stock", decision=decision)
+    told = max(anomalies, key=lambda one: one.observed[0])
+    assert told.observed[0] == 10000
+    assert told.expected[0] == pytest.approx(97.7, abs=0.3)
+    assert told.severity in ("major", "critical")
 
 
 def test_the_encoding_of_a_label(tmp_path: Path) -> None:

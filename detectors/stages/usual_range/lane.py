@@ -66,6 +66,7 @@ class Rows(NamedTuple):
     every: NDArray[np.int64]
     relation: NDArray[np.float32]
     residual: NDArray[np.float32]
+    split: NDArray[np.float64]  # part of the step that is a stock split
 
 
 class Settings(NamedTuple):

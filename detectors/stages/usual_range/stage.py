@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detectors.base import DetectorSpec, Points, State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings, new_work
 from detectors.stages.usual_range.limits import initial_limits
@@ -40,7 +41,7 @@ RESIDUAL_DECADES = 0.5
 #: A broken relation is attributed to a channel only if no other one is farther from its own usual value or
 #: level by this ratio.
 BLAME_MARGIN = np.float32(0.15)
-#: Quantities that have no meaning for prices, which are random walks; the first channel of a stock is one.
+#: Quantities that have no meaning for prices, which are random walks.
 NOT_OF_PRICES = (q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST)
 LOGARITHM_OF_PRESET = {"sensor": 0, "network": 1, "stock": 2}
 
@@ -99,7 +100,8 @@ class UsualRange:
         )
         enabled = np.ones((channels, q.QUANTITIES), np.bool_)
         if spec.preset == "stock":
-            enabled[0, list(NOT_OF_PRICES)] = False
+            for k in NOT_OF_PRICES:
+                enabled[price_channels(spec.channels), k] = False
         self.settings = Settings(
             enabled,
             *possible_clock_changes(spec.timezone),
@@ -150,6 +152,7 @@ class UsualRange:
             batch.every,
             relation,
             (batch.v - expected).astype(np.float32, copy=False),
+            batch.split,
         )
         observed, low, high = (np.full(m, np.nan, np.float32) for _ in range(3))
         found = Found(

@@ -106,6 +106,13 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "usual_range"
         ),
     ] = None
+    end_reason: Annotated[
+        str,
+        Meta(
+            description="only where the end says nothing about the values: continued (its file ended, the "
+            "series goes on in a later one), silent (no later file has the series), file_removed"
+        ),
+    ] = ""
 
 
 class FaultView(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.durations import duration_text
+from pipeline.core.types import END_REASON_TEXTS, EndReason
 from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
@@ -151,6 +152,8 @@ def _data(alert: Alert) -> list[Line]:
     if cause in CAUSE_TEXTS:
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(Line("Since", _start_text(alert)))
+    if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
+        found.append(Line("End", end))
     found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise)))
     if len(worst.channels) > 1:
         found.append(_channels(worst))

@@ -35,6 +35,7 @@ from pipeline.alerts.routing.matchers import escape_glob, label_matcher, leading
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.durations import to_nanoseconds
+from pipeline.core.types import END_REASON_TEXTS
 from pipeline.core.usual_range_text import deviation_text, usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
@@ -228,6 +229,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         statement=text.clean(statement or "", 300),
         size=deviation_text(anomaly) if anomaly.ratio else "",
         ratio=anomaly.ratio or None,
+        end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
     )
 
 

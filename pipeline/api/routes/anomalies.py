@@ -15,7 +15,7 @@ from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesNa
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
-from pipeline.core.types import Anomaly, AnomalyState, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, Severity
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
@@ -49,6 +49,9 @@ class AnomalyItem(BaseModel):
     series: str
     labels: dict[str, str]
     state: AnomalyState
+    end_reason: EndReason | None = Field(
+        description="reason why it is closed: recovered, or the end of its file; null while it is open"
+    )
     severity: Severity
     direction: str
     start: str | None
@@ -201,6 +204,7 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
     units = {} if stream is None else stream.alerts.units
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
+        "end_reason": anomaly.end_reason or None,
         "start": show_time(anomaly.start_ns),
         "peak": show_time(anomaly.peak_ns),
         "end": show_time(anomaly.end_ns),

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from starlette.responses import JSONResponse
 
 from pipeline.api.context import ApiContext, Context, Name, Page, require_stream
-from pipeline.core.types import Anomaly, AnomalyState, Fault, Position, Severity
-from pipeline.services.anomaly_text import short_text
-from storage.alerting import alerts
-from storage.alerting.states import AlertState, DeliveryState
+from pipeline.core.types import Fault, Position
+from storage.alerting.overview import alert_totals
 from storage.history import parquet
 from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of
-from storage.results import anomalies, dead_letters, faults
-from storage.sql.statements import of_streams
+from storage.results import dead_letters, faults, lanes
+from storage.results.lanes import Span
 from storage.stream_state import positions
-from storage.tables.alerting import AlertRow, DeliveryRow, NotificationRow
-from storage.tables.stream import AnomalyRow, PositionRow
 
 MS = 1_000_000
 HOUR_MS = 3_600_000
@@ -38,7 +35,6 @@ MAX_ANOMALIES_PER_STREAM = 5_000
 MAX_SERIES_PER_STREAM = 20_000
 #: Newest segments of a stream whose series are listed.
 MAX_SEGMENTS_READ = 12
-_LEVELS = {level: number for number, level in enumerate(Severity)}
 
 router = APIRouter(tags=["fleet"])
 Range = Literal["1h", "6h", "24h", "7d", "30d", "365d"]
@@ -49,6 +45,13 @@ class SeriesItem(BaseModel):
 
     stream: str
     series: str
+
+
+class SeriesNames(BaseModel):
+    """Names of the series of a stream, of at most 20,000."""
+
+    names: list[str]
+    count: int
 
 
 class SeriesFilter(BaseModel):
@@ -81,42 +84,50 @@ def list_series(context: Context, query: Annotated[SeriesFilter, Query()]) -> Pa
     return Page(items=found)
 
 
+@router.get("/streams/{stream}/series-names")
+def read_series_names(context: Context, stream: Annotated[str, Path(max_length=500)]) -> SeriesNames:
+    """Return the names of the series of a stream, also without anomalies."""
+    require_stream(context.config, stream)
+    names = sorted(series_names(context, stream))
+    return SeriesNames(names=names[:MAX_SERIES_PER_STREAM], count=len(names))
+
+
 def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
     now_ms = time.time_ns() // MS
     with context.database.read() as connection:
         by_stream = _by_stream(positions.all_of(connection, context.visible))
-        updated = _updated(connection)
-        shown, left_out, streams = [], 0, []
+        commits = lanes.last_commits(connection, context.visible)
+        left_out, streams = 0, []
         for name in context.config.streams:
             found = by_stream.get(name, [])
             latest = _latest_ns(connection, name, found)
             until_ms = now_ms if latest is None else latest // MS
-            some = anomalies.query(
-                connection,
-                stream=name,
-                since_ns=(until_ms - span_ms) * MS,
-                limit=MAX_ANOMALIES_PER_STREAM + 1,
-            )
+            since_ns = (until_ms - span_ms) * MS
+            some = lanes.spans(connection, name, since_ns, MAX_ANOMALIES_PER_STREAM + 1)
             left_out += len(some) > MAX_ANOMALIES_PER_STREAM
-            shown += [_anomaly(one) for one in some[:MAX_ANOMALIES_PER_STREAM]]
             happened = faults.query(connection, stream=name, since_ns=(now_ms - span_ms) * MS, limit=200)
-            streams.append(
-                _stream(name, found, updated.get(name), until_ms if latest else None, now_ms, happened)
-            )
-        totals = _totals(context, connection, now_ms, list(by_stream.values()))
-    for stream in streams:
-        names = sorted(series_names(context, stream["name"]))
-        stream |= {
-            "series": names[:MAX_SERIES_PER_STREAM],
-            "unlisted": max(0, len(names) - MAX_SERIES_PER_STREAM),
-        }
+            one = _stream(name, found, commits.get(name), until_ms if latest else None, now_ms, happened)
+            streams.append(one | {"lanes": _lanes(some[:MAX_ANOMALIES_PER_STREAM])})
+        totals = _totals(context, connection, now_ms, list(by_stream.values()), commits)
+    return {"now_ms": now_ms, "span_ms": span_ms, "streams": streams, "left_out": left_out, "tiles": totals}
+
+
+def _lanes(found: list[Span]) -> dict[str, Any]:
+    """Return columns: series with labels, and spans with places of series."""
+    places: dict[str, int] = {}
+    labels: list[dict[str, str]] = []
+    for one in found:
+        if one.series not in places:
+            places[one.series] = len(places)
+            labels.append(json.loads(one.labels))
     return {
-        "now_ms": now_ms,
-        "span_ms": span_ms,
-        "streams": streams,
-        "anomalies": shown,
-        "left_out": left_out,
-        "tiles": totals,
+        "series": list(places),
+        "labels": labels,
+        "of": [places[one.series] for one in found],
+        "severity": [one.severity for one in found],
+        "start_ms": [one.start_ns // MS for one in found],
+        "end_ms": [one.end_ns // MS for one in found],
+        "open": [int(one.open) for one in found],
     }
 
 
@@ -145,7 +156,7 @@ def _latest_ns(connection: Connection, stream: str, found: list[Position]) -> in
     """
     latest = max((p.watermark_ns for p in found if p.watermark_ns is not None), default=None)
     if latest is None:
-        latest = connection.scalar(select(func.max(AnomalyRow.end_ns)).where(AnomalyRow.stream == stream))
+        latest = lanes.newest_end_ns(connection, stream)
     return latest
 
 
@@ -154,14 +165,6 @@ def _by_stream(found: list[Position]) -> dict[str, list[Position]]:
     for position in found:
         by_stream.setdefault(position.stream, []).append(position)
     return by_stream
-
-
-def _updated(connection: Connection) -> dict[str, int]:
-    """Return the time of the newest commit of each stream, in ns."""
-    rows = connection.execute(
-        select(PositionRow.stream, func.max(PositionRow.updated_ns)).group_by(PositionRow.stream)
-    )
-    return {stream: int(updated) for stream, updated in rows}
 
 
 def _stream(
@@ -195,59 +198,27 @@ def _stream(
     }
 
 
-def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
-    return {
-        "id": str(anomaly.id),
-        "stream": anomaly.stream,
-        "series": anomaly.series,
-        "labels": anomaly.labels,
-        "severity": _LEVELS[anomaly.severity],
-        "start_ms": anomaly.start_ns // MS,
-        "end_ms": anomaly.end_ns // MS,
-        "open": anomaly.state is AnomalyState.OPEN,
-        "text": short_text(anomaly),
-    }
-
-
 def _totals(
-    context: ApiContext, connection: Connection, now_ms: int, by_stream: list[list[Position]]
+    context: ApiContext,
+    connection: Connection,
+    now_ms: int,
+    by_stream: list[list[Position]],
+    commits: dict[str, int],
 ) -> dict[str, Any]:
-    day_ns = (now_ms - 24 * HOUR_MS) * MS
     read = sum(position.counts.read() for some in by_stream for position in some)
-    budgets = [
-        stream.alerts.budget.per_day
-        for stream in context.config.streams.values()
-        if stream.alerts.budget is not None
-    ]
+    streams = context.config.streams.values()
+    budgets = [one.alerts.budget.per_day for one in streams if one.alerts.budget is not None]
     seen = context.visible
-    counted = connection.scalar(
-        select(func.count())
-        .select_from(NotificationRow)
-        .where(NotificationRow.created_ns >= day_ns, of_streams(NotificationRow.stream, seen))
-    )
-    waits = select(func.count()).select_from(DeliveryRow).where(DeliveryRow.state == DeliveryState.PENDING)
-    if seen is not None:
-        of_seen = select(AlertRow.alert_id).where(of_streams(AlertRow.stream, seen))
-        waits = waits.where(DeliveryRow.alert_id.in_(of_seen))
-    waiting = connection.scalar(waits)
-    pages = sum(
-        alert.urgency == "page" and alert.sent_ns is not None
-        for alert in alerts.query(connection, stream=seen, since_ns=day_ns, limit=1000)
-    )
-    updated = connection.scalar(
-        select(func.max(PositionRow.updated_ns)).where(of_streams(PositionRow.stream, seen))
-    )
+    counted = alert_totals(connection, (now_ms - 24 * HOUR_MS) * MS, seen)
     return {
         "records_per_second": context.records_meter.update(read, time.monotonic()),
-        "open_anomalies": len(
-            anomalies.query(connection, stream=seen, state=AnomalyState.OPEN, limit=10_000)
-        ),
-        "open_alerts": len(alerts.query(connection, stream=seen, states=[AlertState.OPEN], limit=1000)),
-        "messages_today": int(counted or 0),
-        "pages_today": pages,
+        "open_anomalies": lanes.count_open(connection, seen),
+        "open_alerts": counted.open_alerts,
+        "messages_today": counted.messages,
+        "pages_today": counted.pages,
         "budget": sum(budgets) if budgets else None,
-        "deliveries_waiting": int(waiting or 0),
-        "open_faults": len(faults.query(connection, stream=seen, open_only=True)),
+        "deliveries_waiting": counted.deliveries_waiting,
+        "open_faults": len(faults.query(connection, stream=seen, open_only=True, limit=1000)),
         "dead_letters": sum(dead_letters.counts(connection, seen).values()),
-        "daemon_ms": None if updated is None else int(updated) // MS,
+        "daemon_ms": max(commits.values()) // MS if commits else None,
     }

@@ -20,7 +20,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
-from pipeline.core.types import Anomaly, AnomalyState, Severity
+from pipeline.core.types import END_REASON_TEXTS, Anomaly, AnomalyState, Severity
 from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 
@@ -97,6 +97,8 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
         return
     fields = {key: value for key, value in as_dict(anomaly).items() if key not in _NOT_SHOWN}
     fields |= {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())}
+    if (text := END_REASON_TEXTS.get(anomaly.end_reason)) is not None:
+        fields |= {"end_reason": f"{anomaly.end_reason}: {text}"}
     if review is not None:
         comment = f": {review.comment}" if review.comment else ""
         reviewed = f"{review.label}, by {review.author} at {show_second(review.created_ns)}{comment}"
@@ -138,6 +140,7 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "series": anomaly.series,
         "labels": anomaly.labels,
         "state": anomaly.state.value,
+        "end_reason": anomaly.end_reason.value or None,
         "severity": anomaly.severity.value,
         "direction": anomaly.direction,
         "start": show_time(anomaly.start_ns),

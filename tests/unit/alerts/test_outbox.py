@@ -10,7 +10,15 @@ import pytest
 
 from pipeline.alerts.outbox import decode_anomaly, decode_fault, encode_anomaly
 from pipeline.core.errors import StorageError
-from pipeline.core.types import Anomaly, AnomalyState, Fault, FaultKind, Partition, Severity
+from pipeline.core.types import (
+    Anomaly,
+    AnomalyState,
+    EndReason,
+    Fault,
+    FaultKind,
+    Partition,
+    Severity,
+)
 
 #: Every key that 0.1.0 writes and insists on: its reader refuses a body with any other key.
 KEYS_OF_0_1_0 = {
@@ -62,6 +70,15 @@ def test_a_body_keeps_what_a_message_about_a_usual_range_states() -> None:
     )
     read = decode_anomaly(encode_anomaly(anomaly))
     assert read == replace(anomaly, first_flag_seq=-1, told_seq=-1)
+
+
+def test_a_body_keeps_an_end_that_is_no_recovery() -> None:
+    removed = replace(an_anomaly(), state=AnomalyState.CLOSED, end_reason=EndReason.FILE_REMOVED)
+    assert decode_anomaly(encode_anomaly(removed)) == removed
+    recovered = replace(removed, end_reason=EndReason.RECOVERED)
+    assert set(json.loads(encode_anomaly(recovered))) == KEYS_OF_0_1_0
+    later = json.loads(encode_anomaly(removed)) | {"end_reason": "a word of a later version"}
+    assert decode_anomaly(json.dumps(later)).end_reason is EndReason.UNKNOWN
 
 
 def test_a_body_holds_the_words_of_0_1_0() -> None:

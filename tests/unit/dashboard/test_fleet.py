@@ -21,8 +21,13 @@ def get(url: str, **query) -> httpx.Response:
 def test_fleet_lists_every_series_and_the_anomalies_of_the_daemon(site):
     answer = get(f"{site}/api/v1/fleet", range="1h").json()
     (stream,) = answer["streams"]
-    assert set(stream["series"]) == set(NAMES)
-    assert any(one["series"].endswith("berlin-1") for one in answer["anomalies"])
+    lanes = stream["lanes"]
+    assert "berlin-1" in lanes["series"]
+    of, start, end = (lanes[name] for name in ("of", "start_ms", "end_ms"))
+    assert len(of) == len(start) == len(end) == len(lanes["severity"]) == len(lanes["open"])
+    assert all(first <= last for first, last in zip(start, end, strict=True))
+    names = get(f"{site}/api/v1/streams/plant/series-names").json()
+    assert (set(names["names"]), names["count"]) == (set(NAMES), len(NAMES))
     assert answer["tiles"]["daemon_ms"] > 0
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
 from pipeline.decode import REASONS, make_decoder, series_key, series_name, series_names
+from pipeline.decode.decoder import Decoder
 from tests.support.decoding import PARTITION, records, same_columns, stream, table
 
 T = 1_700_000_000
@@ -264,6 +265,33 @@ def test_the_future_is_refused_by_the_logs_own_clock():
         )
         == 3
     )
+
+
+def test_an_event_lies_in_the_future_whatever_the_clock_of_its_record_says():
+    now = T * 10**9
+    decoder = Decoder("plant", stream(FLAT, future="1h"), clock=lambda: now)
+    year = 365 * 86_400
+    values = [good("flat", 0), good("flat", 10 * year), good("flat", 60)]
+    columns, dead = decoder.decode(records(values, 0, [now, now + 10 * year * 10**9, now]))
+    assert columns.offsets.tolist() == [0, 2]
+    assert "ahead of the present" in dead[0].detail
+    assert columns.clock.max() < now + 10**12
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_clock_that_leaps_and_comes_back_is_seen_by_the_points_that_follow(rows):
+    decoder = make_decoder("plant", stream(FLAT))
+    leap = [good("flat", 20 * 86_400 + 3 * i) for i in range(rows)]
+    values = [good("flat", 0), good("flat", 60), *leap, good("flat", 120), good("flat", 180)]
+    columns, dead = decoder.decode(records(values))
+    assert len(columns) == 4
+    assert [one.reason for one in dead] == ["future"] * rows
+    assert "its series goes on at" in dead[0].detail
+    # A gap, old points that come late and a point near its log's own time are no leap.
+    assert not decoder.decode(records([*values[:2], *leap])).dead
+    late = [good("flat", 20 * 86_400), good("flat", 0), good("flat", 60)]
+    assert not decoder.decode(records(late)).dead
+    assert not decoder.decode(records(values, 0, [(T + 20 * 86_400) * 10**9] * len(values))).dead
 
 
 def test_a_dead_letter_keeps_everything():

@@ -121,8 +121,11 @@ def test_a_split_is_not_a_crash(ratio):
     split, crash = price.copy(), price.copy()
     split[200:] /= ratio
     crash[200:] /= 1.25 * ratio if ratio > 1 else 0.8 * ratio
-    assert errors(Volatility(), batch_of(np.log(split)))["return"][200] < 6
-    assert errors(Volatility(), batch_of(np.log(crash)))["return"][200] > 10 or ratio in (2, 0.5)
+    assert errors(Volatility(np.ones(1, bool), -1), batch_of(np.log(split)))["return"][200] < 6
+    assert errors(Volatility(np.ones(1, bool), -1), batch_of(np.log(crash)))["return"][200] > 10 or ratio in (
+        2,
+        0.5,
+    )
 
 
 def flags(values, **spec):

@@ -102,7 +102,7 @@ def test_the_way_back_to_what_is_usual_does_not_turn_an_anomaly_round() -> None:
     # far below its band, then back within it, above what is expected
     batch.points.values[:] = [[-9.0], [1.5]]
     (opened,) = run(intervals(), batch)
-    assert (opened.direction, opened.surprise, opened.peak_offset) == ("down", 8.0, 101)
+    assert (opened.direction, opened.surprise, opened.peak_offset) == ("down", 7.0, 100)
     batch.points.values[:] = [[-9.0], [5.0]]  # beyond the other end: that is news
     assert run(intervals(), batch)[0].direction == "up"
 

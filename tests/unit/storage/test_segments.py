@@ -158,6 +158,7 @@ def test_a_former_owner_that_merges_late_does_no_harm(tmp_path, monkeypatch):
         put(store, segment((MIN_SEGMENTS_TO_MERGE + 1) * 10, (MIN_SEGMENTS_TO_MERGE + 2) * 10))
         monkeypatch.setattr("storage.history.compaction.TARGET_BYTES", 1 << 30)
         assert compact(store, FOLDER, 10**9) == MIN_SEGMENTS_TO_MERGE + 1
+        monkeypatch.setattr(zombie, "write", write)
         write(merged, data)
 
     monkeypatch.setattr(zombie, "write", frozen_before_writing)
@@ -192,6 +193,30 @@ def test_two_processes_that_merge_at_once_lose_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "write", the_other_has_written_too)
     compact(store, FOLDER, MIN_SEGMENTS_TO_MERGE * 10)
     assert offsets(store) == list(range((MIN_SEGMENTS_TO_MERGE + 2) * 10))
+
+
+def test_two_merges_that_both_give_up_while_a_third_process_starts_lose_nothing(tmp_path, monkeypatch):
+    """Owner and former owner write merged files that overlap; retention deletes the parts of the longer."""
+    store, other = SegmentStore(str(tmp_path)), SegmentStore(str(tmp_path))
+    count = MIN_SEGMENTS_TO_MERGE + 2
+    put(store, *(segment(i * 10, i * 10 + 10) for i in range(count)))
+    write = store.write
+    others = segment(20, count * 10)
+
+    def meanwhile(merged, data):
+        write(merged, data)
+        monkeypatch.setattr(store, "write", write)
+        put(other, others)
+        assert prune_history(str(tmp_path), Storage(keep_history=timedelta(days=36500))) > 0
+        put(other, others)  # retention may have deleted either of the two
+
+    monkeypatch.setattr(store, "write", meanwhile)
+    compact(store, FOLDER, (count - 1) * 10)
+    # the other one gives up, too: it sees the merged file, and writes its own missing parts again
+    held = offsets(store)
+    assert held[:20] == list(range(20))
+    other.delete(others)
+    assert [one for one in offsets(store) if one < (count - 1) * 10] == list(range((count - 1) * 10))
 
 
 def test_a_segment_is_there_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,29 +1,34 @@
 /** Fleet: lanes of all streams and series, the worst first, with the health of their data. */
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { useView } from "./api";
+import { get, useView, type Page } from "./api";
 import { ageText, countText, durationText, numberText, timeText } from "./format";
+import type { Anomaly } from "./incident";
 import { coloursOf, drawLanes, place, ROW, type Colours, type Lane, type Span } from "./lanes";
 import { Empty, Link, plain, SEVERITIES, SeverityMark, Shown } from "./parts";
 import { go, seriesAddress, setQuery } from "./route";
 
 interface StreamView {
   name: string; latest_ms: number | null; behind_ms: number | null; partitions: number; records: number; buffered: number;
-  late: number; dead_lettered: number; updated_ms: number | null; series: string[]; unlisted: number;
+  late: number; dead_lettered: number; updated_ms: number | null;
   faults: { kind: string; message: string; start_ms: number; end_ms: number | null }[];
+  lanes: { series: string[]; labels: Record<string, string>[]; of: number[]; severity: number[]; start_ms: number[]; end_ms: number[]; open: number[] };
 }
-interface Anomaly { id: string; stream: string; series: string; labels: Record<string, string>; severity: number; start_ms: number; end_ms: number; open: boolean; text: string }
+type Names = Record<string, { names: string[]; count: number }>;
 interface Fleet {
-  now_ms: number; span_ms: number; streams: StreamView[]; anomalies: Anomaly[]; left_out: number;
+  now_ms: number; span_ms: number; streams: StreamView[]; left_out: number;
   tiles: { records_per_second: number | null; open_anomalies: number; open_alerts: number; messages_today: number; pages_today: number; budget: number | null;
     deliveries_waiting: number; open_faults: number; dead_letters: number; daemon_ms: number | null };
 }
 
 const RANGES: [string, string][] = [["1h", "1 hour"], ["6h", "6 hours"], ["24h", "1 day"], ["7d", "7 days"], ["30d", "30 days"], ["365d", "1 year"]];
 
-interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; text: string; fault?: string }
+interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; newest: number; text: string; fault?: string }
+
+const NO_SPANS: Span[] = [];
 
 function matches(filter: string, stream: string, series: string, labels: Record<string, string> | undefined): boolean {
+  if (!filter) return true;
   return filter.toLowerCase().split(/\s+/).filter(Boolean).every((word) => {
     const equals = word.indexOf("=");
     if (equals > 0) {
@@ -35,51 +40,51 @@ function matches(filter: string, stream: string, series: string, labels: Record<
   });
 }
 
-/** One row per stream, one for its faults and one per series: first the series with open and severe anomalies. */
-function rowsOf(fleet: Fleet, filter: string): Row[] {
-  const bySeries = new Map<string, Anomaly[]>();
-  for (const anomaly of fleet.anomalies) {
-    const key = `${anomaly.stream}\u0000${anomaly.series}`;
-    const list = bySeries.get(key);
-    if (list) list.push(anomaly); else bySeries.set(key, [anomaly]);
+/** Rows of one stream: first the series with open and severe anomalies, then those without any. */
+function seriesRows(stream: StreamView, names: string[], filter: string, now: number, span: number): Row[] {
+  const until = stream.latest_ms ?? now, from = until - span;
+  const { series, labels, of, severity, start_ms, end_ms, open } = stream.lanes;
+  const found: Row[] = series.map((name) => ({ kind: "series", key: `${stream.name}\u0000${name}`, from, until, spans: [], stream: stream.name, series: name, worst: -1, count: 0, text: "", newest: 0 }));
+  for (let at = 0; at < of.length; at++) {
+    const row = found[of[at]!]!, isOpen = open[at] === 1;
+    row.spans.push({ from: start_ms[at]!, to: isOpen ? until : end_ms[at]!, severity: severity[at]!, open: isOpen, stream: stream.name, series: row.series });
+    row.worst = Math.max(row.worst, severity[at]! + (isOpen ? 10 : 0));
+    row.newest = Math.max(row.newest, start_ms[at]!);
+    row.count++;
   }
+  for (const row of found) row.text = `${countText(row.count)} ${row.count === 1 ? "anomaly" : "anomalies"}, worst ${SEVERITIES[row.worst % 10]!}${row.worst >= 10 ? ", open" : ""}`;
+  const kept = found.filter((row, at) => matches(filter, stream.name, row.series!, labels[at]));
+  kept.sort((one, other) => other.worst - one.worst || other.newest - one.newest || (one.series! < other.series! ? -1 : 1));
+  const known = new Set(series);
+  for (const name of names) {
+    if (known.has(name) || !matches(filter, stream.name, name, undefined)) continue;
+    kept.push({ kind: "series", key: `${stream.name}\u0000${name}`, from, until, spans: NO_SPANS, stream: stream.name, series: name, worst: -1, count: 0, text: "no anomaly", newest: 0 });
+  }
+  return kept;
+}
+
+/** One row per stream, one for its faults and one per series. */
+function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
   const groups: { worst: number; rows: Row[] }[] = [];
   for (const stream of fleet.streams) {
     const until = stream.latest_ms ?? fleet.now_ms, from = until - fleet.span_ms;
-    const names = new Set(stream.series);
-    for (const key of bySeries.keys()) {
-      const [owner, series] = key.split("\u0000");
-      if (owner === stream.name) names.add(series!);
-    }
-    const rows: Row[] = [];
-    const all: Span[] = [];
-    for (const series of names) {
-      const found = bySeries.get(`${stream.name}\u0000${series}`) ?? [];
-      if (!matches(filter, stream.name, series, found[0]?.labels)) continue;
-      const spans = found.map((one) => ({ from: one.start_ms, to: one.open ? until : one.end_ms, severity: one.severity, id: one.id, open: one.open,
-        label: `${SEVERITIES[one.severity]}${one.open ? ", open" : ""}, ${timeText(one.start_ms)}: ${one.text}` }));
-      all.push(...spans);
-      const worst = Math.max(-1, ...found.map((one) => one.severity + (one.open ? 10 : 0)));
-      const newest = found[0];
-      rows.push({ kind: "series", key: `${stream.name}\u0000${series}`, from, until, spans, stream: stream.name, series, worst, count: found.length,
-        text: newest ? `${found.length} anomalies, the last: ${newest.text}` : "no anomaly" });
-    }
+    const known = names[stream.name];
+    const rows = seriesRows(stream, known?.names ?? [], filter, fleet.now_ms, fleet.span_ms);
     if (filter && !rows.length) continue;
-    const newest = new Map([...bySeries].map(([key, list]) => [key, list[0]!.start_ms]));
-    rows.sort((one, other) => other.worst - one.worst || (newest.get(other.key) ?? 0) - (newest.get(one.key) ?? 0)
-      || (one.series! < other.series! ? -1 : 1));
-    const worst = Math.max(-1, ...rows.map((row) => row.worst));
-    const faults = stream.faults.map((one) => ({ from: one.start_ms, to: one.end_ms ?? fleet.now_ms, severity: 3, id: "", open: one.end_ms === null, label: `${one.kind}: ${one.message}` }));
+    const all = rows.flatMap((row) => row.spans);
+    const worst = rows[0]?.worst ?? -1;
+    const faults = stream.faults.map((one) => ({ from: one.start_ms, to: one.end_ms ?? fleet.now_ms, severity: 3, open: one.end_ms === null, stream: stream.name, series: null, label: `${one.kind.replaceAll("_", " ")}: ${one.message}` }));
     // A fault has times of the wall clock; on a stream of old data only those that last are shown, at its end.
     const current = Math.abs(fleet.now_ms - until) < fleet.span_ms;
     const shown = current ? faults.map((one) => ({ ...one, from: one.from - (fleet.now_ms - until), to: one.to - (fleet.now_ms - until) }))
       : faults.filter((one) => one.open).map((one) => ({ ...one, from: until - fleet.span_ms / 60, to: until }));
     const lag = stream.latest_ms === null ? "no record yet" : `event time ${ageText(stream.latest_ms, fleet.now_ms)}`;
     const open = stream.faults.filter((one) => one.end_ms === null);
+    const unlisted = known && !filter ? known.count - known.names.length : 0;
     groups.push({ worst: worst + (open.length ? 5 : 0), rows: [
-      { kind: "stream", key: stream.name, from, until, spans: all, stream: stream.name, series: null, worst, count: all.length,
-        text: `${countText(rows.length + stream.unlisted)} series, ${lag}` },
-      { kind: "health", key: `${stream.name} health`, from, until, spans: shown, stream: stream.name, series: null, worst: -1, count: faults.length,
+      { kind: "stream", key: stream.name, from, until, spans: all, stream: stream.name, series: null, worst, count: all.length, newest: 0,
+        text: `${known || filter ? countText(rows.length + unlisted) : "…"} series, ${lag}` },
+      { kind: "health", key: `${stream.name} health`, from, until, spans: shown, stream: stream.name, series: null, worst: -1, count: faults.length, newest: 0,
         ...(open[0] ? { fault: `${open[0].kind.replaceAll("_", " ")}: ${open[0].message}` } : {}),
         text: [stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
           stream.dead_lettered ? `${countText(stream.dead_lettered)} dead letters` : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
@@ -107,6 +112,34 @@ function Tiles({ fleet }: { fleet: Fleet }): JSX.Element {
 
 interface Tip { x: number; y: number; span: Span }
 
+/** The anomaly of a span: lanes carry neither ids nor sentences, of which there are thousands. */
+const details = new Map<string, Promise<Anomaly | undefined>>();
+function detailOf(span: Span): Promise<Anomaly | undefined> {
+  const key = `${span.stream}\u0000${span.series}\u0000${span.from}\u0000${span.open}`;
+  let found = details.get(key);
+  if (!found) {
+    if (details.size > 500) details.clear();
+    const from = new Date(span.from).toISOString(), to = new Date(span.from + 1).toISOString();
+    found = get<Page<Anomaly>>("anomalies", { stream: span.stream, series: span.series, from, to, limit: 50 })
+      .then(({ items }) => items.find((one) => one.series === span.series && Math.floor(Date.parse(one.start)) === span.from), () => undefined);
+    details.set(key, found);
+  }
+  return found;
+}
+
+function TipBox({ tip }: { tip: Tip }): JSX.Element {
+  const { span } = tip;
+  const [text, setText] = useState("");
+  useEffect(() => {
+    let gone = false;
+    setText("");
+    const timer = window.setTimeout(() => { if (!span.label) void detailOf(span).then((found) => { if (!gone) setText(found?.text ?? ""); }); }, 80);
+    return () => { gone = true; window.clearTimeout(timer); };
+  }, [span]);
+  return <div class="tip" style={{ left: `${tip.x}px`, top: `${tip.y}px` }}>{span.label ? <bdi>{span.label}</bdi>
+    : <><SeverityMark severity={SEVERITIES[span.severity]!} />{span.open ? ", open" : ""}, {timeText(span.from)}<br /><bdi>{plain(span.series ?? "")}</bdi><br /><bdi>{text || "…"}</bdi></>}</div>;
+}
+
 function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   const box = useRef<HTMLDivElement>(null), canvas = useRef<HTMLCanvasElement>(null), track = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
@@ -117,6 +150,7 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   const draw = (): void => {
     if (!box.current || !canvas.current || !track.current) return;
     colours.current ??= coloursOf(document.documentElement);
+    if (!performance.getEntriesByName("lanes").length && latest.current.length) requestAnimationFrame(() => performance.mark("lanes"));
     drawLanes(canvas.current, latest.current, box.current.scrollTop, track.current.clientWidth, box.current.clientHeight, colours.current);
   };
   useLayoutEffect(draw);
@@ -152,9 +186,9 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   return <div class="lanes" ref={box} onScroll={onScroll} role="region" aria-label="Lanes of streams and series" tabIndex={0} data-lanes={rows.length}>
     <div class="stretch" style={{ height: `${rows.length * ROW}px` }}>
       <div class="track" ref={track} onMouseMove={(event) => setTip(hit(event))} onMouseLeave={() => setTip(null)}
-        onClick={(event) => { const found = hit(event); if (found?.span.id) go(`/anomalies/${found.span.id}`); }}>
-        <canvas ref={canvas} aria-hidden="true" class={tip?.span.id ? "hit" : ""} />
-        {tip && <div class="tip" style={{ left: `${tip.x}px`, top: `${tip.y}px` }}><bdi>{tip.span.label}</bdi></div>}
+        onClick={(event) => { const found = hit(event); if (found && !found.span.label) void detailOf(found.span).then((one) => { if (one) go(`/anomalies/${one.id}`); }); }}>
+        <canvas ref={canvas} aria-hidden="true" class={tip && !tip.span.label ? "hit" : ""} />
+        {tip && <TipBox tip={tip} />}
       </div>
       <ul class="names">{rows.slice(first, last).map((row, n) =>
         <li key={row.key} class={row.kind} style={{ top: `${(first + n) * ROW}px` }}>{
@@ -169,6 +203,22 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   </div>;
 }
 
+/** Names of all series, which arrive after the lanes of those with anomalies. */
+function useNames(streams: string | undefined): Names {
+  const [names, setNames] = useState<Names>({});
+  useEffect(() => {
+    if (!streams) return undefined;
+    const control = new AbortController();
+    const load = (): void => streams.split("\u0000").forEach((stream) => {
+      get<Names[string]>(`streams/${encodeURIComponent(stream)}/series-names`, {}, control.signal)
+        .then((found) => setNames((old) => ({ ...old, [stream]: found })), () => undefined);
+    });
+    const first = window.setTimeout(load, 50), timer = window.setInterval(load, 60_000);
+    return () => { control.abort(); window.clearTimeout(first); window.clearInterval(timer); };
+  }, [streams]);
+  return names;
+}
+
 export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const range = query.get("range") ?? "24h";
   const [filter, setFilter] = useState(query.get("filter") ?? "");
@@ -179,7 +229,8 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     window.addEventListener("resize", onResize);
     return () => window.removeEventListener("resize", onResize);
   }, []);
-  const rows = useMemo(() => (view.data ? rowsOf(view.data, filter) : []), [view.data, filter]);
+  const names = useNames(view.data?.streams.map((one) => one.name).join("\u0000"));
+  const rows = useMemo(() => (view.data ? rowsOf(view.data, names, filter) : []), [view.data, names, filter]);
   const span = RANGES.find(([key]) => key === range)?.[1] ?? range;
   return <div class="page fleet">
     <h1 class="hidden">Fleet</h1>

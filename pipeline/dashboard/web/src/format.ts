@@ -36,15 +36,19 @@ export function durationText(ms: number): string {
   return `${Math.max(0, Math.round(ms))} ms`;
 }
 
+/** A formatter takes longer to make than to use. */
+const formats: Record<number, Intl.NumberFormat> = {};
+const whole = new Intl.NumberFormat();
+
 export function numberText(value: number | null | undefined, digits = 4): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size !== 0 && (size >= 1e9 || size < 1e-4)) return value.toExponential(digits - 2);
-  return new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits }).format(value);
+  return (formats[digits] ??= new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits })).format(value);
 }
 
 export function countText(value: number | null | undefined): string {
-  return value === null || value === undefined ? "–" : new Intl.NumberFormat().format(value);
+  return value === null || value === undefined ? "–" : whole.format(value);
 }
 
 export function bytesText(bytes: number | null | undefined): string {

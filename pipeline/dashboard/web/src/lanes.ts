@@ -2,7 +2,7 @@
 
 export const ROW = 24;
 
-export interface Span { from: number; to: number; severity: number; id: string; open: boolean; label: string }
+export interface Span { from: number; to: number; severity: number; open: boolean; stream: string; series: string | null; label?: string }
 export interface Lane { kind: "stream" | "health" | "series"; key: string; from: number; until: number; spans: Span[] }
 
 export interface Colours { line: string; fill: string[]; fault: string; stripe: string }

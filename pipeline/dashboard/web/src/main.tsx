@@ -1,7 +1,7 @@
 /** Frame of all pages: navigation, keys, command palette, theme and the state of the connection. */
 import { render, type JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import "uplot/dist/uPlot.min.css";
+import { later } from "./later";
 import "./style.css";
 import { Account } from "./account";
 import { AlertingPage } from "./alerting";
@@ -14,9 +14,11 @@ import { ModelsPage } from "./models";
 import { Palette } from "./palette";
 import { Empty, Link } from "./parts";
 import { go, useLocation } from "./route";
-import { SeriesPage } from "./series";
 import { SystemPage } from "./system";
-import { TryPage } from "./tryout";
+
+/** Pages with charts: their library is loaded with them. */
+const SeriesPage = later<{ query: URLSearchParams }>(() => import("./series").then((found) => found.SeriesPage));
+const TryPage = later<Record<string, never>>(() => import("./tryout").then((found) => found.TryPage));
 
 export const PAGES: { path: string; name: string; key: string }[] = [
   { path: "/", name: "Fleet", key: "f" },

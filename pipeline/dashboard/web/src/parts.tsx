@@ -48,7 +48,7 @@ export function Empty({ title, children }: { title: string; children?: Component
   return <div class="box empty"><h2>{title}</h2>{children}</div>;
 }
 
-function Skeleton(): JSX.Element {
+export function Skeleton(): JSX.Element {
   return <div class="skeleton" role="status" aria-label="Loading">{[1, 2, 3, 4, 5, 6].map((n) => <div key={n} class={`bone b${n}`} />)}</div>;
 }
 

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
 import { get, useView } from "./api";
 import { countText, durationText, timeText } from "./format";
 import type { Labelled } from "./incident";

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
 import { RequestError, upload } from "./api";
 import { countText } from "./format";
 import { Empty, ErrorBox, Section } from "./parts";

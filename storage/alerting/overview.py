@@ -1,0 +1,45 @@
+"""Counts of alerts, messages and deliveries over some streams."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from storage.alerting.states import AlertState, DeliveryState
+from storage.sql.statements import StreamChoice, of_streams
+from storage.tables.alerting import AlertRow, DeliveryRow, NotificationRow
+
+
+class AlertTotals(NamedTuple):
+    """Counts over some streams."""
+
+    open_alerts: int
+    messages: int
+    pages: int
+    deliveries_waiting: int
+
+
+def alert_totals(connection: Connection, since_ns: int, streams: StreamChoice = None) -> AlertTotals:
+    """Return the counts; messages and pages are those since ``since_ns``."""
+    of_seen = of_streams(AlertRow.stream, streams)
+    paged = (AlertRow.created_ns >= since_ns, AlertRow.urgency == "page", AlertRow.sent_ns.is_not(None))
+    waiting = [DeliveryRow.state == DeliveryState.PENDING.value]
+    if streams is not None:
+        waiting.append(DeliveryRow.alert_id.in_(select(AlertRow.alert_id).where(of_seen)))
+    return AlertTotals(
+        _count(connection, AlertRow.alert_id, AlertRow.state == AlertState.OPEN, of_seen),
+        _count(
+            connection,
+            NotificationRow.id,
+            NotificationRow.created_ns >= since_ns,
+            of_streams(NotificationRow.stream, streams),
+        ),
+        _count(connection, AlertRow.alert_id, *paged, of_seen),
+        _count(connection, DeliveryRow.id, *waiting),
+    )
+
+
+def _count(connection: Connection, column: InstrumentedAttribute[Any], *conditions: Any) -> int:
+    return int(connection.scalar(select(func.count(column)).where(*conditions)) or 0)
