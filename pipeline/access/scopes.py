@@ -11,12 +11,10 @@ class Scope(StrEnum):
     """Right of a key or session."""
 
     #: See everything of its streams.
-    READ = "read"
-    #: Acknowledge, label, silence.
-    REVIEW = "review"
-    #: Redeliver, replay dead letters, promote, cancel and retry jobs.
-    OPERATE = "operate"
-    #: See the audit log and the config.
+    VIEWER = "viewer"
+    #: Acknowledge, label, silence, redeliver, replay dead letters, promote, roll back, cancel and retry jobs.
+    OPERATOR = "operator"
+    #: See the audit log.
     ADMIN = "admin"
 
     def includes(self, other: Scope) -> bool:

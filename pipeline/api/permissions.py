@@ -14,18 +14,18 @@ from pipeline.api.guard import principal_of
 #: (method, path template) → scope. Other GET operations need ``read``.
 SCOPES = {
     ("GET", "/audit"): Scope.ADMIN,
-    ("POST", "/alerts/{alert_id}/acknowledge"): Scope.REVIEW,
-    ("POST", "/dead-letters/replay"): Scope.OPERATE,
-    ("POST", "/deliveries/{delivery_id}/redeliver"): Scope.OPERATE,
-    ("POST", "/jobs/{job_id}/cancel"): Scope.OPERATE,
-    ("POST", "/jobs/{job_id}/retry"): Scope.OPERATE,
-    ("POST", "/models/{version}/promote"): Scope.OPERATE,
-    ("POST", "/silences"): Scope.REVIEW,
-    ("DELETE", "/silences/{silence_id}"): Scope.REVIEW,
-    ("POST", "/streams/{stream}/rollback"): Scope.OPERATE,
-    ("POST", "/streams/{stream}/unpin"): Scope.OPERATE,
-    ("POST", "/try"): Scope.READ,
-    ("PUT", "/anomalies/{anomaly_id}/label"): Scope.REVIEW,
+    ("POST", "/alerts/{alert_id}/acknowledge"): Scope.OPERATOR,
+    ("POST", "/dead-letters/replay"): Scope.OPERATOR,
+    ("POST", "/deliveries/{delivery_id}/redeliver"): Scope.OPERATOR,
+    ("POST", "/jobs/{job_id}/cancel"): Scope.OPERATOR,
+    ("POST", "/jobs/{job_id}/retry"): Scope.OPERATOR,
+    ("POST", "/models/{version}/promote"): Scope.OPERATOR,
+    ("POST", "/silences"): Scope.OPERATOR,
+    ("DELETE", "/silences/{silence_id}"): Scope.OPERATOR,
+    ("POST", "/streams/{stream}/rollback"): Scope.OPERATOR,
+    ("POST", "/streams/{stream}/unpin"): Scope.OPERATOR,
+    ("POST", "/try"): Scope.VIEWER,
+    ("PUT", "/anomalies/{anomaly_id}/label"): Scope.OPERATOR,
 }
 
 
@@ -38,7 +38,7 @@ def scope_of(method: str, path: str) -> Scope:
     """
     found = SCOPES.get((method.upper(), path))
     if found is None:
-        found = Scope.READ if method.upper() in ("GET", "HEAD") else Scope.ADMIN
+        found = Scope.VIEWER if method.upper() in ("GET", "HEAD") else Scope.ADMIN
     return found
 
 

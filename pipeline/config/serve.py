@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration, Secret
 
-ScopeName = Literal["read", "review", "operate", "admin"]
+ScopeName = Literal["viewer", "operator", "admin"]
 
 
 class Http(ConfigModel):
@@ -24,7 +24,7 @@ class Http(ConfigModel):
 class GroupRights(ConfigModel):
     """Rights of a group; without streams and teams it sees all streams."""
 
-    scope: ScopeName = Field("read", description="read, review, operate or admin; each includes those before")
+    scope: ScopeName = Field("viewer", description="viewer, operator or admin; each includes those before")
     streams: list[str] = Field(default_factory=list, description="streams that the group sees")
     teams: list[str] = Field(default_factory=list, description="teams whose streams the group sees")
 

@@ -42,7 +42,7 @@ class Site:
     url: str
     database: Database
 
-    def key(self, scope: str = "read", **given: Any) -> str:
+    def key(self, scope: str = "viewer", **given: Any) -> str:
         """Make a key."""
         request = KeyRequest(given.pop("name", f"{scope} {time.time_ns()}"), Scope(scope), **given)
         with self.database.begin() as connection:

@@ -19,7 +19,7 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, shown in the audit log.")],
     scope: Annotated[
         Scope, typer.Option(help="Right of the key; each includes those before it.")
-    ] = Scope.READ,
+    ] = Scope.VIEWER,
     stream: Annotated[
         list[str] | None,
         typer.Option("--stream", "-s", metavar="NAME", help="The key sees this stream; may be repeated."),

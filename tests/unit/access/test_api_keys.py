@@ -33,9 +33,9 @@ STREAM = {
 
 def made(database, now_ns=1, **given) -> str:
     with database.begin() as connection:
-        return create_key(connection, KeyRequest(**{"name": "ci", "scope": Scope.READ} | given), ADA, now_ns)[
-            0
-        ]
+        return create_key(
+            connection, KeyRequest(**{"name": "ci", "scope": Scope.VIEWER} | given), ADA, now_ns
+        )[0]
 
 
 def query(connection, **which):
@@ -48,9 +48,9 @@ def found(database, key: str, now_ns: int = 2):
 
 
 def test_a_key_is_found_by_its_text_and_only_its_hash_is_stored(database):
-    key = made(database, scope=Scope.REVIEW, streams=["plant"], teams=["east"])
+    key = made(database, scope=Scope.OPERATOR, streams=["plant"], teams=["east"])
     row = found(database, key)
-    assert (row.name, row.scope, row.streams, row.teams) == ("ci", "review", ["plant"], ["east"])
+    assert (row.name, row.scope, row.streams, row.teams) == ("ci", "operator", ["plant"], ["east"])
     secret = key.rpartition("_")[2] if "_" not in key[16:] else key[16:]
     with database.read() as connection:
         for table in ("api_keys", "audit_entries"):
@@ -144,9 +144,9 @@ def test_a_key_sees_its_streams_and_those_of_its_teams():
 
 
 def test_scopes_include_those_before_them():
-    assert Scope.ADMIN.includes(Scope.READ)
-    assert Scope.REVIEW.includes(Scope.REVIEW)
-    assert not Scope.REVIEW.includes(Scope.OPERATE)
+    assert Scope.ADMIN.includes(Scope.VIEWER)
+    assert Scope.OPERATOR.includes(Scope.OPERATOR)
+    assert not Scope.OPERATOR.includes(Scope.ADMIN)
 
 
 def test_a_database_of_0_1_0_gets_the_tables(tmp_path: Path):
@@ -181,7 +181,7 @@ def test_commands_create_list_and_revoke_keys_and_show_the_log(
             main()
         return int(end.value.code or 0), *capsys.readouterr()
 
-    code, key, note = run("keys", "create", "ci", "--scope", "operate", "--team", "east", "--for", "90d")
+    code, key, note = run("keys", "create", "ci", "--scope", "operator", "--team", "east", "--for", "90d")
     assert (code, "cannot be shown again" in note) == (0, True)
     key = key.strip()
     assert api_keys.is_key(key)

@@ -88,8 +88,8 @@ def test_a_repeated_authorization_header_is_refused(site):
 @pytest.mark.parametrize(("method", "path"), sorted(SCOPES))
 def test_each_operation_names_the_scope_that_is_missing(site, method, path):
     needed = SCOPES[(method, path)]
-    order = ["read", "review", "operate", "admin"]
-    lesser = order[order.index(needed) - 1] if needed != "read" else None
+    order = ["viewer", "operator", "admin"]
+    lesser = order[order.index(needed) - 1] if needed != "viewer" else None
     address = "/api/v1" + path.replace("{stream}", "plant").replace("{version}", "a" * 12).replace(
         "{job_id}", "1"
     )
@@ -115,7 +115,7 @@ def test_every_change_of_the_document_has_a_scope():
     }
     assert changes - set(SCOPES) == set()
     assert {scheme for one in document["security"] for scheme in one} == {"key", "session"}
-    assert document["paths"]["/silences"]["post"]["x-forewatch-scope"] == "review"
+    assert document["paths"]["/silences"]["post"]["x-forewatch-scope"] == "operator"
 
 
 def of_two_teams(database: Database):
@@ -131,8 +131,8 @@ def test_a_key_of_a_team_sees_only_its_streams(site):
     bench.happen(east)
     bench.settle()
     mine, other, admin = (
-        site.key("review", teams=["east"]),
-        site.key("review", streams=["web"]),
+        site.key("operator", teams=["east"]),
+        site.key("operator", streams=["web"]),
         site.key("admin"),
     )
     with site.client(mine) as client, site.client(other) as stranger, site.client(admin) as all_:
@@ -180,7 +180,7 @@ def test_a_key_of_a_team_changes_only_its_streams(site):
     bench = RouterBench(site.database)
     bench.happen(east)
     bench.settle()
-    stranger, admin = site.client(site.key("operate", streams=["web"])), site.client(site.key("admin"))
+    stranger, admin = site.client(site.key("operator", streams=["web"])), site.client(site.key("admin"))
     with stranger, admin:
         [alert] = admin.get("/api/v1/alerts").json()["items"]
         delivery = admin.get("/api/v1/deliveries").json()["items"][0]
@@ -207,7 +207,7 @@ def test_a_key_of_a_team_changes_only_its_streams(site):
 
 def test_the_author_of_a_change_is_the_key_and_not_what_the_body_says(site):
     east, _ = of_two_teams(site.database)
-    key = site.key("review", name="ci")
+    key = site.key("operator", name="ci")
     with site.client(key) as client:
         body = {"label": "true", "author": "the boss", "comment": f"leaked {key}"}
         shown = client.put(f"/api/v1/anomalies/{east.id}/label", json=body).json()
@@ -291,7 +291,7 @@ def test_requests_beyond_the_limit_are_told_when_to_come_again(database, tmp_pat
 def test_addresses_of_untrusted_proxies_are_not_believed(database, tmp_path):
     spoofed = {"x-forwarded-for": "203.0.113.9"}
     for serve, expected in (({}, "127.0.0.1"), ({"trusted_proxies": ["127.0.0.0/8"]}, "203.0.113.9")):
-        with served(database, tmp_path, serve) as site, site.client(site.key("review")) as client:
+        with served(database, tmp_path, serve) as site, site.client(site.key("operator")) as client:
             client.post("/api/v1/silences", json=SILENCE, headers=spoofed)
             assert site.audited("silence.add")[0].address == expected
 

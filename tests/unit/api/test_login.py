@@ -35,7 +35,7 @@ def browser(site: Site) -> Iterator[Browser]:
 
 
 def test_a_login_gives_a_session_that_pages_can_use(site, browser):
-    key = site.key("review", name="eve", teams=["east"])
+    key = site.key("operator", name="eve", teams=["east"])
     answer = browser.log_in(key, "/series?stream=plant&series=b%201")
     assert (answer.status_code, answer.headers["location"]) == (303, "/series?stream=plant&series=b%201")
     session, csrf = (one for one in answer.headers.get_list("set-cookie") if "Max-Age=0" not in one)
@@ -44,7 +44,7 @@ def test_a_login_gives_a_session_that_pages_can_use(site, browser):
     assert "SameSite=lax" in session
     assert "HttpOnly" not in csrf
     me = browser.get("/api/v1/session").json()
-    assert me == {"name": "eve", "kind": "session", "scope": "review", "streams": [], "teams": ["east"]}
+    assert me == {"name": "eve", "kind": "session", "scope": "operator", "streams": [], "teams": ["east"]}
     made = browser.post("/api/v1/silences", json=SILENCE, headers=browser.token)
     assert (made.status_code, made.json()["author"]) == (201, "eve")
     assert [one.action for one in site.audited()][:2] == ["silence.add", "session.login"]
@@ -114,7 +114,7 @@ def test_the_token_of_a_session_is_stored_as_a_hash_only(site, browser):
     ],
 )
 def test_a_change_without_the_token_of_the_session_is_refused(site, browser, headers):
-    browser.log_in(site.key("review"))
+    browser.log_in(site.key("operator"))
     right = browser.token["x-forewatch-csrf"]
     given_ = {name: right if value == "right" else value for name, value in headers.items()}
     answer = browser.post("/api/v1/silences", json=SILENCE, headers=given_)
@@ -123,7 +123,7 @@ def test_a_change_without_the_token_of_the_session_is_refused(site, browser, hea
 
 
 def test_the_token_of_another_session_is_refused(site, browser):
-    key = site.key("review")
+    key = site.key("operator")
     browser.log_in(key)
     with Browser(base_url=site.url, timeout=20) as other:
         other.log_in(key)
