@@ -36,6 +36,7 @@ from pipeline.cli.commands import (
     silences,
     size,
     tune,
+    verify,
     worker,
 )
 from pipeline.cli.exit_codes import epilog
@@ -83,6 +84,7 @@ app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("backfill")(run.backfill)
+app.command("verify")(verify.verify)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(jobs.train)

@@ -30,6 +30,7 @@ from pipeline.config.inputs import (
     SourceConfig,
     TelemetrySourceConfig,
 )
+from pipeline.config.operation import EngineConfig, Storage
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.serve import Http, ServeConfig
 
@@ -196,6 +197,16 @@ class Stream(ConfigModel):
         description="largest number of series in the memory of a process, and of silent ones in the database; "
         "records of further series are counted as filtered, and a fault names some of them",
     )
+    duplicates: Literal["first", "last"] = Field(
+        "first",
+        description="value that counts if a point of the same series and time comes again after "
+        "it was scored; last: the correction revises the verdicts of the series",
+    )
+    revise: Duration = Field(
+        timedelta(days=1),
+        description="age, relative to the newest point of its series, up to which a late point revises the "
+        "verdicts of its series; 0s: late points are stored only",
+    )
     alerts: AlertsConfig = Field(
         default_factory=AlertsConfig,
         description="alerting: rules, groups, silences and budget",
@@ -256,56 +267,6 @@ class Stream(ConfigModel):
         if every is None or "history" in self.retraining.model_fields_set:
             return span
         return max(span, TRAINING_INTERVALS * every)
-
-
-class Storage(ConfigModel):
-    """Snapshots and retention."""
-
-    snapshot_every: Duration = Field(
-        timedelta(seconds=30), description="time between two snapshots of the state of the series"
-    )
-    history_path: str | None = Field(
-        None, description="folder or fsspec URL of the recorded history (default: <database name>.history)"
-    )
-    history: bool = Field(
-        True, description="record points and verdicts (used by explain, training and plots)"
-    )
-    keep_history: Duration = Field(
-        timedelta(days=30),
-        description="age after which history segments are deleted (default: at least the time span of the "
-        "training data of all streams)",
-    )
-    keep_history_bytes: int | None = Field(
-        None, ge=1, description="total size above which the oldest segments are deleted"
-    )
-    models_path: str | None = Field(
-        None, description="folder or fsspec URL of the trained models (default: <database name>.models)"
-    )
-    keep_models: int = Field(
-        5,
-        ge=1,
-        description="model versions of a stream that are kept, in addition to those that produced a "
-        "stored anomaly",
-    )
-    keep_anomalies: Duration = Field(
-        timedelta(days=365), description="age after which closed anomalies are deleted"
-    )
-    keep_dead_letters: Duration = Field(
-        timedelta(days=30), description="age after which dead letters and late records are deleted"
-    )
-    keep_audit: Duration = Field(timedelta(days=365), description="age at which audit entries are deleted")
-
-
-class EngineConfig(ConfigModel):
-    """Settings of the processing loop. The defaults suit nearly all installations."""
-
-    max_batch: int = Field(
-        20_000, ge=1, description="largest number of records in a batch, which is one transaction"
-    )
-    watchdog: Duration = Field(
-        timedelta(minutes=2),
-        description="time without a turn of the loop after which the process exits with code 70",
-    )
 
 
 class Config(ConfigModel):
@@ -386,7 +347,7 @@ def config_hash(stream: Stream) -> str:
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.
-    for key in ("decision", "timezone", "sensitivity", "max_series"):
+    for key in ("decision", "timezone", "sensitivity", "max_series", "duplicates"):
         if values[key] == Stream.model_fields[key].default:
             del values[key]
     for form in values["format"].values():

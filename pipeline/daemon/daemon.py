@@ -28,6 +28,7 @@ from pipeline.daemon.background_service import BackgroundService
 from pipeline.daemon.failed_streams import FailedStreams
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
+from pipeline.daemon.revision_service import RevisionService
 from pipeline.daemon.start_guard import StartGuard
 from pipeline.database import (
     StoppedWhileStarting,
@@ -76,10 +77,12 @@ class Daemon:
         self._config = config
         self._prune_at = time.monotonic()
         self._retraining = RetrainingService(config, database, metrics)
+        self._revisions = RevisionService(config, database)
         #: Started in this order and stopped in the reverse order.
         self._services: list[BackgroundService] = [
             AlertService(config, database, metrics),
             self._retraining,
+            self._revisions,
         ]
         self._stopping = stopping
         self._engines: dict[str, Engine] = {}
@@ -152,6 +155,7 @@ class Daemon:
             self._watchdog.beat()
             reload()
             self._retraining.apply(self._engines)
+            self._revisions.apply(self._engines)
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()

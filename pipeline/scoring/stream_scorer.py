@@ -349,6 +349,8 @@ class StreamScorer:
         outcome.counts.duplicate += duplicate
         if late:
             outcome.late += self._late(columns.take(verdict == LATE))
+        if duplicate and self.stream.duplicates == "last":
+            outcome.late += self._late(columns.take(verdict == DUPLICATE))
         if columns.late is not None:
             outcome.counts.late += columns.late.records
             outcome.late += self._late(columns.late)

@@ -67,10 +67,10 @@ def query(
 
     ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the lowest one. Anomalies that
     overlap the time range [since_ns, until_ns) are returned. ``after`` is (start, id) of the last anomaly of
-    the page before.
+    the page before. Retracted anomalies, which have no points, are left out.
     """
     order = ((AnomalyRow.start_ns, True), (AnomalyRow.id, False))
-    statement = page_of(_select(), order, after, limit)
+    statement = page_of(_select().where(AnomalyRow.points > 0), order, after, limit)
     if stream is not None:
         statement = statement.where(of_streams(AnomalyRow.stream, stream))
     if series is not None:
@@ -89,6 +89,17 @@ def query(
     if until_ns is not None:
         statement = statement.where(AnomalyRow.start_ns < until_ns)
     return [_anomaly(row) for row in connection.execute(statement)]
+
+
+def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[Anomaly]:
+    """Return all anomalies of some series by start, also retracted ones."""
+    statement = _select().where(AnomalyRow.stream == stream).order_by(AnomalyRow.start_ns, AnomalyRow.id)
+    parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
+    return [
+        _anomaly(row)
+        for part in parts
+        for row in connection.execute(statement.where(AnomalyRow.series.in_(part)))
+    ]
 
 
 def get(connection: Connection, prefix: str) -> Anomaly:

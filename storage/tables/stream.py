@@ -192,6 +192,7 @@ class LateRow(Base):
     __table_args__ = (
         Index("ix_late_records_stream_created_ns", "stream", "created_ns"),
         Index("ix_late_records_created_ns", "created_ns"),
+        Index("ix_late_records_pending", "revised_ns", "stream"),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
@@ -203,6 +204,7 @@ class LateRow(Base):
     time_ns: Mapped[int]
     values: Mapped[list[float]]
     created_ns: Mapped[int]
+    revised_ns: Mapped[int | None]  # when it had revised the verdicts of its series, NULL: not yet
 
 
 class FaultRow(Base):

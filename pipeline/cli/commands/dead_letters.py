@@ -112,7 +112,7 @@ def replay(
 
     Dead letters are decoded with the current config. Those that can be decoded are appended to their topic,
     and the daemon reads them like any other record. A point that is older than the last scored point of its
-    series is counted as late.
+    series is counted as late, and revises the verdicts of its series afterwards.
     """
     from pipeline.services.dead_letter_replay import replay as replay_dead_letters
 

@@ -1,0 +1,314 @@
+"""Revision of verdicts by late and corrected points.
+
+A late point is stored and not scored, so that the live path stays fast. Afterwards its series is scored again
+in the order of time, from the recorded history and the stored late points. Anomalies that changed get their
+next revision, those that ended up without cause are retracted, new ones are added. All of it is one
+transaction that first marks the late points as used, so that it happens once.
+
+Verdicts of the present belong to the owner of the partition: its open anomalies, and what is newer than the
+recorded history, stay as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from detectors.base import State
+from pipeline.alerts.outbox import outbox_of
+from pipeline.config.inputs import CsvFormat, FormatConfig, MemorySourceConfig, SourceConfig
+from pipeline.config.schema import Config, Stream
+from pipeline.core.durations import to_nanoseconds
+from pipeline.core.types import Anomaly, AnomalyState, LateRecord, Partition
+from pipeline.decode import labels_of
+from pipeline.models.champion import champion_of
+from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.sources.base import TableRecords
+from storage.history.history import HistoryReader
+from storage.results import anomalies, late_records
+from storage.sql.database import Database
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTITION = Partition("revision", 0)
+MAX_PENDING = 10_000
+#: Time after the last late point until its series are scored again: the recorded history is then on disk.
+SETTLED_NS = 15 * 10**9
+#: A series whose late points do not end is scored again at least this often.
+LONGEST_WAIT_NS = 120 * 10**9
+_COMPARED = ("state", "severity", "direction", "cause", "start_ns", "end_ns", "peak_ns", "points")
+
+
+@dataclass(slots=True)
+class Rescored:
+    """Verdicts of some series in the order of time.
+
+    newest, oldest  series → time of its newest and oldest point, ns
+    seq             series → number of its points
+    state           state of the detector after the newest point, one row per series of ``names``
+    """
+
+    stream: str
+    model_version: str
+    anomalies: list[Anomaly]
+    names: list[str] = field(default_factory=list)
+    oldest: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
+    seq: dict[str, int] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Difference:
+    """A stored verdict that is not that of the order of time; None: there is none."""
+
+    series: str
+    stored: Anomaly | None
+    right: Anomaly | None
+
+    @property
+    def kind(self) -> str:
+        """Return the change that is due: new, retracted or revised."""
+        if self.stored is None or not self.stored.points:
+            return "new"
+        return "retracted" if self.right is None else "revised"
+
+
+def revisable(stream: Stream) -> bool:
+    """Return whether late points of a stream can revise verdicts.
+
+    Aggregates and counters are scored as something else than what late points hold.
+    """
+    return bool(stream.revise) and stream.aggregate is None and not stream.counters
+
+
+def rescore(
+    database: Database, config: Config, name: str, late: Sequence[LateRecord], series: Sequence[str] | None
+) -> Rescored:
+    """Score series in the order of time.
+
+    Args:
+        database: The database, which names the champion.
+        config: The whole configuration.
+        name: Name of the stream.
+        late: Late and corrected points, in the order of their arrival.
+        series: Names of the series, None for all.
+    """
+    stream = config.streams[name]
+    champion = champion_of(database, name, stream)
+    found = Rescored(name, champion.provenance.model_version, [])
+    frame = _points(config, name, stream, late, series)
+    if frame.empty:
+        return found
+    scorer = StreamScorer(champion.provenance, _plain(stream), champion.detector)
+    table = pa.table(
+        {
+            "series": pa.array(frame["series"]),
+            "time": pa.array(frame["time"].to_numpy(np.int64), pa.timestamp("ns", "UTC")),
+            **{channel: pa.array(frame[channel].to_numpy(np.float64)) for channel in stream.channels},
+        }
+    )
+    rows = len(table)
+    whole = TableRecords(PARTITION, 0, rows, np.arange(rows), np.full(rows, -1, np.int64), table)
+    changed = scorer.process([whole]).anomalies + scorer.flush({PARTITION: rows}).anomalies
+    offsets, topics, numbers = (frame[column].to_numpy() for column in ("offset", "topic", "partition"))
+    for anomaly in {one.id: one for one in changed}.values():
+        peak = anomaly.peak_offset
+        anomaly.labels = labels_of(stream, anomaly.series)
+        anomaly.partition = Partition(str(topics[peak]), int(numbers[peak]))
+        covered = offsets[_rows_of(frame, anomaly)]
+        anomaly.first_offset, anomaly.last_offset = int(covered.min()), int(covered.max())
+        anomaly.peak_offset = int(offsets[peak])
+        found.anomalies.append(anomaly)
+    _note_ends(found, scorer, frame)
+    return found
+
+
+def _rows_of(frame: pd.DataFrame, anomaly: Anomaly) -> NDArray[np.bool_]:
+    times = frame["time"].to_numpy(np.int64)
+    inside = (times >= anomaly.start_ns) & (times <= anomaly.end_ns)
+    return np.asarray(inside & (frame["series"] == anomaly.series).to_numpy(), np.bool_)
+
+
+def _note_ends(found: Rescored, scorer: StreamScorer, frame: pd.DataFrame) -> None:
+    """Fill the times, counts and states of the series."""
+    by_series = frame.groupby("series", sort=False)["time"]
+    for ends, times in ((found.oldest, by_series.min()), (found.newest, by_series.max())):
+        ends.update({str(one): int(ns) for one, ns in times.items()})
+    names = scorer.names()
+    slots = [slot for slot, one in enumerate(names) if one is not None]
+    found.names = [str(names[slot]) for slot in slots]
+    counts = scorer.series.state["windows"]["seq"]
+    found.seq = {str(names[slot]): int(counts[slot]) for slot in slots}
+    found.state = {key: array[slots].copy() for key, array in scorer.series.state["detector"].items()}
+
+
+def _plain(stream: Stream) -> Stream:
+    """Return the stream with the format of the recorded history."""
+    form = CsvFormat(series=["series"], time="time", values={c: c for c in stream.channels})
+    return stream.model_copy(
+        update={
+            "source": SourceConfig(memory=MemorySourceConfig()),
+            "format": FormatConfig(csv=form),
+            "lateness": stream.lateness * 0,
+            "future": None,
+            "counters": [],
+            "aggregate": None,
+            "every": stream.aggregate.every if stream.aggregate else stream.every,
+        }
+    )
+
+
+def _points(
+    config: Config, name: str, stream: Stream, late: Sequence[LateRecord], series: Sequence[str] | None
+) -> pd.DataFrame:
+    """Return recorded and late points by time; the last arrival counts."""
+    import pandas as pd
+
+    channels = list(stream.channels)
+    values = [f"value:{channel}" for channel in channels]
+    table = HistoryReader(config.history_path).read(name, series=series, columns=["offset", *values])
+    frame = table.select(["series", "time", "offset", *values]).to_pandas()
+    frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("int64") if len(frame) else []
+    frame.columns = ["series", "time", "offset", *channels]
+    frame["series"] = frame["series"].astype(str)
+    frame = frame[frame["offset"] >= 0]
+    wanted = [one for one in late if series is None or one.series in set(series)]
+    more = pd.DataFrame(
+        [[one.series, one.time_ns, one.offset, *one.values] for one in wanted], columns=frame.columns
+    )
+    frame["topic"], frame["partition"] = "", 0
+    if wanted:
+        more["topic"] = [one.partition.topic for one in wanted]
+        more["partition"] = [one.partition.number for one in wanted]
+        place = {one.series: one.partition for one in wanted}
+        frame["topic"] = [place[one].topic if one in place else "" for one in frame["series"]]
+        frame["partition"] = [place[one].number if one in place else 0 for one in frame["series"]]
+        frame = pd.concat([frame, more], ignore_index=True)
+    frame = frame.drop_duplicates(["series", "time"], keep="last")
+    return frame.sort_values("time", kind="stable", ignore_index=True)
+
+
+def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
+    """Compare stored anomalies of the rescored series with the right ones.
+
+    Open ones, and what the recorded history does not cover, are left to the owner of the partition.
+    """
+    found: list[Difference] = []
+    by_series: dict[str, list[Anomaly]] = defaultdict(list)
+    for one in stored:
+        by_series[one.series].append(one)
+    for name in right.names:
+        oldest, newest = right.oldest[name], right.newest[name]
+        here = {one.id: one for one in by_series[name]}
+        is_open = any(one.state is AnomalyState.OPEN and one.points for one in here.values())
+        wanted = {one.id: one for one in right.anomalies if one.series == name}
+        for key, one in here.items():
+            settled = one.state is AnomalyState.CLOSED and oldest <= one.start_ns and one.end_ns <= newest
+            if not settled:
+                wanted.pop(key, None)
+                continue
+            correct = wanted.pop(key, None)
+            if correct is not None and correct.state is AnomalyState.OPEN and one.points:
+                continue  # the owner closed it with points that are not on disk yet
+            if _differ(one, correct):
+                found.append(Difference(name, one, correct))
+        found += [
+            Difference(name, None, one)
+            for one in wanted.values()
+            if not (is_open and one.state is AnomalyState.OPEN)
+        ]
+    return found
+
+
+def _differ(stored: Anomaly, right: Anomaly | None) -> bool:
+    if right is None or not stored.points:
+        return bool(stored.points) or right is not None
+    return any(getattr(stored, name) != getattr(right, name) for name in _COMPARED)
+
+
+def revise(database: Database, config: Config, name: str, *, at_once: bool = False) -> Rescored | None:
+    """Let the pending late points of a stream revise its verdicts, in one transaction.
+
+    Args:
+        database: The database.
+        config: The whole configuration.
+        name: Name of the stream.
+        at_once: Do not wait until the recorded history is on disk.
+
+    Returns:
+        The rescored series, None if there was nothing to do or another process did it.
+    """
+    now_ns = time.time_ns()
+    with database.read() as connection:
+        pending = late_records.pending(connection, name, MAX_PENDING)
+        if not pending:
+            return None
+        waits = now_ns - pending[-1].created_ns < SETTLED_NS
+        if waits and not at_once and now_ns - pending[0].created_ns < LONGEST_WAIT_NS:
+            return None
+        series = sorted({one.record.series for one in pending})
+        late = late_records.query(connection, stream=name, limit=MAX_PENDING)[::-1]
+    right = rescore(database, config, name, late, series)
+    oldest_ns = to_nanoseconds(config.streams[name].revise)
+    young = {
+        one.record.series
+        for one in pending
+        if right.newest.get(one.record.series, 0) - one.record.time_ns <= oldest_ns
+    }
+    with database.begin() as connection:
+        if not late_records.settle(connection, [one.id for one in pending], now_ns):
+            connection.rollback()
+            return None
+        stored = anomalies.of_series(connection, name, sorted(young))
+        due = [one for one in differences(stored, right) if one.series in young]
+        changes = [_revised(one) for one in due]
+        anomalies.upsert(connection, changes)
+        if changes:
+            outbox_of(config, name)(connection, changes)
+    return right
+
+
+def _revised(due: Difference) -> Anomaly:
+    """Return the next revision of an anomaly."""
+    revision = 1 if due.stored is None else due.stored.revision + 1
+    if due.right is None:
+        assert due.stored is not None
+        return replace(due.stored, points=0, revision=revision)
+    return replace(due.right, revision=revision)
+
+
+def verify(
+    database: Database, config: Config, name: str, since_ns: int | None = None, until_ns: int | None = None
+) -> tuple[int, list[Difference]]:
+    """Compare the stored verdicts of a stream with those of the order of time.
+
+    Args:
+        database: The database.
+        config: The whole configuration.
+        name: Name of the stream.
+        since_ns: Earliest start of an anomaly.
+        until_ns: Latest start of an anomaly, exclusive.
+
+    Returns:
+        The number of series, and the differences between ``since_ns`` and ``until_ns`` (exclusive).
+    """
+    with database.read() as connection:
+        late = late_records.query(connection, stream=name)[::-1]
+    right = rescore(database, config, name, late, None)
+    with database.read() as connection:
+        stored = anomalies.of_series(connection, name, right.names)
+    found = []
+    for one in differences(stored, right):
+        start_ns = (one.stored or one.right).start_ns  # type: ignore[union-attr]
+        if (since_ns is None or start_ns >= since_ns) and (until_ns is None or start_ns < until_ns):
+            found.append(one)
+    return len(right.names), found

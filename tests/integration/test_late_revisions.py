@@ -1,0 +1,193 @@
+"""Late and corrected points revise verdicts until they are those of the order of time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from pipeline.config.schema import Config
+from pipeline.core.types import Anomaly
+from pipeline.daemon import revision_service
+from pipeline.daemon.daemon import Daemon
+from pipeline.observability.health import Health
+from pipeline.observability.metrics import Metrics
+from pipeline.observability.watchdog import Watchdog
+from pipeline.services import revision
+from pipeline.services.revision import revise, verify
+from storage.results import anomalies, late_records
+from storage.sql.database import Database
+from storage.stream_state import positions
+from tests.faults.feed import Log, config_tree, record
+from tests.support.engines import Bench
+
+ROWS, LATE_FROM = 400, 300
+
+
+def values(series: str = "a") -> list[tuple[str, float, float]]:
+    rng = np.random.default_rng(ord(series))
+    return [(series, second, 50 + rng.normal()) for second in range(ROWS)]
+
+
+def log_of(points: Sequence[tuple[str, float, float]]) -> Log:
+    return Log([record(*point) for point in points], ["scored"] * len(points))
+
+
+def late_limits() -> tuple[list, list]:
+    """Four values below a hard limit that come a minute late, and the same in the order of time."""
+    points = [(s, t, -5.0 if LATE_FROM <= t < LATE_FROM + 4 else v) for s, t, v in values()]
+    late = points[LATE_FROM : LATE_FROM + 4]
+    rest = points[:LATE_FROM] + points[LATE_FROM + 4 :]
+    return rest[:360] + late + rest[360:], points
+
+
+def late_context() -> tuple[list, list]:
+    """A value far off, whose correction comes later; and a late value within an anomaly."""
+    points = values()
+    wrong = [*points]
+    wrong[LATE_FROM] = ("a", LATE_FROM, 500.0)
+    return [*wrong, ("a", LATE_FROM, points[LATE_FROM][2])], points
+
+
+CASES = {"limits": late_limits, "correction": late_context}
+
+
+@pytest.fixture
+def benches(tmp_path: Path, sqlite_template: Path) -> Iterator[Any]:
+    made: list[Bench] = []
+
+    def bench(name: str, points: Sequence[tuple[str, float, float]], **keys: Any) -> Bench:
+        folder = tmp_path / name
+        settings = {"lateness": "0s", "duplicates": "last", "limits": {"v": {"min": 0, "max": 100}}}
+        storage = {"history_path": str(folder / "history")}
+        made.append(Bench(folder, sqlite_template, [log_of(points)], **settings, storage=storage, **keys))
+        made[-1].fill()
+        made[-1].drain(made[-1].engine(history=True)).close()
+        made[-1].open.clear()
+        return made[-1]
+
+    yield bench
+    for one in made:
+        one.close()
+
+
+def essence(found: Sequence[Anomaly]) -> list[tuple]:
+    """Return what does not depend on the order of arrival."""
+    return sorted(
+        (a.series, a.start_ns, a.end_ns, a.peak_ns, a.points, a.severity, a.cause, a.state, str(a.id))
+        for a in found
+    )
+
+
+@pytest.mark.parametrize("decision", ["usual_range", "surprise"])
+@pytest.mark.parametrize("case", CASES)
+def test_verdicts_become_those_of_the_order_of_time(benches, case, decision):
+    arrived, ordered = CASES[case]()
+    right, live = benches("right", ordered, decision=decision), benches("live", arrived, decision=decision)
+    assert essence(live.anomalies()) != essence(right.anomalies())
+    assert verify(live.database, live.config, "plant")[1]
+    assert revise(live.database, live.config, "plant", at_once=True) is not None
+    assert essence(live.anomalies()) == essence(right.anomalies())
+    assert verify(live.database, live.config, "plant") == (1, [])
+    assert revise(live.database, live.config, "plant", at_once=True) is None  # once
+
+
+def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
+    arrived, _ = late_context()
+    hook = {"hook": {"webhook": {"url": "http://127.0.0.1:9/x"}}}
+    live = benches("live", arrived)
+    config = live.config.model_copy(update={"endpoints": hook})
+    revise(live.database, config, "plant", at_once=True)
+    with live.database.read() as connection:
+        bodies = connection.execute(text("SELECT body FROM alert_events")).scalars().all()
+    assert [msgspec.json.decode(body)["points"] for body in bodies] == [0]
+
+
+def test_points_beyond_the_age_are_stored_only(benches):
+    arrived, _ = late_limits()
+    live = benches("live", arrived, revise="10s")
+    before = essence(live.anomalies())
+    revise(live.database, live.config, "plant", at_once=True)
+    assert essence(live.anomalies()) == before
+    assert len(live.late()) == 4
+
+
+def test_two_processes_revise_once(benches):
+    arrived, _ = late_limits()
+    live = benches("live", arrived)
+    with live.database.read() as connection:
+        ids = [one.id for one in late_records.pending(connection, "plant", 10)]
+    with live.database.begin() as connection:
+        assert late_records.settle(connection, ids[:1], 1)
+    with live.database.begin() as connection:
+        assert not late_records.settle(connection, ids, 1)
+
+
+class Daemons:
+    """Daemons one after the other over one topic and one database."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.database = config, Database(config.database)
+
+    def start(self) -> None:
+        self.stopping = threading.Event()
+        watchdog = Watchdog(600.0)
+        self.daemon = Daemon(self.config, self.database, Metrics(), Health(watchdog), watchdog, self.stopping)
+        self.thread = threading.Thread(target=self.daemon.run, args=(lambda: None,), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join(60)
+        self.daemon.close()
+
+    def read(self) -> int:
+        with self.database.read() as connection:
+            return sum(p.next_offset or 0 for p in positions.all_of(connection, "plant"))
+
+    def anomalies(self) -> list[Anomaly]:
+        with self.database.read() as connection:
+            return anomalies.query(connection, stream="plant")
+
+    def pending(self) -> int:
+        with self.database.read() as connection:
+            return len(late_records.pending(connection, "plant", 10_000))
+
+    def until(self, condition: Any, seconds: float = 90.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"{self.read()} read, {self.pending()} pending"
+            time.sleep(0.2)
+
+
+@pytest.mark.kafka
+@pytest.mark.postgres
+def test_a_daemon_revises_on_kafka_and_postgresql(tmp_path, topics, postgres_url, benches, monkeypatch):
+    monkeypatch.setattr(revision, "SETTLED_NS", 12 * 10**9)
+    monkeypatch.setattr(revision_service, "INTERVAL_SECONDS", 0.5)
+    arrived, ordered = late_limits()
+    right = benches("right", ordered)
+    topic = topics.create(1)
+    source = {"kafka": {"brokers": [topics.broker], "topics": [topic], "start": "earliest"}}
+    keys = {"lateness": "0s", "duplicates": "last", "limits": {"v": {"min": 0, "max": 100}}, "future": None}
+    storage = {"history_path": str(tmp_path / "history")}
+    config = Config.model_validate(config_tree(postgres_url, source, storage=storage, **keys))
+    daemons = Daemons(config)
+    daemons.database.upgrade()
+    topics.produce(topic, [record(*point) for point in arrived])
+    daemons.start()
+    daemons.until(lambda: daemons.read() == len(arrived))
+    daemons.stop()  # before anything was revised
+    assert daemons.pending() == 4
+    daemons.start()
+    daemons.until(lambda: daemons.pending() == 0)
+    daemons.until(lambda: essence(daemons.anomalies()) == essence(right.anomalies()), 20)
+    daemons.stop()
+    daemons.database.close()
