@@ -140,7 +140,9 @@ class OpenIdProvider:
                 return self._metadata
             address = self._config.issuer.rstrip("/") + "/.well-known/openid-configuration"
             with self._client() as client:
-                found = self._call("discovery", lambda: _json(client.get(address, withhold_token=True)))
+                found = self._call(
+                    "discovery", lambda: _json(client.request("GET", address, withhold_token=True))
+                )
             if found.get("issuer") != self._config.issuer:
                 raise LoginRefused(
                     f"the provider calls itself {found.get('issuer')!r}; write that as `serve.oidc.issuer`"
@@ -160,7 +162,8 @@ class OpenIdProvider:
             with self._lock:
                 if fresh or self._keys is None:
                     found = self._call(
-                        "keys", lambda: _json(client.get(metadata["jwks_uri"], withhold_token=True))
+                        "keys",
+                        lambda: _json(client.request("GET", metadata["jwks_uri"], withhold_token=True)),
                     )
                     self._keys = KeySet.import_key_set(found)  # type: ignore[arg-type]
                 return self._keys

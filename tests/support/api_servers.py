@@ -65,7 +65,7 @@ class Site:
 def served(database: Database, folder: Path, serve: Any = None, **given: Any) -> Iterator[Site]:
     """Yield a server on a free port of this machine."""
     config = config_of(database.url.render_as_string(hide_password=False), folder, serve)
-    with dashboard_server(config, port=0, **given) as server:
+    with dashboard_server(config, **{"port": 0} | given) as server:
         yield Site(server.url, database)
 
 
