@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
@@ -28,11 +28,7 @@ from pipeline.core.types import (
     NAMESPACE,
     Anomaly,
     AnomalyState,
-    EndReason,
     Fault,
-    FaultKind,
-    Partition,
-    Severity,
 )
 from pipeline.core.verdict_words import current_cause, current_forecaster, former_cause, former_forecaster
 from storage.alerting import outbox
@@ -55,6 +51,9 @@ _OF_USUAL_RANGE = ("ratio", "every_ns", "relative")
 #: Fields of a fault that only processes on its database need; they are no part of a body.
 _PROCESS_FIELDS = ("owner", "partitions")
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")
+
+
+_Record = TypeVar("_Record", Anomaly, Fault)
 
 
 class OutboxWriter:
@@ -140,8 +139,12 @@ def encode_fault(fault: Fault) -> str:
 def decode_anomaly(body: str) -> Anomaly:
     """Return the anomaly of a body of this or another schema; null becomes NaN.
 
-    Raises StorageError if the body lacks what every schema holds.
+    Raises StorageError if the body lacks what every schema holds, or is damaged.
     """
+    return _decoded(_anomaly_of, body)
+
+
+def _anomaly_of(body: str) -> Anomaly:
     values = _known(Anomaly, body)
     values["forecaster"] = current_forecaster(values["forecaster"])
     if "cause" in values:
@@ -150,24 +153,32 @@ def decode_anomaly(body: str) -> Anomaly:
         values[name] = [math.nan if x is None else x for x in values[name]]
     for name in ("score", "surprise"):
         values[name] = math.nan if values[name] is None else values[name]
-    values["id"], values["partition"] = UUID(values["id"]), Partition(*values["partition"])
-    values["state"], values["severity"] = AnomalyState(values["state"]), Severity(values["severity"])
-    values["end_reason"] = EndReason(values.get("end_reason", ""))
-    return Anomaly(**values)
+    anomaly = msgspec.convert(values, Anomaly)
+    if not anomaly.channels or any(len(getattr(anomaly, name)) != len(anomaly.channels) for name in _FLOATS):
+        raise ValueError("its channels and their numbers do not match")
+    return anomaly
 
 
 def decode_fault(body: str) -> Fault:
     """Return the fault of a body of this or another schema.
 
-    Raises StorageError if the body lacks what every schema holds.
+    Raises StorageError if the body lacks what every schema holds, or is damaged.
     """
+    return _decoded(_fault_of, body)
+
+
+def _fault_of(body: str) -> Fault:
     values = _known(Fault, body)
-    values["kind"] = FaultKind(values["kind"])
     for name in _PROCESS_FIELDS:
         values.pop(name, None)
-    partition = values.get("partition")
-    values["partition"] = None if partition is None else Partition(*partition)
-    return Fault(**values)
+    return msgspec.convert(values, Fault)
+
+
+def _decoded(decode: Callable[[str], _Record], body: str) -> _Record:
+    try:
+        return decode(body)
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise StorageError(f"an outbox row is damaged: {error}") from error
 
 
 def _known(record: type[Anomaly | Fault], body: str) -> dict[str, Any]:

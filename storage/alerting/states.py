@@ -80,6 +80,7 @@ class SuppressionReason(StrEnum):
     TOO_OLD = "too old"
     TOO_SHORT = "lasts"
     UNCHANGED = "unchanged"
+    UNREADABLE = "unreadable"
     URGENCY = "urgency"
 
 

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.05
 _DATABASE_RETRY_SECONDS = 1.0
+_ROUTE_RETRY_SECONDS = 60.0
 _MAX_CLAIMED_PER_ENDPOINT = 256  # claimed deliveries are not available to other workers
 
 
@@ -74,6 +75,7 @@ class DeliveryLoop:
         self._delivery_log: DeliveryLog | None = None
         self._health: dict[str, EndpointHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unroutable_until: dict[str, float] = {}  # stream → monotonic seconds
 
     def configure(self, router: Router, endpoints: Mapping[str, EndpointConfig], picture: DrawChart) -> None:
         """Use another configuration from the next cycle on.
@@ -191,11 +193,22 @@ class DeliveryLoop:
         with self._database.read() as connection:
             streams = outbox.streams_with_work(connection, self._router.streams, now_ns)
         disabled = [name for name, health in self._health.items() if health.disabled]
+        now_s = time.monotonic()
         for stream in streams:
-            with self._database.begin() as connection:
-                routed = self._router.route(connection, stream, now_ns, disabled)
+            if now_s < self._unroutable_until.get(stream, 0.0):
+                continue
+            try:
+                with self._database.begin() as connection:
+                    routed = self._router.route(connection, stream, now_ns, disabled)
+            except StorageUnavailable:
+                raise
+            except Exception:
+                # All state is in the database; the alerts of other streams must not wait for this one.
+                log.exception("alerts of a stream cannot be routed; tried again", stream=stream)
+                self._unroutable_until[stream] = now_s + _ROUTE_RETRY_SECONDS
+                continue
             self._metrics.routed(stream, routed)
-        return bool(streams)
+        return any(now_s >= self._unroutable_until.get(stream, 0.0) for stream in streams)
 
     def _claim(self, now_ns: int) -> list[ClaimedDelivery]:
         slots = {
@@ -221,15 +234,21 @@ class DeliveryLoop:
 
     async def _send(self, claimed: ClaimedDelivery) -> None:
         started_ns, began = self._clock(), time.perf_counter_ns()
-        attempted = datetime.fromtimestamp(started_ns / SECOND_NS, UTC)
+        try:
+            result = await self._call(claimed, datetime.fromtimestamp(started_ns / SECOND_NS, UTC))
+        except Exception as error:
+            # Without a result the delivery would stay claimed, and its queue would wait for ever.
+            log.exception("delivery fails unexpectedly", delivery=str(claimed.id), endpoint=claimed.endpoint)
+            result = DeliveryResult(False, f"unexpected error: {type(error).__name__}", unanswered=True)
+        attempt = _attempt(claimed, result, started_ns, time.perf_counter_ns() - began, self._clock())
+        self._results.append((claimed, attempt, result))
+
+    async def _call(self, claimed: ClaimedDelivery, attempted: datetime) -> DeliveryResult:
         message = Message(claimed.id, claimed.queue, claimed.body.encode(), decode(claimed.body), attempted)
         sender = self._senders.get(claimed.endpoint)
         if sender is None:
-            result = DeliveryResult(False, "the endpoint is not configured any more")
-        else:
-            result = await sender.send(message)
-        attempt = _attempt(claimed, result, started_ns, time.perf_counter_ns() - began, self._clock())
-        self._results.append((claimed, attempt, result))
+            return DeliveryResult(False, "the endpoint is not configured any more")
+        return await sender.send(message)
 
 
 def _attempt(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Connection
 
 from pipeline.alerts.routing.composer import CommandLine
@@ -23,10 +24,13 @@ from pipeline.alerts.routing.rules import STORM, StreamRules
 from pipeline.alerts.routing.silencing import PlannedSilences, Silencing
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import EndpointConfig
+from pipeline.core.errors import StorageError
 from storage.alerting import alerts, outbox, silences
 from storage.alerting.outbox import OutboxEvent
 from storage.alerting.states import AlertState, DeliveryState, EventKind, SuppressionReason, Urgency
 from storage.results import faults, labels
+
+log = structlog.get_logger(__name__)
 
 #: Limit of events, and of due alerts, in one transaction: while it lasts, SQLite has no other writer.
 MAX_EVENTS_PER_TRANSACTION = 200
@@ -90,7 +94,12 @@ class Router:
         session = self._session(connection, stream, now_ns, disabled, recent)
         events = outbox.pending(connection, stream, MAX_EVENTS_PER_TRANSACTION)
         acknowledged = [e for e in events if e.kind == EventKind.ACKNOWLEDGED]
-        evaluated = [evaluate_rules(session, e) for e in events if e.kind != EventKind.ACKNOWLEDGED]
+        evaluated = [
+            one
+            for event in events
+            if event.kind != EventKind.ACKNOWLEDGED
+            and (one := _evaluated_or_suppressed(session, event)) is not None
+        ]
         self._read(session, acknowledged, evaluated)
         for one in evaluated:
             group_event(session, one)
@@ -174,6 +183,18 @@ class Router:
             if state is None
             else AlertBudget.load(state, budget.per_day)
         )
+
+
+def _evaluated_or_suppressed(session: RoutingSession, event: OutboxEvent) -> EvaluatedEvent | None:
+    """Apply the rules to an event. One that cannot be read is finished, so that the others are routed."""
+    try:
+        return evaluate_rules(session, event)
+    except StorageError as error:
+        log.error(
+            "alert event cannot be read; it is not sent", event_id=str(event.event_id), error=str(error)
+        )
+        session.events.suppress(event, SuppressionReason.UNREADABLE)
+        return None
 
 
 def _acknowledge(session: RoutingSession, event: OutboxEvent) -> None:
