@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 State = dict[str, NDArray[Any]]
 
 #: Names of the forecasters by the number in ``Verdicts.forecaster``. The numbers are stored: append only.
-FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value")
+FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value", "next_event")
 
 #: Causes of a verdict by the number in ``Verdicts.cause``. The numbers are stored: append only.
 CAUSES = (
@@ -47,6 +47,9 @@ CAUSES = (
     "relation",
     "absence",
     "impossible_value",
+    "unexpected_event",
+    "missing_event",
+    "new_event",
 )
 
 #: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.
@@ -95,8 +98,14 @@ class Verdicts:
     observed      (N,)   float32  the leading quantity in its own unit (NaN where ``ratio`` is 0)
     usual_low, usual_high (N,) float32  its usual range in the same unit (NaN where ``ratio`` is 0)
 
+    probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
+    likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
+    likely_probability (N, K) float32  their probabilities
+    recent       (N, R) float64  numbers of the codes before the event, the last one at the end; −1: none
+
     A point inside its band can be anomalous for another cause than the forecast. The columns from ``ratio``
-    on are filled by the decision "usual_range". A detector that leaves them out gets neutral values.
+    to ``usual_high`` are filled by the decision "usual_range", those after them by a detector of events. A
+    detector that leaves them out gets neutral values; K and R are then 0.
     """
 
     score: NDArray[np.float32]
@@ -114,10 +123,18 @@ class Verdicts:
     observed: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     usual_low: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     usual_high: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    probability: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    likely: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    likely_probability: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
         n = len(self.flag)
+        if len(self.probability) != n:
+            self.probability = np.full(n, np.nan, np.float32)
+            self.likely, self.recent = np.zeros((n, 0)), np.zeros((n, 0))
+            self.likely_probability = np.zeros((n, 0), np.float32)
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)

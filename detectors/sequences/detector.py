@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
 ARCHITECTURE: Final = "embedding_lstm"
 RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
 MIN_P_VALUE: Final = 1e-30
+DEFAULT_ALARM_RATE: Final = 0.01  # of models that do not state theirs
 
 
 class EventCause(IntEnum):
@@ -93,6 +95,7 @@ class NextEventDetector:
         tensors: dict[str, NDArray[Any]],
         *,
         limit: float,
+        alarm_rate: float = DEFAULT_ALARM_RATE,
         temperature: float = 1.0,
         unknown_probability: float = 1e-4,
     ) -> None:
@@ -102,10 +105,11 @@ class NextEventDetector:
             vocabulary: Codes with their numbers.
             tensors: Weights with the names of ``EmbeddingLSTM.state_dict``.
             limit: Surprise from which on an event is an alarm.
+            alarm_rate: Share of ordinary sessions (or events) that reach the limit.
             temperature: Divisor of the logits.
             unknown_probability: Probability of a code that is not in the vocabulary.
         """
-        self.vocabulary, self.limit = vocabulary, limit
+        self.vocabulary, self.limit, self.alarm_rate = vocabulary, limit, alarm_rate
         self.temperature, self.unknown_probability = temperature, unknown_probability
         self.tensors = tensors
         self._network = FrozenEmbeddingLSTM(tensors, temperature, unknown_probability)
@@ -120,8 +124,7 @@ class NextEventDetector:
 
     def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
         """Advance the keys of ``events``, whose state is changed in place."""
-        before = self._network.step(state, events.slot, events.token)
-        probability, p_value, expected, expected_probability = self._network.score(before, events.token)
+        probability, p_value, expected, expected_probability = self.score(state, events)
         surprise = -np.log10(np.clip(p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
         flag = surprise >= self.limit
         cause = np.where(
@@ -139,12 +142,45 @@ class NextEventDetector:
             recent_tokens(state["recent"], events.slot, events.token),
         )
 
+    def score(
+        self, state: State, events: Events
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+        """Advance the network and return what ``FrozenEmbeddingLSTM.score`` does.
+
+        Of ``state`` only h and c are used and changed.
+        """
+        return self._network.score(self._network.step(state, events.slot, events.token), events.token)
+
+    def advance(self, state: State, events: Events) -> None:
+        """Advance the network without a verdict."""
+        self._network.step(state, events.slot, events.token)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and hidden units of the network."""
+        return self._network.layers, self._network.hidden
+
+    def with_limit(self, limit: float, alarm_rate: float) -> NextEventDetector:
+        """Return a detector with another limit that shares this network."""
+        other = copy(self)
+        other.limit, other.alarm_rate = limit, alarm_rate
+        other.version = other._hash()
+        return other
+
+    def limit_at(self, alarm_rate: float) -> float:
+        """Return the limit for another share of ordinary sessions (or events).
+
+        A decade of rate is a decade of surprise, as in ``conformal_limit``.
+        """
+        return self.limit + float(np.log10(self.alarm_rate / alarm_rate))
+
     def save(self, path: str) -> str:
         """Write two files and return the digest. Raises ArtifactError."""
         manifest = {
             "architecture": ARCHITECTURE,
             "codes": list(self.vocabulary.codes),
             "limit": self.limit,
+            "alarm_rate": self.alarm_rate,
             "temperature": self.temperature,
             "unknown_probability": self.unknown_probability,
         }
@@ -162,7 +198,8 @@ class NextEventDetector:
             raise artifacts.ArtifactError(
                 f"{path} is a {about.get('architecture')}, not an {ARCHITECTURE}: train a model of events"
             )
-        numbers = {name: float(about[name]) for name in ("limit", "temperature", "unknown_probability")}
+        names = ("limit", "alarm_rate", "temperature", "unknown_probability")
+        numbers = {name: float(about[name]) for name in names if name in about}
         return cls(Vocabulary(about["codes"]), dict(saved.tensors), **numbers)
 
     def _hash(self) -> str:
@@ -179,12 +216,22 @@ def recent_tokens(state: Ints, slot: Ints, token: Ints) -> NDArray[np.int32]:
     ``state`` (S, 10) is updated in place. A boundary empties the list of its key.
     """
     out = np.empty((len(slot), RECENT_EVENTS), np.int32)
-    _shift_recent(state, slot, token, out)
+    shift_recent(state, slot, token, out)
     return out
 
 
 @kernel
-def _shift_recent(state, slot, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def shift_recent(state, slot, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Write the events before each event, and add it to those of its key.
+
+    A boundary, 0, empties the list of its key.
+
+    Args:
+        state: Events before by key (S, 10), −1 for none; changed in place.
+        slot: Key of each event (N,).
+        token: Number of each event (N,).
+        out: Events before each event (N, 10), written.
+    """
     for row in range(len(slot)):
         recent = state[slot[row]]
         out[row] = recent

@@ -57,10 +57,7 @@ def fit_detector(
     surprises = _held_out_surprises(made, [tokens[row] for row in report.held_out], sessions)
     rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
     limit = conformal_limit(surprises, rate)
-    detector = NextEventDetector(
-        vocabulary, tensors, limit=limit, temperature=report.temperature, unknown_probability=unknown
-    )
-    return detector, report
+    return made.with_limit(limit, rate), report
 
 
 def unknown_probability(counts: Counter[str]) -> float:

@@ -1,6 +1,7 @@
 """The next-event network in scoring, without torch.
 
-It is batched over keys and keeps its state per key.
+It keeps its state per key. Each event is computed by itself, in the order of the events, so that the figures
+do not depend on how a log was cut into batches.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import Floats, Ints
-from detectors.forecasters.shared_lstm_numba import run_layer
-from detectors.jit import kernel
+from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
-_CHUNK_CELLS: Final = 1 << 22  # probabilities computed at once
 
 
 class FrozenEmbeddingLSTM:
@@ -37,17 +36,27 @@ class FrozenEmbeddingLSTM:
             temperature: Divisor of the logits.
             unknown_probability: Probability that an event has a code which is not in the vocabulary.
         """
-        self._embedding = _float32(tensors["embedding.weight"])
-        self._head = _float32(tensors["head.weight"]).T / np.float32(temperature)
+        self._head = _float32(_float32(tensors["head.weight"]).T / np.float32(temperature))
         self._head_bias = _float32(tensors["head.bias"]) / np.float32(temperature)
         self._unknown_probability = np.float32(unknown_probability)
-        self._layers: list[tuple[Floats, Floats]] = []
-        while (name := f"l{len(self._layers)}") and f"lstm.weight_hh_{name}" in tensors:
-            both = [_float32(tensors[f"lstm.weight_{kind}_{name}"]) for kind in ("ih", "hh")]
-            bias = _float32(tensors[f"lstm.bias_ih_{name}"]) + _float32(tensors[f"lstm.bias_hh_{name}"])
-            self._layers.append((np.ascontiguousarray(np.concatenate(both, axis=1).T), bias))
-        self.hidden = len(self._layers[0][1]) // 4
+        inputs: list[Floats] = []
+        recurrent: list[Floats] = []
+        bias: list[Floats] = []
+        while (name := f"l{len(bias)}") and f"lstm.weight_hh_{name}" in tensors:
+            inputs.append(_float32(tensors[f"lstm.weight_ih_{name}"]).T)
+            recurrent.append(_float32(tensors[f"lstm.weight_hh_{name}"]).T)
+            bias.append(_float32(tensors[f"lstm.bias_ih_{name}"]) + _float32(tensors[f"lstm.bias_hh_{name}"]))
+        #: Sums of the gates of the first layer that a token gives, (V, 4H): the embedding is looked up here.
+        table = _float32(tensors["embedding.weight"]) @ inputs[0] + bias[0]
+        self.hidden = recurrent[0].shape[0]
+        inputs[0] = np.zeros_like(recurrent[0])  # not used: the table takes its place
+        self._weights = (_float32(table), *(_float32(np.stack(one)) for one in (inputs, recurrent, bias)))
         self._fresh_h, self._fresh_c = self._after_boundary()
+
+    @property
+    def layers(self) -> int:
+        """Number of LSTM layers."""
+        return len(self._weights[3])
 
     def initial(self, n: int) -> State:
         """Return the state of ``n`` keys at the beginning of a session."""
@@ -59,32 +68,10 @@ class FrozenEmbeddingLSTM:
         ``slot`` and ``token`` (N,) are in the order of time within each key. The state of a key is that of a
         new session after a boundary token.
         """
-        if not len(slot):
-            return np.empty((0, self.hidden), np.float32)
-        by_slot = np.argsort(slot, kind="stable")
-        slots, tokens = slot[by_slot], token[by_slot]
-        first_of_slot = np.r_[True, slots[1:] != slots[:-1]]
-        first = first_of_slot | np.r_[False, tokens[:-1] == BOUNDARY]
-        segment = (np.cumsum(first) - 1).astype(np.int32)
-        starts = np.flatnonzero(first)
-        continued = first_of_slot[starts]
-        h, c = (np.repeat(fresh, len(starts), 0) for fresh in (self._fresh_h, self._fresh_c))
-        h[continued], c[continued] = (state[name][slots[starts[continued]]] for name in ("h", "c"))
-        before = np.empty((len(slots), self.hidden), np.float32)
-        before[starts] = h[:, -1]
-        events = np.flatnonzero(tokens != BOUNDARY)
-        after = self._run(h, c, segment[events], tokens[events]) if len(events) else before[:0]
-        followed = events + 1 < len(slots)
-        inside = np.zeros(len(slots), np.bool_)
-        inside[events[followed] + 1] = ~first[events[followed] + 1]
-        before[inside] = after[followed][~first[events[followed] + 1]]
-        last = np.flatnonzero(np.r_[slots[1:] != slots[:-1], True])
-        ended = tokens[last] == BOUNDARY
-        for name, value, fresh in (("h", h, self._fresh_h), ("c", c, self._fresh_c)):
-            state[name][slots[last]] = np.where(ended[:, None, None], fresh, value[segment[last]])
-        out = np.empty_like(before)
-        out[by_slot] = before
-        return out
+        before = np.empty((len(slot), self.hidden), np.float32)
+        fresh = self._fresh_h[0], self._fresh_c[0]
+        _advance(self._weights, fresh, (state["h"], state["c"]), (slot, token), before)
+        return before
 
     def score(self, before: Floats, token: Ints) -> tuple[Floats, Floats, NDArray[np.int32], Floats]:
         """Return the probabilities of events, given the hidden state before each.
@@ -92,30 +79,18 @@ class FrozenEmbeddingLSTM:
         ``before`` (N, H), ``token`` (N,) → probability (N,), p-value (N,): the probability of an event that
         is at most as probable, the most probable tokens (N, TOP_EVENTS) and their probabilities.
         """
-        n, width = len(token), len(self._head_bias)
+        n = len(token)
         probability, p_value = np.empty(n, np.float32), np.empty(n, np.float32)
         top, top_probability = np.zeros((n, TOP_EVENTS), np.int32), np.zeros((n, TOP_EVENTS), np.float32)
-        rows = max(1, _CHUNK_CELLS // width)
-        for at in range(0, n, rows):
-            part = slice(at, at + rows)
-            logits = before[part] @ self._head + self._head_bias
-            logits -= logits.max(axis=1, keepdims=True)
-            np.exp(logits, out=logits)
-            logits[:, UNKNOWN] = 0.0
-            logits *= (1.0 - self._unknown_probability) / logits.sum(axis=1, keepdims=True)
-            logits[:, UNKNOWN] = self._unknown_probability
-            _rank(logits, token[part], probability[part], p_value[part], top[part], top_probability[part])
-        return probability, p_value, top, top_probability
-
-    def _run(self, h: Floats, c: Floats, slot: Ints, token: Ints) -> Floats:
-        values = self._embedding[token]
-        for layer, gates in enumerate(self._layers):
-            values = run_layer(gates, values, slot, h[:, layer], c[:, layer])
-        return values
+        out = probability, p_value, top, top_probability
+        _rank(before, self._head, self._head_bias, self._unknown_probability, token, out)
+        return out
 
     def _after_boundary(self) -> tuple[Floats, Floats]:
-        h, c = (np.zeros((1, len(self._layers), self.hidden), np.float32) for _ in range(2))
-        self._run(h, c, np.zeros(1, np.int32), np.full(1, BOUNDARY, np.int32))
+        shape = (1, self.layers, self.hidden)
+        h, c = (np.zeros(shape, np.float32) for _ in range(2))
+        token = np.full(1, BOUNDARY, np.int32)
+        _run_layers(self._weights, token[0], h[0], c[0], np.empty(4 * self.hidden, np.float32))
         return h, c
 
 
@@ -124,22 +99,82 @@ def _float32(tensor: NDArray[Any]) -> Floats:
 
 
 @kernel
-def _rank(given, token, probability, p_value, top, top_probability):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill the outputs of ``FrozenEmbeddingLSTM.score`` from ``given`` (N, V)."""
+def _run_layers(weights, token, h, c, gates):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Advance one key by one token.
+
+    ``h`` and ``c`` (layers, H) are changed in place, ``gates`` (4H,) is scratch.
+    """
+    table, inputs, recurrent, bias = weights
+    width = h.shape[1]
+    for layer in range(len(h)):
+        if layer == 0:
+            gates[:] = table[token]
+        else:
+            gates[:] = bias[layer]
+            for k in range(width):
+                for j in range(len(gates)):
+                    gates[j] += h[layer - 1, k] * inputs[layer, k, j]
+        for k in range(width):
+            for j in range(len(gates)):
+                gates[j] += h[layer, k] * recurrent[layer, k, j]
+        for k in range(width):
+            kept = sigmoid(gates[width + k]) * c[layer, k]
+            c[layer, k] = kept + sigmoid(gates[k]) * tanh(gates[2 * width + k])
+            h[layer, k] = sigmoid(gates[3 * width + k]) * tanh(c[layer, k])
+
+
+@kernel
+def _advance(weights, fresh, state, events, before):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    (h, c), (slot, token) = state, events
+    gates = np.empty(4 * h.shape[2], np.float32)
+    for row in range(len(slot)):
+        key = slot[row]
+        before[row] = h[key, -1]
+        if token[row] == BOUNDARY:
+            h[key], c[key] = fresh
+        else:
+            _run_layers(weights, token[row], h[key], c[key], gates)
+
+
+@kernel
+def _insert(top, top_probability, token, p):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Insert a token among the most probable ones, if it is one of them."""
+    place = len(top) - 1
+    if p <= top_probability[place]:
+        return
+    while place > 0 and p > top_probability[place - 1]:
+        top[place] = top[place - 1]
+        top_probability[place] = top_probability[place - 1]
+        place -= 1
+    top[place] = token
+    top_probability[place] = p
+
+
+@kernel
+def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Fill the outputs of ``FrozenEmbeddingLSTM.score``."""
+    probability, p_value, top, top_probability = out
+    given = np.empty(len(bias), np.float32)
     for row in range(len(token)):
-        own = given[row, token[row]]
+        given[:] = bias
+        for k in range(before.shape[1]):
+            for j in range(len(given)):
+                given[j] += before[row, k] * head[k, j]
+        highest = given.max()
+        total = np.float32(0)
+        for j in range(len(given)):
+            given[j] = np.exp(given[j] - highest)
+            if j != UNKNOWN:
+                total += given[j]
+        scale = (np.float32(1) - unknown) / total
+        for j in range(len(given)):
+            given[j] *= scale
+        given[UNKNOWN] = unknown
+        own = given[token[row]]
         mass = np.float32(0)
-        for j in range(given.shape[1]):
-            p = given[row, j]
-            if p <= own:
-                mass += p
-            if p > top_probability[row, -1]:
-                place = top.shape[1] - 1
-                while place > 0 and p > top_probability[row, place - 1]:
-                    top[row, place] = top[row, place - 1]
-                    top_probability[row, place] = top_probability[row, place - 1]
-                    place -= 1
-                top[row, place] = j
-                top_probability[row, place] = p
+        for j in range(len(given)):
+            if given[j] <= own:
+                mass += given[j]
+            _insert(top[row], top_probability[row], j, given[j])
         probability[row] = own
         p_value[row] = mass

@@ -16,6 +16,8 @@ UNKNOWN: Final = 1
 #: Number of the first code.
 FIRST_CODE: Final = 2
 
+#: Text of the boundary token at the end of a session.
+END_TEXT: Final = "end of the session"
 MAX_CODES: Final = 4096  # codes; rarer ones are unknown
 
 
@@ -53,5 +55,5 @@ class Vocabulary:
     def text(self, number: int) -> str:
         """Return the code of a number, or a word for the two special tokens."""
         if number == BOUNDARY:
-            return "end of the session"
+            return END_TEXT
         return "unknown event" if number == UNKNOWN else self.codes[number - FIRST_CODE]

@@ -77,6 +77,8 @@ def _envelope(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         key = (
             "time" if field in chosen.time_fields else "values" if field in chosen.value_fields else "series"
         )
+        if key == "series" and field == chosen.event_field:
+            key = "code" if chosen.code else "text"
         if name == "$headers" and name == field:
             yield Finding((*at, key), "$headers needs a name", "write $headers.NAME")
         elif columnar and name in _OF_RECORDS:

@@ -94,6 +94,9 @@ class SourceConfig(ConfigModel):
 
 # ---------------------------------------------------------------------------------------------------------- formats
 
+#: Channel of a stream of events.
+EVENT_CHANNEL = "event"
+
 Fields = list[str] | dict[str, str]
 
 
@@ -118,9 +121,17 @@ class RecordFormat(ConfigModel):
         None, description="format of times written as text, as in Python's strptime: '%d.%m.%Y %H:%M:%S'"
     )
     timezone: str = Field("UTC", description="time zone of times without a zone")
-    values: str | Fields = Field(
+    values: str | Fields | None = Field(
+        None,
         description="numeric fields, one channel each; a mapping sets the names of the channels: "
-        "{bytes: octets}"
+        "{bytes: octets}",
+    )
+    code: str | None = Field(
+        None, description="instead of values: field of the code of an event; the stream is one of events"
+    )
+    text: str | None = Field(
+        None,
+        description="instead of values: field of a log line; its template is the code of the event",
     )
     optional: list[str] = Field(
         default_factory=list,
@@ -146,6 +157,21 @@ class RecordFormat(ConfigModel):
         "{ms: 0.001, s: 1}",
     )
 
+    @model_validator(mode="after")
+    def _one_content(self) -> RecordFormat:
+        given = [name for name in ("values", "code", "text") if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = " and ".join(given) if given else "none of them"
+            raise ValueError(
+                f"give exactly one of values (numbers), code (events) and text (log lines); given: {named}"
+            )
+        return self
+
+    @property
+    def event_field(self) -> str | None:
+        """Field of the code or of the log line of an event, None for a format of numbers."""
+        return self.code or self.text
+
     @property
     def label_fields(self) -> dict[str, str]:
         """label name → field"""
@@ -167,9 +193,11 @@ class RecordFormat(ConfigModel):
     @property
     def value_fields(self) -> dict[str, str]:
         """channel name → field"""
+        if self.event_field is not None:
+            return {EVENT_CHANNEL: self.event_field}
         if isinstance(self.values, dict):
             return self.values
-        return {f: f for f in ([self.values] if isinstance(self.values, str) else self.values)}
+        return {f: f for f in ([self.values] if isinstance(self.values, str) else self.values or ())}
 
 
 class JsonFormat(RecordFormat):

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
+from pipeline.config.event_settings import SESSION_RATE_RATIO, EventsConfig
 from pipeline.config.field_types import ConfigModel, Duration, Secret, format_duration
 from pipeline.config.inputs import (
     CsvFormat,
@@ -121,6 +122,9 @@ class Stream(ConfigModel):
         min_length=1,
         max_length=200,
         description="team that owns the stream; API keys and logins can be limited to teams",
+    )
+    events: EventsConfig | None = Field(
+        None, description="for a format with `code` or `text`: sessions and model of the events"
     )
     preset: Literal["sensor", "network", "stock"] = Field("sensor", description="kind of time series")
     detector: str = Field(
@@ -249,9 +253,25 @@ class Stream(ConfigModel):
         return self
 
     @property
+    def of_events(self) -> bool:
+        """Return whether the records are events, not numbers."""
+        return self.format.chosen.event_field is not None
+
+    @property
+    def event_settings(self) -> EventsConfig:
+        """Settings of the events, the defaults if the key is left out."""
+        return self.events or EventsConfig()
+
+    @property
     def target_alarm_rate(self) -> float:
-        """Share of alarms among normal points, by ``alarm_rate`` or ``sensitivity``."""
-        return self.alarm_rate if self.sensitivity is None else ALARM_RATES[self.sensitivity]
+        """Share of alarms among normal points, by ``alarm_rate`` or ``sensitivity``.
+
+        Of events with sessions it is the share of normal sessions.
+        """
+        if self.sensitivity is None and "alarm_rate" in self.model_fields_set:
+            return self.alarm_rate
+        ratio = SESSION_RATE_RATIO if self.of_events and self.event_settings.sessions else 1.0
+        return ratio * ALARM_RATES[self.sensitivity or "normal"]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -334,6 +354,7 @@ class Config(ConfigModel):
 #: Keys of a format that were added after 0.1.0.
 NEW_FORMAT_KEYS = {
     *("time_format", "where", "decimal", "thousands", "missing", "units"),
+    *("code", "text"),
     *("comment", "skip", "skip_after_header", "encoding"),
 }
 
@@ -347,7 +368,7 @@ def config_hash(stream: Stream) -> str:
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.
-    for key in ("decision", "timezone", "sensitivity", "max_series", "duplicates"):
+    for key in ("decision", "timezone", "sensitivity", "max_series", "duplicates", "events"):
         if values[key] == Stream.model_fields[key].default:
             del values[key]
     for form in values["format"].values():

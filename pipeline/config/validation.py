@@ -314,6 +314,34 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             yield Finding((*at, "schedule"), what, remedy)
 
 
+#: Keys of numeric streams that mean nothing for events.
+NUMERIC_KEYS = (
+    *("preset", "detector", "every", "aggregate", "counters", "calendar", "gap", "limits", "direction"),
+    *("min_deviation", "threshold", "decision", "timezone", "min_points", "duplicates"),
+)
+
+
+def _events(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if not stream.of_events:
+        if stream.events is not None:
+            yield Finding(
+                (*at, "events"),
+                "the format names no event",
+                "write `code: FIELD` or `text: FIELD` in the format in place of `values`",
+            )
+        return
+    for key in NUMERIC_KEYS:
+        if key in stream.model_fields_set:
+            yield Finding((*at, key), "is for streams of numbers, this one has events", "remove the key")
+    model = stream.event_settings.model
+    if model is not None and not model.with_suffix(".json").is_file():
+        yield Finding(
+            (*at, "events", "model"),
+            f"there is no model at {model}",
+            "give the path that EventModel.save wrote, without its ending",
+        )
+
+
 STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _kafka,
     _format,
@@ -324,4 +352,5 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _threshold,
     _warm_start,
     _retraining,
+    _events,
 )

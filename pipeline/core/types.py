@@ -111,6 +111,21 @@ END_REASON_TEXTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class EventFinding:
+    """The most surprising event of an anomaly in a sequence of events.
+
+    ``recent`` holds the events before it, the last one at the end; ``likely`` the most probable ones in its
+    place, with their probabilities.
+    """
+
+    code: str
+    probability: float
+    recent: list[str]
+    likely: list[str]
+    likely_probability: list[float]
+
+
 @dataclass(slots=True)
 class Anomaly:
     """An interval of a series with flagged points, and the provenance that ``explain`` needs.
@@ -161,6 +176,7 @@ class Anomaly:
     relative: bool = False  # the quantity is a share of the value (0.05 is 5 %)
     told_seq: int = -1  # point number of the last row of the run from which the peak is taken
     end_reason: EndReason = EndReason.UNKNOWN
+    event: EventFinding | None = None  # of a stream of events
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:
@@ -211,6 +227,7 @@ class FaultKind(StrEnum):
     MODEL_UNUSABLE = "model_unusable"
     DAMAGED_STATE = "damaged_state"
     SERIES_LIMIT = "series_limit"
+    NEW_CODES = "new_codes"
 
 
 @dataclass(slots=True)

@@ -30,6 +30,9 @@ CAUSE_TEXTS = {
     "relation": "relation: the channel has left the value that the other channels of the series imply",
     "absence": "absence: a height or a depth that is usual in these hours was not reached",
     "impossible_value": "impossible value: this kind of data cannot have such a value",
+    "unexpected_event": "unexpected event: it is improbable after the events before it",
+    "missing_event": "missing event: the session ended where another event was expected",
+    "new_event": "new event: the model has never seen this code",
 }
 
 #: Former word → current word. Words that are not named here have not changed.

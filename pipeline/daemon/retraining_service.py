@@ -103,7 +103,7 @@ class RetrainingService:
         with self._database.read() as connection:
             power = monitor_state.power(connection, name, scorer.provenance.model_version)
             drift = monitor_state.drift(connection, name)
-        if stream.power:
+        if stream.power and not stream.of_events:
 
             def keep(series: str, found: list[Power]) -> None:
                 by, now_ns = scorer.provenance.model_version, time.time_ns()

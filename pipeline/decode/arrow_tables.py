@@ -22,6 +22,7 @@ from pipeline.decode.parsed_batch import (
     Parsed,
     Reject,
     canonical,
+    short_event,
     short_label,
     shown,
     unfit_labels,
@@ -57,6 +58,7 @@ class TableParser:
             field: self._numbers(column[field], field, rejects) for field in fields.numbers
         }
         extra |= {f"distinct {field}": self._distinct(column[field]) for field in fields.fingerprints}
+        events = None if fields.event is None else self._events(column[fields.event], fields.event, rejects)
         times = column[fields.times[0]]
         if fields.joined_times:
             times = pc.binary_join_element_wise(*(_as_text(column[f]) for f in fields.times), " ")
@@ -68,6 +70,7 @@ class TableParser:
             values=values,
             extra=extra,
             rejects=rejects.found,
+            events=events,
         )
 
     def _column(self, table: pa.Table, field: str, rejects: _Rejects) -> pa.Array:
@@ -112,11 +115,20 @@ class TableParser:
                 f"{field} is {kind}; a label is text, a whole number, or true and false",
             )
             return [""], np.zeros(len(column), np.int32)
-        texts, bad = self._texts.of(field, coded.dictionary)
+        shorten = short_event if field == self.fields.event else short_label
+        texts, bad = self._texts.of(field, coded.dictionary, shorten)
         codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
         if bad:
             rejects.where(np.isin(codes, bad), column, "bad_label", field)
         return texts or [""], codes
+
+    def _events(self, column: pa.Array, field: str, rejects: _Rejects) -> list[str]:
+        """Return the code or the log line of each row."""
+        if pa.types.is_null(column.type):
+            rejects.where(column.is_null(), column, "missing_field", f"{field} has no value")
+            return [""] * len(column)
+        texts, codes = self._labels(column, field, rejects)
+        return [texts[code] for code in codes.tolist()]
 
     def _numbers(self, column: pa.Array, field: str, rejects: _Rejects) -> NDArray[np.float64]:
         """Return a channel, NaN for a null, an empty text or NaN."""
@@ -160,11 +172,13 @@ class _Texts:
     def __init__(self) -> None:
         self._last: dict[str, tuple[pa.Array, list[str], list[int]]] = {}
 
-    def of(self, field: str, dictionary: pa.Array) -> tuple[list[str], list[int]]:
+    def of(
+        self, field: str, dictionary: pa.Array, shorten: Callable[[str], str]
+    ) -> tuple[list[str], list[int]]:
         """Return (texts, indices of those that cannot name a series)."""
         if field not in self._last or not self._last[field][0].equals(dictionary):
             texts = [canonical(label) for label in dictionary.to_pylist()]
-            self._last[field] = dictionary, list(map(short_label, texts)), unfit_labels(texts)
+            self._last[field] = dictionary, list(map(shorten, texts)), unfit_labels(texts)
         return self._last[field][1:]
 
 

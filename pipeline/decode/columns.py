@@ -68,12 +68,14 @@ class Columns:
     time      (N,)    int64    event time, ns since the epoch
     clock     (N,)    int64    time that may advance the watermark: the event time, at most the log's own time
     values    (N, C)  float64  channels of the format; NaN is a missing value
+    events    (N,) texts         code or log line of each event (None: numbers, or numbered already)
     extra     (N,) each        further fields that the aggregate reads: float64, or uint64 fingerprints of texts (0: null)
 
     Properties of the whole batch, which ``take`` does not copy:
 
     filtered  records and offsets without a point that are not rejected: tombstones, empty arrays of samples, compacted away
     release   (N,) int64  points with equal numbers were released together (None: each alone); among them the last write wins
+    watermark (N,) int64  watermark before the record that released the point (None: not of events)
     folded    records aggregated into these points when their intervals closed: they are scored, and no point is their head
     late      points that came after their interval was closed (None: none)
     """
@@ -90,6 +92,8 @@ class Columns:
     release: NDArray[np.int64] | None = None
     folded: int = 0
     late: Columns | None = None
+    events: list[str] | None = None
+    watermark: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -116,6 +120,7 @@ class Columns:
             clock=self.clock[points],
             values=self.values[points],
             extra={name: column[points] for name, column in self.extra.items()},
+            events=None if self.events is None else np.array(self.events, object)[points].tolist(),
         )
 
     def append(self, other: Columns) -> Columns:

@@ -246,6 +246,7 @@ class Decoder:
             clock=clock,
             values=parsed.values,
             extra=parsed.extra,
+            events=parsed.events,
         )
         if keep is not None:
             columns = columns.take(keep)

@@ -29,6 +29,7 @@ class Fields:
     """Field names as configured.
 
     ``numbers`` are read by the aggregate only, as are ``fingerprints``, of which only the identity matters.
+    ``event`` holds the code or the log line of a stream of events.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +41,7 @@ class Fields:
     time_unit: str
     zone: str
     time_format: str | None = None
+    event: str | None = None
 
     @property
     def time(self) -> str:
@@ -53,8 +55,11 @@ class Fields:
 
     def all(self) -> list[str]:
         """Return every field once."""
+        event = () if self.event is None else (self.event,)
         return list(
-            dict.fromkeys((*self.labels, *self.times, *self.values, *self.numbers, *self.fingerprints))
+            dict.fromkeys(
+                (*self.labels, *self.times, *self.values, *self.numbers, *self.fingerprints, *event)
+            )
         )
 
 
@@ -85,12 +90,16 @@ def fields_of(name: str, stream: Stream) -> Fields:
     """
     chosen = stream.format.chosen
     labels, values = tuple(chosen.label_fields.values()), tuple(chosen.value_fields.values())
+    event = chosen.event_field
     reductions = [r for r in reductions_of(stream) if r.field is not None]
     numbers = dict.fromkeys(
         r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values
     )
     fingerprints = dict.fromkeys(r.field for r in reductions if r.field is not None and r.fingerprint)
     uses = {"series": set(labels), "time": set(chosen.time_fields), "value": {*values, *numbers}}
+    if event is not None:
+        uses = {"series": set(labels), "time": set(chosen.time_fields), "value": {event}}
+        values = ()
     for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
         for field in sorted(uses[one] & uses[other]):
             raise ConfigError(
@@ -110,6 +119,7 @@ def fields_of(name: str, stream: Stream) -> Fields:
         time_unit="ns" if chosen.time_fields == ["$timestamp"] else chosen.time_unit,
         zone=chosen.timezone,
         time_format=chosen.time_format,
+        event=event,
     )
 
 

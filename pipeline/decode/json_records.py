@@ -28,7 +28,15 @@ from pipeline.decode.envelope import VALUE, envelope_columns, is_envelope
 from pipeline.decode.fields import Fields
 from pipeline.decode.json_samples import SampleReader
 from pipeline.decode.json_types import Column, JsonShape, record_shape, sample_shapes
-from pipeline.decode.parsed_batch import Fingerprints, Parsed, Reject, canonical, shown, unfit_labels
+from pipeline.decode.parsed_batch import (
+    Fingerprints,
+    Parsed,
+    Reject,
+    canonical,
+    short_event,
+    shown,
+    unfit_labels,
+)
 from pipeline.sources.base import Records
 
 _AT = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
@@ -206,6 +214,9 @@ class JsonParser:
             if field in columns:
                 columns[field] = self._reader.checked(field, columns[field], unfit)
         labels = [_texts(columns[field], field, field in fields.optional, unfit) for field in fields.labels]
+        events = None
+        if fields.event is not None:
+            events = [short_event(one) for one in _texts(columns[fields.event], fields.event, False, unfit)]
         extra: dict[str, NDArray] = {field: np.array(columns[field], np.float64) for field in fields.numbers}
         extra |= {f"distinct {field}": self._fingerprints.of(columns[field]) for field in fields.fingerprints}
         times = columns[fields.times[0]]
@@ -230,6 +241,7 @@ class JsonParser:
             unfit=unfit,
             parts=batch.parts,
             texts=None if rows is None else partial(self._texts_of, batch),
+            events=events,
         )
 
     def _texts_of(self, batch: _Batch, row: int, positions: Sequence[int]) -> bytes:

@@ -228,6 +228,8 @@ class SampleReader:
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
         form, optional = self._form, name in self._form.optional
+        if name == form.event:
+            return lambda content: _event(name, content)
         if name in form.labels:
             return lambda content: _label(name, content, optional)
         if name in form.times:
@@ -281,6 +283,16 @@ def _label(name: str, content: Any, optional: bool) -> str:
     if not isinstance(content, str | int):
         raise _RefusedError("wrong_type", f"{name} is a label, it is {shown(content)}")
     return short_label(canonical(content))
+
+
+def _event(name: str, content: Any) -> str:
+    if content is ABSENT or content is NULL_PARENT:
+        raise _missing(name)
+    if content is None:
+        raise _RefusedError("missing_field", f"{name} is null; an event has a code")
+    if not isinstance(content, str | int):
+        raise _RefusedError("wrong_type", f"{name} is the code of an event, it is {shown(content)}")
+    return canonical(content)
 
 
 def _time(name: str, content: Any, unit: str) -> int | float | str:

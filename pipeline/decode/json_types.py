@@ -67,6 +67,8 @@ def _types(fields: Fields) -> dict[str, Any]:
     types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
     types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))
     types.update(dict.fromkeys(fields.times, time))
+    if fields.event is not None:
+        types[fields.event] = str | int | bool
     for label in fields.labels:
         types[label] = Label | None if label in fields.optional else Label
     return {field: kind for field, kind in types.items() if not is_envelope(field)}

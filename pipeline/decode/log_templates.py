@@ -90,6 +90,11 @@ class LogTemplates:
             self._add(cluster, self._unused_code(masked))
         return self._codes[cluster.cluster_id]
 
+    def text(self, code: str) -> str | None:
+        """Return the template of a code, None for another text."""
+        number = self._numbers.get(code)
+        return None if number is None else self._drain.id_to_cluster[number].get_template()
+
     def templates(self) -> list[Template]:
         """Return all templates, the most frequent first."""
         found = [

@@ -19,7 +19,7 @@ REASONS = {
     "not_an_object": "the JSON is not an object",
     "missing_field": "a field that must be there is not, or has no value",
     "wrong_type": "a field holds something else than it should",
-    "bad_label": "the text that names the series holds a NUL character",
+    "bad_label": "the text that names the series or the event holds a NUL character",
     "bad_time": "the event time cannot be read",
     "implausible_time": "the event time is a number that no unit makes a time after 1990",
     "absurd_time": "the event time lies before 1970 or after 2199",
@@ -29,6 +29,9 @@ REASONS = {
 
 #: Most characters of a label: labels are in indexes of the database.
 MAX_LABEL = 256
+
+#: Most characters of a code or a log line; the rest is ignored.
+MAX_EVENT_CHARS = 2000
 
 _MAX_SHOWN_CHARACTERS = 80
 
@@ -51,6 +54,7 @@ class Parsed:
     parts     record → samples that could not be read, while others of it are points
     texts     (record, positions of its points) → these as a record of their own; None: records have one point
     filtered  records without a point that are not rejected
+    events    (N,) code or log line of each event; None for a format of numbers
     """
 
     rows: NDArray[np.int64] | None
@@ -64,6 +68,7 @@ class Parsed:
     unfit: dict[int, Reject] = field(default_factory=dict)
     parts: dict[int, tuple[bytes, Reject]] = field(default_factory=dict)
     texts: Callable[[int, Sequence[int]], bytes] | None = None
+    events: list[str] | None = None
 
 
 def shown(thing: object) -> str:
@@ -92,6 +97,12 @@ def short_label(label: str) -> str:
         return label
     digest = blake2b(label.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{label[: MAX_LABEL - 1 - len(digest)]}#{digest}"
+
+
+def short_event(text: str) -> str:
+    """Return the beginning of a code or a log line, without lone surrogates."""
+    text = text[:MAX_EVENT_CHARS]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class Fingerprints(dict[object, int]):

@@ -301,6 +301,7 @@ class Engine:
         self._stop_broken_partitions(self._pending)
         assert self._result is not None
         self._report_series_limit(self._result)
+        self._report_new_codes(self._result)
         self._emit(self._result)
         self._pending, self._result = [], None
 
@@ -388,6 +389,17 @@ class Engine:
             p.faults.close(FaultKind.SERIES_LIMIT)
         else:
             p.faults.series_limit(limit.most or 0, series_names(p.scorer.stream, limit.examples))
+
+    def _report_new_codes(self, result: BatchResult) -> None:
+        """Keep the fault of each partition where new codes raise no alarm any more."""
+        if (events := self.parts.scorer.events) is None:
+            return
+        exhausted = events.exhausted()
+        for partition in result.outcomes:
+            if partition in exhausted:
+                self.parts.faults.new_codes(partition)
+            else:
+                self.parts.faults.close(FaultKind.NEW_CODES, partition)
 
     def _stop_broken_partitions(self, parts: list[PartitionCommit]) -> None:
         """Stop partitions whose records no longer decode: all of them would become dead letters."""

@@ -114,6 +114,16 @@ class FaultLog:
             f"remove it from the series of the format; otherwise raise max_series",
         )
 
+    def new_codes(self, partition: Partition) -> None:
+        """Open the fault of a partition with more new codes than may raise alarms."""
+        self.open(
+            FaultKind.NEW_CODES,
+            f"{partition}: so many events have codes that the model has never seen that further new codes "
+            "raise no alarm. If a code holds a number or a name, use `text` in place of `code` in the "
+            "format, so that its template is the code; otherwise train a model that includes the new codes",
+            partition,
+        )
+
     def damaged(self, partition: Partition, message: str) -> None:
         """Open the fault of a stored state that is not used; the next snapshot of the partition ends it."""
         self.open(FaultKind.DAMAGED_STATE, message, partition)

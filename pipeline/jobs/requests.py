@@ -24,6 +24,8 @@ _REASON_OF_LABEL = {
 
 def trainable(stream: Stream) -> bool:
     """Return whether the stream's detector has weights that a training could change."""
+    if stream.of_events:
+        return False
     tier = TIERS.get(stream.detector)
     return tier is not None and tier.lags > 0
 

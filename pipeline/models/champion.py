@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits
+from detectors.sequences.detector import NextEventDetector
+from detectors.sequences.stream_detector import EventStreamDetector
 from pipeline.config.schema import Stream, config_hash
 from pipeline.core.trading_calendar import zone_of_calendar
 from pipeline.models import registry
@@ -21,7 +23,7 @@ def detector_spec(stream: Stream) -> DetectorSpec:
     limits = [stream.limits.get(channel) for channel in stream.channels]
     inf = float("inf")
     return DetectorSpec(
-        tier=stream.detector,
+        tier="events" if stream.of_events else stream.detector,
         preset=stream.preset,
         channels=stream.channels,
         limits=tuple(
@@ -63,12 +65,16 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
         name,
         stream.channels,
         stream.target_alarm_rate,
-        stream.close_after,
+        NEVER_BY_ROWS if stream.of_events and stream.event_settings.sessions else stream.close_after,
         config_hash(stream),
         model_version,
         stream.decision,
         relative_changes=stream.preset != "sensor",
     )
+
+
+#: Rows after which an anomaly closes where only the end of its session closes it.
+NEVER_BY_ROWS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,29 @@ class Champion:
     promotion: Promotion
     version: str | None
     refused: str | None = None
+
+
+def _build(stream: Stream, path: str, sha256: str) -> Detector:
+    """Build the detector of a version. Raises ArtifactError."""
+    if not stream.of_events:
+        return build(detector_spec(stream), registry.weights_of(path, sha256))
+    return EventStreamDetector(detector_spec(stream), NextEventDetector.load(path, sha256))
+
+
+def _build_packaged(stream: Stream) -> tuple[Detector, str | None]:
+    """Build the detector of a stream without a version.
+
+    Also return the reason why ``events.model`` is not used.
+    """
+    if not stream.of_events:
+        return build(detector_spec(stream)), None
+    model, path = None, stream.event_settings.model
+    if path is not None:
+        try:
+            model = NextEventDetector.load(str(path))
+        except ArtifactError as error:
+            return EventStreamDetector(detector_spec(stream), None), f"events.model is refused: {error}"
+    return EventStreamDetector(detector_spec(stream), model), None
 
 
 def champion_of(database: Database, name: str, stream: Stream) -> Champion:
@@ -104,12 +133,13 @@ def champion_of(database: Database, name: str, stream: Stream) -> Champion:
     refused = None
     for row in rows:
         try:
-            detector = build(detector_spec(stream), registry.weights_of(row.path, row.sha256))
+            detector = _build(stream, row.path, row.sha256)
         except ArtifactError as error:
             refused = refused or f"version {row.version} is refused: {error}"
         else:
             return Champion(
                 detector, provenance(name, stream, detector, row.version), promotion, row.version, refused
             )
-    detector = build(detector_spec(stream))
+    detector, more = _build_packaged(stream)
+    refused = refused or more
     return Champion(detector, provenance(name, stream, detector), promotion, None, refused)

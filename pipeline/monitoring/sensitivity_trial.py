@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.schema import ALARM_RATES, Stream
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.durations import SECOND_NS, duration_text, to_nanoseconds
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, Partition, Severity
-from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.models.champion import champion_of
 from pipeline.monitoring.history_replay import RecordedRows, initial_state, replay
@@ -120,7 +120,7 @@ def event_values(anomaly: Anomaly, units: dict[str, str]) -> dict[str, Any]:
         "direction": anomaly.direction,
         "severity": anomaly.severity.value,
         "rows": anomaly.points,
-        "statement": usual_range_text(anomaly, units.get(channel), ended=True)
+        "statement": anomaly_statement(anomaly, units.get(channel), ended=True)
         or CAUSE_TEXTS.get(anomaly.cause, anomaly.cause),
     }
 

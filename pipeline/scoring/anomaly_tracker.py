@@ -7,13 +7,14 @@ acquired: the committed state counts, not the replayed one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import CAUSES, FORECASTERS
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
@@ -41,9 +42,19 @@ class AnomalyTracker:
     (``EXTEND_THRESHOLD_RATIO``) extends it.
     """
 
-    def __init__(self, name_of: Callable[[int], tuple[Partition, str, dict[str, str]]]) -> None:
-        """``name_of(slot)`` returns partition, series name and labels."""
+    def __init__(
+        self,
+        name_of: Callable[[int], tuple[Partition, str, dict[str, str]]],
+        finding_of: Callable[[Scored, int], EventFinding | None] = lambda scored, row: None,
+    ) -> None:
+        """Start without an anomaly.
+
+        Args:
+            name_of: Returns partition, series name and labels of a slot.
+            finding_of: Returns a row in words, None in a stream of numbers.
+        """
         self._name_of = name_of
+        self._finding_of = finding_of
         self._open: dict[int, Anomaly] = {}
 
     def __len__(self) -> int:
@@ -84,9 +95,15 @@ class AnomalyTracker:
         real = scored.offset >= 0  # a filled point of a gap is no observation
         flag = scored.verdicts.flag
         close_after = _close_after(provenance)
-        for row in np.flatnonzero((flag | _near_threshold(scored, provenance)) & real):
+        ends = self._closing_ends(scored)
+        for row in np.flatnonzero((flag | ends | _near_threshold(scored, provenance)) & real):
             slot, seq = int(slots[row]), int(scored.seq[row])
             current = self._open.get(slot)
+            if ends[row] and not flag[row]:
+                if current is not None:
+                    changed.pop(slot, None)
+                    closed.append(self._close(slot))
+                continue
             if not flag[row] and (current is None or seq - current.last_flag_seq > close_after):
                 continue
             if current is not None and seq - current.last_flag_seq > close_after:
@@ -97,12 +114,23 @@ class AnomalyTracker:
                 current = self._open[slot] = self._begin(scored, row, provenance)
             self._extend(current, scored, row, provenance)
             changed[slot] = current
+            if ends[row]:
+                changed.pop(slot)
+                closed.append(self._close(slot))
         for slot in [s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= close_after]:
             changed.pop(slot, None)
             closed.append(self._close(slot))
         for anomaly in changed.values():
             anomaly.revision += 1
         return closed + list(changed.values())
+
+    def _closing_ends(self, scored: Scored) -> NDArray[np.bool_]:
+        """Return the ends of sessions (M,) that may close an anomaly."""
+        slots, flag = scored.points.slot, scored.verdicts.flag
+        if scored.ends is None:
+            return np.zeros(len(flag), np.bool_)
+        concerned = np.concatenate([np.array(list(self._open), np.int32), slots[flag]])
+        return np.asarray(scored.ends & np.isin(slots, concerned))
 
     def _close(self, slot: int, reason: EndReason = EndReason.RECOVERED) -> Anomaly:
         anomaly = self._open.pop(slot)
@@ -145,8 +173,7 @@ class AnomalyTracker:
             first_flag_seq=int(scored.seq[row]),
         )
 
-    @staticmethod
-    def _extend(anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
+    def _extend(self, anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
         verdicts, points = scored.verdicts, scored.points
         anomaly.end_ns = int(points.time[row])
         anomaly.last_offset = max(anomaly.last_offset, int(scored.offset[row]))
@@ -160,7 +187,8 @@ class AnomalyTracker:
             return
         anomaly.peak_ns, anomaly.peak_offset = anomaly.end_ns, int(scored.offset[row])
         anomaly.score, anomaly.surprise = float(verdicts.score[row]), surprise
-        anomaly.observed = points.values[row].tolist()
+        anomaly.event = self._finding_of(scored, int(row))
+        anomaly.observed = points.values[row].tolist() if anomaly.event is None else [math.nan]
         anomaly.expected, anomaly.lower, anomaly.upper = (
             a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper)
         )

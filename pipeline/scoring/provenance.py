@@ -15,12 +15,14 @@ class Scored:
     """Points of one batch with their verdicts, M rows; rows of one slot are in event-time order.
 
     offset (M,) int64, −1 for a filled point; seq (M,) int64 counts the points of its series.
+    ends (M,) bool, the end of a session, which closes its anomaly; None for a stream of numbers.
     """
 
     points: Points
     verdicts: Verdicts
     offset: NDArray[np.int64]
     seq: NDArray[np.int64]
+    ends: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,22 @@ from detectors.base import Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
-from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, LateRecord, Partition
+from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, EventFinding, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
+from pipeline.scoring.event_stage import EventStage
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
-from pipeline.windows.event_time import DUPLICATE, LATE, SCORED, EventTimeProcessor, PartitionBuffer
+from pipeline.windows.event_sessions import FOREVER
+from pipeline.windows.event_time import (
+    DUPLICATE,
+    LATE,
+    SCORED,
+    EventTimeProcessor,
+    PartitionBuffer,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +120,9 @@ class StreamScorer:
         self.stream = stream
         self.detector = detector
         self.event_time = EventTimeProcessor(stream)
-        self.tracker = AnomalyTracker(self._identify)
+        #: The part that only a stream of events has.
+        self.events = EventStage(stream, self.event_time) if stream.of_events else None
+        self.tracker = AnomalyTracker(self._identify, self._finding)
         self.series = SeriesTable(
             {
                 "windows": StateLayer(self.event_time.version, self.event_time.initial),
@@ -141,6 +151,8 @@ class StreamScorer:
             if partition in ready:
                 raise ValueError(f"{partition}: two batches in one call; the source must merge them")
             columns, dead = self._decoder.decode(records)
+            if self.events is not None:
+                columns = self.events.number(partition, columns)
             if self._keep is not None:
                 columns = columns.take(self._keep(columns))
             admitted = self.limit.admit(partition, columns)
@@ -179,10 +191,15 @@ class StreamScorer:
             outcomes[partition] = PartitionOutcome(
                 next_offset, next_offset, Counts(buffered=buffer.records), buffer.watermark_ns
             )
-        return self._score(ready, outcomes, replay)
+        return self._score(ready, outcomes, replay, ended=True)
 
     def _score(
-        self, ready: dict[Partition, Columns], outcomes: dict[Partition, PartitionOutcome], replay: bool
+        self,
+        ready: dict[Partition, Columns],
+        outcomes: dict[Partition, PartitionOutcome],
+        replay: bool,
+        *,
+        ended: bool = False,
     ) -> BatchResult:
         result = BatchResult(outcomes, self.provenance.model_version)
         admitted, offsets = [], []
@@ -192,12 +209,11 @@ class StreamScorer:
                 self.series.state["windows"], self._slots(partition, columns, replay), columns
             )
             self._count(outcomes[partition], columns, one.outcome)
+            if self.events is not None:
+                watermark = FOREVER if ended else outcomes[partition].watermark_ns
+                one = self.events.end_sessions(self.series, partition, watermark, columns, one)
             admitted.append(one)
-            offsets.append(
-                np.where(one.row >= 0, columns.offsets[one.row], -1)
-                if len(columns)
-                else np.empty(0, np.int64)
-            )
+            offsets.append(one.offsets(columns))
             result.rows[partition] = slice(start, start := start + len(one.points))
         result.anomalies, self._continued = self._continued, []
         if not start:
@@ -206,8 +222,14 @@ class StreamScorer:
         started = thread_time()
         verdicts = self._step(points, np.concatenate([one.restart for one in admitted]))
         result.seconds = thread_time() - started
+        if self.events is not None:
+            self.events.limit_new_codes(points, verdicts, result.rows, self.provenance.alarm_rate)
         result.scored = Scored(
-            points, verdicts, np.concatenate(offsets), np.concatenate([one.seq for one in admitted])
+            points,
+            verdicts,
+            np.concatenate(offsets),
+            np.concatenate([one.seq for one in admitted]),
+            None if self.events is None else np.concatenate([one.ends for one in admitted]),
         )
         if not replay:
             result.anomalies += self.tracker.advance(
@@ -403,7 +425,7 @@ class StreamScorer:
         Args:
             partition: The partition that the state belongs to.
             meta: The result of ``meta`` when the pages were written.
-            pages: The buffered records first, then the series.
+            pages: The buffered records first, then the codes of a stream of events, then the series.
             with_buffer: Also load the buffered records. False where the records that released them cannot be
                 read again: some of the buffered ones were scored since.
         """
@@ -422,6 +444,8 @@ class StreamScorer:
                 self._buffers[partition] = self.event_time.load(partition, buffer_page)
             except Exception as error:  # the errors of safetensors are of any type
                 raise DamagedState(f"the buffered records cannot be read: {error}") from error
+        if self.events is not None:
+            self.events.load(partition, next(pages, b""))
         changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
         if changed:
             log.warning(
@@ -453,6 +477,8 @@ class StreamScorer:
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
         """Yield the state of a partition without the series in the slots ``without``, for ``restore``."""
         yield self.event_time.dump(self._buffer_of(partition))
+        if self.events is not None:
+            yield self.events.dump(partition)
         slots = self.series.slots(partition)
         yield from self.series.pages(slots[~np.isin(slots, without)])
 
@@ -465,13 +491,22 @@ class StreamScorer:
         self.tracker.forget(self.series.slots(partition).tolist())
         self.series.drop(partition)
         self._buffers.pop(partition, None)
+        if self.events is not None:
+            self.events.drop(partition)
         self._gauges.pop(partition, None)
 
     def idle(self, partition: Partition) -> NDArray[np.int32]:
-        """Return the slots of series that are silent for ``idle_after`` and have no open anomaly."""
+        """Return the slots of series that are silent for ``idle_after`` and have no open anomaly.
+
+        A series of events whose session has ended by ``idle`` has waited long enough.
+        """
         slots = self.series.slots(partition)
-        before = (self._buffer_of(partition).watermark_ns or 0) - to_nanoseconds(self.stream.idle_after)
-        silent = slots[self.last_time(slots) < before]
+        sessions, watermark = self.event_time.sessions, self._buffer_of(partition).watermark_ns or 0
+        if sessions is not None and sessions.idle_ns:
+            silent = slots[~self.series.state["windows"]["open"][slots]]
+        else:
+            before = watermark - to_nanoseconds(self.stream.idle_after)
+            silent = slots[self.last_time(slots) < before]
         return silent[[slot not in self.tracker for slot in silent.tolist()]]
 
     def last_time(self, slots: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -497,6 +532,12 @@ class StreamScorer:
     def _buffer_of(self, partition: Partition) -> PartitionBuffer:
         buffer = self._buffers.get(partition)
         return self.event_time.empty(partition) if buffer is None else buffer
+
+    def _finding(self, scored: Scored, row: int) -> EventFinding | None:
+        if self.events is None:
+            return None
+        partition = self.series.partition(int(scored.points.slot[row]))
+        return self.events.finding(partition, scored, row, self.detector)
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
         return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))

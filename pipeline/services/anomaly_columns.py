@@ -9,8 +9,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.types import Anomaly, AnomalyState
-from pipeline.core.usual_range_text import usual_range_text
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 #: Columns with one value per anomaly on each of its rows.
@@ -63,7 +63,7 @@ class AnomalyColumns:
 
 def _write(found: dict[str, Any], rows: NDArray[np.intp], anomaly: Anomaly, channels: Sequence[str]) -> None:
     ended = anomaly.state is AnomalyState.CLOSED
-    words = (anomaly.id, anomaly.severity, anomaly.direction, usual_range_text(anomaly, ended=ended))
+    words = (anomaly.id, anomaly.severity, anomaly.direction, anomaly_statement(anomaly, ended=ended))
     for name, word in zip(_WORDS, words, strict=True):
         found[name][rows] = str(word)
     for name in _NUMBERS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.types import Anomaly, AnomalyState
-from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
 
 
@@ -31,7 +31,7 @@ def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
     name = anomaly.channels[at]
     unit = (units or {}).get(name)
     ended = anomaly.state is AnomalyState.CLOSED
-    if text := usual_range_text(anomaly, unit, ended=ended):
+    if text := anomaly_statement(anomaly, unit, ended=ended):
         return text
     observed, lower, upper = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     behind = f" {unit}" if unit else ""

@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from detectors.base import Points
 from pipeline.config.schema import Config, Stream
+from pipeline.core.anomaly_text import anomaly_statement, events_before
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState
-from pipeline.core.usual_range_text import deviation_text, usual_range_text
+from pipeline.core.usual_range_text import deviation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
@@ -225,7 +226,9 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None) -
     channel = int(np.argmax(anomaly.contribution))
     head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: "
     unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
-    if statement := usual_range_text(anomaly, unit, ended=closed):
+    if anomaly.event is not None:
+        return f"{head}{anomaly_statement(anomaly)}. {_event_details(anomaly)}"
+    if statement := anomaly_statement(anomaly, unit, ended=closed):
         until = f" to {_time(anomaly.end_ns)}" if closed else ""
         since = f"{'From' if closed else 'Since'} {_time(anomaly.start_ns)}{until}"
         return (
@@ -245,6 +248,14 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None) -
     cause = f" Cause: {CAUSE_TEXTS[anomaly.cause]}." if anomaly.cause in CAUSE_TEXTS else ""
     share = f" ({anomaly.contribution[channel]:.0%} of the surprise)" if len(anomaly.channels) > 1 else ""
     return f"{head}{name}{share} was {_number(observed)}, {band}. Rarity: {rarity}.{cause} Forecaster: {anomaly.forecaster}."
+
+
+def _event_details(anomaly: Anomaly) -> str:
+    rarity = f"one in {_count(10.0 ** min(anomaly.surprise, 300))}"
+    return (
+        f"Rarity: {rarity}. Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}. "
+        f"Events before: {events_before(anomaly)}."
+    )
 
 
 def _number(value: float) -> str:

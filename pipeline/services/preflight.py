@@ -6,12 +6,13 @@ They cover the database, the sources, and the decoding of a sample of records.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from pipeline.config import schema as models
+from pipeline.config.inputs import EVENT_CHANNEL
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
@@ -48,7 +49,7 @@ class Sample:
 
     series: str
     time_ns: int
-    values: dict[str, float]
+    values: Mapping[str, float | str]
 
 
 @dataclass(slots=True)
@@ -180,7 +181,11 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
     for letter in dead:
         probe.refused[letter.reason] = (probe.refused.get(letter.reason, (0, ""))[0] + 1, letter.detail)
     for row in range(min(len(columns), MAX_SHOWN_POINTS - len(probe.samples))):
-        values = dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
+        values: dict[str, float | str] = (
+            {EVENT_CHANNEL: columns.events[row]}
+            if columns.events is not None
+            else dict(zip(stream.format.chosen.value_fields, map(float, columns.values[row]), strict=True))
+        )
         probe.samples.append(
             Sample(series_name(stream, columns.keys[row])[0], int(columns.time[row]), values)
         )

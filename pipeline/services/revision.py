@@ -85,9 +85,10 @@ class Difference:
 def revisable(stream: Stream) -> bool:
     """Return whether late points of a stream can revise verdicts.
 
-    Aggregates and counters are scored as something else than what late points hold.
+    Aggregates and counters are scored as something else than what late points hold. Events are not revised:
+    their sessions have ended.
     """
-    return bool(stream.revise) and stream.aggregate is None and not stream.counters
+    return bool(stream.revise) and stream.aggregate is None and not stream.counters and not stream.of_events
 
 
 def rescore(

@@ -22,7 +22,8 @@ The rules, in the order in which they are applied:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from pipeline.core.types import Partition
 from pipeline.decode import REPEATED_HOUR, Columns
 from pipeline.windows.aggregation import AggregationBuffer
 from pipeline.windows.aggregation_plan import AggregationPlan
+from pipeline.windows.event_sessions import EventRows, EventSessions, values_of
 from pipeline.windows.event_time_kernels import (
     DUPLICATE,
     LATE,
@@ -66,6 +68,9 @@ MAX_FILLED_POINTS = 100
 PartitionBuffer = ReorderBuffer | AggregationBuffer
 
 
+EVENTS_VERSION = "events-1"
+
+
 @dataclass(slots=True)
 class Admitted:
     """Outcome of N ready points.
@@ -75,6 +80,7 @@ class Admitted:
     row      (M,) int64  index of the point among the N, −1 for a filled one
     seq      (M,) int64  number of the point in its series, from 1; a filled one has that of the real point before it
     restart  (M,) bool   the series is reset before this point
+    offset, ends (M,)    of events only: offset of each row, and whether it is the end of a session
     """
 
     outcome: NDArray[np.uint8]
@@ -82,6 +88,28 @@ class Admitted:
     row: NDArray[np.int64]
     seq: NDArray[np.int64]
     restart: NDArray[np.bool_]
+    offset: NDArray[np.int64] | None = None
+    ends: NDArray[np.bool_] | None = None
+
+    def followed_by(self, other: Admitted) -> Admitted:
+        """Return these rows followed by those of ``other``."""
+
+        def both(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(self, name), getattr(other, name)])
+
+        points = Points(
+            *(np.concatenate([getattr(one.points, f.name) for one in (self, other)]) for f in fields(Points))
+        )
+        rest = (both(name) for name in ("row", "seq", "restart", "offset", "ends"))
+        return Admitted(self.outcome, points, *rest)
+
+    def offsets(self, ready: Columns) -> NDArray[np.int64]:
+        """Return the offset of each point (M,), −1 for a filled one."""
+        if self.offset is not None:
+            return self.offset
+        if not len(ready):
+            return np.empty(0, np.int64)
+        return np.where(self.row >= 0, ready.offsets[self.row], -1)
 
 
 class EventTimeProcessor:
@@ -103,6 +131,9 @@ class EventTimeProcessor:
         self._restart_after = stream.gap.restart_after
         calendar = Calendar.of(stream.calendar) if stream.calendar else Calendar.always()
         self._plan = AggregationPlan.of(stream) if stream.aggregate else None
+        self.sessions = EventSessions(stream) if stream.of_events else None
+        if self.sessions is not None:
+            self.version = EVENTS_VERSION
         self._market = (calendar.sessions, calendar.opens, calendar.closes, calendar.opened)
 
     # ------------------------------------------------------------------------------------------------ by partition
@@ -117,7 +148,10 @@ class EventTimeProcessor:
 
     def push(self, waiting: PartitionBuffer, columns: Columns) -> tuple[PartitionBuffer, Columns]:
         """Buffer decoded points, and return the ready ones in the order of admission."""
-        return waiting.push(columns)
+        pushed, ready = waiting.push(columns)
+        if self.sessions is not None and isinstance(waiting, ReorderBuffer) and len(columns):
+            ready.watermark = waiting.watermarks(columns, ready)
+        return pushed, ready
 
     def flush(self, waiting: PartitionBuffer) -> tuple[PartitionBuffer, Columns]:
         """Return all buffered points: the input has ended."""
@@ -152,6 +186,8 @@ class EventTimeProcessor:
         if len(self._counters):
             state["total"] = np.zeros((n, len(self._counters)))
             state["total_time"] = np.full((n, len(self._counters)), NEVER, np.int64)
+        if self.sessions is not None:
+            state |= self.sessions.initial(n)
         if self._fills:
             state["value"] = np.full((n, len(self._stream.channels)), np.nan)
         return state
@@ -162,6 +198,11 @@ class EventTimeProcessor:
         ``slots`` is (N,). ``state`` is changed in place.
         """
         self._tell_apart(state, slots, ready)
+        if self.sessions is not None:
+            return events_admitted(self.sessions.admit(state, slots, ready), ready)
+        return self._admit_numbers(state, slots, ready)
+
+    def _admit_numbers(self, state: State, slots: NDArray[np.int32], ready: Columns) -> Admitted:
         n = len(ready)
         outcome = np.empty(n, np.uint8)
         before, every, number = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -207,6 +248,29 @@ class EventTimeProcessor:
         admitted = Admitted(outcome, points, row, number, restart)
         return self._filled(state["value"], admitted, before) if self._fills else admitted
 
+    def end_sessions(
+        self, state: State, slots: NDArray[np.int32], watermark_ns: int, admitted: Admitted
+    ) -> Admitted:
+        """End the sessions that the watermark has passed.
+
+        Their ends follow the rows of the batch.
+
+        Args:
+            state: Arrays by slot, changed in place.
+            slots: Series of the partition.
+            watermark_ns: Watermark of the partition.
+            admitted: The batch of events.
+        """
+        assert self.sessions is not None
+        slot, time = self.sessions.end_idle(state, slots, watermark_ns)
+        if not len(slot):
+            return admitted
+        offset, seq = state["last_offset"][slot], state["seq"][slot]
+        ends = events_admitted(
+            EventRows(admitted.outcome, np.full(len(slot), -1), slot, time, offset, seq), None
+        )
+        return admitted.followed_by(ends)
+
     def _tell_apart(self, state: State, slots: NDArray[np.int32], ready: Columns) -> None:
         """Move the times of the second reading of a repeated hour."""
         if (shift := ready.extra.get(REPEATED_HOUR)) is not None:
@@ -248,3 +312,11 @@ class EventTimeProcessor:
             seq=admitted.seq[source] - ~real,
             restart=real & admitted.restart[source],
         )
+
+
+def events_admitted(rows: EventRows, ready: Columns | None) -> Admitted:
+    """Return rows of events as an outcome; ``ready`` None: all rows are ends."""
+    nothing = np.zeros(len(rows.row), np.int32)
+    points = Points(rows.slot, rows.time, values_of(rows, ready), nothing, nothing.astype(np.int64))
+    ends = rows.row < 0
+    return Admitted(rows.outcome, points, rows.row, rows.seq, nothing.astype(np.bool_), rows.offset, ends)

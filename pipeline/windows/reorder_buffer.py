@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key
 
+#: Clock before the first point.
+NO_CLOCK = np.iinfo(np.int64).min
+
 
 @dataclass(frozen=True, slots=True)
 class ReorderBuffer:
@@ -65,6 +68,16 @@ class ReorderBuffer:
         ready = _in_order(points, np.flatnonzero(due), release)
         ready.filtered = columns.filtered
         return buffered, ready
+
+    def watermarks(self, columns: Columns, ready: Columns) -> NDArray[np.int64]:
+        """Return the watermark before the record that released each point (N,).
+
+        ``ready`` is what ``push(columns)`` returns.
+        """
+        before = NO_CLOCK if self.clock_ns is None else self.clock_ns
+        clock = np.maximum.accumulate(np.concatenate([[before], columns.clock[:-1]]))
+        clock = np.where(clock == NO_CLOCK, NO_CLOCK, clock - self.lateness_ns)
+        return clock if ready.release is None else clock[ready.release]
 
     def flush(self) -> tuple[ReorderBuffer, Columns | None]:
         """Return all buffered points: the input has ended."""

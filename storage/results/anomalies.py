@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
 from storage.sql.statements import StreamChoice, of_streams, page_of
@@ -165,6 +165,7 @@ def _select() -> Select[Any]:
 def _values(anomaly: Anomaly) -> dict[str, Any]:
     values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
+    values["event"] = None if anomaly.event is None else asdict(anomaly.event)
     words = ("state", "severity", "end_reason")
     return values | {name: str(values[name]) for name in words}
 
@@ -177,4 +178,5 @@ def _anomaly(row: Row[Any]) -> Anomaly:
     # Rows of forewatch 0.1.0 hold former words.
     values["forecaster"] = current_forecaster(values.pop("guard"))
     values["cause"] = current_cause(values.pop("evidence"))
+    values["event"] = None if values["event"] is None else EventFinding(**values["event"])
     return Anomaly(**values)

@@ -161,6 +161,7 @@ class AnomalyRow(Base):
     told_seq: Mapped[int] = mapped_column(server_default="-1")
     relative: Mapped[bool] = mapped_column(server_default=false())
     end_reason: Mapped[str] = mapped_column(server_default="")
+    event: Mapped[dict[str, Any] | None]  # Anomaly.event
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

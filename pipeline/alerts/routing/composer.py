@@ -34,9 +34,10 @@ from pipeline.alerts.outbox import decode_anomaly, decode_fault
 from pipeline.alerts.routing.matchers import escape_glob, label_matcher, leading_channel
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import END_REASON_TEXTS
-from pipeline.core.usual_range_text import deviation_text, usual_range_text
+from pipeline.core.usual_range_text import deviation_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import AlertKind, AlertState, MemberState
@@ -198,7 +199,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         for name, values in zip(anomaly.channels, numbers, strict=True)
     ]
     unit, ended = units.get(anomaly.channels[leading_channel(anomaly)]), member.state != MemberState.OPEN
-    statement = usual_range_text(anomaly, unit, ended=ended)
+    statement = anomaly_statement(anomaly, unit, ended=ended)
     return AnomalyView(
         id=str(anomaly.id),
         series=text.clean(anomaly.series),

@@ -20,8 +20,8 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.types import END_REASON_TEXTS, Anomaly, AnomalyState, Severity
-from pipeline.core.usual_range_text import usual_range_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
     deviation: dict[str, Any] = {}
     if anomaly.ratio:
         ended = anomaly.state is AnomalyState.CLOSED
-        deviation = {"ratio": anomaly.ratio, "statement": usual_range_text(anomaly, ended=ended)}
+        deviation = {"ratio": anomaly.ratio, "statement": anomaly_statement(anomaly, ended=ended)}
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
@@ -198,7 +198,7 @@ def _duration(anomaly: Anomaly) -> str:
 
 def _largest_deviation(anomaly: Anomaly) -> str:
     """Describe the leading channel: its quantity and usual range, or observed, expected and band."""
-    if text := usual_range_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED):
+    if text := anomaly_statement(anomaly, ended=anomaly.state is AnomalyState.CLOSED):
         return text
     most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
     band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"

@@ -146,8 +146,12 @@ def _show_stream(one: StreamProbe) -> None:
         columns = ("series", "time", *one.samples[0].values)
         show_table(
             columns,
-            ((s.series, show_time(s.time_ns), *map(format_number, s.values.values())) for s in one.samples),
+            ((s.series, show_time(s.time_ns), *map(_shown, s.values.values())) for s in one.samples),
             "",
         )
     for reason, (count, example) in one.refused.items():
         print(f"  {count} dead letters: {reason}, for example {example}")
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else format_number(value)

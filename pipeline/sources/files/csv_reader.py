@@ -219,7 +219,7 @@ def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None) -> Layo
     if form is None:
         return Layout(names, delimiter, frozenset(), frozenset())
     numbers, labels = frozenset(form.value_fields.values()), frozenset(form.label_fields.values())
-    texts = frozenset() if form.plain_numbers else numbers
+    texts = frozenset() if form.plain_numbers and form.event_field is None else numbers
     if form.time_format is not None or len(form.time_fields) > 1:
         texts |= frozenset(form.time_fields)
     comment = form.comment.encode() if form.comment else b""
