@@ -362,9 +362,10 @@ NEW_FORMAT_KEYS = {
 def config_hash(stream: Stream) -> str:
     """Return 12 hex digits that change with anything that decides a stream's verdicts.
 
-    Spelling, order of keys, ``alerts``, ``power``, ``retraining`` and ``team`` do not count.
+    Spelling, order of keys, ``alerts``, ``power``, ``retraining``, ``revise`` and ``team`` do not count.
     """
-    values = stream.model_dump(mode="json", by_alias=True, exclude={"alerts", "power", "retraining", "team"})
+    left_out = {"alerts", "power", "retraining", "revise", "team"}
+    values = stream.model_dump(mode="json", by_alias=True, exclude=left_out)
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
     # A key that was added after 0.1.0 counts only if its value is not the default.
