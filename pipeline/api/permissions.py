@@ -11,7 +11,7 @@ from pipeline.access.principal import Principal, local_principal
 from pipeline.access.scopes import Scope
 from pipeline.api.guard import principal_of
 
-#: (method, path template) → scope. Other GET operations need ``read``.
+#: (method, path template) → scope. Other GET operations need ``viewer``.
 SCOPES = {
     ("GET", "/audit"): Scope.ADMIN,
     ("POST", "/alerts/{alert_id}/acknowledge"): Scope.OPERATOR,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,9 @@ from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
 from pipeline.daemon.background_service import BackgroundService
+from pipeline.daemon.config_audit import record_config_change
 from pipeline.daemon.failed_streams import FailedStreams
+from pipeline.daemon.garbage_collection import reduce_garbage_collection
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.daemon.revision_service import RevisionService
@@ -98,8 +99,13 @@ class Daemon:
             service.start()
         health.ready("daemon")
 
+    def add_service(self, service: BackgroundService) -> None:
+        """Start a service, and stop it before the others."""
+        self._services.append(service)
+        service.start()
+
     def stop(self) -> None:
-        """Request the end: the current turn is committed, a snapshot is stored, the group is left."""
+        """Request the end: the current turn is committed, the group is left."""
         self._stopping.set()
 
     def reloaded(self, result: str) -> None:
@@ -140,6 +146,7 @@ class Daemon:
         self._begin(built)
         for service in self._services:
             service.use_config(config)
+        record_config_change(self._database, old, config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
@@ -314,10 +321,17 @@ def _of_engine(config: Config, name: str) -> Stream | None:
 
 
 @contextmanager
-def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
-    """Yield a daemon with its HTTP server, watchdog and database; ``run`` ends when ``stopping`` is set.
+def daemon(
+    config: Config, stopping: threading.Event, more_services: Sequence[BackgroundService] = ()
+) -> Iterator[Daemon]:
+    """Yield a daemon with its HTTP server, watchdog and database.
 
-    Waits while the database does not answer.
+    ``run`` ends when ``stopping`` is set. Waits while the database does not answer.
+
+    Args:
+        config: The configuration.
+        stopping: Ends the daemon.
+        more_services: Services beside alerts and retraining.
 
     Raises:
         StoppedWhileStarting: ``stopping`` was set before the database answered.
@@ -347,22 +361,22 @@ def daemon(config: Config, stopping: threading.Event) -> Iterator[Daemon]:
         )
         running = Daemon(config, database, metrics, health, watchdog, stopping)
         stack.callback(running.close)
+        for service in more_services:
+            running.add_service(service)
         yield running
 
 
-def reduce_garbage_collection() -> None:
-    """Reduce the work of the garbage collector.
-
-    Objects that exist now are excluded, because traversing them took a third of the time of decoding small
-    records. Collections are rare, because a batch makes 20,000 short-lived objects (the messages of a client).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def run_daemon(path: Path, watch: bool = False) -> int:
+def run_daemon(
+    path: Path,
+    watch: bool = False,
+    more_services: Callable[[Config], Sequence[BackgroundService]] = lambda config: (),
+) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
+
+    Args:
+        path: The config file.
+        watch: Reload the file when it changes.
+        more_services: Makes services beside alerts and retraining.
 
     Raises:
         ForewatchError: A part of the daemon cannot start.
@@ -370,7 +384,7 @@ def run_daemon(path: Path, watch: bool = False) -> int:
     stopping = stop_on_signals()
     with suppress(StoppedWhileStarting), StartGuard(stopping) as guard:
         config = load_config(path)
-        with daemon(config, stopping) as running:
+        with daemon(config, stopping, more_services(config)) as running:
             guard.started()
             report_ready(f"{len(config.streams)} streams")
             reloader = Reloader(path, config, running.use_config, watch=watch, outcome=running.reloaded)

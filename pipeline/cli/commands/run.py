@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ from pipeline.cli.options import (
     ToOption,
     require_stream,
 )
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
+    from pipeline.daemon.background_service import BackgroundService
 
 
 def run(
@@ -36,7 +40,14 @@ def run(
     with log_exit("run"):
         from pipeline.daemon.daemon import run_daemon
 
-        run_daemon(config, watch)
+        run_daemon(config, watch, _services)
+
+
+def _services(config: Config) -> list[BackgroundService]:
+    """Return the server of the dashboard; a reload of the config can start it."""
+    from pipeline.api.daemon_service import DashboardService
+
+    return [DashboardService(config)]
 
 
 def backfill(

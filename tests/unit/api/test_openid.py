@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import oidc_provider_mock
 
-GROUPS = {"sre": {"scope": "admin"}, "plant": {"scope": "review", "teams": ["east"]}}
+GROUPS = {"sre": {"scope": "admin"}, "plant": {"scope": "operator", "teams": ["east"]}}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_person_of_a_group_gets_its_rights(site):
         back = browser.get(approve(answer, "ada"))
         assert (back.status_code, back.headers["location"]) == (303, "/series?stream=plant"), back.text
         me = browser.get("/api/v1/session").json()
-        assert (me["name"], me["scope"], me["teams"]) == ("Ada", "review", ["east"])
+        assert (me["name"], me["scope"], me["teams"]) == ("Ada", "operator", ["east"])
         assert [one["name"] for one in browser.get("/api/v1/streams").json()["items"]] == ["plant"]
         assert site.audited("session.login")[0].actor == "Ada"
     with site.client() as nobody:
@@ -203,10 +203,10 @@ def test_a_provider_with_another_name_is_refused(signer):
 
 
 def test_of_several_groups_the_highest_scope_counts_with_its_streams_only():
-    groups = {"all": {"scope": "read"}, "plant": {"scope": "operate", "streams": ["plant"]}}
+    groups = {"all": {"scope": "viewer"}, "plant": {"scope": "operator", "streams": ["plant"]}}
     config = OpenIdConfig(issuer="https://x", client_id="f", groups=groups)
     rights = rights_of(config, {"sub": "ada", "groups": ["all", "plant"]})
-    assert (rights.scope, list(rights.streams)) == (Scope.OPERATE, ["plant"])
+    assert (rights.scope, list(rights.streams)) == (Scope.OPERATOR, ["plant"])
     with pytest.raises(LoginRefused):
         rights_of(config, {"sub": "ada"})
 
