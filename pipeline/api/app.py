@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Mount
 
 from pipeline.api.context import ApiContext
-from pipeline.api.events import ChangeMonitor
+from pipeline.api.events import EventMonitor
 from pipeline.api.permissions import describe_permissions, require_scope
 from pipeline.api.problems import Problem, add_problem_handlers, describe_problems
 from pipeline.api.request_limits import RequestLimits
@@ -66,7 +66,7 @@ def create_app(config: Config, database: Database, *, guarded: bool = False) -> 
     app = build_app()
     app.state.guarded = guarded
     app.state.context = ApiContext(config, database)
-    app.state.monitor = ChangeMonitor(database)
+    app.state.monitor = EventMonitor(config, database)
     return app
 
 

@@ -13,13 +13,14 @@ from starlette.routing import Mount
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.access.gate import Gate
-from pipeline.api.app import api_route
+from pipeline.api.app import PREFIX, api_route
 from pipeline.api.guard import AccessGuard
 from pipeline.api.login import LoginPages
 from pipeline.config.schema import Config
 from pipeline.config.serve import ServeConfig
 from pipeline.dashboard.assets import page_routes
 from pipeline.database import database_of
+from pipeline.observability.http_connections import MAX_PAGE_CONNECTIONS, limited_protocol
 from pipeline.observability.http_server import HttpServer
 
 log = structlog.get_logger(__name__)
@@ -48,11 +49,14 @@ def dashboard_server(
     with ExitStack() as stack:
         database = stack.enter_context(closing(database_of(config)))
         app = Starlette()
-        server = HttpServer(host, serve.port if port is None else port, [Mount("/", app)])
+        protocol = limited_protocol(MAX_PAGE_CONNECTIONS, f"{PREFIX}/events")
+        server = HttpServer(host, serve.port if port is None else port, [Mount("/", app)], protocol)
         stack.callback(server.stop)
         gate = Gate(config, database, server.on_loopback)
         gate.require_usable()
-        app.router.routes += [*LoginPages(gate).routes(), *page_routes(), api_route(config, database)]
+        api = api_route(config, database)
+        stack.callback(api.app.state.monitor.stop)  # type: ignore[attr-defined]
+        app.router.routes += [*LoginPages(gate).routes(), *page_routes(), api]
         app.user_middleware += _middleware(gate)
         if not gate.on_loopback and not (serve.url or "").startswith("https://"):
             log.warning(

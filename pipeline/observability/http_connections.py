@@ -15,6 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 log = structlog.get_logger(__name__)
 
 MAX_CONNECTIONS = 32
+#: Connections of a server whose pages each keep one open.
+MAX_PAGE_CONNECTIONS = 300
 #: Connections that are accepted in one turn of the loop, and that wait in the kernel.
 ACCEPT_BACKLOG = 16
 #: Time for a complete request header, from the connection or from the last response.
@@ -29,6 +31,9 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class LimitedProtocol(H11Protocol):
     """A connection that ends when its client is too slow, or to make room for a newer one."""
 
+    #: Set by the server, see ``limited_protocol``.
+    max_connections = MAX_CONNECTIONS
+    endless_path = ""
     _waits_since = 0.0
     _timer: asyncio.TimerHandle | None = None
 
@@ -36,7 +41,7 @@ class LimitedProtocol(H11Protocol):
         super().connection_made(transport)
         self._restart_timer(HEADER_TIMEOUT_SECONDS)
         open_ones = [one for one in self.connections if not _is_closing(one)]
-        if len(open_ones) > MAX_CONNECTIONS:
+        if len(open_ones) > self.max_connections:
             idle = [
                 one for one in open_ones if isinstance(one, LimitedProtocol) and one is not self and one.idle
             ]
@@ -65,10 +70,25 @@ class LimitedProtocol(H11Protocol):
 
     def _time_out(self) -> None:
         waited = self.loop.time() - self._waits_since
-        if self.idle or waited >= REQUEST_TIMEOUT_SECONDS:
+        if self.idle:
+            self.transport.abort()
+        elif self.endless_path and self.cycle.scope["path"] == self.endless_path:
+            self._restart_timer(REQUEST_TIMEOUT_SECONDS)  # its response has a limit of its own
+        elif waited >= REQUEST_TIMEOUT_SECONDS:
             self.transport.abort()
         else:
             self._timer = self.loop.call_later(REQUEST_TIMEOUT_SECONDS - waited + 0.01, self._time_out)
+
+
+def limited_protocol(max_connections: int, endless_path: str) -> type[LimitedProtocol]:
+    """Return the protocol of a server with other limits.
+
+    Args:
+        max_connections: Largest number of connections.
+        endless_path: Path whose responses may take any time.
+    """
+    limits = {"max_connections": max_connections, "endless_path": endless_path}
+    return type("LimitedPageProtocol", (LimitedProtocol,), limits)
 
 
 def _is_closing(connection: Any) -> bool:

@@ -55,7 +55,13 @@ class HttpServer:
     connections and the time of a request are limited (``http_connections``).
     """
 
-    def __init__(self, host: str, port: int, routes: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        routes: Sequence[BaseRoute],
+        protocol: type[LimitedProtocol] = LimitedProtocol,
+    ) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -69,7 +75,7 @@ class HttpServer:
             ws="none",
             # The address of a client is that of its connection; `serve.trusted_proxies` names exceptions.
             proxy_headers=False,
-            http=LimitedProtocol,
+            http=protocol,
             loop="asyncio",
             backlog=ACCEPT_BACKLOG,
         )

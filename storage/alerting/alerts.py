@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, case, delete, func, select
+from sqlalchemy import Connection, Select, and_, case, delete, func, literal, select
 
 from storage.alerting import outbox
 from storage.alerting.states import AlertKind, AlertState, MemberState, Urgency
@@ -273,6 +273,12 @@ def page(
         (bounds.until_ns, AlertRow.created_ns < (bounds.until_ns or 0)),
     )
     return _alerts(connection, statement)
+
+
+def live(connection: Connection, limit: int) -> list[AlertRecord]:
+    """Return alerts that are not closed."""
+    closed = literal(AlertState.CLOSED.value, literal_execute=True)  # the index is partial
+    return _alerts(connection, select(*_ALERT_COLUMNS).where(AlertRow.state != closed).limit(limit))
 
 
 def with_prefix(connection: Connection, digits: str) -> list[AlertRecord]:

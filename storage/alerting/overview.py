@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.alerting.states import AlertState, DeliveryState
@@ -39,6 +39,13 @@ def alert_totals(connection: Connection, since_ns: int, streams: StreamChoice = 
         _count(connection, AlertRow.alert_id, *paged, of_seen),
         _count(connection, DeliveryRow.id, *waiting),
     )
+
+
+def delivery_marks(connection: Connection) -> tuple[int, int | None]:
+    """Return the number of pending deliveries and the time of the newest one."""
+    pending = DeliveryRow.state == literal(DeliveryState.PENDING.value, literal_execute=True)
+    newest = connection.scalar(select(func.max(DeliveryRow.created_ns)))
+    return _count(connection, DeliveryRow.id, pending), newest
 
 
 def _count(connection: Connection, column: InstrumentedAttribute[Any], *conditions: Any) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from uuid import UUID
 
-from sqlalchemy import Connection, Text, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, literal, select
 
 from pipeline.core.types import AnomalyState, Severity
 from storage.sql.statements import StreamChoice, of_streams
@@ -25,6 +26,19 @@ class Span(NamedTuple):
     start_ns: int
     end_ns: int
     open: bool
+
+
+class Brief(NamedTuple):
+    """State of an anomaly, without its numbers."""
+
+    id: UUID
+    stream: str
+    state: str
+    severity: str
+    updated_ns: int
+
+
+_BRIEF = (AnomalyRow.id, AnomalyRow.stream, AnomalyRow.state, AnomalyRow.severity, AnomalyRow.updated_ns)
 
 
 def spans(connection: Connection, stream: str, since_ns: int, limit: int) -> list[Span]:
@@ -60,10 +74,24 @@ def newest_end_ns(connection: Connection, stream: str) -> int | None:
     return connection.scalar(select(func.max(AnomalyRow.end_ns)).where(AnomalyRow.stream == stream))
 
 
+def open_briefs(connection: Connection, limit: int) -> list[Brief]:
+    """Return the states of open anomalies."""
+    found = connection.execute(select(*_BRIEF).where(_is_open()).limit(limit))
+    return [Brief(*row) for row in found]
+
+
+def briefs_since(connection: Connection, since_ns: int, limit: int) -> list[Brief]:
+    """Return the states of anomalies that were written since a time, by that time."""
+    statement = select(*_BRIEF).where(AnomalyRow.updated_ns >= since_ns)
+    return [Brief(*row) for row in connection.execute(statement.order_by(AnomalyRow.updated_ns).limit(limit))]
+
+
 def count_open(connection: Connection, streams: StreamChoice = None) -> int:
     """Return the number of open anomalies of some streams."""
-    is_open = AnomalyRow.state == literal(
-        AnomalyState.OPEN.value, literal_execute=True
-    )  # its index is partial
-    statement = select(func.count(AnomalyRow.id)).where(is_open, of_streams(AnomalyRow.stream, streams))
+    statement = select(func.count(AnomalyRow.id)).where(_is_open(), of_streams(AnomalyRow.stream, streams))
     return int(connection.scalar(statement) or 0)
+
+
+def _is_open() -> ColumnElement[bool]:
+    """Return the condition of the partial index, which a bound value would not match."""
+    return AnomalyRow.state == literal(AnomalyState.OPEN.value, literal_execute=True)

@@ -1,24 +1,47 @@
-"""Live events."""
+"""Live events (server-sent events)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
+
+from pipeline.api.context import Context, Name, require_stream
+from pipeline.api.events import EventKind, EventMonitor, EventStream, Selection
 
 router = APIRouter(tags=["events"])
 
 
-@router.get(
-    "/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
-)
-async def stream_events(request: Request) -> Any:
-    """Send an event when anomalies, alerts, faults or deliveries change."""
-    monitor = request.app.state.monitor
+class EventFilter(BaseModel):
+    """Events of a kind and of a stream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: Name | None = Field(None, description="only this stream, and what concerns all")
+    kind: list[EventKind] | None = Field(None, description="default: all kinds")
+    after: str | None = Field(None, max_length=100, description="as the header Last-Event-ID")
+
+
+@router.get("/events", responses={200: {"content": {"text/event-stream": {}}}})
+async def stream_events(
+    request: Request,
+    context: Context,
+    query: Annotated[EventFilter, Query()],
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> Any:
+    """Send events as they happen, as text/event-stream.
+
+    `anomaly`: opened, closed or of another severity; `alert`: of another state; `fault`: begun or ended;
+    `deliveries`: messages were queued or sent; `progress`: records were read; `reset`: events were
+    missed, read the lists again. With Last-Event-ID the events that followed it are sent first.
+    """
+    monitor: EventMonitor = request.app.state.monitor
+    chosen = context.streams(query.stream)
+    if query.stream is not None:
+        require_stream(context.config, query.stream)
     if monitor.full:
-        raise HTTPException(503, "too many open pages; close some pages of the dashboard")
-    return StreamingResponse(
-        monitor.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
-    )
+        raise HTTPException(503, "too many readers of events; close some pages of the dashboard")
+    streams = {chosen} if isinstance(chosen, str) else chosen
+    return EventStream(monitor, Selection(query.kind, streams), last_event_id or query.after)

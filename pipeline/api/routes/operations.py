@@ -131,7 +131,7 @@ def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> Pag
     with context.database.read() as connection:
         bounds = query.bounds(context, int, str, str, str, int, str)
         found = faults.page(connection, bounds, open_only=query.open)
-    return query.page(found, _fault, faults.order_of)
+    return query.page(found, fault_item, faults.order_of)
 
 
 @router.get("/config")
@@ -149,7 +149,8 @@ def read_config(context: Context) -> ConfigView:
     )
 
 
-def _fault(one: Fault) -> FaultItem:
+def fault_item(one: Fault) -> FaultItem:
+    """Return a fault as the API shows it."""
     return FaultItem(
         stream=one.stream,
         kind=one.kind,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import httpx
 import pytest
 
@@ -100,21 +98,3 @@ def test_pages_forbid_scripts_and_styles_that_are_not_files(site):
 def test_path_outside_of_the_built_files_is_not_served(site):
     for path in ("/assets/../../server.py", "/assets/%2e%2e/%2e%2e/server.py", "/assets/..%2f..%2fserver.py"):
         assert get(f"{site}{path}").status_code == 404
-
-
-def test_event_arrives_when_an_anomaly_is_written(filled, site):
-    from sqlalchemy import update
-
-    from storage.tables.stream import AnomalyRow
-
-    database = Database(filled.database)
-    with httpx.stream("GET", f"{site}/api/v1/events", timeout=10, trust_env=False) as events:
-        lines = events.iter_lines()
-        assert next(line for line in lines if line.startswith("event")) == "event: ready"
-        time.sleep(1.2)
-        with database.begin() as connection:
-            connection.execute(update(AnomalyRow).values(updated_ns=time.time_ns()))
-        start = time.monotonic()
-        assert next(line for line in lines if line == "event: change")
-        assert time.monotonic() - start < 2
-    database.close()

@@ -35,10 +35,10 @@ function PreviewSection({ streams }: { streams: string[] }): JSX.Element {
 }
 
 export function AlertingPage(): JSX.Element {
-  const alerts = useView<Page<Alert>>("alerts?state=waiting&state=open&state=closed&limit=100", {}, 10);
-  const silences = useView<Page<Silence>>("silences", { limit: 100 }, 10);
-  const endpoints = useView<Page<Endpoint>>("endpoints", {}, 10);
-  const deliveries = useView<Page<Delivery>>("deliveries", { limit: 100 }, 10);
+  const alerts = useView<Page<Alert>>("alerts?state=waiting&state=open&state=closed&limit=100", {}, 30, ["alert"]);
+  const silences = useView<Page<Silence>>("silences", { limit: 100 }, 15, ["alert"]);
+  const endpoints = useView<Page<Endpoint>>("endpoints", {}, 15, ["deliveries"]);
+  const deliveries = useView<Page<Delivery>>("deliveries", { limit: 100 }, 15, ["deliveries"]);
   const config = useView<ConfigView>("config", {}, 60);
   const end = async (id: string): Promise<void> => { await send("DELETE", `silences/${id}`).catch(() => undefined); silences.reload(); };
   return <div class="page"><h1>Alerting</h1>

@@ -1,6 +1,6 @@
 /** Requests to the server, and state that is kept fresh: by events, by a timer and after a failure. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { onChange } from "./live";
+import { onChange, type Topic } from "./live";
 
 const API = "/api/v1/";
 
@@ -88,10 +88,10 @@ export interface Loaded<T> {
 }
 
 /**
- * The answer of a view. It is asked for again after an event, every `seconds`, and soon after a failure; the last
+ * The answer of a view. It is asked for again after an event of its topics, every `seconds`, and soon after a failure; the last
  * answer stays on the page meanwhile.
  */
-export function useView<T>(path: string | null, query: Query = {}, seconds = 15): Loaded<T> {
+export function useView<T>(path: string | null, query: Query = {}, seconds = 15, topics: Topic[] = []): Loaded<T> {
   const [state, setState] = useState<{ key: string; data: T | null; error: RequestError | null; loading: boolean }>(
     { key: "", data: null, error: null, loading: true });
   const key = path === null ? "" : address(path, query);
@@ -121,7 +121,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15)
     };
     again.current = () => void load();
     void load();
-    const off = onChange(() => void load());
+    const off = onChange((changed) => { if (topics.some((one) => changed.has(one))) void load(); });
     return () => { stopped = true; window.clearTimeout(timer); control.abort(); off(); };
   }, [key, seconds]);
   const reload = useCallback(() => again.current(), []);

@@ -222,7 +222,7 @@ function useNames(streams: string | undefined): Names {
 export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const range = query.get("range") ?? "24h";
   const [filter, setFilter] = useState(query.get("filter") ?? "");
-  const view = useView<Fleet>("fleet", { range }, 5);
+  const view = useView<Fleet>("fleet", { range }, 15, ["anomaly", "alert", "fault", "deliveries", "progress"]);
   const [height, setHeight] = useState(() => window.innerHeight);
   useEffect(() => {
     const onResize = (): void => setHeight(window.innerHeight);

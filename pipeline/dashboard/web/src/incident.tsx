@@ -94,7 +94,7 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly |
 }
 
 export function IncidentPage({ id }: { id: string }): JSX.Element {
-  const view = useView<Incident>(`incidents/${id}`, {}, 5);
+  const view = useView<Incident>(`incidents/${id}`, {}, 15, ["anomaly", "alert", "deliveries"]);
   return <Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
     if (!anomaly) return <Empty title="The anomalies of this alert are no longer stored"><p><Link to="/">Open the fleet</Link></p></Empty>;

@@ -1,14 +1,20 @@
-/** Server-sent events: one connection per page, opened again after a failure. */
+/** Server-sent events: one connection per page, opened again after a failure with the last event it had. */
 import { useEffect, useState } from "preact/hooks";
 
 export type Connection = "connecting" | "live" | "lost";
+/** What an event is about; `reset` and a new connection concern everything. */
+export type Topic = "anomaly" | "alert" | "fault" | "deliveries" | "progress";
+const TOPICS: Topic[] = ["anomaly", "alert", "fault", "deliveries", "progress"];
 
-const changes = new Set<() => void>();
+type Listener = (topics: Set<Topic>) => void;
+const changes = new Set<Listener>();
 const states = new Set<(state: Connection) => void>();
 let state: Connection = "connecting";
 let source: EventSource | null = null;
 let delay = 1000;
 let due = 0;
+let lastId = "";
+const pending = new Set<Topic>();
 
 function setState(next: Connection): void {
   if (next === state) return;
@@ -17,24 +23,26 @@ function setState(next: Connection): void {
 }
 
 /** Tell the pages at most four times a second. */
-function announce(): void {
+function announce(topics: Topic[]): void {
+  topics.forEach((one) => pending.add(one));
   if (due) return;
-  due = window.setTimeout(() => { due = 0; changes.forEach((listener) => listener()); }, 250);
+  due = window.setTimeout(() => {
+    due = 0;
+    const now = new Set(pending);
+    pending.clear();
+    changes.forEach((listener) => listener(now));
+  }, 250);
 }
 
 function connect(): void {
   source?.close();
-  source = new EventSource("/api/v1/events");
-  source.addEventListener("ready", () => {
-    delay = 1000;
-    const was = state;
-    setState("live");
-    if (was === "lost") announce();
-  });
-  source.addEventListener("change", announce);
-  source.onerror = () => {
-    source?.close();
+  const opened = source = new EventSource(`/api/v1/events${lastId ? `?after=${encodeURIComponent(lastId)}` : ""}`);
+  opened.addEventListener("ready", () => { delay = 1000; setState("live"); });
+  for (const topic of TOPICS) opened.addEventListener(topic, (event) => { lastId = (event as MessageEvent).lastEventId; announce([topic]); });
+  opened.addEventListener("reset", (event) => { lastId = (event as MessageEvent).lastEventId; announce(TOPICS); });
+  opened.onerror = () => {
     setState("lost");
+    if (opened.readyState !== EventSource.CLOSED) return; // the browser connects again by itself, with the last id
     window.setTimeout(connect, delay);
     delay = Math.min(delay * 2, 10_000);
   };
@@ -45,7 +53,7 @@ export function startEvents(): void {
   window.addEventListener("online", connect);
 }
 
-export function onChange(listener: () => void): () => void {
+export function onChange(listener: Listener): () => void {
   changes.add(listener);
   return () => changes.delete(listener);
 }

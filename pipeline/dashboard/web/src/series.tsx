@@ -112,7 +112,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
   const stream = query.get("stream") ?? "", series = query.get("series") ?? "";
   const from = query.get("from"), to = query.get("to"), compare = query.get("compare") ?? "";
   const width = useMemo(() => Math.min(2000, Math.max(300, window.innerWidth - 120)), []);
-  const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 3);
+  const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 5, from ? [] : ["anomaly"]);
   const [other, setOther] = useState<SeriesData | null>(null);
   const by = COMPARE[compare] ?? 0;
   const data = view.data;

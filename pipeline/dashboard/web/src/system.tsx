@@ -20,8 +20,8 @@ function recordText(value: string | null): string {
 }
 
 export function SystemPage(): JSX.Element {
-  const partitions = useView<Page<Partition>>("partitions");
-  const faults = useView<Page<Fault>>("faults", { limit: 100 });
+  const partitions = useView<Page<Partition>>("partitions", {}, 15, ["progress"]);
+  const faults = useView<Page<Fault>>("faults", { limit: 100 }, 15, ["fault"]);
   const letters = useView<Page<DeadLetter>>("dead-letters", { limit: 100 });
   const counts = useView<Record<string, number>>("dead-letters/counts");
   const config = useView<ConfigView>("config", {}, 60);
