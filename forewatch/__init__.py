@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config, Stream, load_config
     from pipeline.services.dataframe import detect
     from pipeline.services.event_frame import EventColumns, EventModel, fit_events
+    from pipeline.services.online_detector import Detector
+    from pipeline.services.plotting import plot
 
 try:
     __version__ = version("forewatch")
@@ -30,6 +32,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = [
     "Config",
     "ConfigError",
+    "Detector",
     "EventColumns",
     "EventModel",
     "ForewatchError",
@@ -40,17 +43,20 @@ __all__ = [
     "detect",
     "fit_events",
     "load_config",
+    "plot",
 ]
 
 #: Public name → module that defines it; imported on first use, because pandas and numba take a second.
 _LAZY = {
     "Config": "pipeline.config",
+    "Detector": "pipeline.services.online_detector",
     "EventColumns": "pipeline.services.event_frame",
     "EventModel": "pipeline.services.event_frame",
     "Stream": "pipeline.config",
     "detect": "pipeline.services.dataframe",
     "fit_events": "pipeline.services.event_frame",
     "load_config": "pipeline.config",
+    "plot": "pipeline.services.plotting",
 }
 
 

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,12 +30,14 @@ from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
 _BATCH_ROWS = 200_000
+#: A frame of pandas or polars, an Arrow table, or anything with an Arrow stream.
+Frame = TypeVar("Frame")
 _ONE_SERIES = "__series__"
 _BAND = ("expected", "lower", "upper")
 
 
 def detect(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     values: str | Sequence[str] | None = None,
     time: str | None = None,
@@ -43,14 +45,15 @@ def detect(
     detector: str = "standard",
     preset: str = "sensor",
     **stream: Any,
-) -> pd.DataFrame:
+) -> Frame:
     """Score every row of ``frame`` in one causal pass in the order of event time.
 
     The rows of ``frame`` can be in any order. The score of a row uses this row and earlier rows of its
     series.
 
     Args:
-        frame: one row per point.
+        frame: one row per point: a frame of pandas or polars, an Arrow table, or anything with an Arrow
+            stream.
         values: numeric columns, one channel each. Default: all numeric columns.
         time: column of the event time. Default: the index.
         series: column or columns that name the series. Default: one series.
@@ -59,7 +62,7 @@ def detect(
         stream: further keys of a stream's config, such as ``every="1m"`` or ``direction="up"``.
 
     Returns:
-        A frame with the index of ``frame`` and these columns:
+        A frame of the same kind, with the index of ``frame`` and these columns:
 
         - score: 1 − p-value.
         - surprise: surprisal, −log10 of the p-value.
@@ -88,8 +91,18 @@ def detect(
     Raises:
         InputError: the frame or an option cannot be used.
     """
-    table, fields, order = _table(frame, values, time, series)
-    scorer = _scorer({"format": {"csv": fields}, "detector": detector, "preset": preset} | stream)
+    rows, give_back = to_pandas(frame)
+    return give_back(_detect(rows, (values, time, series), {"detector": detector, "preset": preset} | stream))
+
+
+def _detect(
+    frame: pd.DataFrame,
+    columns: tuple[str | Sequence[str] | None, str | None, str | Sequence[str] | None],
+    keys: dict[str, Any],
+) -> pd.DataFrame:
+    """Score a frame of pandas; ``columns`` are values, time and series."""
+    table, fields, order = make_table(frame, *columns)
+    scorer = build_scorer({"format": {"csv": fields}} | keys)
     config = scorer.stream
     found = _empty(len(frame), config.channels)
     anomalies = AnomalyColumns(len(table))
@@ -115,7 +128,33 @@ def detect(
     return pd.DataFrame(found, index=frame.index)
 
 
-def _scorer(keys: dict[str, Any]) -> StreamScorer:
+def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
+    """Return a frame of pandas, and the function that converts results back.
+
+    Raises:
+        InputError: ``frame`` is no frame and no table.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return frame, lambda found: found
+    if not hasattr(frame, "__arrow_c_stream__"):
+        hint = "; call collect() first" if hasattr(frame, "collect") else ""
+        raise InputError(
+            f"detect: {type(frame).__name__} is no frame of pandas or polars and no Arrow table{hint}"
+        )
+    rows = pa.table(frame).to_pandas()
+
+    def give_back(found: pd.DataFrame) -> Any:
+        table = pa.Table.from_pandas(found, preserve_index=False)
+        if type(frame).__module__.partition(".")[0] != "polars":
+            return table
+        import polars
+
+        return polars.from_arrow(table)
+
+    return rows, give_back
+
+
+def build_scorer(keys: dict[str, Any]) -> StreamScorer:
     """Return the scorer of a stream with these keys.
 
     Raises:
@@ -133,7 +172,7 @@ def _scorer(keys: dict[str, Any]) -> StreamScorer:
 
 
 def _write_words(found: dict[str, Any]) -> None:
-    """Replace the numbers of forecasters and causes by their words, and add the former words."""
+    """Replace the numbers of forecasters and causes by their words."""
     forecaster, cause = (found[name].astype(np.int8) for name in ("forecaster", "cause"))
     found["forecaster"], found["cause"] = _words(forecaster, FORECASTERS), _words(cause, CAUSES)
     found["guard"] = _words(forecaster, [former_forecaster(word) for word in FORECASTERS])
@@ -144,13 +183,20 @@ def _words(codes: NDArray[np.int8], words: Sequence[str]) -> pd.Categorical[str]
     return pd.Categorical.from_codes(codes, categories=pd.Index(words))
 
 
-def _table(
+def make_table(
     frame: pd.DataFrame,
     values: str | Sequence[str] | None,
     time: str | None,
     series: str | Sequence[str] | None,
 ) -> tuple[pa.Table, dict[str, Any], NDArray[np.intp]]:
-    """Return the frame as an Arrow table sorted by time, its format, and the row of the frame of each row."""
+    """Return the table sorted by time, its format, and the frame's rows.
+
+    Args:
+        frame: The frame.
+        values: Columns of the values, None for all numbers.
+        time: Column of the time, None for the index.
+        series: Columns that name the series.
+    """
     names = [series] if isinstance(series, str) else list(series or ())
     if values is None:
         values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
@@ -224,7 +270,7 @@ def _fill(
 
 
 def _parts(channels: Sequence[str]) -> tuple[str, ...]:
-    """Return the quantities with a column per channel. The share of a single channel is always 1."""
+    """Return the quantities with a column per channel."""
     return _BAND if len(channels) == 1 else (*_BAND, "contribution")
 
 
