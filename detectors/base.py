@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +170,23 @@ class DetectorSpec:
     min_deviation: float = 0.0  # relative to the expected value; smaller deviations are not flagged
     decision: str = "surprise"  # surprise | usual_range: rule that decides an alarm
     timezone: str = ""  # IANA zone of the daily and weekly rhythms ("": UTC); used by usual_range
+
+
+@runtime_checkable
+class ConvertsState(Protocol):
+    """A detector that can continue the state of another ``state_version``."""
+
+    def convert_state(self, version: str, rows: State) -> State | None:
+        """Return rows of ``version`` in the form of ``initial``, None if unknown."""
+        ...
+
+
+def states_usual_ranges(detector: Detector) -> bool:
+    """Return True if the verdicts of ``detector`` state a usual range.
+
+    A registered detector that fills the columns from ``ratio`` on sets ``states_usual_ranges = True``.
+    """
+    return bool(getattr(detector, "states_usual_ranges", False))
 
 
 class Detector(Protocol):

@@ -52,6 +52,8 @@ BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected 
 CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
+# State arrays that mean the same under both decisions.
+PREFIXES_OF_BOTH_DECISIONS = ("scale.", "rhythm.", "ladder.", "shape.", "inputs.", "hidden.", "readout.")
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
@@ -109,7 +111,7 @@ class CompositeDetector:
         self.calibration = TailCalibration(
             tuple(quantile for _, quantile in self.fusion.columns), tier.calibration_bins
         )
-        usual = spec.decision == "usual_range"
+        self.states_usual_ranges = usual = spec.decision == "usual_range"
         self.usual_range = (
             UsualRangeDecision(spec, self.preset, USUAL_RANGE_SIZES[spec.tier]) if usual else None
         )
@@ -125,10 +127,27 @@ class CompositeDetector:
         )
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
         self.version, self.weights = _version_and_weights(spec, tier, net, own)
-        shaping: tuple[Any, ...] = (len(spec.channels), groups, tier, spec.threshold)
-        if self.usual_range is not None:
-            shaping = (*shaping, self.usual_range.shape)
-        self.state_version = f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
+        self.state_version = self._state_version(tier, (self.usual_range.shape,) if self.usual_range else ())
+
+    def _state_version(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
+        groups = self.preset.track_groups or tier.track_groups
+        shaping = (len(self.spec.channels), groups, tier, self.spec.threshold, *decision_shape)
+        return f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
+
+    def convert_state(self, version: str, rows: State) -> State | None:
+        """Return rows of the decision "surprise" in the form of usual ranges.
+
+        Scale, season, forecast and shape memory continue. The usual ranges and the calibration start empty.
+        """
+        if self.usual_range is None or version != self._state_version(TIERS[self.spec.tier], ()):
+            return None
+        state = self.initial(len(rows["scale.moments"]))
+        for name, array in state.items():
+            stored = rows.get(name)
+            kept = name.startswith(PREFIXES_OF_BOTH_DECISIONS)
+            if kept and stored is not None and stored.shape == array.shape and stored.dtype == array.dtype:
+                state[name] = stored.copy()
+        return state
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)

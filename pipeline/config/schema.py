@@ -168,10 +168,10 @@ class Stream(ConfigModel):
         "series: quantile, spot, dspot, conformal, or the name of a registered threshold",
     )
     decision: Literal["surprise", "usual_range"] = Field(
-        "surprise",
-        description="rule of an alarm: surprise (the surprisal reaches the threshold), or usual_range (a "
-        "quantity of a channel, such as its value, level or step, leaves the range that is usual for it at "
-        "this time of day)",
+        "usual_range",
+        description="rule of an alarm: usual_range (a quantity of a channel, such as its value, level or "
+        "step, leaves the range that is usual for it at this time of day), or surprise (the surprisal "
+        "reaches the threshold; the rule of version 0.1.0)",
     )
     timezone: str | None = Field(
         None,
@@ -358,6 +358,16 @@ NEW_FORMAT_KEYS = {
     *("comment", "skip", "skip_after_header", "encoding"),
 }
 
+#: Key that was added after 0.1.0 → value that does what 0.1.0 did.
+_BEHAVIOUR_OF_0_1_0 = {
+    "decision": "surprise",
+    "timezone": None,
+    "sensitivity": None,
+    "max_series": 100_000,
+    "duplicates": "first",
+    "events": None,
+}
+
 
 def config_hash(stream: Stream) -> str:
     """Return 12 hex digits that change with anything that decides a stream's verdicts.
@@ -368,9 +378,9 @@ def config_hash(stream: Stream) -> str:
     values = stream.model_dump(mode="json", by_alias=True, exclude=left_out)
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")
-    # A key that was added after 0.1.0 counts only if its value is not the default.
-    for key in ("decision", "timezone", "sensitivity", "max_series", "duplicates", "events"):
-        if values[key] == Stream.model_fields[key].default:
+    # A key that was added after 0.1.0 counts only if its value differs from the behaviour of 0.1.0.
+    for key, former in _BEHAVIOUR_OF_0_1_0.items():
+        if values[key] == former:
             del values[key]
     for form in values["format"].values():
         for key in NEW_FORMAT_KEYS & set(form or ()):

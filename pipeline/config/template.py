@@ -36,7 +36,6 @@ STREAMS: dict[str, dict[str, Any]] = {
                 "json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}
             },
             "preset": "sensor",
-            "decision": "usual_range",
         }
     },
     "network": {
@@ -50,7 +49,6 @@ STREAMS: dict[str, dict[str, Any]] = {
                 }
             },
             "preset": "network",
-            "decision": "usual_range",
             "aggregate": {
                 "every": "10s",
                 "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
@@ -62,7 +60,6 @@ STREAMS: dict[str, dict[str, Any]] = {
             "source": {"files": {"paths": ["ticks/*.parquet"], "follow": True}},
             "format": {"csv": {"series": "symbol", "time": "date", "values": ["close", "volume"]}},
             "preset": "stock",
-            "decision": "usual_range",
             "calendar": "XNYS",
         }
     },

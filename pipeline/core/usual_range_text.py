@@ -29,7 +29,7 @@ _SENTENCES = {
     "unusual_noise": f"{{name}} {{changes}} by {{amount}} in the mean of the last {MEAN_ROWS} steps, "
     "usual {usual}",
     "relation": "{name} {is_} {absolute} {side} the value that the other channels imply, usual {usual}",
-    "forecast": "{name} {is_} {amount}, forecast {usual}",
+    "forecast": "{name} {is_} {absolute} {side} its forecast, usual {usual}",
     "absence": f"{{name}} {{stays}} {{missing}}: the {{peak}} value of the last {EXTREME_HOURS} hours "
     "{is_} {amount}, usual {usual}",
 }

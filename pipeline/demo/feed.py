@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pipeline.demo.simulate import World
 
 #: Simulated seconds per second.
-SPEED_FACTOR = 600
-FIRST_FAULT_SECONDS = 2.0
+SPEED_FACTOR = 1200
+FIRST_FAULT_SECONDS = 10.0
 FAULT_INTERVAL_SECONDS = 15.0
 
 Send = Callable[[str, bytes, bytes], object]

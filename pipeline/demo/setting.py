@@ -21,7 +21,7 @@ def _training_schedule() -> str:
     return f"{time.gmtime(time.time() + FIRST_TRAINING_SECONDS + 60).tm_min} * * * *"
 
 
-def _streams(brokers: str | None) -> dict[str, Any]:
+def demo_streams(brokers: str | None) -> dict[str, Any]:
     """Return the streams of the config without their alerts and retraining."""
 
     def source(topic: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _streams(brokers: str | None) -> dict[str, Any]:
                 "json": {"series": ["site", "sensor"], "time": "ts", "values": ["temperature", "pressure"]}
             },
             "preset": "sensor",
-            "every": "1m",
+            "every": "5m",
         },
         "edge": {
             "source": source(Network.topic),
@@ -49,7 +49,7 @@ def _streams(brokers: str | None) -> dict[str, Any]:
             },
             "preset": "network",
             "aggregate": {
-                "every": "10s",
+                "every": "5m",
                 "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
             },
         },
@@ -57,7 +57,7 @@ def _streams(brokers: str | None) -> dict[str, Any]:
             "source": source(Market.topic),
             "format": {"json": {"series": "symbol", "time": "ts", "values": ["close", "volume"]}},
             "preset": "stock",
-            "every": "1m",
+            "every": "5m",
         },
         "host": {
             "source": {"telemetry": {"every": "1s"}},
@@ -77,7 +77,7 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
         hook: Address of the webhook that receives the alerts.
         secret: File with the secret of the signatures.
     """
-    streams = _streams(brokers)
+    streams = demo_streams(brokers)
     for stream in streams.values():
         # The simulated clock starts a month ago.
         stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None}

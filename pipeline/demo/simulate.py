@@ -17,6 +17,11 @@ import msgspec
 import numpy as np
 
 Record = tuple[bytes, bytes]
+
+#: Simulated time between two ticks of every source.
+TICK_SECONDS = 300
+#: Days before the live records: enough to learn the time of day, with sixteen days of usual largest values.
+HISTORY_DAYS = 18
 _encode = msgspec.json.encode
 
 
@@ -24,15 +29,16 @@ class World(ABC):
     """A simulated source of one topic."""
 
     topic: ClassVar[str]
-    tick_s: ClassVar[int]  # simulated time between two ticks
-    history_ticks: ClassVar[int]  # produced before the live records, as training data
+    tick_s: ClassVar[int] = TICK_SECONDS
+    #: Ticks before the live records, from which the detectors learn ordinary operation.
+    history_ticks: ClassVar[int] = HISTORY_DAYS * 86_400 // TICK_SECONDS
     targets: ClassVar[tuple[str, ...]]
     faults: ClassVar[dict[str, int]]  # kind → how many ticks it lasts
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self._kind = self._target = ""
-        self._left = 0
+        self._left = self._injected = 0
 
     def tick(self, time_s: int) -> Iterator[Record]:
         """Yield the records of one tick."""
@@ -43,10 +49,20 @@ class World(ABC):
         self._left = max(0, self._left - 1)
 
     def inject(self) -> str:
-        """Start the next fault of the seeded sequence and return its description."""
-        self._kind, self._target = str(self.rng.choice(list(self.faults))), str(self.rng.choice(self.targets))
+        """Start the next fault and return its description.
+
+        The kinds take turns in the order of ``faults``, the target is drawn.
+        """
+        kinds = list(self.faults)
+        self._kind, self._target = kinds[self._injected % len(kinds)], str(self.rng.choice(self.targets))
+        self._injected += 1
         self._left = self.faults[self._kind]
         return f"{self._kind} at {self._target}"
+
+    @property
+    def fault(self) -> tuple[str, str] | None:
+        """Kind and target of the current fault, None for none."""
+        return (self._kind, self._target) if self._left else None
 
     @property
     def age(self) -> int:
@@ -71,7 +87,7 @@ class Plant(World):
     The signals have an eight-hour period, slow drift and sensor noise.
     """
 
-    topic, tick_s, history_ticks = "demo-sensors", 60, 2880
+    topic = "demo-sensors"
     targets = tuple(f"b{site}/press-{number}" for site in (1, 2) for number in (1, 2, 3, 4))
     faults: ClassVar = {
         "temperature spike": 5,
@@ -113,11 +129,13 @@ class Plant(World):
 class Network(World):
     """Flow records of hosts.
 
-    Their number in ten seconds is Poisson distributed with a daily period, their sizes are log-normal.
+    A monitor checks each host at a fixed rate. The number of other flows in five minutes is Poisson
+    distributed with a daily period, and their sizes are log-normal.
     """
 
-    topic, tick_s, history_ticks = "demo-flows", 10, 1500
-    targets = ("web-1", "web-2", "db-1", "cache-1")
+    topic = "demo-flows"
+    targets = ("web-1", "web-2", "db-1")
+    checks: ClassVar = 6  # of the monitor in a tick
     faults: ClassVar = {"flood": 12, "port scan": 12, "silence": 18}
 
     def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
@@ -130,24 +148,27 @@ class Network(World):
         scan = fault == "port scan"
         octets = np.exp(self.rng.normal(3.5 if scan else 8.0, 0.6, count)).astype(int).tolist()
         peers = self.rng.integers(0, 4000 if scan else 12, count).tolist()
-        for size, peer in zip(octets, peers, strict=True):
+        flows = [(size, f"peer-{peer}") for size, peer in zip(octets, peers, strict=True)]
+        if fault != "silence":
+            flows += [(1200 + int(self.rng.integers(0, 200)), "monitor")] * self.checks
+        for size, peer in flows:
             record = {
                 "host": target,
                 "time_ms": time_s * 1000,
                 "octets": size,
                 "pkts": 1 + size // 900,
-                "dst": f"peer-{peer}",
+                "dst": peer,
             }
             yield target.encode(), _encode(record)
 
 
 class Market(World):
-    """Closing prices and volumes of six stocks, one row a minute.
+    """Closing prices and volumes of six stocks, one row in five minutes.
 
-    A price is a geometric random walk.
+    A price is a geometric random walk, which moves more around midday.
     """
 
-    topic, tick_s, history_ticks = "demo-ticks", 60, 2000
+    topic = "demo-ticks"
     targets = ("ALPH", "BRAV", "CHAR", "DELT", "ECHO", "FOXT")
     faults: ClassVar = {"price jump": 3, "volatility burst": 30, "stuck quote": 40, "volume burst": 10}
 
@@ -156,11 +177,11 @@ class Market(World):
         self._price = {symbol: 20.0 * (i + 1) for i, symbol in enumerate(self.targets)}
 
     def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
-        lively = 1 + 0.5 * math.cos(2 * math.pi * time_s / 23_400)
+        lively = 1 + 0.5 * math.cos(2 * math.pi * (time_s / 86_400 - 0.5))
         move = self.rng.normal(0, 0.0004 * lively * (9 if fault == "volatility burst" else 1))
         if fault == "stuck quote":
             move = 0.0
-        elif fault == "price jump" and self.age == 0:
+        elif fault == "price jump" and not self.age:
             move += 0.02
         self._price[target] *= math.exp(move)
         volume = int(np.exp(self.rng.normal(8, 0.3)) * lively * (15 if fault == "volume burst" else 1))

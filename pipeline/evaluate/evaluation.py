@@ -51,7 +51,7 @@ class EvaluationTask:
     scores: Path | None = None
     jobs: int = 1
     limit: int | None = None
-    decision: str = "surprise"
+    decision: str = "usual_range"
 
     @property
     def key(self) -> str:

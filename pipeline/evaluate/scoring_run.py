@@ -53,7 +53,7 @@ def score_series(
     detector: str,
     preset: str,
     threshold: str = "static",
-    decision: str = "surprise",
+    decision: str = "usual_range",
 ) -> list[Scores]:
     """Score series of the same channels side by side, on the code path of the daemon.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from detectors import build
 from detectors.artifacts import ArtifactError
-from detectors.base import Detector, DetectorSpec, Limits
+from detectors.base import Detector, DetectorSpec, Limits, states_usual_ranges
 from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.stream_detector import EventStreamDetector
 from pipeline.config.schema import Stream, config_hash
@@ -68,7 +68,7 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
         NEVER_BY_ROWS if stream.of_events and stream.event_settings.sessions else stream.close_after,
         config_hash(stream),
         model_version,
-        stream.decision,
+        stream.decision if states_usual_ranges(detector) else "surprise",
         relative_changes=stream.preset != "sensor",
     )
 

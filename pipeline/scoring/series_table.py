@@ -33,6 +33,9 @@ class StateLayer:
 
     ``initial(n)`` makes n equal rows for new series. ``version`` identifies their meaning.
 
+    ``convert(version, rows)`` returns the rows of a page of another version in this form, or None where that
+    is not possible: then they are reset.
+
     ``weights`` identifies the model that some of the state depends on. Rows of other weights go through
     ``on_weights_changed``, which changes them in place. ``register_series`` is called with the keys of rows
     when their series are added, restored or reset, after ``on_weights_changed``.
@@ -45,6 +48,15 @@ class StateLayer:
     register_series: Callable[[LayerState, NDArray[np.int32], Sequence[Key]], None] = (
         lambda state, slots, keys: None
     )
+    convert: Callable[[str, LayerState], LayerState | None] = lambda version, rows: None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPage:
+    """Layers of a page whose stored form had another version."""
+
+    reset: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
 
 
 class SeriesTable:
@@ -219,12 +231,13 @@ class SeriesTable:
             meta |= {f"version:{name}": layer.version, f"weights:{name}": layer.weights}
         return save_tensors(tensors, metadata=meta)
 
-    def load_page(self, partition: Partition, page: bytes) -> list[str]:
-        """Load the series of a page, and return the names of the layers that were reset.
+    def load_page(self, partition: Partition, page: bytes) -> LoadedPage:
+        """Load the series of a page, and return the layers that were reset or converted.
 
-        A layer is reset if its version has changed. Raises DamagedState, before any state is changed.
+        A layer is converted if its version has changed, and reset where that is not possible. Raises
+        DamagedState, before any state is changed.
         """
-        keys, layers = self._decode_page(page)
+        keys, layers, converted = self._decode_page(page)
         slots, _ = self.find(partition, keys)
         for name, rows in layers.items():
             if rows is None:
@@ -233,10 +246,14 @@ class SeriesTable:
             for key, array in self.state[name].items():
                 array[slots] = rows[key]
             self._register_series(name, slots)
-        return [name for name, rows in layers.items() if rows is None]
+        reset = tuple(name for name, rows in layers.items() if rows is None)
+        return LoadedPage(reset, tuple(name for name in converted if name not in reset))
 
-    def _decode_page(self, page: bytes) -> tuple[list[Key], dict[str, LayerState | None]]:
-        """Return the keys of a page, and the rows of each layer: None where its version has changed."""
+    def _decode_page(self, page: bytes) -> tuple[list[Key], dict[str, LayerState | None], list[str]]:
+        """Return the keys of a page, the rows of each layer, and the layers of another version.
+
+        Rows are None where they cannot be converted.
+        """
         try:
             meta, tensors = metadata(page), load_tensors(page)
             keys: list[Key] = json.loads(meta["keys"])
@@ -246,14 +263,24 @@ class SeriesTable:
                     raise ValueError("the arrays do not have one row for each series")
         except Exception as error:  # the errors of safetensors and of a model's own code are of any type
             raise DamagedState(f"a page of series cannot be read: {error}") from error
-        return keys, layers
+        other = [name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version]
+        return keys, layers, other
 
     def _rows_of(
         self, name: str, layer: StateLayer, meta: dict[str, str], tensors: LayerState
     ) -> LayerState | None:
+        rows: LayerState | None
         if meta.get(f"version:{name}") != layer.version:
-            return None
-        rows = {key: tensors[f"{name}/{key}"] for key in self.state[name]}
+            stored = {
+                key.removeprefix(f"{name}/"): array
+                for key, array in tensors.items()
+                if key.startswith(f"{name}/")
+            }
+            rows = layer.convert(meta.get(f"version:{name}", ""), stored)
+            if rows is None:
+                return None
+        else:
+            rows = {key: tensors[f"{name}/{key}"] for key in self.state[name]}
         for key, array in self.state[name].items():
             if rows[key].shape[1:] != array.shape[1:]:
                 raise ValueError(f"{name}/{key} has the shape {rows[key].shape}")

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from detectors.base import Detector, Points, State, Verdicts
+from detectors.base import ConvertsState, Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
@@ -26,7 +26,7 @@ from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.event_stage import EventStage
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.series_limit import SeriesLimit
-from pipeline.scoring.series_table import SeriesTable, StateLayer
+from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows.event_sessions import FOREVER
 from pipeline.windows.event_time import (
@@ -359,7 +359,7 @@ class StreamScorer:
     def _load(self, partition: Partition, first_ns: Mapping[Key, int]) -> None:
         for page in self._load_offloaded(partition, first_ns):
             try:
-                self.series.load_page(partition, page)
+                self._log_other_forms(partition, [self.series.load_page(partition, page)])
             except DamagedState as error:
                 self._on_damage(partition, f"{partition}: {error}; the series starts again with a warm-up")
 
@@ -446,12 +446,24 @@ class StreamScorer:
                 raise DamagedState(f"the buffered records cannot be read: {error}") from error
         if self.events is not None:
             self.events.load(partition, next(pages, b""))
-        changed = {layer for page in pages for layer in self.series.load_page(partition, page)}
-        if changed:
+        self._log_other_forms(partition, [self.series.load_page(partition, page) for page in pages])
+
+    def _log_other_forms(self, partition: Partition, pages: Sequence[LoadedPage]) -> None:
+        """Log the layers that were reset or converted."""
+        if reset := {layer for page in pages for layer in page.reset}:
             log.warning(
                 "series state is reset: its stored form has another version",
                 partition=str(partition),
-                layers=sorted(changed),
+                layers=sorted(reset),
+            )
+        if converted := {layer for page in pages for layer in page.converted}:
+            log.warning(
+                "series state of the decision surprise is converted: usual ranges start empty, so there are "
+                "no alarms but static limits for the next 400 points of each series",
+                stream=self.provenance.stream,
+                partition=str(partition),
+                layers=sorted(converted),
+                advice="to keep the verdicts of version 0.1.0, set decision: surprise",
             )
 
     def restore_open(self, partition: Partition, anomalies: Iterable[Anomaly]) -> None:
@@ -526,7 +538,12 @@ class StreamScorer:
             detector.register_series(state, slots, (series_name(self.stream, key)[0] for key in keys))
 
         return StateLayer(
-            detector.state_version, detector.initial, detector.weights, detector.on_weights_changed, introduce
+            detector.state_version,
+            detector.initial,
+            detector.weights,
+            detector.on_weights_changed,
+            introduce,
+            detector.convert_state if isinstance(detector, ConvertsState) else lambda version, rows: None,
         )
 
     def _buffer_of(self, partition: Partition) -> PartitionBuffer:

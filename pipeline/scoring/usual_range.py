@@ -26,7 +26,7 @@ VALUE = "unusual_value"
 #: Causes that the value itself replaces: they describe the same deviation less directly.
 INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
 #: Causes whose quantity is a change or a residual.
-CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation"})
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "forecast"})
 
 #: Fewest rows outside of each column of ``SEVERITY_TABLE``.
 SEVERITY_ROWS = (1, 5, 30)
@@ -64,6 +64,8 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
     verdicts, seq = scored.verdicts, int(scored.seq[row])
     cause, channel = CAUSES[verdicts.cause[row]], int(verdicts.channel[row])
     direction = _direction(cause, int(verdicts.side[row]))
+    if anomaly.points > 1 and not anomaly.ratio:
+        return  # it was opened by the decision "surprise", before an upgrade, and keeps its numbers
     same_side = channel == int(np.argmax(anomaly.contribution)) and direction == anomaly.direction
     if anomaly.points == 1 or _value_takes_over(anomaly, cause, same_side, seq):
         _set_peak(anomaly, scored, row, cause, direction)

@@ -25,6 +25,7 @@ class AnomalyColumns:
         """Start with ``rows`` rows of the sorted table, whose positions are the offsets."""
         self._slot = np.full(rows, -1, np.int32)
         self._anomalies: dict[UUID, Anomaly] = {}
+        self._ranged: set[int] = set()  # slots in which a row was compared with a usual range
 
     def add(self, result: BatchResult) -> None:
         """Add the scored rows and the changed anomalies of one batch."""
@@ -32,7 +33,17 @@ class AnomalyColumns:
             return
         real = result.scored.offset >= 0
         self._slot[result.scored.offset[real]] = result.scored.points.slot[real]
+        self._ranged.update(np.unique(result.scored.points.slot[result.scored.verdicts.ratio > 0]).tolist())
         self._anomalies |= {anomaly.id: anomaly for anomaly in result.anomalies}
+
+    def without_ranges(self, scorer: StreamScorer) -> dict[str, int]:
+        """Return the series without any usual range, and their numbers of rows."""
+        rows = np.bincount(self._slot[self._slot >= 0], minlength=len(scorer.names()))
+        return {
+            name: int(rows[slot])
+            for slot, name in enumerate(scorer.names())
+            if name is not None and slot not in self._ranged
+        }
 
     def fill(self, found: dict[str, Any], scorer: StreamScorer, order: NDArray[np.intp]) -> None:
         """Write the columns into ``found``, in place.

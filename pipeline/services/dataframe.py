@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ PARTITION = Partition("frame", 0)
 _BATCH_ROWS = 200_000
 #: A frame of pandas or polars, an Arrow table, or anything with an Arrow stream.
 Frame = TypeVar("Frame")
+ROWS_UNTIL_RANGES = 400  # six blocks of 48 rows or more; measured: 336 to 375
 _ONE_SERIES = "__series__"
 _BAND = ("expected", "lower", "upper")
 
@@ -76,8 +78,8 @@ def detect(
 
         Rows that cannot be used (duplicate, not decodable) have no score and no flag.
 
-        With ``decision="usual_range"`` there are more columns, which are equal on all rows from the first to
-        the last flagged row of an anomaly, and empty on other rows:
+        With ``decision="usual_range"``, the default, there are more columns, which are equal on all rows from
+        the first to the last flagged row of an anomaly, and empty on other rows:
 
         - anomaly: id of the anomaly.
         - severity, direction: those of the anomaly.
@@ -87,6 +89,9 @@ def detect(
         On the rows of an anomaly, expected, lower, upper and contribution are those of the anomaly, too: the
         usual range for the leading channel. So ``observed`` of the leading channel lies outside ``lower`` and
         ``upper``. The row of the peak has the largest surprise of these rows.
+
+    Warns:
+        UserWarning: some series are too short to have usual ranges; the message names them.
 
     Raises:
         InputError: the frame or an option cannot be used.
@@ -122,8 +127,9 @@ def _detect(
     result = scorer.flush({PARTITION: len(table)})
     _fill(found, result, config.channels, order)
     anomalies.add(result)
-    if config.decision == "usual_range":
+    if scorer.provenance.decision == "usual_range":
         anomalies.fill(found, scorer, order)
+        _warn_of_short_series(anomalies.without_ranges(scorer), len(scorer.names()))
     _write_words(found)
     return pd.DataFrame(found, index=frame.index)
 
@@ -152,6 +158,21 @@ def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
         return polars.from_arrow(table)
 
     return rows, give_back
+
+
+def _warn_of_short_series(short: Mapping[str, int], series: int) -> None:
+    """Warn of series without usual ranges, given their numbers of rows."""
+    if not short:
+        return
+    shown = ", ".join(f"{name} ({rows:,} rows)" for name, rows in list(short.items())[:5])
+    more = ", …" if len(short) > 5 else ""
+    warnings.warn(
+        f"detect: {len(short)} of {series} series are too short to have usual ranges, so only static limits "
+        f"raise alarms in them: {shown}{more}. A series needs about {ROWS_UNTIL_RANGES} rows. Put earlier "
+        "rows of the series into the frame, give limits=, or use decision='surprise'",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def build_scorer(keys: dict[str, Any]) -> StreamScorer:

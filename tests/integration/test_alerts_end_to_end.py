@@ -167,7 +167,10 @@ def test_a_receiver_written_from_the_page_verifies_and_what_it_missed_is_redeliv
         topics.produce(topic, [reading(60, 400.0)])
         running.until(lambda: bool(shell.json("deliveries", "list", "--endpoint", "hook")), "queued")
         with listening([sys.executable, "receiver.py"], shell.folder) as listener:
-            assert "temperature 400 at site=a" in listener.line("alert.opened.v1")[0]
+            assert (
+                "site=a, sensor=s1: temperature is 400, above its limit of 100"
+                in listener.line("alert.opened.v1")[0]
+            )
             running.until(lambda: shell.json("deliveries", "list", "--state", "delivered") != [], "recorded")
             assert (
                 "1 of 1"

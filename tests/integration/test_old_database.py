@@ -53,7 +53,8 @@ def unzip(source: Path, target: Path) -> None:
         shutil.copyfileobj(packed, file)
 
 
-def put_config(folder: Path, database: str, hook: int) -> None:
+def put_config(folder: Path, database: str, hook: int, decision: str | None = "surprise") -> None:
+    """Write the config of 0.1.0, with the key ``decision`` unless it is None."""
     text = (
         (OLD / "config.yaml")
         .read_text()
@@ -64,6 +65,8 @@ def put_config(folder: Path, database: str, hook: int) -> None:
     for stream in tree["streams"].values():
         # The events of this database get older with every day.
         stream["alerts"] = stream.get("alerts", {}) | {"max_age": None}
+        if decision is not None:
+            stream["decision"] = decision
     (folder / "forewatch.yaml").write_text(json.dumps(tree))
     (folder / "secret").write_text(SECRET)
 
@@ -212,6 +215,45 @@ def test_the_daemon_of_today_goes_on(left, uninterrupted):
     state_was_kept(shell.folder, before, uninterrupted)
     anomalies_were_closed(known, of(database), uninterrupted)
     waiting.verify(receiver.received)
+
+
+def test_a_config_without_a_decision_crosses_over(left, uninterrupted):
+    """The forecast goes on, open anomalies are closed, nothing is lost, and usual ranges start empty."""
+    shell, receiver, database = left
+    put_config(shell.folder, load_config(Path("forewatch.yaml")).database, receiver.port, decision=None)
+    before, known, waiting = at(database), of(database), Waiting(database)
+    with structlog.testing.capture_logs() as said, running(load_config(Path("forewatch.yaml"))):
+        wait_for(lambda: waiting.delivered(database), "what waited is delivered")
+        continue_input(shell.folder)
+        wait_for(lambda: caught_up(database, shell.folder), "all of it is read")
+    converted = [one for one in said if "is converted: usual ranges start empty" in one["event"]]
+    assert {one["stream"] for one in converted} == set(STREAMS)
+    assert not [one for one in said if "is reset" in one["event"] or "cannot be used" in one["event"]]
+
+    positions_went_on(before, at(database), uninterrupted)
+    forecast_was_kept(shell.folder, before, uninterrupted)
+    now = of(database)
+    for one in known.values():
+        if one.state is AnomalyState.CLOSED:
+            assert now[one.id] == one, "what was over stays as it was"
+        else:
+            after = now[one.id]
+            assert after.state in (AnomalyState.OPEN, AnomalyState.CLOSED)
+            assert (after.cause, after.peak_ns, after.observed) == (one.cause, one.peak_ns, one.observed)
+    assert all(one.cause == "static_limit" for one in now.values() if one.id not in known)
+    waiting.verify(receiver.received)
+
+
+def forecast_was_kept(folder: Path, before: dict[str, Position], uninterrupted: Uninterrupted) -> None:
+    """The forecasts on what came after the upgrade are those of a daemon that was never interrupted."""
+    for name, position in before.items():
+        ours, theirs = (
+            history(where, name, position.next_offset or 0) for where in (folder, uninterrupted.folder)
+        )
+        assert ours[["series", "time", "offset"]].equals(theirs[["series", "time", "offset"]])
+        for column in [c for c in ours.columns if c.startswith("expected")]:
+            mine, other = ours[column].to_numpy(float), theirs[column].to_numpy(float)
+            np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3, err_msg=f"{name}: {column}")
 
 
 def positions_went_on(

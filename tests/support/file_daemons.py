@@ -23,7 +23,7 @@ FORMAT = {"csv": {"series": ["s"], "time": "t", "values": ["v"]}}
 
 def stream(path: Path, *, follow: bool = True) -> dict:
     source = {"files": {"paths": [str(path)], "follow": follow}}
-    return {"source": source, "format": FORMAT, "detector": "light", "every": "1s"}
+    return {"source": source, "format": FORMAT, "detector": "light", "every": "1s", "decision": "surprise"}
 
 
 class Running:

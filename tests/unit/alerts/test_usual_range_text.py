@@ -55,7 +55,10 @@ INF = float("inf")
             ("relation", -30, -10, 12),
             "rpm is 30.0 1/min below the value that the other channels imply, usual −10.0 to 12.0 1/min",
         ),
-        (("forecast", 1510, 1440, 1460), "rpm is 1,510 1/min, forecast 1,440 to 1,460 1/min"),
+        (
+            ("forecast", 50, -10, 10),
+            "rpm is 50.0 1/min above its forecast, usual −10.0 to 10.0 1/min",
+        ),
         (
             ("absence", 200, 900, 1460),
             "rpm stays below its usual peak: the highest value of the last 3 hours is 200 1/min, "

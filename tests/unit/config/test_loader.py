@@ -420,10 +420,16 @@ def test_the_hash_changes_with_the_meaning_and_not_with_the_spelling():
 
 
 def test_the_hash_of_a_meaning_is_the_one_stored_before_keys_were_renamed():
-    assert config_hash(stream()) == "ca3b1cbd6d74"
-    assert config_hash(stream(warm_start="past/2025")) == "416458f823c1"
-    assert config_hash(stream(max_series=100_000)) == "ca3b1cbd6d74"
-    assert config_hash(stream(max_series=5)) != "ca3b1cbd6d74"
+    former = {"decision": "surprise"}
+    assert config_hash(stream(**former)) == "ca3b1cbd6d74"
+    assert config_hash(stream(**former, warm_start="past/2025")) == "416458f823c1"
+    assert config_hash(stream(**former, max_series=100_000)) == "ca3b1cbd6d74"
+    assert config_hash(stream(**former, max_series=5)) != "ca3b1cbd6d74"
+
+
+def test_a_config_without_a_decision_decides_by_usual_ranges_and_has_another_hash():
+    assert stream().decision == "usual_range"
+    assert config_hash(stream()) == config_hash(stream(decision="usual_range")) != "ca3b1cbd6d74"
 
 
 @given(st.text(max_size=300))

@@ -64,7 +64,7 @@ def test_incident_states_the_value_of_the_anomaly(site, jump):
     (first, *_) = found["anomalies"]
     leading = max(first["channels"], key=lambda one: one["contribution"])
     assert leading["channel"] in first["text"]
-    assert f"{leading['observed']:.5g}" in first["text"]
+    assert f"{leading['observed']:.3g}" in first["text"]
     assert "berlin-1" not in {one["series"] for one in found["around"]} or found["around"]
 
 

@@ -87,7 +87,7 @@ def test_after_a_replay_the_state_is_that_of_one_run(make, logs):
 
 def test_an_open_anomaly_of_a_series_first_seen_after_the_snapshot_goes_on(make):
     log = Log()
-    for second in range(40):
+    for second in range(60):
         log.add(record("old", second, 20.0 + second % 3), "scored")
         if second >= 20:
             log.add(record("new", second, 500.0 if 25 <= second < 34 else 20.0 + second % 3), "scored")

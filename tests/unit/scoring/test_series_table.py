@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.types import Partition
-from pipeline.scoring.series_table import MIN_SLOTS_TO_ADD, SeriesTable, StateLayer
+from pipeline.scoring.series_table import MIN_SLOTS_TO_ADD, LoadedPage, SeriesTable, StateLayer
 
 P, Q = Partition("t", 0), Partition("t", 1)
 
@@ -80,7 +80,7 @@ def test_pages_read_back(series: dict, page_bytes: int) -> None:
     back = table()
     back.find(Q, ["somebody else"])
     for page in pages:
-        assert back.load_page(P, page) == []
+        assert back.load_page(P, page) == LoadedPage()
     found, new = back.find(P, keys)
     assert not new
     assert back.state["detector"]["count"][found].tolist() == list(series.values())
@@ -92,7 +92,7 @@ def test_a_layer_of_another_version_is_reset_and_the_others_are_kept() -> None:
     old.state["detector"]["count"][slots] = 9
     old.state["windows"]["seq"][slots] = 4
     (page,) = old.pages(slots)
-    assert new.load_page(P, page) == ["detector"]
+    assert new.load_page(P, page) == LoadedPage(reset=("detector",))
     slots, _ = new.find(P, ["a"])
     assert new.state["detector"]["count"][slots].tolist() == [0]
     assert new.state["windows"]["seq"][slots].tolist() == [4]

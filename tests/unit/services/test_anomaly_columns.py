@@ -19,6 +19,8 @@ ROWS = 200
 class FixedRange:
     """A detector whose usual range of every channel is 0 to 50 at all times."""
 
+    states_usual_ranges = True
+
     def __init__(self, spec: DetectorSpec, weights: Any) -> None:
         self.spec = spec
         self._inner = build(replace(spec, tier="light", decision="surprise"), weights)
@@ -85,5 +87,26 @@ def test_one_channel_has_the_short_names(ranged: dict[str, Any]) -> None:
 
 
 def test_the_decision_by_surprise_has_no_such_columns() -> None:
-    found = detect(readings(), values=["x"], time="ts", series="sensor", detector="light")
+    found = detect(
+        readings(), values=["x"], time="ts", series="sensor", detector="light", decision="surprise"
+    )
     assert not {"anomaly", "severity", "statement", "observed:x"} & set(found.columns)
+
+
+def test_series_that_are_too_short_for_usual_ranges_are_named() -> None:
+    rng = np.random.default_rng(4)
+    rows = {"short": 120, "long": 700}
+    frame = pd.concat(
+        pd.DataFrame(
+            {
+                "ts": pd.date_range("2026-01-05", periods=n, freq="1min"),
+                "sensor": name,
+                "x": rng.normal(20, 1, n),
+            }
+        )
+        for name, n in rows.items()
+    )
+    with pytest.warns(UserWarning, match=r"1 of 2 series are too short .* short \(120 rows\)\.") as warned:
+        detect(frame, values=["x"], time="ts", series="sensor", detector="light")
+    assert "decision='surprise'" in str(warned[0].message)
+    assert warned[0].filename == __file__

@@ -9,7 +9,7 @@ import pytest
 from pipeline import detect
 from pipeline.core.errors import InputError
 
-ROWS = 400
+ROWS = 600
 
 
 def readings() -> pd.DataFrame:
@@ -19,7 +19,7 @@ def readings() -> pd.DataFrame:
         pd.DataFrame({"ts": ts, "sensor": name, "temperature": 20 + rng.normal(0, 0.1, ROWS)})
         for name in ("a", "b")
     ]
-    frames[1].loc[300, "temperature"] = 60.0
+    frames[1].loc[500, "temperature"] = 60.0
     return pd.concat(frames, ignore_index=True)
 
 
@@ -33,7 +33,7 @@ def test_the_spike_is_flagged_in_its_row():
     frame = readings()
     found = verdicts_of(frame)
     assert frame[found["flag"]][["sensor", "temperature"]].to_numpy().tolist() == [["b", 60.0]]
-    assert found["upper"][ROWS + 300] < 60.0
+    assert found["upper"][ROWS + 500] < 60.0
     assert found["score"].notna().all()
 
 

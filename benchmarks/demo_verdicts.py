@@ -1,0 +1,186 @@
+"""Verdicts on the data of the demo, compared with the faults that were injected.
+
+The simulated sources, the config and the faults are those of ``forewatch demo``; records go to the scoring
+path directly, without Kafka and without a clock. An anomaly is a message of the demo if its severity is at
+least warning. A message is right if it is of the faulty series during the fault, on a channel and in a
+direction that the fault moves.
+
+    python -m benchmarks.demo_verdicts [--seeds 10] [--rounds 2] [--verbose]
+
+Prints precision, recall, recall by kind of fault, and how often the first message was right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detectors import build
+from pipeline.config.schema import Stream
+from pipeline.core.types import Anomaly, Partition, Severity
+from pipeline.core.usual_range_text import usual_range_text
+from pipeline.demo.feed import FAULT_INTERVAL_SECONDS, FIRST_FAULT_SECONDS, SPEED_FACTOR
+from pipeline.demo.setting import demo_streams
+from pipeline.demo.simulate import WORLDS, World
+from pipeline.models.champion import detector_spec, provenance
+from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.sources.base import Records
+
+STREAM_OF_TOPIC = {"demo-sensors": "plant", "demo-flows": "edge", "demo-ticks": "market"}
+#: Kind of fault → channel and direction of a right message; "mixed" has no direction.
+SIGNS: dict[str, set[tuple[str, str]]] = {
+    "temperature spike": {("temperature", "up")},
+    "temperature drift": {("temperature", "up")},
+    "pressure drop": {("pressure", "down")},
+    "stuck sensor": {("temperature", "mixed"), ("pressure", "mixed")},
+    "flood": {(channel, "up") for channel in ("bytes", "packets", "flows")},
+    "port scan": {("flows", "up"), ("peers", "up")},
+    "silence": {(channel, "down") for channel in ("bytes", "packets", "flows", "peers")},
+    "price jump": {("close", "up")},
+    "volatility burst": {("close", "up"), ("close", "down"), ("close", "mixed")},
+    "stuck quote": {("close", "mixed")},
+    "volume burst": {("volume", "up")},
+}
+PREROLL_SECONDS = 3  # a fault can begin inside an aggregation window
+SHOWN = (Severity.WARNING, Severity.MAJOR, Severity.CRITICAL)
+
+
+@dataclass
+class Fault:
+    """An injected fault; times are ns of event time."""
+
+    stream: str
+    kind: str
+    target: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class Tally:
+    """Messages and faults of all runs."""
+
+    messages: int = 0
+    right: int = 0
+    first_right: int = 0
+    found: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    severities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def run_world(
+    world: World, order: int, rounds: int
+) -> tuple[list[Fault], dict[str, Anomaly], dict[str, int]]:
+    """Return faults, anomalies by id, and when each anomaly was first a message.
+
+    Args:
+        world: The source.
+        order: Its place in the turn of the faults.
+        rounds: Rounds of one fault of every kind.
+    """
+    name = STREAM_OF_TOPIC[world.topic]
+    stream = Stream.model_validate(demo_streams(None)[name])
+    detector = build(detector_spec(stream))
+    scorer = StreamScorer(provenance(name, stream, detector), stream, detector)
+    ticks_a_turn = round(FAULT_INTERVAL_SECONDS * SPEED_FACTOR / world.tick_s)
+    first = round(FIRST_FAULT_SECONDS * SPEED_FACTOR / world.tick_s) + order * ticks_a_turn
+    turns = {first + i * ticks_a_turn * len(WORLDS) for i in range(rounds * len(world.faults))}
+    last, at, offset = max(turns) + len(WORLDS) * ticks_a_turn, 1_750_000_000 - 1_750_000_000 % 86_400, 0
+    faults: list[Fault] = []
+    found: dict[str, Anomaly] = {}
+    shown: dict[str, int] = {}
+    values: list[bytes] = []
+    for tick in range(-world.history_ticks, last):
+        if tick in turns:
+            world.inject()
+            kind, target = world.fault or ("", "")
+            until = at + world.faults[kind] * world.tick_s
+            faults.append(Fault(name, kind, target.replace("/", "|"), at * 10**9, until * 10**9))
+        values += [value for _, value in world.tick(at)]
+        at += world.tick_s
+        if tick < 0 and tick % 500 and tick != -1:
+            continue
+        n = len(values)
+        records = Records(
+            Partition(world.topic, 0),
+            offset,
+            offset + n,
+            np.arange(offset, offset + n),
+            np.full(n, -1),
+            values,
+            [None] * n,
+        )
+        offset, values = offset + n, []
+        for anomaly in scorer.process([records]).anomalies:
+            found[str(anomaly.id)] = anomaly
+            if anomaly.severity in SHOWN:
+                shown.setdefault(str(anomaly.id), at * 10**9)
+    return faults, found, shown
+
+
+def matches(fault: Fault, anomaly: Anomaly) -> bool:
+    """Return True if the anomaly is of the faulty series during the fault."""
+    after = 12 * 300 * 10**9
+    names = set(fault.target.split("|"))
+    same = names <= set(anomaly.labels.values())
+    return same and fault.start_ns - 600 * 10**9 <= anomaly.start_ns <= fault.end_ns + after
+
+
+def tells(fault: Fault, anomaly: Anomaly) -> bool:
+    """Return True if channel and direction are those of the fault."""
+    channel = anomaly.channels[int(np.argmax(anomaly.contribution))]
+    return (channel, anomaly.direction) in SIGNS[fault.kind] or (channel, "mixed") in SIGNS[fault.kind]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--verbose", action="store_true")
+    arguments = parser.parse_args()
+    tally = Tally()
+    for seed in range(arguments.seeds):
+        faults: list[Fault] = []
+        messages: list[tuple[int, Anomaly]] = []
+        for order, world in enumerate(WORLDS):
+            one, found, shown = run_world(world(seed + order), order, arguments.rounds)
+            faults += one
+            messages += [(shown[key], anomaly) for key, anomaly in found.items() if key in shown]
+        messages.sort(key=lambda pair: pair[0])
+        faults.sort(key=lambda fault: fault.start_ns)
+        for rank, (_, anomaly) in enumerate(messages):
+            fault = next((f for f in faults if f.stream == anomaly.stream and matches(f, anomaly)), None)
+            right = fault is not None and tells(fault, anomaly)
+            tally.messages += 1
+            tally.right += right
+            tally.severities[anomaly.severity] += 1
+            if rank == 0:
+                tally.first_right += right and fault is faults[0]
+            if arguments.verbose and not right:
+                print(seed, "wrong:", fault and fault.kind, anomaly.severity, anomaly.stream, anomaly.series,
+                      anomaly.start_ns, usual_range_text(anomaly, ended=True))  # fmt: skip
+        for fault in faults:
+            said = [
+                a for _, a in messages if a.stream == fault.stream and matches(fault, a) and tells(fault, a)
+            ]
+            tally.found[fault.kind].append(bool(said))
+            if arguments.verbose and not said:
+                print(seed, "missed:", fault)
+    total = [one for by_kind in tally.found.values() for one in by_kind]
+    print(
+        f"precision {tally.right / max(tally.messages, 1):.2f} ({tally.right} of {tally.messages} messages)"
+    )
+    print(f"recall {np.mean(total):.2f} ({sum(total)} of {len(total)} faults)")
+    print(f"first message right: {tally.first_right} of {arguments.seeds}")
+    print("severities:", json.dumps(tally.severities))
+    for kind, by_kind in tally.found.items():
+        print(f"  {kind}: {sum(by_kind)} of {len(by_kind)}")
+
+
+if __name__ == "__main__":
+    main()
