@@ -156,7 +156,7 @@ def _anomaly_of(body: str) -> Anomaly:
     for name in ("score", "surprise"):
         values[name] = math.nan if values[name] is None else values[name]
     anomaly = msgspec.convert(values, Anomaly)
-    if not anomaly.channels or any(len(getattr(anomaly, name)) != len(anomaly.channels) for name in _FLOATS):
+    if any(len(getattr(anomaly, name)) != len(anomaly.channels) for name in _FLOATS):
         raise ValueError("its channels and their numbers do not match")
     return anomaly
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -15,6 +16,7 @@ from pipeline.engine.offloaded_state import WARM_START_PARTITION
 from pipeline.models.registry import require_usable
 from storage.history.history import HistoryReader
 from storage.model_store import models
+from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions, snapshots
 
@@ -26,6 +28,7 @@ class DamageKind(StrEnum):
     SERIES_STATE = "series_state"
     POSITION = "position"
     MODEL = "model"
+    ANOMALY = "anomaly"
     HISTORY = "history"
 
 
@@ -41,10 +44,11 @@ class Damage:
 
 
 def check_storage(config: Config, database: Database) -> Iterator[Damage]:
-    """Yield what is damaged: snapshots, series states, positions, models, recorded history."""
+    """Yield what is damaged: snapshots, series states, positions, models, anomalies, history."""
     yield from _snapshots(database)
     yield from _series_states(database)
     yield from _models(database)
+    yield from _anomalies(database)
     for problem in HistoryReader(config.history_path).damaged():
         path, _, reason = problem.partition(": ")
         yield Damage(
@@ -119,6 +123,19 @@ def _models(database: Database) -> Iterator[Damage]:
                 str(error),
                 f"restore {model.path} from a backup, or roll back: forewatch models rollback",
             )
+
+
+def _anomalies(database: Database) -> Iterator[Damage]:
+    with database.read() as connection:
+        found = anomalies.damaged(connection)
+    for id_, problem in found:
+        yield Damage(
+            DamageKind.ANOMALY,
+            str(id_),
+            problem,
+            "commands and the daemon skip it; --repair deletes it",
+            partial(anomalies.remove, id_=id_),
+        )
 
 
 @dataclass(frozen=True, slots=True)

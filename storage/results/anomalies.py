@@ -16,9 +16,21 @@ from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
+from storage.sql.damaged_rows import damaged_rows, read_rows
 from storage.sql.statements import StreamChoice, of_streams, page_of
 from storage.tables.stream import AnomalyRow
 
+_INTEGERS = (
+    "start_ns",
+    "end_ns",
+    "peak_ns",
+    "points",
+    "first_offset",
+    "last_offset",
+    "peak_offset",
+    "revision",
+)
+_PER_CHANNEL = ("observed", "expected", "lower", "upper", "contribution")
 _AT_ONCE = 500  # ids in one IN list
 #: Field → column, where the names differ: the columns keep the names of forewatch 0.1.0.
 _COLUMN_OF = {"forecaster": "guard", "cause": "evidence"}
@@ -48,7 +60,7 @@ def open_of(connection: Connection, stream: str, partition: Partition) -> list[A
     statement = statement.where(
         AnomalyRow.partition == partition.number, AnomalyRow.state == AnomalyState.OPEN.value
     )
-    return [_anomaly(row) for row in connection.execute(statement)]
+    return _readable(connection, statement)
 
 
 def query(
@@ -88,7 +100,7 @@ def query(
         statement = statement.where(AnomalyRow.end_ns >= since_ns)
     if until_ns is not None:
         statement = statement.where(AnomalyRow.start_ns < until_ns)
-    return [_anomaly(row) for row in connection.execute(statement)]
+    return _readable(connection, statement)
 
 
 def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[Anomaly]:
@@ -96,9 +108,9 @@ def of_series(connection: Connection, stream: str, series: Sequence[str]) -> lis
     statement = _select().where(AnomalyRow.stream == stream).order_by(AnomalyRow.start_ns, AnomalyRow.id)
     parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
     return [
-        _anomaly(row)
+        anomaly
         for part in parts
-        for row in connection.execute(statement.where(AnomalyRow.series.in_(part)))
+        for anomaly in _readable(connection, statement.where(AnomalyRow.series.in_(part)))
     ]
 
 
@@ -113,13 +125,16 @@ def get(connection: Connection, prefix: str) -> Anomaly:
             f"{prefix!r} is not an anomaly id: give at least the first characters of one, as `forewatch anomalies list` shows it"
         )
     within = AnomalyRow.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
-    rows = connection.execute(_select().where(within).order_by(AnomalyRow.id).limit(6)).all()
+    rows = connection.execute(select(AnomalyRow.id).where(within).order_by(AnomalyRow.id).limit(6)).all()
     if not rows:
         raise InputError(f"there is no anomaly {prefix}; `forewatch anomalies list` shows those there are")
     if len(rows) > 1:
         shown = ", ".join(str(row.id) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
         raise InputError(f"{prefix} is the beginning of several anomalies: {shown}; give more of it")
-    return _anomaly(rows[0])
+    found = _readable(connection, _select().where(AnomalyRow.id == rows[0].id))
+    if not found:
+        raise InputError(f"the row of anomaly {rows[0].id} is damaged; run: forewatch db check")
+    return found[0]
 
 
 def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
@@ -128,9 +143,9 @@ def having(connection: Connection, ids: Collection[UUID]) -> list[Anomaly]:
     wanted = list(ids)
     parts = [wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)]
     return [
-        _anomaly(row)
+        anomaly
         for part in parts
-        for row in connection.execute(statement.where(AnomalyRow.id.in_(part)))
+        for anomaly in _readable(connection, statement.where(AnomalyRow.id.in_(part)))
     ]
 
 
@@ -170,6 +185,20 @@ def _values(anomaly: Anomaly) -> dict[str, Any]:
     return values | {name: str(values[name]) for name in words}
 
 
+def damaged(connection: Connection) -> list[tuple[UUID, str]]:
+    """Read every anomaly, and return id and problem of each row that cannot be read."""
+    return damaged_rows(connection, _COLUMNS, AnomalyRow.id, _anomaly)
+
+
+def remove(connection: Connection, id_: UUID) -> None:
+    """Delete an anomaly whose row is damaged."""
+    connection.execute(delete(AnomalyRow).where(AnomalyRow.id == id_))
+
+
+def _readable(connection: Connection, statement: Select[Any]) -> list[Anomaly]:
+    return read_rows(connection, statement, AnomalyRow.id, _anomaly)
+
+
 def _anomaly(row: Row[Any]) -> Anomaly:
     values = dict(row._mapping)
     values["partition"] = Partition(values.pop("topic"), values["partition"])
@@ -179,4 +208,9 @@ def _anomaly(row: Row[Any]) -> Anomaly:
     values["forecaster"] = current_forecaster(values.pop("guard"))
     values["cause"] = current_cause(values.pop("evidence"))
     values["event"] = None if values["event"] is None else EventFinding(**values["event"])
-    return Anomaly(**values)
+    anomaly = Anomaly(**values)
+    if not all(type(getattr(anomaly, name)) is int for name in _INTEGERS):
+        raise ValueError("a number is none")  # SQLite stores any value in any column
+    if any(len(getattr(anomaly, name)) != len(anomaly.channels) for name in _PER_CHANNEL):
+        raise ValueError("its channels and their numbers do not match")
+    return anomaly

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pipeline.core.errors import InputError
 from pipeline.core.types import DeadLetter, Partition
+from storage.sql.damaged_rows import read_rows
 from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.stream import DeadLetterRow
 
@@ -71,7 +72,7 @@ def page(
         (bounds.since_ns, row.created_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, row.created_ns < (bounds.until_ns or 0)),
     )
-    return [_from_row(found) for found in connection.execute(statement)]
+    return read_rows(connection, statement, DeadLetterRow.id, _from_row)
 
 
 def get(connection: Connection, id: int) -> Kept:

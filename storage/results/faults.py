@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.sql.column_types import insert
+from storage.sql.damaged_rows import read_rows
 from storage.sql.statements import Bounds, StreamChoice, of_streams, page_of, where_given
 from storage.tables.stream import FaultRow
 
@@ -116,7 +117,7 @@ def page(connection: Connection, bounds: Bounds, *, open_only: bool = False) -> 
         (bounds.since_ns, FaultRow.started_ns >= (bounds.since_ns or 0)),
         (bounds.until_ns, FaultRow.started_ns < (bounds.until_ns or 0)),
     )
-    return [_fault(row) for row in connection.execute(statement)]
+    return read_rows(connection, statement, FaultRow.id, _fault)
 
 
 def order_of(fault: Fault) -> tuple[int, str, str, str, int, str]:
