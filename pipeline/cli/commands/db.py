@@ -1,7 +1,8 @@
-"""Commands ``db upgrade``, ``current`` and ``check``: the schema and the content of the database."""
+"""Commands ``db upgrade``, ``current``, ``check``, ``backup`` and ``restore``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
 from pipeline.cli.output import print_note, show_fields, show_json, show_list
 
-app = typer.Typer(no_args_is_help=True, help="Create, upgrade or check the database.")
+app = typer.Typer(no_args_is_help=True, help="Create, upgrade, check, back up or restore the database.")
 
 
 @app.command()
@@ -66,3 +67,38 @@ def check(
         print_note(f"deleted: {removed}")
     if len(found) > removed:
         raise typer.Exit(StorageError.exit_code)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Write a backup of the database to a file.
+
+    Daemons may run meanwhile. PostgreSQL needs pg_dump of its version. Copy the recorded history and the
+    models afterwards: the database never names a file that does not exist yet.
+    """
+    from pipeline.config.loader import load_config
+    from pipeline.services.database_backup import back_up_database
+
+    size = back_up_database(load_config(config), file)
+    print_note(f"wrote {file} ({size:,} bytes)")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that `db backup` wrote.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete what the database has now.")] = False,
+) -> None:
+    """Restore the database from a backup.
+
+    Stop all daemons before. They continue at the positions of the backup: records since then are read and
+    scored again, and messages about them are sent again with the same ids.
+    """
+    from pipeline.config.loader import load_config
+    from pipeline.services.database_backup import restore_database
+
+    restore_database(load_config(config), file, replace=replace)
+    print_note("restored; a backup of an older version needs `forewatch db upgrade` before the start")
