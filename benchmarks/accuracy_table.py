@@ -21,7 +21,14 @@ Runs = dict[str, dict[str, Any]]  # tier → the last line of its log
 
 
 def row(runs: Runs, name: str, figure: str, target: float | None) -> list[str] | None:
-    """Return the cells of one figure, None where no tier has it."""
+    """Return the cells of one figure, None where no tier has it.
+
+    Args:
+        runs: Runs by tier.
+        name: Name of the data set.
+        figure: Name of the metric.
+        target: Target of the metric.
+    """
     found = {tier: run["sets"][name]["metrics"].get(figure) for tier, run in runs.items()}
     if not any(found.values()):
         return None

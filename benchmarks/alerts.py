@@ -133,7 +133,15 @@ def rules(fan_out: bool) -> dict[str, Any]:
 
 
 def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -> None:
-    """Return the delivery loop that ``forewatch deliver`` runs."""
+    """Return the delivery loop that ``forewatch deliver`` runs.
+
+    Args:
+        url: Database.
+        port: Port of the receiver.
+        in_flight: Simultaneous calls.
+        fan_out: Send to several endpoints.
+        notified: Queue of the numbers of notifications.
+    """
     from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
     from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics

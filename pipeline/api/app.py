@@ -8,9 +8,11 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Mount
 
 from pipeline.api.context import ApiContext
+from pipeline.api.entity_tags import EntityTags
 from pipeline.api.events import EventMonitor
 from pipeline.api.permissions import describe_permissions, require_scope
 from pipeline.api.problems import Problem, add_problem_handlers, describe_problems
+from pipeline.api.repeats import RepeatedRequests
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.routes import (
     access,
@@ -78,12 +80,16 @@ def build_app() -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": Problem} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)},
+        responses={
+            status: {"model": Problem} for status in (400, 401, 403, 404, 409, 412, 413, 422, 429, 503)
+        },
         dependencies=[Depends(require_scope)],
     )
     for module in _ROUTES:
         app.include_router(module.router)
     add_problem_handlers(app)
+    app.add_middleware(EntityTags)
+    app.add_middleware(RepeatedRequests)
     app.add_middleware(RequestLimits)
     return app
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from pipeline.access.scopes import NotPermitted
+from pipeline.api.entity_tags import PreconditionFailed
 from pipeline.core.errors import ForewatchError, InputError, StorageError
 from pipeline.core.secret_text import hide_secrets
 
@@ -64,6 +65,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(NotPermitted)
     def forbidden(request: Request, error: NotPermitted) -> Response:
         return problem(403, "The key does not permit this", str(error))
+
+    @app.exception_handler(PreconditionFailed)
+    def changed(request: Request, error: PreconditionFailed) -> Response:
+        return problem(412, "The object has changed", str(error))
 
     @app.exception_handler(InputError)
     def refused(request: Request, error: InputError) -> Response:

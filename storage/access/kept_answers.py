@@ -40,10 +40,8 @@ def begin(connection: Connection, id_: bytes, request_hash: bytes, now_ns: int) 
     """
     delete_older(connection, KeptAnswerRow.created_ns, now_ns - KEEP_NS, 100)
     row = {"id": id_, "request_hash": request_hash, "created_ns": now_ns}
-    done = connection.execute(
-        insert(connection, KeptAnswerRow).values(row).on_conflict_do_nothing(index_elements=["id"])
-    )
-    if done.rowcount:
+    added = insert(connection, KeptAnswerRow).values(row).on_conflict_do_nothing(index_elements=["id"])
+    if connection.scalar(added.returning(KeptAnswerRow.id)) is not None:
         return None
     return KeptAnswer(*connection.execute(select(*_COLUMNS).where(KeptAnswerRow.id == id_)).one())
 

@@ -7,10 +7,11 @@ from time import time_ns
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from pipeline.api.context import Context, ListFilter, Page
+from pipeline.api.context import ApiContext, Context, ListFilter, Page
+from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
@@ -79,8 +80,14 @@ def list_alerts(context: Context, query: Annotated[AlertFilter, Query()]) -> Pag
 
 
 @router.get("/alerts/{alert_id}")
-def read_alert(context: Context, alert_id: UUID) -> AlertDetail:
+def read_alert(context: Context, alert_id: UUID, response: Response) -> AlertDetail:
     """Return one alert with up to 100 of its anomalies and deliveries."""
+    shown = _detail(context, alert_id)
+    response.headers["etag"] = tag_of(shown)
+    return shown
+
+
+def _detail(context: ApiContext, alert_id: UUID) -> AlertDetail:
     with context.database.read() as connection:
         alert = _alert(context, alert_id)
         members = alerts.members_of(connection, alert_id, 100)
@@ -93,12 +100,16 @@ def read_alert(context: Context, alert_id: UUID) -> AlertDetail:
 
 
 @router.post("/alerts/{alert_id}/acknowledge", status_code=202)
-def acknowledge_alert(context: Context, alert_id: UUID, request: AcknowledgeRequest) -> AlertItem:
+def acknowledge_alert(
+    context: Context, alert_id: UUID, request: AcknowledgeRequest, if_match: IfMatch = None
+) -> AlertItem:
     """Acknowledge an open alert.
 
     The alert process applies it within a second or two.
     """
     alert = _alert(context, alert_id)
+    if if_match is not None:
+        require_match(if_match, _detail(context, alert_id))
     author = context.author(request.author)
     with context.database.begin() as connection:
         acknowledge(connection, alert, author, time_ns())
@@ -107,7 +118,7 @@ def acknowledge_alert(context: Context, alert_id: UUID, request: AcknowledgeRequ
     return alert_item(alert)
 
 
-def _alert(context: Context, alert_id: UUID) -> AlertRecord:
+def _alert(context: ApiContext, alert_id: UUID) -> AlertRecord:
     with context.database.read() as connection:
         found = alerts.alerts(connection, [alert_id])
     missing = f"there is no alert {alert_id}"

@@ -7,11 +7,12 @@ from time import time_ns
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesName
+from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
@@ -133,12 +134,12 @@ def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -
 
 
 @router.get("/{anomaly_id}")
-def read_anomaly(context: Context, anomaly_id: UUID) -> AnomalyDetail:
+def read_anomaly(context: Context, anomaly_id: UUID, response: Response) -> AnomalyDetail:
     """Return one anomaly."""
     with context.database.read() as connection:
-        anomaly = visible_anomaly(context, connection, str(anomaly_id))
-        review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
-    return anomaly_detail(context.config, anomaly, review)
+        shown = _detail(context, connection, anomaly_id)
+    response.headers["etag"] = tag_of(shown)
+    return shown
 
 
 @router.get("/{anomaly_id}/explanation")
@@ -152,16 +153,25 @@ def read_explanation(context: Context, anomaly_id: UUID) -> ExplanationView:
 
 
 @router.put("/{anomaly_id}/label")
-def put_label(context: Context, anomaly_id: UUID, request: LabelRequest) -> AnomalyDetail:
+def put_label(
+    context: Context, anomaly_id: UUID, request: LabelRequest, response: Response, if_match: IfMatch = None
+) -> AnomalyDetail:
     """Label an anomaly; the last label counts."""
     with context.database.begin() as connection:
         anomaly = visible_anomaly(context, connection, str(anomaly_id))
+        require_match(if_match, _detail(context, connection, anomaly_id))
         before = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
         review = labels.Review(request.label, context.author(request.author), request.comment, time_ns())
         label_anomaly(connection, context.config, anomaly, review)
         detail = {"before": before and before.label, "after": review.label, "comment": review.comment}
         context.record(connection, Change("anomaly.label", str(anomaly.id), anomaly.stream, detail))
-    return read_anomaly(context, anomaly_id)
+    return read_anomaly(context, anomaly_id, response)
+
+
+def _detail(context: ApiContext, connection: Connection, anomaly_id: UUID) -> AnomalyDetail:
+    anomaly = visible_anomaly(context, connection, str(anomaly_id))
+    review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
+    return anomaly_detail(context.config, anomaly, review)
 
 
 def visible_anomaly(context: ApiContext, connection: Connection, id_: str) -> Anomaly:

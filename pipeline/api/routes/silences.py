@@ -8,12 +8,13 @@ from time import time_ns
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from pipeline.access.scopes import NotPermitted
 from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
+from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from storage.access.audit import Change
@@ -92,8 +93,23 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
     return silence_shown(silence)
 
 
+@router.get("/silences/{silence_id}")
+def read_silence(context: Context, silence_id: UUID, response: Response) -> SilenceItem:
+    """Return one silence, also if it has ended."""
+    with context.database.read() as connection:
+        found = silences.get(connection, silence_id)
+    missing = f"there is no silence {silence_id}"
+    if found is None:
+        raise InputError(missing)
+    if found.stream is not None:
+        context.require_visible(found.stream, missing)
+    shown = silence_shown(found)
+    response.headers["etag"] = tag_of(shown)
+    return shown
+
+
 @router.delete("/silences/{silence_id}", status_code=204)
-def end_silence(context: Context, silence_id: UUID) -> None:
+def end_silence(context: Context, silence_id: UUID, if_match: IfMatch = None) -> None:
     """End a silence now; alerts that are still open are sent."""
     with context.database.begin() as connection:
         missing = f"there is no silence {silence_id} in force"
@@ -104,6 +120,7 @@ def end_silence(context: Context, silence_id: UUID) -> None:
             context.require_visible(found.stream, missing)
         elif context.visible is not None:
             raise NotPermitted("this silence is of every stream; a key of some streams cannot end it")
+        require_match(if_match, silence_shown(found))
         detail = {"before": show_time(found.ends_ns)}
         context.record(connection, Change("silence.end", str(silence_id), found.stream, detail))
 

@@ -122,7 +122,7 @@ def test_a_provider_that_is_away_is_an_error_on_the_page(database, tmp_path):
         assert (page.status_code, "does not answer" in page.text) == (502, True)
 
 
-# ------------------------------------------------------------------- tokens that a provider must not get through
+# ----------------------------------------------------------------------- tokens that must be refused
 
 
 @pytest.fixture(scope="module")
