@@ -167,8 +167,13 @@ def _from_history(
         database, champion, config.streams[anomaly.stream], {anomaly.series: int(points.time[0])}
     )
     _, verdicts = champion.detector.step(state, points)
+    # Several events of a series may have the time of the peak.
+    peak = max(np.flatnonzero(points.time == anomaly.peak_ns), key=lambda row: float(verdicts.surprise[row]))
     return _Recomputed(
-        len(points), float(verdicts.surprise[-1]), bool(verdicts.flag[-1]), float(verdicts.ratio[-1])
+        int(peak) + 1,
+        float(verdicts.surprise[peak]),
+        bool(verdicts.flag[peak]),
+        float(verdicts.ratio[peak]),
     )
 
 

@@ -291,7 +291,8 @@ class Stage:
         self.figures.twice += int(found.duplicated(["series", "time"]).sum())
         self._problem(int(found.duplicated(["series", "time"]).sum()), 0, "points with two verdicts")
         wanted = wanted.assign(series=wanted["series"].astype(str), time=wanted["timestamp"].astype("int64"))
-        wanted = wanted[~wanted["series"].str.endswith("tide")]  # the live ones are buffered
+        # The last of the live ones is buffered.
+        wanted, found = (one[~one["series"].str.endswith("tide")] for one in (wanted, found))
         both = wanted.merge(
             found, on=["series", "time"], how="outer", suffixes=("", "_found"), indicator=True
         )

@@ -134,6 +134,8 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
     if anomaly.ratio:
         ended = anomaly.state is AnomalyState.CLOSED
         deviation = {"ratio": anomaly.ratio, "statement": anomaly_statement(anomaly, ended=ended)}
+    if anomaly.event is not None:
+        deviation = {"statement": anomaly_statement(anomaly), "event": asdict(anomaly.event)}
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
