@@ -16,8 +16,9 @@ from detectors import artifacts
 from detectors.base import State
 from detectors.channel_batch import Ints
 from detectors.jit import kernel
+from detectors.sequences.code_numbers import code_number
 from detectors.sequences.frozen_lstm import FrozenEmbeddingLSTM
-from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
+from detectors.sequences.vocabulary import BOUNDARY, FIRST_CODE, UNKNOWN, Vocabulary
 
 ARCHITECTURE: Final = "embedding_lstm"
 RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
@@ -112,6 +113,7 @@ class NextEventDetector:
         self.vocabulary, self.limit, self.alarm_rate = vocabulary, limit, alarm_rate
         self.temperature, self.unknown_probability = temperature, unknown_probability
         self.tensors = tensors
+        self._token_of: dict[float, int] | None = None
         self._network = FrozenEmbeddingLSTM(tensors, temperature, unknown_probability)
         self.version = self._hash()
 
@@ -156,6 +158,11 @@ class NextEventDetector:
         self._network.step(state, events.slot, events.token)
 
     @property
+    def size(self) -> tuple[int, int, int]:
+        """Length of the vector of a code, hidden units, and layers."""
+        return self.tensors["embedding.weight"].shape[1], self._network.hidden, self._network.layers
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Layers and hidden units of the network."""
         return self._network.layers, self._network.hidden
@@ -176,7 +183,11 @@ class NextEventDetector:
 
     def save(self, path: str) -> str:
         """Write two files and return the digest. Raises ArtifactError."""
-        manifest = {
+        return artifacts.save(path, self.tensors, self.manifest())
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what a file needs beside the tensors."""
+        return {
             "architecture": ARCHITECTURE,
             "codes": list(self.vocabulary.codes),
             "limit": self.limit,
@@ -184,7 +195,14 @@ class NextEventDetector:
             "temperature": self.temperature,
             "unknown_probability": self.unknown_probability,
         }
-        return artifacts.save(path, self.tensors, manifest)
+
+    def encode_numbers(self, codes: Sequence[str]) -> NDArray[np.int32]:
+        """Return the token of each code by its number: a code may be given as its number."""
+        if self._token_of is None:
+            numbers = (code_number(code) for code in self.vocabulary.codes)
+            self._token_of = {number: FIRST_CODE + n for n, number in enumerate(numbers)}
+        known = self._token_of
+        return np.fromiter((known.get(code_number(code), UNKNOWN) for code in codes), np.int32)
 
     @classmethod
     def load(cls, path: str, digest: str | None = None) -> NextEventDetector:

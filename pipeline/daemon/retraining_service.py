@@ -115,7 +115,7 @@ class RetrainingService:
                 )
 
             sinks.append(PowerSink(scorer, PowerMetrics(self._metrics, name), keep=keep, kept=power))
-        if stream.retraining.on_drift and trainable(stream):
+        if stream.retraining.on_drift and trainable(stream) and not stream.of_events:
 
             def keep_drift(partition: Partition, state: Callable[[], monitor_state.DriftState]) -> None:
                 self._keeper.put(

@@ -23,6 +23,9 @@ def check_after_promotion(task: Task, report: ReportProgress, cancelled: IsCance
     The result is ``better`` if the champion should be rolled back.
     """
     assert task.challenger is not None
+    if task.stream.of_events and task.champion is None and task.stream.event_settings.model is None:
+        reason = "the first model of the stream; there are no verdicts to compare with"
+        return TaskResult(JobState.SUCCEEDED, reason, result={"version": task.challenger.version})
     started = time.process_time()
     table = _read_verdicts(task)
     after, before = (_count_verdicts(table, version) for version in (task.challenger, task.champion))

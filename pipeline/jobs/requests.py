@@ -25,7 +25,7 @@ _REASON_OF_LABEL = {
 def trainable(stream: Stream) -> bool:
     """Return whether the stream's detector has weights that a training could change."""
     if stream.of_events:
-        return False
+        return True
     tier = TIERS.get(stream.detector)
     return tier is not None and tier.lags > 0
 

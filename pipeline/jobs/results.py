@@ -97,7 +97,7 @@ def _publish_training(
     )
     if not models.add(connection, row) or not outcome.better:
         return
-    if stream.retraining.shadow.total_seconds():
+    if stream.retraining.shadow.total_seconds() and not outcome.result.get("first_model"):
         _queue_comparison(connection, stream, job, outcome, made.version, now_ns)
     else:
         _accept(connection, stream, job, task, outcome, made.version, now_ns)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.extras import require_training
+from pipeline.jobs import event_tasks
 from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
 from pipeline.training.dataset import history_segments, newest_ns
 from storage.model_store.jobs import JobState, TaskKind
@@ -91,6 +92,8 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     from pipeline.training.trainer import TrainConfig, train_stream
 
     data, span = _load_data(task)
+    if task.stream.of_events:
+        return event_tasks.train(task, data, span, report)
     device = _device(task, report)
     start = _weights(task.champion)
     settings = task.stream.retraining
@@ -136,6 +139,8 @@ def compare_with_champion(task: Task, report: ReportProgress, cancelled: IsCance
 
     assert task.challenger is not None
     data, (_, until_ns) = _load_data(task)
+    if task.stream.of_events:
+        return event_tasks.compare(task, data, until_ns)
     seen_ns = int(task.detail.get("until_ns", 0))
     new = int((data.time > seen_ns).sum()) if len(data) else 0
     share = new / len(data) if 0 < new < len(data) else HELD_BACK
@@ -203,8 +208,11 @@ def _load_past(task: Task, back_ns: int) -> TrainingData:
 def _detector(task: Task) -> Detector:
     """Build the champion's detector, which flags points that were not scored yet."""
     from detectors import build
+    from detectors.sequences.stream_detector import EventStreamDetector
     from pipeline.models.champion import detector_spec
 
+    if task.stream.of_events:
+        return EventStreamDetector(detector_spec(task.stream), event_tasks.model_of(task, task.champion))
     return build(detector_spec(task.stream), _weights(task.champion))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detectors import artifacts
 from detectors.artifacts import ArtifactError
 from detectors.forecasters import per_group_lstm, shared_lstm_numba
+from detectors.sequences.detector import ARCHITECTURE, NextEventDetector
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
 from storage.model_store.models import ModelVersion
@@ -94,7 +95,10 @@ def require_usable(model: ModelVersion) -> None:
     Raises InputError if they were changed, or made for other inputs.
     """
     try:
-        weights_of(model.path, model.sha256)
+        if manifest_of(model.path, model.sha256).get("architecture") == ARCHITECTURE:
+            NextEventDetector.load(model.path, model.sha256)
+        else:
+            weights_of(model.path, model.sha256)
     except ArtifactError as error:
         raise InputError(f"version {model.version} cannot be used: {error}") from None
 

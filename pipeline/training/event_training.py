@@ -1,0 +1,220 @@
+"""One training of a stream of events: recorded events in, a model and its evidence out.
+
+The newest fifth of the sessions is held out of the fit and judged by the new model, the champion and the
+frequencies of the codes alone. Sessions with a quarantined event are not learned from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.sequences.code_numbers import END_NUMBER, number_text
+from detectors.sequences.detector import Events, NextEventDetector
+from detectors.sequences.fit import DEFAULT_SIZE, fit_detector
+from detectors.sequences.vocabulary import BOUNDARY
+from pipeline.training.dataset import HELD_BACK, TrainingData
+from pipeline.training.promotion_rule import PromotionDecision
+
+#: Events of one sequence where there are no sessions.
+SEQUENCE_EVENTS: Final = 100
+#: Most events that a training learns from, the newest.
+MAX_EVENTS: Final = 500_000
+MIN_SESSIONS: Final = 50
+#: Share by which the error of a held-out event must be smaller than the champion's.
+MIN_GAIN: Final = 0.01
+#: Share of held-out sessions with an alarm over the configured rate from which a model is refused.
+MAX_ALARM_RATIO: Final = 3.0
+MIN_ALARMS: Final = 5
+
+Session = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventJudgement:
+    """Figures of a model on held-out sessions.
+
+    nats: mean −log probability of an event. alarms: share of sessions with an alarm.
+    """
+
+    nats: float
+    alarms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventCard:
+    """Evidence about a new model of events.
+
+    frequencies: nats of an event by the frequencies of the codes alone, which know no order.
+    """
+
+    sessions: int
+    held_out: int
+    events: int
+    codes: int
+    alarm_rate: float
+    challenger: EventJudgement
+    champion: EventJudgement | None
+    frequencies: float
+
+    def decision(self) -> PromotionDecision:
+        """Return whether the new model should replace the champion."""
+        against, in_favour = [], []
+        new, old = self.challenger, self.champion
+        most = max(MAX_ALARM_RATIO * self.alarm_rate, MIN_ALARMS / max(self.held_out, 1))
+        if new.alarms > most:
+            against.append(f"alarms in {new.alarms:.1%} of the held-out sessions (at most {most:.1%})")
+        if new.nats > self.frequencies:
+            against.append("the order of the events says less than their frequencies")
+        if old is None:
+            in_favour.append("the stream has no model")
+        elif new.nats > old.nats * (1 + MIN_GAIN):
+            against.append(f"{new.nats:.3f} nats an event, the champion {old.nats:.3f}")
+        elif new.nats < old.nats * (1 - MIN_GAIN):
+            in_favour.append(f"{new.nats:.3f} nats an event, the champion {old.nats:.3f}")
+        return PromotionDecision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures, the decision and a text for people, as plain JSON."""
+        decision = self.decision()
+        figures: dict[str, Any] = {
+            "sessions": self.sessions,
+            "held_out": self.held_out,
+            "events": self.events,
+            "codes": self.codes,
+            "challenger": {"nats": self.challenger.nats, "alarms": self.challenger.alarms},
+            "frequencies": self.frequencies,
+            "promote": decision.promote,
+            "reason": decision.reason,
+        }
+        if self.champion is not None:
+            figures["champion"] = {"nats": self.champion.nats, "alarms": self.champion.alarms}
+        return figures | {"text": self.text()}
+
+    def text(self) -> str:
+        """Return a table of both models and the decision."""
+        rows = [("challenger", self.challenger), ("champion", self.champion)]
+        lines = [f"{self.sessions} sessions, {self.held_out} of them held out; {self.codes} codes"]
+        lines += ["model         nats an event  sessions with an alarm"]
+        lines += [f"{name:13s} {one.nats:13.3f} {one.alarms:23.2%}" for name, one in rows if one is not None]
+        lines += [f"frequencies   {self.frequencies:13.3f}", f"{self.decision().reason.capitalize()}."]
+        return "\n".join(lines)
+
+
+def sessions_of(data: TrainingData, *, sessions: bool) -> list[Session]:
+    """Return the sessions without a quarantined event, the oldest first.
+
+    An unfinished session is left out. Without ``sessions`` the events of a series are cut into sequences.
+    """
+    found: list[tuple[int, Session]] = []
+    for first, end in zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True):
+        numbers, allowed = data.values[first:end, 0], data.allowed[first:end]
+        ends = np.flatnonzero(numbers == END_NUMBER) if sessions else _cuts(len(numbers))
+        begin = 0
+        for stop in ends.tolist():
+            if stop > begin and allowed[begin:stop].all():
+                part = numbers[begin:stop]
+                codes = [number_text(number) for number in part[part != END_NUMBER].tolist()]
+                found.append((int(data.time[first + stop - 1]), codes))
+            begin = stop + 1 if sessions else stop
+    found.sort(key=lambda one: one[0])
+    return _newest([codes for _, codes in found])
+
+
+def train_events(
+    sessions: Sequence[Session],
+    champion: NextEventDetector | None,
+    *,
+    ended: bool,
+    alarm_rate: float,
+    seed: int,
+) -> tuple[NextEventDetector, EventCard]:
+    """Fit a model to the older sessions, and judge it and the champion on the newest.
+
+    Args:
+        sessions: Sessions, the oldest first.
+        champion: The model in use, None if there is none.
+        ended: The sessions have ends that are judged.
+        alarm_rate: Share of ordinary sessions (or events) that may raise an alarm.
+        seed: Seed of the training.
+
+    Raises:
+        ValueError: there are too few sessions.
+    """
+    if len(sessions) < MIN_SESSIONS:
+        raise ValueError(f"a training needs {MIN_SESSIONS} sessions, the history has {len(sessions)}")
+    kept = len(sessions) - max(1, round(HELD_BACK * len(sessions)))
+    learned, held_out = sessions[:kept], sessions[kept:]
+    size = DEFAULT_SIZE if champion is None else champion.size
+    model, _ = fit_detector(learned, sessions=ended, alarm_rate=alarm_rate, size=size, seed=seed)
+    return model, judge(model, champion, learned, held_out, ended=ended, alarm_rate=alarm_rate)
+
+
+def judge(
+    model: NextEventDetector,
+    champion: NextEventDetector | None,
+    learned: Sequence[Session],
+    held_out: Sequence[Session],
+    *,
+    ended: bool,
+    alarm_rate: float,
+) -> EventCard:
+    """Return the evidence card of a model.
+
+    Args:
+        model: The new model.
+        champion: The model in use, None if there is none.
+        learned: Older sessions.
+        held_out: The sessions to judge.
+        ended: The sessions have ends that are judged.
+        alarm_rate: Share of ordinary sessions (or events) that may raise an alarm.
+    """
+    return EventCard(
+        sessions=len(learned) + len(held_out),
+        held_out=len(held_out),
+        events=sum(map(len, learned)) + sum(map(len, held_out)),
+        codes=len(model.vocabulary.codes),
+        alarm_rate=alarm_rate,
+        challenger=_judged(model, held_out, ended, alarm_rate),
+        champion=None if champion is None else _judged(champion, held_out, ended, alarm_rate),
+        frequencies=_nats_of_frequencies(learned, held_out, ended),
+    )
+
+
+def _cuts(n: int) -> NDArray[np.int64]:
+    return np.append(np.arange(SEQUENCE_EVENTS, n, SEQUENCE_EVENTS), n)
+
+
+def _newest(sessions: list[Session]) -> list[Session]:
+    """Return the newest sessions with ``MAX_EVENTS`` events at most."""
+    lengths = np.cumsum([len(one) for one in reversed(sessions)])
+    return sessions[len(sessions) - int(np.searchsorted(lengths, MAX_EVENTS, side="right")) :]
+
+
+def _judged(
+    model: NextEventDetector, sessions: Sequence[Session], ended: bool, alarm_rate: float
+) -> EventJudgement:
+    tokens = [
+        np.r_[token, BOUNDARY] if ended else token
+        for token in (model.encode_numbers(one) for one in sessions)
+    ]
+    slot = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one) for one in tokens])
+    events = Events(slot, np.concatenate(tokens).astype(np.int32))
+    probability, p_value, _, _ = model.score(model.initial(len(tokens)), events)
+    flag = -np.log10(np.maximum(p_value, np.finfo(np.float32).tiny)) >= model.limit_at(alarm_rate)
+    alarms = len(np.unique(slot[flag])) / len(tokens) if ended else float(flag.mean())
+    return EventJudgement(float(-np.log(np.maximum(probability, 1e-30)).mean()), alarms)
+
+
+def _nats_of_frequencies(learned: Sequence[Session], held_out: Sequence[Session], ended: bool) -> float:
+    end = [""] if ended else []
+    counts = Counter(code for one in learned for code in [*one, *end])
+    total = sum(counts.values()) + len(counts) + 1.0
+    nats = [-math.log((counts[code] + 1.0) / total) for one in held_out for code in [*one, *end]]
+    return float(np.mean(nats))

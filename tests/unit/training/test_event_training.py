@@ -1,0 +1,130 @@
+"""Training of a stream of events: sessions from recorded events, a model, its evidence and its files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.sequences.code_numbers import END_NUMBER, code_number, number_text
+from detectors.sequences.detector import NextEventDetector
+from pipeline.config.schema import Stream
+from pipeline.core.errors import InputError
+from pipeline.jobs.task_types import Task, VersionFiles
+from pipeline.jobs.tasks import run_task
+from pipeline.models import registry
+from pipeline.training.dataset import TrainingData
+from pipeline.training.event_training import EventCard, EventJudgement, sessions_of
+from storage.model_store.jobs import JobState, TaskKind
+from storage.model_store.models import ModelVersion
+from tests.support.events import CYCLE, START, cycles
+
+
+def recorded(numbers: list[float], allowed: list[bool] | None = None) -> TrainingData:
+    n = len(numbers)
+    return TrainingData(
+        "doors",
+        ("event",),
+        ["a"],
+        np.array([0, n]),
+        np.arange(n),
+        np.array(numbers)[:, None],
+        np.zeros(n, np.int32),
+        np.zeros(n, np.int64),
+        np.zeros(n, bool),
+        np.ones(n, bool) if allowed is None else np.array(allowed),
+        [],
+    )
+
+
+def test_sessions_are_cut_at_their_ends_and_quarantined_ones_left_out():
+    end = END_NUMBER
+    data = recorded([1, 2, end, 3, end, end, 4, 5, end, 6], [True, True, True, False, *[True] * 6])
+    assert sessions_of(data, sessions=True) == [["#1", "#2"], ["#4", "#5"]]
+    assert sessions_of(data, sessions=False) == []
+    assert sessions_of(recorded([1, 2, end, 3]), sessions=False) == [["#1", "#2", "#3"]]
+
+
+def test_a_number_is_its_own_code():
+    assert code_number(number_text(code_number("badge"))) == code_number("badge")
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "promoted"),
+    [
+        (EventJudgement(0.5, 0.01), None, True),
+        (EventJudgement(0.5, 0.2), None, False),
+        (EventJudgement(2.5, 0.0), None, False),
+        (EventJudgement(0.5, 0.01), EventJudgement(0.6, 0.01), True),
+        (EventJudgement(0.5, 0.01), EventJudgement(0.5, 0.01), False),
+        (EventJudgement(0.7, 0.01), EventJudgement(0.5, 0.01), False),
+    ],
+)
+def test_the_rule_of_promotion(challenger, champion, promoted):
+    card = EventCard(100, 200, 1000, 5, 0.01, challenger, champion, 2.0)
+    assert card.decision().promote is promoted
+    assert card.as_dict()["text"].startswith("100 sessions, 200 of them held out; 5 codes")
+
+
+def task(folder: Path, rows: list[tuple[str, float, str]], champion: VersionFiles | None) -> Task:
+    path = folder / "past.csv"
+    lines = [f"{door},{START + at},{code}" for door, at, code in sorted(rows, key=lambda one: one[1])]
+    path.write_text("\n".join(["door,t,event", *lines]) + "\n")
+    stream = Stream.model_validate(
+        {
+            "source": {"memory": {"name": "doors"}},
+            "format": {"csv": {"series": "door", "time": "t", "code": "event"}},
+            "events": {"idle": "1m"},
+            "warm_start": str(path),
+        }
+    )
+    return Task(
+        job=1,
+        token=1,
+        kind=TaskKind.TRAIN,
+        name="doors",
+        stream=stream,
+        history=str(folder / "history"),
+        models=str(folder / "models"),
+        champion=champion,
+        challenger=None,
+        review_labels=(),
+        detail={},
+    )
+
+
+def test_a_training_makes_a_version_that_a_later_one_must_beat(tmp_path):
+    rows = [one for door in "ab" for one in cycles(door, 60)]
+    first = run_task(task(tmp_path, rows, None), lambda progress: None, lambda: False)
+    assert (first.state, first.better, first.result["sessions"]) == (JobState.SUCCEEDED, True, 120)
+    assert first.made is not None
+    assert first.result["first_model"]
+    model = NextEventDetector.load(first.made.path, first.made.sha256)
+    assert set(model.encode_numbers(CYCLE)) == {2, 3, 4, 5, 6}
+
+    again = run_task(task(tmp_path, rows, first.made), lambda progress: None, lambda: False)
+    assert (again.state, again.better) == (JobState.SUCCEEDED, False)
+
+    random.Random(1).shuffle(rows)
+    few = run_task(task(tmp_path, rows[:20], None), lambda progress: None, lambda: False)
+    assert few.state == JobState.REJECTED
+    assert "a training needs 50 sessions" in few.reason
+
+    row = ModelVersion(
+        first.made.version,
+        "doors",
+        first.made.path,
+        first.made.sha256,
+        "candidate",
+        None,
+        "job 1",
+        1,
+        1,
+        "",
+    )
+    registry.require_usable(row)
+    Path(f"{first.made.path}.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be used"):
+        registry.require_usable(row)
