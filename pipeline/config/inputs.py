@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration, Secret
 from pipeline.config.kafka_security import KafkaSecurity, TopicName
+from pipeline.config.record_formats import Precision, SchemaSource
 
 # ---------------------------------------------------------------------------------------------------------- sources
 
@@ -227,20 +228,54 @@ class CsvFormat(RecordFormat):
     encoding: str = Field("utf-8", description="encoding of files: cp1252, latin-1, utf-16, …")
 
 
+class AvroFormat(SchemaSource, JsonFormat):
+    """Avro records; fields are named as in JSON."""
+
+
+class ProtobufFormat(SchemaSource, JsonFormat):
+    """Protobuf messages; fields are named as in JSON, by the names of the .proto file."""
+
+    message: str | None = Field(
+        None, description="full name of the message in schema_file, such as plant.Reading"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> ProtobufFormat:
+        if (self.message is None) != (self.schema_file is None):
+            raise ValueError("give message with schema_file, and only with it")
+        return self
+
+
+class LineProtocolFormat(JsonFormat):
+    """Line protocol: ``measurement``, ``tags.NAME``, ``fields.NAME``, ``time``."""
+
+    time: str = Field("time", description="time of the line, or of the record for a line without one")
+    precision: Precision = Field("ns", description="unit of the times of lines")
+
+
 class FormatConfig(ConfigModel):
     """Format of the records; exactly one of the keys."""
 
     json_: JsonFormat | None = Field(None, alias="json")
     csv: CsvFormat | None = None
+    avro: AvroFormat | None = None
+    protobuf: ProtobufFormat | None = None
+    line_protocol: LineProtocolFormat | None = None
 
     @model_validator(mode="after")
     def _one(self) -> FormatConfig:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give exactly one of json, csv")
+            raise ValueError("give exactly one of json, csv, avro, protobuf, line_protocol")
         return self
 
     @property
+    def name(self) -> str:
+        """Key of the format in the config."""
+        return next(iter(self.model_fields_set)).removesuffix("_")
+
+    @property
     def chosen(self) -> JsonFormat | CsvFormat:
-        chosen = self.json_ or self.csv
+        """Settings of the format; translated records are then JSON."""
+        chosen = self.json_ or self.csv or self.avro or self.protobuf or self.line_protocol
         assert chosen is not None
         return chosen

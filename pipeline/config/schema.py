@@ -382,6 +382,9 @@ def config_hash(stream: Stream) -> str:
     for key, former in _BEHAVIOUR_OF_0_1_0.items():
         if values[key] == former:
             del values[key]
+    values["format"] = {
+        name: form for name, form in values["format"].items() if form is not None or name in ("json", "csv")
+    }
     for form in values["format"].values():
         for key in NEW_FORMAT_KEYS & set(form or ()):
             if form[key] == type(stream.format.chosen).model_fields[key].get_default(

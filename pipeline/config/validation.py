@@ -177,8 +177,8 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     )
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
-            (*at, "json"),
-            "files and telemetry have columns, not JSON records (except .jsonl and .ndjson)",
+            (*at, stream.format.name),
+            "files and telemetry have columns, not such records (except .jsonl and .ndjson)",
             "write `csv:` with the names of the columns",
         )
     if (
@@ -191,7 +191,7 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             "records of Kafka carry no header line",
             "name their columns in order: `header: [time, site, value]`",
         )
-    kind = "json" if isinstance(stream.format.chosen, JsonFormat) else "csv"
+    kind = stream.format.name
     try:
         ZoneInfo(stream.format.chosen.timezone)
     except (ValueError, OSError, LookupError):

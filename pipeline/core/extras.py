@@ -38,6 +38,15 @@ def require_training() -> None:
         raise NotInstalled(reason)
 
 
+def require_formats(module: str, format_name: str) -> None:
+    """Raise NotInstalled if the package of a record format is missing."""
+    if not _is_installed(module):
+        package = {"google.protobuf": "protobuf"}.get(module, module)
+        raise NotInstalled(
+            f"{format_name} needs {package}, which is not installed: pip install 'forewatch[formats]'"
+        )
+
+
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None

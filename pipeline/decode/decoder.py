@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.config.inputs import LineProtocolFormat
 from pipeline.config.schema import CsvFormat, JsonFormat, Stream, format_duration
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import ConfigError
@@ -23,8 +24,10 @@ from pipeline.decode.csv_records import split
 from pipeline.decode.envelope import envelope_columns, is_envelope
 from pipeline.decode.fields import condition_of, fields_of, number_rules
 from pipeline.decode.json_records import JsonParser
+from pipeline.decode.line_protocol import SAMPLES
 from pipeline.decode.parsed_batch import Parsed, Reject, shown
 from pipeline.decode.time_leaps import leaping_points
+from pipeline.decode.translation import make_translator, translate
 from pipeline.sources.base import Headers, Records, TableRecords
 
 
@@ -54,9 +57,11 @@ class Decoder:
         self._clock = clock
         self._header = chosen.header if isinstance(chosen, CsvFormat) else None
         self._delimiter = chosen.delimiter if isinstance(chosen, CsvFormat) else ","
+        self._form, self._translate = chosen, make_translator(name, chosen)
         self._json: JsonParser | None = None
         if isinstance(chosen, JsonFormat):
-            self._json = JsonParser(self._fields, chosen.samples, self._numbers, self._where)
+            samples = SAMPLES if isinstance(chosen, LineProtocolFormat) else chosen.samples
+            self._json = JsonParser(self._fields, samples, self._numbers, self._where)
         self._tables = TableParser(self._fields, self._numbers)
         conditional = self._where.fields if self._where else ()
         self._used = list(dict.fromkeys((*self._fields.all(), *conditional)))
@@ -80,7 +85,7 @@ class Decoder:
         if isinstance(records, TableRecords):
             parsed = self._table(records.table, records)
         elif self._json is not None:
-            parsed = self._json.parse(records)
+            parsed = self._parse_json(self._json, records)
         else:
             parsed = self._csv(records)
         for number in self._numbers.missing_numbers:
@@ -98,6 +103,16 @@ class Decoder:
             kept[unfit] = False
             keep = np.flatnonzero(kept)
         return Decoded(self._columns(parsed, records, keep), self._dead_letters(parsed, records))
+
+    def _parse_json(self, parser: JsonParser, records: Records) -> Parsed:
+        """Parse records of JSON, or of a format that is translated to it."""
+        if self._translate is None or not isinstance(self._form, JsonFormat):
+            return parser.parse(records)
+        translated, rejects = translate(records, self._translate, self._form)
+        parsed = parser.parse(translated)
+        parsed.filtered -= len(rejects)  # they look like tombstones
+        parsed.rejects |= rejects
+        return parsed
 
     def _csv(self, records: Records) -> Parsed:
         if self._header is None:

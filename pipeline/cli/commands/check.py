@@ -59,7 +59,7 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
     return {
         name: (
             next(iter(stream.source.model_fields_set)),
-            "json" if stream.format.json_ else "csv",
+            stream.format.name,
             stream.preset,
             stream.detector,
             ", ".join(stream.channels),

@@ -1,0 +1,93 @@
+"""Translation of records of other formats to JSON.
+
+A translator makes the JSON text of one record. A record that it cannot read is refused with the reason; the
+dead letter keeps the original bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from pipeline.config.inputs import AvroFormat, JsonFormat, LineProtocolFormat, ProtobufFormat
+from pipeline.decode.parsed_batch import Reject, shown
+from pipeline.sources.base import Records
+
+#: Makes the JSON text of a record from its value and its timestamp (ns, negative: none). Raises ValueError.
+Translate = Callable[[bytes, int], bytes]
+
+
+def make_translator(name: str, form: object) -> Translate | None:
+    """Return the translator of a format, None for JSON and CSV.
+
+    Raises:
+        ConfigError: a schema cannot be used.
+        NotInstalled: a package is missing.
+    """
+    if isinstance(form, AvroFormat):
+        from pipeline.decode.avro import avro_translator
+
+        return avro_translator(name, form)
+    if isinstance(form, ProtobufFormat):
+        from pipeline.decode.protobuf import protobuf_translator
+
+        return protobuf_translator(name, form)
+    if isinstance(form, LineProtocolFormat):
+        from pipeline.decode.line_protocol import line_translator
+
+        return line_translator(form)
+    return None
+
+
+def translate(records: Records, translator: Translate, form: JsonFormat) -> tuple[Records, dict[int, Reject]]:
+    """Return the records as JSON, None where one was refused, and the reasons by row.
+
+    Args:
+        records: The records.
+        translator: The translator of the format.
+        form: The format, for messages.
+    """
+    stamps = records.timestamps.tolist()
+    try:
+        return replace(records, values=list(map(translator, records.values, stamps))), {}  # type: ignore[arg-type]
+    except (ValueError, TypeError):  # TypeError: a tombstone among them
+        pass
+    values: list[bytes | None] = []
+    rejects: dict[int, Reject] = {}
+    kind = type(form).__name__.removesuffix("Format")
+    for row, (value, stamp) in enumerate(zip(records.values, stamps, strict=True)):
+        try:
+            values.append(None if value is None else translator(value, stamp))
+        except ValueError as error:
+            values.append(None)
+            rejects[row] = Reject(
+                "malformed", f"{kind}: {error}; it begins with {shown(bytes(value or b'')[:24])}"
+            )
+    return replace(records, values=values), rejects
+
+
+def as_json(thing: object) -> object:
+    """Return a value of a record as something that JSON has."""
+    if isinstance(thing, datetime.datetime):
+        return (thing if thing.tzinfo else thing.replace(tzinfo=datetime.UTC)).isoformat()
+    if isinstance(thing, datetime.date | datetime.time):
+        return thing.isoformat()
+    if isinstance(thing, decimal.Decimal | uuid.UUID):
+        return str(thing)
+    if isinstance(thing, bytes | bytearray | memoryview):
+        return base64.b64encode(bytes(thing)).decode()
+    raise ValueError(f"{shown(thing)} has no form in JSON")
+
+
+def encode(record: object) -> bytes:
+    """Return a record as JSON. Raises ValueError."""
+    try:
+        return msgspec.json.encode(record, enc_hook=as_json)
+    except (TypeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
