@@ -61,6 +61,8 @@ _READ_ONLY = "25006"
 _REFUSED = re.compile(
     r"(role|database|file) .* does not exist|authentication failed|no password supplied|not permitted to log in"
     r"|no pg_hba\.conf entry|permission denied|server does not support SSL|certificate verify failed"
+    r"|does not match host name|valid client certificate|alert unknown ca|has group or world access"
+    r"|could not (load|read|open) (private key|certificate|root certificate) file"
     r"|invalid (sslmode|connection option|port)|unable to open database file|readonly database"
 )
 
