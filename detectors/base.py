@@ -97,6 +97,9 @@ class Verdicts:
     side          (N,)   int8     1: above the middle, −1: below, 0: without a direction
     observed      (N,)   float32  the leading quantity in its own unit (NaN where ``ratio`` is 0)
     usual_low, usual_high (N,) float32  its usual range in the same unit (NaN where ``ratio`` is 0)
+    rarity        (N,)   float32  −log10 of the probability of a row at least as unusual (0: unknown), by
+                                  the past of the series; never rarer than one in the rows seen
+    channel_rarity (N, C) float32 the same of each channel alone
 
     probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
     likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
@@ -127,6 +130,8 @@ class Verdicts:
     likely: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     likely_probability: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    channel_rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
@@ -135,6 +140,10 @@ class Verdicts:
             self.probability = np.full(n, np.nan, np.float32)
             self.likely, self.recent = np.zeros((n, 0)), np.zeros((n, 0))
             self.likely_probability = np.zeros((n, 0), np.float32)
+        if len(self.rarity) != n:
+            self.rarity = np.zeros(n, np.float32)
+        if self.channel_rarity.shape != self.expected.shape:
+            self.channel_rarity = np.zeros(self.expected.shape, np.float32)
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)
@@ -169,6 +178,7 @@ class DetectorSpec:
     min_points: int = 1  # consecutive points that must reach the threshold
     min_deviation: float = 0.0  # relative to the expected value; smaller deviations are not flagged
     decision: str = "surprise"  # surprise | usual_range: rule that decides an alarm
+    interval: float = 0.99  # share of the points inside the stated band; used by usual_range
     timezone: str = ""  # IANA zone of the daily and weekly rhythms ("": UTC); used by usual_range
 
 

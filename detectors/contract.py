@@ -25,7 +25,7 @@ from detectors.base import CAUSES, FORECASTERS, Detector, Points, State, Verdict
 
 MINUTE_NS = 60_000_000_000
 START_NS = 1_700_000_000_000_000_000
-RANGE_COLUMNS = ("ratio", "observed", "usual_low", "usual_high")
+RANGE_COLUMNS = ("ratio", "observed", "usual_low", "usual_high", "rarity", "channel_rarity")
 EXAMPLE_ROWS = 700
 
 
@@ -107,7 +107,7 @@ def require_equal(
     Raises:
         CheckFailed: at the first difference.
     """
-    for name in ("score", "surprise", "expected", "contribution", *RANGE_COLUMNS):
+    for name in ("score", "surprise", "expected", "contribution", "lower", "upper", *RANGE_COLUMNS):
         a, b = (np.asarray(getattr(v, name), np.float64)[rows] for v in (left, right))
         off = np.abs(a - b) > tolerance * (1 + np.abs(a))
         off |= np.isnan(a) != np.isnan(b)
@@ -223,6 +223,9 @@ def require_sound(verdicts: Verdicts, what: str) -> None:
         )
     if np.isinf(verdicts.expected).any():
         raise CheckFailed(f"{what}: an expected value is infinite")
+    for rarity in (verdicts.rarity, verdicts.channel_rarity):
+        if not (np.isfinite(rarity).all() and (rarity >= 0).all()):
+            raise CheckFailed(f"{what}: a rarity is negative or not finite")
     unknown = verdicts.ratio == 0
     for name in ("observed", "usual_low", "usual_high"):
         if not np.isnan(getattr(verdicts, name)[unknown]).all():

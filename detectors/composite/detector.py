@@ -103,7 +103,10 @@ class CompositeDetector:
         self.tracks = tracks
         self.event_gate = EventGate(spec.alarm_rate, spec.min_points)
         self.threshold = THRESHOLDS[spec.threshold](self.event_gate.threshold)
-        self.fusion = ScoreFusion(groups, self.event_gate.threshold, (BAND_TRACK,))
+        usual = spec.decision == "usual_range"
+        band = () if usual else (BAND_TRACK,)  # usual ranges have an interval of their own
+        self.fusion = ScoreFusion(groups, self.event_gate.threshold, band)
+        self.band_column = -1 if usual else self.fusion.columns.index(BAND_TRACK)
         self.columns = np.array([tracks.index(name) for name, _ in self.fusion.columns])
         self.causes = np.array(
             [CAUSES.index(cause_of_track(name)) for name, _ in self.fusion.columns], np.uint8
@@ -111,7 +114,7 @@ class CompositeDetector:
         self.calibration = TailCalibration(
             tuple(quantile for _, quantile in self.fusion.columns), tier.calibration_bins
         )
-        self.states_usual_ranges = usual = spec.decision == "usual_range"
+        self.states_usual_ranges = usual
         self.usual_range = (
             UsualRangeDecision(spec, self.preset, USUAL_RANGE_SIZES[spec.tier]) if usual else None
         )
@@ -186,7 +189,7 @@ class CompositeDetector:
             flat,
             batch.slot,
             errors[:, self.columns],
-            self.fusion.columns.index(BAND_TRACK),
+            self.band_column,
             self.event_gate.threshold,
         )
         raw, column = self.fusion.run(flat, batch.slot, surprises, forecasts)

@@ -177,14 +177,14 @@ RESIDUAL_GROUP = TrackGroup((("surplus", 1.0),), 0.8)
 def ranking_tier(tier: Tier) -> Tier:
     """Return ``tier`` with the groups that rank rows only.
 
-    The other groups decide alarms by surprise, and the decision by usual ranges replaces them. One bin of each
-    calibration histogram makes room for the limits.
+    The other groups decide alarms by surprise, and the decision by usual ranges replaces them. Some bins of each
+    calibration histogram make room for the limits.
     """
     forms = tuple(group for group in tier.track_groups if ("residual", 0.5) in group.tracks)
     return replace(
         tier,
         track_groups=forms or (RESIDUAL_GROUP,),
-        calibration_bins=tier.calibration_bins - 1,
+        calibration_bins=tier.calibration_bins - (1 if forms else 6),
         cycle_rows=0,
         novelty_values=0,
         profile_bins=0,

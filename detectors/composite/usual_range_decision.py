@@ -1,7 +1,7 @@
 """The decision by usual ranges: ratios of all channels become flag, cause and stated range of a point.
 
-It replaces the flag and the cause of the decision by surprise. Score and surprise stay as they are: they rank
-rows, and expected value and band stay those of the forecast.
+It replaces the flag and the cause of the decision by surprise, and the band by a prediction interval. Score
+and surprise stay as they are: they rank rows. The rarity is the calibrated probability of a row.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ MIN_SHARED_SURPRISE = np.float32(0.01)  # decades: the channels of a smaller sur
 #: A smaller ratio is an alarm only if it lasts: ranges are uncertain by more than a tenth.
 CONFIRMED_RATIO, CONFIRMED_ROWS = np.float32(1.15), 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
+#: Values of which the highest is this near to 100, and none above, are percentages.
+MIN_HIGHEST_PERCENTAGE, MAX_PERCENTAGE = 99.0, 100.0
 MAX_EXPONENT = 88.0  # e^88 is a float32
 
 Numbers = NDArray[np.float64]
@@ -50,7 +52,7 @@ class UsualRangeDecision:
         self.stage = UsualRange(spec, sizes)
         self.prices = price_channels(spec.channels) if spec.preset == "stock" else np.zeros(1, np.bool_)
         #: Values that decide names and shapes of the state arrays.
-        self.shape = ("usual_range", 3, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
+        self.shape = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""
@@ -98,6 +100,10 @@ class UsualRangeDecision:
         ranked = (verdicts.surprise >= MIN_SHARED_SURPRISE)[:, None]
         ranking = np.where(ranked, verdicts.contribution, 0)
         verdicts.contribution = np.where(total > 0, share, ranking).astype(np.float32)
+        # The rarest of C channels is C times as likely to be this rare as a single one.
+        rarity = np.maximum(found.rarity.max(axis=1) - np.float32(np.log10(ratio.shape[1])), 0)
+        verdicts.rarity, verdicts.channel_rarity = rarity.astype(np.float32), found.rarity
+        verdicts.lower, verdicts.upper = self._interval(found, anchor, expected.reshape(anchor.shape))
 
     def _stated(self, found: ChannelRatios, anchor: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """Return observed value and usual range (N, C) in the unit of each leading quantity.
@@ -132,6 +138,26 @@ class UsualRangeDecision:
                 one[prices] = np.clip(self.preset.inverse(before + end[prices]), -MAX_FLOAT32, MAX_FLOAT32)
             stated[0][prices] = self.preset.inverse(batch.x.reshape(shape)[prices])
         return prices
+
+    def _interval(self, found: ChannelRatios, anchor: Numbers, expected: Floats) -> tuple[Floats, Floats]:
+        """Return the ends (N, C) of the prediction interval.
+
+        It does not reach below 0 for values that were never negative, nor above 100 for values that have come
+        close to 100 and never exceeded it. It does not reach over a static limit.
+        """
+        low, high = (
+            self.preset.inverse(expected + sign * found.half_width.astype(np.float64) + anchor)
+            for sign in (-1, 1)
+        )
+        lowest, highest = (self.preset.inverse(x.astype(np.float64)) for x in (found.minimum, found.maximum))
+        positive = np.isfinite(lowest) & (lowest >= 0)
+        low = np.where(positive, np.maximum(low, 0), low)
+        share = positive & (highest >= MIN_HIGHEST_PERCENTAGE) & (highest <= MAX_PERCENTAGE)
+        high = np.where(share, np.minimum(high, MAX_PERCENTAGE), high)
+        for c, limit in enumerate(self.spec.limits):
+            low[:, c], high[:, c] = np.fmax(low[:, c], limit.low), np.fmin(high[:, c], limit.high)
+        ends = (np.clip(x, -MAX_FLOAT32, MAX_FLOAT32).astype(np.float32) for x in (low, high))
+        return next(ends), next(ends)
 
     def _in_units(self, x: Numbers, quantity: NDArray[np.int8], anchor: Numbers) -> Numbers:
         out = np.where(OF_VALUES[quantity], self.preset.inverse(x + anchor), x)

@@ -78,9 +78,14 @@ class FrozenLSTM:
     def run(self, inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
         """Advance all series of a batch; return the hidden state after each point (N, H).
 
-        ``inputs`` (N, F) and ``slot`` (N,) are those of the points. ``h`` and ``c`` (S, H) are changed in
-        place. Each time step is one product over all series that have one, so that the cost of a point does
-        not depend on the number of series in a batch. Results do not depend on the composition of the batch.
+        Each time step is one product over all series that have one, so that the cost of a point does not
+        depend on the number of series in a batch. Results do not depend on the composition of the batch.
+
+        Args:
+            inputs: Inputs of the points (N, F).
+            slot: Series of the points (N,).
+            h: Hidden states (S, H), changed in place.
+            c: Cell states (S, H), changed in place.
         """
         return run_layer((self._weights, self._bias), inputs, slot, h, c)
 

@@ -14,6 +14,7 @@ from pipeline.cli.commands import (
     alerts,
     anomalies,
     audit,
+    calibration,
     check,
     db,
     dead_letters,
@@ -92,6 +93,7 @@ app.command("worker")(worker.worker)
 app.command("power")(power.power)
 app.command("size")(size.size)
 app.command("tune")(tune.tune)
+app.command("calibration")(calibration.calibration)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")

@@ -59,6 +59,16 @@ Duration = Annotated[
 ]
 
 
+IntervalShare = Annotated[
+    float,
+    Field(
+        ge=0.5,
+        le=0.9999,
+        description="share of normal values inside the prediction interval, for decision usual_range",
+    ),
+]
+
+
 class ConfigModel(BaseModel):
     """Base of the models. An unknown key is an error, so that a misspelt key is not ignored."""
 

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.event_settings import SESSION_RATE_RATIO, EventsConfig
-from pipeline.config.field_types import ConfigModel, Duration, Secret, format_duration
+from pipeline.config.field_types import ConfigModel, Duration, IntervalShare, Secret, format_duration
 from pipeline.config.inputs import (
     CsvFormat,
     FilesSourceConfig,
@@ -178,6 +178,7 @@ class Stream(ConfigModel):
         description="time zone of daily and weekly rhythms, for decision usual_range (default: that of "
         "the calendar, else UTC)",
     )
+    interval: IntervalShare = 0.99
     min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
     close_after: int = Field(
         3,
@@ -366,6 +367,7 @@ _BEHAVIOUR_OF_0_1_0 = {
     "max_series": 100_000,
     "duplicates": "first",
     "events": None,
+    "interval": 0.99,
 }
 
 

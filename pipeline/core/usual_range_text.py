@@ -17,6 +17,8 @@ from pipeline.core.types import Anomaly
 MEAN_ROWS, EXTREME_HOURS = 8, 3
 #: Significant digits of the largest number of a text. More are printed where the numbers would look equal.
 MIN_DIGITS, MAX_DIGITS = 3, 15
+#: Share of the points seen from which a rarity is that of a record.
+RECORD_SHARE = 0.501
 
 #: Cause → sentence about its quantity.
 _SENTENCES = {
@@ -75,7 +77,33 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
 def deviation_text(anomaly: Anomaly) -> str:
     """Return the size and the duration of a deviation from a usual range."""
     rows = "1 row" if anomaly.points == 1 else f"{anomaly.points:,} rows"
-    return f"{anomaly.ratio:.3g} × the distance from the middle of the usual range to its end; {rows} outside"
+    size = f"{anomaly.ratio:.3g} × the distance from the middle of the usual range to its end; {rows} outside"
+    rarity = "" if anomaly.cause == "static_limit" else rarity_text(anomaly.surprise, anomaly.last_flag_seq)
+    return f"{size}; {rarity}" if rarity else size
+
+
+def rarity_text(surprise: float, points_seen: int) -> str:
+    """Return the rarity of a deviation in words, "" where it is unknown.
+
+    Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
+    in half of the points seen only for a deviation that was never reached before.
+
+    Args:
+        surprise: −log10 of the probability of a row at least as unusual.
+        points_seen: Points of the series so far.
+    """
+    if not (math.isfinite(surprise) and surprise > 0):
+        return ""
+    times = 10.0 ** min(surprise, 15.0)
+    if points_seen > 0 and times > RECORD_SHARE * points_seen:
+        return f"rarer than anything in {min(round(times), points_seen):,} points"
+    return f"about 1 in {_rounded(times):,} points"
+
+
+def _rounded(value: float) -> int:
+    """Return a count with two significant digits."""
+    digits = max(math.floor(math.log10(max(value, 1.0))) - 1, 0)
+    return max(round(value / 10**digits), 1) * 10**digits
 
 
 def _flatline(name: str, run: float, longest: float, every_ns: int, *, ended: bool) -> str:

@@ -38,6 +38,7 @@ def detector_spec(stream: Stream) -> DetectorSpec:
         direction=stream.direction,
         min_deviation=stream.min_deviation,
         decision=stream.decision,
+        interval=stream.interval,
         timezone=_zone_of_rhythms(stream),
     )
 

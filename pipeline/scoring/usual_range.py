@@ -94,8 +94,10 @@ def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direct
     anomaly.peak_ns, anomaly.peak_offset = int(points.time[row]), int(scored.offset[row])
     anomaly.told_seq, anomaly.every_ns = int(scored.seq[row]), int(points.every[row])
     # Messages are sent again when the surprise grows; the choice of another row must not lower it.
-    anomaly.score = max(anomaly.score, float(verdicts.score[row]))
-    anomaly.surprise = max(anomaly.surprise, float(verdicts.surprise[row]))
+    # A registered detector may state no rarity.
+    rarity = float(verdicts.rarity[row] or verdicts.surprise[row])
+    anomaly.score = max(anomaly.score, 1 - 10.0**-rarity)
+    anomaly.surprise = max(anomaly.surprise, rarity)
     anomaly.observed = points.values[row].tolist()
     anomaly.expected, anomaly.lower, anomaly.upper = (
         a[row].tolist() for a in (verdicts.expected, verdicts.lower, verdicts.upper)

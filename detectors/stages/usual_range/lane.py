@@ -14,9 +14,9 @@ from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
     COL_ROWS, COL_LAST, COL_RAW, COL_LEVEL, COL_NOISE, COL_SLOW_STEP, COL_STILL, COL_RESOLUTION, COL_GRID,
     COL_RELATION, COL_BLOCK_ROWS, COL_BLOCK_LENGTH, COL_BLOCKS, COL_VISITS, COL_VISIT_OUTSIDE,
     COL_BLOCK_OUTSIDE, COL_OUTSIDE_BLOCKS, COL_OLD_DISTANCE, COL_CELL, COL_REACH, COL_MINIMUM, COL_SHIFT,
-    COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_ALTERNATIVE,
-) = range(26)  # of "usual.head"  # fmt: skip
-HEAD_COLUMNS = 26
+    COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_ALTERNATIVE, COL_MAXIMUM,
+) = range(27)  # of "usual.head"  # fmt: skip
+HEAD_COLUMNS = 27
 TIME_LAST, TIME_VISIT = range(2)  # of "usual.time": the last row in ns, number of the bin since the epoch
 
 
@@ -40,6 +40,7 @@ class Lane(NamedTuple):
     tail: NDArray[np.uint16]
     tail_head: NDArray[np.float32]
     events: NDArray[np.int8]
+    own: NDArray[np.int16]
 
 
 class Work(NamedTuple):
@@ -67,6 +68,7 @@ class Rows(NamedTuple):
     relation: NDArray[np.float32]
     residual: NDArray[np.float32]
     split: NDArray[np.float64]  # part of the step that is a stock split
+    step: NDArray[np.float32]
 
 
 class Settings(NamedTuple):
@@ -78,6 +80,9 @@ class Settings(NamedTuple):
     sensitivity       float                 k of ``limits``
     decades           float                 −log10 of the rate of ``residual_tail``
     logarithmic       int                   0: values as they are, 1: signed log(1 + |x|), 2: log(x)
+    evidence          (QUANTITIES, KNOTS) float32  pooled map of ``own_tail``
+    outside_share     float                 share of the rows outside of the interval
+    width_stride      int                   rows between two falls of the width of the interval
     """
 
     enabled: NDArray[np.bool_]
@@ -86,6 +91,9 @@ class Settings(NamedTuple):
     sensitivity: np.float32
     decades: np.float32
     logarithmic: int
+    evidence: NDArray[np.float32]
+    outside_share: np.float32
+    width_stride: int
 
 
 class Found(NamedTuple):
@@ -99,6 +107,10 @@ class Found(NamedTuple):
     high: NDArray[np.float32]
     own: NDArray[np.float32]  # largest ratio of value and level, whichever quantity leads
     minimum: NDArray[np.float32]  # lowest value before the row, in working units
+    maximum: NDArray[np.float32]  # highest one
+    evidence: NDArray[np.float32]  # decades, by the pooled map
+    rarity: NDArray[np.float32]  # decades, by the past of the channel slot
+    half_width: NDArray[np.float32]  # of the prediction interval
 
 
 def new_work(used: int) -> Work:
@@ -109,4 +121,4 @@ def new_work(used: int) -> Work:
 
 @row_kernel
 def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s])  # fmt: skip
+    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s], a[17][s])  # fmt: skip

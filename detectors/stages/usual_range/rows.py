@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.jit import inlined_kernel, kernel, log2, row_kernel
+from detectors.stages.usual_range import own_tail
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.lane import (
     COL_ALTERNATIVE,
@@ -15,6 +16,7 @@ from detectors.stages.usual_range.lane import (
     COL_CHANGE_EVIDENCE,
     COL_LAST,
     COL_LEVEL,
+    COL_MAXIMUM,
     COL_MINIMUM,
     COL_NOISE,
     COL_OLD_DISTANCE,
@@ -69,6 +71,7 @@ MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
 JUMP_STEPS = 6.0  # mean steps: in the first day only a value that jumps is judged, not one that drifts
 ABSENCE_MIN_DAYS = 2.0  # before an absence is judged
+MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
 NAN = np.float32(np.nan)
 
@@ -185,9 +188,12 @@ def _judge_residual(lane, settings, rows, i, base):  # type: ignore[no-untyped-d
 
 @inlined_kernel
 def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Judge all quantities of row ``i``: the leading one into ``found``; True if one is outside."""
+    """Judge all quantities of row ``i``, the leading one into ``found``.
+
+    Returns whether one is outside, and the largest evidence.
+    """
     h, now = lane.head, work.now
-    best, outside, back = np.float32(0), False, False
+    best, evidence, outside, back = np.float32(0), np.float32(0), False, False
     young = h[COL_ROWS] < DAY_NS / every
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
@@ -226,6 +232,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             inside = young and (k == Q_LEVEL or (k == Q_VALUE and not jump))
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
             ratio = min(ratio, np.float32(1)) if inside else ratio
+            if not inside:
+                evidence = max(evidence, own_tail.evidence_of(settings.evidence, k, ratio))
         outside = bool(outside or ratio > 1)
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
@@ -237,11 +245,35 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
         ratio = _judge_residual(lane, settings, rows, i, base)
         outside = bool(outside or ratio > 1)
+        evidence = max(evidence, own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio))
         if ratio > best and not (best > 1 and found.quantity[i] == Q_VALUE):
             value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT]
             found.ratio[i], found.quantity[i], found.side[i] = ratio, Q_FORECAST, 1 if value > 0 else -1
             found.observed[i], found.low[i], found.high[i] = value, -limit, limit
-    return outside
+    return outside, evidence
+
+
+@inlined_kernel
+def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """State rarity and interval of row ``i``, then learn them."""
+    found, base, outside, evidence = result
+    own, seen = lane.own, int(lane.head[COL_ROWS])
+    found.evidence[i] = evidence
+    found.rarity[i] = own_tail.rarity_of(own, evidence, seen)
+    own_tail.learn_evidence(own, evidence, seen, outside)
+    unit = max(rows.step[i], base)
+    if np.isnan(unit):
+        unit = base
+    half = own_tail.half_width(own, unit)
+    for j in range(len(layout.quantity)):
+        width = lane.pool[j, 1] - lane.pool[j, 0]
+        if layout.quantity[j] == Q_VALUE and width > 0:
+            half = min(half, MAX_WIDTH_SHARE * np.float32(0.5) * width)
+    found.half_width[i] = half
+    if not np.isnan(rows.residual[i]):
+        own_tail.learn_width(
+            own, abs(rows.residual[i]), unit, seen, settings.outside_share, settings.width_stride
+        )
 
 
 @kernel
@@ -276,7 +308,7 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
 def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
     h = lane.head
     every = rows.every[i] if rows.every[i] > 0 else MINUTE_NS
-    found.minimum[i] = h[COL_MINIMUM]
+    found.minimum[i], found.maximum[i] = h[COL_MINIMUM], h[COL_MAXIMUM]
     allowed = GAP_CADENCES if every < DAY_NS // 2 else GAP_DAILY_CADENCES
     gap = h[COL_ROWS] > 0 and rows.time[i] - lane.time[TIME_LAST] > allowed * every
     lane.time[TIME_LAST] = rows.time[i]
@@ -289,11 +321,14 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
         h[COL_CHANGE_EVIDENCE] += here - there
     _measure(lane, layout, work, rows, i, gap, base, enabled)
     _measure_extremes(lane, layout, work, v)
-    if _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):
+    outside, evidence = _judge(lane, layout, settings, work, rows, enabled, every, base, found, i)
+    if outside:
         h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
+    _state_rarity(lane, layout, settings, rows, i, (found, base, outside, evidence))
     h[COL_ROWS] += 1
     h[COL_BLOCK_ROWS] += 1
     h[COL_MINIMUM] = min(h[COL_MINIMUM], np.float32(v + rows.anchor[i]))
+    h[COL_MAXIMUM] = max(h[COL_MAXIMUM], np.float32(v + rows.anchor[i]))
     if h[COL_BLOCK_ROWS] >= h[COL_BLOCK_LENGTH]:
         _end_block(lane, layout, settings, work, every)
 

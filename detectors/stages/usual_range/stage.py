@@ -11,7 +11,7 @@ number that is stored with fewer bits is rounded at the end of a visit or of a b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings, new_work
 from detectors.stages.usual_range.limits import initial_limits
 from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
+from detectors.stages.usual_range.own_tail import fall_stride, initial_own, width_factor
 from detectors.stages.usual_range.phase_profile import initial_profile
+from detectors.stages.usual_range.rarity_map import RarityMap, read_rarity_map
 from detectors.stages.usual_range.relation import Relation
 from detectors.stages.usual_range.residual_tail import initial_tail
 from detectors.stages.usual_range.rows import judge_rows
@@ -70,6 +72,10 @@ class ChannelRatios:
     observed   (N, C) float32  value of the leading quantity, relative to the anchor where it is a value
     low, high  (N, C) float32  its usual range
     minimum    (N, C) float32  lowest value of the channel before the row
+    maximum    (N, C) float32  highest one
+    evidence   (N, C) float32  largest evidence of the quantities by the pooled map, in decades
+    rarity     (N, C) float32  −log10 of the probability on the past of the channel, in decades
+    half_width (N, C) float32  half width of the prediction interval
     """
 
     ratio: Floats
@@ -79,17 +85,28 @@ class ChannelRatios:
     low: Floats
     high: Floats
     minimum: Floats
+    maximum: Floats
+    evidence: Floats
+    rarity: Floats
+    half_width: Floats
 
 
 class UsualRange:
     """The quantities of each channel slot and their usual ranges."""
 
-    def __init__(self, spec: DetectorSpec, sizes: UsualRangeSizes) -> None:
-        """Configure the stage for ``spec`` and the sizes of its tier."""
+    def __init__(
+        self, spec: DetectorSpec, sizes: UsualRangeSizes, rarity_map: RarityMap | None = None
+    ) -> None:
+        """Configure the stage for ``spec`` and the sizes of its tier.
+
+        ``rarity_map`` replaces the packaged one.
+        """
         channels = len(spec.channels)
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
+        self.interval = spec.interval
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
+        self.map = read_rarity_map(spec.tier) if rarity_map is None else rarity_map
         self.judges_residual = spec.preset != "stock" and q.Q_FORECAST in sizes.quantities
         # The residual has a tail of its own instead of a range.
         left_out = {q.Q_FORECAST} if self.relation else {q.Q_FORECAST, q.Q_RELATION}
@@ -108,6 +125,9 @@ class UsualRange:
             np.float32(sensitivity(spec.alarm_rate, channels)),
             np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(spec.alarm_rate)),
             LOGARITHM_OF_PRESET[spec.preset],
+            self.map.evidence,
+            np.float32(1 - spec.interval),
+            fall_stride(1 - spec.interval),
         )
 
     def initial(self, slots: int) -> State:
@@ -122,6 +142,8 @@ class UsualRange:
             state["usual.recent"] = np.full((slots, rows, 2), np.nan, np.float32)
         if self.judges_residual:
             state |= initial_tail(slots)
+        width = self.map.width * width_factor(1 - self.interval)
+        state |= initial_own(slots, self.map.levels, width)
         return state | initial_profile(slots, self.layout) | initial_limits(slots, self.layout)
 
     def initial_series(self, n: int) -> State:
@@ -153,31 +175,16 @@ class UsualRange:
             relation,
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
+            np.ascontiguousarray(batch.step, np.float32),
         )
-        observed, low, high = (np.full(m, np.nan, np.float32) for _ in range(3))
-        found = Found(
-            np.zeros(m, np.float32),
-            np.full(m, -1, np.int8),
-            np.zeros(m, np.int8),
-            observed, low, high,
-            own=np.zeros(m, np.float32),
-            minimum=np.zeros(m, np.float32),
-        )  # fmt: skip
+        found = _not_judged(m)
         if m:
             order = np.argsort(batch.slot, kind="stable")
             output = (new_work(len(self.layout.quantity)), found)
             judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
-        return ChannelRatios(
-            found.ratio.reshape(shape),
-            found.quantity.reshape(shape),
-            found.side.reshape(shape),
-            found.observed.reshape(shape),
-            found.low.reshape(shape),
-            found.high.reshape(shape),
-            found.minimum.reshape(shape),
-        )
+        return ChannelRatios(*(getattr(found, one.name).reshape(shape) for one in fields(ChannelRatios)))
 
     def _arrays(self, state: State) -> tuple[NDArray[Any], ...]:
         """Return the arrays of ``Lane`` in its order; an array that this tier does not keep is empty."""
@@ -196,6 +203,16 @@ def sensitivity(alarm_rate: float, channels: int) -> float:
     """Return k of ``limits``: one e-fold fewer alarms for each 1, shared among the channels."""
     k = REFERENCE_SENSITIVITY + np.log(REFERENCE_ALARM_RATE / alarm_rate) + np.log(channels)
     return max(float(k), MIN_SENSITIVITY)
+
+
+def _not_judged(m: int) -> Found:
+    """Return the results of ``m`` rows that are not judged."""
+    ratio, own, minimum, maximum, evidence, rarity = (np.zeros(m, np.float32) for _ in range(6))
+    observed, low, high, half_width = (np.full(m, np.nan, np.float32) for _ in range(4))
+    quantity, side = np.full(m, -1, np.int8), np.zeros(m, np.int8)
+    return Found(
+        ratio, quantity, side, observed, low, high, own, minimum, maximum, evidence, rarity, half_width
+    )
 
 
 def _blame(found: Found, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ from detectors.stages.usual_range.lane import (
     COL_CHANGE_EVIDENCE,
     COL_GRID,
     COL_LEVEL,
+    COL_MAXIMUM,
     COL_MINIMUM,
     COL_REACH,
     COL_RESOLUTION,
@@ -139,7 +140,7 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
     alternative = 0
     if first:
         h[COL_BLOCK_LENGTH], h[COL_GRID], h[COL_LEVEL] = MIN_BLOCK_ROWS, 1, rows.v[i]
-        h[COL_MINIMUM] = np.float32(np.inf)
+        h[COL_MINIMUM], h[COL_MAXIMUM] = np.float32(np.inf), np.float32(-np.inf)
     else:
         # A row at a phase that is in doubt teaches neither phase.
         if phased and h[COL_REACH] >= 0 and h[COL_ALTERNATIVE] == 0:
