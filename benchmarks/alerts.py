@@ -142,11 +142,11 @@ def deliver(url: str, port: int, in_flight: int, fan_out: bool, notified: Any) -
         fan_out: Send to several endpoints.
         notified: Queue of the numbers of notifications.
     """
-    from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
     from pipeline.alerts.delivery.loop import DeliveryLoop
     from pipeline.alerts.metrics import AlertMetrics
     from pipeline.alerts.routing.router import Router
     from pipeline.config.alerts import AlertsConfig
+    from pipeline.config.stream_names import OPERATIONS_STREAM
     from pipeline.observability.metrics import Metrics
     from storage.sql.database import Database
 

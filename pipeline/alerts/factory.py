@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.metrics import AlertMetrics
@@ -15,6 +14,7 @@ from pipeline.alerts.routing.composer import CommandLine
 from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import AlertsConfig, FaultAlertsConfig
 from pipeline.config.schema import Config
+from pipeline.config.stream_names import OPERATIONS_STREAM
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
 

@@ -24,6 +24,7 @@ from pipeline.config.schema import (
     TelemetrySourceConfig,
 )
 from pipeline.config.serve_rules import serve_rules
+from pipeline.config.stream_names import stream_name_rules
 from pipeline.core.secret_text import hide_user
 
 
@@ -31,7 +32,7 @@ def broken_rules(config: Config) -> list[Finding]:
     """Return a finding for each rule that ``config`` breaks."""
     found = [
         *_database(config),
-        *_groups(config),
+        *stream_name_rules(config),
         *_alert_names(config),
         *_cluster(config),
         *serve_rules(config),
@@ -61,22 +62,6 @@ def _database(config: Config) -> Iterator[Finding]:
             "a SQLite URL has three slashes, then the path",
             "write sqlite:///file.db, or sqlite:////absolute/file.db",
         )
-
-
-def _groups(config: Config) -> Iterator[Finding]:
-    """Check that no two streams use one consumer group: each would read only a part of the partitions."""
-    owner: dict[str, str] = {}
-    for name, stream in config.streams.items():
-        if stream.source.kafka is not None and stream.source.kafka.group is not None:
-            group = stream.source.kafka.group
-            if group in owner:
-                path = ("streams", name, "source", "kafka", "group")
-                yield Finding(
-                    path,
-                    f"stream {owner[group]} already uses the group {group!r}",
-                    "give each stream a group of its own, or none",
-                )
-            owner.setdefault(group, name)
 
 
 def _alert_names(config: Config) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
+from pipeline.config.stream_names import BACKFILL_MARK
 from pipeline.core.errors import InputError, SourceError
 from pipeline.core.types import Counts, FaultKind
 from pipeline.database import open_database, owner_name
@@ -128,7 +129,7 @@ def run_backfill(
         else partial(_range, config, stream, start_ns, end_ns)
     )
     source = read()
-    reader = f"{stream} (backfill {uuid.uuid4().hex[:8]})"
+    reader = f"{stream}{BACKFILL_MARK}{uuid.uuid4().hex[:8]})"
     tally = _Tally(progress)
     started = time.monotonic()
     with ExitStack() as stack:
@@ -166,7 +167,7 @@ def run_backfill(
 def _forget_dead_backfills(database: Database, stream: str) -> None:
     """Delete positions and states of backfills of ``stream`` that were killed; their anomalies stay."""
     with database.read() as connection:
-        found = stored_readers.last_owners(connection, f"{stream} (backfill ")
+        found = stored_readers.last_owners(connection, f"{stream}{BACKFILL_MARK}")
     for reader, owner, updated_ns in found:
         if _is_dead(owner, updated_ns):
             with database.begin() as connection:

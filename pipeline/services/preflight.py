@@ -14,6 +14,7 @@ from uuid import uuid4
 from pipeline.config import schema as models
 from pipeline.config.inputs import EVENT_CHANNEL
 from pipeline.config.schema import Config, Stream
+from pipeline.config.stream_names import default_group
 from pipeline.core.errors import ForewatchError, InputError, SourceError
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.core.types import Partition
@@ -139,7 +140,7 @@ def _with_own_group(name: str, source: models.SourceConfig) -> models.SourceConf
     """
     if source.kafka is None:
         return source
-    group = f"{source.kafka.group or f'forewatch-{name}'}-check-{uuid4().hex[:8]}"
+    group = f"{source.kafka.group or default_group(name)}-check-{uuid4().hex[:8]}"
     return source.model_copy(update={"kafka": source.kafka.model_copy(update={"group": group})})
 
 

@@ -12,12 +12,12 @@ import signal
 import sys
 import threading
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.http import HttpSender
 from pipeline.config.alerts import AlertsConfig
+from pipeline.config.stream_names import OPERATIONS_STREAM
 from pipeline.observability.metrics import Metrics
 from storage.sql.database import Database
 from tests.support.alerting import json_endpoint

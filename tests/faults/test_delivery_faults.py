@@ -25,12 +25,12 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
 from pipeline.alerts.routing.router import Router
 from pipeline.config.alerts import AlertsConfig
+from pipeline.config.stream_names import OPERATIONS_STREAM
 from pipeline.observability.metrics import Metrics
 from storage.alerting import deliveries, delivery_queue, outbox
 from storage.sql.database import Database

@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
-from pipeline.alerts.delivery.delivery_log import OPERATIONS_STREAM
 from pipeline.alerts.delivery.loop import DeliveryLoop
 from pipeline.alerts.delivery.retry import RETRY_DELAYS_SECONDS
 from pipeline.alerts.metrics import AlertMetrics
@@ -25,6 +24,7 @@ from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.signing import new_secret
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import EndpointConfig
+from pipeline.config.stream_names import OPERATIONS_STREAM
 from pipeline.observability.metrics import Metrics
 from storage.alerting import alerts, deliveries, delivery_queue, endpoint_queues, endpoints
 from storage.sql.database import Database

@@ -15,6 +15,7 @@ from pipeline.alerts.outbox import OutboxWriter, fault_id
 from pipeline.alerts.routing.router import Router
 from pipeline.alerts.transport.base import DeliveryResult
 from pipeline.config.endpoints import EndpointConfig
+from pipeline.config.stream_names import OPERATIONS_STREAM
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Fault, FaultKind
 from storage.alerting import deliveries, delivery_queue, endpoint_queues, endpoints, outbox
@@ -27,8 +28,6 @@ from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)
 
-#: The stream of faults of the alerts themselves.
-OPERATIONS_STREAM = "forewatch"
 _GAUGE_INTERVAL_NS = to_nanoseconds(timedelta(seconds=10))
 #: Faults that began earlier than this are not read again.
 _FAULT_AGE_NS = to_nanoseconds(timedelta(days=30))

@@ -28,6 +28,7 @@ from kafka.errors import (
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from pipeline.config.schema import FormatConfig, KafkaSourceConfig
+from pipeline.config.stream_names import default_group
 from pipeline.core.errors import OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records
@@ -42,8 +43,7 @@ from pipeline.sources.kafka.consumer_group import (
 )
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
-#: Time that connecting may take, however short the poll.
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 3.0  # for connecting, however short the poll
 #: Time without a connection to any broker until polls raise SourceUnavailable.
 DOWN_SECONDS = 3.0
 
@@ -392,7 +392,7 @@ class _Listener(ConsumerRebalanceListener):
 
 def from_config(stream_name: str, config: KafkaSourceConfig, form: FormatConfig | None) -> Any:
     """Make the source of a stream, with the client that the config names; for ``make_source``."""
-    group = config.group or f"forewatch-{stream_name}"
+    group = config.group or default_group(stream_name)
     if config.client == "confluent":
         from pipeline.sources.kafka.confluent import ConfluentSource
 
