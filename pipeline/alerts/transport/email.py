@@ -164,6 +164,10 @@ class EmailSender:
             server.close()
         return None
 
+    def connect(self) -> smtplib.SMTP:
+        """Connect, with TLS as configured. Raises what the network and the server refuse."""
+        return self._connected()
+
     def _connected(self) -> _FilteredSmtp:
         endpoint = self._endpoint
         server = _FilteredSmtp(endpoint)

@@ -21,7 +21,8 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also connect to the database and the sources, and decode a sample of records. Read-only.",
+            help="Also connect to the database, the sources and the endpoints of alerts, read their secrets, "
+            "and decode a sample of records. Nothing is written or sent.",
         ),
     ] = False,
     json: JsonOption = False,
@@ -102,18 +103,28 @@ def _training_warnings(config: Config) -> list[str]:
 
 
 def _connect(file: str, config: Config, json: bool) -> None:
+    from pipeline.services.endpoint_check import probe_endpoints
     from pipeline.services.preflight import probe_database, probe_stream
 
     database = probe_database(config)
     streams = [probe_stream(name, stream) for name, stream in config.streams.items()]
+    endpoints = probe_endpoints(config)
     exit_code = max([database.exit_code, *(stream.exit_code for stream in streams)])
+    exit_code = exit_code or int(not all(one.usable for one in endpoints))
     if json:
         found = {"database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]}
+        found |= {
+            "endpoints": [
+                {"endpoint": one.endpoint, "usable": one.usable, "said": one.message} for one in endpoints
+            ]
+        }
         show_json({"file": file, "valid": True, "warnings": _warnings(config)} | found)
     else:
         print(f"database: {database.message}")
         for one in (both for stream in streams for both in (stream, stream.past) if both is not None):
             _show_stream(one)
+        for endpoint in endpoints:
+            print(f"endpoint {endpoint.endpoint}: {endpoint.message}")
     if exit_code:
         raise typer.Exit(exit_code)
 

@@ -1,0 +1,131 @@
+"""Read-only check of the endpoints of alerts. Nothing is sent."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from pipeline.alerts.formats import FORMATS
+from pipeline.alerts.messages.payload import encode
+from pipeline.alerts.sample import sample_payload
+from pipeline.alerts.transport.base import Message
+from pipeline.alerts.transport.email import EmailSender
+from pipeline.alerts.transport.http import tls
+from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, connect_allowed
+from pipeline.config.endpoints import EmailEndpoint, EndpointConfig, HttpEndpoint, KafkaEndpoint
+from pipeline.config.field_types import Secret
+from pipeline.config.kafka_security import client_security
+from pipeline.config.schema import Config
+from pipeline.core.errors import ConfigError
+from pipeline.core.secret_text import hide_secrets
+
+TIMEOUT_SECONDS = 10.0
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointProbe:
+    """Result of the check of an endpoint."""
+
+    endpoint: str
+    usable: bool
+    message: str
+
+
+def probe_endpoints(config: Config) -> list[EndpointProbe]:
+    """Check all endpoints of a config."""
+    return [_probe(name, endpoint) for name, endpoint in config.endpoints.items()]
+
+
+def _probe(name: str, endpoint: EndpointConfig) -> EndpointProbe:
+    try:
+        secrets = [secret.reveal().get_secret_value() for secret in _secrets(endpoint)]
+    except ConfigError as error:
+        return EndpointProbe(name, False, str(error))
+    if "" in secrets:
+        return EndpointProbe(name, False, "a secret is empty; write it to the variable or file")
+    try:
+        return EndpointProbe(name, True, _connect(endpoint))
+    except ForbiddenAddress as error:
+        why = f"refused: {error}"
+    except Exception as error:  # clients of Kafka, mail and TLS have errors of their own
+        text = getattr(error, "strerror", None) or str(error)
+        why = f"{text or type(error).__name__}"
+    for secret in secrets:
+        if len(secret) >= 4:
+            why = why.replace(secret, "***")
+    return EndpointProbe(name, False, hide_secrets(why))
+
+
+def _secrets(part: object) -> Iterator[Secret]:
+    """Yield the secrets in a part of the config, however deep."""
+    if isinstance(part, Secret):
+        yield part
+    elif isinstance(part, BaseModel):
+        for field in type(part).model_fields:
+            yield from _secrets(getattr(part, field))
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from _secrets(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _secrets(value)
+
+
+def _connect(endpoint: EndpointConfig) -> str:
+    """Connect, and return what was reached. Raises the errors of the transport."""
+    if isinstance(endpoint, EmailEndpoint):
+        return _log_in(endpoint)
+    if isinstance(endpoint, KafkaEndpoint):
+        return _find_topic(endpoint)
+    assert isinstance(endpoint, HttpEndpoint)
+    payload = sample_payload()
+    message = Message(uuid4(), "forewatch/check", encode(payload), payload, datetime.now(UTC))
+    call = FORMATS[endpoint.type].render(endpoint, message)  # type: ignore[attr-defined]
+    parts = urlsplit(call.url)
+    host, encrypted = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or _PORTS[parts.scheme]
+    plain = connect_allowed(
+        host, port, allowed_networks(endpoint.allow), TIMEOUT_SECONDS, encrypted=encrypted
+    )
+    with plain:
+        if encrypted:
+            with tls(endpoint.ca).wrap_socket(plain, server_hostname=host) as secure:
+                return f"{host}:{port} answers with {secure.version()}, and its certificate is valid"
+    return f"{host}:{port} answers"
+
+
+def _log_in(endpoint: EmailEndpoint) -> str:
+    server = EmailSender(endpoint, lambda _: None).connect()
+    try:
+        if endpoint.user is not None and endpoint.password is not None:
+            server.login(endpoint.user, endpoint.password.reveal().get_secret_value())
+        login = f" and accepts {endpoint.user}" if endpoint.user is not None else ""
+        return f"{endpoint.host}:{endpoint.port} answers{login}"
+    except smtplib.SMTPAuthenticationError as error:
+        raise ConfigError(f"the mail server refuses user {endpoint.user} ({error.smtp_code})") from None
+    finally:
+        server.close()
+
+
+def _find_topic(endpoint: KafkaEndpoint) -> str:
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=endpoint.brokers,
+        request_timeout_ms=int(TIMEOUT_SECONDS * 1000),
+        allow_auto_create_topics=False,
+        **client_security(endpoint.security, endpoint.password),
+    )
+    try:
+        if not (found := consumer.partitions_for_topic(endpoint.topic)):
+            raise ConfigError(f"the brokers have no topic {endpoint.topic}, or hide it from this user")
+        return f"topic {endpoint.topic} has {len(found)} partitions"
+    finally:
+        consumer.close()
