@@ -67,6 +67,12 @@ def test_a_stop_leaves_time_for_the_last_commit():
         assert SERVICES[name]["stop_grace_period"] == "60s"
 
 
+def test_a_created_key_does_not_make_serve_unhealthy():
+    command = SERVICES["serve"]["healthcheck"]["test"][-1]
+    assert "(200, 401)" in command
+    compile(command, "healthcheck", "exec")
+
+
 def test_images_have_a_version():
     for service in SERVICES.values():
         image = service["image"].partition(":-")[2].rstrip("}") or service["image"]

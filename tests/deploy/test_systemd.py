@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dashboard.assets import is_built
+from storage.sql.database import Database
+
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 MAX_EXPOSURE = 2.5
@@ -138,6 +141,18 @@ def test_a_frozen_daemon_sends_no_heartbeat(tmp_path: Path):
         # What was sent before it was frozen, and then nothing for longer than the limit.
         for _ in iter(lambda: receive_or_none(listener), None):
             pass
+
+
+def test_serve_reports_ready_and_stopping(tmp_path: Path):
+    if not is_built():
+        pytest.skip("the pages of the dashboard are not built (make dashboard)")
+    (tmp_path / "forewatch.yaml").write_text(CONFIG)
+    Database(f"sqlite:///{tmp_path}/forewatch.db").upgrade()
+    with supervised(tmp_path, "serve", "forewatch.yaml", "--port", "0") as (process, listener):
+        await_message(listener, "READY=1")
+        process.send_signal(signal.SIGTERM)
+        await_message(listener, "STOPPING=1")
+        assert process.wait(30) == 0
 
 
 def test_the_worker_reports_ready_and_alive_without_its_scheduler(tmp_path: Path):

@@ -28,6 +28,7 @@ def serve(
     """
     from pipeline.api.server import dashboard_server
     from pipeline.config.loader import load_config
+    from pipeline.core.service_manager import report_ready, report_stopping
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.dashboard.assets import require_built
     from pipeline.dashboard.browser import open_page
@@ -37,6 +38,8 @@ def serve(
     stopping = stop_on_signals()
     with dashboard_server(loaded, host, port) as server:
         print(f"the dashboard is at {server.url}", flush=True)
+        report_ready(server.url)
         if open_:
             open_page(server.url)
         stopping.wait()
+        report_stopping()
