@@ -111,7 +111,7 @@ def test_every_block_that_is_not_run_has_a_reason():
 
 def test_every_tutorial_has_blocks_that_run():
     tutorials = [page for page in CHECKED if "/tutorial/" in name_of(page)]
-    assert len(tutorials) == 4
+    assert len(tutorials) == 5
     without = [name_of(p) for p in tutorials if not runnable(p) and not blocks(p, "python")]
     assert without == []
 

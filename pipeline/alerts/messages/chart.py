@@ -27,19 +27,25 @@ _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 #: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
 _CAUSES_IN_UNITS_OF_VALUE = ("unusual_value", "unusual_level", "absence")
 
+#: Causes of anomalies in sequences of events, which have no curve.
+CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event")
+
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
 #: its arguments in a row.
 ReadHistory = Callable[[str, str, int, int, list[str]], Any]
 
 
 class ChartRenderer:
-    """Draws the first anomaly of a payload; None if its points are not recorded or cannot be read."""
+    """Draws the first anomaly of a payload.
+
+    None if its points are events, are not recorded or cannot be read.
+    """
 
     def __init__(self, read: ReadHistory) -> None:
         self._read = read
 
     def __call__(self, payload: Payload) -> bytes | None:
-        if not payload.data.anomalies:
+        if not payload.data.anomalies or payload.data.anomalies[0].cause in CAUSES_OF_EVENTS:
             return None
         return self.draw(payload.data.stream, payload.data.anomalies[0])
 
