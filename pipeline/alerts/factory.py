@@ -38,13 +38,14 @@ def router_of(config: Config) -> Router:
 
 def command_line(config: Config) -> CommandLine:
     """Return what commands need to find ``config`` and the files that it names by relative paths."""
+    dashboard = config.served.url if config.served is not None else None
     if config.file is None:
-        return CommandLine()
+        return CommandLine(dashboard=dashboard)
     url, password = make_url(config.database), config.database_password
     database = url.database if url.get_backend_name() == "sqlite" else None
     names = [database, None if password is None else password.file]
     relative = any(name is not None and not Path(name).is_absolute() for name in names)
-    return CommandLine(config.file, Path.cwd() if relative else None)
+    return CommandLine(config.file, Path.cwd() if relative else None, dashboard)
 
 
 def delivery_loop(config: Config, database: Database, metrics: Metrics) -> DeliveryLoop:

@@ -55,7 +55,8 @@ class ServeConfig(ConfigModel):
     )
     port: int = Field(9465, ge=0, le=65535, description="port; 0 takes a free port and logs it")
     url: str | None = Field(
-        None, description="public address, such as https://forewatch.example.com, if a proxy is in front"
+        None,
+        description="public address, such as https://forewatch.example.com; links of messages lead there",
     )
     trusted_proxies: list[str] = Field(
         default_factory=list, description="addresses or networks of proxies whose X-Forwarded-For is believed"

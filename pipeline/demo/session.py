@@ -21,6 +21,7 @@ from pathlib import Path
 from pipeline.api.server import dashboard_server
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
+from pipeline.config.serve import ServeConfig
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.browser import open_page
@@ -108,7 +109,7 @@ def _with_dashboard(config: Config, say: Say) -> Iterator[Config]:
     with dashboard_server(config, port=0) as pages:
         say(f"[demo] the dashboard is at {pages.url}")
         open_page(pages.url)
-        yield config
+        yield config.model_copy(update={"serve": ServeConfig(daemon=False, url=pages.url)})
 
 
 @contextmanager

@@ -35,10 +35,16 @@ def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
         return text
     observed, lower, upper = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     behind = f" {unit}" if unit else ""
-    value = "had no value" if not math.isfinite(observed) else f"was {observed:.5g}{behind}"
+    value = "had no value" if not math.isfinite(observed) else f"was {_number(observed)}{behind}"
     band = (
-        f"expected {lower:.5g} to {upper:.5g}{behind}"
+        f"expected {_number(lower)} to {_number(upper)}{behind}"
         if math.isfinite(lower) and math.isfinite(upper)
         else CAUSE_TEXTS.get(anomaly.cause, "without a forecast").partition(":")[0]
     )
     return f"{name} {value}, {band}"
+
+
+def _number(value: float) -> str:
+    """Return five significant digits, without an exponent up to 10¹²."""
+    text = f"{value:.5g}"
+    return f"{float(text):,.0f}" if "e+" in text and abs(value) < 1e12 else text

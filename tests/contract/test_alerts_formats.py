@@ -19,7 +19,7 @@ from pipeline.alerts.delivery.senders import sender_of
 from pipeline.alerts.formats import FORMATS
 from pipeline.alerts.messages.payload import BudgetView, Hint, Kind, Payload, encode, schema_text
 from pipeline.alerts.outbox import encode_anomaly
-from pipeline.alerts.routing.composer import NotificationContext, compose
+from pipeline.alerts.routing.composer import CommandLine, NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.alerts.transport.base import Call, Message
 from pipeline.config.alerts import AlertsConfig
@@ -108,7 +108,13 @@ def payload(kind: Kind, series: str = "b2/t1", count: int = 1, text: str = "") -
     hints = [Hint(a.series, "2026-03-02T12:00:00.000000Z", 7, 5) for a in shown[:2]] if count > 1 else []
     budget = BudgetView(5.0, 0.00021, 0.0031, 2)
     context = NotificationContext(
-        members, count, 0 if over else count, hints, ["plant/b3/flow", text or "mill/m1/current"], budget
+        members,
+        count,
+        0 if over else count,
+        hints,
+        ["plant/b3/flow", text or "mill/m1/current"],
+        budget,
+        CommandLine(dashboard="https://dash.example/"),
     )
     behaviour = StreamRules("plant", CONFIG, ("hook",)).behaviour("default")
     return compose(alert, kind, 3, context, behaviour, CONFIG, NOON + 90 * SECOND)
@@ -162,6 +168,15 @@ def test_the_published_schema_is_that_of_the_code():
     assert (ROOT / "docs" / "reference" / "alert-payload.schema.json").read_text() == schema_text(), (
         "run python -m tests.contract.test_alerts_formats"
     )
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+def test_the_link_of_every_format_opens_the_incident_in_the_dashboard(kind: str, tmp_path: Path):
+    of = payload("opened")
+    page = f"https://dash.example/alerts/{of.data.alert_id}"
+    assert page in json.dumps(rendered(kind, of, tmp_path)["body"])
+    assert page in of.data.text
+    assert of.data.picture == f"https://watch.example/alerts/{of.data.alert_id}.png"
 
 
 @pytest.mark.parametrize("kind", FORMATS)

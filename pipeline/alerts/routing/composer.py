@@ -52,14 +52,15 @@ MAX_PAYLOAD_BYTES = 18_000
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Parts that every command in a message needs to work from another folder.
+    """Parts of the commands and links in messages.
 
     ``config`` is the absolute path of the config file, ``folder`` the folder that relative paths in it start
-    from, if there are such paths.
+    from, if there are such paths. ``dashboard`` is the public address of the dashboard.
     """
 
     config: Path | None = None
     folder: Path | None = None
+    dashboard: str | None = None
 
     def line(self, *arguments: str) -> str:
         """Return the command ``forewatch`` with these arguments, for a POSIX shell."""
@@ -158,7 +159,7 @@ def _untitled(
         elsewhere=[text.clean(name, 100) for name in context.elsewhere],
         budget=context.budget,
         commands=_commands(alert, views, context.members, context.shell),
-        link=f"{base}/alerts/{alert.alert_id}" if drawn else None,
+        link=_page_of(alert, context.shell.dashboard or (base if drawn else None)),
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
         review=context.review if context.review is not None else msgspec.UNSET,
     )
@@ -268,6 +269,11 @@ def _status(alert: AlertRecord, kind: Kind) -> Any:
     if kind == "revised" and alert.state == AlertState.CLOSED:
         return "resolved"
     return "acknowledged" if alert.acked_ns is not None else "open"
+
+
+def _page_of(alert: AlertRecord, address: str | None) -> str | None:
+    """Return the address of the page of an alert below that of its server."""
+    return None if address is None else f"{address.rstrip('/')}/alerts/{alert.alert_id}"
 
 
 def _commands(

@@ -21,11 +21,13 @@ from pipeline.api.routes.anomalies import (
     visible_anomaly,
 )
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
+from pipeline.api.routes.operations import FaultItem, fault_item
 from pipeline.api.routes.silences import SilenceItem, silence_shown
-from pipeline.core.types import Anomaly
+from pipeline.core.types import Anomaly, Fault
 from storage.alerting import alerts, deliveries, silences
 from storage.alerting.alerts import AlertRecord
-from storage.results import anomalies, labels
+from storage.alerting.states import AlertKind
+from storage.results import anomalies, faults, labels
 
 router = APIRouter(tags=["incidents"])
 
@@ -46,6 +48,7 @@ class Incident(BaseModel):
     deliveries: list[DeliveryItem]
     silences: list[SilenceItem] = Field(description="silences of its stream that are in force")
     endpoints: list[str] = Field(description="endpoints of the config")
+    faults: list[FaultItem] = Field(description="faults that the alert is about")
 
 
 @router.get("/incidents/{incident_id}")
@@ -58,6 +61,7 @@ def read_incident(context: Context, incident_id: IncidentId) -> Incident:
         sent = [] if alert is None else deliveries.query(connection, alert_id=alert.alert_id, limit=100)
         reviews = labels.reviews(connection, [one.id for one in members])
         in_force = [] if first is None else silences.in_force(connection, first.stream, time.time_ns())
+        reported = [] if alert is None or alert.kind != AlertKind.FAULT else _faults(connection, alert)
     return Incident(
         alert=None if alert is None else alert_item(alert),
         anomalies=[anomaly_detail(context.config, one, reviews.get(one.id)) for one in members],
@@ -65,6 +69,7 @@ def read_incident(context: Context, incident_id: IncidentId) -> Incident:
         deliveries=[delivery_item(one) for one in sent],
         silences=[silence_shown(one) for one in in_force],
         endpoints=sorted(context.config.endpoints),
+        faults=[fault_item(one) for one in reported],
     )
 
 
@@ -98,3 +103,9 @@ def _around(context: ApiContext, connection: Connection, anomaly: Anomaly, known
         limit=MAX_ELSEWHERE + len(known),
     )
     return [one for one in found if one.id not in known][:MAX_ELSEWHERE]
+
+
+def _faults(connection: Connection, alert: AlertRecord) -> list[Fault]:
+    """Return the faults of the stream that began when the alert did."""
+    found = faults.query(connection, stream=alert.stream, since_ns=alert.opened_ns - AROUND_NS, limit=100)
+    return [one for one in found if one.started_ns <= alert.opened_ns + AROUND_NS][:10]

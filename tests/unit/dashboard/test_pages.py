@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
-from storage.alerting import alerts, silences
-from storage.alerting.states import AlertState
+from pipeline.core.types import AnomalyState
+from storage.alerting import alerts, deliveries, silences
+from storage.alerting.states import AlertState, DeliveryState
 from storage.results import anomalies, labels
 from storage.sql.database import Database
+from storage.tables.alerting import DeliveryRow
 from tests.support.browsers import open_page
 from tests.unit.dashboard.conftest import HOSTILE
 
@@ -212,6 +216,68 @@ def test_incident_is_usable_at_phone_width(site, browser, jump):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("button", name="True anomaly").click()
     page.wait_for_selector("text=Labelled true.")
+
+
+def test_a_silence_is_confirmed_by_keyboard_and_ended_on_the_page_of_alerts(filled, site, browser, jump):
+    page, errors = open_page(browser, f"{site}/anomalies/{jump.id}")
+    page.get_by_role("button", name="Silence this series").focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    dialog.get_by_label("Duration of the silence").select_option("8")
+    page.keyboard.press("a")  # keys of pages do nothing while a dialog is open
+    dialog.get_by_role("button", name="Silence this series").press("Enter")
+    dialog.get_by_text("Alerts of this series are silenced until").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.goto(f"{site}/alerting")
+    page.get_by_role("button", name="End the silence of dashboard").click()
+    page.locator("dialog[open]").get_by_role("button", name="End", exact=True).click()
+    page.get_by_text("The silence has ended.").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("Nothing is silenced.").wait_for()
+    assert not errors
+
+
+def test_a_dead_message_is_sent_again_from_the_page_of_alerts(filled, site, browser):
+    database = Database(filled.database)
+    with database.begin() as connection:
+        sent = deliveries.query(connection)
+        connection.execute(update(DeliveryRow).values(state=DeliveryState.DEAD, reason="attempts"))
+    assert sent
+    page, errors = open_page(browser, f"{site}/alerting")
+    page.get_by_role("button", name="Redeliver to ops").first.click()
+    dialog = page.locator("dialog[open]")
+    dialog.get_by_role("button", name="Redeliver").click()
+    dialog.get_by_text("The message is queued again for ops").wait_for()
+    with database.read() as connection:
+        assert sum(one.state is DeliveryState.PENDING for one in deliveries.query(connection)) == 1
+    database.close()
+    assert not errors
+
+
+def test_open_anomalies_are_listed_in_words_on_the_fleet(filled, site, browser, jump):
+    database = Database(filled.database)
+    with database.begin() as connection:
+        anomalies.upsert(connection, [replace(jump, state=AnomalyState.OPEN, revision=jump.revision + 1)])
+    try:
+        page, _ = open_page(browser, f"{site}/?range=1h")
+        line = page.locator(".opennow li").filter(has_text="berlin-1")
+        line.wait_for()
+        assert "was" in line.inner_text()
+        line.get_by_role("link").click()
+        page.get_by_text("What to do").wait_for()
+        assert page.locator(".badge").inner_text().startswith("open for")
+    finally:
+        with database.begin() as connection:
+            anomalies.upsert(connection, [replace(jump, revision=jump.revision + 2)])
+        database.close()
+
+
+def test_times_are_those_of_the_reader_beside_utc(site, browser, jump):
+    page, _ = open_page(browser, f"{site}/anomalies/{jump.id}", timezone_id="Asia/Tokyo")
+    page.wait_for_selector(".sentence")
+    assert "UTC+9 (" in page.inner_text(".sentence")
+    assert page.inner_text(".zone") == "Tokyo, UTC+9"
 
 
 def test_palette_opens_a_page_by_keyboard(site, browser):

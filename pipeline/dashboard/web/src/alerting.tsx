@@ -2,12 +2,21 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { get, RequestError, send, useView, type Page } from "./api";
+import { ConfirmButton } from "./confirm";
 import { ageText, countText, msOf } from "./format";
 import type { Alert, Delivery, Silence } from "./incident";
 import { Link, Name, Section, SEVERITIES, SeverityMark, Shown, Table, When } from "./parts";
 
 interface Endpoint { name: string; type: string; pending: number; delivered: string | null; failing: string | null; disabled: string | null; reason: string | null }
 interface ConfigView { config: { streams: Record<string, { alerts?: unknown }> } }
+/** Rules as text, without keys that have no value. */
+function rulesText(streams: ConfigView["config"]["streams"]): string {
+  const isSet = (value: unknown): boolean => value !== null && !(typeof value === "object" && Object.keys(value).length === 0);
+  const kept = (value: unknown): unknown => value === null || typeof value !== "object" || Array.isArray(value) ? value
+    : Object.fromEntries(Object.entries(value).map(([name, one]) => [name, kept(one)] as const).filter(([, one]) => isSet(one)));
+  return JSON.stringify(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, kept(one.alerts)])), null, 2).replaceAll('"', "");
+}
+
 interface Preview { anomalies: number; messages: number; pages: number; dropped: number; by_day: number[]; examples: { endpoint: string; at: string; title: string }[] }
 
 function PreviewSection({ streams }: { streams: string[] }): JSX.Element {
@@ -40,7 +49,13 @@ export function AlertingPage(): JSX.Element {
   const endpoints = useView<Page<Endpoint>>("endpoints", {}, 15, ["deliveries"]);
   const deliveries = useView<Page<Delivery>>("deliveries", { limit: 100 }, 15, ["deliveries"]);
   const config = useView<ConfigView>("config", {}, 60);
-  const end = async (id: string): Promise<void> => { await send("DELETE", `silences/${id}`).catch(() => undefined); silences.reload(); };
+  const end = async (id: string): Promise<string> => { await send("DELETE", `silences/${id}`); silences.reload(); return "The silence has ended."; };
+  const [force, setForce] = useState(false);
+  const redeliver = async (one: Delivery): Promise<string> => {
+    await send("POST", `deliveries/${one.id}/redeliver`, { force });
+    deliveries.reload();
+    return `The message is queued again for ${one.endpoint}. It keeps its id, so that a receiver can drop a repeat.`;
+  };
   return <div class="page"><h1>Alerting</h1>
     <Section title="Alerts"><Shown view={alerts}>{({ items }) => <Table label="Alerts" columns={["Severity", "Series or group", "Stream", "State", "Urgency", "Rule", "Anomalies", "Since"]} empty="No alert is stored."
       rows={items.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/alerts/${one.id}`}><Name text={one.group || "all series"} /></Link>, <Name text={one.stream} />,
@@ -48,14 +63,17 @@ export function AlertingPage(): JSX.Element {
     <div class="columns">
       <Section title="Silences"><Shown view={silences}>{({ items }) => <Table label="Silences" columns={["Covers", "Until", "By", ""]} empty="Nothing is silenced. On the page of an incident, “Silence this series” adds one."
         rows={items.map((one) => ({ key: one.id, cells: [<Name text={Object.entries(one.match).map(([name, value]) => `${name}=${String(value)}`).join(", ") || (one.stream ?? "everything")} />, <When at={one.ends} />, <Name text={one.author} />,
-          <button type="button" onClick={() => void end(one.id)} aria-label={`End the silence of ${one.author}`}>End</button>] }))} />}</Shown></Section>
+          <ConfirmButton label="End" title="End this silence?" run={() => end(one.id)} aria-label={`End the silence of ${one.author}`}><p>Alerts that it holds back and that are still open are sent now.</p></ConfirmButton>] }))} />}</Shown></Section>
       <Section title="Endpoints"><Shown view={endpoints}>{({ items }) => <Table label="Endpoints" columns={["Name", "Type", "Health", "Waiting", "Last delivery"]} empty="The config has no endpoint: anomalies are stored, but nobody is notified."
         rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : <span class="done">works</span>,
           countText(one.pending), ageText(msOf(one.delivered))] }))} />}</Shown></Section>
     </div>
     <Shown view={config}>{({ config: { streams } }) => <PreviewSection streams={Object.keys(streams)} />}</Shown>
-    <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert"]} empty="No delivery is stored."
-      rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}>{one.alert_id.slice(0, 8)}</Link>] }))} />}</Shown></Section>
-    <Section title="Rules in force"><Shown view={config}>{({ config: { streams } }) => <pre tabIndex={0} aria-label="Rules">{JSON.stringify(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, one.alerts])), null, 2)}</pre>}</Shown></Section>
+    <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert", ""]} empty="No delivery is stored."
+      rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}>{one.alert_id.slice(0, 8)}</Link>,
+        one.state !== "pending" ? <ConfirmButton label="Redeliver" title="Send this message again?" class={one.state === "delivered" ? "quiet" : ""} run={() => redeliver(one)} aria-label={`Redeliver to ${one.endpoint}`} onOpen={() => setForce(false)}>
+          <p>{one.kind} to <Name text={one.endpoint} />, {one.state}{one.reason ? `: ${one.reason}` : ""}.</p>
+          <label><input type="checkbox" checked={force} onChange={(event) => setForce(event.currentTarget.checked)} /> Also if its alert has delivered a newer message</label></ConfirmButton> : ""] }))} />}</Shown></Section>
+    <Section title="Rules in force"><Shown view={config}>{({ config: { streams } }) => <pre tabIndex={0} aria-label="Rules">{rulesText(streams)}</pre>}</Shown></Section>
   </div>;
 }

@@ -5,7 +5,7 @@ import { get, useView, type Page } from "./api";
 import { ageText, countText, durationText, numberText, timeText } from "./format";
 import type { Anomaly } from "./incident";
 import { coloursOf, drawLanes, place, ROW, type Colours, type Lane, type Span } from "./lanes";
-import { Empty, Link, plain, SEVERITIES, SeverityMark, Shown } from "./parts";
+import { Empty, Link, Name, plain, SEVERITIES, SeverityMark, Shown } from "./parts";
 import { go, seriesAddress, setQuery } from "./route";
 
 interface StreamView {
@@ -26,6 +26,7 @@ const RANGES: [string, string][] = [["1h", "1 hour"], ["6h", "6 hours"], ["24h",
 interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; newest: number; text: string; fault?: string }
 
 const NO_SPANS: Span[] = [];
+const SHOWN_OPEN = 5;
 
 function matches(filter: string, stream: string, series: string, labels: Record<string, string> | undefined): boolean {
   if (!filter) return true;
@@ -97,7 +98,7 @@ function Tiles({ fleet }: { fleet: Fleet }): JSX.Element {
   const t = fleet.tiles;
   const current = fleet.streams.map((one) => one.behind_ms).filter((one): one is number => one !== null && one < 86_400_000);
   const tiles: [string, string, string, string?][] = [
-    ["Open incidents", countText(t.open_alerts || t.open_anomalies), t.open_alerts ? `${countText(t.open_anomalies)} open anomalies` : "open anomalies", t.open_anomalies ? "bad" : "good"],
+    ["Open anomalies", countText(t.open_anomalies), `${countText(t.open_alerts)} ${t.open_alerts === 1 ? "alert" : "alerts"} open`, t.open_anomalies ? "bad" : "good"],
     ["Records", t.records_per_second === null ? "–" : `${numberText(t.records_per_second, 3)}/s`, t.daemon_ms === null ? "no commit yet" : `last commit ${ageText(t.daemon_ms, fleet.now_ms)}`,
       t.daemon_ms !== null && fleet.now_ms - t.daemon_ms > 120_000 ? "warn" : ""],
     ["Lag", current.length ? durationText(Math.max(...current)) : "–", current.length ? "event time behind now" : "event times are old", ""],
@@ -203,6 +204,28 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   </div>;
 }
 
+/** The worst open anomalies in words. */
+function OpenNow({ fleet }: { fleet: Fleet }): JSX.Element | null {
+  const worst = useMemo(() => fleet.streams.flatMap(({ name, lanes: { series, of, severity, start_ms, open } }) => of.flatMap((place, at): Span[] =>
+    open[at] ? [{ from: start_ms[at]!, to: 0, severity: severity[at]!, open: true, stream: name, series: series[place]! }] : []))
+    .sort((one, other) => other.severity - one.severity || other.from - one.from), [fleet]);
+  const shown = worst.slice(0, SHOWN_OPEN);
+  const key = shown.map((one) => `${one.stream}${one.series ?? ""}${one.from}${one.severity}`).join();
+  const [found, setFound] = useState<Anomaly[]>([]);
+  useEffect(() => {
+    let gone = false;
+    void Promise.all(shown.map(detailOf)).then((all) => { if (!gone) setFound(all.filter((one) => one !== undefined)); });
+    return () => { gone = true; };
+  }, [key]);
+  const faults = fleet.streams.flatMap((stream) => stream.faults.filter((one) => one.end_ms === null).map((one) => ({ ...one, stream: stream.name })));
+  if (!worst.length && !faults.length) return null;
+  return <section class="card opennow" aria-label="Open now"><ul>
+    {faults.slice(0, 3).map((one) => <li key={one.kind + one.stream}><span class="fault"><span aria-hidden="true">⚠ </span>fault</span> <Link to="/system" data-row><Name text={one.stream} /></Link> <bdi>{one.kind.replaceAll("_", " ")}: {one.message}</bdi></li>)}
+    {found.map((one) => <li key={one.id}><SeverityMark severity={one.severity} /> <Link to={`/anomalies/${one.id}`} data-row><Name text={plain(one.series)} /></Link> <bdi>{one.text}</bdi> <span class="muted">for {durationText(Math.max(0, (fleet.streams.find((stream) => stream.name === one.stream)?.latest_ms ?? fleet.now_ms) - Date.parse(one.start)))}</span></li>)}
+    {worst.length > shown.length && <li class="muted">and {countText(worst.length - shown.length)} more open anomalies in the lanes</li>}
+  </ul></section>;
+}
+
 /** Names of all series, which arrive after the lanes of those with anomalies. */
 function useNames(streams: string | undefined): Names {
   const [names, setNames] = useState<Names>({});
@@ -236,6 +259,7 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     <h1 class="hidden">Fleet</h1>
     <Shown view={view}>{(fleet) => <>
       <Tiles fleet={fleet} />
+      <OpenNow fleet={fleet} />
       <div class="bar">
         <input type="search" data-filter aria-label="Filter series by name or label" placeholder="Filter:  name  or  label=value   ( / )" value={filter}
           onInput={(event) => { setFilter(event.currentTarget.value); setQuery({ filter: event.currentTarget.value }); }} />
@@ -244,7 +268,7 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
         <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>
       </div>
       {rows.length ? <>
-        <div class="axis" aria-hidden="true"><span>−{span}</span><span>½</span><span>latest record of the stream</span></div>
+        <div class="axis" aria-hidden="true"><span>{span} before</span><span>latest record of each stream</span></div>
         <Lanes rows={rows} height={height} />
         <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series
           {fleet.left_out ? `; ${countText(fleet.left_out)} older anomalies of this range are not drawn` : ""}</p>

@@ -9,10 +9,50 @@ export function msOf(iso: string | null | undefined): number | null {
   return iso ? Date.parse(iso) : null;
 }
 
+const clockThisYear = new Intl.DateTimeFormat(undefined, { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 4 });
+
+/** Labels of an axis of values: short, so that they fit beside it. */
+export function valueLabels(_: unknown, values: number[]): string[] {
+  return values.map((one) => compact.format(one));
+}
+
 export const zone: string = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+const utcClock = new Intl.DateTimeFormat(undefined, { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZone: "UTC" });
+const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clockOnly = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const dayOnly = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const offset = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });
+
+/** Difference of the zone of the reader from UTC at a time: `UTC+2`; `UTC` where there is none. */
+export function offsetText(ms: number): string {
+  const text = offset.formatToParts(new Date(ms)).find((one) => one.type === "timeZoneName")?.value ?? "GMT";
+  return text.replace("GMT", "UTC").replace(/[+-]0$/, "");
+}
+
+/** Local time with its zone, and the same in UTC where that differs. */
+export function bothTimes(ms: number): string {
+  const zoned = offsetText(ms);
+  return zoned === "UTC" ? `${timeText(ms)} UTC` : `${timeText(ms)} ${zoned} (${utcClock.format(new Date(ms))} UTC)`;
+}
+
+/** Labels of an axis of time: the clock, with the day where it changes. */
+export function axisLabels(_: unknown, times: number[]): string[] {
+  let day = "";
+  const clocks = times.length > 1 && times[1]! - times[0]! < 60 ? seconds : clockOnly;
+  return times.map((at) => {
+    const date = new Date(at * 1000), today = dayOnly.format(date);
+    const label = today === day ? clocks.format(date) : `${clocks.format(date)}\n${today}`;
+    day = today;
+    return label;
+  });
+}
+
 export function timeText(ms: number | null | undefined): string {
-  return ms === null || ms === undefined ? "–" : clock.format(new Date(ms));
+  if (ms === null || ms === undefined) return "–";
+  const date = new Date(ms);
+  return (date.getFullYear() === new Date().getFullYear() ? clockThisYear : clock).format(date);
 }
 
 export function ageText(ms: number | null | undefined, now: number = Date.now()): string {

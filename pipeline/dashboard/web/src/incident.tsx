@@ -1,8 +1,11 @@
 /** Incident: what happened, how unusual it is, what else broke, who got a message, and what to do. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { get, send, RequestError, useView } from "./api";
-import { ageText, durationText, msOf, numberText, zone } from "./format";
+import { get, send, useView } from "./api";
+import { firstStep, rarityText } from "./advice";
+import { ConfirmButton, errorText } from "./confirm";
+import { ageText, bothTimes, countText, durationText, msOf, numberText } from "./format";
+import { later } from "./later";
 import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { seriesAddress } from "./route";
 
@@ -19,26 +22,25 @@ export interface Alert {
 }
 export interface Delivery { id: string; alert_id: string; endpoint: string; kind: string; state: string; reason: string | null; attempts: number; created: string; finished: string | null }
 export interface Silence { id: string; stream: string | null; match: Record<string, unknown>; starts: string; ends: string; author: string; comment: string }
-interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly[]; deliveries: Delivery[]; silences: Silence[]; endpoints: string[] }
+interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly[]; deliveries: Delivery[]; silences: Silence[]; endpoints: string[]; faults: { kind: string; message: string; started: string; ended: string | null }[] }
 
 /** Author of the changes that a page makes. */
 export const AUTHOR = "dashboard";
 
 /** The figure of the cause on a scale with its usual range. */
-function Gauge({ channel }: { channel: Channel }): JSX.Element | null {
+function Gauge({ channel, relative }: { channel: Channel; relative: boolean }): JSX.Element | null {
   const { observed, lower, upper } = channel;
   if (observed === null || (lower === null && upper === null)) return null;
   const low = lower ?? Math.min(observed, upper!), high = upper ?? Math.max(observed, lower!);
   const least = Math.min(low, observed), most = Math.max(high, observed), room = (most - least || 1) * 0.12;
-  const at = (value: number): number => ((value - least + room) / (most - least + 2 * room)) * 1000;
-  const unit = channel.unit ? ` ${channel.unit}` : "";
-  return <div class="gauge" role="img" aria-label={`${numberText(observed)}${unit}, usual ${numberText(low)} to ${numberText(high)}${unit}`}>
-    <svg viewBox="0 0 1000 46" preserveAspectRatio="none" aria-hidden="true">
-      <rect x="0" y="14" width="1000" height="14" rx="4" fill="var(--raised2)" />
-      <rect x={at(low)} y="14" width={Math.max(3, at(high) - at(low))} height="14" fill="var(--good)" opacity="0.55" />
-      <rect x={at(observed) - 2} y="6" width="4" height="30" fill="var(--critical)" />
-    </svg>
-  </div>;
+  const at = (value: number): number => ((value - least + room) / (most - least + 2 * room)) * 100;
+  const unit = relative ? " %" : channel.unit ? ` ${channel.unit}` : "";
+  const text = (value: number): string => `${numberText(relative ? value * 100 : value)}${unit}`;
+  return <figure class="gauge" role="img" aria-label={`${text(observed)}, usual ${text(low)} to ${text(high)}`}>
+    <div class="scale"><span class="usual" style={{ left: `${at(low)}%`, width: `${Math.max(0.4, at(high) - at(low))}%` }} /><span class="now" style={{ left: `${at(observed)}%` }} /></div>
+    <div class="marks" aria-hidden="true"><b style={{ left: `${Math.min(94, Math.max(4, at(observed)))}%` }}>{text(observed)}</b></div>
+    <figcaption aria-hidden="true"><span class="key usual" /> usual or expected: {text(low)} to {text(high)} <span class="key now" /> observed: {text(observed)}</figcaption>
+  </figure>;
 }
 
 function Shares({ channels }: { channels: Channel[] }): JSX.Element | null {
@@ -48,84 +50,116 @@ function Shares({ channels }: { channels: Channel[] }): JSX.Element | null {
     <Name text={one.channel} /><meter min={0} max={1} value={one.contribution ?? 0} aria-label={`share of ${one.channel}`} /><span>{numberText((one.contribution ?? 0) * 100, 2)} %</span></div>)}</>;
 }
 
-function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly | undefined; reload: () => void }): JSX.Element {
+const HOURS: [number, string][] = [[1, "1 hour"], [2, "2 hours"], [8, "8 hours"], [24, "1 day"], [168, "1 week"]];
+
+function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; reload: () => void }): JSX.Element {
   const [answer, setAnswer] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
   const [hours, setHours] = useState(2);
+  const [comment, setComment] = useState("");
   const run = async (change: () => Promise<string>): Promise<void> => {
     setBusy(true);
     try {
       setAnswer({ text: await change(), failed: false });
       reload();
     } catch (error) {
-      setAnswer({ text: error instanceof RequestError ? `${error.title}: ${error.detail}` : String(error), failed: true });
+      setAnswer({ text: errorText(error), failed: true });
     }
     setBusy(false);
   };
-  const label = (word: string): Promise<void> => run(async () => {
-    await send("PUT", `anomalies/${anomaly!.id}/label`, { label: word, author: AUTHOR });
+  const label = async (word: string): Promise<string> => {
+    await send("PUT", `anomalies/${anomaly.id}/label`, { label: word, author: AUTHOR, comment });
     return `Labelled ${word}.`;
-  });
+  };
   const acknowledge = (): Promise<void> => run(async () => {
     await send("POST", `alerts/${data.alert!.id}/acknowledge`, { author: AUTHOR });
     return "Acknowledged. Receivers are notified, and the alert is not repeated.";
   });
-  const silence = (): Promise<void> => run(async () => {
-    await send("POST", "silences", { stream: anomaly!.stream, series: anomaly!.series, ends: new Date(Date.now() + hours * 3_600_000).toISOString(), author: AUTHOR });
-    return `Alerts of this series are silenced for ${durationText(hours * 3_600_000)}.`;
-  });
-  const explain = (): Promise<void> => run(async () => (await get<{ text: string }>(`anomalies/${anomaly!.id}/explanation`)).text);
+  const silence = async (): Promise<string> => {
+    const ends = Date.now() + hours * 3_600_000;
+    await send("POST", "silences", { stream: anomaly.stream, series: anomaly.series, ends: new Date(ends).toISOString(), author: AUTHOR, comment });
+    reload();
+    return `Alerts of this series are silenced until ${bothTimes(ends)}. The page Alerting can end the silence.`;
+  };
+  const explain = (): Promise<void> => run(async () => (await get<{ text: string }>(`anomalies/${anomaly.id}/explanation`)).text);
+  const reason = <label class="slider"><span>Comment (optional)</span><input type="text" value={comment} maxLength={500} onInput={(event) => setComment(event.currentTarget.value)} /></label>;
   return <>
     <div class="actions">
       {data.alert && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acknowledged !== null}
         onClick={() => void acknowledge()}>{data.alert.acknowledged === null ? "Acknowledge" : `Acknowledged by ${data.alert.acknowledged_by ?? ""}`}</button>}
-      {anomaly && <>
-        <button type="button" disabled={busy} onClick={() => void label("true")}>True anomaly</button>
-        <button type="button" disabled={busy} onClick={() => void label("false")}>False alarm</button>
-        <button type="button" disabled={busy} onClick={() => void label("maintenance")}>Maintenance</button>
-        <button type="button" disabled={busy} onClick={() => void silence()}>Silence this series</button>
-        <select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
-          {[[1, "1 hour"], [2, "2 hours"], [8, "8 hours"], [24, "1 day"], [168, "1 week"]].map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select>
-        <button type="button" disabled={busy} onClick={() => void explain()}>Explain</button>
-      </>}
+      <button type="button" disabled={busy} onClick={() => void run(() => label("true"))}>True anomaly</button>
+      <ConfirmButton label="False alarm" title="Label as a false alarm?" disabled={busy} run={async () => { const text = await label("false"); reload(); return `${text} Its alert is retracted.`; }}>
+        <p>The alert is retracted: its receivers get a message. Training uses these points as normal ones again. A later label replaces this one.</p>{reason}</ConfirmButton>
+      <button type="button" disabled={busy} onClick={() => void run(() => label("maintenance"))}>Maintenance</button>
+      <ConfirmButton label="Silence this series" title="Silence this series?" disabled={busy} run={silence}>
+        <p><Name text={anomaly.series} long />: anomalies are still found and stored, but no message is sent.</p>
+        <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
+          {HOURS.map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select></label>{reason}</ConfirmButton>
+      <button type="button" disabled={busy} onClick={() => void explain()}>Check again</button>
     </div>
     <p role="status" class={answer ? (answer.failed ? "failed" : "done") : "hidden"}>{answer?.text.split("\n").map((line) => <span key={line}>{line}<br /></span>)}</p>
   </>;
+}
+
+/** The series around an anomaly; its library is loaded with it. */
+const AroundChart = later<{ anomaly: Anomaly; channel: string }>(() => import("./around").then((found) => found.AroundChart));
+
+function FaultIncident({ data }: { data: Incident }): JSX.Element {
+  const alert = data.alert!;
+  return <div class="page incident">
+    <h1><SeverityMark severity={alert.severity} /> · Fault of the pipeline · <Name long text={alert.stream} /></h1>
+    <section class="card">
+      {data.faults.length ? data.faults.map((one) => <p class="sentence" key={`${one.kind}${one.started}`}><b>{one.kind.replaceAll("_", " ")}</b>: <bdi>{one.message}</bdi> {one.ended ? <>It ended at {bothTimes(Date.parse(one.ended))}.</> : <>It lasts since {bothTimes(Date.parse(one.started))}.</>}</p>)
+        : <p class="sentence">The anomalies or faults of this alert are no longer stored.</p>}
+      <p>While a fault lasts, the monitoring itself is incomplete. <Link to="/system">System</Link> shows partitions, owners and all faults.</p>
+    </section>
+    <Messages data={data} />
+  </div>;
+}
+
+function Messages({ data }: { data: Incident }): JSX.Element {
+  return <Section title="Messages">
+    {data.alert ? <Fields fields={[["Alert", `${data.alert.state}${data.alert.outcome ? `, ${data.alert.outcome}` : ""}`], ["Rule", <Name text={data.alert.rule} />], ["Urgency", data.alert.urgency],
+      ["Held back by", data.alert.suppressed_by ?? "nothing"]]} />
+      : <p class="muted">{data.endpoints.length ? "No message: the severity is below the level of messages, or a rule drops it." : "The config has no endpoint, so there are no messages."}</p>}
+    {data.alert && <Table label="Deliveries" columns={["To", "Message", "State", "Attempts", "At"]} empty="No message was sent." rows={data.deliveries.map((one) => ({ key: one.id,
+      cells: [<Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, numberText(one.attempts), <When at={one.finished ?? one.created} />] }))} />}
+  </Section>;
 }
 
 export function IncidentPage({ id }: { id: string }): JSX.Element {
   const view = useView<Incident>(`incidents/${id}`, {}, 15, ["anomaly", "alert", "deliveries"]);
   return <Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
-    if (!anomaly) return <Empty title="The anomalies of this alert are no longer stored"><p><Link to="/">Open the fleet</Link></p></Empty>;
+    if (!anomaly) return data.alert ? <FaultIncident data={data} /> : <Empty title="There is no such incident"><p><Link to="/">Open the fleet</Link></p></Empty>;
     const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
     const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open";
-    const more = { from: (new Date(start - 3_600_000).toISOString()), to: (new Date(end + 1_800_000).toISOString()) };
+    const more = { from: new Date(start - 3_600_000).toISOString(), to: new Date(end + 1_800_000).toISOString() };
+    const others = [...data.anomalies.slice(1), ...data.around];
     return <div class="page incident">
-      <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link></h1>
+      <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
+        ? <span class="badge bad">open for {durationText(Date.now() - start)}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
-        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", from "}<When ms={start} />{open ? "" : <> for {durationText(end - start)}</>}.</p>
-        <Gauge channel={leading} />
+        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationText(end - start)}</> : <> (one point)</>}.</p>
+        <Gauge channel={leading} relative={anomaly.relative} />
+        <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
+      </section>
+      <Section title="What to do">
+        <p>{firstStep(anomaly)}{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} began within five minutes (below): a common cause is likely.</>}</p>
         <Actions data={data} anomaly={anomaly} reload={view.reload} />
         {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When at={one.ends} />, by <Name text={one.author} />.</li>)}</ul>}
-      </section>
+      </Section>
       <div class="columns">
-        <Section title="Why">
-          <Fields fields={[["Cause", anomaly.cause_text], ["Size", anomaly.ratio ? `${numberText(anomaly.ratio, 3)} × the half usual range` : `surprise ${numberText(anomaly.surprise, 3)}`],
-            ["State", open ? "open" : `ended ${ageText(end)}`], ["Flagged points", numberText(anomaly.points)], ["Forecaster", anomaly.forecaster],
-            ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}` : "none yet"], ["Time zone", zone]]} />
+        <Section title="Why, and how sure">
+          <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
+            ["Points outside", countText(anomaly.points)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
+            ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
           <Shares channels={anomaly.channels} />
         </Section>
-        <Section title="Messages">
-          {data.alert ? <Fields fields={[["Alert", `${data.alert.state}${data.alert.outcome ? `, ${data.alert.outcome}` : ""}`], ["Rule", <Name text={data.alert.rule} />], ["Urgency", data.alert.urgency],
-            ["Suppressed by", data.alert.suppressed_by ?? "nothing"]]} />
-            : <p class="muted">{data.endpoints.length ? "No message: the anomaly belongs to no alert." : "The config has no endpoint, so there are no messages."}</p>}
-          <Table label="Deliveries" columns={["To", "Message", "State", "Attempts", "At"]} empty="No message was sent." rows={data.deliveries.map((one) => ({ key: one.id,
-            cells: [<Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, numberText(one.attempts), <When at={one.finished ?? one.created} />] }))} />
-        </Section>
+        <Messages data={data} />
         <Section title="What else broke">
           <Table label="Other anomalies" columns={["Severity", "Series", "What", "Since"]} empty="Nothing else within five minutes."
-            rows={[...data.anomalies.slice(1), ...data.around].map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />,
+            rows={others.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />,
               <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When at={one.start} />] }))} />
         </Section>
       </div>

@@ -29,7 +29,7 @@ export function startKeys(actions: { open: (to: string) => void; palette: () => 
       return;
     }
     if (event.key === "Escape" && typing) target.blur();
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("[role=dialog]")) return;
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("[role=dialog], dialog[open]")) return;
     if (event.key === "?") actions.palette();
     else if (event.key === "/") {
       event.preventDefault();

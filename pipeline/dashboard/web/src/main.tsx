@@ -8,6 +8,7 @@ import { AlertingPage } from "./alerting";
 import { AuditPage } from "./audit";
 import { FleetPage } from "./fleet";
 import { IncidentPage } from "./incident";
+import { offsetText, zone } from "./format";
 import { startKeys } from "./keys";
 import { startEvents, useConnection } from "./live";
 import { ModelsPage } from "./models";
@@ -78,6 +79,7 @@ function App(): JSX.Element {
         title={`Key: ${one.key}`}>{one.name}</Link>)}</div>
       <span class={`connection ${connection}`} role="status"><span aria-hidden="true" class="dot" /> <span class="words">{CONNECTION[connection]}</span></span>
       <Account />
+      <span class="zone muted" title={`Times are those of ${zone}`}>{zone === "UTC" ? "UTC" : `${zone.split("/").pop()!.replaceAll("_", " ")}, ${offsetText(Date.now())}`}</span>
       <button type="button" class="quiet" onClick={() => setPalette(true)} aria-label="Command palette" title="Ctrl K">⌘</button>
       <button type="button" class="quiet" onClick={toggleTheme} aria-label={theme === "dark" ? "Light colours" : "Dark colours"}>{theme === "dark" ? "☀" : "☾"}</button>
     </nav>

@@ -1,6 +1,10 @@
 /** Models: who forecasts, versions with their evidence, jobs, and what would be detected today. */
 import type { JSX } from "preact";
-import { useView, type Page } from "./api";
+import { useState } from "preact/hooks";
+import { send, useView, type Page } from "./api";
+import { ConfirmButton } from "./confirm";
+import { countText, durationText, numberText } from "./format";
+import { AUTHOR } from "./incident";
 import { Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
 
 interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean }
@@ -13,25 +17,61 @@ function evidenceText(evidence: Model["evidence"]): string {
   return Object.values(evidence).map((card) => (card as { text?: unknown } | null)?.text).filter((text) => typeof text === "string").join(" ");
 }
 
-function OfStream({ champion }: { champion: Champion }): JSX.Element {
+const CHANGES: Record<string, string> = { spike: "spike: one point up", dip: "dip: one point down", shift: "shift: a new level", drift: "drift: a slow change", flat: "flat: the value stands still" };
+
+function progressText(job: Job): string {
+  if (job.finished) return "";
+  const { phase, epoch, epochs, seconds_left: left } = job.progress as Record<string, string | number | undefined>;
+  return [phase, epoch !== undefined && `epoch ${epoch}${epochs === undefined ? "" : ` of ${epochs}`}`, left !== undefined && `${durationText(Number(left) * 1000)} left`].filter(Boolean).join(", ");
+}
+
+function Promote({ model, stream, reload }: { model: Model; stream: string; reload: () => void }): JSX.Element {
+  const [pinned, setPinned] = useState(true);
+  const run = async (): Promise<string> => {
+    await send("POST", `models/${model.version}/promote`, { author: AUTHOR, reason: "by hand, from the dashboard", pinned });
+    reload();
+    return `${model.version} is the champion of ${stream}. A daemon uses it from its next batch on.`;
+  };
+  return <ConfirmButton label="Promote" title={`Promote ${model.version}?`} run={run} aria-label={`Promote ${model.version}`}>
+    <p>It forecasts for <Name text={stream} /> instead of the present champion. Its state is {model.state}: {evidenceText(model.evidence) || "there is no evidence card."}</p>
+    <label><input type="checkbox" checked={pinned} onChange={(event) => setPinned(event.currentTarget.checked)} /> Pin it: no automatic promotion replaces it</label>
+  </ConfirmButton>;
+}
+
+function ChampionActions({ champion, reload }: { champion: Champion; reload: () => void }): JSX.Element {
+  const run = (path: string, done: string) => async (): Promise<string> => {
+    await send("POST", `streams/${encodeURIComponent(champion.stream)}/${path}`, { author: AUTHOR, reason: "by hand, from the dashboard" });
+    reload();
+    return done;
+  };
+  return <div class="actions">
+    {champion.version !== null && <ConfirmButton label="Roll back" title="Roll back to the previous champion?" run={run("rollback", "The previous champion forecasts again.")}>
+      <p>The model that forecast before this one forecasts again from the next batch on.</p></ConfirmButton>}
+    {champion.pinned && <ConfirmButton label="Unpin" title="Allow automatic promotions again?" run={run("unpin", "Better models are promoted automatically again.")}>
+      <p>A model that is better on the newest points replaces this one by itself.</p></ConfirmButton>}
+  </div>;
+}
+
+function OfStream({ champion, reload: reloadChampions }: { champion: Champion; reload: () => void }): JSX.Element {
   const { stream } = champion;
   const power = useView<Page<Record<string, string | number | null>>>("detection-power", { stream });
   const versions = useView<Page<Model>>("models", { stream, limit: 30 });
   const changes = useView<Page<Promotion>>("promotions", { stream, limit: 30 });
-  const jobs = useView<Page<Job>>("jobs", { stream, limit: 30 });
+  const jobs = useView<Page<Job>>("jobs", { stream, limit: 30 }, 5);
+  const reload = (): void => { reloadChampions(); versions.reload(); changes.reload(); };
   return <>
-    <Section title="Champion"><Fields fields={[["Stream", <Name text={stream} />], ["Model", champion.version ?? "packaged with forewatch"], ["Pinned", champion.pinned ? "yes" : "no"], ["Detector", champion.detector], ["Preset", champion.preset], ["Decision", champion.decision.replaceAll("_", " ")]]} /></Section>
-    <Section title="The smallest change that is detected today"><Shown view={power}>{({ items }) => <Table label="Detection power" columns={items[0] ? Object.keys(items[0]).map((one) => one.replaceAll("_", " ")) : []} empty="Not measured yet: a running daemon measures one series after another."
-      rows={items.map((one, n) => ({ key: String(n), cells: Object.values(one).map((value) => (typeof value === "number" ? String(Math.round(value * 1000) / 1000) : String(value ?? "–"))) }))} />}</Shown></Section>
-    <Section title="Versions"><Shown view={versions}>{({ items }) => <Table label="Versions" columns={["Version", "State", "From", "By", "Why", "Evidence", "Made"]} empty="No trained version: the packaged model forecasts."
-      rows={items.map((one) => ({ key: one.version, cells: [<code>{one.version}</code>, one.state, one.parent ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <bdi>{evidenceText(one.evidence)}</bdi>, <When at={one.made} />] }))} />}</Shown></Section>
+    <Section title="Champion" aside={<ChampionActions champion={champion} reload={reload} />}><Fields fields={[["Stream", <Name text={stream} />], ["Model", champion.version ?? "packaged with forewatch"], ["Pinned", champion.pinned ? "yes" : "no"], ["Detector", champion.detector], ["Preset", champion.preset], ["Decision", champion.decision.replaceAll("_", " ")]]} /></Section>
+    <Section title="The smallest change that is detected today"><Shown view={power}>{({ items }) => <><p class="muted">Changes are added to recorded points of some series, and the detector is run on them: so much must change to be found.</p><Table label="Detection power" columns={["Change", "Smallest size that is found", "Points until it is found", "Series that miss it", "Series measured"]} empty="Not measured yet: a running daemon measures one series after another."
+      rows={items.map((one) => ({ key: String(one["kind"]), cells: [CHANGES[String(one["kind"])] ?? String(one["kind"]), one["smallest"] === null ? "–" : one["kind"] === "flat" ? "–" : `${numberText(Number(one["smallest"]), 3)} × the usual spread`, one["delay"] === null ? "–" : numberText(Number(one["delay"]), 3), `${numberText(Number(one["blind"] ?? 0) * 100, 2)} %`, countText(Number(one["series"]))] }))} /></>}</Shown></Section>
+    <Section title="Versions"><Shown view={versions}>{({ items }) => <Table label="Versions" columns={["Version", "State", "From", "By", "Why", "Evidence", "Made", ""]} empty="No trained version: the packaged model forecasts."
+      rows={items.map((one) => ({ key: one.version, cells: [<code>{one.version}</code>, one.state, one.parent ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <bdi>{evidenceText(one.evidence)}</bdi>, <When at={one.made} />,
+        one.version === champion.version ? <span class="done">champion</span> : ["failed", "rejected"].includes(one.state) ? "" : <Promote model={one} stream={stream} reload={reload} />] }))} />}</Shown></Section>
     <div class="columns">
       <Section title="Promotions and rollbacks"><Shown view={changes}>{({ items }) => <Table label="Changes" columns={["What", "To", "By", "Why", "At"]} empty="None yet." rows={items.map((one, n) => ({ key: String(n), cells: [one.action, one.to_version ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <When at={one.created} />] }))} />}</Shown></Section>
-      <Section title="Jobs"><Shown view={jobs}>{({ items }) => <Table label="Jobs" columns={["Id", "Kind", "State", "Trigger", "Progress", "Created"]} empty="No job. `forewatch train` starts one."
+      <Section title="Jobs"><Shown view={jobs}>{({ items }) => <Table label="Jobs" columns={["Id", "Kind", "State", "Trigger", "Progress", "Created"]} empty="No job yet. The command forewatch train starts one, and so does retraining.schedule."
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), one.kind, `${one.state}${one.reason || one.error ? `: ${one.reason || one.error || ""}` : ""}`, one.trigger,
-          Object.entries(one.progress).filter(([, value]) => typeof value !== "object").map(([name, value]) => `${name} ${String(value)}`).join(", "), <When at={one.created} />] }))} />}</Shown></Section>
+          progressText(one), <When at={one.created} />] }))} />}</Shown></Section>
     </div>
-    <p class="muted"><code>forewatch models promote</code>, <code>roll-back</code> and <code>pin</code> change the champion.</p>
   </>;
 }
 
@@ -42,8 +82,8 @@ export function ModelsPage({ query }: { query: URLSearchParams }): JSX.Element {
     const champion = items.find((one) => one.stream === wanted) ?? items[0];
     if (!champion) return <Empty title="The config has no stream" />;
     return <>
-      <div class="bar">{items.map((one) => <Link key={one.stream} to={`/models?stream=${encodeURIComponent(one.stream)}`} aria-current={one === champion ? "page" : undefined}><Name text={one.stream} /></Link>)}</div>
-      <OfStream key={champion.stream} champion={champion} />
+      <div class="bar tabs">{items.map((one) => <Link key={one.stream} to={`/models?stream=${encodeURIComponent(one.stream)}`} aria-current={one === champion ? "page" : undefined}><Name text={one.stream} /></Link>)}</div>
+      <OfStream key={champion.stream} champion={champion} reload={view.reload} />
     </>;
   }}</Shown></div>;
 }

@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Loaded, RequestError } from "./api";
 import { go } from "./route";
-import { msOf, timeText } from "./format";
+import { msOf, offsetText, timeText } from "./format";
 
 export type Severity = "info" | "warning" | "major" | "critical";
 export const SEVERITIES: Severity[] = ["info", "warning", "major", "critical"];
@@ -81,5 +81,5 @@ export function Section({ title, children, aside }: { title: string; children: C
 
 export function When({ ms: given, at }: { ms?: number | null | undefined; at?: string | null | undefined }): JSX.Element {
   const ms = given ?? msOf(at);
-  return ms === null || ms === undefined ? <span>–</span> : <time dateTime={new Date(ms).toISOString()} title={new Date(ms).toISOString()}>{timeText(ms)}</time>;
+  return ms === null || ms === undefined ? <span>–</span> : <time dateTime={new Date(ms).toISOString()} title={`${offsetText(ms)} · ${new Date(ms).toISOString()}`}>{timeText(ms)}</time>;
 }

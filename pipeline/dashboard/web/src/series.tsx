@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { get, useView } from "./api";
-import { countText, durationText, timeText } from "./format";
+import { axisLabels, countText, durationText, timeText, valueLabels } from "./format";
 import type { Labelled } from "./incident";
 import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { setQuery } from "./route";
@@ -58,8 +58,8 @@ function shifted(times: number[], other: SeriesData | null, channel: string, by:
   });
 }
 
-function Chart({ data, channel, other, by, onRange }: {
-  data: SeriesData; channel: string; other: SeriesData | null; by: number; onRange: (from: number, to: number) => void;
+export function Chart({ data, channel, other, by, onRange, height }: {
+  data: SeriesData; channel: string; other: SeriesData | null; by: number; onRange: (from: number, to: number) => void; height?: number;
 }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const [theme, setTheme] = useState(0);
@@ -83,10 +83,10 @@ function Chart({ data, channel, other, by, onRange }: {
     if (other) { lines.push({ label: "before", stroke: colour("--muted"), width: 1, points: { show: false } }); columns.push(shifted(data.time_ms, other, channel, by)); }
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const plot = new uPlot({
-      width: box.current!.clientWidth, height: data.channels.length > 2 ? 190 : 270,
+      width: box.current!.clientWidth, height: height ?? (data.channels.length > 2 ? 190 : 270),
       cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "series" } },
       scales: { x: { min: data.from_ms / 1000, max: data.to_ms / 1000 } },
-      axes: [axis, { ...axis, size: 62 }],
+      axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
       series: lines,
       bands: [{ series: [1, 2], fill: colour("--interval") }, ...(data.reduced ? [{ series: [4, 5] as [number, number], fill: colour("--band") }] : [])],
       hooks: {
@@ -150,19 +150,19 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
       <div class="choices" role="group" aria-label="Move"><button type="button" onClick={() => move(-0.5, 1)} aria-label="Earlier">◀</button><button type="button" onClick={() => move(0, 0.5)} aria-label="Zoom in">+</button>
         <button type="button" onClick={() => move(0, 2)} aria-label="Zoom out">−</button><button type="button" onClick={() => move(0.5, 1)} aria-label="Later">▶</button></div>
       <button type="button" aria-pressed={!from} onClick={() => setQuery({ from: null, to: null })}>Newest (live)</button>
-      <div class="choices" role="group" aria-label="Compare">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
+      <span class="muted">Compare with</span><div class="choices" role="group" aria-label="Compare with">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
         onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div>
-      <span class="muted">Drag over a chart to zoom</span>
+      <span class="muted">Drag over a chart to zoom; keys [ ] + −</span>
     </div>
     <Shown view={view}>{(found) => found.rows === 0
       ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here about ten seconds after they are scored.</p></Empty>
       : <>
-        <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span></span>}>
+        <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
           {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
           <Strip name="model" runs={found.models} data={found} />
           <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters} data={found} />
         </Section>
-        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Revision"]} empty="None."
+        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Changes"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
             one.state === "open" ? "open" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>

@@ -1,6 +1,8 @@
 /** System: partitions and owners, faults, dead letters, and the config in force. */
 import type { JSX } from "preact";
-import { useView, type Page } from "./api";
+import { useState } from "preact/hooks";
+import { send, useView, type Page } from "./api";
+import { ConfirmButton, errorText } from "./confirm";
 import { ageText, bytesText, countText, msOf } from "./format";
 import { Fields, Name, Section, Shown, Table, When } from "./parts";
 
@@ -19,6 +21,25 @@ function recordText(value: string | null): string {
   return new TextDecoder().decode(bytes);
 }
 
+interface Replayed { considered: number; decodable: number; replayed: number; refused: Record<string, number> }
+
+/** Button that first counts which dead letters decode now. */
+function Replay({ reload }: { reload: () => void }): JSX.Element {
+  const [counted, setCounted] = useState<string>("Counting …");
+  const count = (): void => {
+    setCounted("Counting …");
+    send<Replayed>("POST", "dead-letters/replay", { dry_run: true }).then(
+      (found) => setCounted(`${countText(found.decodable)} of ${countText(found.considered)} decode with the present config and would be written to their topic again.`), (error: unknown) => setCounted(errorText(error)));
+  };
+  const run = async (): Promise<string> => {
+    const found = await send<Replayed>("POST", "dead-letters/replay", { dry_run: false });
+    reload();
+    return `${countText(found.replayed)} records were written to their topic again.`;
+  };
+  return <div class="actions"><ConfirmButton label="Replay" title="Replay dead letters?" run={run} onOpen={count}><p role="status">{counted}</p>
+    <p>The records are read and scored as new ones; those that still do not decode stay here.</p></ConfirmButton></div>;
+}
+
 export function SystemPage(): JSX.Element {
   const partitions = useView<Page<Partition>>("partitions", {}, 15, ["progress"]);
   const faults = useView<Page<Fault>>("faults", { limit: 100 }, 15, ["fault"]);
@@ -35,7 +56,7 @@ export function SystemPage(): JSX.Element {
     <Section title="Dead letters" aside={counts.data && <span class="muted">{Object.entries(counts.data).map(([reason, count]) => `${reason}: ${countText(count)}`).join(", ")}</span>}>
       <Shown view={letters}>{({ items }) => <><Table label="Dead letters" columns={["Id", "Stream", "Reason", "Detail", "Record", "Arrived", "Replayed"]} empty="Every record could be decoded."
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), <Name text={one.stream} />, one.reason, <bdi>{one.detail}</bdi>, <Name text={recordText(one.value)} />, <When at={one.created} />, <When at={one.replayed} />] }))} />
-      {items.length > 0 && <p class="muted"><code>forewatch deadletters replay</code> writes those that decode now to their topic again.</p>}</>}</Shown></Section>
+      {items.some((one) => one.replayed === null) && <Replay reload={() => { letters.reload(); counts.reload(); }} />}</>}</Shown></Section>
     <Section title="Config in force"><Shown view={config}>{(found) => <><Fields fields={[["File", found.file ?? "none"], ["Database", found.database], ["Schema", found.database_schema ?? "none"]]} /><pre tabIndex={0} aria-label="Config">{found.yaml}</pre></>}</Shown></Section>
   </div>;
 }

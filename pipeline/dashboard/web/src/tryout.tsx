@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { RequestError, upload } from "./api";
-import { countText } from "./format";
+import { axisLabels, countText, valueLabels } from "./format";
 import { Empty, ErrorBox, Section } from "./parts";
 
 interface Tried {
@@ -19,7 +19,7 @@ function Chart({ data }: { data: Tried }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
-    const plot = new uPlot({ width: box.current!.clientWidth, height: 340, axes: [axis, { ...axis, size: 62 }],
+    const plot = new uPlot({ width: box.current!.clientWidth, height: 340, axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
       series: [{}, { label: "upper", stroke: "transparent", points: { show: false } }, { label: "lower", stroke: "transparent", points: { show: false } }, { label: "expected", stroke: colour("--expected"), dash: [4, 3], points: { show: false } },
         { label: data.values[0]!, stroke: colour("--observed"), width: 1.5, points: { show: false } },
         { label: "flagged", stroke: colour("--critical"), paths: () => null, points: { show: true, size: 7, fill: colour("--critical") } }],
@@ -72,7 +72,7 @@ export function TryPage(): JSX.Element {
     </Section>
     <div>
       {error && <ErrorBox error={error} />}
-      {!file && <Empty title="No file yet"><p>The file stays on this machine. Columns are guessed: a time, numeric values, and a text column that names the series.</p></Empty>}
+      {!file && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
       {file && !data && !error && <Empty title="Scoring …" />}
       {data && <><Section title={`${countText(data.flagged)} of ${countText(data.used)} rows are flagged`} aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} /></Section>
         <Section title="The config of what you see" aside={<span><span role="status" class="done">{copied}</span> <button type="button" class="primary" onClick={copy}>Copy</button></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
