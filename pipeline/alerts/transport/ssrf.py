@@ -44,6 +44,12 @@ _TUNNEL_NETWORKS = [
     for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96", "::/96")
 ]
 
+#: Networks that are not public, although Python 3.11 counts them so: all of IPv6 but global unicast, its
+#: documentation range of RFC 9637, and the relays of 6to4.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(n) for n in ("::/3", "4000::/2", "8000::/1", "3fff::/20", "192.88.99.0/24")
+]
+
 
 class ForbiddenAddress(Exception):
     """Raised for an address that may not be called; the message says how to allow an internal receiver."""
@@ -81,7 +87,7 @@ def check_address(address: str, allowed: Sequence[Network], *, encrypted: bool =
         raise ForbiddenAddress(
             f"{ip} contains an IPv4 address behind a gateway, which is never allowed; write the IPv4 address"
         )
-    if not ip.is_global:
+    if not ip.is_global or _within(ip, _NOT_PUBLIC):
         raise ForbiddenAddress(
             f"{ip} is not a public address; if the receiver is internal, allow its network: allow: [{ip}/{ip.max_prefixlen}]"
         )

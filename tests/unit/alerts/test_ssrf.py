@@ -55,6 +55,11 @@ def test_public_addresses_may_be_called(address: str):
         "2002:a9fe:a9fe::1",  # 6to4 of 169.254.169.254
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",  # Teredo
         "2001:db8::1",
+        "3fff::1",
+        "4000::1",
+        "5f00::1",
+        "abcd::1",
+        "192.88.99.1",
     ],
 )
 def test_addresses_inside_are_refused_unless_allowed(address: str):
