@@ -32,7 +32,7 @@ CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "for
 SEVERITY_ROWS = (1, 5, 30)
 #: Least ratio (distance from the middle of the usual range, in half ranges) → severity by the rows outside.
 SEVERITY_TABLE = (
-    (4.0, (Severity.CRITICAL, Severity.CRITICAL, Severity.CRITICAL)),
+    (6.0, (Severity.CRITICAL, Severity.CRITICAL, Severity.CRITICAL)),
     (2.0, (Severity.MAJOR, Severity.MAJOR, Severity.CRITICAL)),
     (1.15, (Severity.WARNING, Severity.MAJOR, Severity.MAJOR)),
     (0.0, (Severity.INFO, Severity.WARNING, Severity.MAJOR)),

@@ -180,7 +180,7 @@ def test_severity_of_canonical_shapes(spreads: float, rows: int, severity: str) 
 
 def test_severity_only_rises() -> None:
     it, found = tracker(), []
-    for seq, row in enumerate([Row("unusual_step", 50), Row(observed=11), *[IN] * 12]):
+    for seq, row in enumerate([Row("unusual_step", 70), Row(observed=11), *[IN] * 12]):
         changed = it.advance(scored([row], seq), PROVENANCE, np.array([seq]))
         found += [(one.cause, one.severity, one.state) for one in changed]
     assert found == [
