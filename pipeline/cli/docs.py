@@ -11,12 +11,14 @@ from pipeline.api.reference import rest_api_markdown
 from pipeline.cli.command_reference import commands_markdown
 from pipeline.cli.payload_reference import payloads_markdown
 from pipeline.config.reference import configuration_markdown
+from pipeline.observability.log_reference import log_events_markdown
 from pipeline.observability.metrics_reference import metrics_markdown
 
 PAGES: dict[str, Callable[[], str]] = {
     "alert-payload.schema.json": schema_text,
     "commands.md": commands_markdown,
     "configuration.md": configuration_markdown,
+    "log-events.md": log_events_markdown,
     "metrics.md": metrics_markdown,
     "payloads.md": payloads_markdown,
     "rest-api.md": rest_api_markdown,

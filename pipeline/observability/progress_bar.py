@@ -79,17 +79,17 @@ class _Lines:
     def advance(self, count: float) -> None:
         self._done += count
         if time.monotonic() - self._shown >= _LINE_INTERVAL_SECONDS:
-            self._show(self._title)
+            self._shown = time.monotonic()
+            log.info("task makes progress", task=self._title, progress=self._progress())
 
     def expect(self, total: float) -> None:
         self._total = total
 
     def last(self) -> None:
-        self._show(f"{self._title} done")
+        log.info("task is done", task=self._title, progress=self._progress())
 
-    def _show(self, event: str) -> None:
-        self._shown = time.monotonic()
-        log.info(event, progress=describe(self._done, self._total, self._shown - self._start, self._unit))
+    def _progress(self) -> str:
+        return describe(self._done, self._total, time.monotonic() - self._start, self._unit)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_a_line_says_how_far_how_fast_and_how_long():
 
 def test_lines_off_a_terminal():
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert '"event": "backfill done"' in run.stderr
+    assert '"event": "task is done"' in run.stderr
     assert "200 of 200 points (100 %)" in run.stderr
     assert run.stdout == ""
 
