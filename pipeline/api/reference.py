@@ -22,7 +22,7 @@ Times are ISO 8601 in UTC, also without a zone. A number that does not exist is 
 | 401 | no API key or session, or one that is unknown, revoked or expired |
 | 403 | missing scope, foreign `Host`, or a change without `x-forewatch-csrf` or from another site |
 | 404 | there is no such thing |
-| 409 | the request conflicts with the present state, or the first one with its `Idempotency-Key` is unanswered |
+| 409 | conflict with the present state, or with an unanswered request of the same `Idempotency-Key` |
 | 412 | the object has changed since the answer that `If-Match` names |
 | 413 | the body is larger than 64 KiB |
 | 422 | the request cannot be used; `detail` says why |

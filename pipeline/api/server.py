@@ -9,6 +9,8 @@ import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -16,6 +18,7 @@ from pipeline.access.gate import Gate
 from pipeline.api.app import PREFIX, api_route
 from pipeline.api.guard import AccessGuard
 from pipeline.api.login import LoginPages
+from pipeline.api.problems import problem
 from pipeline.config.schema import Config
 from pipeline.config.serve import ServeConfig
 from pipeline.dashboard.assets import page_routes
@@ -48,7 +51,7 @@ def dashboard_server(
     host = serve.host if host is None else host
     with ExitStack() as stack:
         database = stack.enter_context(closing(database_of(config)))
-        app = Starlette()
+        app = Starlette(exception_handlers={404: _not_found})
         protocol = limited_protocol(MAX_PAGE_CONNECTIONS, f"{PREFIX}/events")
         server = HttpServer(host, serve.port if port is None else port, [Mount("/", app)], protocol)
         stack.callback(server.stop)
@@ -66,6 +69,10 @@ def dashboard_server(
             )
         server.start()
         yield server
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    return problem(404, "There is no such path", "see /api/v1/openapi.json for the operations of the API")
 
 
 def _middleware(gate: Gate) -> list[Middleware]:
