@@ -36,6 +36,7 @@ from pipeline.cli.commands import (
     serve,
     silences,
     size,
+    templates,
     tune,
     verify,
     worker,
@@ -99,6 +100,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("label")(alerts.label)
 app.add_typer(series.app, name="series")
+app.add_typer(templates.app, name="templates")
 app.add_typer(anomalies.app, name="anomalies")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(endpoints.app, name="endpoints")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from detectors.base import Detector, Points, Verdicts
 from detectors.sequences.stream_detector import NO_EVENT, EventStreamDetector
@@ -18,6 +20,9 @@ from pipeline.scoring.new_codes import NewCodes
 from pipeline.scoring.provenance import Scored
 from pipeline.scoring.series_table import SeriesTable
 from pipeline.windows.event_time import Admitted, EventTimeProcessor
+
+#: Name of the tensor of a page, which holds JSON: every page of a snapshot is a safetensors file.
+PAGE_TENSOR = "events"
 
 
 class PartitionEvents:
@@ -33,15 +38,16 @@ class PartitionEvents:
     def dump(self) -> bytes:
         """Return the state as a page; ``load`` is the inverse."""
         state = {"codes": self.codes.state(), "new_codes": self.new_codes.state()}
-        return json.dumps(state, separators=(",", ":")).encode()
+        text = json.dumps(state, separators=(",", ":")).encode()
+        return save_tensors({PAGE_TENSOR: np.frombuffer(text, np.uint8)})
 
     def load(self, page: bytes) -> None:
         """Continue from a page. Raises DamagedState."""
         try:
-            state = json.loads(page)
+            state = json.loads(load_tensors(page)[PAGE_TENSOR].tobytes())
             self.codes.restore(state["codes"])
             self.new_codes.restore(state["new_codes"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # the errors of safetensors are of any type
             raise DamagedState(f"the codes of the events cannot be read: {error!r}") from error
 
 
