@@ -28,7 +28,7 @@ def audit(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """List changes with author, time, address, and values before and after."""
+    """List changes with author, time, address and values."""
     from dataclasses import asdict
 
     from storage.access import audit as log

@@ -31,7 +31,7 @@ def verify(
     until: ToOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove that verdicts are those of the points in the order of time.
+    """Compare verdicts with those in the order of time.
 
     The recorded history and the stored late points are scored again in the order of time and compared with
     the stored anomalies. Open anomalies are left out. Each difference is listed, and makes the exit code 1.
