@@ -91,6 +91,7 @@ class Database:
             self._lock.acquire()
         self._engine = _sqlite(self._file) if self._file is not None else _postgres(self.url)
         self._writing = threading.Lock()
+        self._file_id: tuple[int, int] | None = None  # device and inode of a SQLite file
 
     def __str__(self) -> str:
         return hide_in_urls(self.url.render_as_string(hide_password=True))
@@ -194,8 +195,8 @@ class Database:
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
-        if self._file is not None and not self._file.exists():
-            raise StorageError(f"there is no database {self._file}; create it with: forewatch db upgrade")
+        if self._file is not None:
+            self._look_at_file(self._file)
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -203,6 +204,26 @@ class Database:
             raise StorageUnavailable(f"{self}: every connection is busy") from error
         except DBAPIError as error:
             raise self._explained(error) from error
+
+    def _look_at_file(self, file: Path) -> None:
+        """Notice a SQLite file that is gone, or that another one replaced.
+
+        One that was there before may come back: its disk was unmounted, or it is being restored.
+        """
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            if self._file_id is None:
+                raise StorageError(
+                    f"there is no database {file}; create it with: forewatch db upgrade"
+                ) from None
+            raise StorageUnavailable(f"{self}: the file is gone; put it back") from None
+        except OSError as error:
+            raise StorageUnavailable(f"{self}: {error.strerror}") from None
+        found = (status.st_dev, status.st_ino)
+        if self._file_id not in (None, found):
+            self._engine.dispose()  # its connections have the former file
+        self._file_id = found
 
     def _explained(self, error: DBAPIError) -> Exception:
         reason = _first_line(error)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sqlite3
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,29 @@ def test_check_refuses_the_name_of_a_topic(tmp_path):
         result = CliRunner().invoke(app, ["check", str(tmp_path / "forewatch.yaml")])
         assert result.exit_code != 0
         assert "streams.plant.source.kafka.topics" in str(result.exception or result.output), result.output
+
+
+def test_a_database_file_that_is_away_for_a_while_is_waited_for(tmp_path, sqlite_template, good):
+    """Its disk was unmounted, or it is restored from a backup; it ended the daemon."""
+    with running(tmp_path, sqlite_template, {"good": stream(good)}) as one:
+        one.until(lambda: one.read("good") == 3000)
+        before = 3000
+        file = tmp_path / "forewatch.db"
+        file.rename(tmp_path / "away.db")
+        append(good, b"".join(b"a,%d,1.0\n" % (1_800_000_000 + i) for i in range(50)))
+        one.until(lambda: "the file is gone" in str(one.health.waiting()))
+        (tmp_path / "away.db").rename(file)
+        one.until(lambda: one.read("good") == before + 50)
+        # A copy in its place is used, too: connections to the former file would write into nothing.
+        copy = tmp_path / "copy.db"
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                file.with_name(file.name + suffix).unlink()
+        copy.replace(file)
+        append(good, b"".join(b"a,%d,1.0\n" % (1_800_000_050 + i) for i in range(50)))
+        one.until(lambda: one.read("good") == before + 100)
+    with closing(sqlite3.connect(file)) as stored:
+        found = stored.execute("select sum(next_offset) from positions").fetchone()
+    assert found == (before + 100,)
