@@ -1,7 +1,7 @@
 """Pictures of the pages of the dashboard, taken while the demonstration runs.
 
-python tools/screenshots.py FOLDER             every page, dark and light, 1440 and 390 pixels wide, as PNG
-python tools/screenshots.py --readme           the pictures of README.md, docs/images/*.webp
+python -m tools.screenshots FOLDER             every page, dark and light, 1440 and 390 pixels wide, as PNG
+python -m tools.screenshots --readme           the pictures of README.md, docs/images/*.webp
 
 The demonstration runs without Kafka. The script waits until a fault was injected and detected.
 """
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +62,24 @@ def demonstration() -> Iterator[str]:
 
 
 def wait_for_anomaly(url: str, seconds: float) -> dict[str, Any]:
-    """Return the most severe anomaly with a sentence, once there are some."""
+    """Return the longest of the most severe anomalies of simulated streams, once there are some."""
     levels = ["info", "warning", "major", "critical"]
     deadline = time.monotonic() + seconds
     while True:
         found = httpx.get(f"{url}/api/v1/anomalies", params={"limit": 200}, trust_env=False).json()["items"]
+        found = [one for one in found if one["stream"] != "host"]
         if len(found) >= 3 or time.monotonic() > deadline:
-            return max(found, key=lambda one: (levels.index(one["severity"]), one["start"]))
+            return max(found, key=lambda one: (levels.index(one["severity"]), one["points"]))
         time.sleep(2)
 
 
 def addresses(anomaly: dict[str, Any]) -> dict[str, str]:
     """Return page → path."""
-    series = httpx.QueryParams(stream=anomaly["stream"], series=anomaly["series"])
+    start, end = (datetime.fromisoformat(anomaly[name]) for name in ("start", "end"))
+    span = {"from": (start - timedelta(hours=6)).isoformat(), "to": (end + timedelta(hours=6)).isoformat()}
+    series = httpx.QueryParams(stream=anomaly["stream"], series=anomaly["series"], **span)
     return {
-        "fleet": "/?range=1h",
+        "fleet": "/?range=24h",
         "series": f"/series?{series}",
         "incident": f"/anomalies/{anomaly['id']}",
         "alerting": "/alerting",

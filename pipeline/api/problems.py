@@ -73,7 +73,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(InputError)
     def refused(request: Request, error: InputError) -> Response:
         missing = str(error).startswith("there is no") or "has no series" in str(error)
-        return problem(404 if missing else 422, "The request cannot be used", str(error))
+        title = "There is no such thing" if missing else "The request cannot be used"
+        return problem(404 if missing else 422, title, str(error))
 
     @app.exception_handler(ForewatchError)
     def impossible(request: Request, error: ForewatchError) -> Response:

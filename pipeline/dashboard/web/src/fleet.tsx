@@ -101,7 +101,7 @@ function Tiles({ fleet }: { fleet: Fleet }): JSX.Element {
     ["Open anomalies", countText(t.open_anomalies), `${countText(t.open_alerts)} ${t.open_alerts === 1 ? "alert" : "alerts"} open`, t.open_anomalies ? "bad" : "good"],
     ["Records", t.records_per_second === null ? "–" : `${numberText(t.records_per_second, 3)}/s`, t.daemon_ms === null ? "no commit yet" : `last commit ${ageText(t.daemon_ms, fleet.now_ms)}`,
       t.daemon_ms !== null && fleet.now_ms - t.daemon_ms > 120_000 ? "warn" : ""],
-    ["Lag", current.length ? durationText(Math.max(...current)) : "–", current.length ? "event time behind now" : "event times are old", ""],
+    ["Lag", current.length ? durationText(Math.max(...current)) : "–", current.length ? "event time behind now" : fleet.streams.some((one) => one.latest_ms !== null) ? "event times are old" : "no record yet", ""],
     ["Messages today", countText(t.messages_today), t.budget === null ? `${countText(t.pages_today)} pages, no budget` : `${countText(t.pages_today)} of ${numberText(t.budget, 3)} pages`,
       t.budget !== null && t.pages_today > t.budget ? "warn" : ""],
     ["Deliveries waiting", countText(t.deliveries_waiting), t.deliveries_waiting ? "not yet accepted" : "all sent", ""],
@@ -268,7 +268,8 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
         <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>
       </div>
       {rows.length ? <>
-        <div class="axis" aria-hidden="true"><span>{span} before</span><span>latest record of each stream</span></div>
+        {!filter && fleet.streams.every((one) => one.latest_ms === null) && <div class="stale" role="status"><b>No record was scored yet.</b> <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself. If it runs already, <Link to="/system">System</Link> shows what it waits for.</div>}
+        <div class="axis" aria-hidden="true"><span>{span} before</span><span>latest record</span></div>
         <Lanes rows={rows} height={height} />
         <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series
           {fleet.left_out ? `; ${countText(fleet.left_out)} older anomalies of this range are not drawn` : ""}</p>

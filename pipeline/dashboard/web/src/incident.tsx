@@ -28,7 +28,7 @@ interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly
 export const AUTHOR = "dashboard";
 
 /** The figure of the cause on a scale with its usual range. */
-function Gauge({ channel, relative }: { channel: Channel; relative: boolean }): JSX.Element | null {
+function Gauge({ channel, relative, causeText }: { channel: Channel; relative: boolean; causeText: string }): JSX.Element | null {
   const { observed, lower, upper } = channel;
   if (observed === null || (lower === null && upper === null)) return null;
   const low = lower ?? Math.min(observed, upper!), high = upper ?? Math.max(observed, lower!);
@@ -39,7 +39,7 @@ function Gauge({ channel, relative }: { channel: Channel; relative: boolean }): 
   return <figure class="gauge" role="img" aria-label={`${text(observed)}, usual ${text(low)} to ${text(high)}`}>
     <div class="scale"><span class="usual" style={{ left: `${at(low)}%`, width: `${Math.max(0.4, at(high) - at(low))}%` }} /><span class="now" style={{ left: `${at(observed)}%` }} /></div>
     <div class="marks" aria-hidden="true"><b style={{ left: `${Math.min(94, Math.max(4, at(observed)))}%` }}>{text(observed)}</b></div>
-    <figcaption aria-hidden="true"><span class="key usual" /> usual or expected: {text(low)} to {text(high)} <span class="key now" /> observed: {text(observed)}</figcaption>
+    <figcaption aria-hidden="true"><span class="key usual" /> usual or expected: {text(low)} to {text(high)} <span class="key now" /> observed: {text(observed)}{observed >= low && observed <= high && <>. The value itself is inside this range; the reason is another quantity: {causeText}</>}</figcaption>
   </figure>;
 }
 
@@ -85,7 +85,7 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
   const reason = <label class="slider"><span>Comment (optional)</span><input type="text" value={comment} maxLength={500} onInput={(event) => setComment(event.currentTarget.value)} /></label>;
   return <>
     <div class="actions">
-      {data.alert && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acknowledged !== null}
+      {data.alert && (data.alert.state === "open" || data.alert.acknowledged !== null) && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acknowledged !== null}
         onClick={() => void acknowledge()}>{data.alert.acknowledged === null ? "Acknowledge" : `Acknowledged by ${data.alert.acknowledged_by ?? ""}`}</button>}
       <button type="button" disabled={busy} onClick={() => void run(() => label("true"))}>True anomaly</button>
       <ConfirmButton label="False alarm" title="Label as a false alarm?" disabled={busy} run={async () => { const text = await label("false"); reload(); return `${text} Its alert is retracted.`; }}>
@@ -129,7 +129,7 @@ function Messages({ data }: { data: Incident }): JSX.Element {
 
 export function IncidentPage({ id }: { id: string }): JSX.Element {
   const view = useView<Incident>(`incidents/${id}`, {}, 15, ["anomaly", "alert", "deliveries"]);
-  return <Shown view={view}>{(data) => {
+  return <>{view.data === null && <h1 class="hidden">Incident</h1>}<Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
     if (!anomaly) return data.alert ? <FaultIncident data={data} /> : <Empty title="There is no such incident"><p><Link to="/">Open the fleet</Link></p></Empty>;
     const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
@@ -141,11 +141,11 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         ? <span class="badge bad">open for {durationText(Date.now() - start)}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
         <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationText(end - start)}</> : <> (one point)</>}.</p>
-        <Gauge channel={leading} relative={anomaly.relative} />
+        <Gauge channel={leading} relative={anomaly.relative} causeText={anomaly.cause_text} />
         <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
       </section>
       <Section title="What to do">
-        <p>{firstStep(anomaly)}{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} began within five minutes (below): a common cause is likely.</>}</p>
+        <p>{firstStep(anomaly)}{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} {others.length === 1 ? "was" : "were"} there at the same time (below): look for a common cause.</>}</p>
         <Actions data={data} anomaly={anomaly} reload={view.reload} />
         {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When at={one.ends} />, by <Name text={one.author} />.</li>)}</ul>}
       </Section>
@@ -164,5 +164,5 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         </Section>
       </div>
     </div>;
-  }}</Shown>;
+  }}</Shown></>;
 }

@@ -40,7 +40,7 @@ function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/audit") return <AuditPage />;
   const incident = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/.exec(path);
   if (incident) return <IncidentPage id={incident[2]!} />;
-  return <Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty>;
+  return <div class="page"><h1 class="hidden">Not found</h1><Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty></div>;
 }
 
 type Theme = "dark" | "light";
