@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import ConfigError, ForewatchError, InputError, StorageError
 
 if TYPE_CHECKING:
+    from forewatch.client import ApiError, Client
     from pipeline.config import Config, Stream, load_config
     from pipeline.services.dataframe import detect
     from pipeline.services.event_frame import EventColumns, EventModel, fit_events
@@ -30,6 +31,8 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "ApiError",
+    "Client",
     "Config",
     "ConfigError",
     "Detector",
@@ -48,6 +51,8 @@ __all__ = [
 
 #: Public name → module that defines it; imported on first use, because pandas and numba take a second.
 _LAZY = {
+    "ApiError": "forewatch.client",
+    "Client": "forewatch.client",
     "Config": "pipeline.config",
     "Detector": "pipeline.services.online_detector",
     "EventColumns": "pipeline.services.event_frame",
