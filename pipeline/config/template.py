@@ -71,7 +71,12 @@ _BARE = re.compile(r"[\w./*+@][\w ./*:+@-]*")
 
 def template(preset: str) -> str:
     """Return a valid config file for ``preset``, a key of STREAMS."""
-    values = {"database": Config.model_fields["database"].default, "streams": STREAMS[preset]}
+    return config_text(STREAMS[preset])
+
+
+def config_text(streams: dict[str, dict[str, Any]]) -> str:
+    """Return a commented config file with these streams."""
+    values = {"database": Config.model_fields["database"].default, "streams": streams}
     return _HEAD + "\n".join(_model_lines(Config, values, "")) + "\n"
 
 

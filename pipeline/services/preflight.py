@@ -165,6 +165,24 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
     probe.partitions = len(wanted)
 
 
+def sample_records(source: Source) -> list[Records | TableRecords]:
+    """Return the newest ``SAMPLE_RECORDS`` records of each partition."""
+    found: list[Records | TableRecords] = []
+    wanted: dict[Partition, int] = {}
+    started = last_data = time.monotonic()
+    while time.monotonic() - started < _TIMEOUT_SECONDS:
+        poll = source.poll(SAMPLE_RECORDS, 0.5)
+        wanted |= _seek_newest(poll, source)
+        found += poll.records
+        last_data = time.monotonic() if poll.records or poll.assigned else last_data
+        read = sum(len(one) for one in found)
+        if poll.finished or (wanted and read >= sum(wanted.values())):
+            break
+        if wanted and time.monotonic() - last_data > _QUIET_SECONDS:
+            break
+    return found
+
+
 def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:
     """Decode the first records of a warm-start file.
 

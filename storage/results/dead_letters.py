@@ -46,7 +46,17 @@ def query(
     until_ns: int | None = None,
     limit: int | None = None,
 ) -> list[Kept]:
-    """Return dead letters, newest first; the time range is that of their arrival."""
+    """Return dead letters, newest first.
+
+    Args:
+        connection: A connection.
+        stream: Name of the stream, None for all.
+        reason: A word of ``pipeline.decode.REASONS``.
+        replayed: Whether they were replayed.
+        since_ns: Earliest time of arrival.
+        until_ns: End of the arrivals, exclusive.
+        limit: Largest number of dead letters.
+    """
     bounds = Bounds(stream, since_ns, until_ns, limit=limit)
     return page(connection, bounds, reason=reason, replayed=replayed)
 

@@ -1,0 +1,93 @@
+"""Import wizard: from samples to a config that was tried on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from pipeline.config.schema import SourceConfig, Stream
+from pipeline.core.conditions import parse_condition
+from pipeline.core.errors import InputError
+from pipeline.core.types import Partition
+from pipeline.services.config_guess import Guess, guess_stream
+from pipeline.services.preflight import StreamProbe, probe_stream, sample_records
+from pipeline.services.sample_rows import Samples, samples_of_file, samples_of_records
+from pipeline.sources import make_source
+from pipeline.sources.base import Records
+
+#: Answers that are keys of the stream, not of its format.
+_STREAM_KEYS = ("preset", "calendar", "every", "counters", "detector")
+_LISTS = ("series", "values", "optional", "missing", "units", "counters")
+_ANY_FORMAT = {"json": {"time": "$timestamp", "values": ["$value"]}}
+
+
+@dataclass(slots=True)
+class Imported:
+    """A guessed stream with its source, and what it decodes."""
+
+    stream: dict[str, Any]
+    guess: Guess
+    probe: StreamProbe | None
+
+
+def import_file(path: Path, answers: Mapping[str, str]) -> Imported:
+    """Guess the stream of a file. Raises InputError."""
+    return _imported(samples_of_file(path), {"files": {"paths": [str(path)]}}, answers)
+
+
+def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Imported:
+    """Guess the stream of a topic. Raises InputError and SourceError."""
+    group = f"forewatch-init-{uuid4().hex[:8]}"
+    keys = {"kafka": {"brokers": [broker], "topics": [topic]}}
+    probing = SourceConfig.model_validate({"kafka": {**keys["kafka"], "group": group}})
+    stream = Stream.model_validate({"source": keys, "format": _ANY_FORMAT})
+    source = make_source("init", probing, stream.format)
+    try:
+        source.identity(Partition(topic, 0))
+        values: list[bytes] = []
+        for records in sample_records(source):
+            if isinstance(records, Records):
+                values += [value for value in records.values if value is not None]
+    finally:
+        source.close()
+    if not values:
+        raise InputError(f"topic {topic} has no records to look at; run init again when it has some")
+    return _imported(samples_of_records(values, f"topic {topic}"), keys, answers)
+
+
+def _imported(samples: Samples, source: dict[str, Any], answers: Mapping[str, str]) -> Imported:
+    if "where" in answers:
+        field, _, value = answers["where"].partition("=")
+        samples.rows = [row for row in samples.rows if str(row.get(field)) == value]
+        if not samples.rows:
+            raise InputError(f"no sample has {field} = {value}")
+    guess = guess_stream(samples, stamped="kafka" in source)
+    _apply(guess, answers)
+    stream = {"source": source, "format": {samples.kind: guess.form}, **guess.stream}
+    if guess.questions:
+        return Imported(stream, guess, None)
+    try:
+        checked = Stream.model_validate(stream)
+        parse_condition(guess.form["where"]) if "where" in guess.form else None
+    except (ValidationError, ValueError) as error:
+        raise InputError(f"init: the answers do not fit together: {error}") from None
+    return Imported(stream, guess, probe_stream("init", checked))
+
+
+def _apply(guess: Guess, answers: Mapping[str, str]) -> None:
+    """Put the answers in the place of guesses."""
+    for key, text in answers.items():
+        value: Any = text
+        if key in _LISTS or (key == "time" and "," in text):
+            value = [part.strip() for part in text.split(",") if part.strip()]
+        if key == "where":
+            field, _, wanted = text.partition("=")
+            value = {field: wanted}
+        (guess.stream if key in _STREAM_KEYS else guess.form)[key] = value
+        guess.questions.pop(key, None)
+        guess.note(key, text, "your answer")

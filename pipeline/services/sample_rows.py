@@ -1,0 +1,183 @@
+"""Samples for the import wizard: rows or records as flat fields."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import InputError
+from pipeline.decode.unwrapping import unwrap
+
+MAX_ROWS, MAX_BYTES = 500, 1 << 20
+_DELIMITERS = ",;\t|"
+_JSON_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst")
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Samples:
+    """Rows with flat fields (``meta.id``), and the keys that read them.
+
+    ``kind`` is json or csv; ``why`` maps a key to the reason.
+    """
+
+    kind: str
+    rows: list[Row]
+    keys: dict[str, Any] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def samples_of_file(path: Path) -> Samples:
+    """Read the beginning of a file. Raises InputError."""
+    try:
+        if path.suffix == ".parquet":
+            table = pq.ParquetFile(path).iter_batches(MAX_ROWS)
+            return Samples("csv", next(table, pa.record_batch({})).to_pylist())
+        raw = _beginning(path)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text, encoding = _decoded(raw)
+    if path.name.endswith(_JSON_ENDINGS) or text.lstrip()[:1] in ("{", "["):
+        return samples_of_records([line.encode() for line in text.splitlines() if line.strip()], str(path))
+    found = _table(text, str(path))
+    if encoding != "utf-8":
+        found.keys["encoding"], found.why["encoding"] = encoding, "the bytes are not UTF-8"
+    return found
+
+
+def samples_of_records(values: Sequence[bytes], where: str) -> Samples:
+    """Read records of JSON, of any shape. Raises InputError."""
+    found = Samples("json", [])
+    samples: Counter[str] = Counter()
+    objects = [one for value in values[:MAX_ROWS] for one in _objects(value)]
+    for one in objects:
+        samples.update(name for name, item in _flat(one).items() if _is_samples(item))
+    if samples:
+        name = samples.most_common(1)[0][0]
+        found.keys["samples"], found.why["samples"] = name, "an array of objects: each is a sample"
+    for one in objects[:MAX_ROWS]:
+        flat = _flat(one)
+        if not samples:
+            found.rows.append(flat)
+            continue
+        inner = flat.pop(found.keys["samples"], None)
+        found.rows += [flat | _flat(item) for item in inner or () if isinstance(item, dict)]
+    if not found.rows:
+        raise InputError(
+            f"{where} holds no objects of JSON in its first records; see docs/how-to/read-data-as-it-is"
+        )
+    return found
+
+
+def _objects(value: bytes) -> list[Row]:
+    """Return the objects in a record, whatever is around them."""
+    try:
+        text = unwrap(value).decode()
+    except ValueError:
+        return []
+    decoder, at, found = json.JSONDecoder(), 0, []
+    while at < len(text):
+        try:
+            thing, at = decoder.raw_decode(text, at)
+        except ValueError:
+            break
+        found.append(thing)
+        while at < len(text) and text[at] in " \r\n\t,":
+            at += 1
+    flat: list[Row] = []
+    for thing in found:
+        if isinstance(thing, str):
+            flat += _objects(thing.encode())
+        else:
+            flat += [one for one in (thing if isinstance(thing, list) else [thing]) if isinstance(one, dict)]
+    return flat
+
+
+def _flat(record: Row, before: str = "") -> Row:
+    """Return nested fields under their paths."""
+    found: Row = {}
+    for name, item in record.items():
+        path = before + name.replace("\\", "\\\\").replace(".", "\\.")
+        if isinstance(item, dict):
+            found |= _flat(item, f"{path}.")
+        else:
+            found[path] = item
+    return found
+
+
+def _is_samples(item: object) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(one, dict) for one in item)
+
+
+def _beginning(path: Path) -> bytes:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        return bytes(stream.read(MAX_BYTES))
+
+
+def _decoded(raw: bytes) -> tuple[str, str]:
+    """Return text and encoding."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", "ignore"), "utf-16"
+    try:
+        return raw.decode("utf-8-sig"), "utf-8"
+    except UnicodeDecodeError as error:
+        if error.start > len(raw) - 4:  # only cut off
+            return raw[: error.start].decode("utf-8-sig"), "utf-8"
+    return raw.decode("cp1252", "replace"), "cp1252"
+
+
+def _table(text: str, where: str) -> Samples:
+    """Read delimited text, whatever is above and below its header."""
+    lines = [line for line in text.splitlines() if line.strip()][: MAX_ROWS + 50]
+    comments = sum(line.startswith("#") for line in lines)
+    body = [line for line in lines if not line.startswith("#")]
+    if len(body) < 2:
+        raise InputError(f"{where} has no rows below a header")
+    found = Samples("csv", [])
+    if comments:
+        found.keys["comment"], found.why["comment"] = "#", f"{comments} lines begin with #"
+    declared = body[0][4:5] if body[0].lower().startswith("sep=") else None
+    body = body[1:] if declared else body
+    delimiter = declared or max(_DELIMITERS, key=lambda one: _agreement(body, one))
+    if delimiter != ",":
+        found.keys["delimiter"], found.why["delimiter"] = delimiter, "it gives all rows the same columns"
+    cells = list(csv.reader(io.StringIO("\n".join(body)), delimiter=delimiter))
+    width = Counter(map(len, cells)).most_common(1)[0][0]
+    skipped = next((i for i, row in enumerate(cells) if len(row) == width), 0)
+    header, rows = cells[skipped], cells[skipped + 1 :]
+    if any(_is_number(cell) for cell in header):
+        raise InputError(
+            f"{where}: no line names the columns ({', '.join(header[:4])} …); add a line with their names"
+        )
+    if skipped and not comments:
+        found.keys["skip"], found.why["skip"] = skipped, "lines above the names of the columns"
+    if rows and not any(map(_is_number, rows[0])) and any(map(_is_number, rows[-1])):
+        found.keys["skip_after_header"], found.why["skip_after_header"] = 1, f"units: {', '.join(rows[0])}"
+        rows = rows[1:]
+    found.rows = [dict(zip(header, row, strict=True)) for row in rows[:MAX_ROWS] if len(row) == width]
+    return found
+
+
+def _agreement(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
+    """Return the share of lines with the usual number of columns, and it."""
+    widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter))
+    width, count = widths.most_common(1)[0]
+    return (count / len(lines), width) if width > 1 else (0.0, 1)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().replace(",", "."))
+    except ValueError:
+        return False
+    return True
