@@ -1,0 +1,102 @@
+"""Changes of models by buttons, and pages of alerts about faults, each in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from detectors.forecasters import lstm_features
+from pipeline.api.server import dashboard_server
+from pipeline.config.schema import Config
+from pipeline.core.types import Fault, FaultKind
+from pipeline.models import registry
+from storage.alerting import alerts
+from storage.alerting.states import AlertState
+from storage.model_store import models
+from storage.model_store.models import ModelVersion
+from storage.sql.database import Database
+from tests.support.alerting import NOON, RouterBench
+from tests.support.browsers import open_page
+
+WEIGHTS = Path(__file__).parents[3] / "detectors" / "weights" / "shared_lstm.safetensors"
+STREAM = {
+    "source": {"memory": {"name": "x"}},
+    "format": {"json": {"series": ["site"], "time": "t", "values": ["temperature", "pressure"]}},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path, sqlite_template: Path) -> Config:
+    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+    return Config.model_validate(
+        {
+            "database": f"sqlite:///{tmp_path}/forewatch.db",
+            "storage": {"history_path": str(tmp_path / "history")},
+            "streams": {"plant": STREAM},
+        }
+    )
+
+
+@pytest.fixture
+def database(config: Config) -> Iterator[Database]:
+    opened = Database(config.database)
+    yield opened
+    opened.close()
+
+
+def stored_version(database: Database, folder: Path) -> str:
+    """Store the packaged weights as a trained version; return its name."""
+    about = {"architecture": "shared_lstm", "features": {"version": lstm_features.VERSION}}
+    path, sha256 = registry.publish(str(folder / "models"), "plant", load_file(WEIGHTS), about)
+    version = sha256[: registry.VERSION_DIGITS]
+    with database.begin() as connection:
+        models.add(connection, ModelVersion(version, "plant", path, sha256, "candidate", None, "ada", 1, 1))
+    return version
+
+
+def test_a_model_is_promoted_and_rolled_back(config, database, tmp_path, browser):
+    version = stored_version(database, tmp_path)
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/models")
+        page.get_by_role("button", name=f"Promote {version}").click()
+        dialog = page.locator("dialog[open]")
+        assert "instead of the present champion" in dialog.inner_text()
+        dialog.get_by_role("button", name="Promote").click()
+        dialog.get_by_text(f"{version} is the champion of plant").wait_for()
+        page.keyboard.press("Escape")
+        with database.read() as connection:
+            champion = models.current_champion(connection, "plant")
+        assert (champion.to_version, champion.pinned) == (version, True)
+        page.get_by_role("button", name="Roll back").click()
+        page.locator("dialog[open]").get_by_role("button", name="Roll back").click()
+        page.get_by_text("The previous champion forecasts again.").wait_for()
+        with database.read() as connection:
+            assert models.current_champion(connection, "plant").to_version is None
+        assert not errors
+
+
+def test_a_change_that_is_cancelled_changes_nothing(config, database, tmp_path, browser):
+    version = stored_version(database, tmp_path)
+    with dashboard_server(config, port=0) as server:
+        page, _ = open_page(browser, f"{server.url}/models")
+        page.get_by_role("button", name=f"Promote {version}").click()
+        page.locator("dialog[open]").get_by_role("button", name="Cancel").click()
+        assert page.locator("dialog[open]").count() == 0
+    with database.read() as connection:
+        assert models.promotions(connection) == []
+
+
+def test_the_page_of_an_alert_about_a_fault_says_what_to_do(config, database, browser):
+    bench = RouterBench(database)
+    bench.happen(Fault("plant", FaultKind.SOURCE_DOWN, "the broker is away: start it", NOON))
+    bench.later(600)
+    with database.read() as connection:
+        [alert] = alerts.query(connection, states=list(AlertState))
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/alerts/{alert.alert_id}")
+        page.wait_for_selector(".sentence")
+        assert "source down: the broker is away: start it" in page.inner_text(".sentence")
+        assert not errors
