@@ -168,20 +168,20 @@ def promote(context: Context, version: Version, request: PromoteRequest) -> Prom
             now_ns=time_ns(),
             pinned=request.pinned,
         )
-        _record(context, connection, "model.promote", after)
+        _record(context, connection, after)
     return _promotion(after)
 
 
 @router.post("/streams/{stream}/rollback")
 def roll_back(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
     """Make the previous champion the champion again."""
-    return _changed("model.roll_back", promotion.roll_back, context, stream, request)
+    return _changed(promotion.roll_back, context, stream, request)
 
 
 @router.post("/streams/{stream}/unpin")
 def unpin(context: Context, stream: StreamPath, request: ChangeRequest) -> PromotionItem:
     """Allow automatic promotions again."""
-    return _changed("model.unpin", promotion.unpin, context, stream, request)
+    return _changed(promotion.unpin, context, stream, request)
 
 
 @router.get("/jobs", tags=["jobs"])
@@ -220,20 +220,18 @@ def retry_job(context: Context, job_id: JobId) -> JobItem:
     return read_job(context, job_id)
 
 
-def _changed(
-    action: str, change: Any, context: ApiContext, stream: str, request: ChangeRequest
-) -> PromotionItem:
+def _changed(change: Any, context: ApiContext, stream: str, request: ChangeRequest) -> PromotionItem:
     require_stream(context.config, stream)
     with context.database.begin() as connection:
         author = context.author(request.author)
         after = change(connection, stream, author=author, reason=request.reason, now_ns=time_ns())
-        _record(context, connection, action, after)
+        _record(context, connection, after)
     return _promotion(after)
 
 
-def _record(context: ApiContext, connection: Connection, action: str, after: Promotion) -> None:
+def _record(context: ApiContext, connection: Connection, after: Promotion) -> None:
     detail = {"before": after.from_version, "after": after.to_version, "reason": after.reason}
-    context.record(connection, Change(action, after.stream, after.stream, detail))
+    context.record(connection, Change(f"model.{after.action}", after.stream, after.stream, detail))
 
 
 def _visible_job(context: ApiContext, connection: Connection, job_id: int) -> Job:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -137,7 +138,12 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         alert = _alert(connection, id_)
-        acknowledge(connection, alert, author_name(by), time_ns())
+        author = author_name(by)
+        acknowledge(connection, alert, author, time_ns())
+        change = change_of(
+            "alert.acknowledge", alert.alert_id, alert.stream, before=alert.acked_by, after=author
+        )
+        record(connection, by, change)
     print(f"{alert.alert_id} is acknowledged")
 
 
@@ -171,7 +177,10 @@ def label(
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         anomaly = anomalies.get(connection, id_)
         review = labels.Review(label.value, author_name(by), comment, time_ns())
+        before = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
         label_anomaly(connection, loaded, anomaly, review)
+        values = {"before": before and before.label, "after": label.value, "comment": comment}
+        record(connection, by, change_of("anomaly.label", anomaly.id, anomaly.stream, **values))
     print(f"{anomaly.id} is labelled {label.value}")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -122,6 +123,10 @@ def replay(
         report = replay_dead_letters(
             loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run
         )
+        if not dry_run:
+            values = {"ids": ids, "reason": reason, "replayed": report.replayed}
+            with database.begin() as connection:
+                record(connection, None, change_of("dead_letters.replay", "dead letters", stream, **values))
     if json:
         show_json(report.as_dict())
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ConfigArgument,
@@ -152,6 +153,8 @@ def redeliver(
                 d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
             ]
         queued = delivery_queue.redeliver(connection, wanted, time_ns(), force=force)
+        for one in queued:
+            record(connection, None, change_of("delivery.redeliver", one, force=force))
     print(f"{len(queued)} of {len(wanted)} deliveries are queued again")
     if len(queued) < len(wanted):
         print_note(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
 from pipeline.cli.output import print_note, show_json, show_list
 from pipeline.cli.times import show_second
@@ -94,6 +95,8 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
         _endpoint(loaded, name)
         with database.begin() as connection:
             changed = endpoints.enable(connection, name)
+            if changed:
+                record(connection, None, change_of("endpoint.enable", name))
             end_endpoint_fault(connection, name, time_ns())
     print(f"{name} is enabled" if changed else f"{name} was not disabled")
 

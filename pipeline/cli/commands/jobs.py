@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -153,7 +154,9 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
+        before = jobs.get(connection, id_)
         state = jobs.cancel(connection, id_, time_ns())
+        record(connection, None, change_of("job.cancel", id_, before.stream, before=before.state))
     print(
         f"job {id_} is cancelled"
         if state == "cancelled"
@@ -167,7 +170,9 @@ def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
+        before = jobs.get(connection, id_)
         jobs.retry(connection, id_)
+        record(connection, None, change_of("job.retry", id_, before.stream, before=before.state))
     print(f"job {id_} is queued; a running daemon runs it")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -25,6 +26,8 @@ from pipeline.cli.output import print_note, show_fields, show_json, show_table
 from pipeline.cli.times import show_second, show_time
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from storage.model_store.models import ModelVersion, Promotion
 
 app = typer.Typer(no_args_is_help=True, help="List, promote and exchange trained model versions.")
@@ -236,7 +239,14 @@ def _changed(
 
     with config_and_database(config) as (loaded, database), database.begin() as connection:
         require_stream(loaded, stream)
-        return change(connection, stream, author=author_name(by), reason=why, now_ns=time_ns())
+        after = change(connection, stream, author=author_name(by), reason=why, now_ns=time_ns())
+        _record(connection, by, after)
+        return after
+
+
+def _record(connection: Connection, by: str | None, after: Promotion) -> None:
+    values = {"before": after.from_version, "after": after.to_version, "reason": after.reason}
+    record(connection, by, change_of(f"model.{after.action}", after.stream, after.stream, **values))
 
 
 def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:
@@ -253,7 +263,7 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
         stream = require_stream(loaded, model.stream)
         require_usable(model)
         with database.begin() as connection:
-            promotion.promote(
+            after = promotion.promote(
                 connection,
                 model.stream,
                 stream,
@@ -263,6 +273,7 @@ def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool 
                 now_ns=time_ns(),
                 pinned=pinned,
             )
+            _record(connection, by, after)
     print(model.version)
     print_note(
         f"{model.version} is the champion of stream "

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -105,6 +106,7 @@ def add(
             number = quarantine.add(
                 connection, ExcludedRange(0, stream, series, start, end, why, author_name(by), time_ns())
             )
+            record(connection, by, change_of("quarantine.add", number, stream, series=series, reason=why))
     print(number)
     print_note(f"excluded from trainings of {stream}; undo with: forewatch quarantine remove {number}")
 
@@ -123,6 +125,7 @@ def remove(
     from storage.model_store import quarantine
 
     with config_and_database(config) as (_, database), database.begin() as connection:
+        record(connection, by, change_of("quarantine.remove", id_))
         if not quarantine.remove(connection, id_, author_name(by), time_ns()):
             raise InputError(
                 f"there is no range {id_}; list the ranges with `forewatch quarantine list --by-hand`"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import change_of, record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -80,6 +81,8 @@ def add(
         )
         with database.begin() as connection:
             silences.add(connection, silence)
+            values = {"match": silence.match, "ends": show_second(ends_ns), "comment": comment}
+            record(connection, by, change_of("silence.add", silence.id, stream, **values))
     print(silence.id)
     expire = f"forewatch silences expire {silence.id.hex[:8]}"
     print_note(f"silenced until {show_second(ends_ns)}; `{expire}` ends it earlier")
@@ -145,6 +148,8 @@ def expire(
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         ended = silences.expire(connection, hex_prefix(id_), time_ns())
+        for one in ended:
+            record(connection, None, change_of("silence.end", one))
     if not ended:
         raise InputError(f"no silence {id_} is in force; `forewatch silences list` lists those in force")
     for one in ended:
