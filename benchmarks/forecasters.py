@@ -24,10 +24,10 @@ from rich.table import Table
 
 from benchmarks.forecasters_detection import detection, read
 from detectors.forecasters import FORECASTER_REGISTRY, build, lstm_features, shared_lstm
-from detectors.forecasters.base import Forecaster
 from detectors.training import pretrain, synthetic_series
 from detectors.training.fit import TrainingSettings, fit, untrainable
 from detectors.training.gradients import reach
+from pipeline.evaluate.forecaster_comparison import cost_of
 
 SEED = 2026
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -87,7 +87,7 @@ def forecasters(quick: bool) -> list[dict]:
         cpu = time.process_time()
         result, _ = fit(forecaster, series, TrainingSettings(epochs=2 if quick else 25, learning_rate=1e-2))
         cpu = time.process_time() - cpu
-        batched, single = cost(forecaster)
+        batched, single = cost_of(forecaster)
         rows.append({
             "forecaster": name,
             "mae_to_naive": round(result.mae / result.naive, 3),
@@ -125,32 +125,6 @@ def detecting(quick: bool) -> list[dict]:
         rows,
     )
     return rows
-
-
-def cost(forecaster: Forecaster) -> tuple[float, float | None]:
-    """Return CPU microseconds a point in two shapes of a call.
-
-    The first is 64 series × 64 points, the second one new point of each of 2,048 series (None where the
-    forecaster is not causal).
-    """
-    few = type(forecaster).__name__ == "Snarimax"
-    x = torch.randn(4 if few else 64, 64, 1)
-    state = forecaster.initial(len(x))
-    with torch.no_grad():
-        forecaster(x, state)
-        start = time.process_time()
-        for _ in range(3):
-            forecaster(x, state)
-        batched = (time.process_time() - start) / (3 * x.shape[0] * x.shape[1]) * 1e6
-        if not forecaster.causal:
-            return batched, None
-        many_rows = torch.randn(16 if few else 2048, 1)
-        state, weights = forecaster.initial(len(many_rows)), dict(forecaster.named_parameters())
-        state, _ = forecaster.step(weights, state, many_rows)
-        start = time.process_time()
-        for _ in range(5):
-            state, _ = forecaster.step(weights, state, many_rows)
-        return batched, (time.process_time() - start) / (5 * len(many_rows)) * 1e6
 
 
 def shared_net(quick: bool) -> list[dict]:

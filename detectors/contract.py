@@ -48,6 +48,12 @@ def example_points(channels: int, series: int = 3, rows: int = EXAMPLE_ROWS, see
     """Return interleaved series with the usual disturbances.
 
     They have a season, noise, a spike, a level shift, missing values and a flatline.
+
+    Args:
+        channels: Number of channels of a series.
+        series: Number of series.
+        rows: Number of points of a series.
+        seed: Seed of the values.
     """
     rng = np.random.default_rng(seed)
     t = np.arange(rows)

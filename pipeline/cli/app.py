@@ -16,6 +16,7 @@ from pipeline.cli.commands import (
     audit,
     calibration,
     check,
+    compare,
     db,
     dead_letters,
     deliveries,
@@ -89,6 +90,7 @@ app.command("backfill")(run.backfill)
 app.command("verify")(verify.verify)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("train")(jobs.train)
 app.command("worker")(worker.worker)
 app.command("power")(power.power)

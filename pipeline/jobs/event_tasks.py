@@ -1,4 +1,4 @@
-"""The work of a Dask worker for a stream of events: training, and comparison with the champion."""
+"""The work of a Dask worker for a stream of events."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def compare(task: Task, data: TrainingData, until_ns: int) -> TaskResult:
 
 
 def model_of(task: Task, files: VersionFiles | None) -> NextEventDetector | None:
-    """Read a version, or for None the model that the config names. Raises ArtifactError."""
+    """Read a version, or for None the model of the config. Raises ArtifactError."""
     from detectors.sequences.detector import NextEventDetector
 
     if files is not None:

@@ -1,4 +1,4 @@
-"""One training of a stream of events: recorded events in, a model and its evidence out.
+"""One training of a stream of events: events in, a model and its evidence out.
 
 The newest fifth of the sessions is held out of the fit and judged by the new model, the champion and the
 frequencies of the codes alone. Sessions with a quarantined event are not learned from.
