@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from pipeline.alerts.routing.calendar_events import as_list, usable_events
 from pipeline.core.cron import CronSchedule
 from pipeline.core.errors import ConfigError
 
@@ -68,7 +69,8 @@ class SilenceCalendar:
         try:
             changed = self._path.stat().st_mtime
             if changed != self._read_at:
-                self._events = list(ICalendar.from_ical(self._path.read_bytes()).walk("VEVENT"))
+                events = ICalendar.from_ical(self._path.read_bytes()).walk("VEVENT")
+                self._events = usable_events(self._path, events)
                 self._read_at = changed
         except OSError as error:
             raise ConfigError(
@@ -99,13 +101,13 @@ class SilenceCalendar:
 
         occasions = rruleset()
         occasions.rdate(start)
-        for rule in _as_list(event.get("RRULE")):
+        for rule in as_list(event.get("RRULE")):
             text = rule.to_ical().decode()
             # UNTIL is in UTC where DTSTART has a zone; on the wall clock of the event it is local.
             text = re.sub(r"UNTIL=(\d{8}T\d{6})Z", lambda m: "UNTIL=" + _local(m[1], zone), text)
             occasions.rrule(rrulestr(text, dtstart=start))
         for kind, add in (("RDATE", occasions.rdate), ("EXDATE", occasions.exdate)):
-            for dates in _as_list(event.get(kind)):
+            for dates in as_list(event.get(kind)):
                 for entry in dates.dts:
                     add(self._wall_in(entry.dt, zone))
         return occasions
@@ -156,7 +158,3 @@ def _local(stamp: str, zone: Any) -> str:
         .astimezone(zone)
         .strftime("%Y%m%dT%H%M%S")
     )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else value if isinstance(value, list) else [value]

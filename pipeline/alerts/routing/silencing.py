@@ -7,12 +7,17 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from pipeline.alerts.routing.matchers import Matcher, compile_matcher
 from pipeline.alerts.routing.silence_calendar import SilenceCalendar, SilenceWindow, cron_window
 from pipeline.config.alerts import AlertsConfig, SilenceConfig
 from pipeline.core.durations import SECOND_NS
+from pipeline.core.errors import ConfigError
 from pipeline.core.types import Fault, FaultKind, Partition
 from storage.alerting import silences
+
+log = structlog.get_logger(__name__)
 
 #: Faults of the source, which can cause anomalies while they last.
 SOURCE_FAULTS = frozenset(
@@ -52,6 +57,7 @@ class PlannedSilences:
             name: (s, compile_matcher(s.match), _calendar(s)) for name, s in config.silences.items()
         }
         self._cached: tuple[int, list[_InForce]] | None = None
+        self._problems: dict[str, str] = {}  # silence → reason why it is not in force
 
     def in_force(self, now_ns: int) -> list[_InForce]:
         """Return the silences that are in force at ``now_ns``."""
@@ -63,7 +69,15 @@ class PlannedSilences:
         now = datetime.fromtimestamp(now_ns / SECOND_NS, UTC)
         found = []
         for name, (silence, matches, calendar) in self._planned.items():
-            window = _window(silence, calendar, now)
+            try:
+                window = _window(silence, calendar, now)
+            except ConfigError as error:
+                # An alert too many is better than none.
+                if self._problems.get(name) != str(error):
+                    log.error("a planned silence is not in force", silence=name, error=str(error))
+                self._problems[name] = str(error)
+                continue
+            self._problems.pop(name, None)
             if window is not None:
                 found.append(_InForce(name, matches, round(window.end.timestamp() * SECOND_NS)))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.alerts.routing.silence_calendar import SilenceCalendar, cron_window
+from pipeline.alerts.routing.silencing import PlannedSilences
+from pipeline.config.alerts import AlertsConfig
 from pipeline.core.cron import check_cron
 from pipeline.core.errors import ConfigError
 
@@ -185,3 +188,60 @@ def test_a_calendar_that_cannot_be_read_says_so(tmp_path: Path):
     (tmp_path / "bad.ics").write_text("no calendar")
     with pytest.raises(ConfigError, match="not an iCalendar file"):
         SilenceCalendar(tmp_path / "bad.ics", BERLIN).window(utc("2026-01-01T00:00"))
+
+
+UNUSABLE = {
+    "each second": ("DTSTART:19700101T000000Z", "DURATION:PT1S", "RRULE:FREQ=SECONDLY"),
+    "each minute": ("DTSTART:20200101T000000Z", "DURATION:PT1M", "RRULE:FREQ=MINUTELY;COUNT=999999999"),
+    "no date matches": (
+        "DTSTART:20200101T000000Z",
+        "DURATION:PT1H",
+        "RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+    ),
+    "no step": ("DTSTART:20260101T000000Z", "DURATION:PT1H", "RRULE:FREQ=DAILY;INTERVAL=0"),
+    "long ago": ("DTSTART:00010101T000000", "DURATION:P1D", "RRULE:FREQ=DAILY"),
+    "beyond the calendar": ("DTSTART:99991231T235959Z", "DURATION:P9999D"),
+    "no start": ("DURATION:PT1H",),
+    "an unknown frequency": ("DTSTART:20200101T000000Z", "RRULE:FREQ=SOMETIMES"),
+    "an endless length": ("DTSTART:20260101T000000Z", "DURATION:P99999999999D"),
+    "an exception that is no date": (
+        "DTSTART:20260101T000000Z",
+        "DURATION:PT1H",
+        "RRULE:FREQ=DAILY",
+        "EXDATE:garbage",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_an_event_that_cannot_be_evaluated_costs_no_other(tmp_path: Path, name: str):
+    """Most of these kept the thread that sends alerts computing for ever."""
+    path = tmp_path / "c.ics"
+    event = "\r\n".join(("BEGIN:VEVENT", "UID:bad", *UNUSABLE[name], "END:VEVENT", ""))
+    yearly = ("DTSTART:20200101T120000Z", "DURATION:PT1H", "RRULE:FREQ=YEARLY")
+    good = "\r\n".join(("BEGIN:VEVENT", "UID:good", *yearly, "END:VEVENT", ""))
+    head = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\n"
+    path.write_text(f"{head}{event}{good}END:VCALENDAR\r\n")
+    calendar, began = SilenceCalendar(path, BERLIN), time.monotonic()
+    assert calendar.window(utc("2026-01-01T12:30")) is not None
+    assert calendar.window(utc("2026-01-01T23:30")) is None
+    assert time.monotonic() - began < 5
+
+
+def test_a_calendar_that_goes_away_silences_nothing(tmp_path: Path):
+    """The alerts of its stream waited until the file was back."""
+    path = tmp_path / "c.ics"
+    path.write_text(ICAL)
+    config = AlertsConfig.model_validate(
+        {
+            "silences": {
+                "works": {"match": {"series": "*"}, "calendar": str(path), "timezone": "Europe/Berlin"}
+            }
+        }
+    )
+    planned, now = PlannedSilences(config), round(utc("2026-06-01T12:30").timestamp()) * 10**9
+    assert [one.name for one in planned.in_force(now)] == ["works"]
+    path.unlink()
+    assert planned.in_force(now + 10**10) == []
+    path.write_text(ICAL)
+    assert [one.name for one in planned.in_force(now + 2 * 10**10)] == ["works"]
