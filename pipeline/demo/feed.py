@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipeline.demo.simulate import World
 
@@ -14,6 +15,11 @@ FIRST_FAULT_SECONDS = 10.0
 FAULT_INTERVAL_SECONDS = 15.0
 
 Send = Callable[[str, bytes, bytes], object]
+
+
+def history_file(topic: str) -> str:
+    """Return the name of the file with the historical records of a topic."""
+    return f"{topic}.jsonl"
 
 
 class Feeder:
@@ -36,9 +42,12 @@ class Feeder:
         self._now = int(time.time()) - 30 * 86_400
         self._next = {world.topic: self._now - world.tick_s * world.history_ticks for world in worlds}
 
-    def fill(self) -> None:
-        """Produce the historical records at once."""
-        self._advance(self._now)
+    def write_history(self, folder: Path) -> None:
+        """Write the records before the live ones to ``folder``, one file for each topic."""
+        folder.mkdir()
+        for world in self._worlds:
+            with (folder / history_file(world.topic)).open("wb") as file:
+                self._advance_world(world, self._now, lambda topic, key, value: file.write(value + b"\n"))
 
     def run(self, stop: threading.Event) -> None:
         """Produce live records until ``stop`` is set."""
@@ -61,7 +70,10 @@ class Feeder:
 
     def _advance(self, until_s: int) -> None:
         for world in self._worlds:
-            while (now := self._next[world.topic]) <= until_s:
-                for key, value in world.tick(now):
-                    self._send(world.topic, key, value)
-                self._next[world.topic] = now + world.tick_s
+            self._advance_world(world, until_s, self._send)
+
+    def _advance_world(self, world: World, until_s: int, send: Send) -> None:
+        while (now := self._next[world.topic]) <= until_s:
+            for key, value in world.tick(now):
+                send(world.topic, key, value)
+            self._next[world.topic] = now + world.tick_s

@@ -27,7 +27,7 @@ from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.browser import open_page
 from pipeline.demo.feed import Feeder, Send
 from pipeline.demo.model_reporter import ModelReporter
-from pipeline.demo.setting import write_config
+from pipeline.demo.setting import HISTORY_FOLDER, write_config
 from pipeline.demo.simulate import WORLDS
 from pipeline.demo.terminal import Keys, Watcher
 from pipeline.demo.webhook_receiver import receiver
@@ -73,8 +73,8 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         path = write_config(folder, brokers, address, secret)
         send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
         feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
-        say("[demo] producing historical records, from which the detectors learn normal behaviour ...")
-        feeder.fill()
+        say("[demo] writing historical records, from which the detectors learn ordinary operation ...")
+        feeder.write_history(folder / HISTORY_FOLDER)
         config = stack.enter_context(_with_dashboard(load_config(path), say))
         running = stack.enter_context(daemon(config, stop_on_signals()))
         watcher, story = Watcher(config, say), ModelReporter(config, say)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.demo.feed import history_file
 from pipeline.demo.simulate import Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
-#: The first training is due at the first whole minute after this time; the daemon has started by then.
-FIRST_TRAINING_SECONDS = 25
-
-
-def _training_schedule() -> str:
-    """Return a cron expression of one training an hour, the first of them soon."""
-    return f"{time.gmtime(time.time() + FIRST_TRAINING_SECONDS + 60).tm_min} * * * *"
+#: Folder of the historical records, in that of the demo.
+HISTORY_FOLDER = "history"
 
 
 def demo_streams(brokers: str | None) -> dict[str, Any]:
@@ -78,16 +73,19 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
         secret: File with the secret of the signatures.
     """
     streams = demo_streams(brokers)
+    for name, world in (("plant", Plant), ("edge", Network), ("market", Market)):
+        # Verdicts on the history are discarded, so the demo is quiet until its first fault.
+        streams[name]["warm_start"] = str(folder / HISTORY_FOLDER / history_file(world.topic))
     for stream in streams.values():
         # The simulated clock starts a month ago.
         stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None}
         stream["retraining"] = {"schedule": None, "on_drift": False}
     streams["plant"]["retraining"] = {
-        "schedule": _training_schedule(),
+        "schedule": None,  # the first training is on the history, at the start
         "shadow": "0s",
         "post_promotion_check": "1m",
         "epochs": 12,
-        "min_interval": "12h",
+        "on_drift": False,
     }
     endpoints = {
         "terminal": {"type": "webhook", "url": hook, "secret": {"file": str(secret)}, "allow": ["loopback"]}

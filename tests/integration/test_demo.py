@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 COMMAND = Path(sys.executable).with_name("forewatch")
-PATIENCE_S = 240
+PATIENCE_S = 420
 
 
 @pytest.mark.kafka
