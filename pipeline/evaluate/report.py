@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.core.errors import InputError
 from pipeline.evaluate.accuracy_metrics import QUIET_ROWS, segments
+from pipeline.evaluate.calibration import calibration_of, calibration_rows
 from pipeline.evaluate.code_version import commit
 from pipeline.evaluate.evaluation import Run
 from pipeline.evaluate.plots import SIZE, View, around, png, whole
@@ -48,6 +49,7 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
             "points_per_second": round(run.points / run.seconds) if run.seconds else None,
             **as_dict(summary),
             "yardsticks": {name: as_dict(other)["metrics"] for name, other in yardsticks.items()},
+            "calibration": {age: counts.as_dict() for age, counts in calibration_of(run).items()},
             "errors": run.errors,
         }
     )
@@ -81,6 +83,9 @@ def page(run: Run, summary: Summary, made: Mapping[str, Any]) -> str:
         title=escape(f"{made['detector']} on {Path(made['dataset']).name}"),
         facts=_facts(made),
         metrics=_metrics(summary, made),
+        calibration=_table(
+            [["rows", "stated", "observed", "within"], *calibration_rows(made["calibration"])]
+        ),
         errors=_errors(run.errors),
         miss_count=len(misses),
         misses=_figures(misses, "no event was missed"),

@@ -101,6 +101,8 @@ class Store:
                 f"to score again"
             )
         scores.dropped = self._state()["dropped"][series.name]
+        if "rarity" in table.column_names:  # not in scores of an earlier version
+            scores.rarity = _floats(table, "rarity")
         return scores
 
     def _state(self) -> dict[str, Any]:
@@ -118,6 +120,8 @@ class Store:
                 name: getattr(scores, part)[:, c] for c, name in enumerate(_names(part, series.channels))
             }
         columns |= {"flag": scores.flag.astype(np.int8), "surprise": scores.surprise}
+        if len(scores.rarity):
+            columns["rarity"] = scores.rarity
         _write_csv(self._path(series), columns)
         if self.official:
             name = PurePosixPath(series.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import md5
 
 import numpy as np
@@ -25,7 +25,8 @@ class Scores:
     surprise is 0.
 
     surprise (n,) −log10 of the tail probability, flag (n,) over the product's own threshold,
-    expected, lower, upper (n, C) in the units of the input (NaN: none)
+    expected, lower, upper (n, C) in the units of the input (NaN: none), rarity (n,) −log10 of the calibrated
+    probability (NaN: unknown)
     """
 
     surprise: NDArray[np.float64]
@@ -34,6 +35,7 @@ class Scores:
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
     dropped: int = 0
+    rarity: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @staticmethod
     def silent(series: Labelled) -> Scores:
@@ -88,12 +90,12 @@ def score_series(
     back[order] = np.arange(len(order))
     ends = np.cumsum([len(series) for series in batch])
     return [
-        _scores(verdicts.iloc[back[end - len(series) : end]], channels)
+        _scores(verdicts.iloc[back[end - len(series) : end]], channels, decision)
         for series, end in zip(batch, ends, strict=True)
     ]
 
 
-def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
+def _scores(verdicts: pd.DataFrame, channels: Sequence[str], decision: str) -> Scores:
     surprise = verdicts["surprise"].to_numpy(np.float64)
     dropped = np.isnan(surprise)
 
@@ -109,7 +111,13 @@ def _scores(verdicts: pd.DataFrame, channels: Sequence[str]) -> Scores:
         band("lower"),
         band("upper"),
         int(dropped.sum()),
+        _rarity(verdicts, decision),
     )
+
+
+def _rarity(verdicts: pd.DataFrame, decision: str) -> NDArray[np.float64]:
+    column = "rarity" if decision == "usual_range" else "surprise"
+    return verdicts[column].to_numpy(np.float64)
 
 
 def random(series: Labelled) -> Scores:

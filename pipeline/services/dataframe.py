@@ -68,6 +68,8 @@ def detect(
 
         - score: 1 − p-value.
         - surprise: surprisal, −log10 of the p-value.
+        - rarity: −log10 of the probability on the past of the series, with ``decision="usual_range"`` (else
+          0). The surprise ranks rows; the rarity is calibrated, and never rarer than one in the rows seen.
         - flag: the row is an alarm.
         - forecaster: the forecaster of ``expected``.
         - cause: what contributed most to the surprise.
@@ -263,7 +265,9 @@ def _epochs(numbers: NDArray[Any], time: str | None) -> NDArray[np.int64]:
 
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
-    columns: dict[str, Any] = {name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise")}
+    columns: dict[str, Any] = {
+        name: np.full(rows, np.nan, np.float32) for name in ("score", "surprise", "rarity")
+    }
     columns |= {
         "flag": np.zeros(rows, bool),
         "forecaster": np.zeros(rows, np.uint8),
@@ -283,7 +287,7 @@ def _fill(
         return
     real = result.scored.offset >= 0  # points filled in by a gap policy have no row
     rows, verdicts = order[result.scored.offset[real]], result.scored.verdicts
-    for name in ("score", "surprise", "flag", "forecaster", "cause"):
+    for name in ("score", "surprise", "rarity", "flag", "forecaster", "cause"):
         found[name][rows] = getattr(verdicts, name)[real]
     for name in _parts(channels):
         for i, channel in enumerate(channels):

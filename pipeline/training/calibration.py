@@ -84,7 +84,8 @@ class CalibrationCounts:
         """Count values (N,) inside their interval; values and intervals that are unknown do not count."""
         known = np.isfinite(value) & np.isfinite(lower) & np.isfinite(upper)
         # The ends have 32 bits: a value is compared in the same precision.
-        x = value[known].astype(np.float32)
+        most = float(np.finfo(np.float32).max)
+        x = np.clip(value[known], -most, most).astype(np.float32)
         self.values += int(known.sum())
         self.inside += int(((x >= lower[known]) & (x <= upper[known])).sum())
 

@@ -70,12 +70,33 @@ def test_measures_what_it_can_and_says_what_failed(dataset, tmp_path):
     assert made["points"] == 4500
     with (tmp_path / "s" / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["timestamp", "value", "score", "expected", "lower", "upper", "flag", "surprise"]
+    assert list(rows[0]) == [
+        "timestamp",
+        "value",
+        "score",
+        "expected",
+        "lower",
+        "upper",
+        "flag",
+        "surprise",
+        "rarity",
+    ]
     assert len(rows) == 1500
     assert all(0.0 <= float(row["score"]) <= 1.0 for row in rows)
     (spike,) = [row for row in rows if float(row["value"]) > 4]
     assert spike["flag"] == "1"
     assert float(spike["upper"]) < float(spike["value"])
+
+
+def test_the_report_has_the_calibration_of_rows_without_a_label(dataset, tmp_path):
+    for _ in range(2):  # scored, then read back
+        done = forewatch(dataset, "--detector", "light", "--scores", tmp_path, "--json")
+        made = json.loads(done.stdout)
+        old, young = made["calibration"]["old"], made["calibration"]["young"]
+        assert [one["decade"] for one in young["frequencies"]] == [1, 2, 3, 4]
+        assert young["frequencies"][0]["rows"] > 0
+        assert 0.9 < young["coverage"] <= 1
+        assert old["values"] == 0, "the series have 1,500 rows"
 
 
 def test_resumes_from_scores_on_disk_and_scores_again_for_another_detector(dataset, tmp_path):
@@ -198,7 +219,8 @@ def test_a_page_shows_misses_and_false_alarms(dataset, tmp_path):
     assert "Missed events: 1" in html
     assert "no column label" in html
     assert html.count('src="data:image/png;base64,') == html.count("<figure>") >= 5
-    assert "http" not in html.replace("http-equiv", "")
+    assert "://" not in html, "nothing is loaded (base64 has no colon)"
+    assert "<h2>Calibration</h2>" in html
     assert "$" not in html
 
 

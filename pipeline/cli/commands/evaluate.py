@@ -138,6 +138,7 @@ def _measure(run: Run) -> tuple[Summary, dict[str, Summary]]:
 
 
 def _show(made: dict[str, Any]) -> None:
+    from pipeline.evaluate.calibration import calibration_rows
     from pipeline.evaluate.report import number
 
     others = made["yardsticks"]
@@ -150,6 +151,8 @@ def _show(made: dict[str, Any]) -> None:
         for name, figure in made["metrics"].items()
     ]
     show_table(("metric", "all", "half a", "half b", *others), rows, "no metric could be computed")
+    print()
+    show_table(("rows", "stated", "observed", "within"), calibration_rows(made["calibration"]), "")
     print()
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
