@@ -70,7 +70,7 @@ class LimitedProtocol(H11Protocol):
 
     def _time_out(self) -> None:
         waited = self.loop.time() - self._waits_since
-        if self.idle:
+        if self.idle or self.transport.is_closing():  # a client that does not read holds up the end
             self.transport.abort()
         elif self.endless_path and self.cycle.scope["path"] == self.endless_path:
             self._restart_timer(REQUEST_TIMEOUT_SECONDS)  # its response has a limit of its own
