@@ -23,6 +23,7 @@ from pipeline.cli.commands import (
     demo,
     endpoints,
     evaluate,
+    export,
     faults,
     hooks,
     init,
@@ -87,6 +88,7 @@ app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("backfill")(run.backfill)
+app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("deliver")(deliveries.deliver)
 app.command("evaluate")(evaluate.evaluate)

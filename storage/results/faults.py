@@ -73,6 +73,13 @@ def resolve(connection: Connection, stream: str, partition: Partition, ended_ns:
     """End every open fault of a partition that ``owner`` reads from now on, and return their number.
 
     Faults of the whole stream that other owners have open affect the partition no longer.
+
+    Args:
+        connection: A transaction.
+        stream: Name of the stream.
+        partition: The partition.
+        ended_ns: Time of the end.
+        owner: Process that reads the partition.
     """
     here = (
         FaultRow.stream == stream,
