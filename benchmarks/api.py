@@ -4,8 +4,8 @@
     python -m benchmarks.api --database postgresql    a PostgreSQL that is started
 
 The server is a process of its own with 10,000 anomalies; four threads send requests for some seconds each.
-A last row sends a known ``If-None-Match``. Other programs on the machine change all columns but the CPU time of the
-server a request.
+A last row sends a known ``If-None-Match``. Other programs on the machine change all columns but the CPU
+time of the server a request.
 """
 
 from __future__ import annotations
