@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.feed import make_log
-from tests.faults.stage import Figures, Stage
+from tests.faults.stage import NO_REVISIONS, Figures, Stage
 from tests.faults.storm import storm
 from tests.faults.troubles import Troubles
 from tests.support.kafka_server import Topics, faulty_broker
@@ -75,7 +75,13 @@ def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS)
             logs = [make_log(n, 400, seed=number, jump_every=jump_every) for n in range(scenario.partitions)]
             url = create_database(postgres)
             stage = Stage(
-                folder / f"storm{number}", topics, url, logs, name=scenario.name, **scenario.changes
+                folder / f"storm{number}",
+                topics,
+                url,
+                logs,
+                name=scenario.name,
+                **NO_REVISIONS,
+                **scenario.changes,
             )
             stage.database.upgrade()
             try:

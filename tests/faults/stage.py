@@ -33,6 +33,9 @@ from tests.faults.traps import Trap
 from tests.support.kafka_server import Topics
 
 SESSION_S = 1.5
+#: Late points revise no verdict, so that those of the end are the verdicts of a backfill. (Revisions read the
+#: recorded history when the stream is quiet, and a backfill makes none.)
+NO_REVISIONS: dict[str, Any] = {"revise": "0s"}
 
 
 class NoTroubles:
