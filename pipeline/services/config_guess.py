@@ -21,7 +21,7 @@ _TIME_NAME = re.compile(
     r"(^|[._$])(t|ts|time|date|datetime|timestamp|at|when|ts_?ms|.*_(at|time|ts|date))$", re.I
 )
 _LABEL_NAME = re.compile(
-    r"(^|[._])(key|k|dev|device|host|hostname|sensor|site|name|sym|symbol|ticker|instance|n|interface|.*id)$",
+    r"(^|[._])(key|k|dev|device|host|hostname|sensor|site|name|sym|symbol|ticker|instance|n|interface|id|.*[_-]id|uuid)$",
     re.I,
 )
 _STOCK = re.compile(r"(^|[._])(close|open|high|low|price|p|sym|symbol|ticker|adj.?close)$", re.I)

@@ -88,6 +88,12 @@ def test_a_date_that_may_be_day_or_month_first_is_asked(tmp_path: Path) -> None:
     assert with_13.questions == {}
 
 
+def test_a_value_whose_name_ends_like_an_id_is_a_value(tmp_path: Path) -> None:
+    rows = "".join(f"2026-03-01T00:{i:02}:00Z,{i % 2},{40 + i % 3},{i}\n" for i in range(30))
+    found = table(tmp_path, "time,unit_id,humid,temp\n" + rows)
+    assert (found.form["series"], found.form["values"]) == (["unit_id"], ["humid", "temp"])
+
+
 def test_units_missing_texts_and_counters(tmp_path: Path) -> None:
     found = table(
         tmp_path,
