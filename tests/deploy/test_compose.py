@@ -117,7 +117,7 @@ def test_other_configs_are_accepted(file: str, tmp_path: Path):
 @pytest.mark.long
 @pytest.mark.kafka
 @pytest.mark.postgres
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_services_work_together(tmp_path: Path):
     """Start what Compose starts, from installed programs: ``pytest -m long tests/deploy/test_compose.py``."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip", "mount"))):
@@ -138,7 +138,7 @@ def test_the_services_work_together(tmp_path: Path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1400,
     )
     logs = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(tmp_path.glob("*.log")))
     assert done.returncode == 0, done.stderr[-3000:] + logs
