@@ -37,7 +37,7 @@ def test_unknown_range_is_refused_with_those_there_are(site):
 
 def test_page_shows_names_as_text(site, browser):
     page, errors = open_page(browser, f"{site}/?range=1h")
-    page.wait_for_selector("[data-lanes]")
+    page.locator(".names li.stream").get_by_text(f"{len(NAMES)} series").wait_for()  # after the lanes
     shown = page.inner_text(".lanes .names")
     assert all(name[:20] in shown for name in HOSTILE if "\u202e" not in name)
     assert page.title() == "Fleet · forewatch"
@@ -47,7 +47,7 @@ def test_page_shows_names_as_text(site, browser):
 
 def test_page_filters_with_the_keyboard(site, browser):
     page, _ = open_page(browser, f"{site}/?range=1h")
-    page.wait_for_selector("[data-lanes]")
+    page.locator(".names li.stream").get_by_text(f"{len(NAMES)} series").wait_for()
     page.keyboard.press("/")
     page.keyboard.type("berlin-2")
     page.wait_for_function("document.querySelectorAll('.names li.series').length === 1")
