@@ -459,7 +459,7 @@ class StreamScorer:
         if converted := {layer for page in pages for layer in page.converted}:
             log.warning(
                 "series state of the decision surprise is converted: usual ranges start empty, so there are "
-                "no alarms but static limits for the next 400 points of each series",
+                "no alarms but static limits for the next 150 points of each series",
                 stream=self.provenance.stream,
                 partition=str(partition),
                 layers=sorted(converted),

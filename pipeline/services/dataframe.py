@@ -33,7 +33,7 @@ PARTITION = Partition("frame", 0)
 _BATCH_ROWS = 200_000
 #: A frame of pandas or polars, an Arrow table, or anything with an Arrow stream.
 Frame = TypeVar("Frame")
-ROWS_UNTIL_RANGES = 400  # six blocks of 48 rows or more; measured: 336 to 375
+ROWS_UNTIL_RANGES = 150  # three blocks of 48 rows
 _ONE_SERIES = "__series__"
 _BAND = ("expected", "lower", "upper")
 

@@ -39,6 +39,8 @@ from detectors.stages.usual_range.quantities import (
 #: Sixteen blocks hold two weeks of days; the third largest of them is a high quantile (0.84).
 BLOCKS = 16
 MIN_BLOCKS = 6  # before a limit is used: fewer do not give an order statistic above the median
+MIN_YOUNG_BLOCKS = 2  # before a limit is used that leans on the prior
+YOUNG_WIDENING = np.float32(1.1)  # in fewer than six blocks, where the prior has most of the weight
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 48.0, 480.0
 YOUNG_BLOCK_SHARE = 0.25  # of the rows so far: a young series has a block after each quarter of its life
 STEPS_PER_E_FOLD = np.float32(16)  # of the kept logarithms: one step is 6 %
@@ -59,6 +61,9 @@ PRIOR_MEDIAN, PRIOR_MEDIAN_BLOCKS = (
 MIN_FACTOR = np.float32(1.1)  # least limit in half widths
 #: An extreme of hours has few independent values a block, so its limit is wider.
 ABSENCE_FACTOR = np.float32(1.5)
+#: Octaves that a standstill may exceed the usual longest one. Its distances are logarithms, whose own
+#: logarithms say little where most blocks have no standstill at all.
+STILL_MARGIN = np.float32(3)
 LIMIT_STEPS_PER_E_FOLD = np.float32(256)  # of the stored logarithm of a limit
 NO_LIMIT = np.int16(32_767)
 #: Handicap of the models, from the one that asks least of the data to the one that asks most.
@@ -118,8 +123,11 @@ def keep_distance(distances, entry, blocks, distance) -> None:  # type: ignore[n
 
 
 @kernel
-def _limit(distances, n, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the logarithm of the limit by the ``n`` kept blocks of one entry."""
+def _limit(distances, n, k, most):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the logarithm of the limit by the ``n`` kept blocks of one entry.
+
+    The limit is at most ``most`` half widths beyond the third largest distance.
+    """
     kept = np.sort(distances[:n])
     median = HALF_STEP * (np.float32(kept[n // 2]) + np.float32(kept[(n - 1) // 2]))
     high = np.float32(kept[n - ORDER[n]]) / STEPS_PER_E_FOLD
@@ -129,7 +137,10 @@ def _limit(distances, n, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     if n < MIN_BLOCKS:
         shrunk = (n * median + PRIOR_MEDIAN_BLOCKS * PRIOR_MEDIAN) / (n + PRIOR_MEDIAN_BLOCKS)
         centre = max(median, shrunk)
-    return max(centre + k * beta * (1 + np.float32(2) / n), np.log(MIN_FACTOR))
+    widening = 1 + np.float32(2) / n if n >= MIN_BLOCKS else YOUNG_WIDENING
+    spread = k * beta * widening
+    limit = min(centre + spread, np.log(np.exp(high) + most))
+    return max(limit, np.log(MIN_FACTOR))
 
 
 @kernel
@@ -165,6 +176,7 @@ def _share_left(left, blocks):  # type: ignore[no-untyped-def]  # noqa: ANN001
 def _close_model(distances, limits, layout, j, m, n, left, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Close the block of one quantity and model; return its new bits."""
     was_left = False
+    most = STILL_MARGIN if layout.quantity[j] == Q_STILL else np.float32(np.inf)
     for s in range(2):
         e = layout.entry[j, m, s]
         if e < 0:
@@ -173,7 +185,7 @@ def _close_model(distances, limits, layout, j, m, n, left, k):  # type: ignore[n
         if limits[e] != NO_LIMIT:
             reached = np.float32(kept) / STEPS_PER_E_FOLD
             was_left = bool(was_left or reached > np.float32(limits[e]) / LIMIT_STEPS_PER_E_FOLD)
-        found = _limit(distances[e], min(n + 1, BLOCKS), k)
+        found = _limit(distances[e], min(n + 1, BLOCKS), k, most)
         limits[e] = np.int16(min(np.rint(found * LIMIT_STEPS_PER_E_FOLD), np.float32(32_766)))
     return np.uint16(((int(left) << 1) | int(was_left)) & 0xFFFF)
 

@@ -35,9 +35,11 @@ from detectors.stages.usual_range.lane import (
 )
 from detectors.stages.usual_range.limits import (
     ACCEPTED_DAYS,
+    BLOCKS,
     MAX_BLOCK_ROWS,
     MIN_BLOCK_ROWS,
     MIN_BLOCKS,
+    MIN_YOUNG_BLOCKS,
     YOUNG_BLOCK_SHARE,
     close_block,
     keep_distance,
@@ -69,7 +71,8 @@ GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
 LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
 MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
-JUMP_STEPS = 6.0  # mean steps: in the first day only a value that jumps is judged, not one that drifts
+JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
+YOUNG_DAYS, MIN_INDEPENDENT = 7.0, 20.0  # see ``_moves_slowly``
 ABSENCE_MIN_DAYS = 2.0  # before an absence is judged
 MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
@@ -187,6 +190,34 @@ def _judge_residual(lane, settings, rows, i, base):  # type: ignore[no-untyped-d
 
 
 @inlined_kernel
+def _fewest_blocks(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the blocks before a limit is used.
+
+    The first change of a series that stood still says nothing about the size of its changes.
+    """
+    if lane.head[COL_BLOCKS] <= MIN_BLOCKS:
+        for j in range(len(layout.quantity)):
+            if layout.quantity[j] == Q_STEP and lane.pool[j, 1] > lane.pool[j, 0]:
+                return MIN_YOUNG_BLOCKS
+    return MIN_BLOCKS
+
+
+@inlined_kernel
+def _moves_slowly(lane, pool, floor, every):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return whether a movement without a jump may be the course of a young series.
+
+    It may in the first day. In the first week it may where the rows hold few independent values: a value
+    needs (half width / mean step) ^ 2 rows to cross its range.
+    """
+    rows = lane.head[COL_ROWS]
+    if rows >= YOUNG_DAYS * DAY_NS / every:
+        return False
+    half = max(np.float32(0.5) * (pool[1] - pool[0]), floor)
+    steps = lane.head[COL_SLOW_STEP] / half
+    return bool(rows < DAY_NS / every or rows * steps * steps < MIN_INDEPENDENT)
+
+
+@inlined_kernel
 def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge all quantities of row ``i``, the leading one into ``found``.
 
@@ -194,7 +225,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     """
     h, now = lane.head, work.now
     best, evidence, outside, back = np.float32(0), np.float32(0), False, False
-    young = h[COL_ROWS] < DAY_NS / every
+    fewest = _fewest_blocks(lane, layout)
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
         value = now[k]
@@ -212,11 +243,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
         ratio, least, most = np.float32(0), NAN, NAN
-        if (
-            layout.entry[j, m, side] >= 0
-            and lane.blocks[layout.track[j, m]] >= MIN_BLOCKS
-            and not np.isnan(low)
-        ):
+        if layout.entry[j, m, side] >= 0 and lane.blocks[layout.track[j, m]] >= fewest and not np.isnan(low):
             least = middle - half * work.factors[j, m, SIDE_DOWN]
             most = middle + half * work.factors[j, m, SIDE_UP]
             ratio = (
@@ -227,9 +254,11 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 back = abs(distance) < 1 and abs(distance) < abs(h[COL_OLD_DISTANCE])
                 h[COL_OLD_DISTANCE] = distance
             jump = abs(now[Q_STEP]) > JUMP_STEPS * h[COL_SLOW_STEP]
-            # Before a day is known, a slow movement may be its course. A step towards the middle of the
-            # value's range is a way back. A few repeated values are no standstill.
-            inside = young and (k == Q_LEVEL or (k == Q_VALUE and not jump))
+            # A step towards the middle of the value's range is a way back. A few repeated values are no
+            # standstill.
+            inside = (k == Q_LEVEL or (k == Q_VALUE and not jump)) and _moves_slowly(
+                lane, lane.pool[j], work.floor[k], every
+            )
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
             ratio = min(ratio, np.float32(1)) if inside else ratio
             if not inside:
@@ -282,6 +311,9 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
     h = lane.head
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
+    # Shorter blocks have smaller extremes: the limit is one of rows, whatever the length of the blocks.
+    mean_rows = h[COL_ROWS] / min(h[COL_BLOCKS] + 1, np.float32(BLOCKS))
+    shorter = np.float32(np.log(max(full / mean_rows, 1.0)))
     kept = (lane.pool, lane.distances, lane.limits, lane.blocks, lane.left, lane.model)
     close_block(
         lane.profile,
@@ -291,7 +323,7 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
         layout,
         int(h[COL_REACH]),
         work.floor,
-        settings.sensitivity,
+        settings.sensitivity + shorter,
         (work.other, work.widths),
     )
     limit_factors(lane.limits, layout, work.factors)
