@@ -17,6 +17,7 @@ from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.limits import MIN_FACTOR
+from detectors.stages.usual_range.rows import CONFIRMED_RATIO
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -30,8 +31,8 @@ OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST]] = True
 OF_DIFFERENCES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of a difference
 OF_DIFFERENCES[[q.Q_STEP, q.Q_RELATION, q.Q_FORECAST]] = True
 MIN_SHARED_SURPRISE = np.float32(0.01)  # decades: the channels of a smaller surprise have no shares
-#: A smaller ratio is an alarm only if it lasts: ranges are uncertain by more than a tenth.
-CONFIRMED_RATIO, CONFIRMED_ROWS = np.float32(1.15), 5
+#: Rows on end outside of a range that make an alarm of a ratio below ``CONFIRMED_RATIO``.
+CONFIRMED_ROWS = 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 #: Values of which the highest is this near to 100, and none above, are percentages.
 MIN_HIGHEST_PERCENTAGE, MAX_PERCENTAGE = 99.0, 100.0
