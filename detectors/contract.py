@@ -237,7 +237,7 @@ def require_sound(verdicts: Verdicts, what: str) -> None:
         if not np.isnan(getattr(verdicts, name)[unknown]).all():
             raise CheckFailed(f"{what}: {name} is a number where no quantity was judged")
     # An impossible value of a series without a past has no range.
-    outside = (verdicts.ratio > 1) & ~np.isnan(verdicts.usual_low + verdicts.usual_high)
+    outside = (verdicts.ratio > 1) & ~(np.isnan(verdicts.usual_low) | np.isnan(verdicts.usual_high))
     below, above = verdicts.observed < verdicts.usual_low, verdicts.observed > verdicts.usual_high
     if (outside & ~(below | above)).any():
         raise CheckFailed(f"{what}: an observed value lies inside the usual range that it is said to leave")

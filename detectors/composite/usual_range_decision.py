@@ -16,8 +16,7 @@ from detectors.jit import kernel
 from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
-from detectors.stages.usual_range.limits import MIN_FACTOR
-from detectors.stages.usual_range.rows import CONFIRMED_RATIO
+from detectors.stages.usual_range.limits import CONFIRMED_RATIO, MIN_FACTOR
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -86,9 +85,10 @@ class UsualRangeDecision:
         verdicts.ratio = ratio[rows, lead].astype(np.float32)
         verdicts.channel = np.where(known, lead, 0).astype(np.int16)
         verdicts.side = np.where(known, side[rows, lead], 0).astype(np.int8)
-        verdicts.observed, verdicts.usual_low, verdicts.usual_high = (
-            np.where(known, one[rows, lead], np.nan).astype(np.float32) for one in stated
-        )
+        with np.errstate(over="ignore"):  # beyond 32 bits lies infinity
+            verdicts.observed, verdicts.usual_low, verdicts.usual_high = (
+                np.where(known, one[rows, lead], np.nan).astype(np.float32) for one in stated
+            )
         _separate(verdicts, np.where(violated, side[rows, lead], found.side[rows, lead]))
         outside = verdicts.ratio > 1
         verdicts.cause = np.where(outside, cause[rows, lead], np.uint8(0)).astype(np.uint8)
@@ -241,7 +241,8 @@ def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:
     """Keep the observed value of a ratio above 1 outside its range, whatever rounding to 32 bits did."""
     inf = np.float32(np.inf)
     above, below = (verdicts.ratio > 1) & (side > 0), (verdicts.ratio > 1) & (side < 0)
-    most, least = np.nextafter(verdicts.observed, -inf), np.nextafter(verdicts.observed, inf)
+    with np.errstate(over="ignore"):  # beyond 32 bits lies infinity
+        most, least = np.nextafter(verdicts.observed, -inf), np.nextafter(verdicts.observed, inf)
     np.copyto(verdicts.usual_high, np.minimum(verdicts.usual_high, most), where=above)
     np.copyto(verdicts.usual_low, np.maximum(verdicts.usual_low, least), where=below)
 

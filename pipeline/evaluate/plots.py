@@ -56,7 +56,7 @@ def whole(series: Labelled, scores: Scores) -> View:
 def channel_of(view: View) -> int:
     """Return the channel that is furthest out of its band at the peak, in band widths."""
     scores, peak = view.scores, view.peak
-    width = np.maximum(scores.upper[peak] - scores.lower[peak], 1e-12)
+    width = np.maximum(scores.upper[peak].astype(np.float64) - scores.lower[peak], 1e-12)
     with np.errstate(invalid="ignore"):
         outside = np.abs(view.series.values[peak] - scores.expected[peak]) / width
     return int(np.argmax(np.where(np.isfinite(outside), outside, -1.0)))

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from detectors.base import CAUSES, FORECASTERS
+from detectors.base import CAUSES, FORECASTERS, Verdicts
 from pipeline.core.types import Anomaly, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 
@@ -87,6 +87,14 @@ def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -
     )
 
 
+def stated_surprise(verdicts: Verdicts, row: np.intp | int) -> float:
+    """Return the surprise that an anomaly with its peak in ``row`` states.
+
+    It is the rarity. The decision by surprise, and some registered detectors, state none.
+    """
+    return float(verdicts.rarity[row] or verdicts.surprise[row])
+
+
 def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direction: str) -> None:
     """Make ``row`` the peak of the anomaly."""
     verdicts, points = scored.verdicts, scored.points
@@ -94,8 +102,7 @@ def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direct
     anomaly.peak_ns, anomaly.peak_offset = int(points.time[row]), int(scored.offset[row])
     anomaly.told_seq, anomaly.every_ns = int(scored.seq[row]), int(points.every[row])
     # Messages are sent again when the surprise grows; the choice of another row must not lower it.
-    # A registered detector may state no rarity.
-    rarity = float(verdicts.rarity[row] or verdicts.surprise[row])
+    rarity = stated_surprise(verdicts, row)
     anomaly.score = max(anomaly.score, 1 - 10.0**-rarity)
     anomaly.surprise = max(anomaly.surprise, rarity)
     anomaly.observed = points.values[row].tolist()

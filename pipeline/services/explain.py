@@ -29,6 +29,7 @@ from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
 from pipeline.engine.warm_start import score_all, warm_start_source
 from pipeline.models.champion import Champion, champion_of
+from pipeline.scoring.usual_range import stated_surprise
 from pipeline.sources.files.source import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
@@ -168,10 +169,11 @@ def _from_history(
     )
     _, verdicts = champion.detector.step(state, points)
     # Several events of a series may have the time of the peak.
-    peak = max(np.flatnonzero(points.time == anomaly.peak_ns), key=lambda row: float(verdicts.surprise[row]))
+    rows = np.flatnonzero(points.time == anomaly.peak_ns)
+    peak = max(rows, key=lambda row: stated_surprise(verdicts, row))
     return _Recomputed(
         int(peak) + 1,
-        float(verdicts.surprise[peak]),
+        stated_surprise(verdicts, peak),
         bool(verdicts.flag[peak]),
         float(verdicts.ratio[peak]),
     )
@@ -201,7 +203,7 @@ def _from_file(
                 verdicts = scored.verdicts
                 return _Recomputed(
                     points + peak + 1,
-                    float(verdicts.surprise[peak]),
+                    stated_surprise(verdicts, peak),
                     bool(verdicts.flag[peak]),
                     float(verdicts.ratio[peak]),
                 )

@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detectors.base import FORECASTERS, State
-from detectors.stages.forecaster_selection import COL_ROWS, FORECASTER_LSTM, MIN_ROWS_BEFORE_SELECTION
+from detectors.stages.forecaster_selection import (
+    COL_ROWS,
+    FORECASTER_LAST_VALUE,
+    FORECASTER_LSTM,
+    MIN_ROWS_BEFORE_SELECTION,
+)
 from detectors.stages.ridge_readout import COL_ROWS as COL_READOUT_ROWS
 from detectors.stages.ridge_readout import MIN_ROWS_BEFORE_FIT
 from pipeline.config.schema import Config
@@ -79,13 +84,11 @@ def series_status(config: Config, database: Database, stream: str, series: str) 
 
 
 def _channel_status(state: State, place: int, channel: str, last: str) -> ChannelStatus:
-    points, recent = (
-        int(state["ladder.gauss"][0, place, COL_ROWS]),
-        state["ladder.error"][0, place, : len(FORECASTERS) - 1],
-    )
+    points = int(state["ladder.gauss"][0, place, COL_ROWS])
+    recent = state["ladder.error"][0, place, :FORECASTER_LAST_VALUE]
     errors = {
         name: round(float(error), 3) if error > 0 else None
-        for name, error in zip(FORECASTERS[1:], recent, strict=True)
+        for name, error in zip(FORECASTERS[1 : 1 + FORECASTER_LAST_VALUE], recent, strict=True)
     }
     clock = state.get("readout.clock")
     seen = int(clock[0, place, COL_READOUT_ROWS]) if clock is not None else 0

@@ -108,6 +108,7 @@ class Stage:
         self.clocks: Path | None = None  # folder of the offsets of the members' clocks
         self.outages: list[tuple[float, float]] = []  # of a server, on the monotonic clock
         self.quiet = threading.Lock()  # held while nothing may be sent
+        self.score_tolerance = 0.0
         self.allowed = 0.0  # share of each log that may be sent
         self._done = threading.Event()
         self._wake = threading.Event()
@@ -312,7 +313,7 @@ class Stage:
         self._problem(int((same["flag"] != same["flag_found"]).sum()), 0, "flags that differ")
         differences = (same["score"] - same["score_found"]).abs()
         self.figures.score_difference = float(differences.max())
-        self._problem(int((differences > 0).sum()), 0, "scores that differ")
+        self._problem(int((differences > self.score_tolerance).sum()), 0, "scores that differ")
 
     def close(self) -> None:
         self._done.set()

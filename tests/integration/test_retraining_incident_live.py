@@ -45,6 +45,7 @@ def flags_after(folder: Path, template: Path, label: str | None) -> np.ndarray:
     """Flags (SERIES, END − NOW) of the live engine on the day after the promotion."""
     changes = {
         "detector": "standard",
+        "decision": "surprise",  # its quarantine keeps a level that was labelled true unusual
         "every": "10m",
         "lateness": "0s",
         "limits": {},

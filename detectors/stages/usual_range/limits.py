@@ -31,11 +31,14 @@ from detectors.stages.usual_range.quantities import (
     Q_LOWEST,
     Q_NOISE,
     Q_STILL,
+    Q_VALUE,
     SIDE_DOWN,
     SIDE_UP,
     Layout,
 )
 
+CONFIRMED_RATIO = np.float32(1.15)  # a smaller ratio is an alarm only if it lasts: ranges are uncertain
+CLEAR_RATIO = np.float32(2)  # from which on a quantity leads over a value at the edge of its range
 #: Sixteen blocks hold two weeks of days; the third largest of them is a high quantile (0.84).
 BLOCKS = 16
 MIN_BLOCKS = 6  # before a limit is used: fewer do not give an order statistic above the median
@@ -235,6 +238,16 @@ def close_block(profile, quantum, visits, s, layout, reach, floor, k, work) -> N
             width *= MODEL_HANDICAP[m] * np.exp(LEFT_EXPONENT * _share_left(left[t], n))
             if width < best:
                 best, model[j] = width, m
+
+
+@inlined_kernel
+def leads(ratio, best, leading) -> bool:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return whether a quantity with ``ratio`` leads over the one before it, whose ratio is ``best``.
+
+    A value outside its range says most, unless it is at the edge and the other is far outside.
+    """
+    by_value = best > 1 and leading == Q_VALUE
+    return ratio > best and (not by_value or (best < CONFIRMED_RATIO and ratio >= CLEAR_RATIO))
 
 
 @kernel

@@ -43,6 +43,7 @@ from detectors.stages.usual_range.limits import (
     YOUNG_BLOCK_SHARE,
     close_block,
     keep_distance,
+    leads,
     learn_pool,
     limit_factors,
 )
@@ -70,7 +71,6 @@ MINUTE_NS = 60_000_000_000  # cadence of a series whose cadence is not known yet
 GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
 LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
 MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
-CONFIRMED_RATIO = np.float32(1.15)  # a smaller ratio is an alarm only if it lasts: ranges are uncertain
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
 JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
 YOUNG_DAYS, MIN_INDEPENDENT = 7.0, 20.0  # see ``_moves_slowly``
@@ -267,8 +267,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         outside = bool(outside or ratio > 1)
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
-        leads_by_value = best >= CONFIRMED_RATIO and found.quantity[i] == Q_VALUE
-        if ratio > best and not leads_by_value:
+        if leads(ratio, best, found.quantity[i]):
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
             found.observed[i], found.low[i], found.high[i] = value, least, most
@@ -276,7 +275,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         ratio = _judge_residual(lane, settings, rows, i, base)
         outside = bool(outside or ratio > 1)
         evidence = max(evidence, own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio))
-        if ratio > best and not (best >= CONFIRMED_RATIO and found.quantity[i] == Q_VALUE):
+        if leads(ratio, best, found.quantity[i]):
             value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT]
             found.ratio[i], found.quantity[i], found.side[i] = ratio, Q_FORECAST, 1 if value > 0 else -1
             found.observed[i], found.low[i], found.high[i] = value, -limit, limit

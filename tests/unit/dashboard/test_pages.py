@@ -263,7 +263,7 @@ def test_open_anomalies_are_listed_in_words_on_the_fleet(filled, site, browser, 
         page, _ = open_page(browser, f"{site}/?range=1h")
         line = page.locator(".opennow li").filter(has_text="berlin-1")
         line.wait_for()
-        assert "was" in line.inner_text()
+        assert "usual" in line.inner_text()
         line.get_by_role("link").click()
         page.get_by_text("What to do").wait_for()
         assert page.locator(".badge").inner_text().startswith("open for")
