@@ -111,7 +111,9 @@ class ModelSwap:
         if history is None or champion.promotion.action != "promote":
             return None
         with self._database.read() as connection:
-            said = review_labels(connection, name)
+            reviews = review_labels(connection, name)
+        if not reviews:
+            return None
         try:
             since_ns = newest_ns(history, name) - to_nanoseconds(stream.training_history)
             return refit_reviewed_series(
@@ -119,7 +121,7 @@ class ModelSwap:
                 history,
                 name,
                 stream,
-                said,
+                reviews,
                 since_ns,
                 partial(initial_states, self._database, champion, stream),
             )
