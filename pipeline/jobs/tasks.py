@@ -42,9 +42,9 @@ def run(task: Task) -> TaskResult:
 
     Raises the errors of the data and of the registry.
     """
-    from distributed import Event, get_worker
+    from distributed import get_worker, sync
 
-    worker, cancel_event = get_worker(), Event(task.topic)
+    worker = get_worker()
     polled_at, cancelled = time.monotonic(), False
 
     def report(progress: dict[str, Any]) -> None:
@@ -53,7 +53,9 @@ def run(task: Task) -> TaskResult:
     def is_cancelled() -> bool:
         nonlocal polled_at, cancelled
         if time.monotonic() - polled_at >= CANCEL_POLL_SECONDS:
-            cancelled, polled_at = cancel_event.is_set(), time.monotonic()
+            # Event.is_set() would make a client, which outlives its loop when the worker is stopped.
+            cancelled = sync(worker.loop, worker.scheduler.event_is_set, name=task.topic)
+            polled_at = time.monotonic()
         return cancelled
 
     report({"phase": task.kind})
