@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluate.evaluation import Run
-from pipeline.training.calibration import YOUNG_ROWS, CalibrationCounts
+from pipeline.training.calibration import CalibrationCounts, rows_by_age
 
 
 def calibration_of(run: Run) -> dict[str, CalibrationCounts]:
@@ -18,8 +18,7 @@ def calibration_of(run: Run) -> dict[str, CalibrationCounts]:
     counts = {"young": CalibrationCounts(), "old": CalibrationCounts()}
     for series, scores in zip(run.series, run.scores, strict=True):
         seen = np.arange(1, len(series) + 1)
-        ages = {"young": (seen >= YOUNG_ROWS[0]) & (seen <= YOUNG_ROWS[1]), "old": seen > YOUNG_ROWS[1]}
-        for age, rows in ages.items():
+        for age, rows in rows_by_age(seen).items():
             free = rows & (np.asarray(series.label) == 0)
             if len(scores.rarity):
                 known = free & np.isfinite(scores.rarity)

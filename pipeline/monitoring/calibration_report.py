@@ -16,7 +16,7 @@ from detectors.base import Verdicts
 from pipeline.config.schema import Stream
 from pipeline.models.champion import champion_of
 from pipeline.monitoring.history_replay import RecordedRows, initial_state, replay
-from pipeline.training.calibration import YOUNG_ROWS, CalibrationCounts
+from pipeline.training.calibration import CalibrationCounts, rows_by_age
 from storage.sql.database import Database
 
 POOLED = "all channels"
@@ -83,10 +83,8 @@ def measure_calibration(
     )
     for _, scored in replay(champion, initial_state(database, champion, stream, rows), rows):
         real = scored.offset >= 0
-        young = (scored.seq >= YOUNG_ROWS[0]) & (scored.seq <= YOUNG_ROWS[1]) & real
-        old = (scored.seq > YOUNG_ROWS[1]) & real
-        for age, mask in (("young", young), ("old", old)):
-            _count(report, age, mask, scored.verdicts, scored.points.values, scored.seq)
+        for age, mask in rows_by_age(scored.seq).items():
+            _count(report, age, mask & real, scored.verdicts, scored.points.values, scored.seq)
     return report
 
 

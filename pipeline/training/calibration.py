@@ -22,6 +22,11 @@ CONFIDENCE: Final = 0.95
 ROUNDING: Final = 1e-4
 
 
+def rows_by_age(seen: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return the young and the old ones of rows, given their numbers (N,) in their series."""
+    return {"young": (seen >= YOUNG_ROWS[0]) & (seen <= YOUNG_ROWS[1]), "old": seen > YOUNG_ROWS[1]}
+
+
 @dataclass(frozen=True, slots=True)
 class RareFrequency:
     """Observed frequency of rows with p ≤ 10^−decade.
