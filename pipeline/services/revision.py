@@ -182,7 +182,8 @@ def _points(
     frame.columns = ["series", "time", "offset", *channels]
     frame["series"] = frame["series"].astype(str)
     frame = frame[frame["offset"] >= 0]
-    wanted = [one for one in late if series is None or one.series in set(series)]
+    known = None if series is None else set(series)
+    wanted = [one for one in late if known is None or one.series in known]
     more = pd.DataFrame(
         [[one.series, one.time_ns, one.offset, *one.values] for one in wanted], columns=frame.columns
     )
