@@ -28,6 +28,13 @@ ADA = Actor("ada", ActorKind.COMMAND, address="host")
 CHANGE = {"x-forewatch-csrf": "1"}
 
 
+def plant_config(url: str, folder: Path) -> Config:
+    """Return a config of one stream."""
+    return Config.model_validate(
+        {"database": url, "storage": {"history_path": str(folder / "history")}, "streams": {"plant": STREAM}}
+    )
+
+
 def config_of(url: str, folder: Path, serve: Any = None) -> Config:
     """Return a config of two streams with teams."""
     streams = {"plant": STREAM | {"team": "east"}, "web": STREAM | {"team": "west"}}

@@ -22,26 +22,17 @@ from storage.history.history import HistoryWriter
 from storage.results import anomalies, dead_letters, faults, labels
 from storage.sql.database import Database
 from tests.support.alerting import NOON, SECOND, RouterBench, anomaly
+from tests.support.api_servers import plant_config
 
 #: The same in each process of the test run, which compares the names of its tests.
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
-STREAM = {
-    "source": {"memory": {"name": "x"}},
-    "format": {"json": {"series": ["site"], "time": "t", "values": ["temperature", "pressure"]}},
-}
 RANGE = {"from": "2026-03-02T11:00:00Z", "to": "2026-03-02T13:00:00Z"}
-
-
-def config_of(url: str, folder: Path) -> Config:
-    return Config.model_validate(
-        {"database": url, "storage": {"history_path": str(folder / "history")}, "streams": {"plant": STREAM}}
-    )
 
 
 @pytest.fixture
 def config(database: Database, tmp_path: Path) -> Config:
-    return config_of(str(database.url), tmp_path)
+    return plant_config(str(database.url), tmp_path)
 
 
 @pytest.fixture
@@ -268,7 +259,7 @@ def test_operations_and_models_answer_on_an_empty_database(api):
 
 
 def test_the_config_shows_no_password(tmp_path, sqlite_template):
-    config = config_of("postgresql+psycopg://ada:hunter2@db/x", tmp_path)
+    config = plant_config("postgresql+psycopg://ada:hunter2@db/x", tmp_path)
     with TestClient(create_app(config, Database(f"sqlite:///{sqlite_template}"))) as client:
         shown = client.get("/config").text
     assert "hunter2" not in shown
@@ -286,7 +277,7 @@ def test_every_operation_has_a_summary_and_typed_answers(api):
 
 def test_the_served_api_refuses_foreign_hosts_and_forged_changes(tmp_path, sqlite_template):
     (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
-    config = config_of(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
+    config = plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
     body = {"match": {}, "ends": "2030-01-01T00:00:00Z"}
     with (
         dashboard_server(config, port=0) as server,

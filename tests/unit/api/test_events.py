@@ -21,23 +21,13 @@ from pipeline.core.types import Fault, FaultKind, Severity
 from storage.results import anomalies, faults
 from storage.sql.database import Database
 from tests.support.alerting import NOON, RouterBench, anomaly, closed
-
-STREAM = {
-    "source": {"memory": {"name": "x"}},
-    "format": {"json": {"series": ["site"], "time": "t", "values": ["temperature", "pressure"]}},
-}
+from tests.support.api_servers import plant_config
 
 
 @pytest.fixture
 def config(tmp_path: Path, sqlite_template: Path) -> Config:
     (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
-    return Config.model_validate(
-        {
-            "database": f"sqlite:///{tmp_path}/forewatch.db",
-            "storage": {"history_path": str(tmp_path / "history")},
-            "streams": {"plant": STREAM},
-        }
-    )
+    return plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
 
 
 @pytest.fixture

@@ -19,25 +19,16 @@ from storage.model_store import models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
 from tests.support.alerting import NOON, RouterBench
+from tests.support.api_servers import plant_config
 from tests.support.browsers import open_page
 
 WEIGHTS = Path(__file__).parents[3] / "detectors" / "weights" / "shared_lstm.safetensors"
-STREAM = {
-    "source": {"memory": {"name": "x"}},
-    "format": {"json": {"series": ["site"], "time": "t", "values": ["temperature", "pressure"]}},
-}
 
 
 @pytest.fixture
 def config(tmp_path: Path, sqlite_template: Path) -> Config:
     (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
-    return Config.model_validate(
-        {
-            "database": f"sqlite:///{tmp_path}/forewatch.db",
-            "storage": {"history_path": str(tmp_path / "history")},
-            "streams": {"plant": STREAM},
-        }
-    )
+    return plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
 
 
 @pytest.fixture
