@@ -116,8 +116,10 @@ def test_a_daemon_and_a_backfill_begin_with_the_past(tmp_path, sqlite_template):
     assert found[0] == found[1] != set()
 
 
-def test_what_a_backfill_found_in_a_file_is_explained_from_it(tmp_path, sqlite_template):
-    config = config_of(tmp_path / "live", sqlite_template, None, lateness="3s", limits={"v": {"max": 30.0}})
+@pytest.mark.parametrize("decision", ["surprise", "usual_range"])
+def test_what_a_backfill_found_in_a_file_is_explained_from_it(tmp_path, sqlite_template, decision):
+    changes = {"lateness": "3s", "limits": {"v": {"max": 30.0}}, "decision": decision}
+    config = config_of(tmp_path / "live", sqlite_template, None, **changes)
     path = write(
         tmp_path / "some[1].csv", [*records(PAST_S, PAST_S + LIVE_S), *records(PAST_S, PAST_S + LIVE_S, "z")]
     )
@@ -128,8 +130,11 @@ def test_what_a_backfill_found_in_a_file_is_explained_from_it(tmp_path, sqlite_t
     assert {one.series for one in known} == {*NAMES, "z"}
     said = [explain(config, database, one) for one in known]
     assert [one.verdict for one in said] == ["holds"] * len(known)
-    # The stored one is the largest of all rows that were the peak.
-    assert all(now.surprise <= then.surprise + 1e-3 for now, then in zip(said, known, strict=True))
+    now, then = [one.surprise for one in said], [one.surprise for one in known]
+    if decision == "surprise":
+        assert now == pytest.approx(then, abs=1e-3)
+    else:  # the stored one is the largest of all rows that were the peak
+        assert all(one <= largest + 1e-3 for one, largest in zip(now, then, strict=True))
     assert all(0 < one.points <= LIVE_S for one in said), "of this series only"
     write(path, records(PAST_S, PAST_S + 100))
     assert [explain(config, database, one).verdict for one in known] == ["unknown"] * len(known)
