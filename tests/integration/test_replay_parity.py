@@ -60,7 +60,7 @@ def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlit
         .assign(series=lambda f: f["series"].astype(str))
         .sort_values(["series", "timestamp"])
         .reset_index(drop=True)
-        for path in (tmp_path / "stage" / "scores.parquet", scores)
+        for path in (tmp_path / "stage" / "backfill.parquet", scores)
     )
     pd.testing.assert_frame_equal(
         of_log[["series", "timestamp", "flag", "value"]], of_files[["series", "timestamp", "flag", "value"]]
