@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -48,12 +49,12 @@ _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
 
 
 def parse_times(
-    times: Sequence[int | float | str], unit: str, zone: str, form: str | None = None
+    times: Sequence[int | float | str | None], unit: str, zone: str, form: str | None = None
 ) -> NDArray[np.int64]:
     """Convert a JSON column, (N,) of any types → (N,) ns, negative where invalid.
 
     Args:
-        times: The column.
+        times: The column; what is neither number nor text (None, true) is unreadable.
         unit: auto, s, ms, us, ns, iso or spreadsheet.
         zone: Time zone of times without one.
         form: Format of texts, as ``strptime`` has it; None for the common spellings.
@@ -67,14 +68,14 @@ def parse_times(
         return parse_epochs(np.array(times, np.float64), unit, zone)
     if kinds == {str}:
         return parse_texts(pa.array(times, pa.string()), unit, zone)
-    out = np.empty(len(times), np.int64)
-    for kind in kinds:
+    out = np.full(len(times), UNREADABLE)
+    for kind in kinds & {int, float, str}:
         rows = [i for i, t in enumerate(times) if type(t) is kind]
         out[rows] = parse_times([times[i] for i in rows], unit, zone)
     return out
 
 
-def _integers(numbers: Sequence[int | float | str]) -> NDArray[np.int64]:
+def _integers(numbers: Sequence[Any]) -> NDArray[np.int64]:
     try:
         return np.array(numbers, np.int64)
     except OverflowError:  # of any size in JSON; those that do not fit are absurd in every unit

@@ -21,12 +21,12 @@ from detectors import build
 from detectors.base import CAUSES, FORECASTERS
 from pipeline.config.schema import Stream
 from pipeline.core.errors import ConfigError, InputError
-from pipeline.core.timestamps import parse_epochs
 from pipeline.core.types import Partition
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.services.anomaly_columns import AnomalyColumns
+from pipeline.services.frame_times import frame_times
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
@@ -236,32 +236,13 @@ def make_table(
             "detect: the index is not a DatetimeIndex; name the column of the event time with time="
         )
     used = frame[list(dict.fromkeys([*channels, *names]))].copy(deep=False)
-    try:
-        given: Any = frame.index if time is None else frame[time]
-        if pd.api.types.is_numeric_dtype(given):
-            given = _epochs(np.asarray(given), time)
-        used["__time__"] = pd.to_datetime(given, utc=True)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"detect: column {time} cannot be read as time: {error}") from None
+    given = frame.index if time is None else frame[time]
+    used["__time__"] = frame_times(given, "detect", time)
     order = np.argsort(used["__time__"].to_numpy("datetime64[ns]"), kind="stable")
     if not names:
         used[_ONE_SERIES] = "frame"
     fields = {"series": names or _ONE_SERIES, "time": "__time__", "values": channels}
     return pa.Table.from_pandas(used.iloc[order], preserve_index=False), fields, order
-
-
-def _epochs(numbers: NDArray[Any], time: str | None) -> NDArray[np.int64]:
-    """Return numeric times as ns; their size tells the unit, as in the daemon."""
-    if numbers.dtype.kind not in "iuf":
-        raise InputError(f"detect: column {time} holds {numbers.dtype}, not times")
-    floats = numbers.dtype.kind == "f"
-    ns = parse_epochs(numbers.astype(np.float64) if floats else numbers.astype(np.int64), "auto")
-    if len(bad := numbers[ns < 0]):
-        raise InputError(
-            f"detect: column {time} holds {bad[0]}, which is no epoch after 1990 in s, ms, µs or ns; convert "
-            f"it with pandas.to_datetime(frame[{time!r}], unit=...)"
-        )
-    return ns
 
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 from pipeline.core.errors import InputError
 from pipeline.core.event_text import event_statement
 from pipeline.core.extras import require_training
+from pipeline.services.frame_times import frame_times
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -208,7 +209,7 @@ def _sessions(frame: pd.DataFrame, columns: EventColumns) -> tuple[NDArray[np.in
         pause = pd.Timedelta(columns.idle)
     except ValueError as error:
         raise InputError(f"idle: {columns.idle!r} is not a duration such as '10min'") from error
-    stamps = pd.Series(pd.to_datetime(when.to_numpy()[order]))
+    stamps = pd.Series(frame_times(when, "fit_events", columns.time)[order])
     begins = stamps.groupby(keys).diff().to_numpy() > pause.to_timedelta64()
     part = pd.Series(begins).groupby(keys).cumsum().to_numpy()
     return order, pd.factorize(pd.MultiIndex.from_arrays([keys, part]))[0].astype(np.int32)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.core.errors import InputError
 from pipeline.services.dataframe import to_pandas
+from pipeline.services.frame_times import frame_times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def plot(
     names = _channels(rows, found, values)
     if missing := [name for name in (*names, time, series) if name is not None and name not in rows]:
         raise InputError(f"plot: the frame has no column {', '.join(missing)}")
-    when = np.asarray(pd.to_datetime(rows[time], utc=True) if time is not None else rows.index)
+    when = np.asarray(frame_times(rows[time], "plot", time) if time is not None else rows.index)
     groups = [("", np.arange(len(rows)))]
     if series is not None:
         places = rows.reset_index(drop=True).groupby(series, sort=True).indices

@@ -42,7 +42,9 @@ def test_units_may_differ_within_a_column():
 
 
 @given(
-    st.lists(st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=30), max_size=8),
+    st.lists(
+        st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=30) | st.none() | st.booleans(), max_size=8
+    ),
     st.sampled_from(["auto", "s", "ms", "us", "ns", "iso"]),
 )
 @settings(deadline=None)  # the first local time imports pandas
@@ -128,6 +130,11 @@ def test_clock_changes():
 def test_spellings(text, expected):
     assert parse_times([text], "auto", "UTC").tolist() == [expected]
     assert parse_times([text, "2024-W01-5"], "auto", "UTC").tolist()[0] == expected
+
+
+def test_what_is_no_time_leaves_the_others():
+    assert parse_times([None, NOW, True], "auto", "UTC").tolist() == [UNREADABLE, NOW * 10**9, UNREADABLE]
+    assert parse_times([None, None], "auto", "UTC").tolist() == [UNREADABLE, UNREADABLE]
 
 
 def test_a_compact_date_needs_the_unit_iso():
