@@ -22,6 +22,7 @@ from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.secret_text import hide_secrets
 from pipeline.database import database_of
 from storage.sql.database import Database
+from storage.sql.views import create_views, drop_views
 from storage.tables.stream import PositionRow
 
 #: A restored position gets an epoch above those that were given out since the backup. Owners from that time
@@ -90,17 +91,31 @@ def restore_database(config: Config, file: Path, *, replace: bool = False) -> No
         if database.dialect == "sqlite":
             _restore_sqlite(file, Path(database.url.database or ""))
         else:
-            _run_postgres_tool(
-                database,
-                "pg_restore",
-                *("--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"),
-                f"--dbname={_libpq_url(database)}",
-                str(file),
-            )
+            _restore_postgres(file, database)
         with database.begin() as connection:
             connection.execute(update(PositionRow).values(epoch=PositionRow.epoch + EPOCH_STEP))
     finally:
         database.close()
+
+
+def _restore_postgres(file: Path, database: Database) -> None:
+    """Replace the tables. A view would keep a backup of before this view from dropping them."""
+    viewed = database.current() is not None
+    with database.begin() as connection:
+        drop_views(connection)
+    try:
+        _run_postgres_tool(
+            database,
+            "pg_restore",
+            *("--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"),
+            f"--dbname={_libpq_url(database)}",
+            str(file),
+        )
+    except StorageError:
+        if viewed:
+            with database.begin() as connection:
+                create_views(connection)
+        raise
 
 
 def _require_backup(file: Path, header: bytes) -> None:

@@ -1,0 +1,82 @@
+"""The view ``forewatch_anomalies``: anomalies for people and their SQL tools.
+
+Its columns are a contract: later versions add some, and rename or remove none. A migration that rewrites the
+tables ``anomalies`` or ``labels`` drops the view first and creates it again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+ANOMALIES_VIEW = "forewatch_anomalies"
+#: Numbers of the leading channel, each a column of the table with one number for each channel.
+_NUMBERS = ("observed", "expected", "lower", "upper")
+#: Column of the view → column of the table, in ns.
+_TIMES = {"started": "start_ns", "ended": "end_ns", "peaked": "peak_ns", "updated": "updated_ns"}
+#: Column of the view → expression, the same in both databases.
+_PLAIN = {
+    "stream": "a.stream",
+    "series": "a.series",
+    "labels": "a.labels",
+    "state": "a.state",
+    "severity": "a.severity",
+    "direction": "a.direction",
+    "cause": "a.evidence",
+    "points": "a.points",
+    "score": "a.score",
+    "surprisal": "a.surprise",
+    "ratio": "CASE WHEN a.ratio > 0 THEN a.ratio END",
+    "duration_seconds": "(a.end_ns - a.start_ns) / 1000000000.0",
+    "end_reason": "NULLIF(a.end_reason, '')",
+    "forecaster": "a.guard",
+    "model": "a.model_version",
+    "event": "a.event",
+    "review": "r.label",
+    "reviewer": "r.author",
+    "review_comment": "r.comment",
+    "topic": "a.topic",
+    "partition": "a.partition",
+    "first_offset": "a.first_offset",
+    "last_offset": "a.last_offset",
+    "revision": "a.revision",
+}
+
+
+def create_views(connection: Connection) -> None:
+    """Create the view."""
+    make = _postgres if connection.dialect.name == "postgresql" else _sqlite
+    connection.exec_driver_sql(f"CREATE VIEW {ANOMALIES_VIEW} AS {make()}")
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop the view, if it exists."""
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {ANOMALIES_VIEW}")
+
+
+def _postgres() -> str:
+    moment = "TIMESTAMPTZ 'epoch' + (a.{} / 1000) * INTERVAL '1 microsecond'"
+    number = "CASE WHEN jsonb_typeof(a.{0} -> k.at) = 'number' THEN (a.{0} -> k.at)::float8 END"
+    leading = (
+        "SELECT (ordinality - 1)::int AS at FROM jsonb_array_elements(a.contribution) WITH ORDINALITY"
+        " ORDER BY value DESC, ordinality LIMIT 1"
+    )
+    columns = {"id": "a.id", "channel": "a.channels ->> k.at"}
+    return _select(columns, moment, number, f" LEFT JOIN LATERAL ({leading}) AS k ON true")
+
+
+def _sqlite() -> str:
+    moment = "strftime('%Y-%m-%dT%H:%M:%fZ', a.{} / 1000000000.0, 'unixepoch')"
+    leading = "(SELECT key FROM json_each(a.contribution) ORDER BY value DESC, key LIMIT 1)"
+    item = "json_extract(a.{0}, '$[' || " + leading + " || ']')"
+    number = f"CASE WHEN typeof({item}) <> 'text' THEN {item} END"
+    parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    dashed = " || '-' || ".join(f"substr(a.id, {first}, {length})" for first, length in parts)
+    return _select({"id": dashed, "channel": item.format("channels")}, moment, number, "")
+
+
+def _select(columns: dict[str, str], moment: str, number: str, join: str) -> str:
+    """Return the query of the view; retracted anomalies, which have no points, are left out."""
+    columns |= {name: moment.format(column) for name, column in _TIMES.items()}
+    columns |= {name: number.format(name) for name in _NUMBERS} | _PLAIN
+    listed = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    return f"SELECT {listed} FROM anomalies AS a LEFT JOIN labels AS r ON r.anomaly_id = a.id{join} WHERE a.points > 0"
