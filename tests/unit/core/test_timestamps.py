@@ -43,7 +43,8 @@ def test_units_may_differ_within_a_column():
 
 @given(
     st.lists(
-        st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=30) | st.none() | st.booleans(), max_size=8
+        st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=30) | st.none() | st.booleans(),
+        max_size=8,
     ),
     st.sampled_from(["auto", "s", "ms", "us", "ns", "iso"]),
 )
