@@ -99,7 +99,10 @@ def restore_database(config: Config, file: Path, *, replace: bool = False) -> No
 
 
 def _restore_postgres(file: Path, database: Database) -> None:
-    """Replace the tables. A view would keep a backup of before this view from dropping them."""
+    """Replace the tables.
+
+    The view would keep a backup that does not have it from dropping them.
+    """
     viewed = database.current() is not None
     with database.begin() as connection:
         drop_views(connection)

@@ -75,8 +75,12 @@ def _sqlite() -> str:
 
 
 def _select(columns: dict[str, str], moment: str, number: str, join: str) -> str:
-    """Return the query of the view; retracted anomalies, which have no points, are left out."""
+    """Return the query of the view.
+
+    Retracted anomalies, which have no points, are left out.
+    """
     columns |= {name: moment.format(column) for name, column in _TIMES.items()}
     columns |= {name: number.format(name) for name in _NUMBERS} | _PLAIN
     listed = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-    return f"SELECT {listed} FROM anomalies AS a LEFT JOIN labels AS r ON r.anomaly_id = a.id{join} WHERE a.points > 0"
+    tables = f"anomalies AS a LEFT JOIN labels AS r ON r.anomaly_id = a.id{join}"
+    return f"SELECT {listed} FROM {tables} WHERE a.points > 0"
