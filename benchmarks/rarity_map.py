@@ -33,6 +33,7 @@ from benchmarks.calibration_families import (
 from detectors import DetectorSpec, build
 from detectors.base import Points
 from detectors.channel_batch import ChannelBatch, Floats
+from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import USUAL_RANGE_SIZES
 from detectors.stages.usual_range.own_tail import KNOTS, LEVEL_SHARES, RATIO_STEPS
 from detectors.stages.usual_range.quantities import QUANTITIES
@@ -63,7 +64,9 @@ class Recorded:
         """Run the stage with a map."""
         stage = UsualRange(self.spec, USUAL_RANGE_SIZES[self.spec.tier], chosen)
         state = stage.initial(self.series) | stage.initial_series(self.series)
-        return stage.run(state | {"scale.moments": self.moments}, self.points, self.batch, self.expected)
+        rate = PRESETS[self.spec.preset]().min_alarm_rate(self.points.every)
+        state |= {"scale.moments": self.moments}
+        return stage.run(state, self.points, self.batch, self.expected, rate)
 
 
 def record(tier: str, family: str, series: int, every_ns: int, seed: int) -> Recorded:

@@ -70,7 +70,8 @@ class UsualRangeDecision:
             expected: Forecast of each channel slot in the units of ``batch.v``.
             verdicts: Verdicts by surprise.
         """
-        found = self.stage.run(state, points, batch, expected)
+        rate = self.preset.min_alarm_rate(points.every)
+        found = self.stage.run(state, points, batch, expected, rate)
         anchor = state["scale.moments"][batch.slot, COL_ANCHOR].reshape(points.values.shape)
         stated = self._stated(found, anchor)
         prices = self._state_prices(found, batch, stated)

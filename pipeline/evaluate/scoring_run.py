@@ -15,6 +15,8 @@ from pipeline.services.dataframe import detect
 
 #: Seed of the random yardstick and of every test; the detectors draw no random numbers.
 SEED = 0
+#: Columns of the scored frame beside the channels; the stock preset knows volumes by the name of the channel.
+RESERVED = ("time", "series")
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ def score_series(
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
     order = np.lexsort((number, ranks))
-    channels = [f"channel {c}" for c in range(len(batch[0].channels))]  # a data set may call a channel "time"
+    channels = [f"{name} of the set" if name in RESERVED else name for name in batch[0].channels]
     frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
     frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
     frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))

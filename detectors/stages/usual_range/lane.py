@@ -69,6 +69,7 @@ class Rows(NamedTuple):
     residual: NDArray[np.float32]
     split: NDArray[np.float64]  # part of the step that is a stock split
     step: NDArray[np.float32]
+    sensitivity: NDArray[np.float32]  # k of ``limits``
 
 
 class Settings(NamedTuple):
@@ -77,7 +78,6 @@ class Settings(NamedTuple):
     enabled           (C, QUANTITIES) bool  quantities that are judged, by channel
     changes           (T,) int64            times at which the clock of an unknown zone may change
     directions        (T,) int64            1: forward, −1: back
-    sensitivity       float                 k of ``limits``
     decades           float                 −log10 of the rate of ``residual_tail``
     logarithmic       int                   0: values as they are, 1: signed log(1 + |x|), 2: log(x)
     evidence          (QUANTITIES, KNOTS) float32  pooled map of ``own_tail``
@@ -88,7 +88,6 @@ class Settings(NamedTuple):
     enabled: NDArray[np.bool_]
     changes: NDArray[np.int64]
     directions: NDArray[np.int64]
-    sensitivity: np.float32
     decades: np.float32
     logarithmic: int
     evidence: NDArray[np.float32]

@@ -306,8 +306,8 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
 
 
 @kernel
-def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Close a full block: limits, models in use and pooled ranges."""
+def _end_block(lane, layout, work, every, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Close a full block: limits of sensitivity ``k``, models in use and pooled ranges."""
     h = lane.head
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
@@ -323,7 +323,7 @@ def _end_block(lane, layout, settings, work, every):  # type: ignore[no-untyped-
         layout,
         int(h[COL_REACH]),
         work.floor,
-        settings.sensitivity + shorter,
+        k + shorter,
         (work.other, work.widths),
     )
     limit_factors(lane.limits, layout, work.factors)
@@ -362,7 +362,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     h[COL_MINIMUM] = min(h[COL_MINIMUM], np.float32(v + rows.anchor[i]))
     h[COL_MAXIMUM] = max(h[COL_MAXIMUM], np.float32(v + rows.anchor[i]))
     if h[COL_BLOCK_ROWS] >= h[COL_BLOCK_LENGTH]:
-        _end_block(lane, layout, settings, work, every)
+        _end_block(lane, layout, work, every, rows.sensitivity[i])
 
 
 @row_kernel

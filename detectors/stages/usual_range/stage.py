@@ -103,7 +103,7 @@ class UsualRange:
         """
         channels = len(spec.channels)
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
-        self.interval = spec.interval
+        self.interval, self.alarm_rate = spec.interval, spec.alarm_rate
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
         self.map = read_rarity_map(spec.tier) if rarity_map is None else rarity_map
@@ -122,7 +122,6 @@ class UsualRange:
         self.settings = Settings(
             enabled,
             *possible_clock_changes(spec.timezone),
-            np.float32(sensitivity(spec.alarm_rate, channels)),
             np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(spec.alarm_rate)),
             LOGARITHM_OF_PRESET[spec.preset],
             self.map.evidence,
@@ -150,7 +149,9 @@ class UsualRange:
         """Return the empty state of ``n`` series."""
         return self.relation.initial(n) if self.relation else {}
 
-    def run(self, state: State, points: Points, batch: ChannelBatch, expected: Floats) -> ChannelRatios:
+    def run(
+        self, state: State, points: Points, batch: ChannelBatch, expected: Floats, min_alarm_rate: Floats
+    ) -> ChannelRatios:
         """Judge N points and advance the state in place.
 
         Args:
@@ -158,6 +159,7 @@ class UsualRange:
             points: The points in units of the input.
             batch: The same points as N · C channel slots.
             expected: Forecast of each channel slot (N · C,) in the units of ``batch.v``, NaN: none.
+            min_alarm_rate: Lowest alarm rate of each point (N,), whatever the spec says.
         """
         shape, m, c = points.values.shape, len(batch), self.channels
         relation = np.full(m, np.nan, np.float32)
@@ -176,6 +178,7 @@ class UsualRange:
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
+            np.repeat(sensitivity(np.maximum(min_alarm_rate, self.alarm_rate), c), c),
         )
         found = _not_judged(m)
         if m:
@@ -199,10 +202,10 @@ class UsualRange:
         return tuple(state[name] if name in state else empty[name] for name in names)
 
 
-def sensitivity(alarm_rate: float, channels: int) -> float:
+def sensitivity(alarm_rate: Floats, channels: int) -> Floats:
     """Return k of ``limits``: one e-fold fewer alarms for each 1, shared among the channels."""
-    k = REFERENCE_SENSITIVITY + np.log(REFERENCE_ALARM_RATE / alarm_rate) + np.log(channels)
-    return max(float(k), MIN_SENSITIVITY)
+    k = REFERENCE_SENSITIVITY + np.log(REFERENCE_ALARM_RATE * channels / alarm_rate)
+    return np.maximum(k, MIN_SENSITIVITY).astype(np.float32)
 
 
 def _not_judged(m: int) -> Found:

@@ -194,9 +194,9 @@ def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
 
 
 def test_the_sensitivity_follows_alarm_rate_and_channels():
-    assert sensitivity(1e-4, 1) == pytest.approx(5)
-    assert sensitivity(1e-4, 3) == pytest.approx(5 + np.log(3))
-    assert sensitivity(1e-5, 1) == pytest.approx(5 + np.log(10))
+    rates = np.float32([1e-4, 1e-5])
+    assert sensitivity(rates, 1) == pytest.approx([5, 5 + np.log(10)])
+    assert sensitivity(rates, 3) == pytest.approx([5 + np.log(3), 5 + np.log(30)])
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Sydney"])
@@ -213,3 +213,23 @@ def test_clock_changes_are_considered_only_where_the_zone_is_unknown():
     spring = int(datetime(2024, 3, 31, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * 1_000_000_000
     assert directions[np.searchsorted(times, spring)] == 1
     assert spring in times
+
+
+def test_daily_bars_have_alarms_at_the_rate_of_their_preset():
+    rng = np.random.default_rng(7)
+    returns = rng.standard_t(5, (24, 800)) * 0.01
+    quotes = 100 * np.exp(np.cumsum(returns, axis=1))
+    quotes[:, 700] *= np.exp(0.12)  # one bad quote of nine deviations
+    every = 86_400 * 10**9
+    detector = build(DetectorSpec(tier="standard", preset="stock", channels=("close",)))
+    state, flags = detector.initial(len(quotes)), []
+    for day, row in enumerate(quotes.T):
+        slots = np.arange(len(row), dtype=np.int32)
+        at = np.full(len(row), day * every)
+        points = Points(slots, at, row[:, None], np.zeros_like(slots), np.full(len(row), every))
+        state, verdicts = detector.step(state, points)
+        flags.append(verdicts.flag)
+    flag = np.array(flags)
+    assert flag[700].mean() >= 0.9
+    alarms = flag[250:700] & ~flag[249:699]
+    assert 1 / 252 <= alarms.mean() <= 3 / 252
