@@ -16,6 +16,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.decode import make_decoder
 from pipeline.sources.base import Records
+from tests.support.remote_write import write_request
 
 T = 1_764_028_800
 RECORDS, PASSES = 20_000, 10
@@ -50,6 +51,22 @@ def avro(i: int, schema: Any) -> bytes:
     return out.getvalue()
 
 
+def remote_write(scrape: int, first: int, count: int) -> bytes:
+    """Return a request of remote write with one sample of each of some series."""
+    series = []
+    for number in range(first, first + count):
+        labels = {
+            "__name__": "node_cpu_seconds_total",
+            "cpu": str(number % 64),
+            "instance": f"host{number // 64}:9100",
+            "job": "node",
+            "mode": "idle",
+            "zone": "eu-west-1a",
+        }
+        series.append((labels, [(number + 0.5, 1000 * T + 15_000 * scrape)]))
+    return write_request(series)
+
+
 def main() -> None:
     """Measure and print."""
     fields = {"series": "id", "time": "t", "values": ["v"]}
@@ -67,6 +84,10 @@ def main() -> None:
             ),
             "avro": measure({"avro": {**fields, "schema_file": str(path)}}, [avro(i, parsed) for i in rows]),
             "line protocol, a line a record": measure({"line_protocol": lines}, one_line),
+            "remote write, 500 series a request": measure(
+                {"remote_write": {}},
+                [remote_write(at // 5000, at % 5000, 500) for at in range(0, RECORDS, 500)],
+            ),
             "line protocol, 100 lines a record": measure(
                 {"line_protocol": lines},
                 [b"\n".join(one_line[at : at + 100]) for at in range(0, RECORDS, 100)],

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration, Secret
 from pipeline.config.kafka_security import KafkaSecurity, TopicName
+from pipeline.config.push import PushSourceConfig
 from pipeline.config.record_formats import Precision, SchemaSource
 
 # ---------------------------------------------------------------------------------------------------------- sources
@@ -74,6 +75,11 @@ class MemorySourceConfig(ConfigModel):
     name: str = Field("memory", description="name of the in-process log")
 
 
+AnySourceConfig = (
+    KafkaSourceConfig | FilesSourceConfig | TelemetrySourceConfig | MemorySourceConfig | PushSourceConfig
+)
+
+
 class SourceConfig(ConfigModel):
     """Source of the records; exactly one of the keys."""
 
@@ -81,16 +87,18 @@ class SourceConfig(ConfigModel):
     files: FilesSourceConfig | None = None
     telemetry: TelemetrySourceConfig | None = None
     memory: MemorySourceConfig | None = None
+    push: PushSourceConfig | None = None
 
     @model_validator(mode="after")
     def _one(self) -> SourceConfig:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give exactly one of kafka, files, telemetry, memory")
+            raise ValueError(f"give exactly one of {', '.join(SourceConfig.model_fields)}")
         return self
 
     @property
-    def chosen(self) -> KafkaSourceConfig | FilesSourceConfig | TelemetrySourceConfig | MemorySourceConfig:
-        return next(v for v in (self.kafka, self.files, self.telemetry, self.memory) if v is not None)
+    def chosen(self) -> AnySourceConfig:
+        """The one that is given."""
+        return next(v for v in (getattr(self, name) for name in SourceConfig.model_fields) if v is not None)
 
 
 # ---------------------------------------------------------------------------------------------------------- formats
@@ -253,6 +261,23 @@ class LineProtocolFormat(JsonFormat):
     precision: Precision = Field("ns", description="unit of the times of lines")
 
 
+class RemoteWriteFormat(RecordFormat):
+    """Samples of Prometheus remote write; labels are fields.
+
+    Further fields are `value`, `timestamp` and `series`, the name with all labels.
+    """
+
+    series: str | list[str] | dict[str, str] = Field(
+        "series",
+        description="label or labels that identify the series, such as [__name__, instance]; `series` is the "
+        "name with all labels. A mapping sets the names: {host: instance}",
+    )
+    time: str = Field("timestamp", description="time of the sample")
+    values: str | Fields | None = Field(
+        "value", description="value of the sample; a mapping sets the name of the channel: {load: value}"
+    )
+
+
 class FormatConfig(ConfigModel):
     """Format of the records; exactly one of the keys."""
 
@@ -261,11 +286,13 @@ class FormatConfig(ConfigModel):
     avro: AvroFormat | None = None
     protobuf: ProtobufFormat | None = None
     line_protocol: LineProtocolFormat | None = None
+    remote_write: RemoteWriteFormat | None = None
 
     @model_validator(mode="after")
     def _one(self) -> FormatConfig:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give exactly one of json, csv, avro, protobuf, line_protocol")
+            names = [field.alias or name for name, field in FormatConfig.model_fields.items()]
+            raise ValueError(f"give exactly one of {', '.join(names)}")
         return self
 
     @property
@@ -274,8 +301,6 @@ class FormatConfig(ConfigModel):
         return next(iter(self.model_fields_set)).removesuffix("_")
 
     @property
-    def chosen(self) -> JsonFormat | CsvFormat:
+    def chosen(self) -> JsonFormat | CsvFormat | RemoteWriteFormat:
         """Settings of the format; translated records are then JSON."""
-        chosen = self.json_ or self.csv or self.avro or self.protobuf or self.line_protocol
-        assert chosen is not None
-        return chosen
+        return next(v for v in (getattr(self, name) for name in FormatConfig.model_fields) if v is not None)

@@ -6,8 +6,6 @@ from here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +30,7 @@ from pipeline.config.inputs import (
     TelemetrySourceConfig,
 )
 from pipeline.config.operation import EngineConfig, Storage
+from pipeline.config.push import PushSourceConfig
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.serve import Http, ServeConfig
 
@@ -45,6 +44,7 @@ __all__ = [
     "JsonFormat",
     "KafkaSourceConfig",
     "MemorySourceConfig",
+    "PushSourceConfig",
     "RecordFormat",
     "Secret",
     "SourceConfig",
@@ -351,47 +351,6 @@ class Config(ConfigModel):
         """Folder or URL of the trained models: as configured, or beside the database file."""
         return self.storage.models_path or f"{make_url(self.database).database}.models"
 
-
-#: Keys of a format that were added after 0.1.0.
-NEW_FORMAT_KEYS = {
-    *("time_format", "where", "decimal", "thousands", "missing", "units"),
-    *("code", "text"),
-    *("comment", "skip", "skip_after_header", "encoding"),
-}
-
-#: Key that was added after 0.1.0 → value that does what 0.1.0 did.
-_BEHAVIOUR_OF_0_1_0 = {
-    "decision": "surprise",
-    "timezone": None,
-    "sensitivity": None,
-    "max_series": 100_000,
-    "duplicates": "first",
-    "events": None,
-    "interval": 0.99,
-}
-
-
-def config_hash(stream: Stream) -> str:
-    """Return 12 hex digits that change with anything that decides a stream's verdicts.
-
-    Spelling, order of keys, ``alerts``, ``power``, ``retraining``, ``revise`` and ``team`` do not count.
-    """
-    left_out = {"alerts", "power", "retraining", "revise", "team"}
-    values = stream.model_dump(mode="json", by_alias=True, exclude=left_out)
-    # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
-    values["history"] = values.pop("warm_start")
-    # A key that was added after 0.1.0 counts only if its value differs from the behaviour of 0.1.0.
-    for key, former in _BEHAVIOUR_OF_0_1_0.items():
-        if values[key] == former:
-            del values[key]
-    values["format"] = {
-        name: form for name, form in values["format"].items() if form is not None or name in ("json", "csv")
-    }
-    for form in values["format"].values():
-        for key in NEW_FORMAT_KEYS & set(form or ()):
-            if form[key] == type(stream.format.chosen).model_fields[key].get_default(
-                call_default_factory=True
-            ):
-                del form[key]
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    def spool_folder(self, stream: str) -> Path:
+        """Folder of what a stream received and has not scored: beside the database file."""
+        return Path(f"{make_url(self.database).database}.spool") / stream

@@ -13,6 +13,7 @@ from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detecto
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.format_rules import format_rules
 from pipeline.config.kafka_rules import connection_rules
+from pipeline.config.push_rules import metric_rules, push_rules
 from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (
     Config,
@@ -338,4 +339,6 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _warm_start,
     _retraining,
     _events,
+    push_rules,
+    metric_rules,
 )

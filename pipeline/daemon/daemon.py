@@ -30,6 +30,7 @@ from pipeline.daemon.garbage_collection import reduce_garbage_collection
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.daemon.revision_service import RevisionService
+from pipeline.daemon.source_options import source_options
 from pipeline.daemon.start_guard import StartGuard
 from pipeline.database import (
     StoppedWhileStarting,
@@ -39,7 +40,7 @@ from pipeline.database import (
 )
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
-from pipeline.engine.warm_start import first_time_of, read_warm_start
+from pipeline.engine.warm_start import read_warm_start
 from pipeline.models.registry import remove_unneeded_versions
 from pipeline.monitoring.forecaster_usage import ForecasterUsageSink
 from pipeline.observability.health import Health
@@ -228,9 +229,7 @@ class Daemon:
         config = self._config
         stream = config.streams[name]
         with ExitStack() as unwind:
-            options = (
-                {} if stream.source.files is None else {"first_time": partial(first_time_of, name, stream)}
-            )
+            options = source_options(name, config, self._metrics)
             source = make_source(name, stream.source, stream.format, **options)
             unwind.callback(source.close)
             writer = None

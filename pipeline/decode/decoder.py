@@ -25,6 +25,7 @@ from pipeline.decode.envelope import envelope_columns, is_envelope
 from pipeline.decode.fields import condition_of, fields_of, number_rules
 from pipeline.decode.json_records import JsonParser
 from pipeline.decode.line_protocol import SAMPLES
+from pipeline.decode.metrics_formats import metric_parser
 from pipeline.decode.parsed_batch import Parsed, Reject, shown
 from pipeline.decode.time_leaps import leaping_points
 from pipeline.decode.translation import make_translator, translate
@@ -62,6 +63,7 @@ class Decoder:
         if isinstance(chosen, JsonFormat):
             samples = SAMPLES if isinstance(chosen, LineProtocolFormat) else chosen.samples
             self._json = JsonParser(self._fields, samples, self._numbers, self._where)
+        self._metrics = metric_parser(chosen, self._fields, self._where)
         self._tables = TableParser(self._fields, self._numbers)
         conditional = self._where.fields if self._where else ()
         self._used = list(dict.fromkeys((*self._fields.all(), *conditional)))
@@ -84,6 +86,8 @@ class Decoder:
         """
         if isinstance(records, TableRecords):
             parsed = self._table(records.table, records)
+        elif self._metrics is not None:
+            parsed = self._metrics.parse(records)
         elif self._json is not None:
             parsed = self._parse_json(self._json, records)
         else:

@@ -101,6 +101,7 @@ def build_engine(
                 offloaded,
                 faults,
                 history,
+                source,
             ),
             faults=faults,
             metrics=metrics,

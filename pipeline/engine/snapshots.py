@@ -20,6 +20,7 @@ from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.sources.base import ReleasingSource, Source
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, snapshots
 from storage.stream_state.positions import Fenced
@@ -39,7 +40,9 @@ class Snapshots:
         offloaded: OffloadedSeries,
         faults: FaultLog,
         history: HistorySink | None = None,
+        source: Source | None = None,
     ) -> None:
+        self._source = source if isinstance(source, ReleasingSource) else None
         self._faults = faults
         self._database = database
         self._scorer = scorer
@@ -108,6 +111,8 @@ class Snapshots:
         self._scorer.series.release(partition, [self._scorer.series.key(slot) for slot in idle.tolist()])
         if self._history is not None:
             self._history.settle(partition, position.next_offset)
+        if self._source is not None:
+            self._source.release(partition, position.next_offset)
         self._offloaded.forget(partition)
         self._taken[partition] = (time.monotonic(), position.commits)
         self._faults.close(FaultKind.DAMAGED_STATE, partition)  # this snapshot replaces what was damaged

@@ -9,7 +9,8 @@ from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits, states_usual_ranges
 from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.stream_detector import EventStreamDetector
-from pipeline.config.schema import Stream, config_hash
+from pipeline.config.schema import Stream
+from pipeline.config.stream_hash import config_hash
 from pipeline.core.trading_calendar import zone_of_calendar
 from pipeline.models import registry
 from pipeline.scoring.provenance import Provenance

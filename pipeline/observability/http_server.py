@@ -61,8 +61,9 @@ class HttpServer:
         port: int,
         routes: Sequence[BaseRoute],
         protocol: type[LimitedProtocol] = LimitedProtocol,
+        key: str = "http",
     ) -> None:
-        self._socket = _listen(host, port)
+        self._socket = _listen(host, port, key)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self.on_loopback: bool = ip_address(self._socket.getsockname()[0].partition("%")[0]).is_loopback
@@ -99,13 +100,14 @@ class HttpServer:
         self._socket.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, key: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
+        disable = ", or write `http: null` to disable the server" if key == "http" else ""
         raise ConfigError(
-            f"http: cannot listen on {host} port {port}: {why} — choose another `http.port` (0 "
-            f"takes a free one), or write `http: null` to disable the server"
+            f"{key}: cannot listen on {host} port {port}: {why} — choose another `{key}.port` (0 "
+            f"takes a free one){disable}"
         ) from None

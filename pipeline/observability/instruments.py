@@ -103,6 +103,25 @@ class OperationInstruments:
         )
 
 
+class PushInstruments:
+    """Data that programs push."""
+
+    def __init__(self, registry: MetricRegistry) -> None:
+        self.requests = registry.counter(
+            "push_requests",
+            "Requests of senders, by HTTP status: 2xx kept, 400 kept as a dead letter, 429 the spool is full",
+            "stream",
+            "status",
+        )
+        self.request_bytes = registry.counter(
+            "push_request_bytes", "Bytes of their bodies, as received", "stream"
+        )
+        self.points = registry.counter("push_points", "Points in bodies that were kept", "stream")
+        self.spool_bytes = registry.gauge(
+            "spool_bytes", "Size of the spool; at spool_bytes of the config senders get 429", "stream"
+        )
+
+
 class AlertInstruments:
     """Routing of alerts and delivery to endpoints."""
 

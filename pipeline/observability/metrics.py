@@ -15,6 +15,7 @@ from pipeline.observability.instruments import (
     DetectionInstruments,
     FlowInstruments,
     OperationInstruments,
+    PushInstruments,
     StateInstruments,
     TrainingInstruments,
 )
@@ -38,6 +39,7 @@ class Metrics:
         self.flow = FlowInstruments(registry)
         self.state = StateInstruments(registry)
         self.operation = OperationInstruments(registry)
+        self.push = PushInstruments(registry)
         self.alerts = AlertInstruments(registry)
         self.training = TrainingInstruments(registry)
         self.detection = DetectionInstruments(registry)
@@ -138,6 +140,25 @@ class StreamMetrics:
             self._metrics.state.snapshot_bytes,
         ):
             gauge.remove(self._stream, partition.topic, str(partition.number))
+
+
+class PushMetrics:
+    """The metrics of one push source."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        """Count for a stream."""
+        self._metrics = metrics
+        self._stream = stream
+
+    def request(self, status: int, size: int, points: int) -> None:
+        """Count an answered request with a body of ``size`` bytes."""
+        self._metrics.push.requests.labels(self._stream, status).inc()
+        self._metrics.push.request_bytes.labels(self._stream).inc(size)
+        self._metrics.push.points.labels(self._stream).inc(points)
+
+    def spool(self, size: int) -> None:
+        """Set the size of the spool in bytes."""
+        self._metrics.push.spool_bytes.labels(self._stream).set(size)
 
 
 class PowerMetrics:

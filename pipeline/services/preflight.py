@@ -98,7 +98,7 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
     probe = _probe(
         name,
         stream,
-        lambda: [make_source(name, _with_own_group(name, stream.source), stream.format)],
+        lambda: _readable_sources(name, stream),
         _try_records,
     )
     if (warm_start := stream.warm_start) is not None:
@@ -131,6 +131,18 @@ def _probe(
     if probe.read and not probe.decoded:
         probe.exit_code = max(probe.exit_code, InputError.exit_code)
     return probe
+
+
+def _readable_sources(name: str, stream: Stream) -> list[Source]:
+    """Return the source of a stream, none where records come by themselves.
+
+    Raises ConfigError if the key of a push source cannot be read.
+    """
+    if stream.source.push is not None:
+        if stream.source.push.key is not None:
+            stream.source.push.key.reveal()
+        return []
+    return [make_source(name, _with_own_group(name, stream.source), stream.format)]
 
 
 def _with_own_group(name: str, source: models.SourceConfig) -> models.SourceConfig:

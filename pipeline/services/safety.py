@@ -17,7 +17,7 @@ from pipeline.core.private_files import readable_by_others
 
 def safety_warnings(config: Config) -> list[str]:
     """Return one line for each setting that leaves a door open."""
-    return [*_kafka(config), *_scheduler(config), *_http(config), *_files(config)]
+    return [*_kafka(config), *_scheduler(config), *_http(config), *_push(config), *_files(config)]
 
 
 def _scheduler(config: Config) -> Iterator[str]:
@@ -50,6 +50,16 @@ def _http(config: Config) -> Iterator[str]:
             f"metrics, health and "
             "alerts to everyone who reaches it; write 127.0.0.1, or put a proxy with a login in front"
         )
+
+
+def _push(config: Config) -> Iterator[str]:
+    for name, stream in config.streams.items():
+        push = stream.source.push
+        if push is not None and not _is_loopback(push.host):
+            yield (
+                f"streams.{name}.source.push.host: the key and the data travel unencrypted to {push.host}; "
+                "put a proxy with a certificate in front, or use a private network"
+            )
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,6 +23,7 @@ SOURCES: dict[type[Any], str] = {
     schema.KafkaSourceConfig: "pipeline.sources.kafka.consumer:from_config",
     schema.TelemetrySourceConfig: "pipeline.sources.telemetry:from_config",
     schema.MemorySourceConfig: "pipeline.sources.memory:from_config",
+    schema.PushSourceConfig: "pipeline.sources.push.source:from_config",
 }
 
 
@@ -35,7 +36,8 @@ def make_source(
     """Make the source of a stream; it connects at the first poll. Raises ConfigError.
 
     ``form`` is the stream's format: CSV files need its delimiter and header, and it tells columns of numbers
-    from labels. ``options`` are passed on; only sources of files have one (``first_time``).
+    from labels. ``options`` are passed on; sources of files have ``first_time``, push sources ``folder``,
+    ``check`` and ``metrics``.
     """
     module, _, function = SOURCES[type(source.chosen)].partition(":")
     return cast(Source, getattr(import_module(module), function)(stream_name, source.chosen, form, **options))

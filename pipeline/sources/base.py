@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,4 +179,16 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave the group and release everything. Calling it twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class ReleasingSource(Protocol):
+    """Source that keeps its records itself, until they are part of a snapshot."""
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Delete the records before ``offset``, now or later: nobody reads them again.
+
+        It only logs failures.
+        """
         ...

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from ruamel.yaml import YAML
 
 from pipeline.api.context import Context, ListFilter, Name, Page
-from pipeline.config.schema import config_hash
+from pipeline.config.stream_hash import config_hash
 from pipeline.core.iso_times import show_time
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.core.types import Fault, FaultKind, Position

@@ -78,7 +78,7 @@ class FilesSource:
     def __init__(
         self,
         config: models.FilesSourceConfig,
-        form: models.CsvFormat | models.JsonFormat | None = None,
+        form: models.RecordFormat | None = None,
         first_time: FirstTime | None = None,
     ) -> None:
         """Read nothing yet.

@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.config.loader import ConfigFileError, load_config
-from pipeline.config.schema import Config, config_hash
+from pipeline.config.schema import Config
+from pipeline.config.stream_hash import config_hash
 
 STREAM = """database: sqlite:///f.db
 cluster: {cluster}

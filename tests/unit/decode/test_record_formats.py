@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config.schema import config_hash
+from pipeline.config.stream_hash import config_hash
 from pipeline.core import extras
 from pipeline.core.errors import ConfigError, NotInstalled, SourceUnavailable
 from pipeline.decode import Decoded, make_decoder

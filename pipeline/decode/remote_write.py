@@ -1,0 +1,193 @@
+"""Requests of Prometheus remote write 1 and 2, and their samples as JSON.
+
+The samples of a record that cannot be used become JSON, one a line, in their dead letter::
+
+    {"labels": {"__name__": "up", "instance": "a"}, "timestamp": 1764028800000, "value": 1.0}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.timestamps import parse_epochs
+from pipeline.decode.metric_samples import FoundSamples, SeriesTable
+from pipeline.decode.parsed_batch import shown
+from pipeline.decode.protobuf_kernels import scan
+
+_V1_SERIES, _V2_SERIES, _V2_SYMBOLS = 1, 5, 4
+_VERSION_2 = "io.prometheus.write.v2.request"
+
+
+class _JsonSample(msgspec.Struct):
+    labels: dict[str, str]
+    timestamp: int
+    value: float | str
+
+
+_decode_sample = msgspec.json.Decoder(_JsonSample).decode
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def read_remote_write(content: bytes, kind: str, table: SeriesTable) -> FoundSamples:
+    """Return the samples of a request.
+
+    Args:
+        content: The request, unpacked.
+        kind: The type of its content; empty for version 1.
+        table: Series that are known; new ones are added.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    if content[:1] == b"{":  # no request of either version begins with it
+        return _json_samples(content, table)
+    second = _VERSION_2 in kind.lower()
+    data = np.frombuffer(content, np.uint8)
+    field = _V2_SERIES if second else _V1_SERIES
+    places, owners, bits, times = _arrays(0, 0)
+    n_series, n_samples, bad = scan(data, field, places, owners, bits, times)
+    if bad >= 0:
+        raise ValueError(
+            f"is no request of remote write: byte {bad} does not fit, it is {shown(content[bad:][:8])}"
+        )
+    places, owners, bits, times = _arrays(n_series, n_samples)
+    scan(data, field, places, owners, bits, times)
+    ids = _second_ids(content, places, table) if second else _first_ids(content, places, table)
+    return FoundSamples(ids[owners], parse_epochs(times.view(np.int64), "ms"), bits.view(np.float64))
+
+
+def samples_as_json(series: list[Mapping[str, str]], found: FoundSamples, positions: list[int]) -> bytes:
+    """Return some samples as lines of JSON."""
+    lines = []
+    for position in positions:
+        value = float(found.values[position])
+        lines.append(
+            msgspec.json.encode(
+                {
+                    "labels": dict(series[found.series[position]]),
+                    "timestamp": int(found.time[position]) // 1_000_000,
+                    "value": value if np.isfinite(value) else str(value),
+                }
+            )
+        )
+    return b"\n".join(lines)
+
+
+def _arrays(series: int, samples: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    return (
+        np.empty((series, 2), np.int64),
+        np.empty(samples, np.int32),
+        np.empty(samples, np.uint64),
+        np.empty(samples, np.uint64),
+    )
+
+
+def _first_ids(content: bytes, places: NDArray[np.int64], table: SeriesTable) -> NDArray[np.int64]:
+    """Return the number of each series of version 1, by the bytes of its labels."""
+    blocks = [content[begin:end] for begin, end in places.tolist()]
+    known = table.numbers
+    try:
+        return np.array([known[block] for block in blocks], np.int64)
+    except KeyError:
+        return np.array([table.number(block, _labels) for block in blocks], np.int64)
+
+
+def _second_ids(content: bytes, places: NDArray[np.int64], table: SeriesTable) -> NDArray[np.int64]:
+    """Return the number of each series of version 2, by the texts of its labels."""
+    symbols = [
+        content[begin:end]
+        for number, _, begin, end in _fields(content, 0, len(content))
+        if number == _V2_SYMBOLS
+    ]
+    out = np.empty(len(places), np.int64)
+    for place, (begin, end) in enumerate(places.tolist()):
+        references = list(_references(content, begin, end))
+        if len(references) % 2 or (references and max(references) >= len(symbols)):
+            raise ValueError("is no request of remote write 2: a label refers to a text that is not there")
+        texts = tuple([symbols[reference] for reference in references])
+        out[place] = table.number(texts, _pairs)
+    return out
+
+
+def _pairs(texts: tuple[bytes, ...]) -> dict[str, str]:
+    decoded = [_text(text) for text in texts]
+    return dict(zip(decoded[::2], decoded[1::2], strict=True))
+
+
+def _labels(block: bytes) -> dict[str, str]:
+    """Return the labels in the bytes of a series of version 1."""
+    labels = {}
+    for number, _, begin, end in _fields(block, 0, len(block)):
+        if number == 1:
+            texts = {part: block[first:last] for part, _, first, last in _fields(block, begin, end)}
+            labels[_text(texts.get(1, b""))] = _text(texts.get(2, b""))
+    return labels
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"a label is not UTF-8: {shown(raw)}") from None
+
+
+def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, kind, begin and end of each field of a message."""
+    while at < end:
+        tag, at = _varint(data, at, end)
+        match tag & 7:
+            case 0:
+                begin, (_, at) = at, _varint(data, at, end)
+            case 1:
+                begin, at = at, at + 8
+            case 2:
+                length, begin = _varint(data, at, end)
+                at = begin + length
+            case 5:
+                begin, at = at, at + 4
+            case _:
+                raise ValueError("is no request of remote write")
+        if at > end:
+            raise ValueError("is no request of remote write: it is cut off")
+        yield tag >> 3, tag & 7, begin, at
+
+
+def _references(data: bytes, at: int, end: int) -> Iterator[int]:
+    """Yield the references of the labels of a series, packed or not."""
+    for number, kind, begin, after in _fields(data, at, end):
+        place = begin
+        while number == 1 and kind in (0, 2) and place < after:
+            reference, place = _varint(data, place, after)
+            yield reference
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    number = shift = 0
+    while at < end and shift < 70:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return number, at
+    raise ValueError("is no request of remote write: it is cut off")
+
+
+def _json_samples(content: bytes, table: SeriesTable) -> FoundSamples:
+    ids, times, values = [], [], []
+    for line in content.splitlines():
+        try:
+            sample = _decode_sample(line)
+            value = float(sample.value)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            raise ValueError(f"is no sample as JSON: {error}") from None
+        block = msgspec.json.encode(sample.labels, order="sorted")
+        ids.append(table.number(block, _decode_labels))
+        times.append(sample.timestamp)
+        values.append(value)
+    stamps = np.array([min(max(time, -1), 1 << 62) for time in times], np.int64)
+    return FoundSamples(np.array(ids, np.int64), parse_epochs(stamps, "ms"), np.array(values, np.float64))

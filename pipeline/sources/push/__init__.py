@@ -1,0 +1,1 @@
+"""Source of records that programs send over HTTP: receiver, durable spool, reader."""
