@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -18,17 +18,3 @@ def record(connection: Connection, by: str | None, change: Change) -> None:
     from storage.access import audit
 
     audit.add(connection, command_actor(by), change, time_ns())
-
-
-def change_of(action: str, object_: Any, stream: str | None = None, **detail: Any) -> Change:
-    """Return a change for the audit log.
-
-    Args:
-        action: Group and name, such as ``alert.acknowledge``.
-        object_: Changed object.
-        stream: Its stream.
-        detail: Values before and after, and the reason.
-    """
-    from storage.access.audit import Change
-
-    return Change(action, str(object_), stream, detail)

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
@@ -17,7 +18,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from pipeline.services.anomaly_text import finite
 from pipeline.services.reviews import acknowledge
-from storage.access.audit import Change
 from storage.alerting import alerts, deliveries
 from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertState
@@ -113,8 +113,7 @@ def acknowledge_alert(
     author = context.author(request.author)
     with context.database.begin() as connection:
         acknowledge(connection, alert, author, time_ns())
-        detail = {"before": alert.acked_by, "after": author}
-        context.record(connection, Change("alert.acknowledge", str(alert_id), alert.stream, detail))
+        context.record(connection, audited_changes.acknowledged(alert, author))
     return alert_item(alert)
 
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesName
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
@@ -21,7 +22,6 @@ from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
-from storage.access.audit import Change
 from storage.results import anomalies, labels
 
 #: More would let one request match for minutes.
@@ -163,8 +163,7 @@ def put_label(
         before = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
         review = labels.Review(request.label, context.author(request.author), request.comment, time_ns())
         label_anomaly(connection, context.config, anomaly, review)
-        detail = {"before": before and before.label, "after": review.label, "comment": review.comment}
-        context.record(connection, Change("anomaly.label", str(anomaly.id), anomaly.stream, detail))
+        context.record(connection, audited_changes.labelled(anomaly, before, review))
     return read_anomaly(context, anomaly_id, response)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from pipeline.access import audited_changes
 from pipeline.api.context import Context, ListFilter, Name, Page, require_stream
 from pipeline.core.iso_times import show_time
 from pipeline.services.dead_letter_replay import replay
-from storage.access.audit import Change
 from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 
@@ -102,8 +102,8 @@ def replay_dead_letters(context: Context, request: ReplayRequest) -> ReplayResul
     )
     if not request.dry_run:
         with context.database.begin() as connection:
-            detail = {"ids": request.ids, "reason": request.reason, "replayed": report.replayed}
-            context.record(connection, Change("dead_letters.replay", "dead letters", request.stream, detail))
+            change = audited_changes.replayed(request.stream, request.ids, request.reason, report.replayed)
+            context.record(connection, change)
     return ReplayResult(**report.as_dict())
 
 

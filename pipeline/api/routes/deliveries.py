@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Name, Page
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
-from storage.access.audit import Change
 from storage.alerting import deliveries, delivery_queue
 from storage.alerting.deliveries import Delivery
 from storage.alerting.states import DeliveryState
@@ -108,9 +108,8 @@ def redeliver(context: Context, delivery_id: UUID, request: RedeliverRequest) ->
                 f"delivery {delivery_id} is pending, or its alert has delivered a newer message; "
                 "`force` sends it in the second case"
             )
-        detail = {"endpoint": before.endpoint, "before": before.state, "force": request.force}
         stream = deliveries.stream_of(connection, before)
-        context.record(connection, Change("delivery.redeliver", str(delivery_id), stream, detail))
+        context.record(connection, audited_changes.redelivered(before, stream, request.force))
     return read_delivery(context, delivery_id)
 
 

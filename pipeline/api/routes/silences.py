@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from pipeline.access import audited_changes
 from pipeline.access.scopes import NotPermitted
 from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
-from storage.access.audit import Change
 from storage.alerting import silences
 from storage.alerting.silences import ManualSilence
 
@@ -88,8 +88,7 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
     )
     with context.database.begin() as connection:
         silences.add(connection, silence)
-        detail = {"match": silence.match, "ends": show_time(ends_ns), "comment": silence.comment}
-        context.record(connection, Change("silence.add", str(silence.id), silence.stream, detail))
+        context.record(connection, audited_changes.silenced(silence))
     return silence_shown(silence)
 
 
@@ -121,8 +120,7 @@ def end_silence(context: Context, silence_id: UUID, if_match: IfMatch = None) ->
         elif context.visible is not None:
             raise NotPermitted("this silence is of every stream; a key of some streams cannot end it")
         require_match(if_match, silence_shown(found))
-        detail = {"before": show_time(found.ends_ns)}
-        context.record(connection, Change("silence.end", str(silence_id), found.stream, detail))
+        context.record(connection, audited_changes.silence_ended(found))
 
 
 def silence_shown(one: ManualSilence) -> SilenceItem:

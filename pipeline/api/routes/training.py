@@ -10,12 +10,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, require_stream
 from pipeline.core.iso_times import show_time
 from pipeline.models import promotion
 from pipeline.models.registry import require_usable
 from pipeline.monitoring.detection_power import summaries
-from storage.access.audit import Change
 from storage.model_store import jobs, models, monitor_state
 from storage.model_store.jobs import Job, JobState
 from storage.model_store.models import ModelVersion, Promotion
@@ -168,7 +168,7 @@ def promote(context: Context, version: Version, request: PromoteRequest) -> Prom
             now_ns=time_ns(),
             pinned=request.pinned,
         )
-        _record(context, connection, after)
+        context.record(connection, audited_changes.champion_changed(after))
     return _promotion(after)
 
 
@@ -206,7 +206,7 @@ def cancel_job(context: Context, job_id: JobId) -> JobItem:
     with context.database.begin() as connection:
         job = _visible_job(context, connection, job_id)
         jobs.cancel(connection, job_id, time_ns())
-        context.record(connection, Change("job.cancel", str(job_id), job.stream, {"before": job.state}))
+        context.record(connection, audited_changes.job_cancelled(job))
     return read_job(context, job_id)
 
 
@@ -216,7 +216,7 @@ def retry_job(context: Context, job_id: JobId) -> JobItem:
     with context.database.begin() as connection:
         job = _visible_job(context, connection, job_id)
         jobs.retry(connection, job_id)
-        context.record(connection, Change("job.retry", str(job_id), job.stream, {"before": job.state}))
+        context.record(connection, audited_changes.job_retried(job))
     return read_job(context, job_id)
 
 
@@ -225,13 +225,8 @@ def _changed(change: Any, context: ApiContext, stream: str, request: ChangeReque
     with context.database.begin() as connection:
         author = context.author(request.author)
         after = change(connection, stream, author=author, reason=request.reason, now_ns=time_ns())
-        _record(context, connection, after)
+        context.record(connection, audited_changes.champion_changed(after))
     return _promotion(after)
-
-
-def _record(context: ApiContext, connection: Connection, after: Promotion) -> None:
-    detail = {"before": after.from_version, "after": after.to_version, "reason": after.reason}
-    context.record(connection, Change(f"model.{after.action}", after.stream, after.stream, detail))
 
 
 def _visible_job(context: ApiContext, connection: Connection, job_id: int) -> Job:

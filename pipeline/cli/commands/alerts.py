@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -133,6 +133,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     """
     from time import time_ns
 
+    from pipeline.access.audited_changes import acknowledged
     from pipeline.cli.argument_values import author_name
     from pipeline.services.reviews import acknowledge
 
@@ -140,10 +141,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
         alert = _alert(connection, id_)
         author = author_name(by)
         acknowledge(connection, alert, author, time_ns())
-        change = change_of(
-            "alert.acknowledge", alert.alert_id, alert.stream, before=alert.acked_by, after=author
-        )
-        record(connection, by, change)
+        record(connection, by, acknowledged(alert, author))
     print(f"{alert.alert_id} is acknowledged")
 
 
@@ -170,6 +168,7 @@ def label(
     """
     from time import time_ns
 
+    from pipeline.access.audited_changes import labelled
     from pipeline.cli.argument_values import author_name
     from pipeline.services.reviews import label_anomaly
     from storage.results import anomalies, labels
@@ -179,8 +178,7 @@ def label(
         review = labels.Review(label.value, author_name(by), comment, time_ns())
         before = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
         label_anomaly(connection, loaded, anomaly, review)
-        values = {"before": before and before.label, "after": label.value, "comment": comment}
-        record(connection, by, change_of("anomaly.label", anomaly.id, anomaly.stream, **values))
+        record(connection, by, labelled(anomaly, before, review))
     print(f"{anomaly.id} is labelled {label.value}")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
 from pipeline.cli.output import print_note, show_fields, show_json, show_list
 
@@ -19,9 +20,15 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     The data is kept. Running it again changes nothing.
     """
+    from pipeline.access.audited_changes import Action, database_changed
+
     with config_and_database(config) as (_, database):
         before = database.current()
         database.upgrade()
+        if before not in (None, database.head()):
+            change = database_changed(Action.DATABASE_UPGRADE, before=before, after=database.head())
+            with database.begin() as connection:
+                record(connection, None, change)
         print_note(
             f"{database}: {before or 'empty'} → {database.head()}"
             if before != database.head()
@@ -53,12 +60,16 @@ def check(
     Snapshots, states of silent series, positions, models and recorded history are checked. The exit code is 4 if
     something is damaged and was not deleted.
     """
+    from pipeline.access.audited_changes import Action, database_changed
     from pipeline.core.errors import StorageError
     from pipeline.services.storage_check import check_storage, repair_storage
 
     with config_and_database(config) as (loaded, database):
         found = list(check_storage(loaded, database))
         removed = repair_storage(database, found) if repair else 0
+        if removed:
+            with database.begin() as connection:
+                record(connection, None, database_changed(Action.DATABASE_REPAIR, deleted=removed))
     names = ("kind", "where", "problem", "advice")
     rows = [tuple(str(getattr(one, name)) for name in names) for one in found]
     plain = [dict(zip(names, row, strict=True)) for row in rows]
@@ -97,8 +108,13 @@ def restore(
     Stop all daemons before. They continue at the positions of the backup: records since then are read and
     scored again, and messages about them are sent again with the same ids.
     """
+    from pipeline.access.audited_changes import Action, database_changed
     from pipeline.config.loader import load_config
     from pipeline.services.database_backup import restore_database
 
     restore_database(load_config(config), file, replace=replace)
+    with config_and_database(config) as (_, database):
+        if database.current() == database.head():  # a table of an older version may be missing
+            with database.begin() as connection:
+                record(connection, None, database_changed(Action.DATABASE_RESTORE, file=str(file)))
     print_note("restored; a backup of an older version needs `forewatch db upgrade` before the start")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -115,6 +115,7 @@ def replay(
     and the daemon reads them like any other record. A point that is older than the last scored point of its
     series is counted as late, and revises the verdicts of its series afterwards.
     """
+    from pipeline.access.audited_changes import replayed
     from pipeline.services.dead_letter_replay import replay as replay_dead_letters
 
     with config_and_database(config) as (loaded, database):
@@ -124,9 +125,8 @@ def replay(
             loaded, database, ids=ids or None, stream=stream, reason=reason, dry_run=dry_run
         )
         if not dry_run:
-            values = {"ids": ids, "reason": reason, "replayed": report.replayed}
             with database.begin() as connection:
-                record(connection, None, change_of("dead_letters.replay", "dead letters", stream, **values))
+                record(connection, None, replayed(stream, ids, reason, report.replayed))
     if json:
         show_json(report.as_dict())
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ConfigArgument,
@@ -140,6 +140,7 @@ def redeliver(
     """
     from time import time_ns
 
+    from pipeline.access.audited_changes import redelivered
     from pipeline.core.errors import InputError
     from storage.alerting import deliveries, delivery_queue
 
@@ -147,14 +148,14 @@ def redeliver(
         raise InputError("give ids, --endpoint NAME or --since TIME")
     with config_and_database(config) as (_, database), database.begin() as connection:
         if ids:
-            wanted = [_one(connection, one).id for one in ids]
+            found = [_one(connection, one) for one in ids]
         else:
-            wanted = [
-                d.id for d in deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
-            ]
-        queued = delivery_queue.redeliver(connection, wanted, time_ns(), force=force)
+            found = deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since)
+        wanted = {one.id: one for one in found}
+        queued = delivery_queue.redeliver(connection, list(wanted), time_ns(), force=force)
         for one in queued:
-            record(connection, None, change_of("delivery.redeliver", one, force=force))
+            stream = deliveries.stream_of(connection, wanted[one])
+            record(connection, None, redelivered(wanted[one], stream, force))
     print(f"{len(queued)} of {len(wanted)} deliveries are queued again")
     if len(queued) < len(wanted):
         print_note(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
 from pipeline.cli.output import print_note, show_json, show_list
 from pipeline.cli.times import show_second
@@ -88,6 +88,7 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """
     from time import time_ns
 
+    from pipeline.access.audited_changes import endpoint_enabled
     from pipeline.alerts.delivery.delivery_log import end_endpoint_fault
     from storage.alerting import endpoints
 
@@ -96,7 +97,7 @@ def enable(name: Name, config: ConfigOption = DEFAULT_CONFIG) -> None:
         with database.begin() as connection:
             changed = endpoints.enable(connection, name)
             if changed:
-                record(connection, None, change_of("endpoint.enable", name))
+                record(connection, None, endpoint_enabled(name))
             end_endpoint_fault(connection, name, time_ns())
     print(f"{name} is enabled" if changed else f"{name} was not disabled")
 

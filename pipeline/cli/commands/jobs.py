@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -66,6 +66,7 @@ def train(
     """
     from time import time_ns
 
+    from pipeline.access.audited_changes import job_requested
     from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError, NotInstalled
     from pipeline.core.extras import missing_for_training
@@ -100,7 +101,8 @@ def train(
                 now_ns=now_ns,
                 detail=detail,
             )
-        assert number is not None
+            assert number is not None
+            record(connection, by, job_requested(number, stream, "train", **detail))
         if not wait:
             print(number)
             print_note(f"queued; a running daemon runs it; follow it with: forewatch jobs show {number}")
@@ -151,12 +153,13 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Cancel a queued or running job."""
     from time import time_ns
 
+    from pipeline.access.audited_changes import job_cancelled
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         before = jobs.get(connection, id_)
         state = jobs.cancel(connection, id_, time_ns())
-        record(connection, None, change_of("job.cancel", id_, before.stream, before=before.state))
+        record(connection, None, job_cancelled(before))
     print(
         f"job {id_} is cancelled"
         if state == "cancelled"
@@ -167,12 +170,13 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Queue a failed, rejected or cancelled job again."""
+    from pipeline.access.audited_changes import job_retried
     from storage.model_store import jobs
 
     with config_and_database(config) as (_, database), database.begin() as connection:
         before = jobs.get(connection, id_)
         jobs.retry(connection, id_)
-        record(connection, None, change_of("job.retry", id_, before.stream, before=before.state))
+        record(connection, None, job_retried(before))
     print(f"job {id_} is queued; a running daemon runs it")
 
 

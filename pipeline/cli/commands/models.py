@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -206,6 +206,7 @@ def import_(
     """Import a version as a candidate of a stream."""
     from time import time_ns
 
+    from pipeline.access.audited_changes import model_imported
     from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from pipeline.models.registry import delete_files, import_version
@@ -216,6 +217,8 @@ def import_(
         model = import_version(path, loaded.models_path, stream, author_name(by), time_ns())
         with database.begin() as connection:
             new = models.add(connection, model)
+            if new:
+                record(connection, by, model_imported(model, path))
         if not new:
             delete_files(model)
             raise InputError(f"version {model.version} is in the registry already")
@@ -245,8 +248,9 @@ def _changed(
 
 
 def _record(connection: Connection, by: str | None, after: Promotion) -> None:
-    values = {"before": after.from_version, "after": after.to_version, "reason": after.reason}
-    record(connection, by, change_of(f"model.{after.action}", after.stream, after.stream, **values))
+    from pipeline.access.audited_changes import champion_changed
+
+    record(connection, by, champion_changed(after))
 
 
 def _promote(version: str, why: str, config: Path, by: str | None, pinned: bool | None) -> None:

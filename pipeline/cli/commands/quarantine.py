@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -93,6 +93,7 @@ def add(
     """Exclude a range of time from training."""
     from time import time_ns
 
+    from pipeline.access.audited_changes import range_excluded
     from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
@@ -103,10 +104,9 @@ def add(
     with config_and_database(config) as (loaded, database):
         require_stream(loaded, stream)
         with database.begin() as connection:
-            number = quarantine.add(
-                connection, ExcludedRange(0, stream, series, start, end, why, author_name(by), time_ns())
-            )
-            record(connection, by, change_of("quarantine.add", number, stream, series=series, reason=why))
+            excluded = ExcludedRange(0, stream, series, start, end, why, author_name(by), time_ns())
+            number = quarantine.add(connection, excluded)
+            record(connection, by, range_excluded(number, excluded))
     print(number)
     print_note(f"excluded from trainings of {stream}; undo with: forewatch quarantine remove {number}")
 
@@ -120,12 +120,13 @@ def remove(
     """Return a range to training."""
     from time import time_ns
 
+    from pipeline.access.audited_changes import range_returned
     from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
 
     with config_and_database(config) as (_, database), database.begin() as connection:
-        record(connection, by, change_of("quarantine.remove", id_))
+        record(connection, by, range_returned(id_))
         if not quarantine.remove(connection, id_, author_name(by), time_ns()):
             raise InputError(
                 f"there is no range {id_}; list the ranges with `forewatch quarantine list --by-hand`"

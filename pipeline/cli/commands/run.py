@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ConfigArgument,
     FromOption,
     JsonOption,
     ToOption,
+    config_and_database,
     require_stream,
 )
 
@@ -110,12 +112,20 @@ def backfill(
     with progress("backfill") as shown:
         report = run_backfill(loaded, stream, paths or None, start, end, scores, shown)
     fields = report.as_dict()
+    _record_backfill(config, stream, {"files": [str(path) for path in paths], **fields})
     if json:
         show_json(fields)
     else:
         show_fields(fields)
     if report.nothing_decoded:
         raise InputError(report.nothing_decoded)
+
+
+def _record_backfill(config: Path, stream: str, detail: dict[str, Any]) -> None:
+    from pipeline.access.audited_changes import backfilled
+
+    with config_and_database(config) as (_, database), database.begin() as connection:
+        record(connection, None, backfilled(stream, detail))
 
 
 def _files(patterns: list[str]) -> list[Path]:

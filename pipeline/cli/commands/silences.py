@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.audit_record import change_of, record
+from pipeline.cli.audit_record import record
 from pipeline.cli.options import (
     DEFAULT_CONFIG,
     ByOption,
@@ -55,6 +55,7 @@ def add(
     from time import time_ns
     from uuid import uuid4
 
+    from pipeline.access.audited_changes import silenced
     from pipeline.cli.argument_values import author_name
     from pipeline.core.errors import InputError
     from storage.alerting import silences
@@ -81,8 +82,7 @@ def add(
         )
         with database.begin() as connection:
             silences.add(connection, silence)
-            values = {"match": silence.match, "ends": show_second(ends_ns), "comment": comment}
-            record(connection, by, change_of("silence.add", silence.id, stream, **values))
+            record(connection, by, silenced(silence))
     print(silence.id)
     expire = f"forewatch silences expire {silence.id.hex[:8]}"
     print_note(f"silenced until {show_second(ends_ns)}; `{expire}` ends it earlier")
@@ -142,14 +142,17 @@ def expire(
     """End a silence now; alerts that are still open are sent."""
     from time import time_ns
 
+    from pipeline.access.audited_changes import silence_ended
     from pipeline.cli.argument_values import hex_prefix
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
     with config_and_database(config) as (_, database), database.begin() as connection:
-        ended = silences.expire(connection, hex_prefix(id_), time_ns())
+        now_ns = time_ns()
+        in_force = {one.id: one for one in silences.query(connection, now_ns=now_ns)}
+        ended = silences.expire(connection, hex_prefix(id_), now_ns)
         for one in ended:
-            record(connection, None, change_of("silence.end", one))
+            record(connection, None, silence_ended(in_force[one]))
     if not ended:
         raise InputError(f"no silence {id_} is in force; `forewatch silences list` lists those in force")
     for one in ended:
