@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import InputError
+from pipeline.core.report_style import report_style
 from pipeline.evaluate.accuracy_metrics import QUIET_ROWS, segments
 from pipeline.evaluate.calibration import calibration_of, calibration_rows
 from pipeline.evaluate.code_version import commit
@@ -80,6 +81,7 @@ def page(run: Run, summary: Summary, made: Mapping[str, Any]) -> str:
     template = Template(files("pipeline.evaluate").joinpath("report.html").read_text())
     misses, alarms = _misses(run), _false_alarms(run)
     return template.substitute(
+        style=report_style(),
         title=escape(f"{made['detector']} on {Path(made['dataset']).name}"),
         facts=_facts(made),
         metrics=_metrics(summary, made),

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.core.durations import duration_text
+from pipeline.core.report_style import report_style
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, Severity
 from pipeline.monitoring.history_replay import RecordedRows
@@ -47,6 +48,7 @@ def page(report: TrialReport, rows: RecordedRows) -> str:
         if one is not configured
     )
     return template.substitute(
+        style=report_style(),
         title=escape(f"{report.stream}: what each sensitivity would have raised"),
         facts=_facts(report),
         summary=_summary(report),
