@@ -6,11 +6,13 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
 
-from pipeline.access.api_keys import find_key, key_id
+from pipeline.access.api_keys import find_key, hash_secret, key_id
 from pipeline.access.principal import Principal, local_principal
 from pipeline.access.request_limits import RequestLimiter
 from pipeline.access.scopes import Scope
@@ -26,6 +28,30 @@ log = structlog.get_logger(__name__)
 
 #: Interval of the check whether a first key was made.
 KEY_CHECK_SECONDS = 1.0
+#: Time for which a proof counts without a look into the database: a revoked key is refused at most so much later.
+REMEMBERED_SECONDS = 1.0
+MAX_REMEMBERED = 1_000
+
+
+class ProofKind(StrEnum):
+    """Kind of proof of the author of a request."""
+
+    KEY = "key"
+    SESSION = "session"
+    NOTHING = "nothing"
+
+
+class Proof(NamedTuple):
+    """What a request brings along; ``text`` is the key or the token of the session."""
+
+    kind: ProofKind
+    text: str
+    address: str | None
+
+    @property
+    def digest(self) -> bytes:
+        """Hash under which its author is remembered; the text itself is not kept."""
+        return hash_secret(f"{self.kind} {self.address} {self.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +85,39 @@ class Gate:
         self._closed = not on_loopback or self.serve.oidc is not None
         self._checked_at = -KEY_CHECK_SECONDS
         self._lock = threading.Lock()
+        self._remembered: dict[bytes, tuple[float, Principal]] = {}
+
+    def remembered(self, proof: Proof) -> Principal | None:
+        """Return the author that this proof had a moment ago, without a look into the database."""
+        if proof.kind is ProofKind.NOTHING:
+            is_fresh = time.monotonic() - self._checked_at < KEY_CHECK_SECONDS
+            return local_principal(proof.address) if is_fresh and not self._closed else None
+        found = self._remembered.get(proof.digest)
+        return found[1] if found is not None and time.monotonic() < found[0] else None
+
+    def forget(self) -> None:
+        """Look into the database for the next request of everyone; a session has ended."""
+        self._remembered = {}
+
+    def author_of(self, proof: Proof) -> Principal | Refusal:
+        """Return the author of a request.
+
+        Raises:
+            StorageError: The database does not answer.
+        """
+        until = time.monotonic() + REMEMBERED_SECONDS
+        remembered = self._remembered
+        if proof.kind is ProofKind.KEY:
+            found = self.by_key(proof.text, proof.address)
+        elif proof.kind is ProofKind.SESSION:
+            found = self.by_session(proof.text, proof.address)
+        else:
+            found = self.without_proof(proof.address)
+        if isinstance(found, Principal) and proof.kind is not ProofKind.NOTHING:
+            if len(remembered) >= MAX_REMEMBERED:
+                remembered.clear()
+            remembered[proof.digest] = (until, found)
+        return found
 
     @property
     def secure_cookies(self) -> bool:

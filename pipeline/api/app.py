@@ -26,6 +26,7 @@ from pipeline.api.routes import (
     incidents,
     live_events,
     operations,
+    preview,
     series,
     silences,
     training,
@@ -37,7 +38,7 @@ from storage.sql.database import Database
 PREFIX = "/api/v1"
 _ROUTES = (
     *(fleet, operations, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
-    *(endpoints, silences, training, tryout, live_events, access),
+    *(endpoints, preview, silences, training, tryout, live_events, access),
 )
 _DESCRIPTION = (
     "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "

@@ -27,6 +27,7 @@ from pipeline.core.timestamps import END_NS
 from storage.access import audit
 from storage.access.audit import ActorKind, Change
 from storage.history.history import HistoryReader
+from storage.history.reduced import ReducedHistory
 from storage.sql.database import Database
 from storage.sql.statements import Bounds, StreamChoice
 
@@ -88,6 +89,7 @@ class ApiContext:
     database: Database
     answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
+    reduced: ReducedHistory = field(default_factory=ReducedHistory)
     records_meter: Meter = field(default_factory=Meter)
     principal: Principal = field(default_factory=local_principal)
     #: Streams that the principal sees; None for all, also those of earlier configs.
@@ -105,7 +107,9 @@ class ApiContext:
     def _limited_to(self, visible: frozenset[str]) -> ApiContext:
         streams = {name: one for name, one in self.config.streams.items() if name in visible}
         config = self.config.model_copy(update={"streams": streams})
-        return ApiContext(config, self.database, segment_names=self.segment_names, visible=visible)
+        return ApiContext(
+            config, self.database, segment_names=self.segment_names, reduced=self.reduced, visible=visible
+        )
 
     def streams(self, named: str | None) -> StreamChoice:
         """Return the streams of a list: the named one, or all that are visible.
@@ -137,7 +141,7 @@ class ApiContext:
         return HistoryReader(self.config.history_path)
 
 
-def _context(request: Request) -> ApiContext:
+async def _context(request: Request) -> ApiContext:
     found: ApiContext = request.app.state.context
     return found.of(author(request))
 

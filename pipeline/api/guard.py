@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.access.api_keys import contains_key
-from pipeline.access.gate import Gate, Refusal
+from pipeline.access.gate import Gate, Proof, ProofKind, Refusal
 from pipeline.access.principal import Principal
 from pipeline.access.redirect_targets import safe_target
 from pipeline.access.sessions import is_csrf_token
@@ -104,8 +104,14 @@ class AccessGuard:
     async def _unproven(self, scope: Scope) -> Response | None:
         """Find the principal; answer if there is none and the path needs one."""
         api = scope["path"].startswith(API_PATH)
+        proof = self._proof(scope)
+        if isinstance(proof, Proof) and (known := self._gate.remembered(proof)) is not None:
+            scope[PRINCIPAL] = known
+            return None
         try:
-            found = await run_in_threadpool(self._principal, scope)
+            found = (
+                proof if isinstance(proof, Refusal) else await run_in_threadpool(self._gate.author_of, proof)
+            )
         except StorageError as error:
             if not api:  # pages hold no data, and say themselves that the database is away
                 return None
@@ -119,7 +125,7 @@ class AccessGuard:
             return _unauthorized(found)
         return RedirectResponse(f"/login?next={quote(_target(scope), safe='')}", status_code=303)
 
-    def _principal(self, scope: Scope) -> Principal | Refusal:
+    def _proof(self, scope: Scope) -> Proof | Refusal:
         headers = Headers(scope=scope)
         address = client_address(scope)
         given = headers.get("authorization")
@@ -127,10 +133,10 @@ class AccessGuard:
             kind, _, text = given.partition(" ")
             if kind.lower() != "bearer":
                 return Refusal("the header Authorization does not have the scheme Bearer and a key")
-            return self._gate.by_key(text.strip(), address)
+            return Proof(ProofKind.KEY, text.strip(), address)
         if token := cookies(headers).get(session_cookie(self._gate.secure_cookies)):
-            return self._gate.by_session(token, address)
-        return self._gate.without_proof(address)
+            return Proof(ProofKind.SESSION, token, address)
+        return Proof(ProofKind.NOTHING, "", address)
 
     def _forged(self, scope: Scope) -> Response | None:
         """Refuse changes by pages of other sites; a key in a header proves itself."""

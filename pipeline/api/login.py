@@ -127,6 +127,7 @@ class LoginPages:
             if old:
                 end_session(connection, old, principal_of(request.scope), now_ns)
             token = start_session(connection, rights, self._gate.serve, address, now_ns)
+        self._gate.forget()
         log.info("a person has logged in", name=rights.name, scope=rights.scope.value, address=address)
         response = RedirectResponse(target, status_code=303, headers=_HEADERS)
         seconds = int(self._gate.serve.session_max.total_seconds())
@@ -146,6 +147,7 @@ class LoginPages:
             try:
                 with self._gate.database.begin() as connection:
                     end_session(connection, token, principal_of(request.scope), time.time_ns())
+                self._gate.forget()
             except StorageError:
                 return Response("the database does not answer; try again later", 503, headers=_HEADERS)
         self._forget(response, session_cookie(secure))

@@ -22,7 +22,9 @@ SCOPES = {
     ("POST", "/models/{version}/promote"): Scope.OPERATOR,
     ("POST", "/silences"): Scope.OPERATOR,
     ("DELETE", "/silences/{silence_id}"): Scope.OPERATOR,
+    ("POST", "/streams/{stream}/preview"): Scope.VIEWER,
     ("POST", "/streams/{stream}/rollback"): Scope.OPERATOR,
+    ("POST", "/streams/{stream}/train"): Scope.OPERATOR,
     ("POST", "/streams/{stream}/unpin"): Scope.OPERATOR,
     ("POST", "/try"): Scope.VIEWER,
     ("PUT", "/anomalies/{anomaly_id}/label"): Scope.OPERATOR,
@@ -42,7 +44,7 @@ def scope_of(method: str, path: str) -> Scope:
     return found
 
 
-def require_scope(request: Request) -> None:
+async def require_scope(request: Request) -> None:
     """Refuse a request whose author lacks the scope of the operation.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
@@ -19,9 +20,10 @@ from pipeline.api.app import PREFIX, api_route
 from pipeline.api.guard import AccessGuard
 from pipeline.api.login import LoginPages
 from pipeline.api.problems import problem
+from pipeline.api.routes import fleet
 from pipeline.config.schema import Config
 from pipeline.config.serve import ServeConfig
-from pipeline.dashboard.assets import page_routes
+from pipeline.dashboard.assets import page, page_routes
 from pipeline.database import database_of
 from pipeline.observability.http_connections import MAX_PAGE_CONNECTIONS, limited_protocol
 from pipeline.observability.http_server import HttpServer
@@ -67,11 +69,17 @@ def dashboard_server(
                 "proxy with TLS in front and name it in serve.url",
                 host=host,
             )
+        context = api.app.state.context  # type: ignore[attr-defined]
+        threading.Thread(target=fleet.warm_up, args=(context,), name="warm-up", daemon=True).start()
         server.start()
         yield server
 
 
 def _not_found(request: Request, error: Exception) -> Response:
+    """Answer a person with the page that says so, and a program with a problem."""
+    path = request.url.path
+    if "text/html" in request.headers.get("accept", "") and not path.startswith((f"{PREFIX}/", "/assets/")):
+        return page(status=404)
     return problem(404, "There is no such path", "see /api/v1/openapi.json for the operations of the API")
 
 

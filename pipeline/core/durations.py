@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
 
 
 def to_nanoseconds(duration: timedelta) -> int:

@@ -35,6 +35,9 @@ CAUSE_TEXTS = {
     "new_event": "new event: the model has never seen this code",
 }
 
+#: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
+CAUSES_OF_VALUES = frozenset({"static_limit", "unusual_value", "unusual_level", "absence"})
+
 #: Former word → current word. Words that are not named here have not changed.
 _FORECASTERS = {"river": "gaussian", "last": "last_value"}
 _CAUSES = {

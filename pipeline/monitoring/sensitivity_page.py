@@ -14,9 +14,10 @@ import numpy as np
 
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.core.durations import duration_text
-from pipeline.core.report_style import report_style
 from pipeline.core.iso_times import show_time
+from pipeline.core.report_style import report_style
 from pipeline.core.types import Anomaly, Severity
+from pipeline.core.verdict_words import CAUSES_OF_VALUES
 from pipeline.monitoring.history_replay import RecordedRows
 from pipeline.monitoring.sensitivity_trial import (
     SensitivityTrial,
@@ -32,7 +33,6 @@ MARGIN_ROWS = 60  # of a picture, before and after an anomaly
 MAX_DRAWN_ROWS = 600  # of a picture; more are thinned out
 WIDTH, LABEL_WIDTH, LANE_HEIGHT, PICTURE_HEIGHT = 1100, 210, 7, 110
 MAX_LABEL_CHARACTERS = 26
-CAUSES_OF_VALUES = frozenset({"static_limit", "unusual_value", "unusual_level", "absence"})
 MIN_MARK_WIDTH = 3.0  # pixels, so that a short anomaly can be seen
 TICKS = 7
 

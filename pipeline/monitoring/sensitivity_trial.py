@@ -188,16 +188,12 @@ def try_sensitivities(
                 word,
                 rate,
                 rate == stream.target_alarm_rate,
-                _anomalies(database, name, _with_rate(stream, rate), rows, since_ns),
+                anomalies_at_rate(database, stream, rate, rows, since_ns),
             )
             for word, rate in _rates(stream)
         ],
         stream.alerts.units,
     )
-
-
-def _with_rate(stream: Stream, alarm_rate: float) -> Stream:
-    return stream.model_copy(update={"alarm_rate": alarm_rate, "sensitivity": None})
 
 
 def _rates(stream: Stream) -> Sequence[tuple[str, float]]:
@@ -208,12 +204,21 @@ def _rates(stream: Stream) -> Sequence[tuple[str, float]]:
     return sorted(rates, key=lambda pair: pair[1])
 
 
-def _anomalies(
-    database: Database, name: str, stream: Stream, rows: RecordedRows, since_ns: int
+def anomalies_at_rate(
+    database: Database, stream: Stream, alarm_rate: float, rows: RecordedRows, since_ns: int
 ) -> list[Anomaly]:
-    """Return the anomalies that begin at ``since_ns`` or later."""
-    champion = champion_of(database, name, stream)
-    partition = Partition(name, 0)
+    """Return the anomalies of an alarm rate that begin at ``since_ns`` or later, by time.
+
+    Args:
+        database: Database with the champion and the warm start.
+        stream: Configuration of the stream.
+        alarm_rate: Alarms per row.
+        rows: Its recorded rows.
+        since_ns: Earliest beginning.
+    """
+    stream = stream.model_copy(update={"alarm_rate": alarm_rate, "sensitivity": None})
+    champion = champion_of(database, rows.stream, stream)
+    partition = Partition(rows.stream, 0)
     tracker = AnomalyTracker(lambda slot: (partition, rows.series[slot], {}))
     found: dict[Any, Anomaly] = {}
     seq_now = np.zeros(len(rows.series), np.int64)

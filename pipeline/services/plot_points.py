@@ -10,8 +10,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config.schema import Config
+from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
 from storage.history.history import HistoryReader
+
+#: Points before and after an anomaly that show what is usual there.
+POINTS_BEFORE, POINTS_AFTER = 300, 60
+#: Time that is read on each side until there are enough points: sensors have them in minutes, daily prices in a
+#: year.
+_SPANS_NS = (600 * SECOND_NS, 12 * 3600 * SECOND_NS, 14 * DAY_NS, 500 * DAY_NS)
 
 _PER_POINT = ("flag", "surprise")
 _PER_CHANNEL = ("value", "expected", "lower", "upper")
@@ -54,6 +61,40 @@ def plot_points(config: Config, view: PlotView) -> pa.Table:
     kept = extremes(pixel, value)
     flagged = np.flatnonzero(table.column("flag").to_numpy())
     return table.take(pa.array(np.union1d(kept, flagged)))
+
+
+def range_around(
+    history: HistoryReader, stream: str, series: str, start_ns: int, end_ns: int
+) -> tuple[int, int]:
+    """Return (since, until) in ns with some hundred points before an anomaly and some after it.
+
+    There are fewer points where fewer are recorded.
+
+    Args:
+        history: The recorded history.
+        stream: Name of the stream.
+        series: Name of the series.
+        start_ns: First flagged point.
+        end_ns: Last flagged point.
+
+    Raises:
+        OSError: The recorded history cannot be read.
+    """
+
+    def times(since_ns: int, until_ns: int) -> NDArray[np.int64]:
+        table = history.read(stream, series=series, since_ns=max(0, since_ns), until_ns=until_ns, columns=[])
+        return table.column("time").to_numpy().astype(np.int64)
+
+    before = after = np.empty(0, np.int64)
+    for span_ns in _SPANS_NS:
+        if len(before) < POINTS_BEFORE:
+            before = times(start_ns - span_ns, start_ns)
+        if len(after) < POINTS_AFTER:
+            after = times(end_ns + 1, end_ns + 1 + span_ns)
+        if len(before) >= POINTS_BEFORE and len(after) >= POINTS_AFTER:
+            break
+    since_ns = int(before[-POINTS_BEFORE:][0]) if len(before) else start_ns
+    return since_ns, (int(after[:POINTS_AFTER][-1]) if len(after) else end_ns) + 1
 
 
 def extremes(pixel: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Verdicts on a CSV or Parquet file, and the config that gives them."""
+"""Verdicts on a file or on recorded points, and the config that gives them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.services.dataframe import detect
+from storage.history.history import HistoryReader
 
 MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000
@@ -33,7 +35,39 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
     Raises:
         InputError: the file or a setting cannot be used.
     """
-    frame = _frame(data)
+    return _tried(_frame(data), query)
+
+
+def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str, Any]:
+    """Return the verdicts on the newest recorded points of a stream, and keys of its config that give them.
+
+    Args:
+        config: The configuration.
+        stream: Name of the stream.
+        query: Settings of the page.
+
+    Raises:
+        InputError: nothing is recorded, or a setting cannot be used.
+        OSError: the recorded history cannot be read.
+    """
+    chosen = config.streams[stream]
+    columns = [f"value:{channel}" for channel in chosen.channels]
+    table, _ = HistoryReader(config.history_path).read_newest(stream, MAX_ROWS, columns=columns)
+    if not table.num_rows:
+        raise InputError(f"stream {stream} has no recorded points; drop a file instead")
+    names = table.column("series").cast("string").to_pylist()
+    values = {channel: table.column(f"value:{channel}").to_numpy() for channel in chosen.channels}
+    time = pd.to_datetime(table.column("time").to_numpy(), utc=True)
+    frame = pd.DataFrame({"time": time, "series": names} | values)
+    given = {"preset": chosen.preset, "time": "time", "series": "series"} | {
+        k: v for k, v in query.items() if v
+    }
+    found = _tried(frame.sort_values("time", kind="stable", ignore_index=True), given)
+    changed = _changed_settings(_settings(given))
+    return found | {"yaml": _yaml_of({"streams": {stream: {"preset": given["preset"]} | changed}})}
+
+
+def _tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
     rows = len(frame)
     time = query.get("time") or _guess_time(frame)
     if time not in frame.columns:
@@ -69,6 +103,7 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
         "names": sorted(frame[series].astype(str).unique())[:200] if series else ["frame"],
         "shown": shown,
         "flagged": int(found["flag"].sum()),
+        "preset": _one_of(query, "preset", _PRESETS),
         **_points(frame, found, time, series, shown, channels),
         "yaml": _yaml(query, time, series, channels, settings),
     }
@@ -150,14 +185,22 @@ def _yaml(
     query: dict[str, str], time: str, series: str, channels: list[str], settings: dict[str, Any]
 ) -> str:
     """Return the part of a config that scores as the page does."""
-    defaults = {"sensitivity": "normal", "direction": "both", "min_deviation": 0.0, "min_points": 1}
     stream = {
         "source": {"files": {"paths": ["FOLDER/*.csv"], "follow": True}},
         "format": {"csv": {"series": [series] if series else [], "time": time, "values": channels}},
         "preset": _one_of(query, "preset", _PRESETS),
         "detector": "light",
-        **{key: value for key, value in settings.items() if value != defaults[key]},
+        **_changed_settings(settings),
     }
+    return _yaml_of({"streams": {"tried": stream}})
+
+
+def _changed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    defaults = {"sensitivity": "normal", "direction": "both", "min_deviation": 0.0, "min_points": 1}
+    return {key: value for key, value in settings.items() if value != defaults[key]}
+
+
+def _yaml_of(tree: dict[str, Any]) -> str:
     text = io.StringIO()
-    YAML().dump({"streams": {"tried": stream}}, text)
+    YAML().dump(tree, text)
     return text.getvalue()

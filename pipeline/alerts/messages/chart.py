@@ -15,6 +15,7 @@ from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import leading
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
+from pipeline.core.verdict_words import CAUSES_OF_VALUES
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +24,6 @@ _SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 MIN_POINTS = 60
 MAX_POINTS = 240
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
-
-#: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
-_CAUSES_IN_UNITS_OF_VALUE = ("unusual_value", "unusual_level", "absence")
 
 #: Causes of anomalies in sequences of events, which have no curve.
 CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event")
@@ -96,7 +94,7 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
     axes.fill_between(time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="band")
     axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="expected")
     axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
-    if anomaly.cause in _CAUSES_IN_UNITS_OF_VALUE:
+    if anomaly.cause in CAUSES_OF_VALUES:
         ends = [end for end in (leading(anomaly).lower, leading(anomaly).upper) if end is not None]
         axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label="usual range")
     flagged = points["flag"].astype(bool)

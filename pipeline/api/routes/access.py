@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from pipeline.api.context import Context, ListFilter, Name, Page
+from pipeline.api.direct_answers import api_router
 from pipeline.core.iso_times import show_time
 from storage.access import audit
 from storage.access.audit import AuditEntry, AuditFilter
 
-router = APIRouter(tags=["access"])
+router = api_router(tags=["access"])
 
 
 class Session(BaseModel):

@@ -7,11 +7,12 @@ from time import time_ns
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page
+from pipeline.api.direct_answers import api_router
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
 from pipeline.core.errors import InputError
@@ -22,7 +23,7 @@ from storage.alerting import alerts, deliveries
 from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertState
 
-router = APIRouter(tags=["alerts"])
+router = api_router(tags=["alerts"])
 
 
 class AlertItem(BaseModel):

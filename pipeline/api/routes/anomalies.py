@@ -7,18 +7,19 @@ from time import time_ns
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesName
+from pipeline.api.direct_answers import api_router
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, Severity
-from pipeline.core.verdict_words import CAUSE_TEXTS
+from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
 from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
@@ -27,7 +28,7 @@ from storage.results import anomalies, labels
 #: More would let one request match for minutes.
 MAX_WILDCARDS = 4
 
-router = APIRouter(prefix="/anomalies", tags=["anomalies"])
+router = api_router(prefix="/anomalies", tags=["anomalies"])
 
 
 class ChannelValue(BaseModel):
@@ -63,6 +64,7 @@ class AnomalyItem(BaseModel):
     surprise: float | None
     ratio: float | None = Field(description="deviation over the half usual range; null if there is none")
     relative: bool = Field(description="the quantity is a share of the value: 0.05 is 5 %")
+    of_value: bool = Field(description="`lower` and `upper` are a range of the value, not of a change")
     cause: str
     cause_text: str = Field(examples=["novelty: no value near this one was seen before"])
     forecaster: str
@@ -220,6 +222,7 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
         "score": finite(anomaly.score),
         "surprise": finite(anomaly.surprise),
         "ratio": finite(anomaly.ratio) or None,
+        "of_value": anomaly.cause in CAUSES_OF_VALUES and not anomaly.relative,
         "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
         "text": short_text(anomaly, units),
         "channels": [

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
+from uuid import UUID
 
 import numpy as np
-import pyarrow as pa
-from fastapi import APIRouter, Query
+from fastapi import Query
 from numpy.typing import NDArray
 from pydantic import Field
 from sqlalchemy import Connection, select
 from starlette.responses import JSONResponse
 
 from detectors.base import FORECASTERS
+from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.api.context import ApiContext, Context, Name, SeriesName, require_stream, time_range
-from pipeline.api.routes.anomalies import anomaly_detail
+from pipeline.api.direct_answers import api_router
+from pipeline.api.routes.anomalies import anomaly_detail, visible_anomaly
 from pipeline.api.routes.series import RangeFilter
-from pipeline.core.durations import SECOND_NS
+from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
+from pipeline.services.plot_points import range_around
+from storage.history.reduced import (
+    MIN_REDUCED_NS,
+    ReducedPoints,
+    Run,
+    View,
+    columns_of,
+    pixel_starts,
+    reduced_rows,
+)
 from storage.model_store import quarantine
 from storage.model_store.quarantine import ExcludedRange
 from storage.results import anomalies, labels
 from storage.stream_state import positions
 from storage.tables.stream import LateRow
 
-router = APIRouter(tags=["series"])
+router = api_router(tags=["series"])
 
 MS = 1_000_000
 DEFAULT_SPAN_NS = 6 * 3600 * 10**9
-#: Longest range that is read at once; the history of one series at 1 s has 2.6 million points in it.
-MAX_SPAN_NS = 30 * 86_400 * 10**9
+#: Longest range: a year, and what a comparison needs.
+MAX_SPAN_NS = 400 * DAY_NS
 MAX_ANOMALIES = 300
 MAX_LATE = 500
-_PARTS = ("value", "expected", "lower", "upper")
+MAX_RUNS = 200
+MAX_GAPS = 500
 
 
 class ChartFilter(RangeFilter):
@@ -40,6 +54,7 @@ class ChartFilter(RangeFilter):
 
     stream: Name
     series: SeriesName
+    anomaly: UUID | None = Field(None, description="instead of a range: some hundred points around this one")
     width: int = Field(1000, ge=1, le=4000, description="pixels of the plot")
 
 
@@ -57,15 +72,18 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
     stream, series = query.stream, query.series
     since, until = _range(context, query)
     channels = list(context.config.streams[stream].channels)
-    columns = ["flag", "guard", "missed", "model", "every", *(f"{p}:{c}" for p in _PARTS for c in channels)]
-    table = context.history.read(stream, series=series, since_ns=since, until_ns=until, columns=columns)
-    if query.since is None and table.num_rows:  # a young series fills the chart
-        since = max(since, int(table.column("time")[0].as_py()))
+    points = _reduced(context, query, since, until)
+    if query.since is None and points.rows:  # a young series fills the chart
+        since = max(since, int(points.time[0]))
     with context.database.read() as connection:
-        found = anomalies.query(
-            connection, stream=stream, series=None, since_ns=since, until_ns=until, limit=5000
+        of_series = anomalies.query(
+            connection,
+            stream=stream,
+            series=escape_glob(series),
+            since_ns=since,
+            until_ns=until,
+            limit=MAX_ANOMALIES,
         )
-        of_series = [one for one in found if one.series == series][:MAX_ANOMALIES]
         reviews = labels.reviews(connection, [one.id for one in of_series])
         excluded = quarantine.query(connection, stream=stream)
         late_ms = _late(connection, stream, series, (since, until))
@@ -75,10 +93,10 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
         "series": series,
         "from_ms": since / MS,
         "to_ms": until / MS,
-        "rows": table.num_rows,
+        "rows": points.rows,
         "channels": channels,
         "units": {name: units[name] for name in channels if name in units},
-        **_points(table, channels, query.width),
+        **_points(points, channels),
         "anomalies": [
             anomaly_detail(context.config, one, reviews.get(one.id)).model_dump(mode="json")
             for one in of_series
@@ -90,13 +108,17 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
 
 def _range(context: ApiContext, query: ChartFilter) -> tuple[int, int]:
     """Return the range in ns, by default the last hours before the newest point."""
+    if query.anomaly is not None:
+        with context.database.read() as connection:
+            one = visible_anomaly(context, connection, str(query.anomaly))
+        return range_around(context.history, one.stream, one.series, one.start_ns, one.end_ns)
     if query.since is not None or query.until is not None:
         since, until = time_range(query.since, query.until, DEFAULT_SPAN_NS // SECOND_NS)
     else:
         until = _newest_ns(context, query.stream) + 1
         since = until - DEFAULT_SPAN_NS
     if until - since > MAX_SPAN_NS:
-        raise InputError("the range is longer than 30 days; choose a shorter one")
+        raise InputError("the range is longer than 400 days; choose a shorter one")
     return since, until
 
 
@@ -109,76 +131,46 @@ def _newest_ns(context: ApiContext, stream: str) -> int:
     return some[0].end_ns if some else 10**18
 
 
-def _points(table: pa.Table, channels: list[str], pixels: int) -> dict[str, Any]:
-    """Return columns per channel: extremes of value and band, per pixel."""
+def _reduced(context: ApiContext, query: ChartFilter, since: int, until: int) -> ReducedPoints:
+    channels = list(context.config.streams[query.stream].channels)
+    if until - since >= MIN_REDUCED_NS:
+        view = View(query.stream, query.series, tuple(channels), since, until, query.width)
+        return context.reduced.read(context.config.history_path, view)
+    table = context.history.read(
+        query.stream, series=query.series, since_ns=since, until_ns=until, columns=columns_of(channels)
+    )
     time = table.column("time").to_numpy().astype(np.int64)
-    starts = _starts(time, pixels)
-    parts: dict[str, dict[str, Any]] = {}
-    for channel in channels:
-        have = {part: _column(table, f"{part}:{channel}", len(time)) for part in _PARTS}
-        parts[channel] = {
-            "min": _reduced(np.fmin, have["value"], starts),
-            "max": _reduced(np.fmax, have["value"], starts),
-            "expected": _reduced(np.fmin, have["expected"], starts),
-            "lower": _reduced(np.fmin, have["lower"], starts),
-            "upper": _reduced(np.fmax, have["upper"], starts),
-        }
+    return reduced_rows(table, channels, pixel_starts(time, query.width))
+
+
+def _points(points: ReducedPoints, channels: list[str]) -> dict[str, Any]:
+    """Return columns per channel: extremes of value and band, per pixel."""
     return {
-        "time_ms": (time[starts] / MS).tolist(),
-        "reduced": len(starts) < len(time),
-        "points": parts,
-        "models": _runs(table, "model", time),
-        "forecasters": _runs(table, "guard", time, FORECASTERS),
-        "missing": _missing(table, time),
+        "time_ms": (points.time / MS).tolist(),
+        "reduced": len(points.time) < points.rows,
+        "points": {
+            channel: {
+                part: _listed(points.extremes[f"{part}:{channel}"]) if points.rows else []
+                for part in ("min", "max", "expected", "lower", "upper")
+            }
+            for channel in channels
+        },
+        "models": [_run(one, one.value) for one in points.runs["model"][:MAX_RUNS]],
+        "forecasters": [
+            _run(one, None if one.value is None else FORECASTERS[int(one.value)])
+            for one in points.runs["guard"][:MAX_RUNS]
+        ],
+        "missing": [{"from_ms": begin / MS, "to_ms": end / MS} for begin, end in points.gaps[:MAX_GAPS]],
     }
 
 
-def _starts(time: NDArray[np.int64], pixels: int) -> NDArray[np.intp]:
-    """Return the first row of each pixel."""
-    if len(time) <= 2 * pixels:
-        return np.arange(len(time))
-    pixel = (time - time[0]) * pixels // max(1, int(time[-1] - time[0]))
-    return np.flatnonzero(np.diff(pixel, prepend=-1))
+def _run(run: Run, name: str | None) -> dict[str, Any]:
+    return {"name": name, "from_ms": run.first_ns / MS, "to_ms": run.last_ns / MS}
 
 
-def _column(table: pa.Table, name: str, rows: int) -> NDArray[np.float64]:
-    if name not in table.column_names:
-        return np.full(rows, np.nan)
-    return table.column(name).to_numpy().astype(np.float64)
-
-
-def _reduced(function: np.ufunc, values: NDArray[np.float64], starts: NDArray[np.intp]) -> list[float | None]:
-    if not len(starts):
-        return []
-    return [
-        None if not np.isfinite(value) else float(f"{value:.6g}")
-        for value in function.reduceat(values, starts)
-    ]
-
-
-def _runs(
-    table: pa.Table, name: str, time: NDArray[np.int64], words: tuple[str, ...] | None = None
-) -> list[dict[str, Any]]:
-    """Return the stretches of equal values of a column."""
-    if name not in table.column_names or not len(time):
-        return []
-    values = table.column(name).to_pylist()
-    found: list[dict[str, Any]] = []
-    for at, value in zip(time.tolist(), values, strict=True):
-        word = value if words is None or value is None else words[int(value)]
-        if found and found[-1]["name"] == word:
-            found[-1]["to_ms"] = at / MS
-        else:
-            found.append({"name": word, "from_ms": at / MS, "to_ms": at / MS})
-    return found[:200]
-
-
-def _missing(table: pa.Table, time: NDArray[np.int64]) -> list[dict[str, float]]:
-    """Return the gaps: times between two points where others are missing."""
-    if "missed" not in table.column_names:
-        return []
-    at = np.flatnonzero(table.column("missed").to_numpy() > 0)
-    return [{"from_ms": time[i - 1] / MS, "to_ms": time[i] / MS} for i in at[:500].tolist() if i]
+def _listed(values: NDArray[np.float32]) -> list[float | None]:
+    """Return numbers of six digits; a missing one is null."""
+    return [None if not math.isfinite(value) else float(f"{value:.6g}") for value in values.tolist()]
 
 
 def _late(connection: Connection, stream: str, series: str, bounds: tuple[int, int]) -> list[float]:

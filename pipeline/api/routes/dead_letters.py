@@ -5,17 +5,18 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from pipeline.access import audited_changes
 from pipeline.api.context import Context, ListFilter, Name, Page, require_stream
+from pipeline.api.direct_answers import api_router
 from pipeline.core.iso_times import show_time
 from pipeline.services.dead_letter_replay import replay
 from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 
-router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+router = api_router(prefix="/dead-letters", tags=["dead letters"])
 
 RowNumber = Annotated[int, Field(ge=1, lt=1 << 63)]
 

@@ -7,19 +7,20 @@ from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Name, Page
+from pipeline.api.direct_answers import api_router
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from storage.alerting import deliveries, delivery_queue
 from storage.alerting.deliveries import Delivery
 from storage.alerting.states import DeliveryState
 
-router = APIRouter(tags=["deliveries"])
+router = api_router(tags=["deliveries"])
 
 
 class DeliveryItem(BaseModel):

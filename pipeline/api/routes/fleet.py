@@ -7,12 +7,14 @@ import time
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+import structlog
+from fastapi import Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
-from starlette.responses import JSONResponse
 
 from pipeline.api.context import ApiContext, Context, Name, Page, require_stream
+from pipeline.api.direct_answers import EncodedAnswer, api_router
+from pipeline.core.errors import StorageError
 from pipeline.core.types import Fault, Position
 from storage.alerting.overview import alert_totals
 from storage.history import parquet
@@ -36,7 +38,9 @@ MAX_SERIES_PER_STREAM = 20_000
 #: Newest segments of a stream whose series are listed.
 MAX_SEGMENTS_READ = 12
 
-router = APIRouter(tags=["fleet"])
+log = structlog.get_logger(__name__)
+
+router = api_router(tags=["fleet"])
 Range = Literal["1h", "6h", "24h", "7d", "30d", "365d"]
 
 
@@ -65,9 +69,13 @@ class SeriesFilter(BaseModel):
 
 
 @router.get("/fleet", response_model=dict[str, Any])
-def read_fleet(context: Context, range: Range = "24h") -> Any:
+def read_fleet(
+    context: Context,
+    range: Range = "24h",
+    accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Any:
     """Return the lanes of all streams, each until its own newest record, and totals."""
-    return JSONResponse(context.answers.get(f"fleet {range}", lambda: _fleet(context, RANGES_MS[range]), 1.0))
+    return _shared_fleet(context, range).response(accept_encoding)
 
 
 @router.get("/series")
@@ -92,6 +100,25 @@ def read_series_names(context: Context, stream: Annotated[str, Path(max_length=5
     return SeriesNames(names=names[:MAX_SERIES_PER_STREAM], count=len(names))
 
 
+def warm_up(context: ApiContext) -> None:
+    """Make the answers that the first page needs, so that its reader does not wait for them."""
+    try:
+        _shared_fleet(context, "24h")
+    except StorageError as error:
+        log.debug("the first page cannot be prepared", error=str(error))
+        return
+    for stream in context.config.streams:
+        series_names(context, stream)
+
+
+def _shared_fleet(context: ApiContext, range: Range) -> EncodedAnswer:
+    def make() -> EncodedAnswer:
+        return EncodedAnswer(_fleet(context, RANGES_MS[range]))
+
+    found: EncodedAnswer = context.answers.get(f"fleet {range}", make, 1.0)
+    return found
+
+
 def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
     now_ms = time.time_ns() // MS
     with context.database.read() as connection:
@@ -107,7 +134,8 @@ def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
             left_out += len(some) > MAX_ANOMALIES_PER_STREAM
             happened = faults.query(connection, stream=name, since_ns=(now_ms - span_ms) * MS, limit=200)
             one = _stream(name, found, commits.get(name), until_ms if latest else None, now_ms, happened)
-            streams.append(one | {"lanes": _lanes(some[:MAX_ANOMALIES_PER_STREAM])})
+            labels = list(context.config.streams[name].format.chosen.label_fields)
+            streams.append(one | {"labels": labels, "lanes": _lanes(some[:MAX_ANOMALIES_PER_STREAM])})
         totals = _totals(context, connection, now_ms, list(by_stream.values()), commits)
     return {"now_ms": now_ms, "span_ms": span_ms, "streams": streams, "left_out": left_out, "tiles": totals}
 

@@ -6,12 +6,12 @@ import time
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from pipeline.api.context import ApiContext, Context
+from pipeline.api.direct_answers import api_router
 from pipeline.api.routes.alerts import AlertItem, alert_item
 from pipeline.api.routes.anomalies import (
     AnomalyDetail,
@@ -29,7 +29,7 @@ from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertKind
 from storage.results import anomalies, faults, labels
 
-router = APIRouter(tags=["incidents"])
+router = api_router(tags=["incidents"])
 
 MAX_MEMBERS = 50
 MAX_ELSEWHERE = 30

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from pipeline.api.context import Context, Name, require_stream
+from pipeline.api.direct_answers import api_router
 from pipeline.api.events import EventKind, EventMonitor, EventStream, Selection
 
-router = APIRouter(tags=["events"])
+router = api_router(tags=["events"])
 
 
 class EventFilter(BaseModel):

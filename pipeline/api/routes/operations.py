@@ -6,11 +6,12 @@ import io
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 from ruamel.yaml import YAML
 
 from pipeline.api.context import Context, ListFilter, Name, Page
+from pipeline.api.direct_answers import api_router
 from pipeline.config.stream_hash import config_hash
 from pipeline.core.iso_times import show_time
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
@@ -18,7 +19,7 @@ from pipeline.core.types import Fault, FaultKind, Position
 from storage.results import faults
 from storage.stream_state import positions, snapshots
 
-router = APIRouter(tags=["operations"])
+router = api_router(tags=["operations"])
 
 #: (stream, topic, number) of a partition.
 Place = tuple[str, str, int]

@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.api.context import Context, Name, SeriesName, require_stream, time_range
+from pipeline.api.direct_answers import api_router
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, Severity
 from pipeline.services.plot_points import PlotView, plot_points
 from storage.results import anomalies
 
-router = APIRouter(tags=["series"])
+router = api_router(tags=["series"])
 
 ARROW_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 DAY_SECONDS = 86_400

@@ -8,20 +8,21 @@ from time import time_ns
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from pipeline.access import audited_changes
 from pipeline.access.scopes import NotPermitted
 from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
+from pipeline.api.direct_answers import api_router
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from storage.alerting import silences
 from storage.alerting.silences import ManualSilence
 
-router = APIRouter(tags=["silences"])
+router = api_router(tags=["silences"])
 
 
 class SilenceItem(BaseModel):

@@ -6,22 +6,25 @@ from dataclasses import asdict
 from time import time_ns
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, require_stream
+from pipeline.api.direct_answers import api_router
+from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
+from pipeline.jobs.requests import request_training, trainable
 from pipeline.models import promotion
 from pipeline.models.registry import require_usable
 from pipeline.monitoring.detection_power import summaries
 from storage.model_store import jobs, models, monitor_state
-from storage.model_store.jobs import Job, JobState
+from storage.model_store.jobs import Job, JobState, JobTrigger
 from storage.model_store.models import ModelVersion, Promotion
 from storage.sql.column_types import safe_tree
 
-router = APIRouter(tags=["models"])
+router = api_router(tags=["models"])
 
 JobId = Annotated[int, Path(ge=1, lt=1 << 63)]
 Version = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
@@ -170,6 +173,26 @@ def promote(context: Context, version: Version, request: PromoteRequest) -> Prom
         )
         context.record(connection, audited_changes.champion_changed(after))
     return _promotion(after)
+
+
+@router.post("/streams/{stream}/train", status_code=202, tags=["jobs"])
+def train(context: Context, stream: StreamPath, request: ChangeRequest) -> JobItem:
+    """Queue a training on the recorded history; a running daemon runs it."""
+    require_stream(context.config, stream)
+    chosen, now_ns = context.config.streams[stream], time_ns()
+    if not trainable(chosen):
+        raise InputError(f"stream {stream}: the detector {chosen.detector} has no weights to train")
+    with context.database.begin() as connection:
+        author = context.author(request.author)
+        number = request_training(
+            connection, stream, chosen, now_ns, trigger=JobTrigger.MANUAL, author=author, now_ns=now_ns
+        )
+        if number is None:
+            raise InputError(f"stream {stream}: a training is queued already")
+        context.record(
+            connection, audited_changes.job_requested(number, stream, "train", reason=request.reason)
+        )
+    return read_job(context, number)
 
 
 @router.post("/streams/{stream}/rollback")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from pipeline.services.try_file import try_file
+from pipeline.api.context import Context, require_stream
+from pipeline.api.direct_answers import api_router
+from pipeline.services.try_file import try_file, try_recorded
 
-router = APIRouter(tags=["try"])
+router = api_router(tags=["try"])
 
 _BODY = {
     "requestBody": {
@@ -21,13 +23,18 @@ _BODY = {
 
 
 @router.post("/try", response_model=dict[str, Any], openapi_extra=_BODY)
-async def try_data(request: Request) -> Any:
-    """Return the verdicts on a CSV or Parquet file of up to 20 MiB.
+async def try_data(context: Context, request: Request) -> Any:
+    """Return the verdicts on a CSV or Parquet file of up to 20 MiB, or on recorded points.
 
-    The answer has the config of a stream that gives the same.
+    The answer has the config of a stream that gives the same. With ``stream`` in the query there is no file:
+    the newest recorded points of that stream are scored.
 
     The query has the settings: ``preset``, ``sensitivity``, ``direction``, ``min_deviation``,
     ``min_points``, and the columns ``time``, ``series`` and ``values``.
     """
     data, query = await request.body(), dict(request.query_params)
-    return JSONResponse(await run_in_threadpool(try_file, data, query))
+    stream = query.pop("stream", None)
+    if stream is None:
+        return JSONResponse(await run_in_threadpool(try_file, data, query))
+    require_stream(context.config, stream)
+    return JSONResponse(await run_in_threadpool(try_recorded, context.config, stream, query))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
+from pipeline.access import gate
+from pipeline.access.api_keys import find_key, revoke_key
 from pipeline.api.app import build_app
 from pipeline.api.permissions import SCOPES
 from pipeline.core.errors import ConfigError
 from storage.results import anomalies
 from storage.sql.database import Database
 from tests.support.alerting import RouterBench, anomaly
-from tests.support.api_servers import CHANGE, Site, served
+from tests.support.api_servers import ADA, CHANGE, Site, served
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 SILENCE = {"stream": "plant", "match": {}, "ends": "2150-01-01T00:00:00Z"}
@@ -31,8 +34,6 @@ def test_a_server_of_this_machine_is_open_until_a_first_key_exists(site):
         assert client.get("/api/v1/session").json()["kind"] == "local"
         assert client.get("/").status_code in (200, 503)
         key = site.key("admin")
-        import time
-
         time.sleep(1.1)
         refused = client.get("/api/v1/streams")
         assert refused.status_code == 401
@@ -325,3 +326,29 @@ def test_the_api_behind_no_guard_is_closed(database, tmp_path):
     config = config_of(str(database.url), tmp_path)
     with TestClient(create_app(config, database, guarded=True)) as client:
         assert client.get("/streams").status_code == 401
+
+
+def test_a_revoked_key_is_refused_within_seconds(site):
+    key = site.key("operator", name="leaver")
+    with site.client(key) as client:
+        assert [client.get("/api/v1/session").status_code for _ in range(3)] == [200] * 3
+        with site.database.begin() as connection:
+            revoke_key(connection, "leaver", ADA, time.time_ns())
+        deadline = time.monotonic() + 30
+        while client.get("/api/v1/session").status_code != 401 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.get("/api/v1/session").status_code == 401
+
+
+def test_a_key_is_looked_up_once_for_a_while_and_a_wrong_one_each_time(site, monkeypatch):
+    looked_up = []
+    monkeypatch.setattr(gate, "REMEMBERED_SECONDS", 1000.0)
+    monkeypatch.setattr(gate, "find_key", lambda *given: looked_up.append(given[1]) or find_key(*given))
+    key, wrong = site.key(), "fw_0123456789ab_" + "A" * 43
+    with site.client(key) as client:
+        for _ in range(5):
+            client.get("/api/v1/session")
+    with site.client(wrong) as client:
+        assert [client.get("/api/v1/session").status_code for _ in range(3)] == [401] * 3
+    assert looked_up.count(wrong) == 3
+    assert looked_up.count(key) == 1

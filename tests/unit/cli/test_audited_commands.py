@@ -133,4 +133,6 @@ def test_every_command_that_opens_a_transaction_records_its_change():
         text = path.read_text()
         written, recorded = text.count("database.begin()"), text.count("record(connection")
         own = text.count("create_key(") + text.count("revoke_key(")
-        assert written <= recorded + own, f"{path.name} changes the database without an entry in the audit log"
+        assert written <= recorded + own, (
+            f"{path.name} changes the database without an entry in the audit log"
+        )
