@@ -47,25 +47,33 @@ def require_built(static: Path = STATIC) -> None:
 def page_routes(static: Path = STATIC) -> list[BaseRoute]:
     """Return the routes of all pages and of the files that they load."""
 
-    def page(request: Request) -> Response:
-        if not is_built(static):
-            return HTMLResponse(
-                f"<!doctype html><title>forewatch</title><p>{_NOT_BUILT}</p>",
-                status_code=503,
-                headers=HEADERS,
-            )
-        headers = HEADERS | {"cache-control": "no-cache"} | _preload(request)
-        return FileResponse(static / "index.html", headers=headers)
+    def shown(request: Request) -> Response:
+        return page(static, _preload(request))
 
     def icon(request: Request) -> Response:
         return FileResponse(static / "favicon.svg", headers=HEADERS)
 
     paths = [*PAGE_PATHS, "/alerts/{alert:uuid}", "/anomalies/{anomaly}"]
     return [
-        *(Route(path, page) for path in paths),
+        *(Route(path, shown) for path in paths),
         Route("/favicon.svg", icon),
         Mount("/assets", _Assets(directory=static / "assets", check_dir=False)),
     ]
+
+
+def page(static: Path = STATIC, headers: dict[str, str] | None = None, status: int = 200) -> Response:
+    """Return the page, whose script shows what belongs to the path.
+
+    Args:
+        static: folder of the built files.
+        headers: further headers.
+        status: 404 for a path that no page has.
+    """
+    if not is_built(static):
+        text = f"<!doctype html><title>forewatch</title><p>{_NOT_BUILT}</p>"
+        return HTMLResponse(text, status_code=503, headers=HEADERS)
+    with_policy = HEADERS | {"cache-control": "no-cache"} | (headers or {})
+    return FileResponse(static / "index.html", status_code=status, headers=with_policy)
 
 
 def _preload(request: Request) -> dict[str, str]:

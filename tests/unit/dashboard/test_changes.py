@@ -13,9 +13,10 @@ from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from pipeline.core.types import Fault, FaultKind
 from pipeline.models import registry
+from storage.access import audit
 from storage.alerting import alerts
 from storage.alerting.states import AlertState
-from storage.model_store import models
+from storage.model_store import jobs, models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
 from tests.support.alerting import NOON, RouterBench
@@ -91,3 +92,20 @@ def test_the_page_of_an_alert_about_a_fault_says_what_to_do(config, database, br
         page.wait_for_selector(".sentence")
         assert "source down: the broker is away: start it" in page.inner_text(".sentence")
         assert not errors
+
+
+def test_a_training_is_queued_from_the_page_and_written_down(config, database, browser):
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/models")
+        page.get_by_role("button", name="Train now").click()
+        dialog = page.locator("dialog[open]")
+        dialog.get_by_role("button", name="Train now").click()
+        dialog.get_by_text("is queued.").wait_for()
+        page.keyboard.press("Escape")
+        page.get_by_role("region", name="Jobs").get_by_text("queued").wait_for()
+        assert not errors
+    with database.read() as connection:
+        [job] = jobs.query(connection, stream="plant", limit=5)
+        [entry] = audit.query(connection)
+    assert (job.kind, job.trigger) == ("train", "manual")
+    assert (entry.action, entry.object, entry.stream) == ("job.request", str(job.id), "plant")

@@ -98,3 +98,34 @@ def test_pages_forbid_scripts_and_styles_that_are_not_files(site):
 def test_path_outside_of_the_built_files_is_not_served(site):
     for path in ("/assets/../../server.py", "/assets/%2e%2e/%2e%2e/server.py", "/assets/..%2f..%2fserver.py"):
         assert get(f"{site}{path}").status_code == 404
+
+
+def test_a_label_filters_also_series_without_anomalies(site, browser):
+    page, _ = open_page(browser, f"{site}/?range=1h&filter=sensor%3Dberlin-2")
+    page.locator(".names li.series").filter(has_text="berlin-2").wait_for()
+    assert page.locator(".names li.series").count() == 1
+
+
+def test_the_lanes_are_the_same_compressed_and_plain(site):
+    plain = httpx.get(f"{site}/api/v1/fleet", headers={"accept-encoding": "identity"}, trust_env=False)
+    packed = httpx.get(f"{site}/api/v1/fleet", headers={"accept-encoding": "gzip"}, trust_env=False)
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert plain.json()["streams"] == packed.json()["streams"]
+
+
+@pytest.mark.parametrize("path", ["/nonsense", "/alerts/1", "/assets/missing.js"])
+def test_a_path_that_no_page_has_is_404_for_programs(site, path):
+    answer = httpx.get(f"{site}{path}", trust_env=False)
+    assert (answer.status_code, answer.json()["title"]) == (404, "There is no such path")
+
+
+def test_a_path_that_no_page_has_is_a_page_for_people(site, browser):
+    page, _ = open_page(browser, f"{site}/nonsense<b>")
+    page.get_by_role("heading", name="There is no such page").wait_for()
+    assert "/nonsense" in page.inner_text(".box")
+    assert page.title() == "Not found · forewatch"
+    status = page.evaluate("performance.getEntriesByType('navigation')[0].responseStatus")
+    assert status == 404
+    page.locator(".box").get_by_role("link", name="Alerting").click()
+    page.get_by_role("heading", name="Alerting", exact=True).wait_for()

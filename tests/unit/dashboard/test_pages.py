@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from pipeline.core.types import AnomalyState
+from pipeline.core.verdict_words import CAUSES_OF_VALUES
 from storage.alerting import alerts, deliveries, silences
 from storage.alerting.states import AlertState, DeliveryState
 from storage.results import anomalies, labels
@@ -61,6 +62,38 @@ def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
     assert found["reduced"]
     assert max(found["points"]["v"]["max"]) > 27
     assert min(found["points"]["v"]["min"]) < 20
+
+
+def test_the_chart_of_an_incident_has_some_hundred_points_before_it_and_some_after(site, jump):
+    found = view(site, "chart", stream="plant", series="berlin-1", anomaly=str(jump.id))
+    start_ms, end_ms = jump.start_ns / 1e6, jump.end_ns / 1e6
+    before = [one for one in found["time_ms"] if one < start_ms]
+    after = [one for one in found["time_ms"] if one > end_ms]
+    assert (len(before), len(after)) == (300, 60)
+    assert found["points"]["v"]["lower"][len(before) // 2] is not None
+    assert (
+        httpx.get(
+            f"{site}/api/v1/chart",
+            params={"stream": "plant", "series": "berlin-1", "anomaly": NOBODY},
+            trust_env=False,
+        ).status_code
+        == 404
+    )
+
+
+def test_an_incident_draws_the_usual_range_of_its_cause(site, browser, jump):
+    page, errors = open_page(browser, f"{site}/anomalies/{jump.id}")
+    page.locator(".plot canvas").wait_for()
+    shown = page.inner_text(".plot h3")
+    assert ("usual range of the cause" in shown) == (jump.cause in CAUSES_OF_VALUES)
+    page.locator(".plot .u-over").hover()
+    assert "expected" in page.inner_text(".plot .u-legend")
+    gap = page.evaluate(
+        "(() => { const plot = document.querySelector('.plot'); return plot.getBoundingClientRect().bottom"
+        " - plot.querySelector('canvas').getBoundingClientRect().bottom; })()"
+    )
+    assert gap < 20, "no room is kept for the legend below the chart"
+    assert not errors
 
 
 def test_incident_states_the_value_of_the_anomaly(site, jump):
@@ -173,17 +206,22 @@ def paths(jump) -> dict[str, str]:
         "models": "/models",
         "try": "/try",
         "system": "/system",
+        "audit": "/audit",
+        "missing": "/nonsense",
     }
 
 
-@pytest.mark.parametrize("name", ["fleet", "series", "incident", "alerting", "models", "try", "system"])
+PAGES = ["fleet", "series", "incident", "alerting", "models", "try", "system", "audit", "missing"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_page_is_accessible_and_keeps_its_policy(site, browser, jump, name, scheme):
     page, errors = open_page(browser, site + paths(jump)[name], color_scheme=scheme)
     page.wait_for_selector("main h1", state="attached")
     page.wait_for_selector(".skeleton", state="detached")
     page.wait_for_timeout(200)
-    assert not errors
+    assert not [one for one in errors if name != "missing" or "404" not in one]
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: make dashboard")
     page.evaluate(AXE.read_text())  # Playwright evaluates in the page without a script element
@@ -216,6 +254,24 @@ def test_incident_is_usable_at_phone_width(site, browser, jump):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("button", name="True anomaly").click()
     page.wait_for_selector("text=Labelled true.")
+
+
+@pytest.mark.parametrize("path", ["/?range=1h", "/series?stream=plant&series=" + "x" * 250])
+def test_a_page_fits_the_width_of_a_phone(site, browser, path):
+    page, errors = open_page(browser, f"{site}{path}", viewport={"width": 390, "height": 800})
+    page.locator(".lanes canvas, .plot canvas").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not errors
+
+
+def test_a_message_is_shown_with_its_attempts(filled, site, browser):
+    page, errors = open_page(browser, f"{site}/alerting")
+    page.get_by_role("button", name="Message to ops").first.click()
+    dialog = page.locator("dialog[open]")
+    dialog.get_by_label("Payload").wait_for()
+    assert '"series"' in dialog.get_by_label("Payload").inner_text()
+    page.keyboard.press("Escape")
+    assert not errors
 
 
 def test_a_silence_is_confirmed_by_keyboard_and_ended_on_the_page_of_alerts(filled, site, browser, jump):

@@ -1,11 +1,13 @@
 /** Alerting: alerts, silences, endpoints, deliveries, rules, and a preview of other rules. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { get, RequestError, send, useView, type Page } from "./api";
+import { send, useView, type Page } from "./api";
 import { ConfirmButton } from "./confirm";
 import { ageText, countText, msOf } from "./format";
 import type { Alert, Delivery, Silence } from "./incident";
-import { Link, Name, Section, SEVERITIES, SeverityMark, Shown, Table, When } from "./parts";
+import { PayloadButton } from "./payload";
+import { PreviewSection } from "./preview";
+import { Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 
 interface Endpoint { name: string; type: string; pending: number; delivered: string | null; failing: string | null; disabled: string | null; reason: string | null }
 interface ConfigView { config: { streams: Record<string, { alerts?: unknown }> } }
@@ -15,32 +17,6 @@ function rulesText(streams: ConfigView["config"]["streams"]): string {
   const kept = (value: unknown): unknown => value === null || typeof value !== "object" || Array.isArray(value) ? value
     : Object.fromEntries(Object.entries(value).map(([name, one]) => [name, kept(one)] as const).filter(([, one]) => isSet(one)));
   return JSON.stringify(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, kept(one.alerts)])), null, 2).replaceAll('"', "");
-}
-
-interface Preview { anomalies: number; messages: number; pages: number; dropped: number; by_day: number[]; examples: { endpoint: string; at: string; title: string }[] }
-
-function PreviewSection({ streams }: { streams: string[] }): JSX.Element {
-  const [stream, setStream] = useState(streams[0] ?? "");
-  const [notice, setNotice] = useState("warning");
-  const [found, setFound] = useState<Preview | null>(null);
-  const [error, setError] = useState<RequestError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const run = async (): Promise<void> => {
-    setBusy(true); setError(null);
-    try { setFound(await get<Preview>(`streams/${encodeURIComponent(stream)}/preview`, { notice })); } catch (failure) { if (failure instanceof RequestError) { setError(failure); setFound(null); } }
-    setBusy(false);
-  };
-  const most = Math.max(1, ...(found?.by_day ?? []));
-  return <Section title="Preview: the messages of the last week under another level">
-    <div class="bar"><select aria-label="Stream" value={stream} onChange={(event) => setStream(event.currentTarget.value)}>{streams.map((one) => <option key={one}>{one}</option>)}</select>
-      <label>send from <select aria-label="Lowest severity that is sent" value={notice} onChange={(event) => setNotice(event.currentTarget.value)}>{SEVERITIES.map((one) => <option key={one}>{one}</option>)}</select> on</label>
-      <button type="button" class="primary" disabled={busy} onClick={() => void run()}>{busy ? "Routing …" : "Preview"}</button></div>
-    {error && <p class="failed" role="alert">{error.title}: {error.detail}</p>}
-    {found && <div role="status"><p><b>{countText(found.messages)} messages</b>, {countText(found.pages)} of them pages, from {countText(found.anomalies)} anomalies; {countText(found.dropped)} in no message. Nothing was sent.</p>
-      <svg class="days" viewBox="0 0 280 60" width="280" height="60" role="img" aria-label={`Messages by day: ${found.by_day.join(", ")}`}>{found.by_day.map((count, n) =>
-        <rect key={n} x={n * 40} width="34" y={58 - (count / most) * 54} height={(count / most) * 54 + 2} fill="var(--accent)" />)}</svg>
-      <Table label="Messages of the preview" columns={["At", "To", "Message"]} empty="No message." rows={found.examples.map((one, n) => ({ key: String(n), cells: [<When at={one.at} />, <Name text={one.endpoint} />, <bdi>{one.title}</bdi>] }))} /></div>}
-  </Section>;
 }
 
 export function AlertingPage(): JSX.Element {
@@ -71,9 +47,9 @@ export function AlertingPage(): JSX.Element {
     <Shown view={config}>{({ config: { streams } }) => <PreviewSection streams={Object.keys(streams)} />}</Shown>
     <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert", ""]} empty="No delivery is stored."
       rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}>{one.alert_id.slice(0, 8)}</Link>,
-        one.state !== "pending" ? <ConfirmButton label="Redeliver" title="Send this message again?" class={one.state === "delivered" ? "quiet" : ""} run={() => redeliver(one)} aria-label={`Redeliver to ${one.endpoint}`} onOpen={() => setForce(false)}>
+        <span class="pair"><PayloadButton delivery={one} />{one.state !== "pending" ? <ConfirmButton label="Redeliver" title="Send this message again?" class={one.state === "delivered" ? "quiet" : ""} run={() => redeliver(one)} aria-label={`Redeliver to ${one.endpoint}`} onOpen={() => setForce(false)}>
           <p>{one.kind} to <Name text={one.endpoint} />, {one.state}{one.reason ? `: ${one.reason}` : ""}.</p>
-          <label><input type="checkbox" checked={force} onChange={(event) => setForce(event.currentTarget.checked)} /> Also if its alert has delivered a newer message</label></ConfirmButton> : ""] }))} />}</Shown></Section>
+          <label><input type="checkbox" checked={force} onChange={(event) => setForce(event.currentTarget.checked)} /> Also if its alert has delivered a newer message</label></ConfirmButton> : ""}</span>] }))} />}</Shown></Section>
     <Section title="Rules in force"><Shown view={config}>{({ config: { streams } }) => <pre tabIndex={0} aria-label="Rules">{rulesText(streams)}</pre>}</Shown></Section>
   </div>;
 }

@@ -9,7 +9,7 @@ import { Empty, Link, Name, plain, SEVERITIES, SeverityMark, Shown } from "./par
 import { go, seriesAddress, setQuery } from "./route";
 
 interface StreamView {
-  name: string; latest_ms: number | null; behind_ms: number | null; partitions: number; records: number; buffered: number;
+  name: string; labels: string[]; latest_ms: number | null; behind_ms: number | null; partitions: number; records: number; buffered: number;
   late: number; dead_lettered: number; updated_ms: number | null;
   faults: { kind: string; message: string; start_ms: number; end_ms: number | null }[];
   lanes: { series: string[]; labels: Record<string, string>[]; of: number[]; severity: number[]; start_ms: number[]; end_ms: number[]; open: number[] };
@@ -41,6 +41,12 @@ function matches(filter: string, stream: string, series: string, labels: Record<
   });
 }
 
+/** Labels of a series by its name: `site=b2,sensor=t1`, or only the value if there is one label. */
+export function labelsOf(fields: string[], name: string): Record<string, string> {
+  if (fields.length === 1) return { [fields[0]!]: name };
+  return Object.fromEntries([...name.matchAll(/((?:\\.|[^\\,=])*)=((?:\\.|[^\\,=])*),?/g)].map((part) => [part[1]!, part[2]!.replaceAll(/\\(.)/g, "$1")]));
+}
+
 /** Rows of one stream: first the series with open and severe anomalies, then those without any. */
 function seriesRows(stream: StreamView, names: string[], filter: string, now: number, span: number): Row[] {
   const until = stream.latest_ms ?? now, from = until - span;
@@ -58,7 +64,7 @@ function seriesRows(stream: StreamView, names: string[], filter: string, now: nu
   kept.sort((one, other) => other.worst - one.worst || other.newest - one.newest || (one.series! < other.series! ? -1 : 1));
   const known = new Set(series);
   for (const name of names) {
-    if (known.has(name) || !matches(filter, stream.name, name, undefined)) continue;
+    if (known.has(name) || !matches(filter, stream.name, name, filter.includes("=") ? labelsOf(stream.labels, name) : undefined)) continue;
     kept.push({ kind: "series", key: `${stream.name}\u0000${name}`, from, until, spans: NO_SPANS, stream: stream.name, series: name, worst: -1, count: 0, text: "no anomaly", newest: 0 });
   }
   return kept;

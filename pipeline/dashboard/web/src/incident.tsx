@@ -12,7 +12,7 @@ import { seriesAddress } from "./route";
 export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
 export interface Anomaly {
   id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
-  start: string; peak: string; end: string; points: number; surprise: number | null; ratio: number | null; relative: boolean; cause: string; cause_text: string;
+  start: string; peak: string; end: string; points: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
   forecaster: string; model_version: string; revision: number; text: string; channels: Channel[];
 }
 export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }

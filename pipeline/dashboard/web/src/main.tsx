@@ -13,7 +13,7 @@ import { startKeys } from "./keys";
 import { startEvents, useConnection } from "./live";
 import { ModelsPage } from "./models";
 import { Palette } from "./palette";
-import { Empty, Link } from "./parts";
+import { Empty, Link, plain } from "./parts";
 import { go, useLocation } from "./route";
 import { SystemPage } from "./system";
 
@@ -30,6 +30,8 @@ export const PAGES: { path: string; name: string; key: string }[] = [
   { path: "/audit", name: "Audit", key: "u" },
 ];
 
+const INCIDENT = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/;
+
 function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/" || path === "/fleet") return <FleetPage query={query} />;
   if (path === "/series") return <SeriesPage query={query} />;
@@ -38,9 +40,10 @@ function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/try") return <TryPage />;
   if (path === "/system") return <SystemPage />;
   if (path === "/audit") return <AuditPage />;
-  const incident = /^\/(alerts|anomalies)\/([0-9a-f-]{4,36})$/.exec(path);
+  const incident = INCIDENT.exec(path);
   if (incident) return <IncidentPage id={incident[2]!} />;
-  return <div class="page"><h1 class="hidden">Not found</h1><Empty title="There is no such page"><p>The address may be mistyped. <Link to="/">Open the fleet</Link>.</p></Empty></div>;
+  return <div class="page"><h1 class="hidden">Not found</h1><Empty title="There is no such page"><p><code>{plain(path)}</code> is not an address of this dashboard. It may be mistyped, or the link may be of another version.</p>
+    <p class="actions">{PAGES.map((one) => <Link key={one.path} to={one.path} class="button">{one.name}</Link>)}</p></Empty></div>;
 }
 
 type Theme = "dark" | "light";
@@ -68,7 +71,7 @@ function App(): JSX.Element {
     palette: () => setPalette(true),
   }), []);
   useEffect(() => {
-    const name = PAGES.find((one) => one.path === path)?.name ?? (path === "/series" ? query.get("series") : "Incident");
+    const name = PAGES.find((one) => one.path === path)?.name ?? (path === "/series" ? query.get("series") : INCIDENT.test(path) ? "Incident" : "Not found");
     document.title = `${name ?? ""} · forewatch`;
   }, [path, query.get("series")]);
   return <>

@@ -58,6 +58,11 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
   const versions = useView<Page<Model>>("models", { stream, limit: 30 });
   const changes = useView<Page<Promotion>>("promotions", { stream, limit: 30 });
   const jobs = useView<Page<Job>>("jobs", { stream, limit: 30 }, 5);
+  const train = async (): Promise<string> => {
+    const job = await send<Job>("POST", `streams/${encodeURIComponent(stream)}/train`, { author: AUTHOR, reason: "by hand, from the dashboard" });
+    jobs.reload();
+    return `Job ${job.id} is queued.`;
+  };
   const reload = (): void => { reloadChampions(); versions.reload(); changes.reload(); };
   return <>
     <Section title="Champion" aside={<ChampionActions champion={champion} reload={reload} />}><Fields fields={[["Stream", <Name text={stream} />], ["Model", champion.version ?? "packaged with forewatch"], ["Pinned", champion.pinned ? "yes" : "no"], ["Detector", champion.detector], ["Preset", champion.preset], ["Decision", champion.decision.replaceAll("_", " ")]]} /></Section>
@@ -68,7 +73,8 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
         one.version === champion.version ? <span class="done">champion</span> : ["failed", "rejected"].includes(one.state) ? "" : <Promote model={one} stream={stream} reload={reload} />] }))} />}</Shown></Section>
     <div class="columns">
       <Section title="Promotions and rollbacks"><Shown view={changes}>{({ items }) => <Table label="Changes" columns={["What", "To", "By", "Why", "At"]} empty="None yet." rows={items.map((one, n) => ({ key: String(n), cells: [one.action, one.to_version ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <When at={one.created} />] }))} />}</Shown></Section>
-      <Section title="Jobs"><Shown view={jobs}>{({ items }) => <Table label="Jobs" columns={["Id", "Kind", "State", "Trigger", "Progress", "Created"]} empty="No job yet. The command forewatch train starts one, and so does retraining.schedule."
+      <Section title="Jobs" aside={<ConfirmButton label="Train now" title={`Train a model of ${stream}?`} run={train}>
+        <p>A training on the recorded history is queued; a running daemon runs it beside the streams. The new version is compared with the champion on the newest points, and promoted only if it is better.</p></ConfirmButton>}><Shown view={jobs}>{({ items }) => <Table label="Jobs" columns={["Id", "Kind", "State", "Trigger", "Progress", "Created"]} empty="No job yet. The command forewatch train starts one, and so does retraining.schedule."
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), one.kind, `${one.state}${one.reason || one.error ? `: ${one.reason || one.error || ""}` : ""}`, one.trigger,
           progressText(one), <When at={one.created} />] }))} />}</Shown></Section>
     </div>

@@ -1,5 +1,6 @@
 /** Parts that several pages share: severity, states of loading and failure, tables, links. */
 import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import type { Loaded, RequestError } from "./api";
 import { go } from "./route";
 import { msOf, offsetText, timeText } from "./format";
@@ -34,6 +35,13 @@ export function Link({ to, children, ...rest }: LinkProps): JSX.Element {
     event.preventDefault();
     go(to);
   }}>{children}</a>;
+}
+
+export function CopyButton({ text, primary = false }: { text: string; primary?: boolean }): JSX.Element {
+  const [result, setResult] = useState("");
+  useEffect(() => setResult(""), [text]);
+  const copy = (): void => { void navigator.clipboard.writeText(text).then(() => setResult("Copied."), () => setResult("The browser refused; select the text instead.")); };
+  return <span><span role="status" class="done">{result}</span> <button type="button" class={primary ? "primary" : ""} onClick={copy}>Copy</button></span>;
 }
 
 export function ErrorBox({ error, retry }: { error: RequestError; retry?: () => void }): JSX.Element {

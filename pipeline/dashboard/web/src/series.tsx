@@ -18,6 +18,7 @@ export interface SeriesData {
   anomalies: Labelled[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
 }
 
+const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
 const COMPARE: Record<string, number> = { yesterday: 86_400_000, "last week": 604_800_000 };
 
 function colour(name: string): string {
@@ -38,6 +39,12 @@ function drawMarks(plot: uPlot, data: SeriesData): void {
   data.missing.forEach((one) => stretch(one.from_ms, one.to_ms, colour("--stripe")));
   for (const one of data.anomalies) {
     const fill = colour(`--${one.severity}`);
+    if (one.review?.label === "false") { // retracted: only a hollow mark
+      pen.strokeStyle = colour("--muted");
+      pen.lineWidth = 1;
+      pen.strokeRect(x(Date.parse(one.start)), top + 1, Math.max(4, x(Date.parse(one.end)) - x(Date.parse(one.start))), 6);
+      continue;
+    }
     pen.globalAlpha = 0.16;
     stretch(Date.parse(one.start), Date.parse(one.end), fill);
     pen.globalAlpha = 1;
@@ -51,15 +58,19 @@ function drawMarks(plot: uPlot, data: SeriesData): void {
 function shifted(times: number[], other: SeriesData | null, channel: string, by: number): Numbers {
   const points = other?.points[channel];
   if (!other || !points) return times.map(() => null);
+  const known = other.time_ms, usual = known.length > 1 ? (known[known.length - 1]! - known[0]!) / (known.length - 1) : 0;
+  const farthest = Math.max(2 * usual, 1000);
   let at = 0;
   return times.map((time) => {
     while (at + 1 < other.time_ms.length && other.time_ms[at + 1]! <= time - by) at++;
-    return other.time_ms.length && Math.abs(other.time_ms[at]! - (time - by)) < 120_000 ? points.max[at]! : null;
+    return other.time_ms.length && Math.abs(other.time_ms[at]! - (time - by)) <= farthest ? points.max[at]! : null;
   });
 }
 
-export function Chart({ data, channel, other, by, onRange, height }: {
+export function Chart({ data, channel, other, by, onRange, height, usual }: {
   data: SeriesData; channel: string; other: SeriesData | null; by: number; onRange: (from: number, to: number) => void; height?: number;
+  /** Usual range of the cause of an anomaly, in units of the value. */
+  usual?: [number | null, number | null] | undefined;
 }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const [theme, setTheme] = useState(0);
@@ -81,6 +92,12 @@ export function Chart({ data, channel, other, by, onRange, height }: {
     const columns: uPlot.AlignedData = [data.time_ms.map((ms) => ms / 1000), points.upper, points.lower, points.expected, points.max];
     if (data.reduced) { lines.push({ label: "lowest", stroke: colour("--observed"), width: 1.5, points: { show: false } }); columns.push(points.min); }
     if (other) { lines.push({ label: "before", stroke: colour("--muted"), width: 1, points: { show: false } }); columns.push(shifted(data.time_ms, other, channel, by)); }
+    for (const [at, name] of ["usual from", "usual to"].entries()) {
+      const end = usual?.[at] ?? null;
+      if (end === null) continue;
+      lines.push({ label: name, stroke: colour("--good"), width: 1.5, dash: [8, 4], points: { show: false } });
+      columns.push(data.time_ms.map(() => end));
+    }
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const plot = new uPlot({
       width: box.current!.clientWidth, height: height ?? (data.channels.length > 2 ? 190 : 270),
@@ -97,8 +114,8 @@ export function Chart({ data, channel, other, by, onRange, height }: {
     const watcher = new ResizeObserver(() => plot.setSize({ width: box.current!.clientWidth, height: plot.height }));
     watcher.observe(box.current!);
     return () => { watcher.disconnect(); plot.destroy(); };
-  }, [data, other, channel, theme]);
-  return <div class="plot"><h3><Name text={channel} /></h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
+  }, [data, other, channel, theme, usual?.[0], usual?.[1]]);
+  return <div class="plot"><h3><Name text={channel} />{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
 }
 
 function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesData }): JSX.Element | null {
@@ -149,6 +166,8 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     <div class="bar">
       <div class="choices" role="group" aria-label="Move"><button type="button" onClick={() => move(-0.5, 1)} aria-label="Earlier">◀</button><button type="button" onClick={() => move(0, 0.5)} aria-label="Zoom in">+</button>
         <button type="button" onClick={() => move(0, 2)} aria-label="Zoom out">−</button><button type="button" onClick={() => move(0.5, 1)} aria-label="Later">▶</button></div>
+      <div class="choices" role="group" aria-label="Length">{SPANS.map(([name, ms]) => <button key={name} type="button" aria-pressed={data !== null && from !== null && Math.abs(data.to_ms - data.from_ms - ms) < 1000}
+        onClick={() => { if (data) range(data.to_ms - ms, data.to_ms); }}>{name}</button>)}</div>
       <button type="button" aria-pressed={!from} onClick={() => setQuery({ from: null, to: null })}>Newest (live)</button>
       <span class="muted">Compare with</span><div class="choices" role="group" aria-label="Compare with">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
         onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div>

@@ -3,12 +3,12 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { RequestError, upload } from "./api";
+import { RequestError, upload, useView, type Page } from "./api";
 import { axisLabels, countText, valueLabels } from "./format";
-import { Empty, ErrorBox, Section } from "./parts";
+import { CopyButton, Empty, ErrorBox, Section } from "./parts";
 
 interface Tried {
-  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; shown: string; flagged: number;
+  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; shown: string; flagged: number; preset: string;
   time_ms: number[]; observed: (number | null)[]; expected: (number | null)[]; lower: (number | null)[]; upper: (number | null)[]; flags: number[]; yaml: string;
 }
 type Settings = Record<string, string>;
@@ -37,44 +37,54 @@ export function TryPage(): JSX.Element {
   const [error, setError] = useState<RequestError | null>(null);
   const [busy, setBusy] = useState(false);
   const [over, setOver] = useState(false);
-  const [copied, setCopied] = useState("");
+  const [recorded, setRecorded] = useState("");
+  const streams = useView<Page<{ name: string }>>("streams", {}, 60).data?.items ?? [];
   useEffect(() => {
-    if (!file) return undefined;
+    if (!file && !recorded) return undefined;
     const control = new AbortController();
     setBusy(true);
     const timer = window.setTimeout(() => {
-      upload<Tried>("try", settings, file, control.signal).then(
+      upload<Tried>("try", { ...settings, stream: file ? "" : recorded }, file ?? new Blob(), control.signal).then(
         (found) => { setData(found); setError(null); setBusy(false); },
         (failure: unknown) => { if (failure instanceof RequestError) { setError(failure); setBusy(false); } });
     }, 200);
     return () => { window.clearTimeout(timer); control.abort(); };
-  }, [file, settings]);
-  const take = (chosen: File | undefined): void => { if (chosen) { setData(null); setError(null); setSettings((old) => ({ ...old, time: "", series: "", values: "", show: "" })); setFile(chosen); } };
-  const set = (name: string, value: string): void => { setCopied(""); setSettings((old) => ({ ...old, [name]: value })); };
+  }, [file, recorded, settings]);
+  const begin = (chosen: File | null, stream: string): void => { setData(null); setError(null); setSettings((old) => ({ ...old, preset: stream ? "" : old["preset"] || "sensor", time: "", series: "", values: "", show: "" })); setFile(chosen); setRecorded(stream); };
+  const take = (chosen: File | undefined): void => { if (chosen) begin(chosen, ""); };
+  const set = (name: string, value: string): void => { setSettings((old) => ({ ...old, [name]: value })); };
   const choice = (name: string, title: string, words: string[], value = settings[name] ?? ""): JSX.Element => <label class="slider"><span>{title}</span>
     <select value={value} onChange={(event) => set(name, event.currentTarget.value)}>{words.map((one) => <option key={one} value={one}>{one || "(none)"}</option>)}</select></label>;
   const slider = (name: string, title: string, least: number, most: number, step: number, shown: string): JSX.Element => <label class="slider"><span>{title}</span><b>{shown}</b>
     <input type="range" min={least} max={most} step={step} value={settings[name]} onInput={(event) => set(name, event.currentTarget.value)} /></label>;
   const levels = ["low", "normal", "high"];
-  const copy = (): void => { void navigator.clipboard.writeText(data!.yaml).then(() => setCopied("Copied."), () => setCopied("The browser refused; select the text instead.")); };
-  return <div class="page"><h1>Try detection on a file</h1><div class="try">
+  const save = (): void => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([data!.yaml], { type: "application/yaml" }));
+    link.download = "forewatch-try.yaml";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  return <div class="page"><h1>Try detection</h1><div class="try">
     <Section title="Settings">
       <div class={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)}
         onDrop={(event) => { event.preventDefault(); setOver(false); take(event.dataTransfer?.files[0]); }}>
         <label>Drop a CSV or Parquet file here, or choose one<br /><input type="file" accept=".csv,.parquet" onChange={(event) => take(event.currentTarget.files?.[0])} /></label></div>
+      {streams.length > 0 && <label class="slider"><span>or the recorded points of a stream</span><select value={file ? "" : recorded} onChange={(event) => { if (event.currentTarget.value) begin(null, event.currentTarget.value); }}>
+        <option value="">(choose)</option>{streams.map((one) => <option key={one.name}>{one.name}</option>)}</select></label>}
       <h3>Verdicts</h3>
       <label class="slider"><span>Sensitivity</span><b>{settings["sensitivity"]}</b><input type="range" min={0} max={2} step={1} value={levels.indexOf(settings["sensitivity"]!)} aria-valuetext={settings["sensitivity"]} onInput={(event) => set("sensitivity", levels[Number(event.currentTarget.value)]!)} /></label>
       {slider("min_deviation", "Smallest deviation", 0, 1, 0.01, `${Math.round(Number(settings["min_deviation"]) * 100)} %`)}
       {slider("min_points", "Points in a row", 1, 20, 1, settings["min_points"]!)}
       {choice("direction", "Direction", ["both", "up", "down"])}
-      {choice("preset", "Kind of data", ["sensor", "network", "stock"])}
+      {choice("preset", "Kind of data", ["sensor", "network", "stock"], settings["preset"] || data?.preset || "sensor")}
       {data && <><h3>Columns</h3>{choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}{data.series && choice("show", "Shown series", data.names, data.shown)}</>}
     </Section>
     <div>
       {error && <ErrorBox error={error} />}
-      {!file && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
-      {file && !data && !error && <Empty title="Scoring …" />}
+      {!file && !recorded && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
+      {(file || recorded) && !data && !error && <Empty title="Scoring …" />}
       {data && <><Section title={`${countText(data.flagged)} of ${countText(data.used)} rows are flagged`} aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} /></Section>
-        <Section title="The config of what you see" aside={<span><span role="status" class="done">{copied}</span> <button type="button" class="primary" onClick={copy}>Copy</button></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
+        <Section title="The config of what you see" aside={<span><button type="button" onClick={save}>Save</button> <CopyButton text={data.yaml} primary /></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
     </div></div></div>;
 }

@@ -1,0 +1,64 @@
+/** Preview: the messages of the last week under changed rules or another sensitivity. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { get, RequestError, send } from "./api";
+import { countText } from "./format";
+import { CopyButton, Name, Section, Table, When } from "./parts";
+
+interface Preview { anomalies: number; messages: number; pages: number; dropped: number; by_day: number[]; since: string; examples: { endpoint: string; at: string; title: string }[] }
+interface Rules { rules: string; sensitivity: string | null }
+
+const SENSITIVITIES = ["low", "normal", "high"];
+
+function Days({ now, changed, since }: { now: Preview; changed: Preview; since: string }): JSX.Element {
+  const most = Math.max(1, ...now.by_day, ...changed.by_day), begin = Date.parse(since);
+  const day = (n: number): string => new Date(begin + (n + 0.5) * 86_400_000).toLocaleDateString(undefined, { weekday: "short" });
+  const bar = (counts: number[], n: number, x: number, fill: string): JSX.Element => <rect x={n * 52 + x} width="20" y={62 - (counts[n]! / most) * 56} height={(counts[n]! / most) * 56 + 2} fill={fill} />;
+  return <svg class="days" viewBox="0 0 364 80" width="364" height="80" role="img" aria-label={`Messages by day: ${now.by_day.join(", ")}; with the change: ${changed.by_day.join(", ")}`}>
+    {now.by_day.map((_, n) => <g key={n}>{bar(now.by_day, n, 2, "var(--info)")}{bar(changed.by_day, n, 24, "var(--accent)")}<text x={n * 52 + 23} y="78" text-anchor="middle" font-size="11" fill="var(--muted)">{day(n)}</text></g>)}</svg>;
+}
+
+function difference(now: number, changed: number): string {
+  return changed === now ? "as many as now" : `${countText(Math.abs(changed - now))} ${changed > now ? "more" : "fewer"} than now`;
+}
+
+export function PreviewSection({ streams }: { streams: string[] }): JSX.Element {
+  const [stream, setStream] = useState(streams[0] ?? "");
+  const [inForce, setInForce] = useState<Rules | null>(null);
+  const [rules, setRules] = useState("");
+  const [sensitivity, setSensitivity] = useState("");
+  const [found, setFound] = useState<{ now: Preview; changed: Preview } | null>(null);
+  const [error, setError] = useState<RequestError | null>(null);
+  const [busy, setBusy] = useState(false);
+  const path = `streams/${encodeURIComponent(stream)}`;
+  useEffect(() => {
+    setFound(null);
+    get<Rules>(`${path}/rules`).then((read) => { setInForce(read); setRules(read.rules); }, () => setInForce(null));
+  }, [stream]);
+  const run = async (): Promise<void> => {
+    setBusy(true); setError(null);
+    try {
+      const now = await get<Preview>(`${path}/preview`);
+      setFound({ now, changed: await send<Preview>("POST", `${path}/preview`, { rules, sensitivity: sensitivity || null }) });
+    } catch (failure) { if (failure instanceof RequestError) { setError(failure); setFound(null); } }
+    setBusy(false);
+  };
+  return <Section title="Preview: the messages of the last week under changed rules">
+    <div class="preview">
+      <div>
+        <div class="bar"><label>Stream <select value={stream} onChange={(event) => setStream(event.currentTarget.value)}>{streams.map((one) => <option key={one}>{one}</option>)}</select></label>
+          <label>Sensitivity <select value={sensitivity} onChange={(event) => setSensitivity(event.currentTarget.value)}><option value="">as configured{inForce?.sensitivity ? ` (${inForce.sensitivity})` : ""}</option>
+            {SENSITIVITIES.map((one) => <option key={one}>{one}</option>)}</select></label></div>
+        <label class="block">Rules: the block <code>alerts</code> of the stream<textarea rows={9} spellcheck={false} value={rules} placeholder={"severity: {notice: major}\nrules:\n- match: {series: test*}\n  drop: true"} onInput={(event) => setRules(event.currentTarget.value)} /></label>
+        <div class="actions"><button type="button" class="primary" disabled={busy} onClick={() => void run()}>{busy ? "Routing …" : "Preview"}</button>
+          <button type="button" disabled={!inForce || rules === inForce.rules} onClick={() => setRules(inForce!.rules)}>Rules in force</button><CopyButton text={rules} /></div>
+      </div>
+      <div role="status">{error ? <p class="failed" role="alert">{error.title}: {error.detail}</p> : found ? <>
+        <p><b>{countText(found.changed.messages)} messages</b>, {difference(found.now.messages, found.changed.messages)}; {countText(found.changed.pages)} of them pages ({difference(found.now.pages, found.changed.pages)}). {countText(found.changed.anomalies)} anomalies, {countText(found.changed.dropped)} in no message. Nothing was sent.</p>
+        <p class="legend"><span><span class="key before" /> rules in force</span><span><span class="key after" /> with the change</span></p>
+        <Days now={found.now} changed={found.changed} since={found.changed.since} />
+      </> : <p class="muted">Change the rules or the sensitivity. The anomalies of the last seven days are routed again, on a clock of their own; another sensitivity scores the newest recorded points again.</p>}</div>
+    </div>
+    {found && <Table label="Messages of the preview" columns={["At", "To", "Message"]} empty="No message." rows={found.changed.examples.map((one, n) => ({ key: String(n), cells: [<When at={one.at} />, <Name text={one.endpoint} />, <bdi>{one.title}</bdi>] }))} />}
+  </Section>;
+}
