@@ -76,6 +76,14 @@ def served(database: Database, folder: Path, serve: Any = None, **given: Any) ->
         yield Site(server.url, database)
 
 
+def refusal_of(client: httpx.Client) -> httpx.Response:
+    """Return the first answer with status 401: a proof is remembered for a moment."""
+    deadline = time.monotonic() + 30
+    while (answer := client.get("/api/v1/streams")).status_code != 401 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return answer
+
+
 class Browser(httpx.Client):
     """A client with cookies that logs in, and sends the token of its session with changes."""
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from pipeline.access.api_keys import revoke_key
 from pipeline.access.redirect_targets import safe_target
 from storage.sql.database import Database
-from tests.support.api_servers import ADA, Browser, Site, field, served
+from tests.support.api_servers import ADA, Browser, Site, field, refusal_of, served
 
 SILENCE = {"stream": "plant", "match": {}, "ends": "2150-01-01T00:00:00Z"}
 SESSION = "forewatch_session"
@@ -162,7 +162,7 @@ def test_sessions_end_with_their_key(site, browser):
     browser.log_in(site.key(name="eve"))
     with site.database.begin() as connection:
         revoke_key(connection, "eve", ADA, time.time_ns())
-    ended = browser.get("/api/v1/session")
+    ended = refusal_of(browser)
     assert (ended.status_code, "log in again" in ended.json()["detail"]) == (401, True)
     assert browser.get("/").headers["location"] == "/login?next=%2F"
 
@@ -173,7 +173,7 @@ def test_sessions_end_by_idle_and_by_whole_time(site, browser, column, seconds):
     assert browser.get("/api/v1/session").status_code == 200
     with site.database.begin() as connection:
         connection.execute(text(f"UPDATE web_sessions SET {column} = {column} - {seconds * 10**9}"))
-    assert browser.get("/api/v1/session").status_code == 401
+    assert refusal_of(browser).status_code == 401
 
 
 def test_wrong_keys_are_slowed_and_not_logged(database, tmp_path):
