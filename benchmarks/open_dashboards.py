@@ -1,11 +1,11 @@
-"""Open dashboards: what they cost the loop of a daemon, and requests at a steady rate.
+"""Cost of open dashboards for a daemon, and requests at a steady rate.
 
     python -m benchmarks.open_dashboards commits     time of a commit with 50 open dashboards and without
     python -m benchmarks.open_dashboards requests    200 requests/s for a minute beside 50 event streams
 
-`commits` runs a daemon with `serve` on records of a real broker, in turns with and without readers. A reader does
-what a page does: it keeps an event stream open, and reads the lanes again after an event. Compare the two columns:
-they are of the same run. `requests` sends a mix of common requests at a fixed rate from a process of its own, and
+`commits` runs a daemon with `serve` on records of a real broker, in turns with and without readers. A reader
+does what a page does: it keeps an event stream open, and reads the lanes again after an event. The two lines
+are of the same run. `requests` sends a mix of common requests at a fixed rate from a process of its own, and
 prints latencies, errors, and the growth of memory of the server.
 """
 
@@ -85,7 +85,7 @@ class Client:
 
 
 async def read_as_a_page(url: str, headers: dict[str, str], begin: float) -> None:
-    """Keep an event stream open, and read the lanes after events, as the fleet page does."""
+    """Keep an event stream open, and read the lanes again after events."""
     await asyncio.sleep(begin)
     events, lists = Client(url, headers), Client(url, headers)
     reader = await events.send("/events")
@@ -157,7 +157,15 @@ async def _paced(url: str, headers: dict[str, str], rate: int, seconds: float) -
 
 
 def pace(pipe: Connection, url: str, headers: dict[str, str], rate: int, seconds: float) -> None:
-    """Send requests and give the latencies to the pipe."""
+    """Send requests and give the latencies to the pipe.
+
+    Args:
+        pipe: Receives latencies, failures and the time that it took.
+        url: Address of the server.
+        headers: Headers of each request.
+        rate: Requests a second.
+        seconds: Time of the measurement.
+    """
     began = time.monotonic()
     latencies, failures = asyncio.run(_paced(url, headers, rate, seconds))
     pipe.send((latencies, failures, time.monotonic() - began))
@@ -183,11 +191,13 @@ def measure_requests(options: argparse.Namespace) -> None:
             process.join()
             grown, used = server.process.memory_info().rss - before, server.cpu_seconds() - used
     p50, p99, worst = np.percentile(np.array(latencies) * 1000, [50, 99, 100])
+    share = 100 * used / lasted
     print(
-        f"{len(latencies):,} requests in {lasted:.1f} s ({len(latencies) / lasted:.0f}/s of {options.rate}/s), "
-        f"{options.readers} event streams, {options.database}: {failures} failed; median {p50:.0f} ms, p99 {p99:.0f} ms, "
-        f"longest {worst:.0f} ms; server: {1000 * used / len(latencies):.2f} ms of CPU a request, "
-        f"{100 * used / lasted:.0f} % of a core, {grown / 1e6:+.0f} MB"
+        f"{len(latencies):,} requests: {len(latencies) / lasted:.0f}/s of {options.rate}/s, {lasted:.0f} s, "
+        f"{options.readers} event streams, {options.database}: {failures} failed; "
+        f"median {p50:.0f} ms, p99 {p99:.0f} ms, longest {worst:.0f} ms; "
+        f"server: {1000 * used / len(latencies):.2f} ms of CPU a request, {share:.0f} % of a core, "
+        f"{grown / 1e6:+.0f} MB; load average {psutil.getloadavg()[0]:.1f}"
     )
 
 
@@ -210,8 +220,28 @@ def produce(brokers: str, rate: int, ending: Any) -> None:
     producer.flush()
 
 
+def daemon_settings(url: str, folder: str, brokers: str, port: int) -> dict[str, Any]:
+    """Return the config of the daemon.
+
+    Args:
+        url: Address of the database.
+        folder: Folder of the recorded history.
+        brokers: Address of the broker.
+        port: Port of the dashboard.
+    """
+    record = {"series": "sensor", "time": "ts", "time_unit": "ns", "values": "value"}
+    source = {"kafka": {"brokers": [brokers], "topics": [TOPIC]}}
+    return {
+        "database": url,
+        "http": None,
+        "serve": {"port": port, "daemon": True, "requests_per_minute": 10_000_000},
+        "storage": {"history_path": f"{folder}/history"},
+        "streams": {STREAM: {"source": source, "format": {"json": record}, "detector": "light"}},
+    }
+
+
 def run_daemon(settings: dict[str, Any], pipe: Connection) -> None:
-    """Run a daemon that serves; answer each message with the commits since the last one, in seconds."""
+    """Run a daemon that serves; answer each message with the times of commits."""
     from pipeline.api.daemon_service import DashboardService
     from pipeline.config.schema import Config
     from pipeline.daemon.daemon import daemon
@@ -255,21 +285,7 @@ def measure_commits(options: argparse.Namespace) -> None:
             admin.create_topics([NewTopic(TOPIC, 2, 1)])
             admin.close()
             port = free_port()
-            settings = {
-                "database": url,
-                "http": None,
-                "serve": {"port": port, "daemon": True, "requests_per_minute": 10_000_000},
-                "storage": {"history_path": f"{folder}/history"},
-                "streams": {
-                    STREAM: {
-                        "source": {"kafka": {"brokers": [broker.address], "topics": [TOPIC]}},
-                        "format": {
-                            "json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": "value"}
-                        },
-                        "detector": "light",
-                    }
-                },
-            }
+            settings = daemon_settings(url, folder, broker.address, port)
             ours, theirs = multiprocessing.Pipe()
             server = multiprocessing.Process(target=run_daemon, args=(settings, theirs))
             server.start()
@@ -287,12 +303,15 @@ def measure_commits(options: argparse.Namespace) -> None:
         finally:
             ending.set()
             broker.down()
+    _print_commits(found, options)
+
+
+def _print_commits(found: dict[bool, list[float]], options: argparse.Namespace) -> None:
     for with_readers, times in found.items():
         p50, p99, worst = np.percentile(np.array(times) * 1000, [50, 99, 100])
         name = f"{options.readers} open dashboards" if with_readers else "no dashboard"
-        print(
-            f"{name:20} {len(times):6,} commits: median {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.1f} ms"
-        )
+        line = f"median {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.1f} ms"
+        print(f"{name:20} {len(times):6,} commits: {line}")
     ratio = np.percentile(found[True], 99) / np.percentile(found[False], 99)
     print(f"p99 with dashboards / without: {ratio:.2f}; load average {psutil.getloadavg()[0]:.1f}")
 

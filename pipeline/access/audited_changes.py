@@ -21,7 +21,7 @@ from storage.results.labels import Review
 
 
 class Action(StrEnum):
-    """Group and name of a change; those of keys and sessions are in ``api_keys`` and ``sessions``."""
+    """Group and name of a change, without those of keys and sessions."""
 
     ALERT_ACKNOWLEDGE = "alert.acknowledge"
     ANOMALY_LABEL = "anomaly.label"

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 #: Interval of the check whether a first key was made.
 KEY_CHECK_SECONDS = 1.0
-#: Time for which a proof counts without a look into the database: a revoked key is refused at most so much later.
+#: Time for which a proof counts without a look into the database: a revoked key is refused so much later.
 REMEMBERED_SECONDS = 1.0
 MAX_REMEMBERED = 1_000
 
@@ -42,7 +42,7 @@ class ProofKind(StrEnum):
 
 
 class Proof(NamedTuple):
-    """What a request brings along; ``text`` is the key or the token of the session."""
+    """Proof of a request; ``text`` is the key or the token of the session."""
 
     kind: ProofKind
     text: str
@@ -88,7 +88,7 @@ class Gate:
         self._remembered: dict[bytes, tuple[float, Principal]] = {}
 
     def remembered(self, proof: Proof) -> Principal | None:
-        """Return the author that this proof had a moment ago, without a look into the database."""
+        """Return the author that this proof had a moment ago, without the database."""
         if proof.kind is ProofKind.NOTHING:
             is_fresh = time.monotonic() - self._checked_at < KEY_CHECK_SECONDS
             return local_principal(proof.address) if is_fresh and not self._closed else None

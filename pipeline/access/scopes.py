@@ -12,7 +12,8 @@ class Scope(StrEnum):
 
     #: See everything of its streams.
     VIEWER = "viewer"
-    #: Acknowledge, label, silence, redeliver, replay dead letters, train, promote, roll back, cancel and retry jobs.
+    #: Acknowledge, label, silence, redeliver, replay dead letters, train, promote, roll back,
+    #: cancel and retry jobs.
     OPERATOR = "operator"
     #: See the audit log.
     ADMIN = "admin"

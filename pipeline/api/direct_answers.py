@@ -1,7 +1,7 @@
 """Routers whose GET operations answer with JSON that is made once.
 
-FastAPI checks the model that an operation returns against its own schema in another thread, then encodes it. The
-models of this API are checked when they are made: here they are encoded in the thread of the operation.
+FastAPI checks the model that an operation returns against its own schema in another thread, then encodes it.
+The models of this API are checked when they are made: here they are encoded in the thread of the operation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Preview: the messages of the last week of a stream under other rules or another sensitivity.
+"""Messages of the last week of a stream under other rules.
+
+Another sensitivity scores the recorded points again.
 
 Nothing is stored, and nothing is sent.
 """
@@ -42,7 +44,7 @@ class AlertPreview:
 
 
 def rules_text(config: Config, stream: str) -> str:
-    """Return the alert rules of a stream as YAML, without keys that have their default."""
+    """Return the alert rules of a stream as YAML, without default values."""
     rules = config.streams[stream].alerts.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     text = io.StringIO()
     if rules:
@@ -117,7 +119,7 @@ def preview_alerts(
 
 
 def _rescored(config: Config, database: Database, stream: str, sensitivity: str) -> tuple[list[Anomaly], int]:
-    """Return the anomalies that another sensitivity raises, and the end of the recorded points."""
+    """Return the anomalies of another sensitivity, and the end of the points."""
     if sensitivity not in ALARM_RATES:
         raise InputError(f"sensitivity={sensitivity}: write one of {', '.join(ALARM_RATES)}")
     chosen = config.streams[stream]
@@ -129,7 +131,7 @@ def _rescored(config: Config, database: Database, stream: str, sensitivity: str)
 
 
 def _require_known(config: Config, stream: str, rules: AlertsConfig) -> None:
-    """Raise InputError for an endpoint that the config lacks, and for a file that it does not name."""
+    """Raise InputError for an endpoint or a file that the config does not name."""
     named = [
         *(rules.to or ()),
         *(rules.faults.to or ()),

@@ -207,7 +207,7 @@ def _rates(stream: Stream) -> Sequence[tuple[str, float]]:
 def anomalies_at_rate(
     database: Database, stream: Stream, alarm_rate: float, rows: RecordedRows, since_ns: int
 ) -> list[Anomaly]:
-    """Return the anomalies of an alarm rate that begin at ``since_ns`` or later, by time.
+    """Return the anomalies of an alarm rate, by time.
 
     Args:
         database: Database with the champion and the warm start.

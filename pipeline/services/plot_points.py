@@ -16,8 +16,8 @@ from storage.history.history import HistoryReader
 
 #: Points before and after an anomaly that show what is usual there.
 POINTS_BEFORE, POINTS_AFTER = 300, 60
-#: Time that is read on each side until there are enough points: sensors have them in minutes, daily prices in a
-#: year.
+#: Time that is read on each side until there are enough points: sensors have them in minutes, daily prices in
+#: a year.
 _SPANS_NS = (600 * SECOND_NS, 12 * 3600 * SECOND_NS, 14 * DAY_NS, 500 * DAY_NS)
 
 _PER_POINT = ("flag", "surprise")
@@ -66,7 +66,7 @@ def plot_points(config: Config, view: PlotView) -> pa.Table:
 def range_around(
     history: HistoryReader, stream: str, series: str, start_ns: int, end_ns: int
 ) -> tuple[int, int]:
-    """Return (since, until) in ns with some hundred points before an anomaly and some after it.
+    """Return (since, until) in ns with points before and after an anomaly.
 
     There are fewer points where fewer are recorded.
 

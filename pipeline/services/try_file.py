@@ -39,7 +39,9 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
 
 
 def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str, Any]:
-    """Return the verdicts on the newest recorded points of a stream, and keys of its config that give them.
+    """Return the verdicts on the newest recorded points of a stream.
+
+    The answer has keys of the config of the stream that give the same.
 
     Args:
         config: The configuration.

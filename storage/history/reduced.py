@@ -1,7 +1,7 @@
 """Recorded points of one series, reduced to extremes, for charts of any length.
 
-A chart of a year at one point a second has 31 million points. A segment never changes, so its points are reduced
-once to buckets of ``BUCKET_NS``, which stay in memory: the next look at the same time reads no file.
+A chart of a year at one point a second has 31 million points. A segment never changes, so its points are
+reduced once to buckets of ``BUCKET_NS``, which stay in memory: the next look at the same time reads no file.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Run(NamedTuple):
 class ReducedPoints:
     """B buckets of points.
 
-    time (B,) is that of the first point of each bucket in ns, counts (B,) its number of points. ``extremes`` has min, max, expected, lower and upper
-    of each channel (``min:temperature``), each (B,). ``runs`` has the stretches of ``model`` and ``guard``. ``gaps``
-    are pairs of times between which points are missing.
+    time (B,) is that of the first point of each bucket in ns, counts (B,) its number of points. ``extremes``
+    has min, max, expected, lower and upper of each channel (``min:temperature``), each (B,). ``runs`` has the
+    stretches of ``model`` and ``guard``. ``gaps`` are pairs of times between which points are missing.
     """
 
     time: NDArray[np.int64]
@@ -160,7 +160,7 @@ def pixel_starts(time: NDArray[np.int64], pixels: int) -> NDArray[np.intp]:
 
 
 class ReducedHistory:
-    """Reader of reductions, which keeps those of segments in memory; threads may share it."""
+    """Reader of reductions that stay in memory; threads may share it."""
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         """Keep nothing yet."""
@@ -240,7 +240,7 @@ def _runs(table: pa.Table, name: str, time: NDArray[np.int64]) -> list[Run]:
 
 
 def _joined_runs(runs: list[Run]) -> list[Run]:
-    """Return the runs in order of time, those of equal values that follow each other as one."""
+    """Return the runs in order of time; neighbours of equal values are one."""
     found: list[Run] = []
     for run in sorted(runs, key=lambda one: one.first_ns):
         if found and found[-1].value == run.value:

@@ -101,7 +101,7 @@ def read_series_names(context: Context, stream: Annotated[str, Path(max_length=5
 
 
 def warm_up(context: ApiContext) -> None:
-    """Make the answers that the first page needs, so that its reader does not wait for them."""
+    """Make the answers that the first page needs before somebody waits for them."""
     try:
         _shared_fleet(context, "24h")
     except StorageError as error:

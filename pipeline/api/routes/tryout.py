@@ -24,9 +24,10 @@ _BODY = {
 
 @router.post("/try", response_model=dict[str, Any], openapi_extra=_BODY)
 async def try_data(context: Context, request: Request) -> Any:
-    """Return the verdicts on a CSV or Parquet file of up to 20 MiB, or on recorded points.
+    """Return the verdicts on a file of up to 20 MiB, or on recorded points.
 
-    The answer has the config of a stream that gives the same. With ``stream`` in the query there is no file:
+    The file is CSV or Parquet. The answer has the config of a stream that gives the same. With ``stream`` in
+    the query there is no file:
     the newest recorded points of that stream are scored.
 
     The query has the settings: ``preset``, ``sensitivity``, ``direction``, ``min_deviation``,

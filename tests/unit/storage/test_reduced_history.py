@@ -26,7 +26,7 @@ CHANNELS = ("v", "w")
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    """Record two series at 1 s in four segments, with a gap, a model that changes and a missing channel value."""
+    """Record two series at 1 s in four segments, with a gap and a model that changes."""
     rng = np.random.default_rng(3)
     writer, partition = HistoryWriter(str(tmp_path), "plant"), Partition("x", 0)
     writer.open(partition, "log", 1, 0)
