@@ -373,6 +373,31 @@ def test_late_data_revise_or_retract_what_was_said(database: Database):
     assert by_series[str(wrong.id)].data.status == "retracted"
 
 
+def test_late_data_revise_an_alert_whose_series_has_another_one_since(database: Database):
+    bench = RouterBench(database)
+    old, new = anomaly("b2/t1"), anomaly("b2/t1", NOON + HOUR * SECOND)
+    bench.happen(old)
+    bench.settle()
+    bench.happen(closed(old))
+    bench.later(10 * MINUTE)
+    bench.later(50 * MINUTE)
+    bench.happen(new)
+    bench.settle()
+    assert bench.kinds() == ["opened", "resolved", "opened"]
+    bench.happen(closed(replace(old, revision=2), severity=Severity.CRITICAL))
+    bench.settle()
+    assert bench.kinds() == ["opened", "resolved", "opened", "revised"]
+    correction = bench.sent()[-1].data
+    assert (correction.alert_id, correction.severity, correction.status) == (
+        str(old.id),
+        "critical",
+        "resolved",
+    )
+    bench.happen(closed(new))
+    bench.later(10 * MINUTE)
+    assert bench.kinds()[-1] == "resolved", "the other alert goes on"
+
+
 def test_what_was_never_sent_is_not_retracted_to_anybody(database: Database):
     bench = RouterBench(database)
     bench.happen(closed(anomaly(), points=0))

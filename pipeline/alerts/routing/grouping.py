@@ -223,8 +223,10 @@ def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: A
     _observe_candidate(session, before.state, member)
     change = _change_of(before, member, alert)
     if alert.state == AlertState.CLOSED and (change is None or not _reopen(session, alert, member)):
-        if change is PendingChange.RETRACTED and alert.sent_ns is not None:
-            session.alerts.retracted_later.add(alert.alert_id)
+        over = change is PendingChange.REVISED and member.state == MemberState.CLOSED
+        if (over or change is PendingChange.RETRACTED) and alert.sent_ns is not None:
+            _raise_severity(session, alert, member)
+            session.alerts.corrected_later.add(alert.alert_id)
             session.assign(event, alert)
             return
         reason = SuppressionReason.UNCHANGED if change is None else SuppressionReason.SUPERSEDED

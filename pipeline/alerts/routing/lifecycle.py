@@ -41,8 +41,8 @@ def advance(session: RoutingSession, alert: AlertRecord) -> None:
     alert.flush_ns = None
     session.alerts.changed[alert.alert_id] = alert
     behaviour = behaviour_of(session, alert)
-    if alert.alert_id in session.alerts.retracted_later:
-        _retract_closed(session, alert)
+    if alert.alert_id in session.alerts.corrected_later:
+        _correct_closed(session, alert)
     if alert.state == AlertState.WAITING:
         _advance_waiting(session, alert, behaviour)
     if alert.state == AlertState.OPEN:
@@ -196,8 +196,8 @@ def _resolve(session: RoutingSession, alert: AlertRecord, change: PendingChange 
     _close(session, alert, Resolution.RETRACTED if kind == "retracted" else Resolution.RESOLVED)
 
 
-def _retract_closed(session: RoutingSession, alert: AlertRecord) -> None:
-    """Send the retraction of an alert that stays closed, because another alert of its group is open."""
+def _correct_closed(session: RoutingSession, alert: AlertRecord) -> None:
+    """Send the correction of an alert that stays closed, because another alert of its group is open."""
     kind: Kind = "revised"
     if all(m.state == MemberState.RETRACTED for m in session.members_of(alert, LISTED)):
         kind, alert.outcome = "retracted", Resolution.RETRACTED

@@ -59,7 +59,7 @@ class RoutedAlerts:
     """Alerts, members and queues that were read, and those of them that changed.
 
     ``not_closed`` is keyed by (rule, group key). ``superseded`` are alerts that had recovered before the next
-    anomaly of their group began. ``retracted_later`` are closed alerts with an anomaly that was retracted while
+    anomaly of their group began. ``corrected_later`` are closed alerts with an anomaly that was corrected while
     another alert of their group is open.
     """
 
@@ -70,7 +70,7 @@ class RoutedAlerts:
     changed: dict[UUID, AlertRecord] = field(default_factory=dict)
     changed_members: dict[UUID, AlertMember] = field(default_factory=dict)
     superseded: set[UUID] = field(default_factory=set)
-    retracted_later: set[UUID] = field(default_factory=set)
+    corrected_later: set[UUID] = field(default_factory=set)
 
     def add(self, found: Sequence[AlertRecord]) -> None:
         """Add alerts that were read; those that are there already are not replaced."""
