@@ -10,7 +10,7 @@ memory does not grow.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,7 +26,7 @@ from pipeline.engine.sink import Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
-from pipeline.sources.base import Poll, Records, Source, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
 from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
@@ -200,9 +200,11 @@ class Engine:
             faults.open(FaultKind.STUCK_STREAM, message, partition)
 
     def _acquire_due(self, now: float) -> None:
-        for partition in [p for p, when in self._to_acquire.items() if when <= now]:
+        due = [p for p, when in self._to_acquire.items() if when <= now]
+        bounds = self._bounds_of(due)
+        for partition in due:
             try:
-                owned = self.parts.ownership.acquire(partition)
+                owned = self.parts.ownership.acquire(partition, bounds.get(partition))
             except Fenced:  # another owner was faster
                 self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
                 continue
@@ -223,6 +225,13 @@ class Engine:
                 self.parts.source.pause([partition])
             else:
                 self.parts.faults.close(FaultKind.DATABASE_DOWN)
+
+    def _bounds_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
+        """Return the bounds of several partitions by one request, nothing if it fails for one of them."""
+        try:
+            return self.parts.source.bounds(partitions) if len(partitions) > 1 else {}
+        except SourceError:
+            return {}
 
     def _process(self, batch: list[Records | TableRecords]) -> None:
         self._read_at = time.monotonic()

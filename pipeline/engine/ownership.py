@@ -94,15 +94,15 @@ class Ownership:
         #: state has reached it.
         self._open: dict[Partition, list[Anomaly]] = {}
 
-    def acquire(self, partition: Partition) -> bool:
+    def acquire(self, partition: Partition, bounds: OffsetBounds | None = None) -> bool:
         """Become the owner and resume reading.
 
         Return False where a fault stops the partition. Raises StorageUnavailable and SourceError (try again),
-        and Fenced (another owner was faster).
+        and Fenced (another owner was faster). ``bounds`` are those of a moment ago, None to ask for them.
         """
         self.drop(partition)
         identity = self._source.identity(partition)
-        bounds = self._source.bounds([partition])[partition]
+        bounds = bounds or self._source.bounds([partition])[partition]
         position = positions.acquire(self._database, self._reader, partition, self._owner, identity)
         if position.next_offset is None:
             # Commit the start at once: a crash before the first batch must not move ``latest`` on.
@@ -110,6 +110,8 @@ class Ownership:
         if identity and position.identity and identity != position.identity:
             return self._handle_recreated_log(position, identity, bounds)
         assert position.next_offset is not None
+        if position.next_offset > bounds.end:  # the former owner may have read on since then
+            bounds = self._source.bounds([partition])[partition]
         if not bounds.beginning <= position.next_offset <= bounds.end:
             return self._handle_gap(position, bounds)
         return self._recover(position, bounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,3 +236,30 @@ def test_a_series_that_another_owner_put_away_is_found(make):
         if first.parts.scorer.name_of(s) == "a"
     )
     assert first.parts.scorer.series.state["windows"]["seq"][slot] > 100
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_records_that_the_former_owner_commits_meanwhile_are_no_gap(make, monkeypatch, partitions):
+    """The end of a partition is asked for before it is acquired; until then its owner may read on."""
+    logs = [Log([record(f"s{n}", t, 20.0) for t in range(80)], ["scored"] * 80) for n in range(partitions)]
+    bench = make(logs, lateness="0s")
+    bench.fill(lambda log: 40)
+    first = bench.drain(bench.engine())
+    second = bench.engine()
+    bounds, asked = second.parts.source.bounds, []
+
+    def bounds_then_more(partitions):
+        found = bounds(partitions)
+        if not asked:
+            asked.append(partitions)
+            bench.fill()
+            for position in first.parts.ownership.positions.values():
+                with bench.database.begin() as connection:
+                    counts = replace(position.counts, scored=80)
+                    positions.advance(connection, position, 80, counts, position.watermark_ns)
+        return found
+
+    monkeypatch.setattr(second.parts.source, "bounds", bounds_then_more)
+    bench.drain(second)
+    assert len(asked[0]) == partitions, "one request for all partitions"
+    assert bench.faults() == []
