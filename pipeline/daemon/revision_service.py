@@ -71,11 +71,15 @@ class RevisionService:
                     log.info("late points revised their series", stream=name, series=len(right.names))
 
 
-def _hand_over(engine: Engine, right: Rescored) -> None:
-    """Give series without newer points their state and open anomalies."""
+def _hand_over(engine: Engine, right: Rescored) -> dict[str, int]:
+    """Give series without newer points their state and open anomalies.
+
+    Returns:
+        These series, and the time of their newest point in ns.
+    """
     scorer = engine.parts.scorer
     if scorer.provenance.model_version != right.model_version:
-        return
+        return {}
     windows = scorer.series.state["windows"]
     slots = {name: slot for slot, name in enumerate(scorer.names()) if name is not None}
     rows = [
@@ -96,3 +100,4 @@ def _hand_over(engine: Engine, right: Rescored) -> None:
             anomaly.told_seq += moved
             anomaly.revision = max(anomaly.revision, 1)
             scorer.tracker.restore(slot, anomaly, seq)
+    return {name: right.newest[name] for name in names}

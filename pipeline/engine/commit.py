@@ -37,8 +37,18 @@ class PartitionCommit:
 class Committer:
     """Commits batches, and remembers whether the outcome of the last COMMIT is unknown."""
 
-    def __init__(self, database: Database, on_changes: OnChanges | None = None) -> None:
+    def __init__(
+        self, database: Database, on_changes: OnChanges | None = None, *, late_revise: bool = True
+    ) -> None:
+        """Commit nothing yet.
+
+        Args:
+            database: Receives the results.
+            on_changes: Called inside the transaction with the anomalies that it changes.
+            late_revise: Late records are left for the daemon to revise verdicts by them.
+        """
         self._database = database
+        self._late_revise = late_revise
         self._on_changes = on_changes
         self._unknown = False
 
@@ -62,7 +72,7 @@ class Committer:
                 }
                 anomalies.upsert(connection, [a for p in parts for a in p.anomalies])
                 dead_letters.add(connection, [d for p in parts for d in p.dead])
-                late_records.add(connection, [r for p in parts for r in p.late])
+                late_records.add(connection, [r for p in parts for r in p.late], revise=self._late_revise)
                 if self._on_changes is not None and (changes := [a for p in parts for a in p.anomalies]):
                     self._on_changes(connection, changes)
         except CommitUnknown:

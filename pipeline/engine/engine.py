@@ -227,7 +227,7 @@ class Engine:
                 self.parts.faults.close(FaultKind.DATABASE_DOWN)
 
     def _bounds_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
-        """Return the bounds of several partitions by one request, nothing if it fails for one of them."""
+        """Return the bounds of several partitions, nothing if one request fails."""
         try:
             return self.parts.source.bounds(partitions) if len(partitions) > 1 else {}
         except SourceError:

@@ -92,7 +92,7 @@ def build_engine(
             ownership=Ownership(
                 scorer, source, database, faults, reader, owner_name(), on_gap, history, on_changes
             ),
-            committer=Committer(database, on_changes),
+            committer=Committer(database, on_changes, late_revise=reader == name),
             snapshots=Snapshots(
                 database,
                 scorer,

@@ -2,7 +2,8 @@
 
 Its positions and snapshots have a reader name of their own and are deleted at the end. Its anomalies belong
 to the stream and have the ids that the daemon would give them: with the same model a second run changes
-nothing. With another model an anomaly is overwritten by the result of that model.
+nothing. With another model an anomaly is overwritten by the result of that model. Late points revise its
+verdicts at the end (``pipeline.services.backfill_revision``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import psutil
 from pipeline.config.schema import Config, FilesSourceConfig, SourceConfig
 from pipeline.config.stream_names import BACKFILL_MARK
 from pipeline.core.errors import InputError, SourceError
-from pipeline.core.types import Counts, FaultKind
+from pipeline.core.types import Anomaly, Counts, FaultKind, LateRecord
 from pipeline.database import open_database, owner_name
 from pipeline.engine.factory import build_engine
 from pipeline.engine.sink import Sink
@@ -30,6 +31,8 @@ from pipeline.engine.warm_start import forget_warm_start, read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.services.backfill_revision import BackfillRevision
+from pipeline.services.revision import revisable
 from pipeline.services.scores_file import ScoresWriter
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
@@ -83,18 +86,25 @@ class _Tally:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.anomalies: set[uuid.UUID] = set()
+        self.late: list[LateRecord] = []
         self.refused: Counter[str] = Counter()
         self.example = ""
 
     def append(self, result: BatchResult) -> None:
         self.anomalies.update(anomaly.id for anomaly in result.anomalies)
         for outcome in result.outcomes.values():
+            self.late += outcome.late
             self.refused.update(letter.reason for letter in outcome.dead)
             if outcome.dead and not self.example:
                 self.example = outcome.dead[0].detail
         self._progress.advance(
             sum(outcome.next_offset - outcome.first_offset for outcome in result.outcomes.values())
         )
+
+    def take_revisions(self, changes: Sequence[Anomaly]) -> None:
+        """Count the anomalies after the revision by late points."""
+        self.anomalies |= {one.id for one in changes}
+        self.anomalies -= {one.id for one in changes if not one.points}
 
     def close(self) -> None:
         """Nothing to release."""
@@ -153,7 +163,12 @@ def run_backfill(
                     raise SourceError(fault.message)
             if isinstance(source, RangeSource):
                 progress.expect(source.total)
-        counts = sum((p.counts for p in engine.parts.ownership.positions.values()), Counts())
+        at = engine.parts.ownership.positions
+        counts = sum((p.counts for p in at.values()), Counts())
+        if tally.late and revisable(config.streams[stream]):
+            ends = {partition: position.next_offset or 0 for partition, position in at.items()}
+            revision = BackfillRevision(config, stream, database, reader, ends, tally.anomalies, read)
+            tally.take_revisions(revision.revise(tally.late))
         with database.begin() as connection:
             stored_readers.forget(connection, reader)
         forget_warm_start(database, reader)

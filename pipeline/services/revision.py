@@ -6,7 +6,10 @@ next revision, those that ended up without cause are retracted, new ones are add
 transaction that first marks the late points as used, so that it happens once.
 
 Verdicts of the present belong to the owner of the partition: its open anomalies, and what is newer than the
-recorded history, stay as they are.
+recorded history, stay as they are. Its detector may not have seen the late point for a while, so the series
+is scored again after twice the time, and so on until the point is older than ``revise``.
+
+A backfill uses ``rescore`` and ``revisions_due`` at its end (``pipeline.services.backfill_revision``).
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pipeline.config.schema import Config, Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import Anomaly, AnomalyState, LateRecord, Partition
 from pipeline.decode import labels_of
+from pipeline.engine.initial_state import copy_initial_states, scorer_with_initial_states
 from pipeline.models.champion import champion_of
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import TableRecords
@@ -51,6 +55,7 @@ _COMPARED = ("state", "severity", "direction", "cause", "start_ns", "end_ns", "p
 class Rescored:
     """Verdicts of some series in the order of time.
 
+    with_late       series for which late points count
     newest, oldest  series → time of its newest and oldest point, ns
     seq             series → number of its points
     state           state of the detector after the newest point, one row per series of ``names``
@@ -59,6 +64,7 @@ class Rescored:
     stream: str
     model_version: str
     anomalies: list[Anomaly]
+    with_late: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
     oldest: dict[str, int] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
@@ -92,7 +98,7 @@ def revisable(stream: Stream) -> bool:
 
 
 def rescore(
-    database: Database, config: Config, name: str, late: Sequence[LateRecord], series: Sequence[str] | None
+    database: Database, config: Config, name: str, points: pd.DataFrame, reader: str | None = None
 ) -> Rescored:
     """Score series in the order of time.
 
@@ -100,16 +106,22 @@ def rescore(
         database: The database, which names the champion.
         config: The whole configuration.
         name: Name of the stream.
-        late: Late and corrected points, in the order of their arrival.
-        series: Names of the series, None for all.
+        points: Recorded and late points, as ``points_frame`` makes them.
+        reader: Name under which the states of the warm start are kept, None for the stream's.
     """
     stream = config.streams[name]
     champion = champion_of(database, name, stream)
     found = Rescored(name, champion.provenance.model_version, [])
-    frame = _points(config, name, stream, late, series)
+    frame = _in_order_of_time(points, stream)
+    found.with_late = set(frame.loc[frame["late"], "series"])
     if frame.empty:
         return found
     scorer = StreamScorer(champion.provenance, _plain(stream), champion.detector)
+    if stream.warm_start is not None:
+        first_ns = frame.groupby("series")["time"].min()
+        firsts = {str(one): int(ns) for one, ns in first_ns.items()}
+        initial = scorer_with_initial_states(database, champion, stream, reader=reader)
+        copy_initial_states(initial, scorer, PARTITION, firsts)
     table = pa.table(
         {
             "series": pa.array(frame["series"]),
@@ -168,12 +180,45 @@ def _plain(stream: Stream) -> Stream:
     )
 
 
-def _points(
-    config: Config, name: str, stream: Stream, late: Sequence[LateRecord], series: Sequence[str] | None
-) -> pd.DataFrame:
-    """Return recorded and late points by time; the last arrival counts."""
+def points_frame(recorded: pd.DataFrame, late: Sequence[LateRecord], channels: Sequence[str]) -> pd.DataFrame:
+    """Return recorded points followed by late ones.
+
+    Columns: series, time (ns), offset, topic, partition, arrival (a number that grows), the channels, and
+    late (whether the point was late). ``recorded`` has the same columns without the last.
+    """
     import pandas as pd
 
+    columns = ["series", "time", "offset", "topic", "partition", "arrival", *channels]
+    more = pd.DataFrame(
+        [[one.series, one.time_ns, one.offset, *one.partition, one.offset, *one.values] for one in late],
+        columns=columns,
+    )
+    parts = [recorded[columns].assign(late=False), more.assign(late=True)]
+    return pd.concat([one for one in parts if len(one)] or parts[:1], ignore_index=True)
+
+
+def _in_order_of_time(points: pd.DataFrame, stream: Stream) -> pd.DataFrame:
+    """Return the points by time, of each time the last arrival.
+
+    Points that came too late are left out. The age of a late point is relative to the newest point of its series that came before it, so that it
+    does not depend on the time of the revision.
+    """
+    newest = points.sort_values("arrival", kind="stable").groupby("series")["time"].cummax()
+    young = newest - points["time"] <= to_nanoseconds(stream.revise)
+    frame = points[~points["late"] | young].drop_duplicates(["series", "time"], keep="last")
+    return frame.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _recorded_points(
+    config: Config, name: str, late: Sequence[LateRecord], series: Sequence[str] | None
+) -> pd.DataFrame:
+    """Return recorded points of a live stream, and ``late`` ones.
+
+    ``series`` None: all series.
+    """
+    import pandas as pd
+
+    stream = config.streams[name]
     channels = list(stream.channels)
     values = [f"value:{channel}" for channel in channels]
     table = HistoryReader(config.history_path).read(name, series=series, columns=["offset", *values])
@@ -182,21 +227,14 @@ def _points(
     frame.columns = ["series", "time", "offset", *channels]
     frame["series"] = frame["series"].astype(str)
     frame = frame[frame["offset"] >= 0]
-    known = None if series is None else set(series)
-    wanted = [one for one in late if known is None or one.series in known]
-    more = pd.DataFrame(
-        [[one.series, one.time_ns, one.offset, *one.values] for one in wanted], columns=frame.columns
-    )
-    frame["topic"], frame["partition"] = "", 0
-    if wanted:
-        more["topic"] = [one.partition.topic for one in wanted]
-        more["partition"] = [one.partition.number for one in wanted]
-        place = {one.series: one.partition for one in wanted}
-        frame["topic"] = [place[one].topic if one in place else "" for one in frame["series"]]
-        frame["partition"] = [place[one].number if one in place else 0 for one in frame["series"]]
-        frame = pd.concat([frame, more], ignore_index=True)
-    frame = frame.drop_duplicates(["series", "time"], keep="last")
-    return frame.sort_values("time", kind="stable", ignore_index=True)
+    place = {one.series: one.partition for one in late}
+    frame["topic"] = [place[one].topic if one in place else "" for one in frame["series"]]
+    frame["partition"] = [place[one].number if one in place else 0 for one in frame["series"]]
+    frame["arrival"] = frame["offset"]
+    whole = points_frame(frame, late, channels)
+    if stream.source.files is not None:  # offsets of several files have no order
+        whole.loc[whole["late"], "arrival"] = np.iinfo(np.int64).max
+    return whole
 
 
 def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
@@ -237,46 +275,44 @@ def _differ(stored: Anomaly, right: Anomaly | None) -> bool:
     return any(getattr(stored, name) != getattr(right, name) for name in _COMPARED)
 
 
-def revise(database: Database, config: Config, name: str, *, at_once: bool = False) -> Rescored | None:
+def revise(database: Database, config: Config, name: str, now_ns: int | None = None) -> Rescored | None:
     """Let the pending late points of a stream revise its verdicts, in one transaction.
 
     Args:
         database: The database.
         config: The whole configuration.
         name: Name of the stream.
-        at_once: Do not wait until the recorded history is on disk.
+        now_ns: Time of the clock, None for now.
 
     Returns:
         The rescored series, None if there was nothing to do or another process did it.
     """
-    now_ns = time.time_ns()
+    now_ns = time.time_ns() if now_ns is None else now_ns
     with database.read() as connection:
-        pending = late_records.pending(connection, name, MAX_PENDING)
+        pending = late_records.pending(connection, name, now_ns, MAX_PENDING)
         if not pending:
             return None
         waits = now_ns - pending[-1].created_ns < SETTLED_NS
-        if waits and not at_once and now_ns - pending[0].created_ns < LONGEST_WAIT_NS:
+        if waits and now_ns - pending[0].created_ns < LONGEST_WAIT_NS:
             return None
         series = sorted({one.record.series for one in pending})
-        late = late_records.query(connection, stream=name, limit=MAX_PENDING)[::-1]
-    right = rescore(database, config, name, late, series)
-    oldest_ns = to_nanoseconds(config.streams[name].revise)
-    young = {
-        one.record.series
-        for one in pending
-        if right.newest.get(one.record.series, 0) - one.record.time_ns <= oldest_ns
-    }
+        late = late_records.of_series(connection, name, series)
+    right = rescore(database, config, name, _recorded_points(config, name, late, series))
+    last_ns = now_ns - to_nanoseconds(config.streams[name].revise)
     with database.begin() as connection:
-        if not late_records.settle(connection, [one.id for one in pending], now_ns):
+        if not late_records.settle(connection, [one.id for one in pending], now_ns, last_ns):
             connection.rollback()
             return None
-        stored = anomalies.of_series(connection, name, sorted(young))
-        due = [one for one in differences(stored, right) if one.series in young]
-        changes = [_revised(one) for one in due]
+        changes = revisions_due(anomalies.of_series(connection, name, sorted(right.with_late)), right)
         anomalies.upsert(connection, changes)
         if changes:
             outbox_of(config, name)(connection, changes)
     return right
+
+
+def revisions_due(stored: Sequence[Anomaly], right: Rescored) -> list[Anomaly]:
+    """Return the next revision of each wrong anomaly of the series with late points."""
+    return [_revised(one) for one in differences(stored, right) if one.series in right.with_late]
 
 
 def _revised(due: Difference) -> Anomaly:
@@ -305,7 +341,7 @@ def verify(
     """
     with database.read() as connection:
         late = late_records.query(connection, stream=name)[::-1]
-    right = rescore(database, config, name, late, None)
+    right = rescore(database, config, name, _recorded_points(config, name, late, None))
     with database.read() as connection:
         stored = anomalies.of_series(connection, name, right.names)
     found = []

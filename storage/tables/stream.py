@@ -193,7 +193,8 @@ class LateRow(Base):
     __table_args__ = (
         Index("ix_late_records_stream_created_ns", "stream", "created_ns"),
         Index("ix_late_records_created_ns", "created_ns"),
-        Index("ix_late_records_pending", "revised_ns", "stream"),
+        Index("ix_late_records_due", "due_ns", "stream"),
+        Index("ix_late_records_series", "series", postgresql_using="hash"),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
@@ -205,7 +206,8 @@ class LateRow(Base):
     time_ns: Mapped[int]
     values: Mapped[list[float]]
     created_ns: Mapped[int]
-    revised_ns: Mapped[int | None]  # when it had revised the verdicts of its series, NULL: not yet
+    revised_ns: Mapped[int | None]  # when it had revised the verdicts of its series last, NULL: not yet
+    due_ns: Mapped[int | None] = mapped_column(server_default="0")  # when it revises them next, NULL: never
 
 
 class FaultRow(Base):

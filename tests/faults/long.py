@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.feed import make_log
-from tests.faults.stage import NO_REVISIONS, Figures, Stage
+from tests.faults.stage import Figures, Stage
 from tests.faults.storm import storm
 from tests.faults.troubles import Troubles
 from tests.support.kafka_server import Topics, faulty_broker
@@ -80,7 +80,6 @@ def run(minutes: float, folder: Path, scenarios: Sequence[Scenario] = SCENARIOS)
                 url,
                 logs,
                 name=scenario.name,
-                **NO_REVISIONS,
                 **scenario.changes,
             )
             stage.database.upgrade()

@@ -11,7 +11,7 @@ from pipeline.engine.offloaded_state import WARM_START_PARTITION
 from storage.stream_state import offloaded_series
 from storage.stream_state import reader as stored_readers
 from tests.faults.feed import make_log
-from tests.faults.stage import NO_REVISIONS, Stage
+from tests.faults.stage import Stage
 from tests.faults.storm import storm
 from tests.integration.test_replay_parity import csv_file
 from tests.support.kafka_server import Topics
@@ -21,9 +21,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 @pytest.mark.timeout(400)
 def test_kills_and_freezes_in_every_phase(tmp_path: Path, topics: Topics, schema_url: str):
-    stage = Stage(
-        tmp_path / "storm", topics, schema_url, [make_log(n, 400) for n in range(3)], **NO_REVISIONS
-    )
+    stage = Stage(tmp_path / "storm", topics, schema_url, [make_log(n, 400) for n in range(3)])
     try:
         storm(stage, kills=20, freezes=5, fences=1)
         figures = stage.account()
@@ -53,7 +51,6 @@ def test_kills_of_members_that_begin_with_a_past(tmp_path: Path, topics: Topics,
         schema_url,
         [make_log(n, 200) for n in range(2)],
         warm_start=str(tmp_path / "past"),
-        **NO_REVISIONS,
     )
     try:
         stage.allow(0.1)

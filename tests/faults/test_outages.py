@@ -17,7 +17,7 @@ from storage.results import faults
 from storage.sql.database import Database
 from tests.faults.feed import Log, make_log
 from tests.faults.member import wait_for
-from tests.faults.stage import NO_REVISIONS, SESSION_S, Stage
+from tests.faults.stage import SESSION_S, Stage
 from tests.support.commit_proxy import CommitProxy
 from tests.support.kafka_server import FaultyBroker, Topics
 from tests.support.postgres_server import PostgresServer, create_database
@@ -30,9 +30,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     stages: list[Stage] = []
 
     def one(topics: Topics, database: str, logs: Sequence[Log], **changes) -> Stage:
-        stages.append(
-            Stage(tmp_path / f"stage{len(stages)}", topics, database, logs, **NO_REVISIONS | changes)
-        )
+        stages.append(Stage(tmp_path / f"stage{len(stages)}", topics, database, logs, **changes))
         return stages[-1]
 
     yield one

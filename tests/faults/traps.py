@@ -137,6 +137,10 @@ PHASES = (
 FREEZES = ("advanced", "polled", "before COMMIT", "in COMMIT", "scored", "claimed", "snapshot written")
 
 
+#: Time after the last late point until its series are scored again: storms last a minute.
+REVISED_AFTER_NS = 4 * 10**9
+
+
 class Diary:
     """Events of a member, as JSON lines: {"event": …, "at": seconds of the machine's clock, …}."""
 
@@ -148,13 +152,17 @@ class Diary:
         self._file.write(json.dumps({"event": event, "at": time.monotonic()} | fields) + "\n")
 
     def keep(self) -> None:
-        """Note takeovers (how long after the group's word the partition is ours), fences, and each file of the
-        recorded history that is written or deleted.
+        """Note takeovers (how long after the group's word the partition is ours), fences, corrected states, and
+        each file of the recorded history that is written or deleted.
         """
+        from pipeline.daemon import revision_service
         from pipeline.engine.engine import Engine
         from pipeline.engine.ownership import Ownership
+        from pipeline.services import revision
         from pipeline.sources.kafka.consumer import KafkaSource
         from storage.history.segments import SegmentStore
+
+        revision.SETTLED_NS = REVISED_AFTER_NS
 
         def note(event: str) -> Callable[..., object]:
             return lambda result, store, segment, *_: self.write(event, path=segment.path)
@@ -168,12 +176,17 @@ class Diary:
         )
         _around(Ownership, "acquire", after=self._taken)
         _around(
+            revision_service,
+            "_hand_over",
+            after=lambda newest, *_: newest and self.write("state corrected", series=newest),
+        )
+        _around(
             Engine,
             "_handle_fence",
             before=lambda engine, partition: self.write("fenced", partition=str(partition)),
         )
 
-    def _taken(self, owned: bool, ownership: Any, partition: Any) -> None:
+    def _taken(self, owned: bool, ownership: Any, partition: Any, *_: Any) -> None:
         if owned and partition in self._assigned:
             seconds = time.monotonic() - self._assigned.pop(partition)
             self.write(

@@ -99,8 +99,8 @@ class Troubles(NoTroubles):
     def close_account(self) -> None:
         """Wait for the last alerts, while members live, and compare them with the anomalies."""
         wait_for(
-            lambda: not unfinished(self._stage.database),
-            "no event waits",
+            lambda: not self._stage.unrevised() and not unfinished(self._stage.database),
+            "every late point has revised its series, and no event waits",
             LAST_ALERT_SECONDS,
             self._stage.say,
         )

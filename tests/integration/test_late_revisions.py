@@ -21,14 +21,20 @@ from pipeline.observability.health import Health
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.watchdog import Watchdog
 from pipeline.services import revision
+from pipeline.services.backfill import run_backfill
 from pipeline.services.revision import revise, verify
 from storage.results import anomalies, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.faults.feed import Log, config_tree, record
+from tests.faults.stage import Silent
+from tests.integration.test_replay_parity import csv_file
 from tests.support.engines import Bench
 
 ROWS, LATE_FROM = 400, 300
+MINUTE_NS = 60 * 10**9
+#: When everything that was produced has been on disk for a while.
+LATER = time.time_ns() + 60 * MINUTE_NS
 
 
 def values(series: str = "a") -> list[tuple[str, float, float]]:
@@ -56,7 +62,25 @@ def late_context() -> tuple[list, list]:
     return [*wrong, ("a", LATE_FROM, points[LATE_FROM][2])], points
 
 
-CASES = {"limits": late_limits, "correction": late_context}
+def late_step() -> tuple[list, list]:
+    """Values that make later ones usual, and come a minute late."""
+    points = [(s, t, v + 40 * (LATE_FROM <= t < LATE_FROM + 40 or t >= 385)) for s, t, v in values()]
+    late = points[LATE_FROM : LATE_FROM + 40]
+    rest = points[:LATE_FROM] + points[LATE_FROM + 40 :]
+    return rest[:330] + late + rest[330:], points
+
+
+def quiet() -> list[tuple[str, float, float]]:
+    """Return a series without late points."""
+    return values("b")
+
+
+CASES = {"limits": late_limits, "correction": late_context, "step": late_step}
+SETTINGS: dict[str, Any] = {
+    "lateness": "0s",
+    "duplicates": "last",
+    "limits": {"v": {"min": 0, "max": 100}},
+}
 
 
 @pytest.fixture
@@ -65,9 +89,8 @@ def benches(tmp_path: Path, sqlite_template: Path) -> Iterator[Any]:
 
     def bench(name: str, points: Sequence[tuple[str, float, float]], **keys: Any) -> Bench:
         folder = tmp_path / name
-        settings = {"lateness": "0s", "duplicates": "last", "limits": {"v": {"min": 0, "max": 100}}}
         storage = {"history_path": str(folder / "history")}
-        made.append(Bench(folder, sqlite_template, [log_of(points)], **settings, storage=storage, **keys))
+        made.append(Bench(folder, sqlite_template, [log_of(points)], **SETTINGS, storage=storage, **keys))
         made[-1].fill()
         made[-1].drain(made[-1].engine(history=True)).close()
         made[-1].open.clear()
@@ -93,10 +116,10 @@ def test_verdicts_become_those_of_the_order_of_time(benches, case, decision):
     right, live = benches("right", ordered, decision=decision), benches("live", arrived, decision=decision)
     assert essence(live.anomalies()) != essence(right.anomalies())
     assert verify(live.database, live.config, "plant")[1]
-    assert revise(live.database, live.config, "plant", at_once=True) is not None
+    assert revise(live.database, live.config, "plant", LATER) is not None
     assert essence(live.anomalies()) == essence(right.anomalies())
     assert verify(live.database, live.config, "plant") == (1, [])
-    assert revise(live.database, live.config, "plant", at_once=True) is None  # once
+    assert revise(live.database, live.config, "plant", LATER) is None  # once
 
 
 def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
@@ -104,7 +127,7 @@ def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
     hook = {"hook": {"webhook": {"url": "http://127.0.0.1:9/x"}}}
     live = benches("live", arrived)
     config = live.config.model_copy(update={"endpoints": hook})
-    revise(live.database, config, "plant", at_once=True)
+    revise(live.database, config, "plant", LATER)
     with live.database.read() as connection:
         bodies = connection.execute(text("SELECT body FROM alert_events")).scalars().all()
     assert [msgspec.json.decode(body)["points"] for body in bodies] == [0]
@@ -114,7 +137,7 @@ def test_points_beyond_the_age_are_stored_only(benches):
     arrived, _ = late_limits()
     live = benches("live", arrived, revise="10s")
     before = essence(live.anomalies())
-    revise(live.database, live.config, "plant", at_once=True)
+    revise(live.database, live.config, "plant", LATER)
     assert essence(live.anomalies()) == before
     assert len(live.late()) == 4
 
@@ -123,11 +146,63 @@ def test_two_processes_revise_once(benches):
     arrived, _ = late_limits()
     live = benches("live", arrived)
     with live.database.read() as connection:
-        ids = [one.id for one in late_records.pending(connection, "plant", 10)]
+        ids = [one.id for one in late_records.pending(connection, "plant", LATER, 10)]
     with live.database.begin() as connection:
-        assert late_records.settle(connection, ids[:1], 1)
+        assert late_records.settle(connection, ids[:1], LATER, 0)
     with live.database.begin() as connection:
-        assert not late_records.settle(connection, ids, 1)
+        assert not late_records.settle(connection, ids, LATER, 0)
+
+
+def test_points_after_a_revision_are_revised_later(benches):
+    """The state that scored them had not seen the late points; the last revision is a day after these."""
+    arrived, ordered = late_step()
+    right, live = benches("right", ordered), benches("live", arrived[:380])
+    assert revise(live.database, live.config, "plant", LATER) is not None
+    live.logs = [log_of(arrived)]
+    live.fill()
+    live.drain(live.engine(history=True)).close()
+    live.open.clear()
+    assert essence(live.anomalies()) != essence(right.anomalies())
+    assert revise(live.database, live.config, "plant", LATER + 50 * MINUTE_NS) is None, "twice the time"
+    assert revise(live.database, live.config, "plant", LATER + 24 * 60 * MINUTE_NS) is not None
+    assert essence(live.anomalies()) == essence(right.anomalies())
+    assert revise(live.database, live.config, "plant", LATER + 300 * 60 * MINUTE_NS) is None, "no more"
+
+
+@pytest.mark.parametrize("lateness", ["0s", "3s"])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("case", ["limits", "correction", "step"])
+def test_a_backfill_ends_with_the_verdicts_of_the_order_of_time(
+    benches, tmp_path, sqlite_template, case, parts, lateness
+):
+    """Each file has a state of its own."""
+    arrived, ordered = CASES[case]()
+    found = {}
+    for name, points in (("right", ordered), ("arrived", arrived)):
+        folder = tmp_path / f"backfill-{name}"
+        folder.mkdir()
+        (folder / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+        files = [folder / f"{part}.csv" for part in range(parts)]
+        for part, path in enumerate(files):
+            some = [(s, t + 10_000 * part, v) for s, t, v in (*points, *quiet())]
+            csv_file(path, [record(*one) for one in some])
+        tree = config_tree(
+            f"sqlite:///{folder}/forewatch.db",
+            {"files": {"paths": [str(one) for one in files]}},
+            **SETTINGS | {"lateness": lateness},
+        )
+        tree["streams"]["plant"]["format"] = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
+        config = Config.model_validate(tree)
+        report = run_backfill(config, "plant", files, None, None, None, Silent())
+        database = Database(config.database)
+        with database.read() as connection:
+            found[name] = essence(anomalies.query(connection, stream="plant"))
+            assert not late_records.pending(connection, "plant", LATER, 10), "they are no daemon's"
+        database.close()
+        assert report.anomalies == len(found[name])
+        assert bool(report.counts.late + report.counts.duplicate) == (name == "arrived")
+    assert found["arrived"] == found["right"]
+    assert (found["right"] == []) == (case == "correction"), "a value that was wrong for a while"
 
 
 class Daemons:
@@ -158,7 +233,7 @@ class Daemons:
 
     def pending(self) -> int:
         with self.database.read() as connection:
-            return len(late_records.pending(connection, "plant", 10_000))
+            return len(late_records.pending(connection, "plant", time.time_ns(), 10_000))
 
     def until(self, condition: Any, seconds: float = 90.0) -> None:
         end = time.monotonic() + seconds

@@ -59,8 +59,8 @@ class RoutedAlerts:
     """Alerts, members and queues that were read, and those of them that changed.
 
     ``not_closed`` is keyed by (rule, group key). ``superseded`` are alerts that had recovered before the next
-    anomaly of their group began. ``corrected_later`` are closed alerts with an anomaly that was corrected while
-    another alert of their group is open.
+    anomaly of their group began. ``corrected_later`` are closed alerts with an anomaly that was corrected
+    while another alert of their group is open.
     """
 
     by_id: dict[UUID, AlertRecord] = field(default_factory=dict)
