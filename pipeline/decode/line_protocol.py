@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pipeline.config.inputs import LineProtocolFormat
 from pipeline.decode.translation import Translate, encode
 
 #: Field with the lines of a record.
 SAMPLES = "lines"
+_BEGINNING = f'{{"{SAMPLES}":['.encode()
+#: Texts of measurement and tags whose JSON is kept.
+HEADS_CACHED = 65_536
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 #: A line: measurement, tags, fields, time. A backslash escapes the next character; fields may be in quotes.
 _LINE = re.compile(
@@ -31,38 +35,51 @@ def line_translator(form: LineProtocolFormat) -> Translate:
     def translate(value: bytes, stamp: int) -> bytes:
         if value[:1] in (b"{", b"["):  # a dead letter of a part of a record
             return value
-        lines = [line for line in value.decode().splitlines() if line.strip() and not line.startswith("#")]
-        points, last = [], ""
-        for line in lines:
+        points, bad, last = [], 0, ""
+        for line in value.decode().splitlines():
+            line = line.strip()
+            if not line or line[0] == "#":
+                continue
             try:
-                line = line.strip()
-                points.append(_plain_point(line, factor, stamp) or _point(line, factor, stamp))
+                points.append(_plain_point(line, factor, stamp) or encode(_point(line, factor, stamp)))
             except ValueError as error:
-                last = str(error)
-                points.append({"line": line, "error": last})
-        if last and all("line" in point for point in points):
+                last, bad = str(error), bad + 1
+                points.append(encode({"line": line, "error": last}))
+        if bad and bad == len(points):
             raise ValueError(last)
-        return encode({SAMPLES: points})
+        return _BEGINNING + b",".join(points) + b"]}"
 
     return translate
 
 
-def _plain_point(line: str, factor: int, stamp: int) -> dict[str, object] | None:
-    """Return a line without escapes and quotes as an object, None for any other line."""
+def _plain_point(line: str, factor: int, stamp: int) -> bytes | None:
+    """Return a line without escapes and quotes as JSON, None for any other line."""
     parts = line.split(" ")
-    if len(parts) not in (2, 3) or '"' in line or "\\" in line:
+    count = len(parts)
+    if count not in (2, 3) or '"' in line or "\\" in line:
         return None
-    measurement, *tags = parts[0].split(",")
     try:
-        fields = dict([one.split("=") for one in parts[1].split(",")])
-        return {
-            "measurement": measurement,
-            "tags": dict([one.split("=") for one in tags]),
-            "fields": {name: _value(text) for name, text in fields.items()},
-            "time": int(parts[2]) * factor if len(parts) == 3 else stamp if stamp >= 0 else None,
-        }
+        if (head := _head(parts[0])) is None:
+            return None
+        fields = {}
+        for one in parts[1].split(","):
+            name, text = one.split("=")
+            fields[name] = _value(text)
+        time = int(parts[2]) * factor if count == 3 else stamp if stamp >= 0 else None
     except (ValueError, IndexError):
         return None
+    return head + encode({"fields": fields, "time": time})[1:]
+
+
+@lru_cache(HEADS_CACHED)
+def _head(text: str) -> bytes | None:
+    """Return measurement and tags as the beginning of a JSON object; a series repeats them in each line."""
+    measurement, *tags = text.split(",")
+    try:
+        named = dict([one.split("=") for one in tags])
+    except ValueError:
+        return None
+    return encode({"measurement": measurement, "tags": named})[:-1] + b","
 
 
 def _point(line: str, factor: int, stamp: int) -> dict[str, object]:
