@@ -10,6 +10,7 @@ from pipeline.alerts.messages.payload import schema_text
 from pipeline.api.reference import rest_api_markdown
 from pipeline.cli.command_reference import commands_markdown
 from pipeline.cli.payload_reference import payloads_markdown
+from pipeline.cli.verdict_reference import verdict_schema_text, verdicts_markdown
 from pipeline.config.reference import configuration_markdown
 from pipeline.observability.log_reference import log_events_markdown
 from pipeline.observability.metrics_reference import metrics_markdown
@@ -22,6 +23,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_markdown,
     "payloads.md": payloads_markdown,
     "rest-api.md": rest_api_markdown,
+    "verdict.schema.json": verdict_schema_text,
+    "verdicts.md": verdicts_markdown,
 }
 
 

@@ -22,8 +22,12 @@ keys; a receiver must ignore keys that it does not know.
 
 def payloads_markdown() -> str:
     """Return the text of ``docs/reference/payloads.md``."""
-    definitions: dict[str, Any] = schema()["$defs"]
-    return "\n".join([_HEAD, *(_section(name, model) for name, model in definitions.items())]).rstrip() + "\n"
+    return schema_markdown(_HEAD, schema()["$defs"])
+
+
+def schema_markdown(head: str, definitions: dict[str, Any]) -> str:
+    """Return a page with a table for each definition of a JSON Schema."""
+    return "\n".join([head, *(_section(name, model) for name, model in definitions.items())]).rstrip() + "\n"
 
 
 def _section(name: str, model: dict[str, Any]) -> str:

@@ -65,11 +65,13 @@ def _secret_of(value: Any, path: KeyPath) -> str | None:
 
 
 def _section(path: KeyPath) -> str:
-    """``security`` or ``headers`` for a path below such a mapping of a Kafka client or an endpoint."""
+    """Return ``security`` or ``headers`` for a path below such a mapping, else ""."""
     if path[:1] == ("endpoints",) and len(path) > 3 and path[2] in ("security", "headers"):
         return str(path[2])
     if path[:1] == ("streams",) and path[2:5] == ("source", "kafka", "security") and len(path) > 5:
         return "security"
+    if path[:1] == ("streams",) and path[2:3] == ("outputs",) and len(path) > 6:
+        return str(path[5]) if path[5] in ("security", "headers") else ""
     return ""
 
 

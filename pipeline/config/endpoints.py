@@ -73,15 +73,7 @@ class EndpointConfig(ConfigModel):
     @field_validator("allow")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
-        for entry in value:
-            if entry not in NETWORKS:
-                try:
-                    ipaddress.ip_network(entry)
-                except ValueError as error:
-                    raise ValueError(
-                        f"{error}; write a network such as 10.1.0.0/16, or private, or loopback"
-                    ) from None
-        return value
+        return check_networks(value)
 
 
 class HttpEndpoint(EndpointConfig):
@@ -249,6 +241,19 @@ Endpoint = Annotated[
     | KafkaEndpoint,
     Field(discriminator="type"),
 ]
+
+
+def check_networks(networks: list[str]) -> list[str]:
+    """Return the networks of ``allow``; raise ValueError for an entry that is none."""
+    for entry in networks:
+        if entry not in NETWORKS:
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; write a network such as 10.1.0.0/16, or private, or loopback"
+                ) from None
+    return networks
 
 
 def check_url(url: str, *, inside: bool) -> None:

@@ -9,18 +9,21 @@ from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.inputs import KafkaSourceConfig
 from pipeline.config.kafka_security import PROTOCOLS, protocol_of
+from pipeline.config.outputs import KafkaOutputConfig
 from pipeline.core.secret_text import hide_user
+
+KafkaClientConfig = KafkaSourceConfig | KafkaEndpoint | KafkaOutputConfig
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}")
 _EXAMPLE = "write security_protocol: SASL_SSL (or SSL, SASL_PLAINTEXT, PLAINTEXT) in `security`"
 
 
-def connection_rules(client: KafkaSourceConfig | KafkaEndpoint, at: KeyPath) -> Iterator[Finding]:
+def connection_rules(client: KafkaClientConfig, at: KeyPath) -> Iterator[Finding]:
     """Yield a finding for each rule that the connection breaks.
 
     Args:
-        client: The source or endpoint.
-        at: Path of the source or endpoint.
+        client: The source, endpoint or output.
+        at: Its path.
     """
     for number, broker in enumerate(client.brokers):
         if not _BROKER.fullmatch(broker):
@@ -32,7 +35,7 @@ def connection_rules(client: KafkaSourceConfig | KafkaEndpoint, at: KeyPath) -> 
     yield from _protocol_rules(client, at)
 
 
-def _protocol_rules(client: KafkaSourceConfig | KafkaEndpoint, at: KeyPath) -> Iterator[Finding]:
+def _protocol_rules(client: KafkaClientConfig, at: KeyPath) -> Iterator[Finding]:
     """Check that credentials and certificates do not lead to an unencrypted connection by default."""
     protocol = protocol_of(client.security)
     sasl = client.password is not None or any(name.startswith("sasl") for name in client.security)
@@ -63,6 +66,6 @@ def _protocol_rules(client: KafkaSourceConfig | KafkaEndpoint, at: KeyPath) -> I
         )
 
 
-def sends_password_in_clear(client: KafkaSourceConfig | KafkaEndpoint) -> bool:
+def sends_password_in_clear(client: KafkaClientConfig) -> bool:
     """Return whether the client is configured to log in over a connection without TLS."""
     return protocol_of(client.security) == "SASL_PLAINTEXT"

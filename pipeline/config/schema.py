@@ -30,6 +30,7 @@ from pipeline.config.inputs import (
     TelemetrySourceConfig,
 )
 from pipeline.config.operation import EngineConfig, Storage
+from pipeline.config.outputs import OutputConfig
 from pipeline.config.push import PushSourceConfig
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.serve import Http, ServeConfig
@@ -220,7 +221,9 @@ class Stream(ConfigModel):
         default_factory=Retraining,
         description="retraining of the model: schedule, data and promotion",
     )
-
+    outputs: dict[str, OutputConfig] = Field(
+        default_factory=dict, description="name → output: where verdicts are written beside the database"
+    )
     power: bool = Field(
         True,
         description="measure the detection power on copies of live series; uses at most 2 % of a core",

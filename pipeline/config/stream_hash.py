@@ -29,9 +29,9 @@ _BEHAVIOUR_OF_0_1_0 = {
 def config_hash(stream: Stream) -> str:
     """Return 12 hex digits that change with anything that decides a stream's verdicts.
 
-    Spelling, order of keys, ``alerts``, ``power``, ``retraining``, ``revise`` and ``team`` do not count.
+    Spelling, order of keys, and the keys of ``left_out`` do not count.
     """
-    left_out = {"alerts", "power", "retraining", "revise", "team"}
+    left_out = {"alerts", "outputs", "power", "retraining", "revise", "team"}
     values = stream.model_dump(mode="json", by_alias=True, exclude=left_out)
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")

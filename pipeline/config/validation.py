@@ -147,6 +147,21 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         )
 
 
+def _outputs(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    for name, output in stream.outputs.items():
+        if output.kafka is None:
+            continue
+        path = (*at, "outputs", name, "kafka")
+        yield from connection_rules(output.kafka, path)
+        source = stream.source.kafka
+        if source is not None and output.kafka.topic in source.topics:
+            yield Finding(
+                (*path, "topic"),
+                f"the stream reads {output.kafka.topic!r} itself",
+                "write verdicts to a topic of their own",
+            )
+
+
 def _instant(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
@@ -330,6 +345,7 @@ def _events(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _kafka,
+    _outputs,
     _format,
     _aggregate,
     _limits,

@@ -7,6 +7,7 @@
     ├── SourceError             a source that cannot be read
     │   ├── OffsetOutOfRange    the position is older (or newer) than what the source holds
     │   └── SourceUnavailable   the broker or file does not answer; a retry can succeed
+    ├── OutputUnavailable       a receiver of verdicts does not answer; a retry can succeed
     └── StorageError            a database that cannot be used: locked by another process, or wrong version
         ├── DamagedState        a stored state that is damaged; it is refused and computed again
         └── StorageUnavailable  the database does not answer; a retry can succeed
@@ -73,6 +74,12 @@ class OffsetOutOfRange(SourceError):
     """
 
     partition: Partition
+
+
+class OutputUnavailable(ForewatchError):
+    """A receiver of verdicts that does not answer; the engine pauses and tries again."""
+
+    exit_code = 3
 
 
 class StorageError(ForewatchError):

@@ -228,6 +228,7 @@ class FaultKind(StrEnum):
     DAMAGED_STATE = "damaged_state"
     SERIES_LIMIT = "series_limit"
     NEW_CODES = "new_codes"
+    OUTPUT_DOWN = "output_down"
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ from pipeline.observability.health import Health
 from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
+from pipeline.outputs.factory import make_outputs
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import second_reader
 from storage.history.history import HistoryWriter
@@ -246,6 +247,7 @@ class Daemon:
                     ForecasterUsageSink(self._metrics, name),
                     *self._retraining.monitors(name, stream, scorer),
                 ],
+                make_outputs=lambda scorer: make_outputs(stream, scorer, self._metrics),
                 history_writer=writer,
                 on_changes=outbox_of(config, name),
             )

@@ -73,7 +73,10 @@ def _plain_point(line: str, factor: int, stamp: int) -> bytes | None:
 
 @lru_cache(HEADS_CACHED)
 def _head(text: str) -> bytes | None:
-    """Return measurement and tags as the beginning of a JSON object; a series repeats them in each line."""
+    """Return measurement and tags as the beginning of a JSON object.
+
+    A series repeats them in each line.
+    """
     measurement, *tags = text.split(",")
     try:
         named = dict([one.split("=") for one in tags])

@@ -15,14 +15,20 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError, StorageUnavailable
+from pipeline.core.errors import (
+    InputError,
+    OffsetOutOfRange,
+    OutputUnavailable,
+    SourceError,
+    StorageUnavailable,
+)
 from pipeline.core.types import FaultKind, Partition
 from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.ownership import Ownership
-from pipeline.engine.sink import Sink
+from pipeline.engine.sink import ResultWriters, Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
@@ -50,6 +56,7 @@ class EngineParts:
     faults: FaultLog
     metrics: StreamMetrics
     gone_files: GoneFiles
+    writers: ResultWriters
     sinks: Sequence[Sink] = ()
     max_batch: int = 20_000
 
@@ -66,6 +73,7 @@ class Engine:
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
     _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
     _missing_files: bool = True  # those that are gone since the last run are not ended yet
+    _held: bool = False  # reading waits until an output has written more
     _source_waits_for: str = ""  # reason why the source is not complete
     _read_at: float = 0.0
     _retry_at: float = 0.0
@@ -77,6 +85,8 @@ class Engine:
         Wait up to ``timeout`` seconds for records. Return True if there were any.
         """
         p = self.parts
+        if p.writers.outputs:
+            self._check_outputs()
         poll = self._poll(timeout)
         for partition in poll.revoked:
             if partition not in poll.assigned:
@@ -123,6 +133,8 @@ class Engine:
 
         The source is incomplete, a partition is not acquired yet, or a batch is not committed.
         """
+        if self._held:
+            return "an output takes no verdicts, so that reading waits"
         return self._source_waits_for or (
             "partitions are not acquired or a batch is not committed"
             if self._to_acquire or self._result is not None
@@ -208,7 +220,7 @@ class Engine:
             except Fenced:  # another owner was faster
                 self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
                 continue
-            except (StorageUnavailable, SourceError) as error:
+            except (StorageUnavailable, SourceError, OutputUnavailable) as error:
                 self.parts.faults.open_for(error)
                 if isinstance(error, SourceError) and error.partition is not None:
                     self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
@@ -221,9 +233,9 @@ class Engine:
                 self._stopped.add(partition)
                 continue
             self._emit_caught_up()
-            if self._retry_at:
+            if self._retry_at or self._held:
                 self.parts.source.pause([partition])
-            else:
+            if not self._retry_at:
                 self.parts.faults.close(FaultKind.DATABASE_DOWN)
 
     def _bounds_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
@@ -250,10 +262,23 @@ class Engine:
         for records in batch:
             ownership.advance_cursor(records)
         if replayed := [old for old, _ in halves if old is not None]:
-            self._emit(scorer.process(replayed, replay=True))
+            self._replay(replayed)
             self._emit_caught_up()
         if fresh := [new for _, new in halves if new is not None]:
             self._stage_commit(scorer.process(fresh))
+
+    def _replay(self, batch: list[Records | TableRecords]) -> None:
+        """Score committed records again.
+
+        An output has written each piece wholly or not at all.
+        """
+        rest = []
+        for records in batch:
+            for at in self.parts.writers.cuts(records.partition, records.first_offset, records.next_offset):
+                self._emit(self.parts.scorer.process([records.until(at)], replay=True))
+                records = records.since(at)
+            rest.append(records)
+        self._emit(self.parts.scorer.process(rest, replay=True))
 
     def _emit_caught_up(self) -> None:
         for result in self.parts.ownership.caught_up():
@@ -299,7 +324,7 @@ class Engine:
             return
         if self._retry_at:
             self._retry_at = 0.0
-            p.source.resume([q for q in p.ownership.positions if q not in self._stopped])
+            self._resume()
         p.faults.close(FaultKind.DATABASE_DOWN)
         p.metrics.batch_seconds.observe(time.monotonic() - self._read_at)
         p.ownership.positions.update(after)
@@ -313,6 +338,24 @@ class Engine:
         self._report_new_codes(self._result)
         self._emit(self._result)
         self._pending, self._result = [], None
+
+    def _resume(self) -> None:
+        """Read again, unless something else still waits."""
+        if not self._retry_at and not self._held:
+            self.parts.source.resume([q for q in self.parts.ownership.positions if q not in self._stopped])
+
+    def _check_outputs(self) -> None:
+        """Stop reading while an output has no room; keep the fault of failing ones."""
+        p = self.parts
+        if problems := [one.problem for one in p.writers.outputs if one.problem]:
+            p.faults.open(FaultKind.OUTPUT_DOWN, problems[0])
+        elif not self._to_acquire:
+            p.faults.close(FaultKind.OUTPUT_DOWN)
+        held, self._held = self._held, any(one.full for one in p.writers.outputs)
+        if self._held and not held:
+            p.source.pause(list(p.ownership.positions))
+        elif held and not self._held:
+            self._resume()
 
     def _close_idle(self) -> None:
         """Stage the end of what waits in followed files: buffered records first, then open anomalies."""
@@ -365,7 +408,7 @@ class Engine:
                 if self.parts.ownership.close_open_anomalies(partition):
                     log.warning("file is gone; its open anomalies are closed", file=partition.topic)
                 self._drop_partition(partition)
-        except (StorageUnavailable, Fenced) as error:
+        except (StorageUnavailable, OutputUnavailable, Fenced) as error:
             log.warning("files that are gone are not ended yet", error=str(error))
             return
         self._missing_files = False

@@ -15,7 +15,7 @@ from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, warm_start_reader
 from pipeline.engine.ownership import Ownership
-from pipeline.engine.sink import Sink
+from pipeline.engine.sink import ResultWriters, ScoreOutput, Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Makes the sinks of an engine, given its scorer.
 MakeSinks = Callable[[StreamScorer], Sequence[Sink]]
+#: Makes the outputs of an engine, given its scorer.
+MakeOutputs = Callable[[StreamScorer], Sequence[ScoreOutput]]
 
 
 def build_engine(
@@ -39,6 +41,7 @@ def build_engine(
     *,
     reader: str | None = None,
     make_sinks: MakeSinks = lambda scorer: (),
+    make_outputs: MakeOutputs = lambda scorer: (),
     history_writer: HistoryWriter | None = None,
     on_changes: OnChanges | None = None,
 ) -> Engine:
@@ -53,6 +56,7 @@ def build_engine(
         reader: Name under which positions, snapshots and faults are kept, by default the stream's. A backfill
             has a name of its own.
         make_sinks: Makes the sinks that receive each result after its commit.
+        make_outputs: Makes the outputs, which keep positions of their own.
         history_writer: Writes the recorded history, None for a run without one.
         on_changes: Called inside the transaction of a batch with the anomalies that it changes.
     """
@@ -83,6 +87,7 @@ def build_engine(
         max_series=stream.max_series,
     )
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
+    writers = ResultWriters(history, make_outputs(scorer))
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else None if stream.source.files is not None else "fail"
     return Engine(
@@ -90,7 +95,7 @@ def build_engine(
             source=source,
             scorer=scorer,
             ownership=Ownership(
-                scorer, source, database, faults, reader, owner_name(), on_gap, history, on_changes
+                scorer, source, database, faults, reader, owner_name(), on_gap, writers, on_changes
             ),
             committer=Committer(database, on_changes, late_revise=reader == name),
             snapshots=Snapshots(
@@ -100,13 +105,14 @@ def build_engine(
                 config.storage.snapshot_every.total_seconds(),
                 offloaded,
                 faults,
-                history,
+                writers,
                 source,
             ),
             faults=faults,
             metrics=metrics,
             gone_files=GoneFiles(database, reader, scorer, offloaded),
-            sinks=[*([history] if history is not None else ()), *make_sinks(scorer)],
+            sinks=[*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)],
+            writers=writers,
             max_batch=config.engine.max_batch,
         )
     )

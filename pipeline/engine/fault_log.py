@@ -11,7 +11,13 @@ from uuid import uuid4
 import structlog
 from sqlalchemy import Connection
 
-from pipeline.core.errors import InputError, SourceError, SourceUnavailable, StorageUnavailable
+from pipeline.core.errors import (
+    InputError,
+    OutputUnavailable,
+    SourceError,
+    SourceUnavailable,
+    StorageUnavailable,
+)
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
 from pipeline.database import owner_name
 from pipeline.observability.metrics import StreamMetrics
@@ -87,10 +93,12 @@ class FaultLog:
         )
         self.write()
 
-    def open_for(self, error: StorageUnavailable | SourceError | InputError) -> None:
-        """Open the fault of a database or source that fails with ``error``."""
+    def open_for(self, error: StorageUnavailable | SourceError | InputError | OutputUnavailable) -> None:
+        """Open the fault of a database, source or output that fails with ``error``."""
         if isinstance(error, StorageUnavailable):
             self.open(FaultKind.DATABASE_DOWN, str(error))
+        elif isinstance(error, OutputUnavailable):
+            self.open(FaultKind.OUTPUT_DOWN, str(error))
         else:
             kind = FaultKind.SOURCE_DOWN if isinstance(error, SourceUnavailable) else FaultKind.STUCK_STREAM
             partition = error.partition if isinstance(error, SourceError) else None

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import Connection
 
-from pipeline.core.errors import DamagedState, SourceError
+from pipeline.core.errors import DamagedState, OutputUnavailable, SourceError
 from pipeline.core.types import Anomaly, AnomalyState, Counts, EndReason, FaultKind, Partition, Position
 from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
-from pipeline.engine.history_sink import HistorySink
+from pipeline.engine.sink import ResultWriters
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
 from storage.results import anomalies
@@ -61,7 +61,7 @@ class Ownership:
         reader: str,
         owner: str,
         on_gap: str | None,
-        history: HistorySink | None = None,
+        writers: ResultWriters,
         on_changes: OnChanges | None = None,
     ) -> None:
         """Own no partition yet.
@@ -74,12 +74,12 @@ class Ownership:
             reader: Name under which positions and snapshots are kept.
             owner: Name of this process in the positions.
             on_gap: ``fail``, ``resume-earliest``, or None for a source without that key, such as files.
-            history: Told from which offset a partition is recorded, None without recorded history.
+            writers: Recorded history and outputs, which are opened at the offset of the snapshot.
             on_changes: Called inside a transaction that closes anomalies.
         """
         self._committer = Committer(database, on_changes)
         self._reader = reader
-        self._history = history
+        self._writers = writers
         self._scorer = scorer
         self._source = source
         self._database = database
@@ -97,8 +97,9 @@ class Ownership:
     def acquire(self, partition: Partition, bounds: OffsetBounds | None = None) -> bool:
         """Become the owner and resume reading.
 
-        Return False where a fault stops the partition. Raises StorageUnavailable and SourceError (try again),
-        and Fenced (another owner was faster). ``bounds`` are those of a moment ago, None to ask for them.
+        Return False where a fault stops the partition. Raises StorageUnavailable, SourceError and
+        OutputUnavailable (try again), and Fenced (another owner was faster). ``bounds`` are
+        those of a moment ago, None to ask for them.
         """
         self.drop(partition)
         identity = self._source.identity(partition)
@@ -119,7 +120,7 @@ class Ownership:
     def acquire_missing(self, partition: Partition) -> None:
         """Become the owner of a file that is gone, with its last snapshot.
 
-        Raises StorageUnavailable and Fenced.
+        Raises StorageUnavailable, OutputUnavailable and Fenced.
         """
         self.drop(partition)
         position = positions.acquire(self._database, self._reader, partition, self._owner, "")
@@ -132,9 +133,8 @@ class Ownership:
             state = self._load_state(connection, position, bounds)
         if not state.replayable:
             position = self._move(position, start, _without_buffered(position.counts))
+        self._open_writers(position, start)
         self.positions[partition], self.cursor[partition] = position, start
-        if self._history is not None:
-            self._history.open(position, start)
         self._scorer.restore_open(partition, found)
 
     def close_open_anomalies(self, partition: Partition) -> int:
@@ -179,11 +179,10 @@ class Ownership:
             with self._database.begin() as connection:
                 snapshots.delete(connection, position)
         read_from = state.offset if state.replayable else start
+        self._open_writers(position, read_from)
         self._open[partition] = found
         self.positions[partition] = position
         self.cursor[partition] = read_from
-        if self._history is not None:
-            self._history.open(position, read_from)
         self._source.seek(partition, read_from)
         self._source.publish_offsets({partition: start})  # the former owner may have stopped after its COMMIT
         self._source.resume([partition])
@@ -198,6 +197,17 @@ class Ownership:
             replay=start - read_from,
         )
         return True
+
+    def _open_writers(self, position: Position, offset: int) -> None:
+        """Open recorded history and outputs.
+
+        Raises OutputUnavailable; the partition is then not owned.
+        """
+        try:
+            self._writers.open(position, offset)
+        except OutputUnavailable:
+            self.drop(position.partition)
+            raise
 
     def _load_state(self, connection: Connection, position: Position, bounds: OffsetBounds) -> _Restored:
         """Load the snapshot of a partition; one that is damaged is refused."""
@@ -244,8 +254,7 @@ class Ownership:
         self.positions.pop(partition, None)
         self.cursor.pop(partition, None)
         self._open.pop(partition, None)
-        if self._history is not None:
-            self._history.drop(partition)
+        self._writers.drop(partition)
         self._scorer.drop(partition)
 
     def advance_cursor(self, records: AnyRecords) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from pipeline.core.types import Partition, Position
 from pipeline.scoring.stream_scorer import BatchResult
+
+if TYPE_CHECKING:
+    from pipeline.engine.history_sink import HistorySink
 
 
 class Sink(Protocol):
@@ -13,3 +18,87 @@ class Sink(Protocol):
     def append(self, result: BatchResult) -> None: ...
 
     def close(self) -> None: ...
+
+
+class ScoreOutput(Sink, Protocol):
+    """Receiver with a position of its own in each partition.
+
+    After a crash the engine replays from its snapshot, and the output writes what it lacks. So a snapshot is
+    taken only of what the outputs have written.
+    """
+
+    @property
+    def full(self) -> bool:
+        """True while reading must stop until the receiver has written more."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Reason why nothing can be written now, empty if it can."""
+        ...
+
+    def open(self, position: Position, offset: int) -> None:
+        """Start a newly owned partition, which is replayed from ``offset``.
+
+        Raises OutputUnavailable.
+        """
+        ...
+
+    def written(self, partition: Partition) -> int:
+        """Return the offset below which everything is written."""
+        ...
+
+    def durable(self, partition: Partition) -> bool:
+        """Wait a moment for what was appended; return True if all is written."""
+        ...
+
+    def drop(self, partition: Partition) -> None:
+        """Forget a lost partition; its new owner writes what is missing."""
+        ...
+
+
+class ResultWriters:
+    """The recorded history and the outputs of a stream."""
+
+    def __init__(self, history: HistorySink | None = None, outputs: Sequence[ScoreOutput] = ()) -> None:
+        """Take what the engine writes into."""
+        self._history = history
+        self.outputs = outputs
+
+    def open(self, position: Position, offset: int) -> None:
+        """Start a newly owned partition, which is replayed from ``offset``.
+
+        Raises OutputUnavailable.
+        """
+        for output in self.outputs:
+            output.open(position, offset)
+        if self._history is not None:
+            self._history.open(position, offset)
+
+    def cuts(self, partition: Partition, first: int, end: int) -> list[int]:
+        """Return the offsets in (first, end) at which a replayed batch must be cut.
+
+        An output skips or writes a batch as a whole.
+        """
+        return sorted({at for o in self.outputs if first < (at := o.written(partition)) < end})
+
+    def durable(self, partition: Partition, offset: int) -> bool:
+        """Wait until all below ``offset`` is written; return False if it is not.
+
+        A failing disk costs recorded history and is not waited for.
+        """
+        if self._history is not None:
+            self._history.durable(partition, offset)
+        return all(output.durable(partition) for output in self.outputs)
+
+    def settle(self, partition: Partition, offset: int) -> None:
+        """Note that a snapshot at ``offset`` is committed."""
+        if self._history is not None:
+            self._history.settle(partition, offset)
+
+    def drop(self, partition: Partition) -> None:
+        """Forget a lost partition."""
+        for output in self.outputs:
+            output.drop(partition)
+        if self._history is not None:
+            self._history.drop(partition)

@@ -15,9 +15,9 @@ import structlog
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import FaultKind, Partition
 from pipeline.engine.fault_log import FaultLog
-from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
+from pipeline.engine.sink import ResultWriters
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import ReleasingSource, Source
@@ -39,7 +39,7 @@ class Snapshots:
         every: float,
         offloaded: OffloadedSeries,
         faults: FaultLog,
-        history: HistorySink | None = None,
+        writers: ResultWriters,
         source: Source | None = None,
     ) -> None:
         self._source = source if isinstance(source, ReleasingSource) else None
@@ -49,7 +49,7 @@ class Snapshots:
         self._metrics = metrics
         self._every = every
         self._offloaded = offloaded
-        self._history = history
+        self._writers = writers
         self._taken: dict[Partition, tuple[float, int]] = {}  # (time, commits of the partition)
 
     def take_due(self, ownership: Ownership) -> None:
@@ -89,8 +89,8 @@ class Snapshots:
     def _take(self, ownership: Ownership, partition: Partition) -> None:
         position = ownership.positions[partition]
         assert position.next_offset is not None
-        if self._history is not None:
-            self._history.durable(partition, position.next_offset)
+        if not self._writers.durable(partition, position.next_offset):
+            return  # the next turn tries again; a crash before replays from the snapshot of before
         idle = self._scorer.idle(partition)
         pages = self._scorer.pages(partition, without=idle)
         started = time.monotonic()
@@ -109,8 +109,7 @@ class Snapshots:
             self._taken[partition] = (time.monotonic(), -1)
             return
         self._scorer.series.release(partition, [self._scorer.series.key(slot) for slot in idle.tolist()])
-        if self._history is not None:
-            self._history.settle(partition, position.next_offset)
+        self._writers.settle(partition, position.next_offset)
         if self._source is not None:
             self._source.release(partition, position.next_offset)
         self._offloaded.forget(partition)

@@ -122,6 +122,31 @@ class PushInstruments:
         )
 
 
+class OutputInstruments:
+    """Verdicts on their way to the outputs of a stream."""
+
+    def __init__(self, registry: MetricRegistry) -> None:
+        """Register the metrics."""
+        output = ("stream", "output")
+        self.written = registry.counter("output_rows", "Verdicts that an output has written", *output)
+        self.waiting = registry.gauge(
+            "output_waiting_rows", "Verdicts that wait for the receiver of an output", *output
+        )
+        self.dropped = registry.counter(
+            "output_dropped_rows",
+            "Verdicts that an output left out: too large, or refused by the receiver, or over its limit of "
+            "series, or (remote write) over its buffer",
+            *output,
+        )
+        self.errors = registry.counter(
+            "output_errors", "Attempts to write verdicts that failed and were repeated", *output
+        )
+        self.seconds = registry.histogram(
+            "output_seconds", "Time to write some verdicts: a transaction or a request", *output
+        )
+        self.up = registry.gauge("output_up", "1: the receiver takes verdicts, 0: it is tried again", *output)
+
+
 class AlertInstruments:
     """Routing of alerts and delivery to endpoints."""
 

@@ -15,6 +15,7 @@ from pipeline.observability.instruments import (
     DetectionInstruments,
     FlowInstruments,
     OperationInstruments,
+    OutputInstruments,
     PushInstruments,
     StateInstruments,
     TrainingInstruments,
@@ -40,6 +41,7 @@ class Metrics:
         self.state = StateInstruments(registry)
         self.operation = OperationInstruments(registry)
         self.push = PushInstruments(registry)
+        self.outputs = OutputInstruments(registry)
         self.alerts = AlertInstruments(registry)
         self.training = TrainingInstruments(registry)
         self.detection = DetectionInstruments(registry)
@@ -53,6 +55,20 @@ class Metrics:
     def described(self) -> list[MetricDescription]:
         """One description for each metric, in the order of the generated page."""
         return self._registry.described
+
+
+class OutputMetrics:
+    """The metrics of one output of a stream."""
+
+    def __init__(self, metrics: Metrics, stream: str, output: str) -> None:
+        """Begin with the labels of the output."""
+        found = metrics.outputs
+        self.written = found.written.labels(stream, output)
+        self.waiting = found.waiting.labels(stream, output)
+        self.refused = found.dropped.labels(stream, output)
+        self.errors = found.errors.labels(stream, output)
+        self.seconds = found.seconds.labels(stream, output)
+        self.up = found.up.labels(stream, output)
 
 
 class StreamMetrics:

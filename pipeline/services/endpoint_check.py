@@ -1,4 +1,4 @@
-"""Read-only check of the endpoints of alerts. Nothing is sent."""
+"""Read-only check of endpoints of alerts and outputs. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import smtplib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -18,9 +19,10 @@ from pipeline.alerts.transport.base import Message
 from pipeline.alerts.transport.email import EmailSender
 from pipeline.alerts.transport.http import tls
 from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, connect_allowed
-from pipeline.config.endpoints import EmailEndpoint, EndpointConfig, HttpEndpoint, KafkaEndpoint
+from pipeline.config.endpoints import EmailEndpoint, HttpEndpoint, KafkaEndpoint
 from pipeline.config.field_types import Secret
 from pipeline.config.kafka_security import client_security
+from pipeline.config.outputs import KafkaOutputConfig, RemoteWriteConfig
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
 from pipeline.core.secret_text import hide_secrets
@@ -31,7 +33,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class EndpointProbe:
-    """Result of the check of an endpoint."""
+    """Result of the check of an endpoint or an output."""
 
     endpoint: str
     usable: bool
@@ -43,7 +45,16 @@ def probe_endpoints(config: Config) -> list[EndpointProbe]:
     return [_probe(name, endpoint) for name, endpoint in config.endpoints.items()]
 
 
-def _probe(name: str, endpoint: EndpointConfig) -> EndpointProbe:
+def probe_outputs(config: Config) -> list[EndpointProbe]:
+    """Check the outputs of all streams."""
+    return [
+        _probe(f"{stream}.{name}", output.kafka or output.remote_write)
+        for stream, of_stream in config.streams.items()
+        for name, output in of_stream.outputs.items()
+    ]
+
+
+def _probe(name: str, endpoint: BaseModel | None) -> EndpointProbe:
     try:
         secrets = [secret.reveal().get_secret_value() for secret in _secrets(endpoint)]
     except ConfigError as error:
@@ -78,25 +89,32 @@ def _secrets(part: object) -> Iterator[Secret]:
             yield from _secrets(value)
 
 
-def _connect(endpoint: EndpointConfig) -> str:
+def _connect(endpoint: BaseModel | None) -> str:
     """Connect, and return what was reached. Raises the errors of the transport."""
     if isinstance(endpoint, EmailEndpoint):
         return _log_in(endpoint)
-    if isinstance(endpoint, KafkaEndpoint):
+    if isinstance(endpoint, KafkaEndpoint | KafkaOutputConfig):
         return _find_topic(endpoint)
+    if isinstance(endpoint, RemoteWriteConfig):
+        url = endpoint.url
+        address = url if isinstance(url, str) else url.reveal().get_secret_value()
+        return _reach(address, endpoint.allow, endpoint.ca)
     assert isinstance(endpoint, HttpEndpoint)
     payload = sample_payload()
     message = Message(uuid4(), "forewatch/check", encode(payload), payload, datetime.now(UTC))
     call = FORMATS[endpoint.type].render(endpoint, message)  # type: ignore[attr-defined]
-    parts = urlsplit(call.url)
+    return _reach(call.url, endpoint.allow, endpoint.ca)
+
+
+def _reach(url: str, allow: list[str], ca: Path | None) -> str:
+    """Connect to the host of a URL, and return what was reached."""
+    parts = urlsplit(url)
     host, encrypted = parts.hostname or "", parts.scheme == "https"
     port = parts.port or _PORTS[parts.scheme]
-    plain = connect_allowed(
-        host, port, allowed_networks(endpoint.allow), TIMEOUT_SECONDS, encrypted=encrypted
-    )
+    plain = connect_allowed(host, port, allowed_networks(allow), TIMEOUT_SECONDS, encrypted=encrypted)
     with plain:
         if encrypted:
-            with tls(endpoint.ca).wrap_socket(plain, server_hostname=host) as secure:
+            with tls(ca).wrap_socket(plain, server_hostname=host) as secure:
                 return f"{host}:{port} answers with {secure.version()}, and its certificate is valid"
     return f"{host}:{port} answers"
 
@@ -114,7 +132,7 @@ def _log_in(endpoint: EmailEndpoint) -> str:
         server.close()
 
 
-def _find_topic(endpoint: KafkaEndpoint) -> str:
+def _find_topic(endpoint: KafkaEndpoint | KafkaOutputConfig) -> str:
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from pipeline.config.endpoints import KafkaEndpoint
-from pipeline.config.kafka_rules import sends_password_in_clear
+from pipeline.config.kafka_rules import KafkaClientConfig, sends_password_in_clear
 from pipeline.config.schema import Config
 from pipeline.core.private_files import readable_by_others
 
@@ -29,17 +29,16 @@ def _scheduler(config: Config) -> Iterator[str]:
 
 
 def _kafka(config: Config) -> Iterator[str]:
-    clients = {
-        f"streams.{name}.source.kafka": stream.source.kafka
-        for name, stream in config.streams.items()
-        if stream.source.kafka is not None
-    } | {
-        f"endpoints.{name}": endpoint
-        for name, endpoint in config.endpoints.items()
-        if isinstance(endpoint, KafkaEndpoint)
+    clients: dict[str, KafkaClientConfig | None] = {
+        f"streams.{name}.source.kafka": stream.source.kafka for name, stream in config.streams.items()
     }
+    for name, endpoint in config.endpoints.items():
+        clients[f"endpoints.{name}"] = endpoint if isinstance(endpoint, KafkaEndpoint) else None
+    for name, stream in config.streams.items():
+        for output, chosen in stream.outputs.items():
+            clients[f"streams.{name}.outputs.{output}.kafka"] = chosen.kafka
     for key, client in clients.items():
-        if sends_password_in_clear(client):
+        if client is not None and sends_password_in_clear(client):
             yield f"{key}.security: SASL_PLAINTEXT sends the password and all records unencrypted; use SASL_SSL"
 
 

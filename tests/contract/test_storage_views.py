@@ -13,6 +13,7 @@ from pipeline.core.types import AnomalyState
 from storage.results import anomalies, labels
 from storage.sql.views import ANOMALIES_VIEW
 from tests.contract.test_storage_rows import anomaly
+from tests.docs.pages import ROOT, blocks
 
 #: Stable: columns may be added, and none may be renamed or removed.
 COLUMNS = {
@@ -23,6 +24,12 @@ COLUMNS = {
     *("topic", "partition", "first_offset", "last_offset", "revision"),
 }
 NOW_NS = 1_764_028_800_123_456_789
+
+
+def queries() -> list[str]:
+    """Return the queries of the page, in the spelling of SQLite."""
+    (block,) = blocks(ROOT / "docs/how-to/write-verdicts.md", "sql")
+    return [one for one in block.text.split(";") if one.strip()]
 
 
 @pytest.fixture
@@ -67,3 +74,15 @@ def test_times_and_reviews_are_readable(rows):
     assert float(a["duration_seconds"]) == 90.0
     assert (a["review"], a["reviewer"], a["review_comment"]) == ("false", "ada", "a test of the pump")
     assert b["review"] is None
+
+
+def test_the_queries_of_the_page_find_rows(database, rows):
+    if database.dialect != "sqlite":
+        pytest.skip("the page has the spelling of PostgreSQL in comments")
+    with database.read() as connection:
+        found = [connection.exec_driver_sql(query).all() for query in queries()]
+    assert len(found) == 5
+    assert all(found)
+    assert [row[1] for row in found[0]] == ["b"]
+    assert found[3] == [("plant", 1, 1.0)]
+    assert found[4] == [("hall", 2)]

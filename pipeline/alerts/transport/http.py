@@ -56,6 +56,13 @@ class HttpSender:
     async def send(self, message: Message) -> DeliveryResult:
         try:
             call = self._render(message)
+        except ValueError as error:
+            return self._failed(error)
+        return await self.call(call)
+
+    async def call(self, call: Call) -> DeliveryResult:
+        """Make one request; errors of receiver and network are results."""
+        try:
             async with asyncio.timeout(self._timeout):
                 return await self._call(call)
         except TimeoutError:
@@ -63,10 +70,11 @@ class HttpSender:
         except ForbiddenAddress as error:
             return DeliveryResult(False, f"refused: {error}")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
-            lost = isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError))
-            return DeliveryResult(
-                False, redacted(_error_text(error), self._secrets_or_none()), unanswered=lost
-            )
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> DeliveryResult:
+        lost = isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError))
+        return DeliveryResult(False, redacted(_error_text(error), self._secrets_or_none()), unanswered=lost)
 
     async def close(self) -> None:
         for connections in self._idle.values():

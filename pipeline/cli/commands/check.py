@@ -21,8 +21,8 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also connect to the database, the sources and the endpoints of alerts, read their secrets, "
-            "and decode a sample of records. Nothing is written or sent.",
+            help="Also connect to the database, the sources, the outputs and the endpoints of alerts, read "
+            "their secrets, and decode a sample of records. Nothing is written or sent.",
         ),
     ] = False,
     json: JsonOption = False,
@@ -103,20 +103,23 @@ def _training_warnings(config: Config) -> list[str]:
 
 
 def _connect(file: str, config: Config, json: bool) -> None:
-    from pipeline.services.endpoint_check import probe_endpoints
+    from pipeline.services.endpoint_check import probe_endpoints, probe_outputs
     from pipeline.services.preflight import probe_database, probe_stream
 
     database = probe_database(config)
     streams = [probe_stream(name, stream) for name, stream in config.streams.items()]
-    endpoints = probe_endpoints(config)
+    endpoints, outputs = probe_endpoints(config), probe_outputs(config)
     exit_code = max([database.exit_code, *(stream.exit_code for stream in streams)])
-    exit_code = exit_code or int(not all(one.usable for one in endpoints))
+    exit_code = exit_code or int(not all(one.usable for one in (*endpoints, *outputs)))
     if json:
         found = {"database": database.as_dict(), "streams": [_stream_dict(one) for one in streams]}
         found |= {
             "endpoints": [
                 {"endpoint": one.endpoint, "usable": one.usable, "said": one.message} for one in endpoints
-            ]
+            ],
+            "outputs": [
+                {"output": one.endpoint, "usable": one.usable, "said": one.message} for one in outputs
+            ],
         }
         show_json({"file": file, "valid": True, "warnings": _warnings(config)} | found)
     else:
@@ -125,6 +128,8 @@ def _connect(file: str, config: Config, json: bool) -> None:
             _show_stream(one)
         for endpoint in endpoints:
             print(f"endpoint {endpoint.endpoint}: {endpoint.message}")
+        for output in outputs:
+            print(f"output {output.endpoint}: {output.message}")
     if exit_code:
         raise typer.Exit(exit_code)
 

@@ -1,0 +1,1 @@
+"""Verdicts out: topics of Kafka and receivers of Prometheus remote write."""

@@ -1,0 +1,81 @@
+"""Selection of the points of a batch that an output writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Points, Verdicts
+from pipeline.core.types import Partition
+from pipeline.outputs.verdict import VerdictRows
+from pipeline.scoring.provenance import Scored
+from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+
+#: Chooses points: (scored points, the rows of a partition, the partition) → (N,) bool of those rows.
+ChoosePoints = Callable[[Scored, slice, Partition], NDArray[np.bool_]]
+
+
+def flagged_points(scored: Scored, rows: slice, partition: Partition) -> NDArray[np.bool_]:
+    """Choose alarms."""
+    return scored.verdicts.flag[rows]
+
+
+def all_points(scored: Scored, rows: slice, partition: Partition) -> NDArray[np.bool_]:
+    """Choose all points."""
+    return np.ones(rows.stop - rows.start, np.bool_)
+
+
+class RowSelection:
+    """Takes the chosen points out of the results of one stream.
+
+    Points that a gap policy filled in come from no record and are left out.
+    """
+
+    def __init__(self, scorer: StreamScorer, choose: ChoosePoints) -> None:
+        """Choose points of the results of ``scorer``."""
+        self._scorer = scorer
+        self._choose = choose
+        self._names: Sequence[str | None] = ()
+        self._generation = -1  # of the series table that the names belong to
+
+    def of(self, result: BatchResult) -> Iterator[tuple[Partition, VerdictRows]]:
+        """Yield the chosen points of each partition that has some."""
+        scored = result.scored
+        if scored is None:
+            return
+        for partition, rows in result.rows.items():
+            chosen = self._choose(scored, rows, partition) & (scored.offset[rows] >= 0)
+            if chosen.any():
+                at = rows.start + np.flatnonzero(chosen)
+                yield partition, self._taken(partition, result.model_version, scored, at)
+
+    def _taken(self, partition: Partition, model: str, scored: Scored, at: NDArray[np.intp]) -> VerdictRows:
+        provenance = self._scorer.provenance
+        return VerdictRows(
+            provenance.stream,
+            partition,
+            provenance.channels,
+            model,
+            Points(*(getattr(scored.points, f.name)[at] for f in fields(Points))),
+            Verdicts(*(getattr(scored.verdicts, f.name)[at] for f in fields(Verdicts))),
+            scored.offset[at],
+            self._series_names(),
+            self._events(partition, scored, at),
+        )
+
+    def _events(self, partition: Partition, scored: Scored, at: NDArray[np.intp]) -> list[str] | None:
+        events, detector = self._scorer.events, self._scorer.detector
+        if events is None:
+            return None
+        found = [events.finding(partition, scored, row, detector) for row in at.tolist()]
+        return [one.code if one is not None else "" for one in found]
+
+    def _series_names(self) -> Sequence[str | None]:
+        """Return the names by slot, made again only after series came or went."""
+        table = self._scorer.series
+        if self._generation != table.generation:
+            self._generation, self._names = table.generation, self._scorer.names()
+        return self._names
