@@ -3,11 +3,13 @@
 The simulated sources, the config and the faults are those of ``forewatch demo``; records go to the scoring
 path directly, without Kafka and without a clock. An anomaly is a message of the demo if its severity is at
 least warning. A message is right if it is of the faulty series during the fault, on a channel and in a
-direction that the fault moves.
+direction that the fault moves, or about the event that the fault makes. The model of events learns from the
+historical records, as in the demo.
 
     python -m benchmarks.demo_verdicts [--seeds 10] [--rounds 2] [--verbose]
 
-Prints precision, recall, recall by kind of fault, and how often the first message was right.
+Prints precision, recall, recall by kind of fault, and how often the first message was right: of the demo,
+and of each stream.
 """
 
 from __future__ import annotations
@@ -15,22 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from detectors import build
+from detectors.sequences.stream_detector import EventStreamDetector
+from detectors.sequences.vocabulary import END_TEXT
 from pipeline.config.schema import Stream
+from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.types import Anomaly, Partition, Severity
-from pipeline.core.usual_range_text import usual_range_text
 from pipeline.demo.feed import FAULT_INTERVAL_SECONDS, FIRST_FAULT_SECONDS, SPEED_FACTOR
 from pipeline.demo.setting import demo_streams
 from pipeline.demo.simulate import WORLDS, World
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
+from pipeline.training.event_training import train_events
 
-STREAM_OF_TOPIC = {"demo-sensors": "plant", "demo-flows": "edge", "demo-ticks": "market"}
 #: Kind of fault → channel and direction of a right message; "mixed" has no direction.
 SIGNS: dict[str, set[tuple[str, str]]] = {
     "temperature spike": {("temperature", "up")},
@@ -45,7 +50,12 @@ SIGNS: dict[str, set[tuple[str, str]]] = {
     "stuck quote": {("close", "mixed")},
     "volume burst": {("volume", "up")},
 }
-PREROLL_SECONDS = 3  # a fault can begin inside an aggregation window
+#: Kind of fault → cause and code of a right message about events.
+EVENTS: dict[str, tuple[str, str]] = {
+    "cooling after draining": ("unexpected_event", "drain"),
+    "batch without rinsing": ("unexpected_event", "dry"),
+    "batch that stops": ("missing_event", END_TEXT),
+}
 SHOWN = (Severity.WARNING, Severity.MAJOR, Severity.CRITICAL)
 
 
@@ -67,6 +77,7 @@ class Tally:
     messages: int = 0
     right: int = 0
     first_right: int = 0
+    first_of_stream: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     found: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     severities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -81,9 +92,9 @@ def run_world(
         order: Its place in the turn of the faults.
         rounds: Rounds of one fault of every kind.
     """
-    name = STREAM_OF_TOPIC[world.topic]
+    name = world.stream
     stream = Stream.model_validate(demo_streams(None)[name])
-    detector = build(detector_spec(stream))
+    detector = event_detector(world, stream) if stream.of_events else build(detector_spec(stream))
     scorer = StreamScorer(provenance(name, stream, detector), stream, detector)
     ticks_a_turn = round(FAULT_INTERVAL_SECONDS * SPEED_FACTOR / world.tick_s)
     first = round(FIRST_FAULT_SECONDS * SPEED_FACTOR / world.tick_s) + order * ticks_a_turn
@@ -116,6 +127,24 @@ def run_world(
     return faults, found, shown
 
 
+def event_detector(world: World, stream: Stream) -> EventStreamDetector:
+    """Return a detector that has learned from the historical records of a world of events."""
+    steps: dict[str, list[str]] = defaultdict(list)
+    sessions: list[list[str]] = []
+    (end,) = stream.event_settings.end
+    past = deepcopy(world)
+    for tick in range(past.history_ticks):
+        for key, value in past.tick(tick * past.tick_s):
+            one = steps[key.decode()]
+            one.append(json.loads(value)["step"])
+            if one[-1] == end:
+                sessions.append(one.copy())
+                one.clear()
+    rate = stream.target_alarm_rate
+    model, _ = train_events(sessions, None, ended=True, alarm_rate=rate, seed=0)
+    return EventStreamDetector(detector_spec(stream), model)
+
+
 def _records(topic: str, offset: int, values: list[bytes]) -> Records:
     """Return values as records of the only partition of a topic."""
     n = len(values)
@@ -132,7 +161,9 @@ def matches(fault: Fault, anomaly: Anomaly) -> bool:
 
 
 def tells(fault: Fault, anomaly: Anomaly) -> bool:
-    """Return True if channel and direction are those of the fault."""
+    """Return True if channel and direction, or the event, are those of the fault."""
+    if anomaly.event is not None:
+        return (anomaly.cause, anomaly.event.code) == EVENTS[fault.kind]
     channel = anomaly.channels[int(np.argmax(anomaly.contribution))]
     return (channel, anomaly.direction) in SIGNS[fault.kind] or (channel, "mixed") in SIGNS[fault.kind]
 
@@ -155,6 +186,7 @@ def main() -> None:
             messages += [(shown[key], anomaly) for key, anomaly in found.items() if key in shown]
         messages.sort(key=lambda pair: pair[0])
         faults.sort(key=lambda fault: fault.start_ns)
+        met: set[str] = set()
         for rank, (_, anomaly) in enumerate(messages):
             fault = next((f for f in faults if f.stream == anomaly.stream and matches(f, anomaly)), None)
             right = fault is not None and tells(fault, anomaly)
@@ -163,9 +195,13 @@ def main() -> None:
             tally.severities[anomaly.severity] += 1
             if rank == 0:
                 tally.first_right += right and fault is faults[0]
+            if anomaly.stream not in met:
+                met.add(anomaly.stream)
+                first = next(one for one in faults if one.stream == anomaly.stream)
+                tally.first_of_stream[anomaly.stream].append(right and fault is first)
             if arguments.verbose and not right:
                 print(seed, "wrong:", fault and fault.kind, anomaly.severity, anomaly.stream, anomaly.series,
-                      anomaly.start_ns, usual_range_text(anomaly, ended=True))  # fmt: skip
+                      anomaly.start_ns, anomaly_statement(anomaly, ended=True))  # fmt: skip
         for fault in faults:
             said = [
                 a for _, a in messages if a.stream == fault.stream and matches(fault, a) and tells(fault, a)
@@ -179,6 +215,8 @@ def main() -> None:
     )
     print(f"recall {np.mean(total):.2f} ({sum(total)} of {len(total)} faults)")
     print(f"first message right: {tally.first_right} of {arguments.seeds}")
+    for stream, right_ones in tally.first_of_stream.items():
+        print(f"  of {stream}: {sum(right_ones)} of {len(right_ones)}")
     print("severities:", json.dumps(tally.severities))
     for kind, by_kind in tally.found.items():
         print(f"  {kind}: {sum(by_kind)} of {len(by_kind)}")

@@ -34,7 +34,7 @@ def main(broker: str) -> None:
         lambda topic, key, value: producer.send(topic, value, key),
         lambda text: print(text, flush=True),
     )
-    feeder.fill()
+    feeder.send_history()
     feeder.run(stopping)
     producer.close(timeout=5)
 

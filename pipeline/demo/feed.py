@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,14 +30,22 @@ class Feeder:
         worlds: The simulated sources.
         send: Function that sends topic, key and value of a record.
         say: Function that prints a line.
+        has_model: Function that returns whether a stream has a model that was trained.
     """
 
-    def __init__(self, worlds: Sequence[World], send: Send, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        worlds: Sequence[World],
+        send: Send,
+        say: Callable[[str], None],
+        has_model: Callable[[str], bool] = lambda stream: True,
+    ) -> None:
         self._worlds = worlds
         self._send = send
         self._say = say
+        self._has_model = has_model
         self._lock = threading.Lock()
-        self._turn = 0
+        self._waiting = deque(worlds)
         # The simulated clock starts a month ago. If it started now, its speed would give records times in the
         # future, which the pipeline rejects.
         self._now = int(time.time()) - 30 * 86_400
@@ -48,6 +57,11 @@ class Feeder:
         for world in self._worlds:
             with (folder / history_file(world.topic)).open("wb") as file:
                 self._advance_world(world, self._now, lambda topic, key, value: file.write(value + b"\n"))
+
+    def send_history(self) -> None:
+        """Send the records before the live ones."""
+        for world in self._worlds:
+            self._advance_world(world, self._now, self._send)
 
     def run(self, stop: threading.Event) -> None:
         """Produce live records until ``stop`` is set."""
@@ -62,10 +76,17 @@ class Feeder:
                 self._advance(self._now + int(elapsed * SPEED_FACTOR))
 
     def inject(self) -> None:
-        """Start a fault in the next simulated source, in turn."""
+        """Start a fault in the next simulated source, in turn.
+
+        A source whose faults nothing can find yet waits until its stream has a model.
+        """
         with self._lock:
-            world = self._worlds[self._turn % len(self._worlds)]
-            self._turn += 1
+            able = (one for one in self._waiting if not one.needs_model or self._has_model(one.stream))
+            world = next(able, None)
+            if world is None:
+                return
+            self._waiting.remove(world)
+            self._waiting.append(world)
             self._say(f"[demo] injected fault: {world.inject()}")
 
     def _advance(self, until_s: int) -> None:

@@ -16,6 +16,8 @@ from storage.sql.database import Database
 
 #: Time from a promotion to the rollback that the demo makes to show it.
 ROLL_BACK_SECONDS = 15.0
+#: Time after which a daemon certainly uses a promoted version.
+SWAP_SECONDS = 3.0
 
 
 class ModelReporter:
@@ -27,7 +29,14 @@ class ModelReporter:
         self._printed: dict[int, tuple[str, int]] = {}  # job → its state, and epochs printed
         self._promotions = 0
         self._roll_back_at: float | None = None
+        self._rolled_back_stream = ""
+        self._promoted_at: dict[str, float] = {}
         self.rolled_back = False
+
+    def has_model(self, stream: str) -> bool:
+        """Return whether the daemon uses a version that was trained for a stream."""
+        at = self._promoted_at.get(stream)
+        return at is not None and time.monotonic() >= at + SWAP_SECONDS
 
     def run(self, stop: threading.Event) -> None:
         """Check twice a second until ``stop`` is set."""
@@ -87,16 +96,17 @@ class ModelReporter:
             self._say(f"    {line}")
 
     def _print_promotion(self, change: Promotion) -> None:
-        to, before = (
-            change.to_version or "the packaged model",
-            change.from_version or "the packaged model",
-        )
+        of_events = self._config.streams[change.stream].of_events
+        initial = "no model" if of_events else "the packaged model"
+        to, before = change.to_version or initial, change.from_version or initial
+        self._promoted_at.setdefault(change.stream, time.monotonic())
         self._say(
             f"[model] {change.action} by {change.author}: stream {change.stream} uses {to} "
             f"from the next batch on (before: {before})"
         )
-        if change.action == "promote" and not self.rolled_back:
+        if change.action == "promote" and not of_events and not self._rolled_back_stream:
             self._roll_back_at = time.monotonic() + ROLL_BACK_SECONDS
+            self._rolled_back_stream = change.stream
             self._say(
                 f"[model] rollback in {ROLL_BACK_SECONDS:.0f} s, to show `forewatch models "
                 f"rollback --stream {change.stream}`"
@@ -104,13 +114,14 @@ class ModelReporter:
 
     def _roll_back(self, database: Database) -> None:
         self.rolled_back = True
-        with database.read() as connection:
-            streams = {change.stream for change in models.promotions(connection)}
-        for stream in streams:
-            try:
-                with database.begin() as connection:
-                    roll_back(
-                        connection, stream, author="demo", reason="demonstration", now_ns=time.time_ns()
-                    )
-            except InputError:
-                continue  # The post-promotion check was faster.
+        try:
+            with database.begin() as connection:
+                roll_back(
+                    connection,
+                    self._rolled_back_stream,
+                    author="demo",
+                    reason="demonstration",
+                    now_ns=time.time_ns(),
+                )
+        except InputError:
+            pass  # The post-promotion check was faster.

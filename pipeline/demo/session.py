@@ -72,12 +72,14 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         hooks, address, secret = stack.enter_context(receiver(folder, say))
         path = write_config(folder, brokers, address, secret)
         send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
-        feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
+        story = ModelReporter(load_config(path), say)
+        worlds = [world(seed + i) for i, world in enumerate(WORLDS)]
+        feeder = Feeder(worlds, send, say, story.has_model)
         say("[demo] writing historical records, from which the detectors learn ordinary operation ...")
         feeder.write_history(folder / HISTORY_FOLDER)
         config = stack.enter_context(_with_dashboard(load_config(path), say))
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        watcher, story = Watcher(config, say), ModelReporter(config, say)
+        watcher = Watcher(config, say)
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
             timer.start()

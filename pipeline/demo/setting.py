@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.demo.feed import history_file
-from pipeline.demo.simulate import Market, Network, Plant
+from pipeline.demo.simulate import WORLDS, Batches, Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
@@ -32,6 +32,11 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
             },
             "preset": "sensor",
             "every": "5m",
+        },
+        "batches": {
+            "source": source(Batches.topic),
+            "format": {"json": {"series": "mixer", "time": "ts", "code": "step"}},
+            "events": {"end": ["dry"], "idle": "1h"},
         },
         "edge": {
             "source": source(Network.topic),
@@ -73,9 +78,9 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
         secret: File with the secret of the signatures.
     """
     streams = demo_streams(brokers)
-    for name, world in (("plant", Plant), ("edge", Network), ("market", Market)):
+    for world in WORLDS:
         # Verdicts on the history are discarded, so the demo is quiet until its first fault.
-        streams[name]["warm_start"] = str(folder / HISTORY_FOLDER / history_file(world.topic))
+        streams[world.stream]["warm_start"] = str(folder / HISTORY_FOLDER / history_file(world.topic))
     for stream in streams.values():
         # The simulated clock starts a month ago.
         stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None}

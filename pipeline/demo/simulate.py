@@ -29,6 +29,10 @@ class World(ABC):
     """A simulated source of one topic."""
 
     topic: ClassVar[str]
+    #: Stream of the config that reads the topic.
+    stream: ClassVar[str]
+    #: Faults are found only by a model that was trained.
+    needs_model: ClassVar[bool] = False
     tick_s: ClassVar[int] = TICK_SECONDS
     #: Ticks before the live records, from which the detectors learn ordinary operation.
     history_ticks: ClassVar[int] = HISTORY_DAYS * 86_400 // TICK_SECONDS
@@ -88,6 +92,7 @@ class Plant(World):
     """
 
     topic = "demo-sensors"
+    stream = "plant"
     targets = tuple(f"b{site}/press-{number}" for site in (1, 2) for number in (1, 2, 3, 4))
     faults: ClassVar = {
         "temperature spike": 5,
@@ -134,6 +139,7 @@ class Network(World):
     """
 
     topic = "demo-flows"
+    stream = "edge"
     targets = ("web-1", "web-2", "db-1")
     checks: ClassVar = 6  # of the monitor in a tick
     faults: ClassVar = {"flood": 12, "port scan": 12, "silence": 18}
@@ -169,6 +175,7 @@ class Market(World):
     """
 
     topic = "demo-ticks"
+    stream = "market"
     targets = ("ALPH", "BRAV", "CHAR", "DELT", "ECHO", "FOXT")
     faults: ClassVar = {"price jump": 3, "volatility burst": 30, "stuck quote": 40, "volume burst": 10}
 
@@ -193,4 +200,59 @@ class Market(World):
         )
 
 
-WORLDS: tuple[type[World], ...] = (Plant, Network, Market)
+class Batches(World):
+    """Steps of the batches in four mixers: events, whose order is that of the recipe.
+
+    One batch in five needs more water, one in four is adjusted after its sample.
+    """
+
+    topic = "demo-batches"
+    stream = "batches"
+    needs_model = True
+    targets = ("mixer-1", "mixer-2", "mixer-3", "mixer-4")
+    history_ticks = 5 * 86_400 // TICK_SECONDS
+    faults: ClassVar = {"cooling after draining": 36, "batch without rinsing": 36, "batch that stops": 36}
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._steps: dict[str, list[str]] = {target: [] for target in self.targets}
+        self._faulty = 0  # faults that have changed a batch
+
+    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        steps = self._steps[target]
+        if not steps:
+            steps += self._recipe()
+        if fault and self._faulty < self._injected and _apply_fault(steps, fault):
+            self._faulty = self._injected
+        step = steps.pop(0)
+        if step != PAUSE:
+            yield target.encode(), _encode({"mixer": target, "ts": time_s + 10 * index, "step": step})
+
+    def _recipe(self) -> list[str]:
+        """Return the steps of the next batch, one for each tick, with the pause before it."""
+        water = ["add water"] if self.rng.random() < 0.2 else []
+        adjusted = ["adjust", "stir", "sample"] if self.rng.random() < 0.25 else []
+        pause = [PAUSE] * int(self.rng.integers(1, 4))
+        start = [*pause, "fill", *water, "heat", "add catalyst", "stir", "sample", *adjusted]
+        return [*start, "cool", "drain", "rinse", "dry"]
+
+
+#: Tick of a mixer without an event.
+PAUSE = ""
+
+
+def _apply_fault(steps: list[str], fault: str) -> bool:
+    """Change the steps that are left of a batch; return False if it is too late for that."""
+    if fault == "cooling after draining" and "cool" in steps:
+        at = steps.index("cool")
+        steps[at : at + 2] = "drain", "cool"
+    elif fault == "batch without rinsing" and "rinse" in steps:
+        steps.remove("rinse")
+    elif fault == "batch that stops" and "add catalyst" in steps:
+        steps[steps.index("add catalyst") + 1 :] = [PAUSE] * Batches.faults[fault]
+    else:
+        return False
+    return True
+
+
+WORLDS: tuple[type[World], ...] = (Plant, Batches, Network, Market)

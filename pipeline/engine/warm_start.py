@@ -289,11 +289,7 @@ def _score_file(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchRes
             _refuse_broken(result)
             yield result
         yield scorer.flush({WARM_START_PARTITION: at}, replay=True)
-        scorer.restore(
-            WARM_START_PARTITION,
-            scorer.meta(),
-            [scorer.event_time.dump(scorer.event_time.empty(WARM_START_PARTITION))],
-        )
+        scorer.empty_buffer(WARM_START_PARTITION)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
     finally:

@@ -486,6 +486,10 @@ class StreamScorer:
         """Return the number of records buffered until the watermark passes them."""
         return self._buffer_of(partition).records
 
+    def empty_buffer(self, partition: Partition) -> None:
+        """Start the event time of a partition again; the series keep their state."""
+        self._buffers[partition] = self.event_time.empty(partition)
+
     def pages(self, partition: Partition, without: NDArray[np.int32]) -> Iterator[bytes]:
         """Yield the state of a partition without the series in the slots ``without``, for ``restore``."""
         yield self.event_time.dump(self._buffer_of(partition))

@@ -1,5 +1,5 @@
 """The demo as a new user runs it, without a terminal: a real broker, an explained anomaly, its signed
-webhook, and nothing left behind.
+webhook, a wrong order of events in words, and nothing left behind.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     for line in demo.stdout:
         said.append(line)
         explained = re.search(r"^(WARNING|MAJOR|CRITICAL) .*usual .* Size: ", "".join(said), re.M)
-        if explained and "(signature verified)" in "".join(said):
+        told = re.search(
+            r"^(WARNING|MAJOR|CRITICAL) batches/mixer-\d .*Events before: fill, .*", "".join(said), re.M
+        )
+        if explained and told and "(signature verified)" in "".join(said):
             break
     demo.send_signal(signal.SIGINT)
     rest, _ = demo.communicate(timeout=60)
@@ -43,6 +46,10 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     text = "".join(said) + rest
     assert demo.returncode == 0, text
     assert explained, text
+    assert told, text
+    first = next(line for line in text.splitlines() if " batches/" in line)
+    assert re.search(r"after stir, sample came drain \(p = \S+\); expected cool \(\d+ %\)", first), text
+    assert text.index("injected fault: cooling after draining at mixer-") < text.index(first), text
     assert "nothing is left running" in text
     assert "Traceback" not in text, text
     (folder,) = set(re.findall(r"\S+forewatch-demo-\w+", text))
