@@ -81,6 +81,26 @@ class Tally:
     found: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     severities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
+    def count(self, anomaly: Anomaly, right: bool) -> None:
+        """Count a message."""
+        self.messages += 1
+        self.right += right
+        self.severities[anomaly.severity] += 1
+
+    def show(self, seeds: int) -> None:
+        """Print the figures of so many runs."""
+        total = [one for by_kind in self.found.values() for one in by_kind]
+        print(
+            f"precision {self.right / max(self.messages, 1):.2f} ({self.right} of {self.messages} messages)"
+        )
+        print(f"recall {np.mean(total):.2f} ({sum(total)} of {len(total)} faults)")
+        print(f"first message right: {self.first_right} of {seeds}")
+        for stream, right_ones in self.first_of_stream.items():
+            print(f"  of {stream}: {sum(right_ones)} of {len(right_ones)}")
+        print("severities:", json.dumps(self.severities))
+        for kind, by_kind in self.found.items():
+            print(f"  {kind}: {sum(by_kind)} of {len(by_kind)}")
+
 
 def run_world(
     world: World, order: int, rounds: int
@@ -128,7 +148,7 @@ def run_world(
 
 
 def event_detector(world: World, stream: Stream) -> EventStreamDetector:
-    """Return a detector that has learned from the historical records of a world of events."""
+    """Return a detector that has learned from the history of a world of events."""
     steps: dict[str, list[str]] = defaultdict(list)
     sessions: list[list[str]] = []
     (end,) = stream.event_settings.end
@@ -187,14 +207,11 @@ def main() -> None:
         messages.sort(key=lambda pair: pair[0])
         faults.sort(key=lambda fault: fault.start_ns)
         met: set[str] = set()
-        for rank, (_, anomaly) in enumerate(messages):
+        for _, anomaly in messages:
             fault = next((f for f in faults if f.stream == anomaly.stream and matches(f, anomaly)), None)
             right = fault is not None and tells(fault, anomaly)
-            tally.messages += 1
-            tally.right += right
-            tally.severities[anomaly.severity] += 1
-            if rank == 0:
-                tally.first_right += right and fault is faults[0]
+            tally.count(anomaly, right)
+            tally.first_right += not met and right and fault is faults[0]
             if anomaly.stream not in met:
                 met.add(anomaly.stream)
                 first = next(one for one in faults if one.stream == anomaly.stream)
@@ -209,17 +226,7 @@ def main() -> None:
             tally.found[fault.kind].append(bool(said))
             if arguments.verbose and not said:
                 print(seed, "missed:", fault)
-    total = [one for by_kind in tally.found.values() for one in by_kind]
-    print(
-        f"precision {tally.right / max(tally.messages, 1):.2f} ({tally.right} of {tally.messages} messages)"
-    )
-    print(f"recall {np.mean(total):.2f} ({sum(total)} of {len(total)} faults)")
-    print(f"first message right: {tally.first_right} of {arguments.seeds}")
-    for stream, right_ones in tally.first_of_stream.items():
-        print(f"  of {stream}: {sum(right_ones)} of {len(right_ones)}")
-    print("severities:", json.dumps(tally.severities))
-    for kind, by_kind in tally.found.items():
-        print(f"  {kind}: {sum(by_kind)} of {len(by_kind)}")
+    tally.show(arguments.seeds)
 
 
 if __name__ == "__main__":

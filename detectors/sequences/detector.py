@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +18,7 @@ from detectors.channel_batch import Ints
 from detectors.jit import kernel
 from detectors.sequences.code_numbers import code_number
 from detectors.sequences.frozen_lstm import FrozenEmbeddingLSTM
-from detectors.sequences.vocabulary import BOUNDARY, FIRST_CODE, UNKNOWN, Vocabulary
+from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
 
 ARCHITECTURE: Final = "embedding_lstm"
 RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
@@ -174,6 +174,14 @@ class NextEventDetector:
         other.version = other._hash()
         return other
 
+    def with_templates(
+        self, code_of: Mapping[str, str], templates: Iterable[tuple[str, str]]
+    ) -> NextEventDetector:
+        """Return a detector whose vocabulary has templates, as in ``Vocabulary``."""
+        other = copy(self)
+        other.vocabulary, other._token_of = Vocabulary(self.vocabulary.codes, code_of, templates), None
+        return other
+
     def limit_at(self, alarm_rate: float) -> float:
         """Return the limit for another share of ordinary sessions (or events).
 
@@ -190,6 +198,8 @@ class NextEventDetector:
         return {
             "architecture": ARCHITECTURE,
             "codes": list(self.vocabulary.codes),
+            "code_of": self.vocabulary.code_of,
+            "templates": list(map(list, self.vocabulary.templates)),
             "limit": self.limit,
             "alarm_rate": self.alarm_rate,
             "temperature": self.temperature,
@@ -199,10 +209,15 @@ class NextEventDetector:
     def encode_numbers(self, codes: Sequence[str]) -> NDArray[np.int32]:
         """Return the token of each code by its number: a code may be given as its number."""
         if self._token_of is None:
-            numbers = (code_number(code) for code in self.vocabulary.codes)
-            self._token_of = {number: FIRST_CODE + n for n, number in enumerate(numbers)}
+            self._token_of = self.tokens_by_number()
         known = self._token_of
         return np.fromiter((known.get(code_number(code), UNKNOWN) for code in codes), np.int32)
+
+    def tokens_by_number(self) -> dict[float, int]:
+        """Return number → token of all codes, also of those for which another code stands."""
+        codes = (*self.vocabulary.code_of, *self.vocabulary.codes)
+        tokens = self.vocabulary.encode(codes).tolist()
+        return dict(zip(map(code_number, codes), tokens, strict=True))
 
     @classmethod
     def load(cls, path: str, digest: str | None = None) -> NextEventDetector:
@@ -218,7 +233,8 @@ class NextEventDetector:
             )
         names = ("limit", "alarm_rate", "temperature", "unknown_probability")
         numbers = {name: float(about[name]) for name in names if name in about}
-        return cls(Vocabulary(about["codes"]), dict(saved.tensors), **numbers)
+        vocabulary = Vocabulary(about["codes"], about.get("code_of"), about.get("templates", ()))
+        return cls(vocabulary, dict(saved.tensors), **numbers)
 
     def _hash(self) -> str:
         digest = hashlib.sha256(repr((self.limit, self.temperature, self.unknown_probability)).encode())

@@ -18,7 +18,7 @@ from detectors.channel_batch import Ints
 from detectors.sequences.code_numbers import END_NUMBER, code_numbers, number_text
 from detectors.sequences.detector import RECENT_EVENTS, Events, NextEventDetector, shift_recent
 from detectors.sequences.frozen_lstm import TOP_EVENTS
-from detectors.sequences.vocabulary import BOUNDARY, FIRST_CODE, UNKNOWN
+from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
 #: Channel of a stream of events.
 EVENT_CHANNEL: Final = "event"
@@ -47,8 +47,9 @@ class EventStreamDetector:
         self.state_version = f"events-1-{layers}x{hidden}"
         self._limit = np.inf if model is None else model.limit_at(spec.alarm_rate)
         codes = code_numbers(() if model is None else model.vocabulary.codes)
-        self._order = np.argsort(codes)
-        self._numbers = codes[self._order]
+        by_number = {} if model is None else dict(sorted(model.tokens_by_number().items()))
+        self._numbers = np.array(list(by_number), np.float64)
+        self._tokens = np.array(list(by_number.values()), np.int32)
         #: Number by token; that of the unknown token is no code's.
         self._number_of = np.concatenate([[END_NUMBER, NO_EVENT], codes])
 
@@ -93,7 +94,7 @@ class EventStreamDetector:
         token = np.full(len(numbers), UNKNOWN, np.int32)
         inside = np.flatnonzero(at < len(self._numbers))
         known = inside[self._numbers[at[inside]] == numbers[inside]]
-        token[known] = FIRST_CODE + self._order[at[known]]
+        token[known] = self._tokens[at[known]]
         token[numbers == END_NUMBER] = BOUNDARY
         return token
 

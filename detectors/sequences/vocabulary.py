@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -24,8 +24,18 @@ MAX_CODES: Final = 4096  # codes; rarer ones are unknown
 class Vocabulary:
     """Codes of events in the order of their numbers."""
 
-    def __init__(self, codes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        codes: Sequence[str],
+        code_of: Mapping[str, str] | None = None,
+        templates: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """Assign numbers to the codes, from ``FIRST_CODE`` on.
+
+        Args:
+            codes: The codes.
+            code_of: Further code → code of the same template of log lines.
+            templates: Codes with the texts of their templates; a code may have several.
 
         Raises:
             ValueError: a code occurs twice.
@@ -34,6 +44,9 @@ class Vocabulary:
         self._numbers = {code: FIRST_CODE + n for n, code in enumerate(self.codes)}
         if len(self._numbers) != len(self.codes):
             raise ValueError("a code of the vocabulary occurs twice")
+        self.code_of = {one: code for one, code in (code_of or {}).items() if code in self._numbers}
+        self.templates = tuple((code, text) for code, text in templates if code in self._numbers)
+        self._texts = dict(self.templates)
 
     @classmethod
     def learn(cls, codes: Iterable[str], most: int = MAX_CODES) -> Vocabulary:
@@ -50,10 +63,14 @@ class Vocabulary:
 
     def encode(self, codes: Iterable[str]) -> NDArray[np.int32]:
         """Return the number of each code, ``UNKNOWN`` for one that is not known."""
-        return np.fromiter((self._numbers.get(code, UNKNOWN) for code in codes), np.int32)
+        names = (self.code_of.get(code, code) for code in codes)
+        return np.fromiter((self._numbers.get(code, UNKNOWN) for code in names), np.int32)
 
     def text(self, number: int) -> str:
-        """Return the code of a number, or a word for the two special tokens."""
+        """Return the code or template of a number, or words for special tokens."""
         if number == BOUNDARY:
             return END_TEXT
-        return "unknown event" if number == UNKNOWN else self.codes[number - FIRST_CODE]
+        if number == UNKNOWN:
+            return "unknown event"
+        code = self.codes[number - FIRST_CODE]
+        return self._texts.get(code, code)

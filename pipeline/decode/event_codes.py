@@ -2,12 +2,13 @@
 
 The number of a code is a hash of it, so it is the same in every partition and process. The code of a log line
 is that of its template, which is learned in the order of the records. So the templates are part of the state
-of the partition, and a replay of the same records finds the same ones.
+of the partition, and a replay of the same records finds the same ones. A model gives its templates the same
+code in all partitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.sequences.code_numbers import END_NUMBER, code_number
 from detectors.sequences.vocabulary import END_TEXT
 from pipeline.decode.columns import Columns
-from pipeline.decode.log_templates import LogTemplates, Template
+from pipeline.decode.log_templates import KnownTemplate, LogTemplates, Template
 
 #: Codes of a partition whose texts are kept. Further ones are scored, and shown by their number.
 MAX_KEPT_CODES: Final = 4096
@@ -59,6 +60,27 @@ class EventCodes:
     def templates(self) -> list[Template]:
         """Return the templates of the log lines, the most frequent first."""
         return [] if self._templates is None else self._templates.templates()
+
+    def use_known(
+        self, known: Iterable[KnownTemplate], code_of: Mapping[str, str], codes: Container[str]
+    ) -> dict[float, float]:
+        """Give templates the codes of a model; return old number → new number.
+
+        Args:
+            known: Templates of the model.
+            code_of: Code → code that stands for its template, where the two differ.
+            codes: Codes of the model.
+        """
+        if self._templates is None:
+            return {}
+        renamed = self._templates.use_known(known, code_of, codes)
+        for code in renamed.values():
+            self._add(code)
+        return {code_number(old): code_number(new) for old, new in renamed.items()}
+
+    def codes(self) -> list[str]:
+        """Return the codes whose texts are kept."""
+        return list(self._numbers)
 
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs, as JSON values."""

@@ -7,7 +7,7 @@ Templates come from Drain (He et al., "Drain: an online log parsing approach wit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -21,6 +21,7 @@ SIMILARITY: Final = 0.5  # least share of equal words of a line and its template
 TREE_DEPTH: Final = 5
 ID_BYTES: Final = 5
 
+WILDCARD: Final = "<*>"  # of drain3
 OVERFLOW: Final = "other"
 EMPTY: Final = "empty"
 
@@ -37,18 +38,28 @@ MASKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template with its stable code and the number of its lines."""
+    """A template with its stable code, its words and the number of its lines."""
 
     code: str
-    text: str
+    words: tuple[str, ...]
     lines: int
+
+    @property
+    def text(self) -> str:
+        """The words as one text."""
+        return " ".join(self.words)
+
+
+#: A code and the text of a template that has it; ``WILDCARD`` stands for any word.
+KnownTemplate = tuple[str, str]
 
 
 class LogTemplates:
-    """Templates of one stream.
+    """Templates of one partition.
 
-    The code of a template is a hash of the first line that made it, so it does not change when the template
-    becomes more general, and is the same after a restart.
+    The code of a template is that of a known template of the model which the first line fits, or else a hash
+    of this line. So it does not change when the template becomes more general, and is the same after a
+    restart. Partitions without a model may give a template different codes.
     """
 
     def __init__(self, masks: Iterable[tuple[str, str]] = MASKS, most: int = MAX_TEMPLATES) -> None:
@@ -69,6 +80,8 @@ class LogTemplates:
         self._drain = Drain(depth=TREE_DEPTH, sim_th=SIMILARITY)
         self._codes: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
+        self._known: dict[int, list[tuple[str, list[str]]]] = {}  # by number of words
+        self._code_of: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Return the number of templates."""
@@ -87,18 +100,44 @@ class LogTemplates:
             return OVERFLOW
         cluster, change = self._drain.add_log_message(masked)
         if change == "cluster_created":
-            self._add(cluster, self._unused_code(masked))
+            known = self._fitting(cluster.log_template_tokens) if self._known else None
+            self._add(cluster, known or self._unused_code(masked))
         return self._codes[cluster.cluster_id]
+
+    def use_known(
+        self, known: Iterable[KnownTemplate], code_of: Mapping[str, str], codes: Container[str]
+    ) -> dict[str, str]:
+        """Use the codes of a model from now on; return old code → new code.
+
+        Args:
+            known: Templates of the model.
+            code_of: Code → code that stands for its template, where the two differ.
+            codes: Codes of the model. A template that has one of them keeps it.
+        """
+        self._known, self._code_of = {}, dict(code_of)
+        for code, text in known:
+            words = text.split(" ")
+            self._known.setdefault(len(words), []).append((code, words))
+        renamed: dict[str, str] = {}
+        for number, code in list(self._codes.items()):
+            if code in codes:
+                continue
+            new = code_of.get(code) or self._fitting(self._words(number))
+            if new is not None and new not in self._numbers:
+                renamed[code] = self._codes[number] = self._code_of[code] = new
+                del self._numbers[code]
+                self._numbers[new] = number
+        return renamed
 
     def text(self, code: str) -> str | None:
         """Return the template of a code, None for another text."""
-        number = self._numbers.get(code)
+        number = self._numbers.get(code) or self._numbers.get(self._code_of.get(code, ""))
         return None if number is None else self._drain.id_to_cluster[number].get_template()
 
     def templates(self) -> list[Template]:
         """Return all templates, the most frequent first."""
         found = [
-            Template(self._codes[cluster.cluster_id], cluster.get_template(), cluster.size)
+            Template(self._codes[cluster.cluster_id], tuple(cluster.log_template_tokens), cluster.size)
             for cluster in self._drain.clusters
         ]
         return sorted(found, key=lambda one: (-one.lines, one.code))
@@ -125,6 +164,19 @@ class LogTemplates:
     def _search(self, masked: str) -> LogCluster | None:
         tokens = self._drain.get_content_as_tokens(masked)
         return self._drain.tree_search(self._drain.root_node, tokens, self._drain.sim_th, False)
+
+    def _words(self, number: int) -> Sequence[str]:
+        return tuple(self._drain.id_to_cluster[number].log_template_tokens)
+
+    def _fitting(self, words: Sequence[str]) -> str | None:
+        """Return the free code of the known template that ``words`` fit best."""
+        fitting = [
+            (sum(one != WILDCARD for one in template), code)
+            for code, template in self._known.get(len(words), ())
+            if code not in self._numbers
+            and all(one in (WILDCARD, word) for one, word in zip(template, words, strict=True))
+        ]
+        return max(fitting)[1] if fitting else None
 
     def _add(self, cluster: LogCluster, code: str) -> None:
         self._codes[cluster.cluster_id] = code

@@ -30,20 +30,14 @@ class Feeder:
         worlds: The simulated sources.
         send: Function that sends topic, key and value of a record.
         say: Function that prints a line.
-        has_model: Function that returns whether a stream has a model that was trained.
     """
 
-    def __init__(
-        self,
-        worlds: Sequence[World],
-        send: Send,
-        say: Callable[[str], None],
-        has_model: Callable[[str], bool] = lambda stream: True,
-    ) -> None:
+    def __init__(self, worlds: Sequence[World], send: Send, say: Callable[[str], None]) -> None:
         self._worlds = worlds
         self._send = send
         self._say = say
-        self._has_model = has_model
+        #: Returns whether a stream has a model that was trained.
+        self.has_model: Callable[[str], bool] = lambda stream: True
         self._lock = threading.Lock()
         self._waiting = deque(worlds)
         # The simulated clock starts a month ago. If it started now, its speed would give records times in the
@@ -81,7 +75,7 @@ class Feeder:
         A source whose faults nothing can find yet waits until its stream has a model.
         """
         with self._lock:
-            able = (one for one in self._waiting if not one.needs_model or self._has_model(one.stream))
+            able = (one for one in self._waiting if not one.needs_model or self.has_model(one.stream))
             world = next(able, None)
             if world is None:
                 return

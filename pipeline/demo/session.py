@@ -72,14 +72,13 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         hooks, address, secret = stack.enter_context(receiver(folder, say))
         path = write_config(folder, brokers, address, secret)
         send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
-        story = ModelReporter(load_config(path), say)
-        worlds = [world(seed + i) for i, world in enumerate(WORLDS)]
-        feeder = Feeder(worlds, send, say, story.has_model)
+        feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
         say("[demo] writing historical records, from which the detectors learn ordinary operation ...")
         feeder.write_history(folder / HISTORY_FOLDER)
         config = stack.enter_context(_with_dashboard(load_config(path), say))
         running = stack.enter_context(daemon(config, stop_on_signals()))
-        watcher = Watcher(config, say)
+        watcher, story = Watcher(config, say), ModelReporter(config, say)
+        feeder.has_model = story.has_model
         if seconds is not None:
             timer = threading.Timer(seconds, running.stop)
             timer.start()
@@ -89,11 +88,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             threading.Thread(target=work, args=(stop,))
             for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
         ]
-        say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
-        say(
-            f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
-            f"forewatch anomalies list -c {path}"
-        )
+        _announce(say, address, path)
         try:
             for thread in threads:
                 thread.start()
@@ -103,6 +98,14 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             for thread in threads:
                 thread.join()
     return DemoSummary(watcher.shown, hooks.arrived, hooks.resolved, story.rolled_back)
+
+
+def _announce(say: Say, address: str, path: Path) -> None:
+    say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
+    say(
+        f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
+        f"forewatch anomalies list -c {path}"
+    )
 
 
 @contextmanager

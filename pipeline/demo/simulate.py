@@ -219,6 +219,14 @@ class Batches(World):
         self._faulty = 0  # faults that have changed a batch
 
     def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
+        """Yield the next step of the batch in a mixer, none in a pause.
+
+        Args:
+            time_s: Simulated time.
+            index: Index of the mixer.
+            target: Name of the mixer.
+            fault: Kind of its current fault, "" for none.
+        """
         steps = self._steps[target]
         if not steps:
             steps += self._recipe()
@@ -242,7 +250,7 @@ PAUSE = ""
 
 
 def _apply_fault(steps: list[str], fault: str) -> bool:
-    """Change the steps that are left of a batch; return False if it is too late for that."""
+    """Change the rest of a batch; return False if it is too late for that."""
     if fault == "cooling after draining" and "cool" in steps:
         at = steps.index("cool")
         steps[at : at + 2] = "drain", "cool"

@@ -11,6 +11,7 @@ from storage.model_store.jobs import JobState
 
 if TYPE_CHECKING:
     from detectors.sequences.detector import NextEventDetector
+    from pipeline.decode.known_codes import KnownCodes
     from pipeline.training.dataset import TrainingData
 
 
@@ -28,7 +29,8 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
 
     started, settings = time.process_time(), task.stream.event_settings
     champion = model_of(task, task.champion)
-    sessions = sessions_of(data, sessions=settings.sessions)
+    known = _known_codes(task, data, champion)
+    sessions = sessions_of(data, sessions=settings.sessions, name_of=known.name_of)
     summary = {"points": len(data), "series": len(data.series), "sessions": len(sessions)}
     summary |= {"left_out": int((~data.allowed).sum()), "unread": data.unread}
     report({"phase": "train"})
@@ -42,6 +44,7 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
         )
     except ValueError as error:
         return TaskResult(JobState.REJECTED, str(error), result=summary, cost=_cost(started, len(data)))
+    model = model.with_templates(known.code_of, known.templates)
     manifest = model.manifest() | {
         "stream": task.name,
         "parent": task.champion.version if task.champion else None,
@@ -50,10 +53,7 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
     }
     path, sha256 = registry.publish(task.models, task.name, model.tensors, manifest)
     made = VersionFiles(sha256[: registry.VERSION_DIGITS], path, sha256)
-    evidence: dict[str, Any] = {
-        "training": summary | {"until_ns": span[1]},
-        "backtest": card.as_dict(),
-    }
+    evidence = {"training": summary | {"until_ns": span[1]}, "backtest": card.as_dict()}
     decision = card.decision()
     return TaskResult(
         JobState.SUCCEEDED,
@@ -79,7 +79,9 @@ def compare(task: Task, data: TrainingData, until_ns: int) -> TaskResult:
 
     assert task.challenger is not None
     started, ended = time.process_time(), task.stream.event_settings.sessions
-    sessions = sessions_of(data, sessions=ended)
+    champion = model_of(task, task.champion)
+    known = _known_codes(task, data, champion)
+    sessions = sessions_of(data, sessions=ended, name_of=known.name_of)
     new = int((data.time > int(task.detail.get("until_ns", 0))).sum())
     share = min(0.5, new / len(data)) if 0 < new < len(data) else HELD_BACK
     kept = len(sessions) - max(1, round(share * len(sessions)))
@@ -91,7 +93,7 @@ def compare(task: Task, data: TrainingData, until_ns: int) -> TaskResult:
         return TaskResult(JobState.SUCCEEDED, reason, result=result, cost=cost)
     card = judge(
         challenger,
-        model_of(task, task.champion),
+        champion,
         sessions[:kept],
         sessions[kept:],
         ended=ended,
@@ -116,6 +118,19 @@ def model_of(task: Task, files: VersionFiles | None) -> NextEventDetector | None
         return NextEventDetector.load(files.path, files.sha256)
     path = task.stream.event_settings.model
     return None if path is None else NextEventDetector.load(str(path))
+
+
+def _known_codes(task: Task, data: TrainingData, champion: NextEventDetector | None) -> KnownCodes:
+    """Return the codes of the events; the champion's, where a template has several."""
+    from detectors.sequences.vocabulary import UNKNOWN
+    from pipeline.decode.known_codes import merge_codes
+
+    seen = data.codes + task.codes
+    if champion is None:
+        return merge_codes(seen)
+    codes = [one.code for one in seen.templates]
+    tokens = champion.encode_numbers(codes).tolist()
+    return merge_codes(seen, {code for code, token in zip(codes, tokens, strict=True) if token != UNKNOWN})
 
 
 def _cost(started: float, points: int) -> dict[str, Any]:

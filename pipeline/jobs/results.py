@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 
 from pipeline.config.schema import Config, Stream
 from pipeline.core.durations import to_nanoseconds
+from pipeline.decode.known_codes import SeenCodes
 from pipeline.jobs.requests import review_labels
 from pipeline.jobs.task_types import Task, TaskResult, VersionFiles
 from pipeline.models import promotion
+from pipeline.services.stored_templates import stored_codes
 from storage.model_store import jobs, models
 from storage.model_store.jobs import Job, JobState, JobTrigger, TaskKind
 from storage.model_store.models import ModelState, ModelVersion
@@ -27,18 +29,20 @@ def task_of(connection: Connection, config: Config, job: Job) -> Task:
     """Return the complete task for one attempt at ``job``."""
     champion = models.current_champion(connection, job.stream)
     against = champion.from_version if job.kind == TaskKind.POST_PROMOTION_CHECK else champion.to_version
+    stream = config.streams[job.stream]
     return Task(
         job=job.id,
         token=job.token,
         kind=job.kind,
         name=job.stream,
-        stream=config.streams[job.stream],
+        stream=stream,
         history=config.history_path,
         models=config.models_path,
         champion=_version(connection, against),
         challenger=_version(connection, job.detail.get("version")),
         review_labels=tuple(review_labels(connection, job.stream)),
         detail=job.detail,
+        codes=stored_codes(connection, job.stream, stream) if stream.of_events else SeenCodes(),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.schema import Stream
+from pipeline.decode.known_codes import SeenCodes
 from pipeline.training.quarantine import ReviewLabel
 
 #: Reports progress of any kind, to be shown in the row of the job.
@@ -29,7 +30,8 @@ class VersionFiles:
 class Task:
     """One attempt at one job, complete.
 
-    ``champion`` None stands for the packaged weights; ``challenger`` is the version to judge.
+    ``champion`` None stands for the packaged weights; ``challenger`` is the version to judge; ``codes`` are
+    those of a stream of events.
     """
 
     job: int
@@ -44,6 +46,7 @@ class Task:
     review_labels: tuple[ReviewLabel, ...]
     detail: dict[str, Any]
     gpu: bool = False
+    codes: SeenCodes = field(default_factory=SeenCodes)
 
     @property
     def topic(self) -> str:

@@ -11,11 +11,13 @@ from safetensors.numpy import save as save_tensors
 
 from detectors.base import Detector, Points, Verdicts
 from detectors.sequences.stream_detector import NO_EVENT, EventStreamDetector
+from detectors.sequences.vocabulary import Vocabulary
 from pipeline.config.schema import Stream
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import EventFinding, Partition
 from pipeline.decode import Columns
 from pipeline.decode.event_codes import EventCodes
+from pipeline.decode.known_codes import SeenCodes, seen_codes
 from pipeline.scoring.new_codes import NewCodes
 from pipeline.scoring.provenance import Scored
 from pipeline.scoring.series_table import SeriesTable
@@ -66,6 +68,23 @@ class EventStage:
         self._event_time = event_time
         self._templates = stream.format.chosen.text is not None
         self._partitions: dict[Partition, PartitionEvents] = {}
+        self._vocabulary = Vocabulary(())
+
+    def use_model(self, detector: Detector, series: SeriesTable) -> None:
+        """Give the templates of log lines the codes of a detector, from the next batch on.
+
+        Args:
+            detector: The detector.
+            series: The series, whose last events get the new codes too.
+        """
+        assert isinstance(detector, EventStreamDetector)
+        self._vocabulary = Vocabulary(()) if detector.model is None else detector.model.vocabulary
+        for partition, events in self._partitions.items():
+            renamed, slots = self._use_known(events), series.slots(partition)
+            recent = series.state["detector"]["recent"][slots]
+            for old, new in renamed.items():
+                recent[recent == old] = new
+            series.state["detector"]["recent"][slots] = recent
 
     def number(self, partition: Partition, columns: Columns) -> Columns:
         """Return columns with the numbers of the codes as values."""
@@ -145,6 +164,10 @@ class EventStage:
         """Return the codes of the events of each partition."""
         return {partition: events.codes for partition, events in self._partitions.items()}
 
+    def seen(self) -> SeenCodes:
+        """Return the codes of the events of all partitions."""
+        return seen_codes(events.codes for events in self._partitions.values())
+
     def exhausted(self) -> list[Partition]:
         """Return the partitions where further new codes raise no alarm."""
         return [p for p, events in self._partitions.items() if events.new_codes.exhausted]
@@ -155,7 +178,9 @@ class EventStage:
 
     def load(self, partition: Partition, page: bytes) -> None:
         """Load the state that ``dump`` wrote. Raises DamagedState."""
-        self._of(partition).load(page)
+        events = self._of(partition)
+        events.load(page)
+        self._use_known(events)
 
     def drop(self, partition: Partition) -> None:
         """Drop the state of a partition."""
@@ -165,4 +190,9 @@ class EventStage:
         known = self._partitions.get(partition)
         if known is None:
             known = self._partitions[partition] = PartitionEvents(templates=self._templates)
+            self._use_known(known)
         return known
+
+    def _use_known(self, events: PartitionEvents) -> dict[float, float]:
+        vocabulary = self._vocabulary
+        return events.codes.use_known(vocabulary.templates, vocabulary.code_of, set(vocabulary.codes))

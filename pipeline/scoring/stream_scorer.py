@@ -129,6 +129,8 @@ class StreamScorer:
                 "detector": self._layer(detector),
             }
         )
+        if self.events is not None:
+            self.events.use_model(detector, self.series)
         self._decoder = make_decoder(provenance.stream, stream)
         self._load_offloaded = load_offloaded
         self._keep = keep
@@ -392,6 +394,8 @@ class StreamScorer:
         Call it between two batches, so that one model scores each batch. Raises ValueError where the detector
         keeps another kind of state.
         """
+        if self.events is not None:
+            self.events.use_model(detector, self.series)
         self.series.replace_layer("detector", self._layer(detector))
         self.detector, self.provenance = detector, provenance
 

@@ -1,15 +1,23 @@
-"""Templates of the log lines of a stream, from its newest snapshots."""
+"""Codes of the events of a stream and templates of its log lines, from its newest snapshots."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.config.schema import Config
-from pipeline.core.errors import InputError
+import structlog
+from sqlalchemy import Connection
+
+from pipeline.config.schema import Config, Stream
+from pipeline.core.errors import DamagedState, InputError
 from pipeline.core.types import Partition
+from pipeline.decode.event_codes import EventCodes
+from pipeline.decode.known_codes import SeenCodes, merge_codes, seen_codes
 from pipeline.scoring.event_stage import PartitionEvents
 from storage.sql.database import Database
 from storage.stream_state import snapshots
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +33,45 @@ class StoredTemplate:
 def stored_templates(config: Config, database: Database, stream: str) -> list[StoredTemplate]:
     """Return the templates of a stream by partition, the most frequent first.
 
+    Templates of several partitions with the same text have one code, as in a model.
+
     Raises:
         InputError: the stream has no log lines.
         DamagedState: a snapshot cannot be read.
         StorageUnavailable: the database does not answer.
     """
-    if config.streams[stream].format.chosen.text is None:
+    chosen = config.streams[stream]
+    if chosen.format.chosen.text is None:
         raise InputError(
             f"stream {stream} has no log lines: templates are learned from the field `text` of a format"
         )
-    found = []
     with database.read() as connection:
-        for partition in sorted(snapshots.offsets(connection, stream)):
-            snapshot = snapshots.load(connection, stream, partition)
-            if snapshot is None:
-                continue
-            next(snapshot.pages, None)  # buffered records
-            events = PartitionEvents(templates=True)
-            events.load(next(snapshot.pages, b""))
-            found += [
-                StoredTemplate(partition, one.code, one.text, one.lines) for one in events.codes.templates()
-            ]
-    return found
+        found = dict(_codes_by_partition(connection, stream, chosen))
+    code_of = merge_codes(seen_codes(found.values())).code_of
+    return [
+        StoredTemplate(partition, code_of.get(one.code, one.code), one.text, one.lines)
+        for partition, codes in found.items()
+        for one in codes.templates()
+    ]
+
+
+def stored_codes(connection: Connection, name: str, stream: Stream) -> SeenCodes:
+    """Return the codes of a stream of events; none if a snapshot cannot be read."""
+    try:
+        return seen_codes(codes for _, codes in _codes_by_partition(connection, name, stream))
+    except DamagedState as error:
+        log.warning("codes of events are left out of a training", stream=name, error=str(error))
+        return SeenCodes()
+
+
+def _codes_by_partition(
+    connection: Connection, name: str, stream: Stream
+) -> Iterator[tuple[Partition, EventCodes]]:
+    for partition in sorted(snapshots.offsets(connection, name)):
+        snapshot = snapshots.load(connection, name, partition)
+        if snapshot is None:
+            continue
+        next(snapshot.pages, None)  # buffered records
+        events = PartitionEvents(templates=stream.format.chosen.text is not None)
+        events.load(next(snapshot.pages, b""))
+        yield partition, events.codes

@@ -11,7 +11,7 @@ over all rows; Python loops run per incident only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from detectors.base import Detector, Points
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
+from pipeline.decode.known_codes import SeenCodes
 from pipeline.engine.warm_start import score_all, warm_start_files, warm_start_source
 from pipeline.models.champion import provenance
 from pipeline.scoring.stream_scorer import StreamScorer
@@ -42,7 +43,8 @@ class TrainingData:
 
     time (N,) ns; values (N, C) as received; missed (N,) and every (N,) as in ``Points``; flagged (N,) by the
     model of that time; allowed (N,): may be used for training. ``excluded`` gives the reasons for the other
-    rows; unread: number of rows beyond the limit, which were not read.
+    rows; unread: number of rows beyond the limit, which were not read; codes: of events that were read from
+    their source.
     """
 
     stream: str
@@ -57,6 +59,7 @@ class TrainingData:
     allowed: NDArray[np.bool_]
     excluded: list[ExcludedInterval]
     unread: int = 0
+    codes: SeenCodes = field(default_factory=SeenCodes)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -211,16 +214,11 @@ def from_source(
     keep = np.flatnonzero(counts)
     first = np.r_[0, np.cumsum(counts[keep])].astype(np.int64)
     series = [str(names[by_name[i]]) for i in keep]
-    return _assembled(
-        name,
-        stream.channels,
-        series,
-        first,
-        take_points(points, order),
-        flagged[order],
-        review_labels,
-        most_points,
-    )
+    kept, past = take_points(points, order), (review_labels, most_points)
+    data = _assembled(name, stream.channels, series, first, kept, flagged[order], *past)
+    if scorer.events is not None:
+        data.codes = scorer.events.seen()
+    return data
 
 
 def from_files(
@@ -299,7 +297,9 @@ def join_history(past: TrainingData, recent: TrainingData) -> TrainingData:
         *recent.excluded,
     ]
     points = Points(owner[keep][order], time, values, missed, every)
-    return _made(recent.stream, recent.channels, names, first, points, flagged, allowed, excluded)
+    joined = _made(recent.stream, recent.channels, names, first, points, flagged, allowed, excluded)
+    joined.codes = past.codes + recent.codes
+    return joined
 
 
 def _assembled(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,11 +107,15 @@ class EventCard:
         return "\n".join(lines)
 
 
-def sessions_of(data: TrainingData, *, sessions: bool) -> list[Session]:
+def sessions_of(
+    data: TrainingData, *, sessions: bool, name_of: Mapping[float, str] | None = None
+) -> list[Session]:
     """Return the sessions without a quarantined event, the oldest first.
 
     An unfinished session is left out. Without ``sessions`` the events of a series are cut into sequences.
+    ``name_of`` has the codes of the numbers; others are given as their number.
     """
+    known = name_of or {}
     found: list[tuple[int, Session]] = []
     for first, end in zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True):
         numbers, allowed = data.values[first:end, 0], data.allowed[first:end]
@@ -120,7 +124,8 @@ def sessions_of(data: TrainingData, *, sessions: bool) -> list[Session]:
         for stop in ends.tolist():
             if stop > begin and allowed[begin:stop].all():
                 part = numbers[begin:stop]
-                codes = [number_text(number) for number in part[part != END_NUMBER].tolist()]
+                numbered = part[part != END_NUMBER].tolist()
+                codes = [known.get(number) or number_text(number) for number in numbered]
                 found.append((int(data.time[first + stop - 1]), codes))
             begin = stop + 1 if sessions else stop
     found.sort(key=lambda one: one[0])

@@ -18,8 +18,8 @@ def demo(
 ) -> None:
     """Run a demonstration on this machine.
 
-    Five streams go through a local Kafka broker: simulated plant sensors, network flows, stock prices and steps
-    of batches with injected faults, and the telemetry of this machine. Each anomaly is explained on the
+    Five streams go through a local Kafka broker: simulated plant sensors, network flows, stock prices and
+    steps of batches with injected faults, and the telemetry of this machine. Each anomaly is explained on the
     terminal, and its alert arrives there as a signed webhook.
     """
     from pipeline.demo.session import run_demo

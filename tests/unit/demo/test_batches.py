@@ -27,7 +27,8 @@ def test_a_source_whose_faults_nothing_can_find_yet_waits_for_its_model():
     said: list[str] = []
     trained: set[str] = set()
     worlds = [Batches(1), Plant(2)]
-    feeder = Feeder(worlds, lambda topic, key, value: None, said.append, trained.__contains__)
+    feeder = Feeder(worlds, lambda topic, key, value: None, said.append)
+    feeder.has_model = trained.__contains__
     feeder.inject()
     feeder.inject()
     trained.add("batches")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detectors.sequences.code_numbers import code_numbers
+from detectors.sequences.stream_detector import EventStreamDetector
 from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.errors import DamagedState
-from pipeline.core.types import Anomaly, AnomalyState
+from pipeline.core.types import Anomaly, AnomalyState, Partition
+from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from tests.support.events import (
     CYCLE,
@@ -20,6 +24,7 @@ from tests.support.events import (
     Event,
     batch,
     cycles,
+    door_model,
     door_scorer,
     encoded,
     process,
@@ -193,6 +198,38 @@ def test_templates_are_codes_and_survive_a_restart():
     assert scorer.events is not None
     texts = sorted(one.text for one in scorer.events.codes()[PARTITION].templates())
     assert texts == ["disk <PATH> is full", "user <NUM> logged in from <IP>"]
+
+
+def test_templates_of_several_partitions_are_one_event_of_the_model():
+    form = {"json": {"series": "door", "time": "t", "text": "line"}}
+    model = door_model().with_templates({}, [(code, f"{code} door event by <*>") for code in CYCLE])
+    scorer = door_scorer(format=form)
+    names = ("ann", "bob")
+    parts = [Partition("doors", number) for number in range(2)]
+
+    def send(first: int, start: float, order: Sequence[str]) -> BatchResult:
+        rows = [
+            [("door", start + step, f"{code} door event by {name}") for step, code in enumerate(order)]
+            for name in names
+        ]
+        batches = [batch(encoded(events, "line"), first) for events in rows]
+        return scorer.process(
+            [replace(one, partition=part) for one, part in zip(batches, parts, strict=True)]
+        )
+
+    send(0, 0, CYCLE[:2])
+    assert scorer.events is not None
+    codes = [{one.code for one in scorer.events.codes()[part].templates()} for part in parts]
+    assert not codes[0] & codes[1]
+    detector = EventStreamDetector(detector_spec(scorer.stream), model)
+    scorer.replace_detector(detector, provenance("doors", scorer.stream, detector))
+    result = send(2, 2, CYCLE[2:])
+    assert result.scored is not None
+    assert not result.scored.verdicts.flag.any()
+    recent = result.scored.verdicts.recent[result.scored.points.slot == 0][-1]
+    assert recent[recent >= 0].tolist() == code_numbers(CYCLE[:4]).tolist()
+    codes = [{one.code for one in scorer.events.codes()[part].templates()} for part in parts]
+    assert codes[0] == codes[1] == set(CYCLE)
 
 
 def test_a_damaged_page_of_codes_is_refused():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 
 from detectors.sequences.code_numbers import END_NUMBER, code_number, number_text
 from detectors.sequences.detector import NextEventDetector
+from detectors.sequences.vocabulary import UNKNOWN
 from pipeline.config.schema import Stream
 from pipeline.core.errors import InputError
+from pipeline.decode import Columns
+from pipeline.decode.event_codes import EventCodes
+from pipeline.decode.known_codes import seen_codes
 from pipeline.jobs.task_types import Task, VersionFiles
 from pipeline.jobs.tasks import run_task
 from pipeline.models import registry
@@ -19,7 +25,7 @@ from pipeline.training.dataset import TrainingData
 from pipeline.training.event_training import EventCard, EventJudgement, sessions_of
 from storage.model_store.jobs import JobState, TaskKind
 from storage.model_store.models import ModelVersion
-from tests.support.events import CYCLE, START, cycles
+from tests.support.events import CYCLE, PARTITION, START, cycles, saved_door_model
 
 
 def recorded(numbers: list[float], allowed: list[bool] | None = None) -> TrainingData:
@@ -93,6 +99,50 @@ def task(folder: Path, rows: list[tuple[str, float, str]], champion: VersionFile
         review_labels=(),
         detail={},
     )
+
+
+def test_a_training_gives_the_templates_of_all_partitions_one_code(tmp_path):
+    """Past lines come from a file, and a partition of the live stream has met them in another order."""
+    one = task(tmp_path, [], None)
+    tree = one.stream.model_dump(by_alias=True, exclude_unset=True)
+    tree["format"] = {"csv": {"series": "door", "time": "t", "text": "event"}}
+    live, lines = (
+        EventCodes(templates=True),
+        [f"{code} door event by {name}" for code in CYCLE for name in ("zoe", "yan")],
+    )
+    columns = Columns.empty(PARTITION, 1)
+    columns.events = lines
+    live.number(columns)
+    rows = [
+        (door, at, f"{code} door event by {'abcdefgh'[n % 8]}nn")
+        for door in "ab"
+        for n, (_, at, code) in enumerate(cycles(door, 60))
+    ]
+    task(tmp_path, rows, None)  # writes the file
+    done = run_task(
+        replace(one, stream=Stream.model_validate(tree), codes=seen_codes([live])),
+        lambda progress: None,
+        lambda: False,
+    )
+    assert (done.state, done.better) == (JobState.SUCCEEDED, True), done.reason
+    assert done.made is not None
+    model = NextEventDetector.load(done.made.path, done.made.sha256)
+    assert sorted(map(model.vocabulary.text, range(2, 7))) == sorted(
+        f"{code} door event by <*>" for code in CYCLE
+    )
+    assert len(model.vocabulary.codes) == 5
+    assert (model.encode_numbers(live.codes()) != UNKNOWN).all()
+
+
+def test_a_model_of_an_earlier_version_has_no_templates(tmp_path):
+    path = saved_door_model(tmp_path)
+    manifest = Path(f"{path}.json")
+    about = json.loads(manifest.read_text())
+    del about["code_of"], about["templates"]
+    manifest.write_text(json.dumps(about))
+    model = NextEventDetector.load(str(path))
+    assert model.vocabulary.templates == ()
+    assert set(model.encode_numbers(CYCLE)) == {2, 3, 4, 5, 6}
 
 
 def test_a_training_makes_a_version_that_a_later_one_must_beat(tmp_path):
