@@ -14,6 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.services.dataframe import detect
 from storage.history.history import HistoryReader
+from storage.history.parquet import UNBOUNDED
 
 MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000
@@ -173,7 +174,7 @@ def _points(
     suffix = "" if len(channels) == 1 else f":{channel}"
 
     def listed(values: Any) -> list[float | None]:
-        return [float(v) if math.isfinite(v) else None for v in np.asarray(values, np.float64)]
+        return [float(v) if abs(v) < UNBOUNDED else None for v in np.asarray(values, np.float64)]
 
     return {
         "time_ms": (at[order] / 1e6).tolist(),

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 ROWS_PER_ROW_GROUP = 1 << 16
+#: Recorded end of an interval that has none, as before the second point of a series; charts leave it out.
+UNBOUNDED = float(np.finfo(np.float32).max)
 
 
 def empty() -> pa.Table:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from storage.history import parquet
 from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of, valid
 
 #: Time of one bucket: less than a pixel of a chart of ``MIN_REDUCED_NS``.
@@ -216,7 +217,8 @@ class ReducedHistory:
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float32]:
     if name not in table.column_names:
         return np.full(table.num_rows, np.nan, np.float32)
-    return np.asarray(table.column(name).to_numpy(), np.float32)
+    values = np.asarray(table.column(name).to_numpy(), np.float32)
+    return np.where(np.abs(values) < parquet.UNBOUNDED, values, np.float32(np.nan))
 
 
 def _reduced(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from pipeline.api.direct_answers import api_router
 from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, Severity
 from pipeline.services.plot_points import PlotView, plot_points
+from storage.history.parquet import UNBOUNDED
 from storage.results import anomalies
 
 router = api_router(tags=["series"])
@@ -159,4 +159,4 @@ def severity_runs(
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) < UNBOUNDED else None

@@ -56,6 +56,15 @@ def test_series_has_the_recorded_points_and_the_anomaly(site, jump):
     assert found["units"] == {"v": "°C"}
 
 
+def test_an_interval_without_an_end_is_left_out_of_the_charts(site):
+    found = view(site, "chart", stream="plant", series="berlin-1")
+    first = found["points"]["v"]
+    assert (first["lower"][0], first["upper"][0]) == (None, None), "before the second point there is none"
+    assert all(10 < one < 40 for part in ("lower", "upper") for one in first[part][20:])
+    points = view(site, "points", stream="plant", series="berlin-1")
+    assert points["upper"][0] is None
+
+
 def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
     found = view(site, "chart", stream="plant", series="berlin-1", width=50)
     assert len(found["time_ms"]) <= 51

@@ -49,7 +49,7 @@ export function PreviewSection({ streams }: { streams: string[] }): JSX.Element 
         <div class="bar"><label>Stream <select value={stream} onChange={(event) => setStream(event.currentTarget.value)}>{streams.map((one) => <option key={one}>{one}</option>)}</select></label>
           <label>Sensitivity <select value={sensitivity} onChange={(event) => setSensitivity(event.currentTarget.value)}><option value="">as configured{inForce?.sensitivity ? ` (${inForce.sensitivity})` : ""}</option>
             {SENSITIVITIES.map((one) => <option key={one}>{one}</option>)}</select></label></div>
-        <label class="block">Rules: the block <code>alerts</code> of the stream<textarea rows={9} spellcheck={false} value={rules} placeholder={"severity: {notice: major}\nrules:\n- match: {series: test*}\n  drop: true"} onInput={(event) => setRules(event.currentTarget.value)} /></label>
+        <label class="block"><span>Rules: the block <code>alerts</code> of the stream</span><textarea rows={9} spellcheck={false} value={rules} placeholder={"severity: {notice: major}\nrules:\n- match: {series: test*}\n  drop: true"} onInput={(event) => setRules(event.currentTarget.value)} /></label>
         <div class="actions"><button type="button" class="primary" disabled={busy} onClick={() => void run()}>{busy ? "Routing …" : "Preview"}</button>
           <button type="button" disabled={!inForce || rules === inForce.rules} onClick={() => setRules(inForce!.rules)}>Rules in force</button><CopyButton text={rules} /></div>
       </div>
