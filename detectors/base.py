@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 State = dict[str, NDArray[Any]]
 
 #: Names of the forecasters by the number in ``Verdicts.forecaster``. The numbers are stored: append only.
-FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value", "next_event")
+FORECASTERS = ("none", "static", "seasonal", "gaussian", "lstm", "last_value", "next_event", "network")
 
 #: Causes of a verdict by the number in ``Verdicts.cause``. The numbers are stored: append only.
 CAUSES = (

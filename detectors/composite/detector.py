@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
+from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS, USUAL_RANGE_SIZES, Tier, ranking_tier
 from detectors.composite.usual_range_decision import UsualRangeDecision
 from detectors.forecasters import shared_lstm_numba
+from detectors.forecasters.frozen_network import FrozenNetwork
+from detectors.forecasters.network_spec import SPEC_TENSOR
 from detectors.forecasters.per_group_lstm import GroupNetworks
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
 from detectors.scorers.base import Scorer
@@ -37,7 +40,12 @@ from detectors.scorers.seasonal_profile import SeasonalProfile
 from detectors.scorers.step import Step
 from detectors.scorers.value_range import ValueRange
 from detectors.scorers.volatility import Volatility
-from detectors.stages.forecaster_selection import ForecasterSelection, SelectedForecasts
+from detectors.stages.forecaster_selection import (
+    FORECASTER_LSTM,
+    FORECASTER_NETWORK,
+    ForecasterSelection,
+    SelectedForecasts,
+)
 from detectors.stages.multivariate import Multivariate
 from detectors.stages.robust_scale import RobustScale
 from detectors.stages.score_fusion import ScoreFusion, TrackGroup, cause_of_track
@@ -54,6 +62,8 @@ CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
 # State arrays that mean the same under both decisions.
 PREFIXES_OF_BOTH_DECISIONS = ("scale.", "rhythm.", "ladder.", "shape.", "inputs.", "hidden.", "readout.")
+Network = FrozenLSTM | FrozenNetwork
+NETWORK_MARK = "+"  # in a state version: behind it stands the form of the state of a network of the stream
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
@@ -84,7 +94,7 @@ class CompositeDetector:
     """A detector of one tier; see ``detectors.base.Detector``."""
 
     def __init__(
-        self, spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: GroupNetworks | None = None
+        self, spec: DetectorSpec, tier: Tier, net: Network | None, own: GroupNetworks | None = None
     ) -> None:
         self.spec = spec
         self.preset = PRESETS[spec.preset]()
@@ -95,7 +105,7 @@ class CompositeDetector:
             ),
             ForecasterSelection(),
         )
-        self.forecast = LstmForecast(net, own, tier) if net is not None else None
+        self.forecast = None if net is None else LstmForecast(_source(net, own, tier), tier)
         groups = self.preset.track_groups or tier.track_groups
         self.scorers = select_scorers(tier, groups, spec.channels)
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
@@ -130,26 +140,39 @@ class CompositeDetector:
         )
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
         self.version, self.weights = _version_and_weights(spec, tier, net, own)
-        self.state_version = self._state_version(tier, (self.usual_range.shape,) if self.usual_range else ())
+        self.network_form = self.forecast.source.state_form if self.forecast else ""
+        self.state_version = self._state_version(tier)
 
-    def _state_version(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
+    def _state_version(self, tier: Tier) -> str:
+        form = self._decision_form(tier, (self.usual_range.shape,) if self.usual_range else ())
+        return f"{form}{NETWORK_MARK}{self.network_form}" if self.network_form else form
+
+    def _decision_form(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
         groups = self.preset.track_groups or tier.track_groups
         shaping = (len(self.spec.channels), groups, tier, self.spec.threshold, *decision_shape)
         return f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
 
     def convert_state(self, version: str, rows: State) -> State | None:
-        """Return rows of the decision "surprise" in the form of usual ranges.
+        """Return rows of another network or decision in the form of this detector.
 
-        Scale, season, forecast and shape memory continue. The usual ranges and the calibration start empty.
+        Scale, season, forecast and shape memory continue. After another decision the usual ranges and the
+        calibration start empty. After another network its state starts empty; the caller goes on with
+        ``on_weights_changed``.
         """
-        if self.usual_range is None or version != self._state_version(TIERS[self.spec.tier], ()):
+        form, _, network = version.partition(NETWORK_MARK)
+        same_decision = form == self.state_version.partition(NETWORK_MARK)[0]
+        if not same_decision and (
+            self.usual_range is None or form != self._decision_form(TIERS[self.spec.tier], ())
+        ):
             return None
         state = self.initial(len(rows["scale.moments"]))
         for name, array in state.items():
             stored = rows.get(name)
-            kept = name.startswith(PREFIXES_OF_BOTH_DECISIONS)
+            kept = same_decision or name.startswith(PREFIXES_OF_BOTH_DECISIONS)
+            if name.startswith("hidden.") and network != self.network_form:
+                kept = False
             if kept and stored is not None and stored.shape == array.shape and stored.dtype == array.dtype:
-                state[name] = stored.copy()
+                state[name] = stored
         return state
 
     def initial(self, n: int) -> State:
@@ -217,11 +240,20 @@ class CompositeDetector:
             scorer.run(state, batch, errors[:, at : at + len(scorer.tracks)])
             at += len(scorer.tracks)
         readout = self.forecast.run(state, batch, errors[:, at + 1 :]) if self.forecast else None
-        return errors, self.selection.run(state, batch, readout, errors[:, at : at + 1])
+        selected = self.selection.run(state, batch, readout, errors[:, at : at + 1])
+        if self.network_form:
+            selected.forecaster[selected.forecaster == FORECASTER_LSTM] = FORECASTER_NETWORK
+        return errors, selected
+
+
+def _source(net: Network, own: GroupNetworks | None, tier: Tier) -> HiddenSource:
+    if isinstance(net, FrozenNetwork):
+        return NetworkSource(net, tier.readout_mixtures)
+    return SharedLstmSource(net, own, tier.readout_mixtures)
 
 
 def _version_and_weights(
-    spec: DetectorSpec, tier: Tier, net: FrozenLSTM | None, own: GroupNetworks | None
+    spec: DetectorSpec, tier: Tier, net: Network | None, own: GroupNetworks | None
 ) -> tuple[str, str]:
     """Return the version of the detector and the hash of its weights; "" without weights."""
     digest, weights = digest_of(spec, tier), hashlib.sha256()
@@ -253,6 +285,8 @@ def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | No
         tier = ranking_tier(tier)
     if not tier.lags:
         return CompositeDetector(spec, tier, None)
+    if weights is not None and SPEC_TENSOR in weights:
+        return CompositeDetector(spec, tier, FrozenNetwork(weights))
     return CompositeDetector(
         spec,
         tier,

@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from detectors.forecasters.activations import ActivationLayer, require_activation
 from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
 
 
@@ -18,10 +19,16 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 class FeedForwardConfig(ForecasterConfig):
     """Options of ``FeedForward``.
 
-    window: number of input points, the newest included.
+    window: number of input points, the newest included; nonlinearity: name of an activation.
     """
 
     window: int = 32
+    nonlinearity: str = "relu"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an unknown activation."""
+        ForecasterConfig.__post_init__(self)
+        require_activation(self.nonlinearity)
 
 
 class FeedForward(Forecaster):
@@ -38,7 +45,7 @@ class FeedForward(Forecaster):
         widths = [config.window * config.inputs] + [config.hidden] * config.layers
         self.net = nn.Sequential()
         for before, after in pairwise(widths):
-            self.net.extend([nn.Linear(before, after), nn.ReLU()])
+            self.net.extend([nn.Linear(before, after), ActivationLayer(config.nonlinearity)])
         self.make_head(config.hidden)
 
     def initial(self, batch: int) -> ForecasterState:

@@ -1,31 +1,24 @@
-"""The plain recurrent network (Elman 1990) with tanh, ReLU or leaky ReLU.
+"""The plain recurrent network (Elman 1990), with any of the activations.
 
 It has the shortest memory of the recurrent forecasters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from detectors.forecasters.activations import ACTIVATIONS, require_activation
 from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterState
-
-NONLINEARITIES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": nn.functional.leaky_relu,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class RNNConfig(ForecasterConfig):
     """Options of ``RNN``.
 
-    nonlinearity: tanh, relu or leaky_relu.
+    nonlinearity: name of an activation.
     """
 
     nonlinearity: str = "tanh"
@@ -33,10 +26,7 @@ class RNNConfig(ForecasterConfig):
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown nonlinearity."""
         ForecasterConfig.__post_init__(self)
-        if self.nonlinearity not in NONLINEARITIES:
-            raise ValueError(
-                f"nonlinearity {self.nonlinearity!r} is unknown; there are {', '.join(NONLINEARITIES)}"
-            )
+        require_activation(self.nonlinearity)
 
 
 class RNN(Forecaster):
@@ -52,7 +42,7 @@ class RNN(Forecaster):
         widths = [config.inputs] + [config.hidden] * (config.layers - 1)
         self.inward = nn.ModuleList(nn.Linear(width, config.hidden) for width in widths)
         self.again = nn.ModuleList(nn.Linear(config.hidden, config.hidden, bias=False) for _ in widths)
-        self.activate = NONLINEARITIES[config.nonlinearity]
+        self.activate = ACTIVATIONS[config.nonlinearity]
         self.make_head(config.hidden)
 
     def initial(self, batch: int) -> ForecasterState:

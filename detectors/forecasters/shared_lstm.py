@@ -7,6 +7,7 @@ memory", 1997; mixing by a gate: Jacobs et al., "Adaptive mixtures of local expe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 
 from detectors.forecasters import lstm_features
 from detectors.forecasters.shared_lstm_numba import EXPERTS, HIDDEN, OUTPUTS, read
+from detectors.forecasters.trainable_network import TrainableNetwork
 
 Pair = tuple[Tensor, Tensor]
 
 
-class SharedLSTM(nn.Module):
+class SharedLSTM(TrainableNetwork):
     """One LSTM layer and a linear head for K steps ahead.
 
     The layer has ``HIDDEN`` cells over ``lstm_features.FEATURES`` inputs. The steps ahead are
@@ -44,6 +46,20 @@ class SharedLSTM(nn.Module):
         hidden, state = self.lstm(inputs, state)
         location, log_scale = self.forecast(hidden, inputs)
         return location, log_scale, hidden, state
+
+    def advance(self, inputs: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return hidden states (T, B, H) and the state after ``inputs`` (T, B, F)."""
+        hidden, after = self.lstm(inputs, state)
+        return hidden, after
+
+    def wanted(self, target: Tensor) -> Tensor:
+        """Return all targets."""
+        return target
+
+    def loss(self, hidden: Tensor, inputs: Tensor, target: Tensor) -> Tensor:
+        """Return the mean of ``losses_of`` over the known targets of a chunk."""
+        location, log_scale = self.forecast(hidden, inputs)
+        return loss_of(self, location, log_scale, target)
 
     def forecast(self, hidden: Tensor, inputs: Tensor) -> Pair:
         """Return location and log scale (…, K) of (x_(t+k) − x_t) / unit.
@@ -69,6 +85,29 @@ def mix_experts(out: Tensor, inputs: Tensor) -> Pair:
     weight = out[..., :EXPERTS].softmax(-1)
     location = weight[..., 1] * seasonal + weight[..., 2] * ar + out[..., EXPERTS]
     return location, out[..., EXPERTS + 1].clamp(-9.0, 6.0)
+
+
+def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of ``losses_of`` over the known targets (T, B, K)."""
+    return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
+
+
+def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of each target (…, K), 0 where it is missing.
+
+    The loss is the negative log likelihood of a Student-t (the log score) plus a bounded absolute error.
+    """
+    known = ~target.isnan()
+    error = torch.where(known, target, 0.0) - location
+    freedom = 2.0 + freedom.exp()
+    constant = (
+        torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
+    )
+    score = (
+        log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
+    )
+    size = (1.0 + error**2).sqrt().clamp(max=30.0) - 1.0
+    return torch.where(known, score + 0.5 * size, 0.0)
 
 
 def load(path: str | None = None, digest: str | None = None) -> SharedLSTM:

@@ -22,6 +22,7 @@ from detectors.jit import kernel
 # Indices into ``detectors.base.FORECASTERS``, as stored; 0 stands for no forecast.
 FORECASTER_STATIC, FORECASTER_SEASONAL, FORECASTER_GAUSSIAN = 1, 2, 3
 FORECASTER_LSTM, FORECASTER_LAST_VALUE = 4, 5
+FORECASTER_NETWORK = 7  # in place of the LSTM where the stream has a network of its own
 CANDIDATES = 5
 RECENT_ERROR_ROWS = 200.0  # memory of the errors that are compared
 USUAL_ERROR_ROWS = 2000.0  # memory of the usual error

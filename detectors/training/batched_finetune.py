@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.artifacts import Checkpoints
-from detectors.forecasters.shared_lstm import SharedLSTM
+from detectors.forecasters.shared_lstm import SharedLSTM, losses_of
 from detectors.training.finetune import halve_on_out_of_memory
 from detectors.training.fit import TrainingStatus
 from detectors.training.gradients import cosine
-from detectors.training.pretrain import losses_of
 from detectors.training.sequences import FinetuneSettings, TrainingSequences, batch_of, digest_of, untrainable
 from detectors.training.stacked_lstm import Weights, forward
 

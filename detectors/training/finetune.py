@@ -1,4 +1,6 @@
-"""Fine-tuning of the shared LSTM on the series of a stream.
+"""Training of a recurrent network on the series of a stream.
+
+The network is the shared LSTM, or the network that the stream names.
 
 Truncated BPTT over chunks with carried state, seeded, checkpointed and bounded in memory. Series of similar
 length stand side by side in batches; rows beyond the end of a series are missing. The last part of each
@@ -21,10 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.artifacts import Checkpoints
-from detectors.forecasters.shared_lstm import SharedLSTM
+from detectors.forecasters.trainable_network import TrainableNetwork
 from detectors.training.fit import EpochProgress, TrainingStatus
 from detectors.training.gradients import Diverged, Stepper
-from detectors.training.pretrain import loss_of
 from detectors.training.sequences import (
     FinetuneSettings,
     SequenceBatch,
@@ -64,7 +65,7 @@ class FinetuneResult:
 
 
 def finetune(
-    module: SharedLSTM,
+    module: TrainableNetwork,
     sequences: TrainingSequences,
     tuning: FinetuneSettings | None = None,
     progress: Callable[[EpochProgress], None] | None = None,
@@ -122,7 +123,7 @@ class _Finetuning:
 
     def __init__(
         self,
-        module: SharedLSTM,
+        module: TrainableNetwork,
         sequences: TrainingSequences,
         chosen: NDArray[np.int64],
         tuning: FinetuneSettings,
@@ -260,6 +261,7 @@ class _Finetuning:
         The state is carried from chunk to chunk, the gradient is not.
         """
         state = None
+        target = self.module.wanted(target)
         for x, y in zip(
             torch.split(inputs, self.tuning.chunk), torch.split(target, self.tuning.chunk), strict=True
         ):
@@ -268,11 +270,10 @@ class _Finetuning:
                 dtype=torch.bfloat16,
                 enabled=x.device.type in HALF_PRECISION_DEVICES and torch.is_grad_enabled(),
             ):
-                hidden, state = self.module.lstm(x, state)
-            state = (state[0].detach(), state[1].detach())
+                hidden, state = self.module.advance(x, state)
+            state = tuple(part.detach() for part in state)
             if not y.isnan().all():
-                location, log_scale = self.module.forecast(hidden.float(), x)
-                yield loss_of(self.module, location, log_scale, y)
+                yield self.module.loss(hidden.float(), x, y)
 
     @torch.no_grad()
     def _held_out_score(self) -> float:
@@ -280,7 +281,8 @@ class _Finetuning:
         total, known = 0.0, 0
         for part in self._parts():
             data = self._data(part)
-            chunks = [int((~y.isnan()).sum()) for y in torch.split(data.held_out, self.tuning.chunk)]
+            wanted = self.module.wanted(data.held_out)
+            chunks = [int((~y.isnan()).sum()) for y in torch.split(wanted, self.tuning.chunk)]
             losses = self._chunk_losses(data.inputs, data.held_out)
             for count in (count for count in chunks if count):
                 total += float(next(losses)) * count
@@ -293,7 +295,7 @@ class _Finetuning:
     def _data(self, part: NDArray[np.int64]) -> SequenceBatch:
         key = tuple(part[[0, -1]].tolist())
         if key not in self.cache:
-            data = batch_of(self.sequences, part, self.tuning)
+            data = batch_of(self.sequences, part, self.tuning, count_columns=self.module.count_columns)
             size = sum(value.numel() * 4 for value in (data.inputs, data.target, data.held_out))
             kept = sum(value.inputs.numel() * 6 for value in self.cache.values())
             if kept + size > CACHE_BYTES:

@@ -7,7 +7,6 @@ seed and round number, so there is no training set to overfit. A killed run resu
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from detectors import artifacts
 from detectors.forecasters import lstm_features
-from detectors.forecasters.shared_lstm import SharedLSTM
+from detectors.forecasters.shared_lstm import SharedLSTM, loss_of
 from detectors.training import synthetic_series
 from detectors.training.gradients import Stepper
 
@@ -66,29 +65,6 @@ def make_round(values: NDArray[np.float64]) -> Round:
         )
     target[:2] = np.nan  # a series has no unit before its third point
     return Round(torch.from_numpy(seen.features.reshape(t, b, -1)), torch.from_numpy(target))
-
-
-def loss_of(module: SharedLSTM, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of ``losses_of`` over the known targets (T, B, K)."""
-    return losses_of(module.freedom, location, log_scale, target).sum() / (~target.isnan()).sum()
-
-
-def losses_of(freedom: Tensor, location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
-    """Return the loss of each target (…, K), 0 where it is missing.
-
-    The loss is the negative log likelihood of a Student-t (the log score) plus a bounded absolute error.
-    """
-    known = ~target.isnan()
-    error = torch.where(known, target, 0.0) - location
-    freedom = 2.0 + freedom.exp()
-    constant = (
-        torch.lgamma((freedom + 1) / 2) - torch.lgamma(freedom / 2) - 0.5 * torch.log(math.pi * freedom)
-    )
-    score = (
-        log_scale + (freedom + 1) / 2 * torch.log1p((error * torch.exp(-log_scale)) ** 2 / freedom) - constant
-    )
-    size = (1.0 + error**2).sqrt().clamp(max=30.0) - 1.0
-    return torch.where(known, score + 0.5 * size, 0.0)
 
 
 def train(recipe: Recipe, checkpoint: str) -> tuple[SharedLSTM, dict[str, Any]]:

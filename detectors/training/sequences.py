@@ -95,9 +95,20 @@ class SequenceBatch:
 
 
 def batch_of(
-    sequences: TrainingSequences, part: NDArray[np.int64], tuning: FinetuneSettings
+    sequences: TrainingSequences,
+    part: NDArray[np.int64],
+    tuning: FinetuneSettings,
+    *,
+    count_columns: bool = False,
 ) -> SequenceBatch:
-    """Return the sequences ``part`` (B,) as tensors, aligned at their first rows."""
+    """Return the sequences ``part`` (B,) as tensors, aligned at their first rows.
+
+    Args:
+        sequences: all sequences.
+        part: numbers of those of the batch.
+        tuning: how to train.
+        count_columns: put the last value and the unit of each row behind its inputs.
+    """
     length = np.diff(sequences.first)[part]
     b, t = len(part), int(length.max())
     at = sequences.first[part][:, None] + np.arange(t)
@@ -112,14 +123,38 @@ def batch_of(
         missed.T.reshape(-1).copy(),
     )
     last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
+    cut = length - np.round(tuning.held_out * length).astype(np.int64)  # (B,)
+    target, held = _targets(x.T, last, unit, cut)
+    inputs = seen.features.reshape(t, b, -1)
+    if count_columns:
+        inputs = np.concatenate(
+            [inputs, np.nan_to_num(last)[..., None], unit[..., None]], -1, dtype=np.float32
+        )
+    parts = (torch.from_numpy(array).to(tuning.device) for array in (inputs, target, held))
+    return SequenceBatch(*parts)
+
+
+def _targets(
+    x: NDArray[np.float64], last: NDArray[np.float64], unit: NDArray[np.float64], cut: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the targets (T, B, K) before row ``cut``, and those from it on.
+
+    The others are NaN.
+
+    Args:
+        x: Values (T, B).
+        last: Last known values (T, B).
+        unit: Units of the targets (T, B).
+        cut: First held-out row of each sequence (B,).
+    """
+    t, b = x.shape
     target = np.full((t, b, len(lstm_features.HORIZONS)), np.nan, np.float32)
     held = target.copy()
-    cut = length - np.round(tuning.held_out * length).astype(np.int64)  # (B,)
     for k, ahead in enumerate(lstm_features.HORIZONS):
         if ahead >= t:
             continue
         move = np.clip(
-            (x.T[ahead:] - last[:-ahead]) / unit[:-ahead],
+            (x[ahead:] - last[:-ahead]) / unit[:-ahead],
             -lstm_features.MAX_ABS_UNITS,
             lstm_features.MAX_ABS_UNITS,
         )
@@ -127,10 +162,7 @@ def batch_of(
         target[:-ahead, :, k] = np.where(late, np.nan, move)
         held[:-ahead, :, k] = np.where(late, move, np.nan)
     target[:2] = held[:2] = np.nan  # a series has no unit before its third point
-    parts = (
-        torch.from_numpy(array).to(tuning.device) for array in (seen.features.reshape(t, b, -1), target, held)
-    )
-    return SequenceBatch(*parts)
+    return target, held
 
 
 def digest_of(weights: Mapping[str, NDArray[Any]]) -> str:

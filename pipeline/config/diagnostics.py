@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.config.schema import Config
-from pipeline.core.extras import missing_for_training
 from pipeline.core.secret_text import hide_in_urls, is_secret_name
 
 Key = str | int
@@ -95,18 +94,18 @@ def other_detector(word: str, known: Iterable[str]) -> str:
 
     A forecaster is not a detector by itself, and a forecaster that reads future points cannot become one.
     """
-    from detectors.forecasters import FORECASTER_REGISTRY, build
+    from detectors.forecasters import FORECASTER_REGISTRY
+    from detectors.forecasters.network_spec import Kind, NetworkSpec, conflicts, default_head
 
     if word not in FORECASTER_REGISTRY:
         return closest(word, known)
-    if missing_for_training() is None:
-        # torch takes over a second to import
-        from detectors.forecasters.base import NotCausal, require_causal
-
-        try:
-            require_causal(build(word))
-        except NotCausal as error:
-            return str(error)
+    if word in list(Kind):
+        for conflict in conflicts(NetworkSpec(kind=word, head=default_head(word), activation="tanh")):
+            return (
+                f"it is a forecaster that cannot run on a live stream: {conflict.reason}; {conflict.remedy}"
+            )
+        others = ", ".join(sorted(known))
+        return f"it is a forecaster: write `forecaster: {{kind: {word}}}` beside one of {others}"
     return f"it is a forecaster; a detector chooses among its own by their recent error (docs/reference/forecasters.md): there are {', '.join(sorted(known))}"
 
 

@@ -18,6 +18,7 @@ from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.event_settings import SESSION_RATE_RATIO, EventsConfig
 from pipeline.config.field_types import ConfigModel, Duration, IntervalShare, Secret, format_duration
+from pipeline.config.forecaster import ForecasterConfig
 from pipeline.config.inputs import (
     CsvFormat,
     FilesSourceConfig,
@@ -130,6 +131,11 @@ class Stream(ConfigModel):
     preset: Literal["sensor", "network", "stock"] = Field("sensor", description="kind of time series")
     detector: str = Field(
         "standard", description="light, standard, strong, or the name of a registered detector"
+    )
+    forecaster: ForecasterConfig | None = Field(
+        None,
+        description="network of the stream that its training jobs train; the packaged LSTM decides until a "
+        "version of it is promoted (default: they fine-tune that LSTM)",
     )
     every: Duration | None = Field(
         None, description="interval between points of a series (default: learned from the data)"

@@ -31,7 +31,7 @@ def config_hash(stream: Stream) -> str:
 
     Spelling, order of keys, and the keys of ``left_out`` do not count.
     """
-    left_out = {"alerts", "outputs", "power", "retraining", "revise", "team"}
+    left_out = {"alerts", "forecaster", "outputs", "power", "retraining", "revise", "team"}
     values = stream.model_dump(mode="json", by_alias=True, exclude=left_out)
     # Stored anomalies carry this hash, so a key keeps the name under which it was first hashed.
     values["history"] = values.pop("warm_start")

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import detectors
 from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
 from pipeline.config.endpoints import KafkaEndpoint
+from pipeline.config.forecaster_rules import forecaster_rules
 from pipeline.config.format_rules import format_rules
 from pipeline.config.kafka_rules import connection_rules
 from pipeline.config.push_rules import metric_rules, push_rules
@@ -317,7 +318,18 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 #: Keys of numeric streams that mean nothing for events.
 NUMERIC_KEYS = (
-    *("preset", "detector", "every", "aggregate", "counters", "calendar", "gap", "limits", "direction"),
+    *(
+        "preset",
+        "detector",
+        "forecaster",
+        "every",
+        "aggregate",
+        "counters",
+        "calendar",
+        "gap",
+        "limits",
+        "direction",
+    ),
     *("min_deviation", "threshold", "decision", "timezone", "min_points", "duplicates"),
 )
 
@@ -351,6 +363,7 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _limits,
     _calendar,
     _detector,
+    forecaster_rules,
     _threshold,
     _warm_start,
     _retraining,

@@ -24,6 +24,7 @@ from storage.model_store.jobs import JobState, TaskKind
 
 if TYPE_CHECKING:  # These modules import torch, which only a worker may do.
     from detectors.base import Detector
+    from detectors.forecasters.network_spec import NetworkSpec
     from detectors.training.batched_finetune import BatchedProgress
     from detectors.training.fit import EpochProgress
     from pipeline.models.registry import Weights
@@ -100,7 +101,14 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     start = _weights(task.champion)
     settings = task.stream.retraining
     tuning = FinetuneSettings(epochs=settings.epochs, seed=settings.seed, device=device)
-    config = TrainConfig(detector_spec(task.stream), start, _group_series(task.stream, data.series), tuning)
+    network = None if task.stream.forecaster is None else task.stream.forecaster.spec
+    config = TrainConfig(
+        detector_spec(task.stream),
+        _initial_weights(start, network),
+        _group_series(task.stream, data.series),
+        tuning,
+        network,
+    )
 
     def report_training(progress: EpochProgress | BatchedProgress) -> None:
         report(asdict(progress))
@@ -108,13 +116,7 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     checkpoints = f"{registry.folder(task.models, task.name)}/checkpoints/{task.job}"
     trained = train_stream(data, config, report_training, checkpoints, cancelled)
     cost = asdict(trained.cost)
-    summary = {
-        "points": len(data),
-        "unread": data.unread,
-        "series": len(data.series),
-        "left_out": trained.excluded_rows,
-        "status": trained.status.value,
-    }
+    summary = _summary(data, trained, network)
     if trained.status is TrainingStatus.CANCELLED:
         return TaskResult(JobState.CANCELLED, trained.reason, result=summary, cost=cost)
     if not trained.usable or not trained.weights:
@@ -128,6 +130,18 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     made = VersionFiles(sha256[: registry.VERSION_DIGITS], path, sha256)
     evidence = {"training": trained.metrics | summary | {"until_ns": span[1]}, "backtest": card}
     return TaskResult(JobState.SUCCEEDED, decision.reason, made, evidence, summary, cost, decision.promote)
+
+
+def _summary(data: TrainingData, trained: Trained, network: NetworkSpec | None) -> dict[str, Any]:
+    """Return the figures of a training for the row of the job."""
+    return {
+        "points": len(data),
+        "unread": data.unread,
+        "series": len(data.series),
+        "left_out": trained.excluded_rows,
+        "status": trained.status.value,
+        **({} if network is None else {"forecaster": str(network.kind)}),
+    }
 
 
 def compare_with_champion(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskResult:
@@ -244,17 +258,33 @@ def _choose_weights(
 ) -> tuple[Weights, dict[str, Any], PromotionDecision]:
     """Return the better choice of new weights with its card.
 
-    These are all new weights or, if the rule rejects them, the shared LSTM alone if the rule accepts that.
+    These are all new weights or, if the rule rejects them, the shared LSTM alone if the rule accepts that. A
+    network of the stream's own is also compared with the packaged LSTM.
     """
+    from detectors.forecasters.network_spec import SPEC_TENSOR
     from detectors.forecasters.per_group_lstm import without
 
     card, decision = _compare(task, data, weights, champion)
+    if decision.promote and champion is not None and SPEC_TENSOR in weights:
+        other, verdict = _compare(task, data, weights, None)
+        if verdict.against:  # the packaged LSTM is the baseline of every network
+            return weights, other, verdict
     alone = without(weights)
     if not decision.promote and alone.keys() != weights.keys():
         other, verdict = _compare(task, data, alone, champion)
         if verdict.promote:
             return alone, other, verdict
     return weights, card, decision
+
+
+def _initial_weights(champion: Weights | None, network: NetworkSpec | None) -> Weights | None:
+    """Return the champion's weights if they are of the network to train.
+
+    None stands for the packaged or random ones.
+    """
+    from detectors.forecasters.network_spec import spec_of
+
+    return champion if champion is not None and spec_of(champion) == network else None
 
 
 def _group_series(stream: Stream, series: Sequence[str]) -> dict[str, list[int]]:
@@ -293,7 +323,7 @@ def _manifest(
     from pipeline.models.champion import detector_spec
 
     return {
-        "architecture": "shared_lstm",
+        **_architecture(weights),
         "features": {
             "version": lstm_features.VERSION,
             "names": list(lstm_features.NAMES),
@@ -315,6 +345,22 @@ def _manifest(
         },
         "metrics": trained.metrics,
         "forewatch": version("forewatch"),
+    }
+
+
+def _architecture(weights: Weights) -> dict[str, Any]:
+    """Return the part of a manifest that describes the network."""
+    from detectors.forecasters import frozen_network
+    from detectors.forecasters.network_spec import spec_of
+
+    spec = spec_of(weights)
+    if spec is None:
+        return {"architecture": "shared_lstm"}
+    size = frozen_network.FrozenNetwork(weights).state_bytes
+    count = sum(value.size for name, value in weights.items() if value.dtype.kind == "f")
+    return {
+        "architecture": frozen_network.ARCHITECTURE,
+        "network": asdict(spec) | {"state_bytes": size, "weights": count},
     }
 
 

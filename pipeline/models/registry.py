@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from detectors import artifacts
 from detectors.artifacts import ArtifactError
-from detectors.forecasters import per_group_lstm, shared_lstm_numba
+from detectors.forecasters import frozen_network, per_group_lstm, shared_lstm_numba
 from detectors.sequences.detector import ARCHITECTURE, NextEventDetector
 from pipeline.core.errors import InputError
 from storage.model_store import jobs, models
@@ -61,8 +61,11 @@ def _json(value: Any) -> Any:
 def weights_of(path: str, sha256: str) -> Weights:
     """Read the weights of a version.
 
-    Raises ArtifactError if the files are missing, truncated, swapped, hostile or made for other inputs.
+    They are those of the shared LSTM, or of a network of the stream. Raises ArtifactError if the files are
+    missing, truncated, swapped, hostile or made for other inputs.
     """
+    if manifest_of(path, sha256).get("architecture") == frozen_network.ARCHITECTURE:
+        return frozen_network.read(path, sha256)
     return shared_lstm_numba.read(path, sha256)
 
 
@@ -138,15 +141,20 @@ def import_version(source: str, root: str, stream: str, author: str, now_ns: int
 
 
 def weight_distances(one: tuple[str, str], other: tuple[str, str]) -> dict[str, float]:
-    """Return the relative distance of each tensor of two versions' shared LSTMs.
+    """Return the relative distance of each tensor that two versions share.
 
-    A version is a pair of path and sha256. Raises InputError.
+    These are those of the shared LSTM, or of two networks of the same form. A version is a pair of path and
+    sha256. Raises InputError.
     """
     try:
         left, right = weights_of(*one), weights_of(*other)
     except ArtifactError as error:
         raise InputError(str(error)) from None
-    pairs = {name: (value, right[name]) for name, value in per_group_lstm.without(left).items()}
+    pairs = {
+        name: (value, right[name])
+        for name, value in per_group_lstm.without(left).items()
+        if name in right and value.dtype.kind == "f" and value.shape == right[name].shape
+    }
     return {
         name: float(np.linalg.norm(b - a)) / max(1e-12, float(np.linalg.norm(a)))
         for name, (a, b) in pairs.items()

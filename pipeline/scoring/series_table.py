@@ -182,11 +182,18 @@ class SeriesTable:
             array[slots] = self._template[layer][key]
 
     def replace_layer(self, name: str, layer: StateLayer) -> None:
-        """Replace a layer, keeping the state of all series. Raises ValueError for another state version."""
-        if layer.version != self.layers[name].version:
-            raise ValueError(
-                f"the state of layer {name} has version {self.layers[name].version}, the new layer needs {layer.version}"
-            )
+        """Replace a layer, keeping the state of all series.
+
+        State of another version is converted. Raises ValueError where that is not possible.
+        """
+        if (former := self.layers[name].version) != layer.version:
+            rows = layer.convert(former, self.state[name])
+            if rows is None:
+                raise ValueError(
+                    f"the state of layer {name} has version {former}, the new layer needs {layer.version}"
+                )
+            self.state[name] = {key: np.array(value, order="C") for key, value in rows.items()}
+            self._template[name] = {key: np.array(value[0]) for key, value in layer.initial(1).items()}
         self.layers[name] = layer
         layer.on_weights_changed(self.state[name])
         self._register_series(

@@ -13,6 +13,7 @@ from detectors.stages.forecaster_selection import (
     COL_ROWS,
     FORECASTER_LAST_VALUE,
     FORECASTER_LSTM,
+    FORECASTER_NETWORK,
     MIN_ROWS_BEFORE_SELECTION,
 )
 from detectors.stages.ridge_readout import COL_ROWS as COL_READOUT_ROWS
@@ -75,20 +76,23 @@ def series_status(config: Config, database: Database, stream: str, series: str) 
             f"the detector {config.streams[stream].detector} of stream {stream} does not select a forecaster"
         )
     last = FORECASTERS[int(verdicts.forecaster[-1])]
+    network = FORECASTERS[FORECASTER_NETWORK if "+" in champion.detector.state_version else FORECASTER_LSTM]
     channel_statuses = [
-        _channel_status(state, place, channel, last) for place, channel in enumerate(channels)
+        _channel_status(state, place, channel, last, network) for place, channel in enumerate(channels)
     ]
     return SeriesStatus(
         stream, series, last, champion.provenance.model_version, int(points.time[-1]), channel_statuses
     )
 
 
-def _channel_status(state: State, place: int, channel: str, last: str) -> ChannelStatus:
+def _channel_status(state: State, place: int, channel: str, last: str, network: str) -> ChannelStatus:
     points = int(state["ladder.gauss"][0, place, COL_ROWS])
     recent = state["ladder.error"][0, place, :FORECASTER_LAST_VALUE]
+    candidates = list(FORECASTERS[1 : 1 + FORECASTER_LAST_VALUE])
+    candidates[FORECASTER_LSTM - 1] = network
     errors = {
         name: round(float(error), 3) if error > 0 else None
-        for name, error in zip(FORECASTERS[1 : 1 + FORECASTER_LAST_VALUE], recent, strict=True)
+        for name, error in zip(candidates, recent, strict=True)
     }
     clock = state.get("readout.clock")
     seen = int(clock[0, place, COL_READOUT_ROWS]) if clock is not None else 0
@@ -110,20 +114,21 @@ def _channel_status(state: State, place: int, channel: str, last: str) -> Channe
             points,
             errors,
             "no forecaster has had an error: the value has never changed",
-            _next(last, clock is not None, seen),
+            _next(last, clock is not None, seen, network),
         )
     forecaster = min(known, key=lambda name: (known[name], -FORECASTERS.index(name)))
     why = "its recent error is the smallest: " + ", ".join(
         f"{name} {error:g}" for name, error in sorted(known.items(), key=lambda one: one[1])
     )
-    return ChannelStatus(channel, forecaster, points, errors, why, _next(forecaster, clock is not None, seen))
+    following = _next(forecaster, clock is not None, seen, network)
+    return ChannelStatus(channel, forecaster, points, errors, why, following)
 
 
-def _next(forecaster: str, has_lstm: bool, seen: int) -> str:
-    if forecaster == FORECASTERS[FORECASTER_LSTM]:
-        return "none: lstm is the last candidate"
+def _next(forecaster: str, has_lstm: bool, seen: int, network: str) -> str:
+    if forecaster == network:
+        return f"none: {network} is the last candidate"
     if not has_lstm:
         return "none: this detector has no LSTM (standard and strong have one)"
     if seen < MIN_ROWS_BEFORE_FIT:
-        return f"lstm in {MIN_ROWS_BEFORE_FIT - seen} points at the earliest"
-    return "lstm, once its recent error is the smallest"
+        return f"{network} in {MIN_ROWS_BEFORE_FIT - seen} points at the earliest"
+    return f"{network}, once its recent error is the smallest"

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from detectors.base import DetectorSpec
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import TIERS
-from detectors.forecasters.shared_lstm import network
+from detectors.forecasters.network_spec import NetworkSpec, Output, spec_of
+from detectors.forecasters.shared_lstm import SharedLSTM, network
+from detectors.forecasters.stream_network import StreamNetwork, stream_network
 from detectors.training.batched_finetune import BatchedProgress
-from detectors.training.finetune import finetune
+from detectors.training.finetune import FinetuneResult, finetune
 from detectors.training.fit import EpochProgress, TrainingStatus
 from detectors.training.sequences import FinetuneSettings, TrainingSequences
 from pipeline.training.dataset import TrainingData
@@ -38,18 +40,26 @@ USABLE = (
 )
 
 
+#: Of a network that begins with random weights.
+FRESH_LEARNING_RATE = 4e-3
+FRESH_CHUNK_ROWS = 128
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Settings of a training of a stream.
 
-    start: initial weights (None: the packaged ones). groups: series, by their place in the data, for which a
-    per-group LSTM is tried. The tuning's ``memory`` is replaced by that of the detector.
+    start: initial weights (None: the packaged ones). network: a network of the stream's own in place of the
+    shared LSTM; it begins with ``start`` if that is of the same form, or else with random weights. groups:
+    series, by their place in the data, for which a per-group LSTM is tried. The tuning's ``memory`` is replaced
+    by that of the detector.
     """
 
     spec: DetectorSpec
     start: Mapping[str, NDArray[Any]] | None = None
     groups: SeriesGroups = field(default_factory=dict)
     tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
+    network: NetworkSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,27 @@ def train_stream(
     sequences = TrainingSequences(*_as_sequences(data.head(), config.spec.preset))
     tuning = replace(config.tuning, memory=tier.input_memory_rows)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
-    tuned = finetune(network(config.start), sequences, tuning, progress, cancelled, checkpoint)
-    metrics = {
+    if config.network is not None and (unfit := unsuitable(config.network, sequences)) is not None:
+        return Trained(TrainingStatus.UNTRAINABLE, unfit, {}, {}, meter.cost(len(data)), excluded_rows)
+    module, tuning = _module(config, tuning)
+    tuned = finetune(module, sequences, tuning, progress, cancelled, checkpoint)
+    metrics = _metrics(tuned, tuning)
+    weights = tuned.weights
+    if isinstance(module, StreamNetwork) and weights:
+        weights = module.tensors()  # the best ones; finetune put them back
+    if config.groups and weights and tuned.status is not TrainingStatus.CANCELLED:
+        where = f"{checkpoint}-own" if checkpoint else None
+        more, metrics["own"] = train_group_networks(
+            weights, sequences, data.series, config.groups, tuning, progress, cancelled, where
+        )
+        weights = weights | more
+    status = TrainingStatus.CANCELLED if cancelled() else tuned.status
+    return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), excluded_rows)
+
+
+def _metrics(tuned: FinetuneResult, tuning: FinetuneSettings) -> dict[str, Any]:
+    """Return the figures of a training for the manifest."""
+    return {
         "losses": tuned.losses,
         "held_out": tuned.held_out,
         "held_out_before": None if np.isnan(tuned.before) else tuned.before,
@@ -128,15 +157,32 @@ def train_stream(
         "rows": tuned.rows,
         "tuning": asdict(tuning),
     }
-    weights = tuned.weights
-    if config.groups and weights and tuned.status is not TrainingStatus.CANCELLED:
-        where = f"{checkpoint}-own" if checkpoint else None
-        more, metrics["own"] = train_group_networks(
-            weights, sequences, data.series, config.groups, tuning, progress, cancelled, where
-        )
-        weights = weights | more
-    status = TrainingStatus.CANCELLED if cancelled() else tuned.status
-    return Trained(status, tuned.reason, weights, metrics, meter.cost(tuned.rows), excluded_rows)
+
+
+def _module(
+    config: TrainConfig, tuning: FinetuneSettings
+) -> tuple[SharedLSTM | StreamNetwork, FinetuneSettings]:
+    """Return the network with its initial weights, and how to train it."""
+    if config.network is None:
+        return network(config.start), tuning
+    module = stream_network(config.network, config.start, tuning.seed)
+    if config.start is not None and spec_of(config.start) == config.network:
+        return module, tuning
+    return module, replace(tuning, learning_rate=FRESH_LEARNING_RATE, chunk=FRESH_CHUNK_ROWS)
+
+
+def unsuitable(spec: NetworkSpec, sequences: TrainingSequences) -> str | None:
+    """Return the reason why the values do not suit the output, None if they do."""
+    if spec.output != Output.NEGATIVE_BINOMIAL:
+        return None
+    known = sequences.x[np.isfinite(sequences.x)]
+    wrong = known[(known < 0) | (known != np.round(known))]
+    if not len(wrong):
+        return None
+    return (
+        f"output negative_binomial is for counts, and {len(wrong)} of {len(known)} values are negative or "
+        f"no whole numbers, such as {wrong[0]:g}: choose output student_t"
+    )
 
 
 def _as_sequences(

@@ -234,15 +234,15 @@ def test_a_training_that_diverges_keeps_the_champion(database, schema_url, tmp_p
     """A loss that is no number from the first step on: the row says so, nothing is made, and whoever decided
     goes on.
     """
-    from detectors.training import finetune
+    from detectors.forecasters import shared_lstm
 
-    real = finetune.loss_of
+    real = shared_lstm.loss_of
 
     def nothing(module, location, log_scale, target):
         loss = real(module, location, log_scale, target)
         return loss * float("nan") if torch.is_grad_enabled() else loss
 
-    monkeypatch.setattr(finetune, "loss_of", nothing)
+    monkeypatch.setattr(shared_lstm, "loss_of", nothing)
     config = config_of(schema_url, tmp_path)
     write_history(config, {f"press-{i}": tide(400, i) for i in range(2)})
     runner = Runner(config, database, "a", ThreadWorkers())

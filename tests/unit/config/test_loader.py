@@ -125,12 +125,12 @@ def test_sensitivity_is_an_alarm_rate():
         (
             "every: 1m",
             "detector: bidirectional",
-            "looks at points after the one that it forecasts; it cannot run on a live stream",
+            "it is a forecaster that cannot run on a live stream: bidirectional looks ahead",
         ),
         (
             "every: 1m",
             "detector: lstm",
-            "there is no detector 'lstm' — it is a forecaster; a detector chooses among its own",
+            "there is no detector 'lstm' — it is a forecaster: write `forecaster: {kind: lstm}`",
         ),
         (
             "every: 1m",

@@ -17,6 +17,7 @@ import torch
 
 from detectors import build
 from detectors.base import DetectorSpec
+from detectors.forecasters import shared_lstm
 from detectors.forecasters.shared_lstm import network
 from detectors.training import finetune
 from detectors.training.finetune import FinetuneResult
@@ -141,7 +142,7 @@ def test_a_divergence_keeps_the_best_weights(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_memory_does_not_suffice_half_a_batch_at_a_time_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, sizes = finetune.loss_of, []
+    real, sizes = shared_lstm.loss_of, []
 
     def greedy(module, location, log_scale, target):
         sizes.append(target.shape[1])
@@ -149,7 +150,7 @@ def test_where_memory_does_not_suffice_half_a_batch_at_a_time_does(monkeypatch: 
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return real(module, location, log_scale, target)
 
-    monkeypatch.setattr(finetune, "loss_of", greedy)
+    monkeypatch.setattr(shared_lstm, "loss_of", greedy)
     found = tuned(bursts(7), FinetuneSettings(epochs=2, batch=7, chunk=64, memory=128))
     assert found.status is TrainingStatus.FINISHED
     assert found.batch == 2
@@ -161,7 +162,7 @@ def test_where_one_series_alone_is_too_large_a_status_says_so(monkeypatch: pytes
     def greedy(*given):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(finetune, "loss_of", greedy)
+    monkeypatch.setattr(shared_lstm, "loss_of", greedy)
     found = tuned(bursts(3))
     assert found.status is TrainingStatus.OUT_OF_MEMORY
     assert "20.00 GiB" in found.reason
