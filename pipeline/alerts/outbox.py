@@ -81,6 +81,14 @@ class OutboxWriter:
         ]
         return outbox.add_events(connection, events)
 
+    def on_label(self, connection: Connection, labelled: Anomaly, now_ns: int) -> int:
+        """Write the event of a label; the same label given again is another event."""
+        if not self._enabled:
+            return 0
+        id_, body = uuid5(labelled.id, f"label/{now_ns}"), encode_anomaly(labelled)
+        event = outbox.OutboxEvent(id_, self._stream, EventKind.ANOMALY, labelled.id, body, now_ns)
+        return outbox.add_events(connection, [event])
+
     def on_faults(self, connection: Connection, faults: Sequence[Fault], now_ns: int) -> int:
         """Write the events of pipeline faults that began or ended; returns how many."""
         if not self._enabled or not faults:

@@ -11,7 +11,7 @@ from pipeline.alerts.outbox import OutboxWriter
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState
-from storage.alerting import outbox
+from storage.alerting import alerts, outbox
 from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertState, EventKind
 from storage.results import labels
@@ -38,7 +38,9 @@ def acknowledge(connection: Connection, alert: AlertRecord, author: str, now_ns:
 
 
 def label_anomaly(connection: Connection, config: Config, anomaly: Anomaly, review: Review) -> None:
-    """Store the label of an anomaly, and retract its alert if the label is ``false``.
+    """Store the label of an anomaly, which retracts its alert or restores it.
+
+    ``false`` retracts it, another label in place of ``false`` restores it.
 
     Args:
         connection: A transaction.
@@ -46,9 +48,11 @@ def label_anomaly(connection: Connection, config: Config, anomaly: Anomaly, revi
         anomaly: The anomaly.
         review: The label with author, reason and time.
     """
+    before = labels.of(connection, [anomaly.id]).get(anomaly.id)
     labels.put(connection, anomaly.id, review.label, review.author, review.comment, review.created_ns)
+    writer = OutboxWriter(anomaly.stream, enabled=bool(config.endpoints))
     if review.label == "false":
         retracted = replace(anomaly, state=AnomalyState.CLOSED, points=0)
-        OutboxWriter(anomaly.stream, enabled=bool(config.endpoints)).on_changes(
-            connection, [retracted], review.created_ns
-        )
+        writer.on_label(connection, retracted, review.created_ns)
+    elif before == "false" and alerts.members(connection, [anomaly.id]):
+        writer.on_label(connection, anomaly, review.created_ns)

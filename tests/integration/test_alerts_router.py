@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from pipeline.alerts.messages.payload import ReviewView
-from pipeline.core.types import Anomaly, AnomalyState, Fault, FaultKind, Severity
+from pipeline.config.schema import Config
+from pipeline.core.types import Anomaly, Fault, FaultKind, Severity
+from pipeline.services.reviews import label_anomaly
 from storage.alerting import alerts, deliveries, outbox, silences
 from storage.results import labels
 from storage.sql.database import Database
@@ -371,6 +373,7 @@ def test_late_data_revise_or_retract_what_was_said(database: Database):
     assert {by_series[str(wrong.id)].kind, by_series[str(smaller.id)].kind} == {"retracted", "revised"}
     assert by_series[str(smaller.id)].data.severity == "info"
     assert by_series[str(wrong.id)].data.status == "retracted"
+    assert "Retracted by: late or corrected points" in by_series[str(wrong.id)].data.text
 
 
 def test_late_data_revise_an_alert_whose_series_has_another_one_since(database: Database):
@@ -502,11 +505,28 @@ def test_what_was_over_long_ago_is_not_sent_where_that_is_asked_for(database: Da
     assert bench.ledger() == {"too old": 1, "sent": 1}
 
 
+WITH_ENDPOINT = Config.model_validate(
+    {
+        "endpoints": {"chat": {"type": "json", "url": "http://127.0.0.1:9/x", "allow": ["loopback"]}},
+        "streams": {
+            "plant": {
+                "source": {"memory": {}},
+                "format": {"json": {"series": "s", "time": "t", "values": ["v"]}},
+            }
+        },
+    }
+)
+
+
 def label_false(bench: RouterBench, one: Anomaly, comment: str) -> None:
     """Do what ``forewatch alerts label ID false`` does."""
+    give_label(bench, one, "false", comment)
+
+
+def give_label(bench: RouterBench, one: Anomaly, label: labels.Label, comment: str) -> None:
+    bench.now_ns += SECOND
     with bench.database.begin() as connection:
-        labels.put(connection, one.id, "false", "kim", comment, bench.now_ns)
-    bench.happen(replace(one, state=AnomalyState.CLOSED, points=0))
+        label_anomaly(connection, WITH_ENDPOINT, one, labels.Review(label, "kim", comment, bench.now_ns))
     bench.settle()
 
 
@@ -521,6 +541,52 @@ def test_a_label_on_a_closed_alert_is_sent_with_author_and_reason(database: Data
     retraction = bench.sent()[-1].data
     assert retraction.review == ReviewView("false", "kim", "the sensor was replaced")
     assert "Labelled false by: kim: the sensor was replaced" in retraction.text
+
+
+def test_a_label_that_is_taken_back_restores_the_alert_as_often_as_it_is_given(database: Database):
+    bench = RouterBench(database)
+    one = anomaly()
+    bench.happen(one, closed(one))
+    bench.settle()
+    for label, comment in (
+        ("false", "a"),
+        ("true", "b"),
+        ("true", "c"),
+        ("false", "d"),
+        ("maintenance", "e"),
+    ):
+        give_label(bench, closed(one), label, comment)
+    assert bench.kinds()[2:] == ["retracted", "revised", "retracted", "revised"]
+    said = [(p.data.status, p.data.review) for p in bench.sent()[2:]]
+    assert said == [
+        ("retracted", ReviewView("false", "kim", "a")),
+        ("resolved", ReviewView("true", "kim", "b")),
+        ("retracted", ReviewView("false", "kim", "d")),
+        ("resolved", ReviewView("maintenance", "kim", "e")),
+    ]
+    assert "Labelled true by: kim: b" in bench.sent()[3].data.text
+
+
+def test_a_label_that_is_taken_back_from_an_anomaly_without_alert_sends_nothing(database: Database):
+    bench = RouterBench(database)
+    give_label(bench, closed(anomaly()), "false", "of a backfill")
+    give_label(bench, closed(anomaly()), "true", "of a backfill")
+    assert bench.sent() == []
+
+
+def test_a_label_of_an_open_anomaly_that_is_taken_back(database: Database):
+    bench = RouterBench(database)
+    one = anomaly()
+    bench.happen(one)
+    bench.settle()
+    give_label(bench, one, "false", "a")
+    give_label(bench, one, "true", "b")
+    assert bench.kinds() == ["opened", "retracted", "revised"]
+    assert bench.sent()[-1].data.status == "open"
+    bench.happen(closed(one))
+    bench.settle()
+    bench.later(10 * MINUTE)
+    assert bench.kinds()[-1] == "resolved"
 
 
 def test_a_label_on_a_closed_alert_is_sent_while_a_newer_one_is_open(database: Database):

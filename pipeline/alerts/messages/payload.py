@@ -147,7 +147,7 @@ class BudgetView(msgspec.Struct, frozen=True):
 
 
 class ReviewView(msgspec.Struct, frozen=True):
-    """Label with which a person retracted an anomaly of the alert."""
+    """Label with which a person retracted an anomaly of the alert, or restored it."""
 
     label: str
     by: str

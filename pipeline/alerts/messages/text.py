@@ -95,7 +95,10 @@ def lines(alert: Alert) -> list[Line]:
     found = [*(_fault(alert) if alert.fault is not None else _data(alert))]
     if alert.review:
         comment = f": {clean(alert.review.comment, 300)}" if alert.review.comment else ", without a comment"
-        found.append(Line("Labelled false by", clean(alert.review.by, 100) + comment))
+        label = f"Labelled {clean(alert.review.label, 20)} by"
+        found.append(Line(label, clean(alert.review.by, 100) + comment))
+    elif alert.status == "retracted":
+        found.append(Line("Retracted by", "late or corrected points"))
     if alert.flapping:
         flapping = "the series opens and closes repeatedly; the next message is sent when it has been quiet"
         found.append(Line("Flapping", flapping))

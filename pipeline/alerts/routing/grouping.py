@@ -222,6 +222,8 @@ def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: A
     alert.ended_ns = max(alert.ended_ns, member.end_ns)
     _observe_candidate(session, before.state, member)
     change = _change_of(before, member, alert)
+    if before.state == MemberState.RETRACTED and change is PendingChange.REVISED:
+        session.alerts.restored.add(member.subject)
     if alert.state == AlertState.CLOSED and (change is None or not _reopen(session, alert, member)):
         over = change is PendingChange.REVISED and member.state == MemberState.CLOSED
         if (over or change is PendingChange.RETRACTED) and alert.sent_ns is not None:
@@ -242,6 +244,8 @@ def _change_of(before: AlertMember, now: AlertMember, alert: AlertRecord) -> Pen
     """Return the change if an event corrects what an earlier one reported."""
     if now.state == MemberState.RETRACTED:
         return PendingChange.RETRACTED if before.state != MemberState.RETRACTED else None
+    if before.state == MemberState.RETRACTED:
+        return PendingChange.REVISED
     if rank(now.severity) < rank(before.severity) or now.surprise < before.surprise / MIN_PEAK_GROWTH:
         return PendingChange.REVISED
     differs = (

@@ -258,10 +258,18 @@ def _notification_context(
 
 
 def _review(session: RoutingSession, members: Sequence[AlertMember]) -> ReviewView | None:
-    """Return the last label with which a person retracted one of ``members``."""
-    subjects = [m.subject for m in members if m.state == MemberState.RETRACTED]
-    found = labels.reviews(session.context.connection, subjects).values()
-    given = [r for r in found if r.label == "false"]
+    """Return the last label with which a person retracted or restored one of ``members``."""
+    found = labels.reviews(session.context.connection, [m.subject for m in members])
+    given = [
+        review
+        for member in members
+        if (review := found.get(member.subject)) is not None
+        and (
+            review.label == "false"
+            if member.state == MemberState.RETRACTED
+            else review.label != "false" and member.subject in session.alerts.restored
+        )
+    ]
     last = max(given, key=lambda r: r.created_ns, default=None)
     return None if last is None else ReviewView(last.label, last.author, last.comment)
 

@@ -60,7 +60,8 @@ class RoutedAlerts:
 
     ``not_closed`` is keyed by (rule, group key). ``superseded`` are alerts that had recovered before the next
     anomaly of their group began. ``corrected_later`` are closed alerts with an anomaly that was corrected
-    while another alert of their group is open.
+    while another alert of their group is open. ``restored`` are anomalies that were retracted and are not any
+    more.
     """
 
     by_id: dict[UUID, AlertRecord] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class RoutedAlerts:
     changed_members: dict[UUID, AlertMember] = field(default_factory=dict)
     superseded: set[UUID] = field(default_factory=set)
     corrected_later: set[UUID] = field(default_factory=set)
+    restored: set[UUID] = field(default_factory=set)
 
     def add(self, found: Sequence[AlertRecord]) -> None:
         """Add alerts that were read; those that are there already are not replaced."""
